@@ -1,0 +1,221 @@
+//! Flights: one forward that answers several requests.
+//!
+//! The first request for a variant leads and forwards; those that come while its response is on the
+//! way follow and wait. A flight settles in exactly three ways, and whichever it is, everybody who
+//! waits is told at once.
+
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+
+use crate::{
+    clock::Instant,
+    key::{Slot, Variant},
+    sequence::Fence,
+    sync::{AtomicUsize, Mutex, Ordering, lock},
+};
+
+#[cfg(not(shuttle))]
+const SHARDS: usize = 64;
+#[cfg(shuttle)]
+const SHARDS: usize = 1;
+
+/// How a flight ended for those who followed it.
+#[derive(Clone, Debug)]
+pub(crate) enum Settled<T> {
+    /// There is a response to share.
+    Filled(T),
+    /// There is none: refused, failed, or a server error. Each follower forwards for itself.
+    Declined,
+    /// The fill died. One follower leads another flight.
+    Abandoned,
+}
+
+/// Bounds on flights.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) flights: usize,
+    pub(crate) followers: usize,
+    /// How long a follower waits; and how old a flight may be for a request to join it.
+    pub(crate) wait: Duration,
+}
+
+/// All flights of one layer, by variant.
+pub(crate) struct Flights<T> {
+    shards: Box<[Mutex<HashMap<Variant, Arc<Flight<T>>>>]>,
+    airborne: AtomicUsize,
+    limits: Limits,
+}
+
+struct Flight<T> {
+    slot: Slot,
+    fence: Fence,
+    begun: Instant,
+    followers: AtomicUsize,
+    /// `None` until there is something to tell.
+    progress: watch::Sender<Option<Settled<T>>>,
+}
+
+/// What a request is to do.
+pub(crate) enum Turn<T: Clone> {
+    /// Forward, and settle the flight.
+    Lead(Lead<T>),
+    /// Wait.
+    Follow(Follower<T>),
+    /// Forward for itself: there are too many flights, or too many followers on this one.
+    Crowd,
+}
+
+impl<T: Clone> Flights<T> {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            airborne: AtomicUsize::new(0),
+            limits,
+        }
+    }
+
+    /// Joins the flight of `slot`, or leads one. `may_join` is asked with the number at which the
+    /// flight began, `begin` takes the number for a new one.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        slot: &Slot,
+        now: Instant,
+        may_join: impl FnOnce(Fence) -> bool,
+        begin: impl FnOnce() -> Fence,
+    ) -> Turn<T> {
+        let mut shard = lock(self.shard(&slot.variant));
+        let known = shard.get(&slot.variant).filter(|flight| {
+            now.saturating_duration_since(flight.begun) < self.limits.wait && may_join(flight.fence)
+        });
+        if let Some(flight) = known {
+            return Follower::join(flight, self.limits.followers).map_or(Turn::Crowd, Turn::Follow);
+        }
+        if self.airborne.load(Ordering::Relaxed) >= self.limits.flights {
+            return Turn::Crowd;
+        }
+        let lead = self.take_off(slot, now, begin());
+        // An older flight that may not be joined any more keeps flying for those aboard.
+        shard.insert(slot.variant.clone(), Arc::clone(&lead.flight));
+        Turn::Lead(lead)
+    }
+
+    /// Leads a flight that nobody can join.
+    pub(crate) fn take_off(self: &Arc<Self>, slot: &Slot, now: Instant, fence: Fence) -> Lead<T> {
+        self.airborne.fetch_add(1, Ordering::Relaxed);
+        let flight = Arc::new(Flight {
+            slot: slot.clone(),
+            fence,
+            begun: now,
+            followers: AtomicUsize::new(0),
+            progress: watch::Sender::new(None),
+        });
+        Lead { flights: Arc::clone(self), flight, is_settled: false }
+    }
+
+    /// The number of flights that have not settled.
+    pub(crate) fn airborne(&self) -> usize {
+        self.airborne.load(Ordering::Relaxed)
+    }
+
+    fn shard(&self, variant: &Variant) -> &Mutex<HashMap<Variant, Arc<Flight<T>>>> {
+        &self.shards[variant.seeded_hash() as usize % SHARDS]
+    }
+}
+
+impl<T> fmt::Debug for Flights<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flights").field("airborne", &self.airborne).finish_non_exhaustive()
+    }
+}
+
+/// The leader's guard. Dropped without a word, it abandons the flight.
+pub(crate) struct Lead<T: Clone> {
+    flights: Arc<Flights<T>>,
+    flight: Arc<Flight<T>>,
+    is_settled: bool,
+}
+
+impl<T: Clone> Lead<T> {
+    /// Returns the number at which the flight began.
+    pub(crate) fn fence(&self) -> Fence {
+        self.flight.fence
+    }
+
+    pub(crate) fn slot(&self) -> &Slot {
+        &self.flight.slot
+    }
+
+    /// Lets followers have the response while its body is still on the way. The flight stays, and
+    /// later requests join it, until it is settled.
+    pub(crate) fn share(&self, response: T) {
+        self.flight.progress.send_replace(Some(Settled::Filled(response)));
+    }
+
+    /// Settles the flight with a response to share.
+    pub(crate) fn fill(mut self, response: T) {
+        self.settle(Settled::Filled(response));
+    }
+
+    /// Settles the flight with nothing to share.
+    pub(crate) fn decline(mut self) {
+        self.settle(Settled::Declined);
+    }
+
+    fn settle(&mut self, settled: Settled<T>) {
+        self.is_settled = true;
+        let variant = &self.flight.slot.variant;
+        let mut shard = lock(self.flights.shard(variant));
+        if shard.get(variant).is_some_and(|known| Arc::ptr_eq(known, &self.flight)) {
+            shard.remove(variant);
+        }
+        drop(shard);
+        // The flight has left the map before anybody is told, so a follower that wakes up abandoned
+        // can only join a new flight, never this dead one.
+        self.flight.progress.send_replace(Some(settled));
+        self.flights.airborne.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl<T: Clone> Drop for Lead<T> {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            self.settle(Settled::Abandoned);
+        }
+    }
+}
+
+/// A request that waits for a flight to settle. Dropping it harms nobody.
+pub(crate) struct Follower<T> {
+    flight: Arc<Flight<T>>,
+    progress: watch::Receiver<Option<Settled<T>>>,
+}
+
+impl<T: Clone> Follower<T> {
+    fn join(flight: &Arc<Flight<T>>, limit: usize) -> Option<Self> {
+        // Counted under the shard's lock, so the limit is exact.
+        if flight.followers.load(Ordering::Relaxed) >= limit {
+            return None;
+        }
+        flight.followers.fetch_add(1, Ordering::Relaxed);
+        Some(Self { flight: Arc::clone(flight), progress: flight.progress.subscribe() })
+    }
+
+    /// Waits until there is something to tell.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future only takes this follower off the flight.
+    pub(crate) async fn settled(mut self) -> Settled<T> {
+        match self.progress.wait_for(Option::is_some).await {
+            Ok(progress) => progress.clone().unwrap_or(Settled::Abandoned),
+            Err(_) => Settled::Abandoned,
+        }
+    }
+}
+
+impl<T> Drop for Follower<T> {
+    fn drop(&mut self) {
+        self.flight.followers.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,329 @@
+//! Stored responses.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, StatusCode,
+    header::{AGE, CONNECTION},
+    response,
+};
+
+use crate::{clock::Instant, gauge::Gauge, key::Slot};
+
+pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// RFC 9111 §3.1: fields that belong to one connection or one proxy are not stored.
+const HOP_BY_HOP: [&str; 10] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Bytes that the allocator and the maps around an entry take besides what it points to: the
+/// reference counts, the slot in the eviction queue, and the slot in the index by primary key.
+const OVERHEAD: usize = 320;
+
+/// Bytes that one field takes in a `HeaderMap`, its place in the map's table included.
+const PER_FIELD: usize = 112;
+
+/// The head of a response as it is stored and sent again, with when it was made.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    pub(crate) status: StatusCode,
+    /// Carries a slot for `Age` and one for `Cache-Status`, the last of its lines, so that a hit
+    /// overwrites them in its clone and the map never grows.
+    fields: HeaderMap,
+    pub(crate) received: Instant,
+    pub(crate) initial_age: Duration,
+    pub(crate) fresh_until: Instant,
+    weight: usize,
+}
+
+/// When a response was asked for and received, and how long it is fresh.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timing {
+    pub(crate) requested: Instant,
+    pub(crate) received: Instant,
+    pub(crate) lifetime: Duration,
+}
+
+impl Head {
+    pub(crate) fn new(origin: &response::Parts, timing: Timing) -> Self {
+        let response_delay = timing.received.saturating_duration_since(timing.requested);
+        let fields = storable_fields(&origin.headers);
+        let custom_names: usize =
+            fields.keys().map(|name| name.as_str().len()).filter(|length| *length > 24).sum();
+        let values: usize = fields.values().map(HeaderValue::len).sum();
+        Self {
+            status: origin.status,
+            weight: fields.len() * PER_FIELD + values + custom_names,
+            fields,
+            received: timing.received,
+            // RFC 9111 §4.2.3: corrected_age_value; a local origin's `Date` adds nothing to it.
+            initial_age: age_value(&origin.headers).saturating_add(response_delay),
+            fresh_until: timing.received + timing.lifetime,
+        }
+    }
+
+    /// Returns the current age (RFC 9111 §4.2.3).
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        self.initial_age.saturating_add(now.saturating_duration_since(self.received))
+    }
+
+    /// Returns how many whole seconds it stays fresh; negative once it is stale.
+    pub(crate) fn ttl(&self, now: Instant) -> i64 {
+        let left = self.fresh_until.saturating_duration_since(now).as_secs();
+        let over = now.saturating_duration_since(self.fresh_until).as_secs();
+        i64::try_from(left).unwrap_or(i64::MAX) - i64::try_from(over).unwrap_or(i64::MAX)
+    }
+
+    /// Returns the fields with the two slots filled.
+    pub(crate) fn fields(&self, age: HeaderValue, cache_status: HeaderValue) -> HeaderMap {
+        let mut fields = self.fields.clone();
+        fields.insert(AGE, age);
+        if let http::header::Entry::Occupied(mut lines) = fields.entry(CACHE_STATUS) {
+            if let Some(last) = lines.iter_mut().last() {
+                *last = cache_status;
+            }
+        }
+        fields
+    }
+}
+
+/// RFC 9111 §4.2.3: the first member counts where there are several, and an invalid one not at all.
+fn age_value(fields: &HeaderMap) -> Duration {
+    let seconds = fields
+        .get(AGE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.split(',').next()?.trim().parse::<u32>().ok());
+    Duration::from_secs(seconds.unwrap_or(0).into())
+}
+
+/// Copies the fields that may be stored, their values packed into one allocation: a value cut from
+/// a connection's read buffer would otherwise keep that buffer alive as long as the entry.
+fn storable_fields(origin: &HeaderMap) -> HeaderMap {
+    let named_by_connection: Vec<String> = origin
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .collect();
+    let is_stored = |name: &HeaderName| {
+        !HOP_BY_HOP.contains(&name.as_str())
+            && *name != AGE
+            && !named_by_connection.iter().any(|named| named == name.as_str())
+    };
+    let kept = || origin.iter().filter(|(name, _)| is_stored(name));
+    let mut packed = BytesMut::with_capacity(kept().map(|(_, value)| value.len()).sum());
+    kept().for_each(|(_, value)| packed.extend_from_slice(value.as_bytes()));
+    let mut packed = packed.freeze();
+    let mut fields = HeaderMap::with_capacity(origin.len() + 2);
+    for (name, value) in kept() {
+        let bytes = packed.split_to(value.len());
+        // The bytes were a field value before; a copy of them is one.
+        let Ok(mut copy) = HeaderValue::from_maybe_shared(bytes) else { continue };
+        copy.set_sensitive(value.is_sensitive());
+        fields.append(name.clone(), copy);
+    }
+    fields.append(AGE, HeaderValue::from_static("0"));
+    fields.append(CACHE_STATUS, HeaderValue::from_static(""));
+    // A clone's capacity is its length: what is stored is no larger than what is weighed.
+    fields.clone()
+}
+
+/// What a store keeps for one slot: a response, or the note that there is none to be had.
+pub struct Entry {
+    slot: Slot,
+    content: Content,
+    requested: Instant,
+    fresh_until: Instant,
+    gauge: Arc<Gauge>,
+    is_held: AtomicBool,
+    weight: u64,
+}
+
+#[derive(Debug)]
+enum Content {
+    Response { head: Arc<Head>, body: Bytes },
+    Pass,
+}
+
+impl Entry {
+    pub(crate) fn response(
+        slot: Slot,
+        head: Arc<Head>,
+        body: &[Bytes],
+        origin: (Instant, Arc<Gauge>),
+    ) -> Self {
+        let body = exact_copy(body);
+        let weight = size_of::<Head>() + head.weight + body.len();
+        let fresh_until = head.fresh_until;
+        Self::new(
+            slot,
+            Content::Response { head, body },
+            (origin.0, fresh_until),
+            (origin.1, weight),
+        )
+    }
+
+    /// A slot whose responses may not be stored until `until`: requests for it neither wait for
+    /// each other nor store anything (also known as hit-for-miss).
+    pub(crate) fn pass(slot: Slot, requested: Instant, until: Instant, gauge: Arc<Gauge>) -> Self {
+        Self::new(slot, Content::Pass, (requested, until), (gauge, 0))
+    }
+
+    fn new(
+        slot: Slot,
+        content: Content,
+        (requested, fresh_until): (Instant, Instant),
+        (gauge, weight): (Arc<Gauge>, usize),
+    ) -> Self {
+        let identity = slot.key.as_str().len() + slot.variant.as_bytes().len();
+        let weight = (size_of::<Self>() + OVERHEAD + identity + weight) as u64;
+        let is_held = AtomicBool::new(false);
+        Self { slot, content, requested, fresh_until, gauge, is_held, weight }
+    }
+
+    /// Returns where the entry belongs.
+    pub fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
+    /// Returns the bytes of memory it occupies, the overhead of maps around it included.
+    pub fn weight(&self) -> u64 {
+        self.weight
+    }
+
+    /// Returns whether it may answer a request now (RFC 9111 §4.2).
+    pub fn is_fresh(&self) -> bool {
+        self.is_fresh_at(crate::clock::now())
+    }
+
+    /// Returns whether `other` was asked of the origin later than this one.
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        self.requested < other.requested
+    }
+
+    /// Counts the entry as held in this process's memory, from now until it is dropped. A store
+    /// calls it when it keeps an entry.
+    pub fn hold(&self) {
+        if !self.is_held.swap(true, Ordering::Relaxed) {
+            self.gauge.hold(self.weight);
+        }
+    }
+
+    /// Counts the entry as evicted: a store calls it when it removed the entry to make room.
+    pub fn evict(&self) {
+        self.gauge.evict();
+    }
+
+    /// RFC 9111 §4.2: fresh while the lifetime *exceeds* the age, so equality is stale.
+    pub(crate) fn is_fresh_at(&self, now: Instant) -> bool {
+        now < self.fresh_until
+    }
+
+    pub(crate) fn as_response(&self) -> Option<(&Arc<Head>, &Bytes)> {
+        match &self.content {
+            Content::Response { head, body } => Some((head, body)),
+            Content::Pass => None,
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if *self.is_held.get_mut() {
+            self.gauge.release(self.weight);
+        }
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("key", &self.slot.key)
+            .field("is_pass", &matches!(self.content, Content::Pass))
+            .field("weight", &self.weight)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Copies a body into an allocation of its own size: a chunk may be a small part of a large buffer.
+fn exact_copy(chunks: &[Bytes]) -> Bytes {
+    let length = chunks.iter().map(Bytes::len).sum();
+    let mut body = Vec::with_capacity(length);
+    for chunk in chunks {
+        body.extend_from_slice(chunk);
+    }
+    Bytes::from(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Response;
+
+    use super::*;
+
+    fn head(fields: &[(&'static str, &'static str)]) -> Head {
+        let mut response = Response::builder();
+        for (name, value) in fields {
+            response = response.header(*name, *value);
+        }
+        let (parts, ()) = response.body(()).unwrap().into_parts();
+        let now = crate::clock::now();
+        let lifetime = Duration::from_secs(60);
+        Head::new(&parts, Timing { requested: now, received: now, lifetime })
+    }
+
+    fn sent(head: &Head) -> Vec<(String, String)> {
+        head.fields(HeaderValue::from_static("7"), HeaderValue::from_static("ours; hit"))
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn fields_of_the_connection_are_not_stored() {
+        let head =
+            head(&[("connection", "close, X-Hop"), ("x-hop", "1"), ("te", "x"), ("x-end", "2")]);
+        let names: Vec<_> = sent(&head).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["x-end", "age", "cache-status"]);
+    }
+
+    #[test]
+    fn repeated_fields_keep_their_lines_and_an_inner_cache_keeps_its_status() {
+        let head = head(&[("link", "a"), ("link", "b"), ("cache-status", "inner; hit")]);
+        let lines = [
+            ("link", "a"),
+            ("link", "b"),
+            ("cache-status", "inner; hit"),
+            ("cache-status", "ours; hit"),
+            ("age", "7"),
+        ];
+        assert_eq!(sent(&head), lines.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn an_age_from_the_origin_is_counted_in() {
+        for (field, seconds) in [("5", 5), ("6, 9", 6), ("-1", 0), ("x", 0), ("99999999999", 0)] {
+            let head = head(&[("age", field)]);
+            assert_eq!(head.age(head.received).as_secs(), seconds, "{field}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Errors that a user of the crate can meet. A request never meets one.
+
+use std::{error::Error, fmt};
+
+/// What is wrong with a configuration, as [`ConfigError::kind`] tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ConfigErrorKind {
+    /// A path pattern that cannot be parsed.
+    Pattern,
+    /// Two routes that match the same paths.
+    Clash,
+    /// A key template that cannot be parsed, is empty, or names a placeholder its pattern lacks.
+    Key,
+    /// A route without a key, or with both `.key(..)` and `.key_with(..)`.
+    MissingKey,
+    /// A lifetime that is missing, zero, or too long to add to a clock.
+    Ttl,
+    /// A bucket name unfit for metrics, or a bucket declared twice with different settings.
+    Bucket,
+    /// A limit that makes no sense, such as zero bytes.
+    Limit,
+    /// A name that cannot stand in a header field.
+    Name,
+}
+
+/// The configuration was refused by [`build`](crate::Builder::build).
+///
+/// The message names the route and the field.
+#[derive(Clone, Debug)]
+pub struct ConfigError {
+    kind: ConfigErrorKind,
+    route: Option<String>,
+    field: &'static str,
+    problem: String,
+}
+
+impl ConfigError {
+    pub(crate) fn new(
+        kind: ConfigErrorKind,
+        route: Option<String>,
+        field: &'static str,
+        problem: impl Into<String>,
+    ) -> Self {
+        Self { kind, route, field, problem: problem.into() }
+    }
+
+    /// Returns what is wrong.
+    pub fn kind(&self) -> ConfigErrorKind {
+        self.kind
+    }
+
+    /// Returns the route at fault as method and pattern, or `None` if the whole layer is at fault.
+    pub fn route(&self) -> Option<&str> {
+        self.route.as_deref()
+    }
+
+    /// Returns the name of the setter at fault, such as `"ttl"`.
+    pub fn field(&self) -> &'static str {
+        self.field
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.route {
+            Some(route) => write!(f, "route `{route}`: {}: {}", self.field, self.problem),
+            None => write!(f, "cache layer: {}: {}", self.field, self.problem),
+        }
+    }
+}
+
+impl Error for ConfigError {}
+
+/// An invalidation is in force here but not yet acknowledged by the store.
+///
+/// [`MemoryStore`](crate::MemoryStore) never returns it. A store over a network returns it when it
+/// could not be reached within its budget; the invalidation is then retried in the background.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Pending;
+
+impl fmt::Display for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("invalidation not yet acknowledged by the store")
+    }
+}
+
+impl Error for Pending {}

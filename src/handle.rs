@@ -1,0 +1,156 @@
+//! An operator's grip on a running cache.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
+
+use crate::{
+    error::Pending,
+    key::{PrimaryKey, push_value},
+    metrics::Snapshot,
+    shared::Shared,
+    store::Store,
+    support::{CASE_LIST, CASE_MESSAGES},
+};
+
+/// Whether a bucket is read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switch {
+    /// The bucket is cached.
+    On,
+    /// Every request of the bucket is forwarded, and nothing is stored. Invalidations still run, so
+    /// what was stored before is safe to use once the bucket is switched on again.
+    Off,
+}
+
+/// A handle to a running cache, from [`SupportCacheLayer::handle`](crate::SupportCacheLayer::handle).
+///
+/// Clones are handles to the same cache.
+#[derive(Clone)]
+pub struct SupportCacheHandle {
+    cache: Arc<dyn Operate>,
+}
+
+impl SupportCacheHandle {
+    pub(crate) fn new(cache: Arc<dyn Operate>) -> Self {
+        Self { cache }
+    }
+
+    /// Returns the counts so far.
+    pub fn metrics(&self) -> Snapshot {
+        self.cache.snapshot()
+    }
+
+    /// Invalidates `key`: removes every response stored under it, and lets no fill that has begun
+    /// store one.
+    ///
+    /// # Errors
+    ///
+    /// [`Pending`] if the store has not acknowledged it. It is in force here all the same, and
+    /// retried.
+    ///
+    /// # Cancellation
+    ///
+    /// In this process the invalidation happens when the future is first polled. A future dropped
+    /// after that loses nothing.
+    pub async fn invalidate(&self, key: &str) -> Result<(), Pending> {
+        self.cache.invalidate(PrimaryKey::new(key)).await
+    }
+
+    /// Invalidates the list of an account's cases: `support:cases:{account}`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    pub async fn invalidate_case_list(&self, account: &str) -> Result<(), Pending> {
+        self.invalidate_value(CASE_LIST, account).await
+    }
+
+    /// Invalidates the messages of a case: `support:messages:{case}`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    pub async fn invalidate_case_messages(&self, case: &str) -> Result<(), Pending> {
+        self.invalidate_value(CASE_MESSAGES, case).await
+    }
+
+    /// Invalidates the list of an account's cases and, if given, the messages of one case.
+    ///
+    /// # Errors
+    ///
+    /// As for [`invalidate`](Self::invalidate), if either is not acknowledged.
+    pub async fn invalidate_all_for_account(
+        &self,
+        account: &str,
+        case: Option<&str>,
+    ) -> Result<(), Pending> {
+        let list = self.invalidate_case_list(account).await;
+        let messages = match case {
+            Some(case) => self.invalidate_case_messages(case).await,
+            None => Ok(()),
+        };
+        list.and(messages)
+    }
+
+    /// Invalidates everything in the store, the keys of other layers on it included.
+    ///
+    /// # Errors
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    pub async fn invalidate_all(&self) -> Result<(), Pending> {
+        self.cache.invalidate_all().await
+    }
+
+    /// Switches a bucket on or off. Returns whether there is a bucket of this name.
+    pub fn switch(&self, bucket: &str, switch: Switch) -> bool {
+        self.cache.switch(bucket, switch)
+    }
+
+    /// Escapes `value` as the layer does, so that both make one key.
+    async fn invalidate_value(&self, prefix: &str, value: &str) -> Result<(), Pending> {
+        let mut key = prefix.to_owned();
+        match push_value(&mut key, value) {
+            Some(()) => self.invalidate(&key).await,
+            // No request makes a key of a blank value, so there is nothing stored for it.
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for SupportCacheHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SupportCacheHandle").finish_non_exhaustive()
+    }
+}
+
+type Acknowledged<'a> = Pin<Box<dyn Future<Output = Result<(), Pending>> + Send + 'a>>;
+
+/// What a handle does, without the type of the store.
+pub(crate) trait Operate: Send + Sync {
+    fn snapshot(&self) -> Snapshot;
+    fn invalidate(&self, key: PrimaryKey) -> Acknowledged<'_>;
+    fn invalidate_all(&self) -> Acknowledged<'_>;
+    fn switch(&self, bucket: &str, switch: Switch) -> bool;
+}
+
+impl<St: Store> Operate for Shared<St> {
+    fn snapshot(&self) -> Snapshot {
+        self.metrics().snapshot(self.flights.airborne())
+    }
+
+    fn invalidate(&self, key: PrimaryKey) -> Acknowledged<'_> {
+        Box::pin(async move { Self::invalidate(self, &key).await })
+    }
+
+    fn invalidate_all(&self) -> Acknowledged<'_> {
+        self.metrics().invalidated();
+        Box::pin(self.store.invalidate_all())
+    }
+
+    fn switch(&self, bucket: &str, switch: Switch) -> bool {
+        let known = self.metrics().position(bucket);
+        if let Some(bucket) = known {
+            self.switch_off(bucket, switch == Switch::Off);
+        }
+        known.is_some()
+    }
+}

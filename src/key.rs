@@ -1,0 +1,299 @@
+//! Keys: what groups stored responses, and what identifies one.
+//!
+//! A [`PrimaryKey`] is what a route's key builder makes. It groups: one invalidation removes all
+//! that is stored under it. A [`Variant`] identifies: it holds everything the response was made
+//! for, and an entry answers only a request with an equal one. So a careless key builder can
+//! invalidate too much or too little, and can never hand one resource to a request for another.
+
+use std::{
+    fmt,
+    hash::{BuildHasher, Hash, Hasher},
+    sync::{Arc, LazyLock},
+};
+
+use foldhash::quality::RandomState;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+
+/// The longest primary key, in bytes. A longer one is bypassed.
+pub(crate) const MAX_KEY: usize = 512;
+
+/// What a placeholder's value may not contain in a key: separators, the escape character, and what
+/// Redis patterns and shells read as more than text. Everything outside ASCII is escaped as well.
+const ESCAPED: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'%')
+    .add(b':')
+    .add(b'*')
+    .add(b'?')
+    .add(b'[')
+    .add(b']')
+    .add(b'^')
+    .add(b'\\')
+    .add(b'{')
+    .add(b'}')
+    .add(b'"')
+    .add(b'\'');
+
+/// Seeded anew in each process, so that nobody outside can choose colliding targets.
+static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+
+/// Hashes with the process's secret seed.
+pub(crate) fn seeded_hash(value: impl Hash) -> u64 {
+    HASHER.hash_one(value)
+}
+
+/// What a key builder makes: the unit of invalidation, and the name of the key in Redis.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PrimaryKey {
+    text: Arc<str>,
+    hash: u64,
+}
+
+impl PrimaryKey {
+    /// Takes `text` as it is.
+    pub fn new(text: impl AsRef<str>) -> Self {
+        let text = text.as_ref();
+        Self { text: text.into(), hash: seeded_hash(text) }
+    }
+
+    /// Takes what a key builder made, or nothing if it is unfit: empty, blank, longer than 512
+    /// bytes, or with control characters in it.
+    pub(crate) fn checked(text: &str) -> Option<Self> {
+        let is_fit =
+            !text.trim().is_empty() && text.len() <= MAX_KEY && !text.chars().any(char::is_control);
+        is_fit.then(|| Self::new(text))
+    }
+
+    /// Returns the key's text.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    pub(crate) fn seeded_hash(&self) -> u64 {
+        self.hash
+    }
+}
+
+impl Hash for PrimaryKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+impl fmt::Debug for PrimaryKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PrimaryKey").field(&self.as_str()).finish()
+    }
+}
+
+/// Appends a path parameter to `key`: percent-decoded once, then escaped, so that a separator in
+/// it cannot be mistaken for one of the template's. Refuses invalid UTF-8 and blank values.
+pub(crate) fn push_parameter(key: &mut String, raw: &str) -> Option<()> {
+    let decoded = percent_decode_str(raw).decode_utf8().ok()?;
+    push_value(key, &decoded)
+}
+
+/// Appends an already decoded value to `key`, escaped.
+pub(crate) fn push_value(key: &mut String, value: &str) -> Option<()> {
+    if value.trim().is_empty() {
+        return None;
+    }
+    key.extend(utf8_percent_encode(value, ESCAPED));
+    Some(())
+}
+
+/// Everything a response was made for, borrowed from the request at hand.
+///
+/// The order of the parts is the order they are encoded and hashed in.
+#[derive(Clone, Copy)]
+pub struct VariantRef<'a> {
+    pub(crate) scope: &'a [u8; 16],
+    pub(crate) scheme: &'a str,
+    pub(crate) authority: &'a str,
+    pub(crate) host: &'a [u8],
+    pub(crate) target: &'a str,
+    /// Further parts, already encoded: the caller, a primary key that the target does not imply.
+    pub(crate) extras: &'a [u8],
+}
+
+const PARTS: usize = 6;
+
+impl<'a> VariantRef<'a> {
+    fn parts(&self) -> [&'a [u8]; PARTS] {
+        [
+            self.scope,
+            self.scheme.as_bytes(),
+            self.authority.as_bytes(),
+            self.host,
+            self.target.as_bytes(),
+            self.extras,
+        ]
+    }
+
+    fn seeded_hash(&self) -> u64 {
+        let mut hasher = HASHER.build_hasher();
+        for part in self.parts() {
+            hasher.write_usize(part.len());
+            hasher.write(part);
+        }
+        hasher.finish()
+    }
+
+    /// Copies the parts into a [`Variant`].
+    pub fn to_variant(&self) -> Variant {
+        let parts = self.parts();
+        let length = parts.iter().map(|part| 4 + part.len()).sum();
+        let mut bytes = Vec::with_capacity(length);
+        for part in parts {
+            push_part(&mut bytes, part);
+        }
+        Variant { bytes: bytes.into(), hash: self.seeded_hash() }
+    }
+
+    fn encodes_to(&self, encoded: &[u8]) -> bool {
+        let mut rest = encoded;
+        for part in self.parts() {
+            let Some(after) = strip_part(rest, part) else { return false };
+            rest = after;
+        }
+        rest.is_empty()
+    }
+}
+
+impl fmt::Debug for VariantRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VariantRef").finish_non_exhaustive()
+    }
+}
+
+/// Appends one part with its length before it, which keeps the encoding injective.
+pub(crate) fn push_part(bytes: &mut Vec<u8>, part: &[u8]) {
+    let length = u32::try_from(part.len()).unwrap_or(u32::MAX);
+    bytes.extend_from_slice(&length.to_be_bytes());
+    bytes.extend_from_slice(part);
+}
+
+fn strip_part<'b>(bytes: &'b [u8], part: &[u8]) -> Option<&'b [u8]> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    let is_same_length = u32::from_be_bytes(*length) as usize == part.len();
+    if is_same_length { rest.strip_prefix(part) } else { None }
+}
+
+impl Hash for VariantRef<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.seeded_hash());
+    }
+}
+
+impl quick_cache::Equivalent<Variant> for VariantRef<'_> {
+    fn equivalent(&self, variant: &Variant) -> bool {
+        self.encodes_to(&variant.bytes)
+    }
+}
+
+/// Everything a stored response was made for. Equal variants mean that one response answers both.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Variant {
+    bytes: Arc<[u8]>,
+    hash: u64,
+}
+
+impl Variant {
+    /// Returns the canonical encoding, which is injective: a store may compare, digest or keep it.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(crate) fn seeded_hash(&self) -> u64 {
+        self.hash
+    }
+}
+
+impl Hash for Variant {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+impl fmt::Debug for Variant {
+    // What a variant holds is private to the caller it was made for.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Variant").finish_non_exhaustive()
+    }
+}
+
+/// The place of one stored response: its primary key and its variant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// What groups the response with others.
+    pub key: PrimaryKey,
+    /// What identifies it.
+    pub variant: Variant,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use quick_cache::Equivalent;
+
+    use super::*;
+
+    fn reference<'a>(parts: &'a [Vec<u8>; 2], texts: &'a [String; 3]) -> VariantRef<'a> {
+        VariantRef {
+            scope: &[7; 16],
+            scheme: &texts[0],
+            authority: &texts[1],
+            host: &parts[0],
+            target: &texts[2],
+            extras: &parts[1],
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_key_of_two_values_cannot_be_forged(
+            a in "[:%a* {}]{1,4}", b in "[:%a* {}]{1,4}",
+            c in "[:%a* {}]{1,4}", d in "[:%a* {}]{1,4}",
+        ) {
+            let join = |x: &str, y: &str| {
+                let mut key = String::new();
+                push_value(&mut key, x)?;
+                key.push(':');
+                push_value(&mut key, y)?;
+                Some(key)
+            };
+            if let (Some(left), Some(right)) = (join(&a, &b), join(&c, &d)) {
+                prop_assert_eq!(left == right, a == c && b == d);
+            }
+        }
+
+        #[test]
+        fn variants_are_equal_only_if_every_part_is(
+            p in proptest::array::uniform2(proptest::collection::vec(0u8..3, 0..4)),
+            q in proptest::array::uniform2(proptest::collection::vec(0u8..3, 0..4)),
+            s in proptest::array::uniform3("[ab]{0,2}"),
+            t in proptest::array::uniform3("[ab]{0,2}"),
+        ) {
+            let (left, right) = (reference(&p, &s), reference(&q, &t));
+            let is_same = p == q && s == t;
+            prop_assert_eq!(left.to_variant() == right.to_variant(), is_same);
+            prop_assert_eq!(left.equivalent(&right.to_variant()), is_same);
+            prop_assert!(left.equivalent(&left.to_variant()));
+        }
+    }
+
+    #[test]
+    fn percent_encoded_and_plain_values_are_one_key() {
+        let (mut left, mut right) = (String::new(), String::new());
+        push_parameter(&mut left, "A%31").unwrap();
+        push_parameter(&mut right, "A1").unwrap();
+        assert_eq!(left, right);
+    }
+
+    #[test]
+    fn a_value_that_is_not_text_makes_no_key() {
+        for raw in ["", "%20", "%ff", "%C0%AF", "\u{a0}"] {
+            assert_eq!(push_parameter(&mut String::new(), raw), None, "{raw:?}");
+        }
+    }
+}

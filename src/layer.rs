@@ -1,0 +1,198 @@
+//! The layer and its builder.
+
+use std::{fmt, sync::Arc};
+
+use sfv::Token;
+use tower_layer::Layer;
+
+use crate::{
+    error::{ConfigError, ConfigErrorKind},
+    handle::SupportCacheHandle,
+    policy::{Credentials, Scope},
+    route::{CacheRoute, CacheRule, InvalidateRoute, Table},
+    service::SupportCache,
+    shared::Shared,
+    store::Store,
+    support,
+};
+
+/// Caches responses of the services it wraps.
+///
+/// Clones share everything, and so do the services made by them. See the
+/// [crate documentation](crate).
+pub struct SupportCacheLayer<St> {
+    shared: Arc<Shared<St>>,
+    settings: Arc<Settings>,
+}
+
+impl<St: Store> SupportCacheLayer<St> {
+    /// Creates a layer with the policy of the original service: lists of cases
+    /// (`support:cases:{account}`, bucket `case_list`, 120 s) and messages of a case
+    /// (`support:messages:{case}`, bucket `messages`, 60 s), both invalidated by what a customer
+    /// writes.
+    ///
+    /// | Request | |
+    /// |---|---|
+    /// | `GET /accounts/{account}/cases` | cached as the account's list |
+    /// | `GET /accounts/{account}/cases/{case}/messages` | cached as the case's messages |
+    /// | `POST /accounts/{account}/cases` | invalidates the list |
+    /// | `POST /accounts/{account}/cases/{case}/comments`, `…/messages` | invalidates both |
+    ///
+    /// ```
+    /// use tower_support_cache::{Credentials, MemoryStore, SupportCacheLayer};
+    ///
+    /// let layer = SupportCacheLayer::new(MemoryStore::new()).credentials(Credentials::CoveredByKey);
+    /// ```
+    pub fn new(store: St) -> Self {
+        support::policy(Self::builder(store)).build().expect("the original policy is valid")
+    }
+
+    /// Sets [`CacheRoute::credentials`] for every route that does not set it itself.
+    ///
+    /// Call it before you take a handle or wrap a service: the layer it returns shares the store
+    /// with those, but neither flights nor metrics.
+    #[must_use = "it returns another layer"]
+    pub fn credentials(self, credentials: Credentials) -> Self {
+        let store = Arc::clone(&self.shared.store);
+        let settings = Settings { credentials: Some(credentials), ..(*self.settings).clone() };
+        Builder { store, settings }.build().expect("credentials do not make valid routes invalid")
+    }
+
+    /// Returns a builder without routes.
+    pub fn builder(store: St) -> Builder<St> {
+        let settings = Settings {
+            cached: Vec::new(),
+            invalidating: Vec::new(),
+            credentials: None,
+            name: "support-cache".to_owned(),
+            mount: String::new(),
+        };
+        Builder { store: Arc::new(store), settings }
+    }
+
+    /// Returns a handle to the running cache: metrics, invalidations, switches.
+    pub fn handle(&self) -> SupportCacheHandle {
+        SupportCacheHandle::new(self.shared.clone())
+    }
+}
+
+impl<St> Clone for SupportCacheLayer<St> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), settings: Arc::clone(&self.settings) }
+    }
+}
+
+impl<St> fmt::Debug for SupportCacheLayer<St> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SupportCacheLayer").finish_non_exhaustive()
+    }
+}
+
+impl<S, St> Layer<S> for SupportCacheLayer<St> {
+    type Service = SupportCache<S, St>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        SupportCache::new(inner, Arc::clone(&self.shared))
+    }
+}
+
+/// Builds a [`SupportCacheLayer`].
+#[derive(Debug)]
+#[must_use = "a builder does nothing itself, use `.build()` to build it"]
+pub struct Builder<St> {
+    store: Arc<St>,
+    settings: Settings,
+}
+
+#[derive(Clone, Debug)]
+struct Settings {
+    cached: Vec<CacheRoute>,
+    invalidating: Vec<InvalidateRoute>,
+    credentials: Option<Credentials>,
+    name: String,
+    mount: String,
+}
+
+impl<St: Store> Builder<St> {
+    /// Adds a route whose responses are cached.
+    pub fn cache(mut self, route: CacheRoute) -> Self {
+        self.settings.cached.push(route);
+        self
+    }
+
+    /// Adds a rule that says what a write invalidates.
+    ///
+    /// A successful write to the path of a cached route invalidates that route's key without a
+    /// rule (RFC 9111 §4.4).
+    pub fn invalidate(mut self, route: InvalidateRoute) -> Self {
+        self.settings.invalidating.push(route);
+        self
+    }
+
+    /// Sets [`CacheRoute::credentials`] for every route that does not set it itself.
+    pub fn credentials(mut self, credentials: Credentials) -> Self {
+        self.settings.credentials = Some(credentials);
+        self
+    }
+
+    /// Names this cache in `Cache-Status` (RFC 9211). Defaults to `support-cache`.
+    ///
+    /// A token: it begins with a letter or `*`.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.settings.name = name.into();
+        self
+    }
+
+    /// Names the place where the layer is mounted. Defaults to none.
+    ///
+    /// It is part of what identifies a response: layers with different mounts share no responses,
+    /// whatever else they share. Needed where two nests of a router have one store and the feature
+    /// `axum` is off, or where layers on one store wrap different services.
+    pub fn mount(mut self, name: impl Into<String>) -> Self {
+        self.settings.mount = name.into();
+        self
+    }
+
+    /// Builds the layer.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names the route and the field at fault: a pattern or a template that cannot
+    /// be parsed, an unknown placeholder, routes that match the same paths, a missing key, a
+    /// missing or zero lifetime, a bucket with two meanings, a name that cannot be sent.
+    pub fn build(self) -> Result<SupportCacheLayer<St>, ConfigError> {
+        let Self { store, settings } = self;
+        let Ok(name) = Token::from_string(settings.name.clone()) else {
+            let problem = "is no token";
+            return Err(ConfigError::new(ConfigErrorKind::Name, None, "name", problem));
+        };
+        let mut cached = Vec::with_capacity(settings.cached.len());
+        for route in &settings.cached {
+            let general = settings.credentials.clone().filter(|_| route.has_default_credentials());
+            let route = match general {
+                Some(credentials) => route.clone().credentials(credentials),
+                None => route.clone(),
+            };
+            cached.push(route.build()?);
+        }
+        let mut invalidating = Vec::with_capacity(settings.invalidating.len());
+        for route in &settings.invalidating {
+            invalidating.push(route.clone().build()?);
+        }
+        let scope = scope(&settings.mount, &cached);
+        let table = Table::build(cached, invalidating)?;
+        let shared = Arc::new(Shared::new(store, table, scope, name));
+        Ok(SupportCacheLayer { shared, settings: Arc::new(settings) })
+    }
+}
+
+/// Digests what decides the meaning of stored entries, so that layers with other rules do not read
+/// each other's, and layers with the same rules do.
+fn scope(mount: &str, cached: &[CacheRule]) -> Scope {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&(mount.len() as u64).to_be_bytes()).update(mount.as_bytes());
+    cached.iter().for_each(|rule| rule.digest(&mut hasher));
+    let mut scope = [0; 16];
+    scope.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    scope
+}

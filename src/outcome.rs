@@ -1,0 +1,235 @@
+//! How a request ended: the named reasons, and what `Cache-Status` (RFC 9211) says of them.
+
+use http::{HeaderValue, StatusCode};
+use sfv::{ItemSerializer, KeyRef, TokenRef, integer, key_ref, token_ref};
+
+/// Declares an enum of reasons with their names in metrics, logs and `Cache-Status`.
+macro_rules! reasons {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "kebab-case"))]
+        #[non_exhaustive]
+        pub enum $name { $($(#[$variant_doc])* $variant,)* }
+
+        impl $name {
+            pub(crate) const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// Returns the reason's name, as metrics and `Cache-Status` show it.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            fn token(self) -> &'static TokenRef {
+                match self { $(Self::$variant => token_ref($text),)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Why a request on a cache route did not consult the cache.
+    Bypass {
+        /// The bucket is switched off.
+        Switch = "switch",
+        /// A GET or HEAD with content: what it means is not in its target.
+        Content = "content",
+        /// `Range`: a part of a representation.
+        Range = "range",
+        /// `If-Match` or `If-Unmodified-Since`, which only the origin may evaluate (RFC 9111 §4.3.2).
+        Precondition = "precondition",
+        /// A credential field, and a route that does not say whom the response is for.
+        Credentials = "credentials",
+        /// A route per caller, and a request without one.
+        Caller = "caller",
+        /// The key builder made no usable key.
+        Key = "key",
+        /// A write to this key ended with an unknown outcome a moment ago.
+        Unsettled = "unsettled",
+        /// The store could not be asked.
+        Store = "store",
+    }
+}
+
+reasons! {
+    /// Why a response was not stored, and so not shared with requests waiting for it.
+    Refusal {
+        /// A status that is not stored.
+        Status = "status",
+        /// `Cache-Control: no-store`.
+        NoStore = "no-store",
+        /// `Cache-Control: no-cache`.
+        NoCache = "no-cache",
+        /// `Cache-Control: private`.
+        Private = "private",
+        /// `Vary`.
+        Vary = "vary",
+        /// `Set-Cookie`, or another field meant for one client.
+        SetCookie = "set-cookie",
+        /// An event stream.
+        Stream = "stream",
+        /// A body longer than the route's limit.
+        TooLarge = "too-large",
+        /// Too many bytes of bodies are being recorded at this moment.
+        Budget = "budget",
+        /// A body that failed, ended early, or contradicted its `Content-Length`.
+        Incomplete = "incomplete",
+        /// The service failed before it gave a response.
+        Failed = "failed",
+        /// An invalidation overtook it.
+        Fenced = "fenced",
+        /// The store did not take it.
+        Store = "store",
+        /// There is no tokio runtime to finish the recording on.
+        Runtime = "runtime",
+    }
+}
+
+reasons! {
+    /// Why a request on a cache route was forwarded by itself: it joined no flight, and stored
+    /// nothing.
+    Alone {
+        /// `HEAD` is answered from a stored GET only.
+        Head = "head",
+        /// The last response of this slot could not be stored, a moment ago.
+        Pass = "pass",
+        /// The response it waited for could not be shared.
+        Declined = "declined",
+        /// It waited as long as it may.
+        Deadline = "deadline",
+        /// Too many flights, or too many followers on this one.
+        Crowd = "crowd",
+    }
+}
+
+/// Why a forward is shared with nobody and stored nowhere.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Unshared {
+    Bypassed(Bypass),
+    Alone(Alone),
+}
+
+impl Unshared {
+    pub(crate) fn outcome(self, status: StatusCode) -> Outcome {
+        match self {
+            Self::Bypassed(reason) => Outcome::Bypassed { reason, status },
+            Self::Alone(reason) => Outcome::Alone { reason, status },
+        }
+    }
+}
+
+/// Why a request was forwarded (RFC 9211 §2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Forward {
+    /// Nothing stored.
+    UriMiss,
+    /// Something stored that is no longer fresh.
+    Stale,
+}
+
+/// How a request on a cache route ended. Metrics, logs and `Cache-Status` are made from it alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Answered from the store; `ttl` in seconds.
+    Hit { ttl: i64 },
+    /// Answered with the response that another request's forward brings.
+    Collapsed { ttl: i64 },
+    /// Forwarded as the leader of a flight. Whether the response is stored is judged by its head.
+    Led { forward: Forward, stored: Result<(), Refusal>, status: StatusCode },
+    /// Forwarded by itself.
+    Alone { reason: Alone, status: StatusCode },
+    /// The cache was not consulted.
+    Bypassed { reason: Bypass, status: StatusCode },
+    /// An unsafe request.
+    Written { status: StatusCode },
+}
+
+impl Outcome {
+    /// Returns what this cache says of the outcome: one member of `Cache-Status` (RFC 9211 §2).
+    pub(crate) fn cache_status(self, name: &TokenRef) -> HeaderValue {
+        const FWD: &KeyRef = key_ref("fwd");
+        const FWD_STATUS: &KeyRef = key_ref("fwd-status");
+        const DETAIL: &KeyRef = key_ref("detail");
+        const COLLAPSED: &KeyRef = key_ref("collapsed");
+        const TTL: &KeyRef = key_ref("ttl");
+
+        let code = |status: StatusCode| integer(i64::from(status.as_u16()));
+        let member = ItemSerializer::new().bare_item(name);
+        let member = match self {
+            Self::Hit { ttl } => {
+                member.parameter(key_ref("hit"), true).parameter(TTL, integer(ttl))
+            }
+            Self::Collapsed { ttl } => member
+                .parameter(FWD, token_ref("uri-miss"))
+                .parameter(COLLAPSED, true)
+                .parameter(TTL, integer(ttl)),
+            Self::Led { forward, stored, status } => {
+                let forward = match forward {
+                    Forward::UriMiss => "uri-miss",
+                    Forward::Stale => "stale",
+                };
+                let member =
+                    member.parameter(FWD, token_ref(forward)).parameter(FWD_STATUS, code(status));
+                match stored {
+                    Ok(()) => member.parameter(key_ref("stored"), true),
+                    Err(refusal) => member.parameter(DETAIL, refusal.token()),
+                }
+            }
+            Self::Alone { reason, status } => {
+                let member = member
+                    .parameter(FWD, token_ref("uri-miss"))
+                    .parameter(FWD_STATUS, code(status));
+                // RFC 9211 §2.6: `?0` where collapsing was tried and a new request was needed.
+                let member = match reason {
+                    Alone::Declined | Alone::Deadline => member.parameter(COLLAPSED, false),
+                    Alone::Head | Alone::Pass | Alone::Crowd => member,
+                };
+                member.parameter(DETAIL, reason.token())
+            }
+            Self::Bypassed { reason, status } => member
+                .parameter(FWD, token_ref("bypass"))
+                .parameter(FWD_STATUS, code(status))
+                .parameter(DETAIL, reason.token()),
+            Self::Written { status } => {
+                member.parameter(FWD, token_ref("method")).parameter(FWD_STATUS, code(status))
+            }
+        };
+        // A serialised structured field is printable ASCII, so the fallback is never taken.
+        HeaderValue::from_maybe_shared(bytes::Bytes::from(member.finish()))
+            .unwrap_or_else(|_| HeaderValue::from_static("cache"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(outcome: Outcome, expected: &str) {
+        assert_eq!(outcome.cache_status(token_ref("bff")).to_str().unwrap(), expected);
+    }
+
+    #[test]
+    fn cache_status_says_how_a_request_ended() {
+        let status = StatusCode::OK;
+        check(Outcome::Hit { ttl: 23 }, "bff;hit;ttl=23");
+        check(Outcome::Collapsed { ttl: 60 }, "bff;fwd=uri-miss;collapsed;ttl=60");
+        check(
+            Outcome::Led { forward: Forward::UriMiss, stored: Ok(()), status },
+            "bff;fwd=uri-miss;fwd-status=200;stored",
+        );
+        check(
+            Outcome::Led { forward: Forward::Stale, stored: Err(Refusal::SetCookie), status },
+            "bff;fwd=stale;fwd-status=200;detail=set-cookie",
+        );
+        check(
+            Outcome::Alone { reason: Alone::Declined, status },
+            "bff;fwd=uri-miss;fwd-status=200;collapsed=?0;detail=declined",
+        );
+        check(
+            Outcome::Bypassed { reason: Bypass::Credentials, status },
+            "bff;fwd=bypass;fwd-status=200;detail=credentials",
+        );
+        check(Outcome::Written { status: StatusCode::CREATED }, "bff;fwd=method;fwd-status=201");
+    }
+}

@@ -1,0 +1,155 @@
+//! Whom a response is for.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use http::{
+    HeaderMap,
+    header::{AUTHORIZATION, COOKIE},
+};
+
+use crate::{
+    key::push_part,
+    route::{Extract, KeyRequest},
+};
+
+/// What a route says about requests that carry credentials: `Authorization`, `Cookie`,
+/// `Proxy-Authorization` or `X-Api-Key`.
+///
+/// The layer belongs inside authentication, since a hit does not run what lies within it. It
+/// cannot see its own place, so the default is what protects a wrong one.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub enum Credentials {
+    /// Such requests bypass the cache. They are counted, and a warning names the route once.
+    #[default]
+    Bypass,
+    /// The caller is part of what identifies a response, so a response stored for one caller never
+    /// answers another. A request without a caller bypasses the cache.
+    PerCaller(Caller),
+    /// An outer layer has authenticated *and authorised* the request, and the key or the target
+    /// identifies everyone who may see the response.
+    ///
+    /// If that is not so, one caller's response answers another: anybody whose request makes the
+    /// same key and has the same target gets the stored response.
+    CoveredByKey,
+}
+
+/// What identifies a caller, for [`Credentials::PerCaller`].
+///
+/// Two callers are the same only if this is byte-equal. It is kept as a keyed digest; the key is
+/// random in each process.
+#[derive(Clone)]
+pub struct Caller {
+    source: Source,
+}
+
+#[derive(Clone)]
+enum Source {
+    Authorization,
+    Cookies(Vec<String>),
+    Closure(Extract),
+}
+
+impl Caller {
+    /// Identifies callers by their `Authorization` field.
+    pub fn authorization() -> Self {
+        Self { source: Source::Authorization }
+    }
+
+    /// Identifies callers by the cookies of these names, all of which must be there.
+    pub fn cookies(names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { source: Source::Cookies(names.into_iter().map(Into::into).collect()) }
+    }
+
+    /// Identifies callers by what a closure reads from the request, such as a user id that an outer
+    /// authentication layer put into the extensions. `None` or a blank text is no caller.
+    pub fn with(
+        extract: impl Fn(&KeyRequest<'_>) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        Self { source: Source::Closure(Arc::new(extract)) }
+    }
+
+    /// Returns the digest of the caller, or `None` where the request has none.
+    pub(crate) fn digest(&self, request: &KeyRequest<'_>) -> Option<[u8; 32]> {
+        let mut identity = Vec::new();
+        match &self.source {
+            Source::Authorization => {
+                for line in request.headers().get_all(AUTHORIZATION) {
+                    push_part(&mut identity, present(line.as_bytes())?);
+                }
+            }
+            Source::Cookies(names) => {
+                for name in names {
+                    let before = identity.len();
+                    for value in cookies(request.headers(), name) {
+                        push_part(&mut identity, present(value)?);
+                    }
+                    if identity.len() == before {
+                        return None;
+                    }
+                    push_part(&mut identity, name.as_bytes());
+                }
+            }
+            Source::Closure(extract) => {
+                push_part(&mut identity, present(extract(request)?.as_bytes())?);
+            }
+        }
+        let key = CallerKey::of_process()?;
+        (!identity.is_empty()).then(|| key.digest(&identity))
+    }
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = match &self.source {
+            Source::Authorization => "authorization",
+            Source::Cookies(names) => return f.debug_tuple("Caller").field(names).finish(),
+            Source::Closure(_) => "closure",
+        };
+        f.debug_tuple("Caller").field(&source).finish()
+    }
+}
+
+fn present(value: &[u8]) -> Option<&[u8]> {
+    let is_blank = std::str::from_utf8(value).is_ok_and(|text| text.trim().is_empty());
+    (!is_blank).then_some(value)
+}
+
+/// Returns the values of all cookies of this name: where a client sends two, which one counts is
+/// the handler's choice, so both are part of who it is.
+fn cookies<'a>(fields: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    fields
+        .get_all(COOKIE)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
+        .filter_map(move |pair| {
+            let pair = pair.trim_ascii();
+            let rest = pair.strip_prefix(name.as_bytes())?.trim_ascii_start();
+            rest.strip_prefix(b"=")
+        })
+}
+
+/// The key of the digest that stands for a caller.
+///
+/// A plain digest of a guessable secret could be found by trying; without the key it cannot.
+struct CallerKey([u8; 32]);
+
+impl CallerKey {
+    /// Returns this process's key, made from the operating system's randomness; `None` where there
+    /// is none to be had. It is one for all layers, so that those on one store know the same caller.
+    fn of_process() -> Option<&'static Self> {
+        static KEY: OnceLock<Option<CallerKey>> = OnceLock::new();
+        KEY.get_or_init(|| {
+            let mut key = [0; 32];
+            getrandom::fill(&mut key).ok().map(|()| Self(key))
+        })
+        .as_ref()
+    }
+
+    fn digest(&self, identity: &[u8]) -> [u8; 32] {
+        *blake3::keyed_hash(&self.0, identity).as_bytes()
+    }
+}

@@ -1,0 +1,158 @@
+//! Whether a response may be stored, and so shared: the two are one question.
+
+use http::{
+    HeaderMap, HeaderName, StatusCode,
+    header::{
+        CONTENT_LENGTH, CONTENT_TYPE, PROXY_AUTHENTICATE, SET_COOKIE, VARY, WWW_AUTHENTICATE,
+    },
+    response,
+};
+
+use super::{cache_control::Directives, credentials::Credentials};
+use crate::{outcome::Refusal, route::CacheRule};
+
+/// Fields that are meant for one client. RFC 9111 §7.3 lets `Set-Cookie` be stored; we do not.
+const PER_CLIENT: [HeaderName; 6] = [
+    SET_COOKIE,
+    WWW_AUTHENTICATE,
+    PROXY_AUTHENTICATE,
+    HeaderName::from_static("set-cookie2"),
+    HeaderName::from_static("clear-site-data"),
+    HeaderName::from_static("authentication-info"),
+];
+
+/// Judges a response by its head. `Err` names the first rule that forbids storing it.
+pub(crate) fn judge(rule: &CacheRule, head: &response::Parts) -> Result<(), Refusal> {
+    let fields = &head.headers;
+    if head.status != StatusCode::OK {
+        return Err(Refusal::Status);
+    }
+    if is_event_stream(fields) {
+        return Err(Refusal::Stream);
+    }
+    let directives = Directives::of(fields);
+    if directives.no_store {
+        return Err(Refusal::NoStore);
+    }
+    if directives.no_cache {
+        return Err(Refusal::NoCache);
+    }
+    let is_per_caller = matches!(rule.credentials, Credentials::PerCaller(_));
+    if directives.private && !is_per_caller {
+        return Err(Refusal::Private);
+    }
+    if fields.contains_key(VARY) {
+        return Err(Refusal::Vary);
+    }
+    if PER_CLIENT.iter().any(|name| fields.contains_key(name)) {
+        return Err(Refusal::SetCookie);
+    }
+    Ok(())
+}
+
+/// Whether a refusal says something about the next response too: a `Pass` entry remembers it. A
+/// failure of the origin is not remembered, nor is what was wrong at this moment only.
+pub(crate) fn may_be_remembered(refusal: Refusal, status: StatusCode) -> bool {
+    let is_momentary = matches!(
+        refusal,
+        Refusal::Budget | Refusal::Incomplete | Refusal::Failed | Refusal::Runtime
+    );
+    !is_momentary && !status.is_server_error()
+}
+
+/// Returns the length that the head and the body's hint declare, `None` where neither does.
+///
+/// Refuses a response whose `Content-Length` is no number, comes twice with different values
+/// (RFC 9110 §8.6), or contradicts the body's own hint.
+pub(crate) fn declared_length(
+    fields: &HeaderMap,
+    hint: Option<u64>,
+) -> Result<Option<u64>, Refusal> {
+    let mut declared = hint;
+    for line in fields.get_all(CONTENT_LENGTH) {
+        let length = line.to_str().ok().and_then(|text| text.parse::<u64>().ok());
+        let Some(length) = length else { return Err(Refusal::Incomplete) };
+        if *declared.get_or_insert(length) != length {
+            return Err(Refusal::Incomplete);
+        }
+    }
+    Ok(declared)
+}
+
+fn is_event_stream(fields: &HeaderMap) -> bool {
+    fields.get(CONTENT_TYPE).is_some_and(|value| {
+        let media_type = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+        media_type.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::Response;
+
+    use super::*;
+    use crate::{CacheRoute, Caller};
+
+    fn rule(credentials: Credentials) -> CacheRule {
+        let route = CacheRoute::get("/").key("k").ttl(Duration::from_secs(1));
+        route.credentials(credentials).build().unwrap()
+    }
+
+    #[track_caller]
+    fn check(fields: &[(&str, &str)], expected: Result<(), Refusal>) {
+        let mut response = Response::builder();
+        for (name, value) in fields {
+            response = response.header(*name, *value);
+        }
+        let head = response.body(()).unwrap().into_parts().0;
+        assert_eq!(judge(&rule(Credentials::Bypass), &head), expected, "{fields:?}");
+    }
+
+    #[test]
+    fn what_a_response_forbids_wins() {
+        check(&[("cache-control", "max-age=0")], Ok(()));
+        check(&[("cache-control", "no-store")], Err(Refusal::NoStore));
+        check(&[("cache-control", "no-cache")], Err(Refusal::NoCache));
+        check(&[("cache-control", "private")], Err(Refusal::Private));
+        check(&[("vary", "accept")], Err(Refusal::Vary));
+        check(&[("content-type", "Text/Event-Stream; x=y")], Err(Refusal::Stream));
+        for name in PER_CLIENT {
+            check(&[(name.as_str(), "x")], Err(Refusal::SetCookie));
+        }
+    }
+
+    #[test]
+    fn private_may_be_stored_for_the_caller_alone() {
+        let head = Response::builder().header("cache-control", "private").body(()).unwrap();
+        let rule = rule(Credentials::PerCaller(Caller::authorization()));
+        assert_eq!(judge(&rule, &head.into_parts().0), Ok(()));
+    }
+
+    #[test]
+    fn only_200_is_stored() {
+        for status in [100, 101, 201, 203, 204, 206, 301, 304, 400, 404, 410, 500, 503] {
+            let response = Response::builder().status(status).body(()).unwrap();
+            let judged = judge(&rule(Credentials::Bypass), &response.into_parts().0);
+            assert_eq!(judged, Err(Refusal::Status), "{status}");
+        }
+    }
+
+    #[test]
+    fn lengths_that_contradict_each_other_are_refused() {
+        let fields = |lines: &[&str]| {
+            let mut fields = HeaderMap::new();
+            for line in lines {
+                fields.append(CONTENT_LENGTH, line.parse().unwrap());
+            }
+            fields
+        };
+        assert_eq!(declared_length(&fields(&[]), None), Ok(None));
+        assert_eq!(declared_length(&fields(&["5", "5"]), None), Ok(Some(5)));
+        assert_eq!(declared_length(&fields(&["5"]), Some(5)), Ok(Some(5)));
+        assert_eq!(declared_length(&fields(&["5"]), Some(4)), Err(Refusal::Incomplete));
+        assert_eq!(declared_length(&fields(&["5", "6"]), None), Err(Refusal::Incomplete));
+        assert_eq!(declared_length(&fields(&["x"]), None), Err(Refusal::Incomplete));
+    }
+}

@@ -1,0 +1,39 @@
+//! Where a request's end is told: metrics, the log, and `Cache-Status`.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Response};
+use sfv::Token;
+
+use crate::{entry::CACHE_STATUS, metrics::Metrics, outcome::Outcome};
+
+/// Tells how requests ended.
+#[derive(Debug)]
+pub(crate) struct Reporter {
+    pub(crate) metrics: Arc<Metrics>,
+    name: Token,
+}
+
+impl Reporter {
+    pub(crate) fn new(metrics: Arc<Metrics>, name: Token) -> Self {
+        Self { metrics, name }
+    }
+
+    /// Counts and logs an outcome, and returns what `Cache-Status` says of it.
+    pub(crate) fn ended(&self, bucket: usize, outcome: Outcome) -> HeaderValue {
+        self.metrics.ended(bucket, &outcome);
+        outcome.cache_status(&self.name)
+    }
+
+    /// The same for a response that was forwarded, whose fields are at hand.
+    pub(crate) fn mark(&self, bucket: usize, outcome: Outcome, fields: &mut HeaderMap) {
+        // Appended: members of this field go from the origin to the client (RFC 9211 §2).
+        fields.append(CACHE_STATUS, self.ended(bucket, outcome));
+    }
+
+    /// A response to an unsafe request, which belongs to no bucket.
+    pub(crate) fn mark_written<B>(&self, response: &mut Response<B>) {
+        let outcome = Outcome::Written { status: response.status() };
+        response.headers_mut().append(CACHE_STATUS, outcome.cache_status(&self.name));
+    }
+}

@@ -1,0 +1,178 @@
+//! Rules that say which keys a write invalidates.
+
+use std::{fmt, sync::Arc};
+
+use http::Method;
+
+use super::{
+    cache::KeyBuilder,
+    pattern::Pattern,
+    request::{Extract, KeyRequest, RequestView},
+    template::Template,
+};
+use crate::{
+    error::{ConfigError, ConfigErrorKind},
+    key::PrimaryKey,
+};
+
+/// A route whose requests change what is cached: the keys that a successful one invalidates.
+///
+/// Keys are invalidated when the response is 2xx or 3xx, and also when the outcome is unknown
+/// (408, 499, 5xx, an error of the service, a dropped request), before the writer sees it. All
+/// rules that match a request apply.
+///
+/// ```
+/// use tower_support_cache::InvalidateRoute;
+///
+/// InvalidateRoute::post("/accounts/{account}/cases/{case}/comments")
+///     .key("support:messages:{case}")
+///     .key("support:cases:{account}");
+/// ```
+#[derive(Clone)]
+#[must_use = "a rule does nothing until it is given to `Builder::invalidate`"]
+pub struct InvalidateRoute {
+    methods: Methods,
+    pattern: String,
+    keys: Vec<KeySource>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Methods {
+    One(Method),
+    AnyUnsafe,
+}
+
+#[derive(Clone)]
+enum KeySource {
+    Template(String),
+    Closure(Extract),
+}
+
+impl InvalidateRoute {
+    /// Matches requests of `method` whose path matches `pattern`. The method must be unsafe
+    /// (RFC 9110 §9.2.1): reads do not invalidate.
+    pub fn new(method: Method, pattern: impl Into<String>) -> Self {
+        Self { methods: Methods::One(method), pattern: pattern.into(), keys: Vec::new() }
+    }
+
+    /// Matches POST.
+    pub fn post(pattern: impl Into<String>) -> Self {
+        Self::new(Method::POST, pattern)
+    }
+
+    /// Matches PUT.
+    pub fn put(pattern: impl Into<String>) -> Self {
+        Self::new(Method::PUT, pattern)
+    }
+
+    /// Matches PATCH.
+    pub fn patch(pattern: impl Into<String>) -> Self {
+        Self::new(Method::PATCH, pattern)
+    }
+
+    /// Matches DELETE.
+    pub fn delete(pattern: impl Into<String>) -> Self {
+        Self::new(Method::DELETE, pattern)
+    }
+
+    /// Matches every method that is not safe, unknown ones included.
+    pub fn any_unsafe(pattern: impl Into<String>) -> Self {
+        Self { methods: Methods::AnyUnsafe, pattern: pattern.into(), keys: Vec::new() }
+    }
+
+    /// Adds a key to invalidate, as a template over the pattern's parameters.
+    pub fn key(mut self, template: impl Into<String>) -> Self {
+        self.keys.push(KeySource::Template(template.into()));
+        self
+    }
+
+    /// Adds a key to invalidate, made by a closure over the request's head. `None`, or an unfit
+    /// key, is counted as an error and logged; the write is forwarded all the same.
+    pub fn key_with(
+        mut self,
+        builder: impl Fn(&KeyRequest<'_>) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.keys.push(KeySource::Closure(Arc::new(builder)));
+        self
+    }
+
+    pub(crate) fn build(self) -> Result<InvalidateRule, ConfigError> {
+        let method = match &self.methods {
+            Methods::One(method) => method.as_str(),
+            Methods::AnyUnsafe => "(any unsafe)",
+        };
+        let route = format!("{method} {}", self.pattern);
+        let refuse = |kind, field, problem: &str| {
+            ConfigError::new(kind, Some(route.clone()), field, problem)
+        };
+        if let Methods::One(method) = &self.methods {
+            if !is_unsafe(method) {
+                let problem = "a safe method changes nothing, so it invalidates nothing";
+                return Err(refuse(ConfigErrorKind::Pattern, "method", problem));
+            }
+        }
+        let pattern = Pattern::parse(&self.pattern)
+            .map_err(|problem| refuse(ConfigErrorKind::Pattern, "pattern", problem))?;
+        if self.keys.is_empty() {
+            let problem = "give at least one `.key(..)` or `.key_with(..)`";
+            return Err(refuse(ConfigErrorKind::MissingKey, "key", problem));
+        }
+        let mut keys = Vec::with_capacity(self.keys.len());
+        for source in self.keys {
+            keys.push(match source {
+                KeySource::Closure(builder) => KeyBuilder::Closure(builder),
+                KeySource::Template(text) => KeyBuilder::Template(
+                    Template::parse(&text, &pattern)
+                        .map_err(|(kind, problem)| refuse(kind, "key", &problem))?,
+                ),
+            });
+        }
+        Ok(InvalidateRule { route, methods: self.methods, pattern, keys })
+    }
+}
+
+impl fmt::Debug for InvalidateRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InvalidateRoute")
+            .field("methods", &self.methods)
+            .field("pattern", &self.pattern)
+            .finish_non_exhaustive()
+    }
+}
+
+/// RFC 9110 §9.2.1. CONNECT names no resource, so no rule is for it.
+pub(crate) fn is_unsafe(method: &Method) -> bool {
+    ![Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::CONNECT].contains(method)
+}
+
+/// An invalidation rule, checked.
+pub(crate) struct InvalidateRule {
+    /// Method and pattern, for messages.
+    pub(crate) route: String,
+    pub(crate) pattern: Pattern,
+    methods: Methods,
+    keys: Vec<KeyBuilder>,
+}
+
+impl InvalidateRule {
+    pub(crate) fn is_for(&self, method: &Method) -> bool {
+        match &self.methods {
+            Methods::One(one) => one == method,
+            Methods::AnyUnsafe => is_unsafe(method),
+        }
+    }
+
+    /// Returns one key for each `.key(..)`; `None` where no usable key could be made.
+    pub(crate) fn keys<'a>(
+        &'a self,
+        view: RequestView<'a, 'a>,
+    ) -> impl Iterator<Item = Option<PrimaryKey>> {
+        self.keys.iter().map(move |key| key.key(&self.pattern, view))
+    }
+}
+
+impl fmt::Debug for InvalidateRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InvalidateRule").field("route", &self.route).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,113 @@
+//! What a key builder sees of a request.
+
+use std::{borrow::Cow, fmt, sync::Arc};
+
+use http::{Extensions, HeaderMap, Method, Uri, request};
+use percent_encoding::percent_decode_str;
+
+use super::pattern::Pattern;
+
+/// The head of a request, borrowed whether it comes as `Request<B>` or as `Parts`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeadRef<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) uri: &'a Uri,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) extensions: &'a Extensions,
+}
+
+impl<'a> HeadRef<'a> {
+    pub(crate) fn of<B>(request: &'a http::Request<B>) -> Self {
+        Self {
+            method: request.method(),
+            uri: request.uri(),
+            headers: request.headers(),
+            extensions: request.extensions(),
+        }
+    }
+}
+
+impl<'a> From<&'a request::Parts> for HeadRef<'a> {
+    fn from(head: &'a request::Parts) -> Self {
+        Self {
+            method: &head.method,
+            uri: &head.uri,
+            headers: &head.headers,
+            extensions: &head.extensions,
+        }
+    }
+}
+
+/// A request's head and the path parameters that its route matched.
+#[derive(Clone, Copy)]
+pub(crate) struct RequestView<'a, 'p> {
+    pub(crate) head: HeadRef<'a>,
+    pub(crate) parameters: &'p matchit::Params<'p, 'a>,
+}
+
+impl<'a> RequestView<'a, '_> {
+    /// Returns the raw text of the parameter at `position`.
+    pub(crate) fn parameter(&self, position: usize) -> Option<&'a str> {
+        self.parameters.iter().nth(position).map(|(_, raw)| raw)
+    }
+}
+
+/// What [`CacheRoute::key_with`](crate::CacheRoute::key_with) and
+/// [`Caller::with`](crate::Caller::with) see of a request: its head, its path parameters, and the
+/// extensions that outer layers put there.
+///
+/// ```
+/// use tower_support_cache::CacheRoute;
+///
+/// #[derive(Clone)]
+/// struct Account(String);            // put into the extensions by the authentication layer
+///
+/// CacheRoute::get("/cases").key_with(|request| {
+///     let account = request.extensions().get::<Account>()?;
+///     Some(format!("support:cases:{}", account.0))
+/// });
+/// ```
+pub struct KeyRequest<'a> {
+    pub(crate) view: RequestView<'a, 'a>,
+    pub(crate) pattern: &'a Pattern,
+}
+
+impl<'a> KeyRequest<'a> {
+    /// Returns the method.
+    pub fn method(&self) -> &'a Method {
+        self.view.head.method
+    }
+
+    /// Returns the URI as the layer sees it: under `axum::Router::nest` without the prefix.
+    pub fn uri(&self) -> &'a Uri {
+        self.view.head.uri
+    }
+
+    /// Returns the header fields.
+    pub fn headers(&self) -> &'a HeaderMap {
+        self.view.head.headers
+    }
+
+    /// Returns the extensions.
+    pub fn extensions(&self) -> &'a Extensions {
+        self.view.head.extensions
+    }
+
+    /// Returns the path parameter `name`, percent-decoded once; `None` if the pattern has no such
+    /// parameter or its value is no UTF-8.
+    pub fn param(&self, name: &str) -> Option<Cow<'a, str>> {
+        let raw = self.view.parameter(self.pattern.position(name)?)?;
+        percent_decode_str(raw).decode_utf8().ok()
+    }
+}
+
+impl fmt::Debug for KeyRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyRequest")
+            .field("pattern", &self.pattern.as_str())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A closure that reads a text from a request.
+pub(crate) type Extract = Arc<dyn Fn(&KeyRequest<'_>) -> Option<String> + Send + Sync>;

@@ -1,0 +1,123 @@
+//! All routes of a layer, and which of them a request is for.
+
+use http::Method;
+use matchit::Router;
+
+use super::{
+    cache::CacheRule,
+    invalidate::{InvalidateRule, is_unsafe},
+    pattern,
+    request::{HeadRef, RequestView},
+};
+use crate::{
+    error::{ConfigError, ConfigErrorKind},
+    key::PrimaryKey,
+};
+
+/// The checked routes of a layer.
+#[derive(Debug)]
+pub(crate) struct Table {
+    reads: Router<usize>,
+    read_rules: Vec<CacheRule>,
+    /// Matches wherever any of `write_rules` does, so that other requests cost one look.
+    writes: Router<()>,
+    write_rules: Vec<(Router<()>, InvalidateRule)>,
+}
+
+/// What a request is to the cache.
+pub(crate) enum Matched<'t, 'a> {
+    /// No rule is for it.
+    Pass,
+    /// GET or HEAD on a cached route, the rule's index, and the path parameters.
+    Read(usize, &'t CacheRule, matchit::Params<'t, 'a>),
+    /// An unsafe request that may change what is cached.
+    Write,
+}
+
+/// The keys that a write invalidates, and the routes for which no usable key could be made.
+#[derive(Debug, Default)]
+pub(crate) struct WriteMatch<'t> {
+    pub(crate) keys: Vec<PrimaryKey>,
+    pub(crate) failed: Vec<&'t str>,
+}
+
+impl Table {
+    pub(crate) fn build(
+        cached: Vec<CacheRule>,
+        invalidating: Vec<InvalidateRule>,
+    ) -> Result<Self, ConfigError> {
+        let mut reads = Router::new();
+        for (index, rule) in cached.iter().enumerate() {
+            pattern::insert(&mut reads, &rule.pattern, index, || rule.route.clone())?;
+            let earlier = cached[..index].iter().find(|other| other.bucket == rule.bucket);
+            if let Some(other) = earlier.filter(|other| !other.has_settings_of(rule)) {
+                return Err(ConfigError::new(
+                    ConfigErrorKind::Bucket,
+                    Some(rule.route.clone()),
+                    "bucket",
+                    format!("`{}` has other settings at `{}`", rule.bucket, other.route),
+                ));
+            }
+        }
+        let mut writes = Router::new();
+        let mut write_rules: Vec<(Router<()>, InvalidateRule)> = Vec::new();
+        for rule in invalidating {
+            let is_known = write_rules
+                .iter()
+                .any(|(_, other)| other.pattern.positional() == rule.pattern.positional());
+            if !is_known {
+                pattern::insert(&mut writes, &rule.pattern, (), || rule.route.clone())?;
+            }
+            let mut own = Router::new();
+            pattern::insert(&mut own, &rule.pattern, (), || rule.route.clone())?;
+            write_rules.push((own, rule));
+        }
+        Ok(Self { reads, read_rules: cached, writes, write_rules })
+    }
+
+    pub(crate) fn read_rules(&self) -> &[CacheRule] {
+        &self.read_rules
+    }
+
+    pub(crate) fn classify<'t, 'a>(&'t self, method: &Method, path: &'a str) -> Matched<'t, 'a> {
+        if *method == Method::GET || *method == Method::HEAD {
+            return match self.reads.at(path) {
+                Ok(found) => {
+                    Matched::Read(*found.value, &self.read_rules[*found.value], found.params)
+                }
+                Err(_) => Matched::Pass,
+            };
+        }
+        let is_write =
+            is_unsafe(method) && (self.writes.at(path).is_ok() || self.reads.at(path).is_ok());
+        if is_write { Matched::Write } else { Matched::Pass }
+    }
+
+    /// Returns what a write invalidates: the keys of every rule that matches, and of the target
+    /// itself where it is cached (RFC 9111 §4.4).
+    pub(crate) fn write(&self, head: HeadRef<'_>) -> WriteMatch<'_> {
+        let path = head.uri.path();
+        let mut matched = WriteMatch::default();
+        for (own, rule) in self.write_rules.iter().filter(|(_, rule)| rule.is_for(head.method)) {
+            if let Ok(found) = own.at(path) {
+                let view = RequestView { head, parameters: &found.params };
+                rule.keys(view).for_each(|key| matched.add(key, &rule.route));
+            }
+        }
+        if let Ok(found) = self.reads.at(path) {
+            let rule = &self.read_rules[*found.value];
+            matched.add(rule.key(RequestView { head, parameters: &found.params }), &rule.route);
+        }
+        matched
+    }
+}
+
+impl<'t> WriteMatch<'t> {
+    fn add(&mut self, key: Option<PrimaryKey>, route: &'t str) {
+        match key {
+            Some(key) if !self.keys.contains(&key) => self.keys.push(key),
+            Some(_) => {}
+            None => self.failed.push(route),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The sequence: what makes an invalidation final for fills that are already in flight.
+//!
+//! An invalidation takes the next number and raises its key's stripe to it; a fill remembers the
+//! number at which it began and commits only where the stripe is not newer. Stripes are shared by
+//! keys and never lowered, so a shared stripe costs at most one lost fill, and a hit checks nothing.
+
+use std::fmt;
+
+use crate::{
+    key::PrimaryKey,
+    sync::{AtomicU64, Mutex, Ordering, lock},
+};
+
+#[cfg(not(shuttle))]
+const STRIPES: usize = 4096;
+#[cfg(shuttle)]
+const STRIPES: usize = 2;
+
+/// The number of locks that the stripes share; also the number of shards of a store's index.
+#[cfg(not(shuttle))]
+pub(crate) const LOCKS: usize = 256;
+#[cfg(shuttle)]
+pub(crate) const LOCKS: usize = 2;
+
+/// The number at which a fill began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fence(u64);
+
+/// Orders invalidations and fills of one store in one process.
+///
+/// Every [`Store`](crate::store::Store) owns one. Layers on the same store share it.
+pub struct Sequence {
+    current: AtomicU64,
+    /// Raised by an invalidation of everything.
+    floor: AtomicU64,
+    stripes: Box<[AtomicU64]>,
+    locks: Box<[Mutex<()>]>,
+}
+
+impl Sequence {
+    /// Creates a sequence at zero.
+    pub fn new() -> Self {
+        Self {
+            current: AtomicU64::new(0),
+            floor: AtomicU64::new(0),
+            stripes: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
+            locks: (0..LOCKS).map(|_| Mutex::new(())).collect(),
+        }
+    }
+
+    /// Returns the number for a fill that begins now. Take it before the request is forwarded.
+    pub fn begin(&self) -> Fence {
+        Fence(self.current.load(Ordering::SeqCst))
+    }
+
+    /// Returns whether nothing has invalidated `key` since `fence` was taken.
+    pub fn is_current(&self, key: &PrimaryKey, fence: Fence) -> bool {
+        let raised = self.stripes[stripe(key)].load(Ordering::SeqCst);
+        raised.max(self.floor.load(Ordering::SeqCst)) <= fence.0
+    }
+
+    /// Runs `store` unless `key` was invalidated since `fence` was taken; no invalidation of the
+    /// key runs meanwhile. Returns what `store` returned, or `None` if it was not run.
+    pub fn commit<R>(
+        &self,
+        key: &PrimaryKey,
+        fence: Fence,
+        store: impl FnOnce() -> R,
+    ) -> Option<R> {
+        let _held = lock(&self.locks[shard(key)]);
+        self.is_current(key, fence).then(store)
+    }
+
+    /// Runs `act` while neither a commit nor an invalidation of `key` runs.
+    pub(crate) fn exclusive<R>(&self, key: &PrimaryKey, act: impl FnOnce() -> R) -> R {
+        let _held = lock(&self.locks[shard(key)]);
+        act()
+    }
+
+    /// Voids all fills of `key` that have begun, then runs `remove`; no commit runs meanwhile.
+    pub fn invalidate(&self, key: &PrimaryKey, remove: impl FnOnce()) {
+        let _held = lock(&self.locks[shard(key)]);
+        // The stripe is raised before anything is removed: a fill that begins in between has a
+        // number that is high enough, and waits for the lock to commit.
+        self.stripes[stripe(key)].store(self.next(), Ordering::SeqCst);
+        remove();
+    }
+
+    /// Voids all fills that have begun, then runs `remove` for every shard of keys, each under the
+    /// lock that commits of its keys need.
+    pub fn invalidate_all(&self, mut remove: impl FnMut(usize)) {
+        self.floor.fetch_max(self.next(), Ordering::SeqCst);
+        for (shard, mutex) in self.locks.iter().enumerate() {
+            let _held = lock(mutex);
+            remove(shard);
+        }
+    }
+
+    fn next(&self) -> u64 {
+        self.current.fetch_add(1, Ordering::SeqCst) + 1
+    }
+}
+
+impl Default for Sequence {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sequence").field("current", &self.current).finish_non_exhaustive()
+    }
+}
+
+fn stripe(key: &PrimaryKey) -> usize {
+    key.seeded_hash() as usize % STRIPES
+}
+
+/// Returns which lock, and so which shard of an index, `key` belongs to.
+pub(crate) fn shard(key: &PrimaryKey) -> usize {
+    key.seeded_hash() as usize % LOCKS
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> PrimaryKey {
+        PrimaryKey::new(text)
+    }
+
+    #[test]
+    fn a_fill_begun_before_an_invalidation_does_not_commit() {
+        let sequence = Sequence::new();
+        let before = sequence.begin();
+        sequence.invalidate(&key("a"), || ());
+        assert_eq!(sequence.commit(&key("a"), before, || ()), None);
+        assert_eq!(sequence.commit(&key("a"), sequence.begin(), || ()), Some(()));
+    }
+
+    #[test]
+    fn a_key_is_not_fenced_by_the_invalidation_of_a_key_on_another_stripe() {
+        let sequence = Sequence::new();
+        let other = (0..).map(|n| key(&n.to_string())).find(|k| stripe(k) != stripe(&key("a")));
+        let before = sequence.begin();
+        sequence.invalidate(&other.unwrap(), || ());
+        assert_eq!(sequence.commit(&key("a"), before, || ()), Some(()));
+    }
+
+    #[test]
+    fn an_invalidation_of_everything_fences_every_key_and_visits_every_shard() {
+        let sequence = Sequence::new();
+        let before = sequence.begin();
+        let mut visited = Vec::new();
+        sequence.invalidate_all(|shard| visited.push(shard));
+        assert_eq!(visited, (0..LOCKS).collect::<Vec<_>>());
+        assert!(!sequence.is_current(&key("a"), before));
+        assert!(sequence.is_current(&key("a"), sequence.begin()));
+    }
+}

@@ -1,0 +1,150 @@
+//! What all services made by one layer share.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::{
+    budget::Budget,
+    clock::Instant,
+    coalesce::{Flights, Limits},
+    detach::Detachments,
+    fill::Fill,
+    key::PrimaryKey,
+    metrics::Metrics,
+    policy::Scope,
+    reporter::Reporter,
+    route::Table,
+    store::{Pending, Store},
+    telemetry,
+    unsettled::Unsettled,
+};
+
+const MAX_FLIGHTS: usize = 65_536;
+const MAX_FOLLOWERS: usize = 10_000;
+const FOLLOWER_WAIT: Duration = Duration::from_secs(5);
+const MAX_DETACHED: usize = 256;
+const DETACHED_TIME: Duration = Duration::from_secs(30);
+const BODIES_IN_FLIGHT: u64 = 64 * 1024 * 1024;
+const UNKNOWN_OUTCOME: Duration = Duration::from_secs(10);
+
+pub(crate) struct Shared<St> {
+    pub(crate) store: Arc<St>,
+    pub(crate) table: Table,
+    pub(crate) scope: Scope,
+    pub(crate) flights: Arc<Flights<Fill>>,
+    pub(crate) detachments: Arc<Detachments>,
+    pub(crate) bodies: Arc<Budget>,
+    pub(crate) unsettled: Unsettled,
+    pub(crate) reporter: Arc<Reporter>,
+    pub(crate) follower_wait: Duration,
+    /// The bucket of each route, as its position in the metrics.
+    buckets: Vec<usize>,
+    is_switched_off: Vec<AtomicBool>,
+    has_warned: Vec<AtomicBool>,
+}
+
+impl<St: Store> Shared<St> {
+    pub(crate) fn new(store: Arc<St>, table: Table, scope: Scope, name: sfv::Token) -> Self {
+        let mut names: Vec<String> = Vec::new();
+        let mut buckets = Vec::new();
+        for rule in table.read_rules() {
+            let known = names.iter().position(|name| *name == rule.bucket);
+            buckets.push(known.unwrap_or(names.len()));
+            if known.is_none() {
+                names.push(rule.bucket.clone());
+            }
+        }
+        let flags = |length: usize| (0..length).map(|_| AtomicBool::new(false)).collect();
+        let limits = Limits { flights: MAX_FLIGHTS, followers: MAX_FOLLOWERS, wait: FOLLOWER_WAIT };
+        let (is_switched_off, has_warned) = (flags(names.len()), flags(buckets.len()));
+        let metrics = Arc::new(Metrics::new(names));
+        let detachments = Detachments::new(MAX_DETACHED, DETACHED_TIME, Arc::clone(&metrics));
+        Self {
+            store,
+            table,
+            scope,
+            flights: Arc::new(Flights::new(limits)),
+            detachments: Arc::new(detachments),
+            bodies: Arc::new(Budget::new(BODIES_IN_FLIGHT)),
+            unsettled: Unsettled::new(UNKNOWN_OUTCOME),
+            reporter: Arc::new(Reporter::new(metrics, name)),
+            follower_wait: FOLLOWER_WAIT,
+            buckets,
+            is_switched_off,
+            has_warned,
+        }
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.reporter.metrics
+    }
+
+    pub(crate) fn bucket(&self, route: usize) -> usize {
+        self.buckets[route]
+    }
+
+    pub(crate) fn is_switched_off(&self, route: usize) -> bool {
+        self.is_switched_off[self.bucket(route)].load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn switch_off(&self, bucket: usize, is_off: bool) {
+        self.is_switched_off[bucket].store(is_off, Ordering::Relaxed);
+    }
+
+    /// Warns, once for each route, that requests with credentials bypass the cache there.
+    pub(crate) fn warn_of_credentials(&self, route: usize) {
+        if !self.has_warned[route].swap(true, Ordering::Relaxed) {
+            telemetry::credentials_bypassed(&self.table.read_rules()[route].route);
+        }
+    }
+
+    /// Invalidates a key. What happens in this process happens when this is called.
+    pub(crate) fn invalidate(
+        &self,
+        key: &PrimaryKey,
+    ) -> impl Future<Output = Result<(), Pending>> + Send {
+        self.metrics().invalidated();
+        self.store.invalidate(key)
+    }
+
+    /// Invalidates a key whose write ended with an unknown outcome: at once, and again when the
+    /// origin can be taken to have made up its mind. Until then nothing is stored for it.
+    pub(crate) fn invalidate_unknown(
+        self: &Arc<Self>,
+        key: &PrimaryKey,
+    ) -> impl Future<Output = Result<(), Pending>> + Send {
+        if let Some(until) = self.unsettled.enter(key) {
+            self.settle_later(key.clone(), until);
+        }
+        self.invalidate(key)
+    }
+
+    fn settle_later(self: &Arc<Self>, key: PrimaryKey, mut until: Instant) {
+        // Without a runtime the key's time still runs out; the store has taken nothing for it.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let shared = Arc::clone(self);
+        runtime.spawn(async move {
+            loop {
+                tokio::time::sleep_until(until).await;
+                // Before the key leaves, so that no fill slips in between.
+                let _ = shared.store.invalidate(&key).await;
+                match shared.unsettled.leave(&key) {
+                    Some(later) => until = later,
+                    None => return,
+                }
+            }
+        });
+    }
+}
+
+impl<St> fmt::Debug for Shared<St> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("flights", &self.flights).finish_non_exhaustive()
+    }
+}

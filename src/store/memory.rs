@@ -1,0 +1,282 @@
+//! The embedded store.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    future::{Future, ready},
+    hash::{BuildHasherDefault, Hasher},
+    sync::Arc,
+    thread::available_parallelism,
+};
+
+use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
+
+use super::{
+    Begin, Commit, Entry, Fence, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Variant,
+    VariantRef,
+};
+use crate::{
+    error::{ConfigError, ConfigErrorKind},
+    sequence::{LOCKS, shard},
+    sync::{Mutex, lock},
+};
+
+const DEFAULT_CAPACITY: u64 = 64 * 1024 * 1024;
+const MIN_CAPACITY: u64 = 16 * 1024;
+/// The eviction library divides the capacity among its shards, and a shard refuses an entry that is
+/// larger than itself: a shard of this size takes any body within the default limit several times.
+const BYTES_PER_SHARD: u64 = 8 * 1024 * 1024;
+/// What the eviction library prepares for; an estimate suffices.
+const TYPICAL_WEIGHT: u64 = 2048;
+
+/// A store in this process's memory.
+///
+/// It holds at most its capacity in bytes, overhead included, and evicts what is used least.
+/// Clones share one store, and so do layers that are given clones of it: an invalidation through
+/// one is in force for all.
+///
+/// ```
+/// use tower_support_cache::MemoryStore;
+///
+/// let store = MemoryStore::builder().capacity(256 * 1024 * 1024).build()?;
+/// # Ok::<(), tower_support_cache::ConfigError>(())
+/// ```
+#[derive(Clone)]
+pub struct MemoryStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    sequence: Sequence,
+    entries: Cache<Variant, Arc<Entry>, ByWeight, BuildHasherDefault<Prehashed>, CollectEvicted>,
+    /// Which variants a primary key has, in shards by the sequence's locks. Under the lock of a
+    /// key, whatever `entries` holds of that key is listed here; the reverse may lag.
+    index: Box<[Mutex<Index>]>,
+}
+
+type Index = HashMap<PrimaryKey, Vec<Variant>, BuildHasherDefault<Prehashed>>;
+
+impl MemoryStore {
+    /// Creates a store of 64 MiB.
+    pub fn new() -> Self {
+        Self::with_capacity(DEFAULT_CAPACITY)
+    }
+
+    /// Returns a builder, for other sizes.
+    pub fn builder() -> MemoryStoreBuilder {
+        MemoryStoreBuilder { capacity: DEFAULT_CAPACITY }
+    }
+
+    fn with_capacity(capacity: u64) -> Self {
+        let threads = available_parallelism().map_or(1, usize::from) as u64;
+        let shards = (capacity / BYTES_PER_SHARD).clamp(1, threads * 4);
+        // The largest power of two: the library would round up, to smaller shards.
+        let shards = 1_usize << shards.ilog2();
+        let options = OptionsBuilder::new()
+            .shards(shards)
+            .weight_capacity(capacity)
+            .estimated_items_capacity((capacity / TYPICAL_WEIGHT) as usize)
+            .build()
+            .expect("capacity and estimate are set");
+        let hasher = BuildHasherDefault::default();
+        Self {
+            shared: Arc::new(Shared {
+                sequence: Sequence::new(),
+                entries: Cache::with_options(options, ByWeight, hasher, CollectEvicted),
+                index: (0..LOCKS).map(|_| Mutex::default()).collect(),
+            }),
+        }
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore")
+            .field("entries", &self.shared.entries.len())
+            .field("bytes", &self.shared.entries.weight())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Builds a [`MemoryStore`].
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing itself, use `.build()` to build it"]
+pub struct MemoryStoreBuilder {
+    capacity: u64,
+}
+
+impl MemoryStoreBuilder {
+    /// Sets how much the store holds, in bytes, overhead included. Defaults to 64 MiB.
+    ///
+    /// One entry can be at most 4 MiB or the capacity, whichever is less, or more where the
+    /// capacity is over 8 MiB for each of four times the number of cores.
+    pub fn capacity(mut self, bytes: u64) -> Self {
+        self.capacity = bytes;
+        self
+    }
+
+    /// Builds the store.
+    ///
+    /// # Errors
+    ///
+    /// A capacity under 16 KiB, which could not hold a single response of ordinary size.
+    pub fn build(self) -> Result<MemoryStore, ConfigError> {
+        if self.capacity < MIN_CAPACITY {
+            let problem = "is under 16 KiB";
+            return Err(ConfigError::new(ConfigErrorKind::Limit, None, "capacity", problem));
+        }
+        Ok(MemoryStore::with_capacity(self.capacity))
+    }
+}
+
+impl Store for MemoryStore {
+    type Lease = ();
+
+    fn sequence(&self) -> &Sequence {
+        &self.shared.sequence
+    }
+
+    fn peek(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
+        self.shared.entries.get(variant)
+    }
+
+    fn lookup(&self, _: &Slot) -> impl Future<Output = Lookup> + Send {
+        ready(Lookup::Absent)
+    }
+
+    fn begin(&self, slot: &Slot, _: Fence) -> impl Future<Output = Begin<()>> + Send {
+        let found = self.shared.entries.get(&slot.variant);
+        ready(match found.filter(|entry| entry.is_fresh()) {
+            Some(entry) => Begin::Found(entry),
+            None => Begin::Granted(()),
+        })
+    }
+
+    fn commit(
+        &self,
+        (): (),
+        fence: Fence,
+        entry: Arc<Entry>,
+    ) -> impl Future<Output = Commit> + Send {
+        ready(self.shared.commit(fence, entry))
+    }
+
+    fn invalidate(&self, key: &PrimaryKey) -> impl Future<Output = Result<(), Pending>> + Send {
+        self.shared.sequence.invalidate(key, || {
+            let variants = lock(&self.shared.index[shard(key)]).remove(key);
+            self.shared.remove(variants.into_iter().flatten());
+        });
+        ready(Ok(()))
+    }
+
+    fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send {
+        self.shared.sequence.invalidate_all(|shard| {
+            let index = std::mem::take(&mut *lock(&self.shared.index[shard]));
+            self.shared.remove(index.into_values().flatten());
+        });
+        ready(Ok(()))
+    }
+}
+
+impl Shared {
+    fn commit(&self, fence: Fence, entry: Arc<Entry>) -> Commit {
+        let slot = entry.slot().clone();
+        let mut evicted = Evicted::default();
+        let committed = self.sequence.commit(&slot.key, fence, || {
+            let earlier = self.entries.peek(&slot.variant);
+            if earlier.is_some_and(|earlier| entry.is_older_than(&earlier)) {
+                return Commit::Superseded;
+            }
+            if entry.weight() > self.entries.shard_capacity() {
+                return Commit::TooLarge;
+            }
+            // Listed first: an entry that is not listed could not be invalidated.
+            let mut index = lock(&self.index[shard(&slot.key)]);
+            let variants = index.entry(slot.key.clone()).or_default();
+            if !variants.contains(&slot.variant) {
+                variants.push(slot.variant.clone());
+            }
+            drop(index);
+            entry.hold();
+            self.entries.insert_with_lifecycle(slot.variant.clone(), entry, &mut evicted);
+            Commit::Stored
+        });
+        self.forget(evicted);
+        committed.unwrap_or(Commit::Fenced)
+    }
+
+    fn remove(&self, variants: impl Iterator<Item = Variant>) {
+        for variant in variants {
+            self.entries.remove(&variant);
+        }
+    }
+
+    /// Takes evicted entries off the index, each under the lock of its key: it may have been stored
+    /// again since, and then stays listed.
+    fn forget(&self, evicted: Evicted) {
+        for entry in evicted.0 {
+            let slot = entry.slot();
+            entry.evict();
+            self.sequence.exclusive(&slot.key, || {
+                let mut index = lock(&self.index[shard(&slot.key)]);
+                if self.entries.contains_key(&slot.variant) {
+                    return;
+                }
+                if let Some(variants) = index.get_mut(&slot.key) {
+                    variants.retain(|variant| *variant != slot.variant);
+                    if variants.is_empty() {
+                        index.remove(&slot.key);
+                    }
+                }
+            });
+        }
+    }
+}
+
+#[derive(Clone)]
+struct ByWeight;
+
+impl Weighter<Variant, Arc<Entry>> for ByWeight {
+    fn weight(&self, _: &Variant, entry: &Arc<Entry>) -> u64 {
+        entry.weight()
+    }
+}
+
+/// Collects what is evicted, to be taken off the index once the library's lock is released.
+#[derive(Clone)]
+struct CollectEvicted;
+
+#[derive(Default)]
+struct Evicted(Vec<Arc<Entry>>);
+
+impl Lifecycle<Variant, Arc<Entry>> for CollectEvicted {
+    type RequestState = Evicted;
+
+    fn on_evict(&self, evicted: &mut Evicted, _: Variant, entry: Arc<Entry>) {
+        evicted.0.push(entry);
+    }
+}
+
+/// Takes the hash that keys and variants carry: it is seeded and computed once.
+#[derive(Clone, Copy, Default)]
+struct Prehashed(u64);
+
+impl Hasher for Prehashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        debug_assert!(false, "only prehashed keys, not {} bytes", bytes.len());
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}

@@ -1,0 +1,19 @@
+//! The primitives that the model checker replaces (`--cfg shuttle`), and a lock without poisoning.
+
+#[cfg(not(shuttle))]
+pub(crate) use std::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+#[cfg(shuttle)]
+pub(crate) use shuttle::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+/// Locks `mutex`. A panic elsewhere while it was held leaves nothing half done that a later holder
+/// could not see: each critical section of this crate ends with its last write.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}

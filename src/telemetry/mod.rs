@@ -1,0 +1,11 @@
+//! What operators are told. Without the feature `tracing` these functions do nothing.
+
+#[cfg(feature = "tracing")]
+mod enabled;
+#[cfg(feature = "tracing")]
+pub(crate) use enabled::{credentials_bypassed, ended, invalidation_failed};
+
+#[cfg(not(feature = "tracing"))]
+mod disabled;
+#[cfg(not(feature = "tracing"))]
+pub(crate) use disabled::{credentials_bypassed, ended, invalidation_failed};

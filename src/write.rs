@@ -1,0 +1,96 @@
+//! What a write does to the keys it may have changed.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+
+use crate::{key::PrimaryKey, shared::Shared, store::Store};
+
+/// What is known of a write once it is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// It succeeded (RFC 9111 §4.4: a non-error status is 2xx or 3xx).
+    Changed,
+    /// It was refused.
+    Unchanged,
+    /// It may have succeeded, or may succeed yet: a timeout, a server error, no answer at all.
+    Unknown,
+}
+
+impl Effect {
+    pub(crate) fn of(status: StatusCode) -> Self {
+        /// nginx's "client closed request", used by proxies that gave up waiting.
+        const CLIENT_CLOSED_REQUEST: u16 = 499;
+        match status.as_u16() {
+            408 | CLIENT_CLOSED_REQUEST | 500.. => Self::Unknown,
+            400..=499 => Self::Unchanged,
+            _ => Self::Changed,
+        }
+    }
+}
+
+/// A write that has been forwarded. Dropped without a word, its outcome is unknown.
+pub(crate) struct PendingWrite<St: Store> {
+    shared: Arc<Shared<St>>,
+    keys: Vec<PrimaryKey>,
+}
+
+impl<St: Store> PendingWrite<St> {
+    pub(crate) fn new(shared: Arc<Shared<St>>, keys: Vec<PrimaryKey>) -> Self {
+        Self { shared, keys }
+    }
+
+    /// Invalidates what the write has changed or may have changed. The store keeps its own budget
+    /// and retries by itself, so what it answers changes nothing for the writer.
+    pub(crate) async fn settle(mut self, effect: Effect) {
+        let keys = std::mem::take(&mut self.keys);
+        match effect {
+            Effect::Unchanged => {}
+            Effect::Changed => {
+                let calls: Vec<_> = keys.iter().map(|key| self.shared.invalidate(key)).collect();
+                for call in calls {
+                    let _ = call.await;
+                }
+            }
+            Effect::Unknown => {
+                let calls: Vec<_> =
+                    keys.iter().map(|key| self.shared.invalidate_unknown(key)).collect();
+                for call in calls {
+                    let _ = call.await;
+                }
+            }
+        }
+    }
+}
+
+impl<St: Store> Drop for PendingWrite<St> {
+    fn drop(&mut self) {
+        for key in &self.keys {
+            // What happens in this process has happened when the call returns.
+            drop(self.shared.invalidate_unknown(key));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_effect_is_unknown_where_the_origin_may_have_committed() {
+        for (status, effect) in [
+            (200, Effect::Changed),
+            (303, Effect::Changed),
+            (400, Effect::Unchanged),
+            (404, Effect::Unchanged),
+            (408, Effect::Unknown),
+            (429, Effect::Unchanged),
+            (499, Effect::Unknown),
+            (500, Effect::Unknown),
+            (504, Effect::Unknown),
+            (999, Effect::Unknown),
+        ] {
+            assert_eq!(Effect::of(StatusCode::from_u16(status).unwrap()), effect, "{status}");
+        }
+    }
+}
