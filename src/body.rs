@@ -187,7 +187,7 @@ impl<E: fmt::Display> fmt::Display for BodyError<E> {
 
 // Not `Error` itself: `Box<dyn Error>`, which many bodies have for an error, is none either, and
 // servers ask for no more than this conversion.
-impl<E: Into<Box<dyn Error + Send + Sync>>> From<BodyError<E>> for Box<dyn Error + Send + Sync> {
+impl<E: Into<Self>> From<BodyError<E>> for Box<dyn Error + Send + Sync> {
     fn from(error: BodyError<E>) -> Self {
         match error.0 {
             Cause::Origin(error) => error.into(),

@@ -9,7 +9,7 @@ use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 use crate::{
-    clock::Instant,
+    clock::{Instant, now},
     key::{Slot, Variant},
     sequence::Fence,
     sync::{AtomicUsize, Mutex, Ordering, lock},
@@ -80,10 +80,10 @@ impl<T: Clone> Flights<T> {
     pub(crate) fn enter(
         self: &Arc<Self>,
         slot: &Slot,
-        now: Instant,
         may_join: impl FnOnce(Fence) -> bool,
         begin: impl FnOnce() -> Fence,
     ) -> Turn<T> {
+        let now = now();
         let mut shard = lock(self.shard(&slot.variant));
         let known = shard.get(&slot.variant).filter(|flight| {
             now.saturating_duration_since(flight.begun) < self.limits.wait && may_join(flight.fence)
@@ -94,19 +94,19 @@ impl<T: Clone> Flights<T> {
         if self.airborne.load(Ordering::Relaxed) >= self.limits.flights {
             return Turn::Crowd;
         }
-        let lead = self.take_off(slot, now, begin());
+        let lead = self.take_off(slot, begin());
         // An older flight that may not be joined any more keeps flying for those aboard.
         shard.insert(slot.variant.clone(), Arc::clone(&lead.flight));
         Turn::Lead(lead)
     }
 
     /// Leads a flight that nobody can join.
-    pub(crate) fn take_off(self: &Arc<Self>, slot: &Slot, now: Instant, fence: Fence) -> Lead<T> {
+    pub(crate) fn take_off(self: &Arc<Self>, slot: &Slot, fence: Fence) -> Lead<T> {
         self.airborne.fetch_add(1, Ordering::Relaxed);
         let flight = Arc::new(Flight {
             slot: slot.clone(),
             fence,
-            begun: now,
+            begun: now(),
             followers: AtomicUsize::new(0),
             progress: watch::Sender::new(None),
         });

@@ -96,10 +96,10 @@ impl Head {
     pub(crate) fn fields(&self, age: HeaderValue, cache_status: HeaderValue) -> HeaderMap {
         let mut fields = self.fields.clone();
         fields.insert(AGE, age);
-        if let http::header::Entry::Occupied(mut lines) = fields.entry(CACHE_STATUS) {
-            if let Some(last) = lines.iter_mut().last() {
-                *last = cache_status;
-            }
+        if let http::header::Entry::Occupied(mut lines) = fields.entry(CACHE_STATUS)
+            && let Some(last) = lines.iter_mut().last()
+        {
+            *last = cache_status;
         }
         fields
     }

@@ -237,11 +237,10 @@ impl<S, St: Store> Exchange<S, St> {
         let Shared { flights, store, table, .. } = &*self.shared;
         let sequence = store.sequence();
         match table.read_rules()[read.route].coalescing {
-            Coalescing::Off => Turn::Lead(flights.take_off(&read.slot, now(), sequence.begin())),
+            Coalescing::Off => Turn::Lead(flights.take_off(&read.slot, sequence.begin())),
             // A request that began after an invalidation never joins an older flight.
             Coalescing::On => flights.enter(
                 &read.slot,
-                now(),
                 |fence| sequence.is_current(&read.slot.key, fence),
                 || sequence.begin(),
             ),

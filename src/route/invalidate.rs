@@ -105,11 +105,11 @@ impl InvalidateRoute {
         let refuse = |kind, field, problem: &str| {
             ConfigError::new(kind, Some(route.clone()), field, problem)
         };
-        if let Methods::One(method) = &self.methods {
-            if !is_unsafe(method) {
-                let problem = "a safe method changes nothing, so it invalidates nothing";
-                return Err(refuse(ConfigErrorKind::Pattern, "method", problem));
-            }
+        if let Methods::One(method) = &self.methods
+            && !is_unsafe(method)
+        {
+            let problem = "a safe method changes nothing, so it invalidates nothing";
+            return Err(refuse(ConfigErrorKind::Pattern, "method", problem));
         }
         let pattern = Pattern::parse(&self.pattern)
             .map_err(|problem| refuse(ConfigErrorKind::Pattern, "pattern", problem))?;
