@@ -2,6 +2,7 @@
 //! reports what came back.
 
 #![allow(dead_code, missing_debug_implementations)] // Each test file uses a part of it.
+#![allow(clippy::unwrap_used, clippy::unused_self)]
 
 use std::{
     future::Future,
