@@ -4,13 +4,9 @@ mod support;
 
 use std::time::Duration;
 
-use support::{Cached, Got, OriginError, Reply, cache, fetch, get, send, settle};
+use support::{Cached, OriginError, Reply, cache, fetch, get, got, send, settle};
 use tokio::{task::JoinHandle, time::advance};
 use tower::ServiceExt;
-
-async fn got(request: JoinHandle<Result<Got, OriginError>>) -> Got {
-    request.await.unwrap().unwrap()
-}
 
 async fn cancel<T>(request: JoinHandle<T>) {
     request.abort();

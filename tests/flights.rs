@@ -4,15 +4,9 @@ mod support;
 
 use std::time::Duration;
 
-use support::{Call, Calls, Got, OriginError, cache, cache_with, fetch, get, send, settle};
-use tokio::{task::JoinHandle, time::advance};
+use support::{Call, Calls, Sent, cache, cache_with, fetch, get, got, send, settle};
+use tokio::time::advance;
 use tower_support_cache::{Alone, Coalescing, Refusal};
-
-type Sent = JoinHandle<Result<Got, OriginError>>;
-
-async fn got(request: Sent) -> Got {
-    request.await.unwrap().unwrap()
-}
 
 /// Sends `count` requests for one key and returns them with the leader's call.
 async fn burst(cache: &support::Cached, calls: &mut Calls, count: usize) -> (Vec<Sent>, Call) {

@@ -6,14 +6,10 @@ use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body::Body;
 use http_body_util::BodyExt;
-use support::{GatedBody, Got, OriginError, Reply, cache, cache_with, fetch, get, send, settle};
+use support::{GatedBody, OriginError, Reply, cache, cache_with, fetch, get, got, send, settle};
 use tokio::task::JoinHandle;
 use tower::ServiceExt;
 use tower_support_cache::Refusal;
-
-async fn got(request: JoinHandle<Result<Got, OriginError>>) -> Got {
-    request.await.unwrap().unwrap()
-}
 
 /// Sends a request and returns its response as soon as the head is there.
 fn open(cache: &support::Cached) -> JoinHandle<Result<Reply, OriginError>> {
