@@ -186,7 +186,7 @@ impl<St: Store> Filling<St> {
             Commit::TooLarge => Err(Refusal::TooLarge),
             Commit::Failed => Err(Refusal::Store),
         };
-        if let Err(refusal) = stored {
+        if let Err(refusal @ (Refusal::TooLarge | Refusal::Store)) = stored {
             metrics.refused(bucket, refusal);
         }
         // Those who follow began before whatever may have fenced the commit.

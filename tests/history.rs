@@ -97,7 +97,7 @@ impl<B: Send + 'static> Service<Request<B>> for Origin {
 
 impl World {
     async fn write(self: &Arc<Self>, key: usize, random: &mut Random) -> Response<GatedBody> {
-        if random.in_percent(5) {
+        if random.below(1000) < 5 {
             // Given up, and committed all the same, later.
             let (world, late) = (Arc::clone(self), 1 + random.below(40));
             tokio::spawn(async move {
@@ -196,10 +196,12 @@ impl Run {
 
     async fn step(self: Arc<Self>, mut random: Random) {
         let key = random.below(KEYS as u64) as usize;
-        match random.below(100) {
-            0..6 => self.write(key).await,
-            6..9 => self.write_elsewhere(key, false).await,
-            9..10 => self.write_elsewhere(key, true).await,
+        match random.below(1000) {
+            0..40 => self.write(key).await,
+            40..55 => self.write_elsewhere(key, false).await,
+            55..60 => self.write_elsewhere(key, true).await,
+            // Time passes: slow enough that what an origin commits late is within its window.
+            60..160 => tokio::time::advance(Duration::from_millis(50)).await,
             _ => self.read(key).await,
         }
     }
@@ -218,6 +220,12 @@ async fn cut_short<F: Future<Output = ()>>(future: F, mut polls: u64) {
 
 async fn run(seed: u64, operations: u64) {
     println!("HISTORY_SEED={seed}");
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !panic.payload_as_str().is_some_and(|text| text.contains("now and then")) {
+            report(panic);
+        }
+    }));
     let run = Arc::new(Run::new(seed));
     let tasks: Vec<_> = (0..TASKS)
         .map(|task| {
@@ -250,7 +258,6 @@ async fn run(seed: u64, operations: u64) {
 
 /// Once the windows of unknown outcomes are over, every read is of the newest version.
 async fn finish(run: &Run) {
-    tokio::time::pause();
     support::settle().await;
     tokio::time::advance(Duration::from_secs(11)).await;
     support::settle().await;
@@ -272,11 +279,9 @@ async fn finish(run: &Run) {
     let bucket = metrics.bucket("default").unwrap();
     println!("{bucket:?}, {} forwards", run.world.forwards.load(SeqCst));
     assert_eq!(metrics.flights, 0, "no flight is left behind");
-    let answered = bucket.hits + bucket.coalesced + bucket.misses;
-    assert!(
-        2 * (bucket.hits + bucket.coalesced) > answered,
-        "a cache that only forwards proves nothing"
-    );
+    let shared = bucket.hits + bucket.coalesced;
+    let others = bucket.misses + bucket.bypassed.values().sum::<u64>();
+    assert!(shared > others, "a cache that only forwards proves nothing");
 }
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -285,7 +290,8 @@ fn setting(name: &str, default: u64) -> u64 {
 
 #[test]
 fn no_read_is_stale_in_a_hundred_thousand_operations() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build().unwrap();
     runtime
         .block_on(run(setting("HISTORY_SEED", 20_261_122), setting("HISTORY_OPERATIONS", 100_000)));
 }
