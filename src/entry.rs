@@ -16,7 +16,7 @@ use http::{
     response,
 };
 
-use crate::{clock::Instant, gauge::Gauge, key::Slot, sequence::Fence};
+use crate::{clock::Instant, gauge::Gauge, key::Slot, nominated::Nominated, sequence::Fence};
 
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
@@ -49,7 +49,7 @@ pub(crate) struct Head {
     /// overwrites them in its clone and the map never grows.
     fields: HeaderMap,
     pub(crate) received: Instant,
-    pub(crate) initial_age: Duration,
+    initial_age: Duration,
     pub(crate) fresh_until: Instant,
     weight: usize,
 }
@@ -63,9 +63,10 @@ pub(crate) struct Timing {
 }
 
 impl Head {
-    pub(crate) fn new(origin: &response::Parts, timing: Timing) -> Self {
+    /// Copies a response's head; `stripped` fields are left out.
+    pub(crate) fn new(origin: &response::Parts, stripped: &[HeaderName], timing: Timing) -> Self {
         let response_delay = timing.received.saturating_duration_since(timing.requested);
-        let fields = storable_fields(&origin.headers);
+        let fields = storable_fields(&origin.headers, stripped);
         let custom_names: usize =
             fields.keys().map(|name| name.as_str().len()).filter(|length| *length > 24).sum();
         let values: usize = fields.values().map(HeaderValue::len).sum();
@@ -92,6 +93,11 @@ impl Head {
         i64::try_from(left).unwrap_or(i64::MAX) - i64::try_from(over).unwrap_or(i64::MAX)
     }
 
+    /// Returns the fields as they are stored.
+    pub(crate) fn stored(&self) -> &HeaderMap {
+        &self.fields
+    }
+
     /// Returns the fields with the two slots filled.
     pub(crate) fn fields(&self, age: HeaderValue, cache_status: HeaderValue) -> HeaderMap {
         let mut fields = self.fields.clone();
@@ -116,7 +122,7 @@ fn age_value(fields: &HeaderMap) -> Duration {
 
 /// Copies the fields that may be stored, their values packed into one allocation: a value cut from
 /// a connection's read buffer would otherwise keep that buffer alive as long as the entry.
-fn storable_fields(origin: &HeaderMap) -> HeaderMap {
+fn storable_fields(origin: &HeaderMap, stripped: &[HeaderName]) -> HeaderMap {
     let named_by_connection: Vec<String> = origin
         .get_all(CONNECTION)
         .iter()
@@ -127,6 +133,7 @@ fn storable_fields(origin: &HeaderMap) -> HeaderMap {
     let is_stored = |name: &HeaderName| {
         !HOP_BY_HOP.contains(&name.as_str())
             && *name != AGE
+            && !stripped.contains(name)
             && !named_by_connection.iter().any(|named| named == name.as_str())
     };
     let kept = || origin.iter().filter(|(name, _)| is_stored(name));
@@ -170,20 +177,34 @@ pub struct Entry {
 enum Content {
     Response { head: Arc<Head>, body: Bytes },
     Pass,
+    Nominated(Nominated),
 }
 
 impl Entry {
-    pub(crate) fn response(provenance: Provenance, head: Arc<Head>, body: &[Bytes]) -> Self {
-        let body = exact_copy(body);
+    /// A response, and its body as it is stored: copied from `chunks`.
+    pub(crate) fn response(
+        provenance: Provenance,
+        head: Arc<Head>,
+        chunks: &[Bytes],
+    ) -> (Self, Bytes) {
+        let body = exact_copy(chunks);
         let weight = size_of::<Head>() + head.weight + body.len();
         let fresh_until = head.fresh_until;
-        Self::new(provenance, Content::Response { head, body }, fresh_until, weight)
+        let content = Content::Response { head, body: body.clone() };
+        (Self::new(provenance, content, fresh_until, weight), body)
     }
 
     /// A slot whose responses may not be stored until `until`: requests for it neither wait for
     /// each other nor store anything (also known as hit-for-miss).
     pub(crate) fn pass(provenance: Provenance, until: Instant) -> Self {
         Self::new(provenance, Content::Pass, until, 0)
+    }
+
+    /// A note of the fields that responses of this slot nominate: they are found by the values of
+    /// these. Fresh as long as the response it came with.
+    pub(crate) fn nominated(provenance: Provenance, nominated: Nominated, until: Instant) -> Self {
+        let weight = nominated.names().iter().map(|name| name.as_str().len() + 64).sum();
+        Self::new(provenance, Content::Nominated(nominated), until, weight)
     }
 
     fn new(
@@ -245,8 +266,22 @@ impl Entry {
     pub(crate) fn as_response(&self) -> Option<(&Arc<Head>, &Bytes)> {
         match &self.content {
             Content::Response { head, body } => Some((head, body)),
-            Content::Pass => None,
+            Content::Pass | Content::Nominated(_) => None,
         }
+    }
+
+    /// Returns the nominated fields by whose values the responses of this slot are found, if this
+    /// is the note of them.
+    pub(crate) fn as_nominated(&self) -> Option<&Nominated> {
+        match &self.content {
+            Content::Nominated(nominated) if self.is_fresh() => Some(nominated),
+            _ => None,
+        }
+    }
+
+    /// Whether the entry answers requests: a response, or the note that there is none to be had.
+    pub fn is_answer(&self) -> bool {
+        !matches!(self.content, Content::Nominated(_))
     }
 }
 
@@ -262,7 +297,7 @@ impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Entry")
             .field("key", &self.provenance.slot.key)
-            .field("is_pass", &matches!(self.content, Content::Pass))
+            .field("is_answer", &self.is_answer())
             .field("weight", &self.weight)
             .finish_non_exhaustive()
     }
@@ -292,7 +327,7 @@ mod tests {
         let (parts, ()) = response.body(()).unwrap().into_parts();
         let now = crate::clock::now();
         let lifetime = Duration::from_secs(60);
-        Head::new(&parts, Timing { requested: now, received: now, lifetime })
+        Head::new(&parts, &[], Timing { requested: now, received: now, lifetime })
     }
 
     fn sent(head: &Head) -> Vec<(String, String)> {

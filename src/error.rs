@@ -20,6 +20,10 @@ pub enum ConfigErrorKind {
     Bucket,
     /// A limit that makes no sense, such as zero bytes.
     Limit,
+    /// A status that cannot be stored.
+    Status,
+    /// The operating system has no randomness to digest callers with.
+    Randomness,
     /// A name that cannot stand in a header field.
     Name,
 }

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use http::{
-    HeaderValue, Method, Request, Response,
-    header::{CONTENT_LENGTH, IF_MODIFIED_SINCE, IF_NONE_MATCH, UPGRADE},
+    HeaderMap, Method, Request, Response,
+    header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, UPGRADE},
 };
 use http_body::Body;
 use tokio::time::timeout_at;
@@ -16,14 +16,16 @@ use tower::ServiceExt;
 use tower_service::Service;
 
 use crate::{
+    answer::{Asks, Fill, hit, not_modified, unsatisfied},
     body::ResponseBody,
     clock::now,
     coalesce::{Lead, Settled, Turn},
     detach::Detachable,
-    entry::{Entry, Head},
-    fill::{Fill, Filling},
+    entry::Entry,
+    fill::Filling,
     future::ResponseFuture,
-    key::{PrimaryKey, Slot},
+    key::{PrimaryKey, Slot, Variant},
+    nominated::Nominated,
     outcome::{Alone, Bypass, Forward, Outcome, Refusal, Unshared},
     policy::admit,
     route::{CacheRule, Coalescing, HeadRef, Matched, RequestView},
@@ -43,12 +45,32 @@ enum Decision<B: Body> {
     Write(Vec<PrimaryKey>),
 }
 
-/// A read that found nothing fresh in this process.
-struct Read {
-    route: usize,
-    slot: Slot,
+/// A read that found nothing in this process that could answer it.
+pub(crate) struct Read {
+    pub(crate) route: usize,
+    /// Where it looks: the variant holds the values of `nominated`.
+    pub(crate) slot: Slot,
+    /// The variant without what responses have nominated.
+    pub(crate) base: Variant,
+    pub(crate) nominated: Nominated,
+    pub(crate) asks: Asks,
     forward: Forward,
-    is_head: bool,
+    /// A fresh entry that is not good enough for the request.
+    seen: Option<Arc<Entry>>,
+}
+
+impl Read {
+    /// Looks by other nominated fields from now on.
+    fn vary_by<St: Store>(
+        &mut self,
+        shared: &Shared<St>,
+        nominated: &Nominated,
+        fields: &HeaderMap,
+    ) {
+        let values = nominated.values(fields, &shared.identity.secret);
+        self.slot.variant = self.base.nominating(&values);
+        self.nominated = nominated.clone();
+    }
 }
 
 /// Begins a request's life.
@@ -90,7 +112,8 @@ fn decide<St: Store, Q: Body, B: Body>(shared: &Shared<St>, request: &Request<Q>
     let head = HeadRef::of(request);
     match shared.table.classify(head.method, head.uri.path()) {
         Matched::Pass => Decision::Pass,
-        _ if head.headers.contains_key(UPGRADE) => Decision::Pass,
+        // An upgraded connection is no response. A write that asks for one may change all the same.
+        Matched::Read(..) if head.headers.contains_key(UPGRADE) => Decision::Pass,
         Matched::Read(route, rule, parameters) => {
             let view = RequestView { head, parameters: &parameters };
             let has_content = !request.body().is_end_stream();
@@ -119,54 +142,45 @@ fn decide_read<St: Store, B: Body>(
     if shared.is_switched_off(route) {
         return Err(Bypass::Switch);
     }
-    let is_head = *view.head.method == Method::HEAD;
-    let admitted = admit(&shared.scope, rule, view, has_content)?;
-    let variant = admitted.variant();
-    let found = shared.store.peek(&variant);
-    if let Some(entry) = found.as_ref().filter(|entry| entry.is_fresh()) {
-        return Ok(match answer(shared, route, entry, is_head) {
-            Some(response) => Decision::Answer(response),
-            None => Decision::Forward(shared.bucket(route), Unshared::Alone(Alone::Pass)),
-        });
+    let fields = view.head.headers;
+    let admitted = admit(&shared.identity, rule, view, has_content)?;
+    let mut nominated = rule.vary.clone();
+    let mut values = nominated.values(fields, &shared.identity.secret);
+    let mut forward = Forward::UriMiss;
+    let mut found = shared.store.peek(&admitted.variant(&values));
+    if let Some(learned) = found.as_ref().and_then(|note| note.as_nominated()) {
+        forward = Forward::VaryMiss;
+        nominated = learned.clone();
+        values = nominated.values(fields, &shared.identity.secret);
+        found = shared.store.peek(&admitted.variant(&values));
     }
-    let forward = match found {
-        Some(entry) if entry.as_response().is_some() => Forward::Stale,
-        _ => Forward::UriMiss,
+    let asks = Asks {
+        is_head: *view.head.method == Method::HEAD,
+        wishes: admitted.wishes,
+        conditions: admitted.conditions.clone(),
+        needs_permission: admitted.needs_permission,
     };
-    let slot = Slot { key: admitted.key()?, variant: variant.to_variant() };
-    Ok(Decision::Read(Read { route, slot, forward, is_head }))
-}
-
-/// Answers from an entry; `None` if it is no response but a `Pass`.
-fn answer<St: Store, B: Body>(
-    shared: &Shared<St>,
-    route: usize,
-    entry: &Entry,
-    is_head: bool,
-) -> Option<Response<ResponseBody<B>>> {
-    let (head, body) = entry.as_response()?;
-    let outcome = Outcome::Hit { ttl: head.ttl(now()) };
-    let mut response = reuse(shared, route, (head, outcome), ResponseBody::stored(body.clone()));
-    if is_head {
-        // RFC 9110 §9.3.2: the fields that GET would have sent, and no content.
-        let length = HeaderValue::from(body.len());
-        response.headers_mut().entry(CONTENT_LENGTH).or_insert(length);
-        *response.body_mut() = ResponseBody::empty();
+    let bucket = shared.bucket(route);
+    let mut seen = None;
+    if let Some(entry) = found {
+        match entry.as_response() {
+            None if entry.is_fresh() => {
+                return Ok(Decision::Forward(bucket, Unshared::Alone(Alone::Pass)));
+            }
+            None => {}
+            Some(_) if !entry.is_fresh() => forward = Forward::Stale,
+            Some(response) if asks.accept(response.0) => {
+                return Ok(Decision::Answer(hit(response, &shared.reporter, bucket, &asks)));
+            }
+            Some(_) => {
+                forward = Forward::Request;
+                seen = Some(entry);
+            }
+        }
     }
-    Some(response)
-}
-
-fn reuse<St: Store, B: Body>(
-    shared: &Shared<St>,
-    route: usize,
-    (head, outcome): (&Head, Outcome),
-    body: ResponseBody<B>,
-) -> Response<ResponseBody<B>> {
-    let status = shared.reporter.ended(shared.bucket(route), outcome);
-    let mut response = Response::new(body);
-    *response.status_mut() = head.status;
-    *response.headers_mut() = head.fields(head.age(now()).as_secs().into(), status);
-    response
+    let base = admitted.variant(&rule.vary.values(fields, &shared.identity.secret)).to_variant();
+    let slot = Slot { key: admitted.key()?, variant: base.nominating(&values) };
+    Ok(Decision::Read(Read { route, slot, base, nominated, asks, forward, seen }))
 }
 
 /// One request that is not answered at once, with what it needs.
@@ -179,7 +193,7 @@ type Answer<B, E> = Result<Response<ResponseBody<B>>, E>;
 
 impl<S, St: Store> Exchange<S, St> {
     /// Looks further, joins a flight or leads one.
-    async fn read<Q, B>(self, read: Read, request: Request<Q>) -> Answer<B, S::Error>
+    async fn read<Q, B>(self, mut read: Read, request: Request<Q>) -> Answer<B, S::Error>
     where
         S: Service<Request<Q>, Response = Response<B>> + Send + 'static,
         S::Future: Send + 'static,
@@ -190,53 +204,55 @@ impl<S, St: Store> Exchange<S, St> {
         B::Error: Send + 'static,
     {
         let deadline = now() + self.shared.follower_wait;
-        let mut was_abandoned = false;
-        loop {
-            match self.shared.store.lookup(&read.slot).await {
-                Lookup::Found(entry) if entry.is_fresh() => {
-                    return match answer(&self.shared, read.route, &entry, read.is_head) {
-                        Some(response) => Ok(response),
-                        None => self.forward(&read, request, Unshared::Alone(Alone::Pass)).await,
-                    };
-                }
-                Lookup::Unavailable => {
-                    return self.forward(&read, request, Unshared::Bypassed(Bypass::Store)).await;
-                }
-                Lookup::Found(_) | Lookup::Absent => {}
+        let (mut was_abandoned, mut has_varied) = (false, false);
+        let alone = loop {
+            match look(&self.shared, &mut read, request.headers()).await {
+                Look::Answer(response) => return Ok(response),
+                Look::Unshared(why) => return self.forward(&read, request, why).await,
+                Look::Nothing => {}
             }
-            let alone = if read.is_head {
-                Alone::Head
-            } else {
-                match self.turn(&read) {
-                    Turn::Lead(lead) => {
-                        let detachments = Arc::clone(&self.shared.detachments);
-                        return Detachable::new(self.fill(lead, read, request), &detachments).await;
-                    }
-                    Turn::Crowd => Alone::Crowd,
-                    Turn::Follow(flight) => match timeout_at(deadline, flight.settled()).await {
-                        Err(_) => Alone::Deadline,
-                        Ok(Settled::Declined) => Alone::Declined,
-                        Ok(settled) => {
-                            if let Some(response) = self.share(&read, &settled) {
-                                return Ok(response);
-                            }
-                            // One follower leads; a second dead fill in a row is enough.
-                            if !std::mem::replace(&mut was_abandoned, true) {
-                                continue;
-                            }
-                            Alone::Declined
-                        }
-                    },
+            let flight = match self.turn(&read) {
+                Turn::Lead(lead) => {
+                    let detachments = Arc::clone(&self.shared.detachments);
+                    return Detachable::new(self.fill(lead, read, request), &detachments).await;
                 }
+                Turn::Crowd => break Alone::Crowd,
+                Turn::Follow(flight) => flight,
             };
-            return self.forward(&read, request, Unshared::Alone(alone)).await;
-        }
+            match timeout_at(deadline, flight.settled()).await {
+                Err(_) => break Alone::Deadline,
+                Ok(Settled::Declined) => break Alone::Declined,
+                Ok(Settled::Filled(fill)) => {
+                    // Made for other values of fields that nobody knew to matter: look again, by
+                    // these, once.
+                    read.vary_by(&self.shared, &fill.nominated, request.headers());
+                    if read.slot.variant != fill.variant {
+                        if std::mem::replace(&mut has_varied, true) {
+                            break Alone::Declined;
+                        }
+                        continue;
+                    }
+                    let bucket = self.shared.bucket(read.route);
+                    if let Some(response) = fill.answer(&self.shared.reporter, bucket, &read.asks) {
+                        return Ok(response);
+                    }
+                }
+                Ok(Settled::Abandoned) => {}
+            }
+            // The fill died. One follower leads; a second dead fill in a row is enough.
+            if std::mem::replace(&mut was_abandoned, true) {
+                break Alone::Declined;
+            }
+        };
+        self.forward(&read, request, Unshared::Alone(alone)).await
     }
 
     fn turn(&self, read: &Read) -> Turn<Fill> {
         let Shared { flights, store, table, .. } = &*self.shared;
         let sequence = store.sequence();
         match table.read_rules()[read.route].coalescing {
+            // What is good enough for this request is not what others wait for.
+            _ if read.seen.is_some() => Turn::Lead(flights.take_off(&read.slot, sequence.begin())),
             Coalescing::Off => Turn::Lead(flights.take_off(&read.slot, sequence.begin())),
             // A request that began after an invalidation never joins an older flight.
             Coalescing::On => flights.enter(
@@ -245,26 +261,6 @@ impl<S, St: Store> Exchange<S, St> {
                 || sequence.begin(),
             ),
         }
-    }
-
-    /// Answers a follower; `None` if the fill died, even if it had begun to stream.
-    fn share<B: Body>(
-        &self,
-        read: &Read,
-        settled: &Settled<Fill>,
-    ) -> Option<Response<ResponseBody<B>>> {
-        let (head, body) = match settled {
-            Settled::Filled(Fill::Stored(entry)) => {
-                let (head, body) = entry.as_response()?;
-                (head, ResponseBody::stored(body.clone()))
-            }
-            Settled::Filled(Fill::Streaming(head, recording)) => {
-                (head, ResponseBody::reader(recording.cursor()?))
-            }
-            Settled::Declined | Settled::Abandoned => return None,
-        };
-        let outcome = Outcome::Collapsed { ttl: head.ttl(now()) };
-        Some(reuse(&self.shared, read.route, (head, outcome), body))
     }
 
     /// Forwards for this request alone.
@@ -298,11 +294,12 @@ impl<S, St: Store> Exchange<S, St> {
         B::Data: Send,
         B::Error: Send + 'static,
     {
+        let bucket = self.shared.bucket(read.route);
         let mut filling = match begin_fill(&self.shared, lead, &read).await {
             Ok(filling) => filling,
             Err(Refused::Found(entry)) => {
-                return match answer(&self.shared, read.route, &entry, read.is_head) {
-                    Some(response) => Ok(response),
+                return match entry.as_response() {
+                    Some(found) => Ok(hit(found, &self.shared.reporter, bucket, &read.asks)),
                     None => self.forward(&read, request, Unshared::Alone(Alone::Pass)).await,
                 };
             }
@@ -314,6 +311,8 @@ impl<S, St: Store> Exchange<S, St> {
         // client's copy.
         request.headers_mut().remove(IF_NONE_MATCH);
         request.headers_mut().remove(IF_MODIFIED_SINCE);
+        // Kept, because the response may nominate any of them.
+        let fields = request.headers().clone();
         filling.requested = now();
         let response = match self.inner.oneshot(request).await {
             Ok(response) => response,
@@ -323,11 +322,13 @@ impl<S, St: Store> Exchange<S, St> {
             }
         };
         let (mut head, body) = response.into_parts();
-        let (status, bucket) = (head.status, self.shared.bucket(read.route));
-        let (stored, body) = filling.receive(&head, body).await;
+        let status = head.status;
+        let (stored, body) = filling.receive(&read, &fields, &head, body).await;
         let outcome = Outcome::Led { forward: read.forward, stored, status };
         self.shared.reporter.mark(bucket, outcome, &mut head.headers);
-        Ok(Response::from_parts(head, body))
+        let is_had = stored.is_ok() && read.asks.have(status, &head.headers);
+        let response = Response::from_parts(head, body);
+        Ok(if is_had { not_modified(response) } else { response })
     }
 
     /// Forwards a write, and invalidates before the writer sees its response.
@@ -351,6 +352,46 @@ impl<S, St: Store> Exchange<S, St> {
     }
 }
 
+/// Asks the store, where it holds more than this process does.
+async fn look<St: Store, B: Body>(
+    shared: &Shared<St>,
+    read: &mut Read,
+    fields: &HeaderMap,
+) -> Look<B> {
+    let bucket = shared.bucket(read.route);
+    let mut found = shared.store.lookup(&read.slot).await;
+    if let Lookup::Found(note) = &found
+        && let Some(learned) = note.as_nominated()
+    {
+        read.vary_by(shared, learned, fields);
+        found = shared.store.lookup(&read.slot).await;
+    }
+    match found {
+        Lookup::Unavailable => return Look::Unshared(Unshared::Bypassed(Bypass::Store)),
+        Lookup::Found(entry) if entry.is_fresh() => match entry.as_response() {
+            None => return Look::Unshared(Unshared::Alone(Alone::Pass)),
+            Some(response) if read.asks.accept(response.0) => {
+                return Look::Answer(hit(response, &shared.reporter, bucket, &read.asks));
+            }
+            Some(_) => {
+                read.forward = Forward::Request;
+                read.seen = Some(entry);
+            }
+        },
+        Lookup::Found(_) | Lookup::Absent => {}
+    }
+    if read.asks.wishes.only_if_cached {
+        return Look::Answer(unsatisfied());
+    }
+    if read.asks.is_head {
+        return Look::Unshared(Unshared::Alone(Alone::Head));
+    }
+    if read.asks.wishes.no_store {
+        return Look::Unshared(Unshared::Alone(Alone::NoStore));
+    }
+    Look::Nothing
+}
+
 /// Takes the right to fill; where there is none, the flight is settled.
 async fn begin_fill<St: Store>(
     shared: &Arc<Shared<St>>,
@@ -362,24 +403,30 @@ async fn begin_fill<St: Store>(
         lead.decline();
         return Err(Refused::Bypass(Bypass::Unsettled));
     }
-    match shared.store.begin(lead.slot()).await {
+    match shared.store.begin(lead.slot(), read.seen.as_deref()).await {
         Begin::Granted(lease) => {
             let shared = Arc::clone(shared);
             Ok(Filling { shared, lead, lease, route: read.route, requested: now() })
         }
-        Begin::Found(entry) if entry.as_response().is_some() => {
-            lead.fill(Fill::Stored(Arc::clone(&entry)));
+        Begin::Found(entry) => {
+            match Fill::of(&entry, &read.nominated) {
+                Some(fill) => lead.fill(fill),
+                None => lead.decline(),
+            }
             Err(Refused::Found(entry))
-        }
-        Begin::Found(pass) => {
-            lead.decline();
-            Err(Refused::Found(pass))
         }
         Begin::Unavailable => {
             lead.decline();
             Err(Refused::Bypass(Bypass::Store))
         }
     }
+}
+
+/// What a read finds when it looks beyond this process.
+enum Look<B: Body> {
+    Answer(Response<ResponseBody<B>>),
+    Unshared(Unshared),
+    Nothing,
 }
 
 /// Why a flight's leader does not fill.

@@ -1,17 +1,22 @@
 //! The second half of a leader's life: from the head of the response to the end of its flight.
 
-use std::{future::poll_fn, sync::Arc, task::Poll};
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
-use http::{StatusCode, response};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, response};
 use http_body::Body;
 use tokio::runtime::Handle;
 
 use crate::{
+    answer::{Fill, FillBody},
     body::ResponseBody,
     budget::Reservation,
     clock::{Instant, now},
     coalesce::Lead,
     entry::{Entry, Head, Provenance, Timing},
+    exchange::Read,
+    key::{Slot, Variant, seeded_hash},
+    nominated::Nominated,
     outcome::Refusal,
     policy::{declared_length, judge, may_be_remembered},
     recording::{Recorded, Recorder, Recording, Stop, Tape},
@@ -21,15 +26,7 @@ use crate::{
 };
 
 /// How long a slot whose response may not be stored is remembered.
-const PASS: std::time::Duration = std::time::Duration::from_secs(10);
-
-/// What followers of a flight are given.
-#[derive(Clone, Debug)]
-pub(crate) enum Fill {
-    Stored(Arc<Entry>),
-    /// The head, and a body that is still on the way.
-    Streaming(Arc<Head>, Arc<Recording>),
-}
+const PASS: Duration = Duration::from_secs(10);
 
 /// A fill that has begun. Dropped, it abandons its flight and gives its lease back.
 pub(crate) struct Filling<St: Store> {
@@ -41,23 +38,45 @@ pub(crate) struct Filling<St: Store> {
     pub(crate) requested: Instant,
 }
 
+/// A response that may be stored, by its head.
+#[derive(Clone)]
+struct Storable {
+    head: Arc<Head>,
+    /// What the response was made for, and the nominated fields that this holds.
+    variant: Variant,
+    nominated: Nominated,
+    /// Where the note of these fields belongs, if a response has nominated any.
+    noted_at: Option<Variant>,
+}
+
 /// Whether a response is stored, as its head tells it, and the body to send.
 type Received<B> = (Result<(), Refusal>, ResponseBody<B>);
 
 impl<St: Store> Filling<St> {
-    /// Judges a response by its head, and records the body or lets it pass.
-    pub(crate) async fn receive<B>(self, head: &response::Parts, body: B) -> Received<B>
+    /// Judges a response by its head, and records the body or lets it pass. `fields` are the
+    /// request's.
+    pub(crate) async fn receive<B>(
+        self,
+        read: &Read,
+        fields: &HeaderMap,
+        head: &response::Parts,
+        body: B,
+    ) -> Received<B>
     where
         B: Body + Send + 'static,
         B::Data: Send,
         B::Error: Send + 'static,
     {
-        let timing =
-            Timing { requested: self.requested, received: now(), lifetime: self.rule().ttl };
-        match self.tape(head, &body) {
-            Ok((tape, declared)) => {
-                self.record(Arc::new(Head::new(head, timing)), body, (tape, declared)).await
-            }
+        let tape = |declared| {
+            let reservation = Reservation::none(&self.shared.bodies);
+            Tape::new(self.rule().body_limit, declared, reservation)
+        };
+        let judged = self.judge(read, fields, head).and_then(|storable| {
+            let declared = declared_length(&head.headers, body.size_hint().exact())?;
+            Ok((storable, tape(declared)?, declared))
+        });
+        match judged {
+            Ok((storable, tape, declared)) => self.record(storable, body, (tape, declared)).await,
             Err(refusal) => {
                 self.decline(refusal, Some(head.status)).await;
                 (Err(refusal), ResponseBody::passing(body))
@@ -65,23 +84,46 @@ impl<St: Store> Filling<St> {
         }
     }
 
+    fn judge(
+        &self,
+        read: &Read,
+        fields: &HeaderMap,
+        head: &response::Parts,
+    ) -> Result<Storable, Refusal> {
+        let received = now();
+        let dice = seeded_hash((read.slot.variant.seeded_hash(), received));
+        let rule = self.rule();
+        let lifetime = judge(rule, head, read.asks.needs_permission, dice)?;
+        let nominated = read.nominated.with(&head.headers).map_err(|_| Refusal::Vary)?;
+        let variant = if nominated == read.nominated {
+            read.slot.variant.clone()
+        } else {
+            read.base.nominating(&nominated.values(fields, &self.shared.identity.secret))
+        };
+        let noted_at = (variant != read.base).then(|| read.base.clone());
+        let timing = Timing { requested: self.requested, received, lifetime };
+        let head = Arc::new(Head::new(head, &rule.stripped, timing));
+        Ok(Storable { head, variant, nominated, noted_at })
+    }
+
     /// Settles the flight with nothing to share. `status` is the response's, if there is one.
     pub(crate) async fn decline(self, refusal: Refusal, status: Option<StatusCode>) {
         let bucket = self.shared.bucket(self.route);
         self.shared.metrics().refused(bucket, refusal);
         if status.is_some_and(|status| may_be_remembered(refusal, status)) {
-            let pass = Entry::pass(self.provenance(), now() + PASS);
+            let provenance = self.provenance(&self.lead.slot().variant);
+            let pass = Entry::pass(provenance, now() + PASS);
             // Before the followers are let go, so that those behind them need not wait at all.
-            self.shared.store.commit(self.lease, Arc::new(pass)).await;
+            self.shared.store.commit(self.lease, Arc::new(pass), None).await;
         } else {
             self.shared.store.release(self.lease);
         }
         self.lead.decline();
     }
 
-    fn provenance(&self) -> Provenance {
+    fn provenance(&self, variant: &Variant) -> Provenance {
         Provenance {
-            slot: self.lead.slot().clone(),
+            slot: Slot { key: self.lead.slot().key.clone(), variant: variant.clone() },
             fence: self.lead.fence(),
             requested: self.requested,
             gauge: self.shared.metrics().gauge(self.shared.bucket(self.route)),
@@ -92,21 +134,9 @@ impl<St: Store> Filling<St> {
         &self.shared.table.read_rules()[self.route]
     }
 
-    /// Returns an empty tape and the declared length, if the response may be stored.
-    fn tape<B: Body>(
-        &self,
-        head: &response::Parts,
-        body: &B,
-    ) -> Result<(Tape, Option<u64>), Refusal> {
-        judge(self.rule(), head)?;
-        let declared = declared_length(&head.headers, body.size_hint().exact())?;
-        let reservation = Reservation::none(&self.shared.bodies);
-        Ok((Tape::new(self.rule().body_limit, declared, reservation)?, declared))
-    }
-
     async fn record<B>(
         self,
-        head: Arc<Head>,
+        storable: Storable,
         body: B,
         (mut tape, declared): (Tape, Option<u64>),
     ) -> Received<B>
@@ -118,8 +148,7 @@ impl<St: Store> Filling<St> {
         let mut body = Box::pin(body);
         let polled = poll_fn(|cx| Poll::Ready(tape.advance(body.as_mut(), cx))).await;
         if matches!(polled, Poll::Ready(Stop::End)) && tape.is_plain(declared) {
-            let (stored, entry) = self.commit(head, &tape.chunks).await;
-            let body = entry.as_response().map(|(_, body)| body.clone()).unwrap_or_default();
+            let (stored, body) = self.commit(storable, &tape.chunks).await;
             return (stored, ResponseBody::stored(body));
         }
         let detachments = Arc::clone(&self.shared.detachments);
@@ -134,18 +163,18 @@ impl<St: Store> Filling<St> {
         };
         if let Some(stop) = stop {
             let recorded = recorder.stop(stop);
-            let stored = self.settle(head, recorded).await;
+            let stored = self.settle(storable, recorded).await;
             recorder.conclude();
             return (stored, reader);
         }
         if declared.is_some() {
-            self.lead.share(Fill::Streaming(Arc::clone(&head), recording));
+            self.lead.share(storable.fill(FillBody::Streaming(recording)));
         }
         if let Ok(runtime) = runtime {
             runtime.spawn(async move {
                 let recorded = recorder.run().await;
                 // Stored first: who has read the whole body finds it stored.
-                let _ = self.settle(head, recorded).await;
+                let _ = self.settle(storable, recorded).await;
                 recorder.conclude();
             });
         }
@@ -153,29 +182,32 @@ impl<St: Store> Filling<St> {
     }
 
     /// Settles the flight by what the recorder brought.
-    async fn settle(self, head: Arc<Head>, recorded: Recorded) -> Result<(), Refusal> {
+    async fn settle(self, storable: Storable, recorded: Recorded) -> Result<(), Refusal> {
         match recorded {
-            Recorded::Complete(chunks) => self.commit(head, &chunks).await.0,
+            Recorded::Complete(chunks) => self.commit(storable, &chunks).await.0,
             Recorded::Refused(refusal) => {
-                self.decline(refusal, Some(head.status)).await;
+                self.decline(refusal, Some(storable.head.status)).await;
                 Err(refusal)
             }
             Recorded::Deserted => Err(Refusal::Failed),
         }
     }
 
-    /// Stores a whole response and shares it.
-    async fn commit(
-        self,
-        head: Arc<Head>,
-        chunks: &[bytes::Bytes],
-    ) -> (Result<(), Refusal>, Arc<Entry>) {
+    /// Stores a whole response and shares it. Returns its body as it is stored.
+    async fn commit(self, storable: Storable, chunks: &[Bytes]) -> (Result<(), Refusal>, Bytes) {
         let bucket = self.shared.bucket(self.route);
         let metrics = self.shared.metrics();
-        let entry = Arc::new(Entry::response(self.provenance(), head, chunks));
-        let commit = self.shared.store.commit(self.lease, Arc::clone(&entry)).await;
+        let until = storable.head.fresh_until;
+        let note = storable
+            .noted_at
+            .as_ref()
+            .map(|base| Entry::nominated(self.provenance(base), storable.nominated.clone(), until));
+        let provenance = self.provenance(&storable.variant);
+        let (entry, body) = Entry::response(provenance, Arc::clone(&storable.head), chunks);
+        let commit =
+            self.shared.store.commit(self.lease, Arc::new(entry), note.map(Arc::new)).await;
         let stored = match commit {
-            Commit::Stored | Commit::Superseded => {
+            Commit::Stored => {
                 metrics.stored(bucket);
                 Ok(())
             }
@@ -183,14 +215,28 @@ impl<St: Store> Filling<St> {
                 metrics.fenced(bucket);
                 Err(Refusal::Fenced)
             }
+            Commit::Superseded => Err(Refusal::Superseded),
             Commit::TooLarge => Err(Refusal::TooLarge),
             Commit::Failed => Err(Refusal::Store),
         };
-        if let Err(refusal @ (Refusal::TooLarge | Refusal::Store)) = stored {
+        if let Err(refusal) = stored
+            && refusal != Refusal::Fenced
+        {
             metrics.refused(bucket, refusal);
         }
         // Those who follow began before whatever may have fenced the commit.
-        self.lead.fill(Fill::Stored(Arc::clone(&entry)));
-        (stored, entry)
+        self.lead.fill(storable.fill(FillBody::Whole(body.clone())));
+        (stored, body)
+    }
+}
+
+impl Storable {
+    fn fill(&self, body: FillBody) -> Fill {
+        Fill {
+            head: Arc::clone(&self.head),
+            body,
+            variant: self.variant.clone(),
+            nominated: self.nominated.clone(),
+        }
     }
 }

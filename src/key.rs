@@ -114,9 +114,12 @@ pub struct VariantRef<'a> {
     pub(crate) target: &'a str,
     /// Further parts, already encoded: the caller, a primary key that the target does not imply.
     pub(crate) extras: &'a [u8],
+    /// The values of nominated fields, already encoded. Last, so that a variant can be made anew
+    /// with other names once a response has nominated them.
+    pub(crate) nominated: &'a [u8],
 }
 
-const PARTS: usize = 6;
+const PARTS: usize = 7;
 
 impl<'a> VariantRef<'a> {
     fn parts(&self) -> [&'a [u8]; PARTS] {
@@ -127,34 +130,29 @@ impl<'a> VariantRef<'a> {
             self.host,
             self.target.as_bytes(),
             self.extras,
+            self.nominated,
         ]
-    }
-
-    fn seeded_hash(&self) -> u64 {
-        let mut hasher = HASHER.build_hasher();
-        for part in self.parts() {
-            hasher.write_usize(part.len());
-            hasher.write(part);
-        }
-        hasher.finish()
     }
 
     /// Copies the parts into a [`Variant`].
     pub fn to_variant(&self) -> Variant {
         let parts = self.parts();
-        let length = parts.iter().map(|part| 4 + part.len()).sum();
+        let length: usize = parts.iter().map(|part| 4 + part.len()).sum();
         let mut bytes = Vec::with_capacity(length);
         for part in parts {
             push_part(&mut bytes, part);
         }
-        Variant { bytes: bytes.into(), hash: self.seeded_hash() }
+        let stem = length - 4 - self.nominated.len();
+        Variant { bytes: bytes.into(), stem, hash: hash_parts(parts.into_iter()) }
     }
 
     fn encodes_to(&self, encoded: &[u8]) -> bool {
         let mut rest = encoded;
         for part in self.parts() {
-            let Some(after) = strip_part(rest, part) else { return false };
-            rest = after;
+            match split_part(rest) {
+                Some((encoded, after)) if encoded == part => rest = after,
+                _ => return false,
+            }
         }
         rest.is_empty()
     }
@@ -166,6 +164,15 @@ impl fmt::Debug for VariantRef<'_> {
     }
 }
 
+fn hash_parts<'p>(parts: impl Iterator<Item = &'p [u8]>) -> u64 {
+    let mut hasher = HASHER.build_hasher();
+    for part in parts {
+        hasher.write_usize(part.len());
+        hasher.write(part);
+    }
+    hasher.finish()
+}
+
 /// Appends one part with its length before it, which keeps the encoding injective.
 pub(crate) fn push_part(bytes: &mut Vec<u8>, part: &[u8]) {
     let length = u32::try_from(part.len()).unwrap_or(u32::MAX);
@@ -173,15 +180,15 @@ pub(crate) fn push_part(bytes: &mut Vec<u8>, part: &[u8]) {
     bytes.extend_from_slice(part);
 }
 
-fn strip_part<'b>(bytes: &'b [u8], part: &[u8]) -> Option<&'b [u8]> {
+/// Splits off the first part.
+fn split_part(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
-    let is_same_length = u32::from_be_bytes(*length) as usize == part.len();
-    if is_same_length { rest.strip_prefix(part) } else { None }
+    rest.split_at_checked(u32::from_be_bytes(*length) as usize)
 }
 
 impl Hash for VariantRef<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.seeded_hash());
+        state.write_u64(hash_parts(self.parts().into_iter()));
     }
 }
 
@@ -195,6 +202,8 @@ impl quick_cache::Equivalent<Variant> for VariantRef<'_> {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Variant {
     bytes: Arc<[u8]>,
+    /// The length of all parts but the last.
+    stem: usize,
     hash: u64,
 }
 
@@ -202,6 +211,21 @@ impl Variant {
     /// Returns the canonical encoding, which is injective: a store may compare, digest or keep it.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Makes the variant anew with other values of nominated fields.
+    pub(crate) fn nominating(&self, nominated: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity(self.stem + 4 + nominated.len());
+        bytes.extend_from_slice(&self.bytes[..self.stem]);
+        push_part(&mut bytes, nominated);
+        let mut rest = &bytes[..];
+        let parts = std::iter::from_fn(|| {
+            let (part, after) = split_part(rest)?;
+            rest = after;
+            Some(part)
+        });
+        let hash = hash_parts(parts);
+        Self { bytes: bytes.into(), stem: self.stem, hash }
     }
 
     pub(crate) fn seeded_hash(&self) -> u64 {
@@ -238,7 +262,7 @@ mod tests {
 
     use super::*;
 
-    fn reference<'a>(parts: &'a [Vec<u8>; 2], texts: &'a [String; 3]) -> VariantRef<'a> {
+    fn reference<'a>(parts: &'a [Vec<u8>; 3], texts: &'a [String; 3]) -> VariantRef<'a> {
         VariantRef {
             scope: &[7; 16],
             scheme: &texts[0],
@@ -246,6 +270,7 @@ mod tests {
             host: &parts[0],
             target: &texts[2],
             extras: &parts[1],
+            nominated: &parts[2],
         }
     }
 
@@ -269,8 +294,8 @@ mod tests {
 
         #[test]
         fn variants_are_equal_only_if_every_part_is(
-            p in proptest::array::uniform2(proptest::collection::vec(0u8..3, 0..4)),
-            q in proptest::array::uniform2(proptest::collection::vec(0u8..3, 0..4)),
+            p in proptest::array::uniform3(proptest::collection::vec(0u8..3, 0..4)),
+            q in proptest::array::uniform3(proptest::collection::vec(0u8..3, 0..4)),
             s in proptest::array::uniform3("[ab]{0,2}"),
             t in proptest::array::uniform3("[ab]{0,2}"),
         ) {
@@ -279,6 +304,10 @@ mod tests {
             prop_assert_eq!(left.to_variant() == right.to_variant(), is_same);
             prop_assert_eq!(left.equivalent(&right.to_variant()), is_same);
             prop_assert!(left.equivalent(&left.to_variant()));
+            let other = VariantRef { nominated: &q[2], ..left };
+            prop_assert!(left.to_variant().nominating(&q[2]) == other.to_variant());
+            prop_assert!(other.equivalent(&left.to_variant().nominating(&q[2])));
+            prop_assert!(left.to_variant().nominating(&q[2]).seeded_hash() == other.to_variant().seeded_hash());
         }
     }
 

@@ -2,14 +2,16 @@
 
 use std::{fmt, sync::Arc};
 
+use http::HeaderName;
 use sfv::Token;
 use tower_layer::Layer;
 
 use crate::{
     error::{ConfigError, ConfigErrorKind},
     handle::SupportCacheHandle,
-    policy::{Credentials, Scope},
+    policy::{CREDENTIAL_FIELDS, Credentials, Identity, Scope},
     route::{CacheRoute, CacheRule, InvalidateRoute, Table},
+    secret::Secret,
     service::SupportCache,
     shared::Shared,
     store::Store,
@@ -64,6 +66,8 @@ impl<St: Store> SupportCacheLayer<St> {
             cached: Vec::new(),
             invalidating: Vec::new(),
             credentials: Credentials::Bypass,
+            credential_fields: CREDENTIAL_FIELDS.to_vec(),
+            caller_key: None,
             name: "support-cache".to_owned(),
             mount: String::new(),
         };
@@ -97,18 +101,19 @@ impl<S, St> Layer<S> for SupportCacheLayer<St> {
 }
 
 /// Builds a [`SupportCacheLayer`].
-#[derive(Debug)]
 #[must_use = "a builder does nothing itself, use `.build()` to build it"]
 pub struct Builder<St> {
     store: Arc<St>,
     settings: Settings,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Settings {
     cached: Vec<CacheRoute>,
     invalidating: Vec<InvalidateRoute>,
     credentials: Credentials,
+    credential_fields: Vec<HeaderName>,
+    caller_key: Option<[u8; 32]>,
     name: String,
     mount: String,
 }
@@ -132,6 +137,26 @@ impl<St: Store> Builder<St> {
     /// Sets [`CacheRoute::credentials`] for every route that does not set it itself.
     pub fn credentials(mut self, credentials: Credentials) -> Self {
         self.settings.credentials = credentials;
+        self
+    }
+
+    /// Sets the request fields that carry credentials. Defaults to `Authorization`, `Cookie`,
+    /// `Proxy-Authorization` and `X-Api-Key`.
+    ///
+    /// Leave one out only if nothing behind the layer reads it: what is made for one client then
+    /// answers another.
+    pub fn credential_fields(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        self.settings.credential_fields = names.into_iter().collect();
+        self
+    }
+
+    /// Sets the key of the digest that stands for a caller. Defaults to a random one in each
+    /// process.
+    ///
+    /// Give the same key to processes that share a store, and keep it secret: who has it and the
+    /// store can try out whether a caller's responses are there.
+    pub fn caller_key(mut self, key: [u8; 32]) -> Self {
+        self.settings.caller_key = Some(key);
         self
     }
 
@@ -174,10 +199,28 @@ impl<St: Store> Builder<St> {
         for route in &settings.invalidating {
             invalidating.push(route.clone().build()?);
         }
+        let secret = match settings.caller_key {
+            Some(key) => Secret::new(key),
+            None => Secret::of_process().map_err(|error| {
+                let problem = format!("no randomness to be had: {error}");
+                ConfigError::new(ConfigErrorKind::Randomness, None, "caller_key", problem)
+            })?,
+        };
         let scope = scope(&settings.mount, &cached);
+        let credential_fields = settings.credential_fields.clone();
+        let identity = Identity { scope, secret, credential_fields };
         let table = Table::build(cached, invalidating)?;
-        let shared = Arc::new(Shared::new(store, table, scope, name));
+        let shared = Arc::new(Shared::new(store, table, identity, name));
         Ok(SupportCacheLayer { shared, settings: Arc::new(settings) })
+    }
+}
+
+impl<St> fmt::Debug for Builder<St> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("cached", &self.settings.cached)
+            .field("invalidating", &self.settings.invalidating)
+            .finish_non_exhaustive()
     }
 }
 

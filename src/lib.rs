@@ -2,6 +2,7 @@
 
 pub mod store;
 
+mod answer;
 mod body;
 mod budget;
 mod clock;
@@ -19,11 +20,13 @@ mod layer;
 mod metrics;
 #[cfg(all(test, shuttle))]
 mod model;
+mod nominated;
 mod outcome;
 mod policy;
 mod recording;
 mod reporter;
 mod route;
+mod secret;
 mod sequence;
 mod service;
 mod shared;
@@ -40,7 +43,7 @@ pub use handle::{SupportCacheHandle, Switch};
 pub use layer::{Builder, SupportCacheLayer};
 pub use metrics::{BucketSnapshot, Snapshot};
 pub use outcome::{Alone, Bypass, Refusal};
-pub use policy::{Caller, Credentials};
+pub use policy::{Caller, Credentials, RequestDirectives};
 pub use route::{CacheRoute, Coalescing, InvalidateRoute, KeyRequest, QueryPolicy};
 pub use service::SupportCache;
 pub use store::{MemoryStore, MemoryStoreBuilder, Pending, Store};

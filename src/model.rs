@@ -37,8 +37,15 @@ struct World {
     forwards: AtomicU64,
 }
 
-const VARIANT: VariantRef<'static> =
-    VariantRef { scope: &[0; 16], scheme: "", authority: "", host: b"", target: "/", extras: b"" };
+const VARIANT: VariantRef<'static> = VariantRef {
+    scope: &[0; 16],
+    scheme: "",
+    authority: "",
+    host: b"",
+    target: "/",
+    extras: b"",
+    nominated: b"",
+};
 
 fn slot() -> Slot {
     Slot { key: PrimaryKey::new("key"), variant: VARIANT.to_variant() }
@@ -92,7 +99,7 @@ impl World {
                         return Some(self.forward());
                     }
                     let fence = lead.fence();
-                    if let Begin::Found(entry) = block_on(self.store.begin(&slot)) {
+                    if let Begin::Found(entry) = block_on(self.store.begin(&slot, None)) {
                         let version = stored(&entry);
                         lead.fill(version);
                         return Some(version);
@@ -102,7 +109,7 @@ impl World {
                         0 => return None,
                         1 => lead.decline(),
                         _ => {
-                            block_on(self.store.commit((), Arc::new(entry(version, fence))));
+                            block_on(self.store.commit((), Arc::new(entry(version, fence)), None));
                             lead.fill(version);
                         }
                     }
@@ -139,10 +146,10 @@ impl World {
 fn entry(version: u64, fence: Fence) -> Entry {
     let (head, ()) = Response::new(()).into_parts();
     let lifetime = Duration::from_secs(60);
-    let head = Head::new(&head, Timing { requested: now(), received: now(), lifetime });
+    let head = Head::new(&head, &[], Timing { requested: now(), received: now(), lifetime });
     let body = Bytes::copy_from_slice(&version.to_be_bytes());
     let provenance = Provenance { slot: slot(), fence, requested: now(), gauge: Arc::default() };
-    Entry::response(provenance, Arc::new(head), &[body])
+    Entry::response(provenance, Arc::new(head), &[body]).0
 }
 
 fn stored(entry: &Entry) -> u64 {
@@ -167,7 +174,9 @@ fn no_read_is_older_than_an_acknowledged_invalidation() {
                 let world = Arc::clone(&world);
                 thread::spawn(move || match n {
                     0 => (0..2).for_each(|_| world.write()),
-                    _ => (0..2).for_each(|_| drop(world.read())),
+                    _ => (0..2).for_each(|_| {
+                        world.read();
+                    }),
                 })
             })
             .collect();
@@ -186,7 +195,9 @@ fn nothing_read_around_an_unknown_outcome_is_stored() {
                 let world = Arc::clone(&world);
                 thread::spawn(move || match n {
                     0 => world.write_with_unknown_outcome(),
-                    _ => drop(world.answer()),
+                    _ => {
+                        world.answer();
+                    }
                 })
             })
             .collect();
@@ -212,10 +223,10 @@ fn concurrent_reads_without_deaths_make_one_forward() {
                     let fence = || world.store.sequence().begin();
                     match flights.enter(&slot(), |_| true, fence) {
                         Turn::Lead(lead) => {
-                            if let Begin::Granted(()) = block_on(world.store.begin(&slot())) {
+                            if let Begin::Granted(()) = block_on(world.store.begin(&slot(), None)) {
                                 led.fetch_add(1, Ordering::SeqCst);
                                 let entry = Arc::new(entry(7, lead.fence()));
-                                block_on(world.store.commit((), entry));
+                                block_on(world.store.commit((), entry, None));
                             }
                             lead.fill(7);
                         }

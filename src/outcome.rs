@@ -62,8 +62,11 @@ reasons! {
         NoCache = "no-cache",
         /// `Cache-Control: private`.
         Private = "private",
-        /// `Vary`.
+        /// `Vary: *`, or more names than can be told apart.
         Vary = "vary",
+        /// The request carried credentials, and the response does not say that they do not matter
+        /// (RFC 9111 §3.5).
+        Credentials = "credentials",
         /// `Set-Cookie`, or another field meant for one client.
         SetCookie = "set-cookie",
         /// An event stream.
@@ -78,6 +81,8 @@ reasons! {
         Failed = "failed",
         /// An invalidation overtook it.
         Fenced = "fenced",
+        /// The store has a response that was asked of the origin later.
+        Superseded = "superseded",
         /// The store did not take it.
         Store = "store",
         /// There is no tokio runtime to finish the recording on.
@@ -93,6 +98,8 @@ reasons! {
         Head = "head",
         /// The last response of this slot could not be stored, a moment ago.
         Pass = "pass",
+        /// The request says `no-store`.
+        NoStore = "no-store",
         /// The response it waited for could not be shared.
         Declined = "declined",
         /// It waited as long as it may.
@@ -123,8 +130,12 @@ impl Unshared {
 pub(crate) enum Forward {
     /// Nothing stored.
     UriMiss,
+    /// Something stored, but not for the values of its nominated fields.
+    VaryMiss,
     /// Something stored that is no longer fresh.
     Stale,
+    /// Something stored that the request's directives do not accept.
+    Request,
 }
 
 /// How a request on a cache route ended. Metrics, logs and `Cache-Status` are made from it alone.
@@ -166,7 +177,9 @@ impl Outcome {
             Self::Led { forward, stored, status } => {
                 let forward = match forward {
                     Forward::UriMiss => "uri-miss",
+                    Forward::VaryMiss => "vary-miss",
                     Forward::Stale => "stale",
+                    Forward::Request => "request",
                 };
                 let member =
                     member.parameter(FWD, token_ref(forward)).parameter(FWD_STATUS, code(status));
@@ -182,7 +195,7 @@ impl Outcome {
                 // RFC 9211 §2.6: `?0` where collapsing was tried and a new request was needed.
                 let member = match reason {
                     Alone::Declined | Alone::Deadline => member.parameter(COLLAPSED, false),
-                    Alone::Head | Alone::Pass | Alone::Crowd => member,
+                    Alone::Head | Alone::Pass | Alone::NoStore | Alone::Crowd => member,
                 };
                 member.parameter(DETAIL, reason.token())
             }

@@ -10,14 +10,14 @@ use std::{
 };
 
 use crate::{
+    answer::Fill,
     budget::Budget,
     clock::Instant,
     coalesce::{Flights, Limits},
     detach::Detachments,
-    fill::Fill,
     key::PrimaryKey,
     metrics::Metrics,
-    policy::Scope,
+    policy::Identity,
     reporter::Reporter,
     route::Table,
     store::{Pending, Store},
@@ -36,7 +36,7 @@ const UNKNOWN_OUTCOME: Duration = Duration::from_secs(10);
 pub(crate) struct Shared<St> {
     pub(crate) store: Arc<St>,
     pub(crate) table: Table,
-    pub(crate) scope: Scope,
+    pub(crate) identity: Identity,
     pub(crate) flights: Arc<Flights<Fill>>,
     pub(crate) detachments: Arc<Detachments>,
     pub(crate) bodies: Arc<Budget>,
@@ -50,7 +50,7 @@ pub(crate) struct Shared<St> {
 }
 
 impl<St: Store> Shared<St> {
-    pub(crate) fn new(store: Arc<St>, table: Table, scope: Scope, name: sfv::Token) -> Self {
+    pub(crate) fn new(store: Arc<St>, table: Table, identity: Identity, name: sfv::Token) -> Self {
         let mut names: Vec<String> = Vec::new();
         let mut buckets = Vec::new();
         for rule in table.read_rules() {
@@ -68,7 +68,7 @@ impl<St: Store> Shared<St> {
         Self {
             store,
             table,
-            scope,
+            identity,
             flights: Arc::new(Flights::new(limits)),
             detachments: Arc::new(detachments),
             bodies: Arc::new(Budget::new(BODIES_IN_FLIGHT)),

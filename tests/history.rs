@@ -222,7 +222,8 @@ async fn run(seed: u64, operations: u64) {
     println!("HISTORY_SEED={seed}");
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if !panic.payload_as_str().is_some_and(|text| text.contains("now and then")) {
+        let text = panic.payload().downcast_ref::<&str>();
+        if !text.is_some_and(|text| text.contains("now and then")) {
             report(panic);
         }
     }));

@@ -10,10 +10,13 @@ export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/plant"
 planted=0
 missed=()
 
+# Copied once, so that edits meanwhile do not change what is planted into.
+mkdir "$copy/base"
+git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$copy/base"
+
 restore() {
     rm -rf "$copy/tree"
-    mkdir "$copy/tree"
-    git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$copy/tree"
+    cp -r "$copy/base" "$copy/tree"
 }
 
 # plant NAME FILE PERL-SUBSTITUTION TEST-TARGET TEST-NAME
@@ -22,7 +25,7 @@ plant() {
     [[ "$name" =~ $pattern ]] || return 0
     restore
     perl -0pi -e "$change" "$copy/tree/$file"
-    if cmp -s "$file" "$copy/tree/$file"; then
+    if cmp -s "$copy/base/$file" "$copy/tree/$file"; then
         missed+=("$name: the mistake no longer applies to $file")
         return 0
     fi

@@ -5,22 +5,34 @@ use std::borrow::Cow;
 use http::{
     HeaderMap, HeaderName, Uri,
     header::{
-        AUTHORIZATION, COOKIE, HOST, IF_MATCH, IF_UNMODIFIED_SINCE, PROXY_AUTHORIZATION, RANGE,
+        AUTHORIZATION, CACHE_CONTROL, COOKIE, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+        IF_UNMODIFIED_SINCE, PRAGMA, PROXY_AUTHORIZATION, RANGE,
     },
 };
 use percent_encoding::percent_decode;
 
-use super::credentials::Credentials;
+use super::{credentials::Credentials, request_directives::Wishes, validation::Conditions};
 use crate::{
     key::{PrimaryKey, VariantRef, push_part},
     outcome::Bypass,
     route::{CacheRule, HeadRef, KeyRequest, QueryPolicy, RequestView},
+    secret::Secret,
 };
 
-const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// The fields that carry credentials, unless the layer names others.
+pub(crate) const CREDENTIAL_FIELDS: [HeaderName; 4] =
+    [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, HeaderName::from_static("x-api-key")];
 
-/// What the layer adds to every variant: the digest of its policy and mount.
+/// The digest of a layer's policy and mount, part of every variant.
 pub(crate) type Scope = [u8; 16];
+
+/// What a layer knows of who may be told apart from whom.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) scope: Scope,
+    pub(crate) secret: Secret,
+    pub(crate) credential_fields: Vec<HeaderName>,
+}
 
 /// What one pass over a request's fields finds.
 #[derive(Clone, Copy, Default)]
@@ -28,28 +40,34 @@ struct Facts<'a> {
     host: &'a [u8],
     has_several_hosts: bool,
     has_credentials: bool,
+    /// Credentials other than cookies.
+    is_authorized: bool,
     has_range: bool,
     has_precondition: bool,
+    has_directives: bool,
+    has_conditions: bool,
 }
 
 impl<'a> Facts<'a> {
-    fn of(fields: &'a HeaderMap) -> Self {
+    fn of(fields: &'a HeaderMap, credential_fields: &[HeaderName]) -> Self {
         let mut facts = Self::default();
         let mut hosts = 0;
         for (name, value) in fields {
             if *name == HOST {
                 facts.host = value.as_bytes();
                 hosts += 1;
-            } else if *name == AUTHORIZATION
-                || *name == COOKIE
-                || *name == PROXY_AUTHORIZATION
-                || *name == X_API_KEY
-            {
-                facts.has_credentials = true;
             } else if *name == RANGE {
                 facts.has_range = true;
             } else if *name == IF_MATCH || *name == IF_UNMODIFIED_SINCE {
                 facts.has_precondition = true;
+            } else if *name == IF_NONE_MATCH || *name == IF_MODIFIED_SINCE {
+                facts.has_conditions = true;
+            } else if *name == CACHE_CONTROL || *name == PRAGMA {
+                facts.has_directives = true;
+            }
+            if credential_fields.contains(name) {
+                facts.has_credentials = true;
+                facts.is_authorized |= *name != COOKIE;
             }
         }
         facts.has_several_hosts = hosts > 1;
@@ -68,16 +86,23 @@ pub(crate) struct Admitted<'a> {
     extras: Vec<u8>,
     /// Known already where the target does not imply it.
     key: Option<PrimaryKey>,
+    /// What the request asks of the cache itself.
+    pub(crate) wishes: Wishes,
+    /// The conditions that concern what the client already has, if it sets any.
+    pub(crate) conditions: Option<Conditions>,
+    /// Whether the request carries credentials and only the response can say that they do not
+    /// matter (RFC 9111 §3.5).
+    pub(crate) needs_permission: bool,
 }
 
 /// Decides whether a read may consult the cache. `has_content` is whether it carries a body.
 pub(crate) fn admit<'a>(
-    scope: &'a Scope,
+    identity: &'a Identity,
     rule: &'a CacheRule,
     view: RequestView<'a, 'a>,
     has_content: bool,
 ) -> Result<Admitted<'a>, Bypass> {
-    let facts = Facts::of(view.head.headers);
+    let facts = Facts::of(view.head.headers, &identity.credential_fields);
     if has_content {
         return Err(Bypass::Content);
     }
@@ -92,16 +117,7 @@ pub(crate) fn admit<'a>(
         return Err(Bypass::Key);
     }
     let mut extras = Vec::new();
-    match &rule.credentials {
-        Credentials::Bypass if facts.has_credentials => return Err(Bypass::Credentials),
-        Credentials::Bypass | Credentials::CoveredByKey => {}
-        Credentials::PerCaller(caller) => {
-            let request = KeyRequest { view, pattern: &rule.pattern };
-            let digest = caller.digest(&request).ok_or(Bypass::Caller)?;
-            push_part(&mut extras, b"caller");
-            push_part(&mut extras, &digest);
-        }
-    }
+    push_caller(&mut extras, (identity, rule), view, facts)?;
     let mut key = None;
     if !rule.target_implies_key() {
         let made = rule.key(view).ok_or(Bypass::Key)?;
@@ -110,13 +126,51 @@ pub(crate) fn admit<'a>(
         key = Some(made);
     }
     let original = original_uri(view.head);
-    let target = target(original, &rule.query);
-    Ok(Admitted { rule, view, scope, original, target, host: facts.host, extras, key })
+    let wishes = match facts.has_directives {
+        true => Wishes::of(view.head.headers, rule.request_directives),
+        false => Wishes::default(),
+    };
+    Ok(Admitted {
+        rule,
+        view,
+        scope: &identity.scope,
+        original,
+        target: target(original, &rule.query),
+        host: facts.host,
+        extras,
+        key,
+        wishes,
+        conditions: facts.has_conditions.then(|| Conditions::of(view.head.headers)),
+        needs_permission: facts.is_authorized && rule.credentials.is_by_response(),
+    })
+}
+
+/// Adds who the response would be for, where the route makes that part of what identifies it.
+fn push_caller(
+    extras: &mut Vec<u8>,
+    (identity, rule): (&Identity, &CacheRule),
+    view: RequestView<'_, '_>,
+    facts: Facts<'_>,
+) -> Result<(), Bypass> {
+    match &rule.credentials {
+        Credentials::Bypass if facts.has_credentials => return Err(Bypass::Credentials),
+        Credentials::Bypass | Credentials::CoveredByKey => {}
+        Credentials::ByResponse if facts.is_authorized => push_part(extras, b"authorized"),
+        Credentials::ByResponse => {}
+        Credentials::PerCaller(caller) => {
+            let request = KeyRequest { view, pattern: &rule.pattern };
+            let digest = caller.digest(&request, &identity.secret).ok_or(Bypass::Caller)?;
+            push_part(extras, b"caller");
+            push_part(extras, &digest);
+        }
+    }
+    Ok(())
 }
 
 impl Admitted<'_> {
-    /// Returns what a response to this request would be made for.
-    pub(crate) fn variant(&self) -> VariantRef<'_> {
+    /// Returns what a response to this request would be made for, with the values of nominated
+    /// fields.
+    pub(crate) fn variant<'v>(&'v self, nominated: &'v [u8]) -> VariantRef<'v> {
         VariantRef {
             scope: self.scope,
             scheme: self.original.scheme_str().unwrap_or(""),
@@ -124,6 +178,7 @@ impl Admitted<'_> {
             host: self.host,
             target: &self.target,
             extras: &self.extras,
+            nominated,
         }
     }
 

@@ -1,51 +1,108 @@
-//! `Cache-Control` of a response (RFC 9111 §5.2.2), read strictly: whatever could be meant as a
-//! restriction is one.
+//! `Cache-Control` (RFC 9111 §5.2), read strictly: whatever could be meant as a restriction is one,
+//! and only what is well formed is a permission.
 
 use http::{HeaderMap, header::CACHE_CONTROL};
 
-/// The directives that restrict storing.
+/// The directives of a response that matter where its route's own lifetime is in force.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Directives {
     pub(crate) no_store: bool,
     pub(crate) no_cache: bool,
     pub(crate) private: bool,
+    /// `public`, `s-maxage` or `must-revalidate`, which let a shared cache reuse the response to a
+    /// request with credentials (RFC 9111 §3.5).
+    pub(crate) permits_sharing: bool,
 }
 
 impl Directives {
-    /// Reads all lines of the field. A directive with an argument, well formed or not, counts as
-    /// the directive without one, which is the more restrictive reading.
+    /// Reads all lines of the field. A restriction with an argument, well formed or not, counts as
+    /// the restriction without one.
     pub(crate) fn of(fields: &HeaderMap) -> Self {
         let mut directives = Self::default();
-        for line in fields.get_all(CACHE_CONTROL) {
-            directives.read(line.as_bytes());
+        for member in members(fields) {
+            directives.no_store |= member.is_named("no-store");
+            directives.no_cache |= member.is_named("no-cache");
+            directives.private |= member.is_named("private");
+            directives.permits_sharing |= member.is_exactly("public")
+                || member.is_exactly("must-revalidate")
+                || member.seconds("s-maxage").is_some_and(|seconds| seconds.is_ok());
         }
         directives
     }
+}
 
-    fn read(&mut self, line: &[u8]) {
-        let mut rest = line;
-        while !rest.is_empty() {
-            let end = member_end(rest);
-            self.note(directive_name(&rest[..end]));
-            rest = rest.get(end + 1..).unwrap_or_default();
+/// One member of the field, between commas.
+#[derive(Clone, Copy)]
+pub(super) struct Member<'a>(&'a [u8]);
+
+impl<'a> Member<'a> {
+    /// Whether this could be meant as the directive `name`, whatever stands around the name.
+    pub(super) fn is_named(self, name: &str) -> bool {
+        self.name().eq_ignore_ascii_case(name.as_bytes())
+    }
+
+    /// Whether this is the directive `name` without an argument.
+    fn is_exactly(self, name: &str) -> bool {
+        self.0.trim_ascii().eq_ignore_ascii_case(name.as_bytes())
+    }
+
+    /// Returns the seconds that the directive `name` gives, `Err` where they are no number, and
+    /// `None` where this is another directive. Too many are as many as there can be (RFC 9111
+    /// §1.2.2); quotes are allowed (§5.2).
+    pub(super) fn seconds(self, name: &str) -> Option<Result<u64, ()>> {
+        let at = self.0.iter().position(|byte| *byte == b'=').unwrap_or(self.0.len());
+        let (found, argument) = self.0.split_at(at);
+        if !found.trim_ascii().eq_ignore_ascii_case(name.as_bytes()) {
+            return None;
         }
+        let argument = argument.strip_prefix(b"=").unwrap_or_default().trim_ascii();
+        let quoted = argument.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+        let digits = quoted.unwrap_or(argument);
+        if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+            return Some(Err(()));
+        }
+        let value = std::str::from_utf8(digits).map_err(|_| ());
+        Some(value.map(|digits| digits.parse().unwrap_or(1 << 31)))
     }
 
-    fn note(&mut self, name: &[u8]) {
-        self.no_store |= name.eq_ignore_ascii_case(b"no-store");
-        self.no_cache |= name.eq_ignore_ascii_case(b"no-cache");
-        self.private |= name.eq_ignore_ascii_case(b"private");
+    /// Returns the first run of token characters (RFC 9110 §5.6.2).
+    fn name(self) -> &'a [u8] {
+        let is_token =
+            |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+        let start = self.0.iter().position(is_token).unwrap_or(self.0.len());
+        let rest = &self.0[start..];
+        &rest[..rest.iter().position(|byte| !is_token(byte)).unwrap_or(rest.len())]
     }
+}
+
+/// Returns the members of all lines.
+pub(super) fn members(fields: &HeaderMap) -> impl Iterator<Item = Member<'_>> {
+    fields.get_all(CACHE_CONTROL).iter().flat_map(|line| split(line.as_bytes()))
+}
+
+fn split(line: &[u8]) -> impl Iterator<Item = Member<'_>> {
+    let mut rest = Some(line);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let end = member_end(text);
+        rest = text.get(end + 1..);
+        Some(Member(&text[..end]))
+    })
 }
 
 /// Returns where the first member ends: at a comma outside quotes. A quote that is never closed
 /// is no quote, so that it cannot hide the directives behind it.
 fn member_end(text: &[u8]) -> usize {
     let mut at = 0;
+    let mut may_quote = true;
     while at < text.len() {
         match text[at] {
             b',' => return at,
-            b'"' => at = closing_quote(text, at).unwrap_or(at),
+            b'"' if may_quote => match closing_quote(text, at) {
+                Some(closing) => at = closing,
+                // None further on closes either: looking again would take quadratic time.
+                None => may_quote = false,
+            },
             _ => {}
         }
         at += 1;
@@ -65,24 +122,18 @@ fn closing_quote(text: &[u8], opening: usize) -> Option<usize> {
     None
 }
 
-/// Returns the first run of token characters (RFC 9110 §5.6.2), whatever stands around it.
-fn directive_name(member: &[u8]) -> &[u8] {
-    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    let start = member.iter().position(is_token).unwrap_or(member.len());
-    let rest = &member[start..];
-    &rest[..rest.iter().position(|byte| !is_token(byte)).unwrap_or(rest.len())]
-}
-
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
 
     use super::*;
 
-    const NOTHING: Directives = Directives { no_store: false, no_cache: false, private: false };
+    const NOTHING: Directives =
+        Directives { no_store: false, no_cache: false, private: false, permits_sharing: false };
     const NO_STORE: Directives = Directives { no_store: true, ..NOTHING };
     const NO_CACHE: Directives = Directives { no_cache: true, ..NOTHING };
     const PRIVATE: Directives = Directives { private: true, ..NOTHING };
+    const PERMITS: Directives = Directives { permits_sharing: true, ..NOTHING };
 
     #[track_caller]
     fn check(lines: &[&[u8]], expected: Directives) {
@@ -96,7 +147,7 @@ mod tests {
     #[test]
     fn directives_are_found_in_any_case_on_any_line() {
         check(&[], NOTHING);
-        check(&[b"public, max-age=60"], NOTHING);
+        check(&[b"max-age=60"], NOTHING);
         check(&[b"max-age=60", b"\tNo-Store ,"], NO_STORE);
         check(&[b",, NO-CACHE"], NO_CACHE);
         check(&[b"Private,no-store"], Directives { private: true, ..NO_STORE });
@@ -125,5 +176,45 @@ mod tests {
         check(&[b"x=\"a, no-store, b\""], NOTHING);
         check(&[b"x=\"\\\", no-store\", no-cache"], NO_CACHE);
         check(&[b"not-no-store, no-store-at-all"], NOTHING);
+    }
+
+    #[test]
+    fn a_permission_must_be_well_formed() {
+        for line in [
+            "public",
+            " PUBLIC ",
+            "must-revalidate",
+            "s-maxage=60",
+            "s-maxage=\"60\"",
+            "s-maxage=0",
+        ] {
+            check(&[line.as_bytes()], PERMITS);
+        }
+        for line in [
+            "public=1",
+            "\"public\"",
+            "publi",
+            "s-maxage",
+            "s-maxage=-1",
+            "s-maxage=1.5",
+            "s-maxage=x",
+        ] {
+            check(&[line.as_bytes()], NOTHING);
+        }
+    }
+
+    #[test]
+    fn seconds_saturate() {
+        let seconds = |text: &'static str| Member(text.as_bytes()).seconds("max-age");
+        assert_eq!(seconds("max-age=99999999999999999999"), Some(Ok(1 << 31)));
+        assert_eq!(seconds("Max-Age = 5"), Some(Ok(5)));
+        assert_eq!(seconds("max-age=5 5"), Some(Err(())));
+        assert_eq!(seconds("x-max-age=5"), None);
+    }
+
+    #[test]
+    fn a_long_field_of_quotes_is_read_in_linear_time() {
+        check(&["\"\\".repeat(32 * 1024).as_bytes()], NOTHING);
+        check(&["\",".repeat(32 * 1024).as_bytes()], NOTHING);
     }
 }

@@ -1,9 +1,6 @@
 //! Whom a response is for.
 
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-};
+use std::{fmt, sync::Arc};
 
 use http::{
     HeaderMap,
@@ -13,10 +10,12 @@ use http::{
 use crate::{
     key::push_part,
     route::{Extract, KeyRequest},
+    secret::Secret,
 };
 
 /// What a route says about requests that carry credentials: `Authorization`, `Cookie`,
-/// `Proxy-Authorization` or `X-Api-Key`.
+/// `Proxy-Authorization` or `X-Api-Key`, or what
+/// [`Builder::credential_fields`](crate::Builder::credential_fields) names.
 ///
 /// The layer belongs inside authentication, since a hit does not run what lies within it. It
 /// cannot see its own place, so the default is what protects a wrong one.
@@ -36,12 +35,30 @@ pub enum Credentials {
     /// same key and has the same target gets the stored response. A response that says
     /// `Cache-Control: private` is not stored: only [`PerCaller`](Self::PerCaller) can be private.
     CoveredByKey,
+    /// The response decides, as RFC 9111 §3.5 has it for shared caches: a response to a request
+    /// with credentials is stored and shared only if it says `public`, `s-maxage` or
+    /// `must-revalidate`. For proxies.
+    ///
+    /// Cookies do not matter by themselves: an origin that makes a response from them says so by
+    /// `Vary: Cookie` or `private`, and where it forgets to, one client's response answers another.
+    /// Requests with credentials and requests without share no responses.
+    ByResponse,
+}
+
+impl Credentials {
+    pub(crate) fn is_by_response(&self) -> bool {
+        matches!(self, Self::ByResponse)
+    }
+
+    pub(crate) fn is_per_caller(&self) -> bool {
+        matches!(self, Self::PerCaller(_))
+    }
 }
 
 /// What identifies a caller, for [`Credentials::PerCaller`].
 ///
 /// Two callers are the same only if this is byte-equal. It is kept as a keyed digest; the key is
-/// random in each process.
+/// random in each process unless [`Builder::caller_key`](crate::Builder::caller_key) gives one.
 #[derive(Clone)]
 pub struct Caller {
     source: Source,
@@ -67,6 +84,9 @@ impl Caller {
 
     /// Identifies callers by what a closure reads from the request, such as a user id that an outer
     /// authentication layer put into the extensions. `None` or a blank text is no caller.
+    ///
+    /// Layers on one store whose routes are the same but for this closure share responses: tell
+    /// them apart by [`Builder::mount`](crate::Builder::mount).
     pub fn with(
         extract: impl Fn(&KeyRequest<'_>) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
@@ -74,7 +94,7 @@ impl Caller {
     }
 
     /// Returns the digest of the caller, or `None` where the request has none.
-    pub(crate) fn digest(&self, request: &KeyRequest<'_>) -> Option<[u8; 32]> {
+    pub(crate) fn digest(&self, request: &KeyRequest<'_>, secret: &Secret) -> Option<[u8; 32]> {
         let mut identity = Vec::new();
         match &self.source {
             Source::Authorization => {
@@ -98,8 +118,7 @@ impl Caller {
                 push_part(&mut identity, present(extract(request)?.as_bytes())?);
             }
         }
-        let key = CallerKey::of_process()?;
-        (!identity.is_empty()).then(|| key.digest(&identity))
+        (!identity.is_empty()).then(|| secret.digest(&identity))
     }
 }
 
@@ -131,26 +150,4 @@ fn cookies<'a>(fields: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a
             let rest = pair.strip_prefix(name.as_bytes())?.trim_ascii_start();
             rest.strip_prefix(b"=")
         })
-}
-
-/// The key of the digest that stands for a caller.
-///
-/// A plain digest of a guessable secret could be found by trying; without the key it cannot.
-struct CallerKey([u8; 32]);
-
-impl CallerKey {
-    /// Returns this process's key, made from the operating system's randomness; `None` where there
-    /// is none to be had. It is one for all layers, so that those on one store know the same caller.
-    fn of_process() -> Option<&'static Self> {
-        static KEY: OnceLock<Option<CallerKey>> = OnceLock::new();
-        KEY.get_or_init(|| {
-            let mut key = [0; 32];
-            getrandom::fill(&mut key).ok().map(|()| Self(key))
-        })
-        .as_ref()
-    }
-
-    fn digest(&self, identity: &[u8]) -> [u8; 32] {
-        *blake3::keyed_hash(&self.0, identity).as_bytes()
-    }
 }

@@ -3,9 +3,14 @@
 mod admission;
 mod cache_control;
 mod credentials;
+mod request_directives;
 mod storability;
+mod validation;
 
 pub use credentials::{Caller, Credentials};
+pub use request_directives::RequestDirectives;
 
-pub(crate) use admission::{Scope, admit};
+pub(crate) use admission::{CREDENTIAL_FIELDS, Identity, Scope, admit};
+pub(crate) use request_directives::Wishes;
 pub(crate) use storability::{declared_length, judge, may_be_remembered};
+pub(crate) use validation::{Conditions, retain_not_modified};

@@ -1,14 +1,14 @@
 //! Whether a response may be stored, and so shared: the two are one question.
 
+use std::time::Duration;
+
 use http::{
     HeaderMap, HeaderName, StatusCode,
-    header::{
-        CONTENT_LENGTH, CONTENT_TYPE, PROXY_AUTHENTICATE, SET_COOKIE, VARY, WWW_AUTHENTICATE,
-    },
+    header::{CONTENT_LENGTH, CONTENT_TYPE, PROXY_AUTHENTICATE, SET_COOKIE, WWW_AUTHENTICATE},
     response,
 };
 
-use super::{cache_control::Directives, credentials::Credentials};
+use super::cache_control::Directives;
 use crate::{outcome::Refusal, route::CacheRule};
 
 /// Fields that are meant for one client. RFC 9111 §7.3 lets `Set-Cookie` be stored; we do not.
@@ -21,12 +21,17 @@ const PER_CLIENT: [HeaderName; 6] = [
     HeaderName::from_static("authentication-info"),
 ];
 
-/// Judges a response by its head. `Err` names the first rule that forbids storing it.
-pub(crate) fn judge(rule: &CacheRule, head: &response::Parts) -> Result<(), Refusal> {
+/// Judges a response by its head, and returns how long it is fresh; `dice` is for the jitter.
+/// `Err` names the first rule that forbids storing it. `needs_permission` is whether the request
+/// carried credentials that only the response can say do not matter.
+pub(crate) fn judge(
+    rule: &CacheRule,
+    head: &response::Parts,
+    needs_permission: bool,
+    dice: u64,
+) -> Result<Duration, Refusal> {
     let fields = &head.headers;
-    if head.status != StatusCode::OK {
-        return Err(Refusal::Status);
-    }
+    let lifetime = rule.lifetimes.of(head.status, dice).ok_or(Refusal::Status)?;
     if is_event_stream(fields) {
         return Err(Refusal::Stream);
     }
@@ -37,17 +42,16 @@ pub(crate) fn judge(rule: &CacheRule, head: &response::Parts) -> Result<(), Refu
     if directives.no_cache {
         return Err(Refusal::NoCache);
     }
-    let is_per_caller = matches!(rule.credentials, Credentials::PerCaller(_));
-    if directives.private && !is_per_caller {
+    if directives.private && !rule.credentials.is_per_caller() {
         return Err(Refusal::Private);
     }
-    if fields.contains_key(VARY) {
-        return Err(Refusal::Vary);
+    if needs_permission && !directives.permits_sharing {
+        return Err(Refusal::Credentials);
     }
-    if PER_CLIENT.iter().any(|name| fields.contains_key(name)) {
+    if PER_CLIENT.iter().any(|name| fields.contains_key(name) && !rule.strips(name)) {
         return Err(Refusal::SetCookie);
     }
-    Ok(())
+    Ok(lifetime)
 }
 
 /// Whether a refusal says something about the next response too: a `Pass` entry remembers it. A
@@ -88,16 +92,14 @@ fn is_event_stream(fields: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use http::Response;
 
     use super::*;
-    use crate::{CacheRoute, Caller};
+    use crate::{CacheRoute, Caller, Credentials};
 
-    fn rule(credentials: Credentials) -> CacheRule {
+    fn rule(credentials: &Credentials) -> CacheRule {
         let route = CacheRoute::get("/").key("k").ttl(Duration::from_secs(1));
-        route.build(&credentials).unwrap()
+        route.build(credentials).unwrap()
     }
 
     #[track_caller]
@@ -107,7 +109,8 @@ mod tests {
             response = response.header(*name, *value);
         }
         let head = response.body(()).unwrap().into_parts().0;
-        assert_eq!(judge(&rule(Credentials::Bypass), &head), expected, "{fields:?}");
+        let judged = judge(&rule(&Credentials::Bypass), &head, false, 0);
+        assert_eq!(judged.map(drop), expected, "{fields:?}");
     }
 
     #[test]
@@ -116,7 +119,6 @@ mod tests {
         check(&[("cache-control", "no-store")], Err(Refusal::NoStore));
         check(&[("cache-control", "no-cache")], Err(Refusal::NoCache));
         check(&[("cache-control", "private")], Err(Refusal::Private));
-        check(&[("vary", "accept")], Err(Refusal::Vary));
         check(&[("content-type", "Text/Event-Stream; x=y")], Err(Refusal::Stream));
         for name in PER_CLIENT {
             check(&[(name.as_str(), "x")], Err(Refusal::SetCookie));
@@ -126,16 +128,57 @@ mod tests {
     #[test]
     fn private_may_be_stored_for_the_caller_alone() {
         let head = Response::builder().header("cache-control", "private").body(()).unwrap();
-        let rule = rule(Credentials::PerCaller(Caller::authorization()));
-        assert_eq!(judge(&rule, &head.into_parts().0), Ok(()));
+        let rule = rule(&Credentials::PerCaller(Caller::authorization()));
+        assert!(judge(&rule, &head.into_parts().0, false, 0).is_ok());
     }
 
     #[test]
     fn only_200_is_stored() {
         for status in [100, 101, 201, 203, 204, 206, 301, 304, 400, 404, 410, 500, 503] {
             let response = Response::builder().status(status).body(()).unwrap();
-            let judged = judge(&rule(Credentials::Bypass), &response.into_parts().0);
-            assert_eq!(judged, Err(Refusal::Status), "{status}");
+            let judged = judge(&rule(&Credentials::Bypass), &response.into_parts().0, false, 0);
+            assert_eq!(judged.map(drop), Err(Refusal::Status), "{status}");
+        }
+    }
+
+    #[test]
+    fn credentials_need_the_responses_permission() {
+        let judged = |line: &str| {
+            let head = Response::builder().header("cache-control", line).body(()).unwrap();
+            judge(&rule(&Credentials::ByResponse), &head.into_parts().0, true, 0).map(drop)
+        };
+        for line in ["public", "s-maxage=5", "must-revalidate", "max-age=5, public"] {
+            assert_eq!(judged(line), Ok(()), "{line}");
+        }
+        for line in ["max-age=5", "s-maxage", "publicly", ""] {
+            assert_eq!(judged(line), Err(Refusal::Credentials), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_stripped_field_does_not_keep_a_response_from_being_stored() {
+        let route = CacheRoute::get("/").key("k").ttl(Duration::from_secs(1)).strip([SET_COOKIE]);
+        let rule = route.build(&Credentials::Bypass).unwrap();
+        let head = Response::builder().header("set-cookie", "a=b").body(()).unwrap();
+        assert!(judge(&rule, &head.into_parts().0, false, 0).is_ok());
+    }
+
+    #[test]
+    fn jitter_only_shortens_a_lifetime() {
+        let route = CacheRoute::get("/").key("k").ttl(Duration::from_secs(100)).jitter(10);
+        let lifetimes = route.build(&Credentials::Bypass).unwrap().lifetimes;
+        let lifetime = |dice| lifetimes.of(StatusCode::OK, dice).unwrap().as_secs_f64().round();
+        assert_eq!((lifetime(0), lifetime(u64::MAX / 2), lifetime(u64::MAX)), (100.0, 95.0, 90.0));
+    }
+
+    #[test]
+    fn a_negative_lifetime_is_for_404_and_410_alone() {
+        let route = CacheRoute::get("/").key("k").ttl(Duration::from_secs(100)).jitter(0);
+        let route = route.negative_ttl(Duration::from_secs(5));
+        let lifetimes = route.build(&Credentials::Bypass).unwrap().lifetimes;
+        for (status, seconds) in [(200, Some(100)), (404, Some(5)), (410, Some(5)), (403, None)] {
+            let lifetime = lifetimes.of(StatusCode::from_u16(status).unwrap(), 0);
+            assert_eq!(lifetime.map(|lifetime| lifetime.as_secs()), seconds, "{status}");
         }
     }
 

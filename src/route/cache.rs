@@ -2,21 +2,26 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use http::{HeaderName, StatusCode};
+
 use super::{
     pattern::Pattern,
-    request::{Extract, KeyRequest, RequestView},
+    request::{Extract, KeyRequest},
+    rule::{CacheRule, KeyBuilder, Lifetimes},
     template::Template,
 };
 use crate::{
     error::{ConfigError, ConfigErrorKind},
-    key::PrimaryKey,
-    policy::Credentials,
+    nominated::Nominated,
+    policy::{Credentials, RequestDirectives},
 };
 
 const DEFAULT_BODY_LIMIT: u64 = 1024 * 1024;
 /// A century: long enough for any response, short enough to add to any clock.
 const MAX_TTL: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 const MAX_NAME: usize = 64;
+const DEFAULT_JITTER: u8 = 10;
+const MAX_JITTER: u8 = 50;
 
 /// Which part of the query a stored response was made for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,6 +73,12 @@ pub struct CacheRoute {
     ttl: Option<Duration>,
     credentials: Option<Credentials>,
     query: QueryPolicy,
+    request_directives: RequestDirectives,
+    vary: Vec<HeaderName>,
+    stripped: Vec<HeaderName>,
+    statuses: Vec<StatusCode>,
+    negative_ttl: Option<Duration>,
+    jitter_percent: u8,
     body_limit: u64,
     coalescing: Coalescing,
 }
@@ -85,6 +96,12 @@ impl CacheRoute {
             ttl: None,
             credentials: None,
             query: QueryPolicy::AsSent,
+            request_directives: RequestDirectives::Ignore,
+            vary: Vec::new(),
+            stripped: Vec::new(),
+            statuses: vec![StatusCode::OK],
+            negative_ttl: None,
+            jitter_percent: DEFAULT_JITTER,
             body_limit: DEFAULT_BODY_LIMIT,
             coalescing: Coalescing::On,
         }
@@ -143,6 +160,53 @@ impl CacheRoute {
         self
     }
 
+    /// Sets whether clients may tell the cache what to do. Defaults to
+    /// [`RequestDirectives::Ignore`].
+    pub fn request_directives(mut self, directives: RequestDirectives) -> Self {
+        self.request_directives = directives;
+        self
+    }
+
+    /// Names request fields that tell responses apart, whether a response nominates them by `Vary`
+    /// or not. Defaults to none.
+    ///
+    /// Fields that responses do nominate are learned and need not be named here; a field that the
+    /// handler reads and no response nominates must be.
+    pub fn vary(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        self.vary = names.into_iter().collect();
+        self
+    }
+
+    /// Names response fields that are not stored, such as request ids. Defaults to none.
+    ///
+    /// The client whose request was forwarded receives them. A field that otherwise keeps a
+    /// response from being stored, such as `Set-Cookie`, no longer does if it is named here.
+    pub fn strip(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        self.stripped = names.into_iter().collect();
+        self
+    }
+
+    /// Sets the statuses that are stored. Defaults to 200 alone.
+    ///
+    /// 1xx, 206, 304, 401, 407 and 5xx cannot be.
+    pub fn statuses(mut self, statuses: impl IntoIterator<Item = StatusCode>) -> Self {
+        self.statuses = statuses.into_iter().collect();
+        self
+    }
+
+    /// Stores 404 and 410 too, and sets how long they are fresh. Defaults to not storing them.
+    pub fn negative_ttl(mut self, ttl: Duration) -> Self {
+        self.negative_ttl = Some(ttl);
+        self
+    }
+
+    /// Sets how much of a lifetime chance takes off, in percent, so that what was stored together
+    /// does not expire together. Defaults to 10, at most 50.
+    pub fn jitter(mut self, percent: u8) -> Self {
+        self.jitter_percent = percent;
+        self
+    }
+
     /// Sets the largest body that is stored, in bytes. Defaults to 1 MiB.
     ///
     /// Larger responses pass through unchanged, frame by frame, and are not stored. Raise it only
@@ -173,11 +237,9 @@ impl CacheRoute {
                 "a name is lower-case letters, digits and `_`, at most 64, a letter first";
             return refuse(ConfigErrorKind::Bucket, "bucket", problem);
         }
-        let ttl = match self.ttl {
-            Some(ttl) if !ttl.is_zero() && ttl <= MAX_TTL => ttl,
-            Some(Duration::ZERO) => return refuse(ConfigErrorKind::Ttl, "ttl", "is zero"),
-            Some(_) => return refuse(ConfigErrorKind::Ttl, "ttl", "is over a century"),
-            None => return refuse(ConfigErrorKind::Ttl, "ttl", "is missing"),
+        let lifetimes = match self.lifetimes() {
+            Ok(lifetimes) => lifetimes,
+            Err((kind, field, problem)) => return refuse(kind, field, problem),
         };
         if self.body_limit == 0 {
             return refuse(ConfigErrorKind::Limit, "body_limit", "is zero");
@@ -205,12 +267,48 @@ impl CacheRoute {
             pattern,
             bucket: self.bucket,
             key,
-            ttl,
+            lifetimes,
             credentials: self.credentials.unwrap_or_else(|| credentials.clone()),
             query: self.query,
+            request_directives: self.request_directives,
+            vary: Nominated::new(self.vary),
+            stripped: self.stripped.into(),
             body_limit: self.body_limit,
             coalescing: self.coalescing,
         })
+    }
+
+    fn lifetimes(&self) -> Result<Lifetimes, (ConfigErrorKind, &'static str, &'static str)> {
+        let checked = |ttl: Duration, field| match ttl {
+            Duration::ZERO => Err((ConfigErrorKind::Ttl, field, "is zero")),
+            ttl if ttl > MAX_TTL => Err((ConfigErrorKind::Ttl, field, "is over a century")),
+            ttl => Ok(ttl),
+        };
+        let Some(ttl) = self.ttl else {
+            return Err((ConfigErrorKind::Ttl, "ttl", "is missing"));
+        };
+        if self.jitter_percent > MAX_JITTER {
+            return Err((ConfigErrorKind::Limit, "jitter", "is over 50 percent"));
+        }
+        if let Some(problem) = self.statuses.iter().find_map(|status| unfit_status(*status)) {
+            return Err((ConfigErrorKind::Status, "statuses", problem));
+        }
+        Ok(Lifetimes {
+            ttl: checked(ttl, "ttl")?,
+            negative_ttl: self.negative_ttl.map(|ttl| checked(ttl, "negative_ttl")).transpose()?,
+            statuses: self.statuses.clone(),
+            jitter_percent: self.jitter_percent,
+        })
+    }
+}
+
+fn unfit_status(status: StatusCode) -> Option<&'static str> {
+    match status.as_u16() {
+        100..=199 => Some("1xx is no final response"),
+        206 | 304 => Some("206 and 304 are parts of a response"),
+        401 | 407 => Some("401 and 407 are for one client"),
+        500.. => Some("a server error is not stored"),
+        _ => None,
     }
 }
 
@@ -229,73 +327,4 @@ fn is_metric_name(name: &str) -> bool {
     name.len() <= MAX_NAME
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-}
-
-/// How a route makes its keys.
-#[derive(Clone)]
-pub(super) enum KeyBuilder {
-    Template(Template),
-    Closure(Extract),
-}
-
-impl KeyBuilder {
-    pub(super) fn key(&self, pattern: &Pattern, view: RequestView<'_, '_>) -> Option<PrimaryKey> {
-        match self {
-            Self::Template(template) => template.key(&view),
-            Self::Closure(builder) => PrimaryKey::checked(&builder(&KeyRequest { view, pattern })?),
-        }
-    }
-}
-
-/// A cached route, checked.
-pub(crate) struct CacheRule {
-    /// Method and pattern, for messages.
-    pub(crate) route: String,
-    pub(crate) pattern: Pattern,
-    template: Option<String>,
-    key: KeyBuilder,
-    pub(crate) bucket: String,
-    pub(crate) ttl: Duration,
-    pub(crate) credentials: Credentials,
-    pub(crate) query: QueryPolicy,
-    pub(crate) body_limit: u64,
-    pub(crate) coalescing: Coalescing,
-}
-
-impl CacheRule {
-    pub(crate) fn key(&self, view: RequestView<'_, '_>) -> Option<PrimaryKey> {
-        self.key.key(&self.pattern, view)
-    }
-
-    /// Whether the target alone decides the key, so that the variant need not hold it.
-    pub(crate) fn target_implies_key(&self) -> bool {
-        matches!(self.key, KeyBuilder::Template(_))
-    }
-
-    /// The settings that routes of one bucket share.
-    pub(crate) fn has_settings_of(&self, other: &Self) -> bool {
-        self.ttl == other.ttl
-            && self.body_limit == other.body_limit
-            && self.coalescing == other.coalescing
-    }
-
-    /// Adds what decides the meaning of stored entries to the digest of the policy.
-    pub(crate) fn digest(&self, hasher: &mut blake3::Hasher) {
-        let text = format!(
-            "{}\n{:?}\n{:?}\n{:?}\n{:?}\n{}\n",
-            self.pattern.positional(),
-            self.template,
-            self.ttl,
-            self.query,
-            self.credentials,
-            self.bucket,
-        );
-        hasher.update(&(text.len() as u64).to_be_bytes()).update(text.as_bytes());
-    }
-}
-
-impl fmt::Debug for CacheRule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CacheRule").field("route", &self.route).finish_non_exhaustive()
-    }
 }

@@ -5,9 +5,9 @@ use std::{fmt, sync::Arc};
 use http::Method;
 
 use super::{
-    cache::KeyBuilder,
     pattern::Pattern,
     request::{Extract, KeyRequest, RequestView},
+    rule::KeyBuilder,
     template::Template,
 };
 use crate::{

@@ -4,6 +4,7 @@ mod cache;
 mod invalidate;
 mod pattern;
 mod request;
+mod rule;
 mod table;
 mod template;
 
@@ -11,6 +12,6 @@ pub use cache::{CacheRoute, Coalescing, QueryPolicy};
 pub use invalidate::InvalidateRoute;
 pub use request::KeyRequest;
 
-pub(crate) use cache::CacheRule;
 pub(crate) use request::{Extract, HeadRef, RequestView};
+pub(crate) use rule::CacheRule;
 pub(crate) use table::{Matched, Table};

@@ -4,10 +4,10 @@ use http::Method;
 use matchit::Router;
 
 use super::{
-    cache::CacheRule,
     invalidate::{InvalidateRule, is_unsafe},
     pattern,
     request::{HeadRef, RequestView},
+    rule::CacheRule,
 };
 use crate::{
     error::{ConfigError, ConfigErrorKind},

@@ -25,13 +25,15 @@ const MIN_CAPACITY: u64 = 16 * 1024;
 /// The eviction library divides the capacity among its shards, and a shard refuses an entry that is
 /// larger than itself: a shard of this size takes any body within the default limit several times.
 const BYTES_PER_SHARD: u64 = 8 * 1024 * 1024;
+/// More variants of one key than this, and the oldest goes.
+const MAX_VARIANTS: usize = 256;
 /// What the eviction library prepares for; an estimate suffices.
 const TYPICAL_WEIGHT: u64 = 2048;
 
 /// A store in this process's memory.
 ///
 /// It holds at most its capacity in bytes, overhead included, and evicts what is used least.
-/// Clones share one store, and so do layers that are given clones of it: an invalidation through
+/// Under one key it holds at most 256 variants. Clones share one store, and so do layers that are given clones of it: an invalidation through
 /// one is in force for all.
 ///
 /// ```
@@ -149,9 +151,12 @@ impl Store for MemoryStore {
         ready(Lookup::Absent)
     }
 
-    fn begin(&self, slot: &Slot) -> impl Future<Output = Begin<()>> + Send {
+    fn begin(&self, slot: &Slot, seen: Option<&Entry>) -> impl Future<Output = Begin<()>> + Send {
         let is_usable = |entry: &Arc<Entry>| {
-            entry.is_fresh() && self.shared.sequence.is_current(&slot.key, entry.fence())
+            entry.is_answer()
+                && entry.is_fresh()
+                && !seen.is_some_and(|seen| std::ptr::eq(seen, &**entry))
+                && self.shared.sequence.is_current(&slot.key, entry.fence())
         };
         ready(match self.shared.entries.get(&slot.variant).filter(is_usable) {
             Some(entry) => Begin::Found(entry),
@@ -159,8 +164,13 @@ impl Store for MemoryStore {
         })
     }
 
-    fn commit(&self, (): (), entry: Arc<Entry>) -> impl Future<Output = Commit> + Send {
-        ready(self.shared.commit(entry))
+    fn commit(
+        &self,
+        (): (),
+        entry: Arc<Entry>,
+        note: Option<Arc<Entry>>,
+    ) -> impl Future<Output = Commit> + Send {
+        ready(self.shared.commit(entry, note))
     }
 
     fn invalidate(&self, key: &PrimaryKey) -> impl Future<Output = Result<(), Pending>> + Send {
@@ -181,30 +191,41 @@ impl Store for MemoryStore {
 }
 
 impl Shared {
-    fn commit(&self, entry: Arc<Entry>) -> Commit {
-        let slot = entry.slot().clone();
+    fn commit(&self, entry: Arc<Entry>, note: Option<Arc<Entry>>) -> Commit {
+        let key = entry.slot().key.clone();
         let mut evicted = Evicted::default();
-        let committed = self.sequence.commit(&slot.key, entry.fence(), || {
-            let earlier = self.entries.peek(&slot.variant);
+        let committed = self.sequence.commit(&key, entry.fence(), || {
+            let earlier = self.entries.peek(&entry.slot().variant);
             if earlier.is_some_and(|earlier| entry.is_older_than(&earlier)) {
                 return Commit::Superseded;
             }
             if entry.weight() > self.entries.shard_capacity() {
                 return Commit::TooLarge;
             }
-            // Listed first: an entry that is not listed could not be invalidated.
-            let mut index = lock(&self.index[shard(&slot.key)]);
-            let variants = index.entry(slot.key.clone()).or_default();
-            if !variants.contains(&slot.variant) {
-                variants.push(slot.variant.clone());
-            }
-            drop(index);
-            entry.hold();
-            self.entries.insert_with_lifecycle(slot.variant.clone(), entry, &mut evicted);
+            note.into_iter().for_each(|note| self.insert(note, &mut evicted));
+            self.insert(entry, &mut evicted);
             Commit::Stored
         });
         self.forget(evicted);
         committed.unwrap_or(Commit::Fenced)
+    }
+
+    /// Inserts an entry, under the lock of its key.
+    fn insert(&self, entry: Arc<Entry>, evicted: &mut Evicted) {
+        let Slot { key, variant } = entry.slot().clone();
+        // Listed first: an entry that is not listed could not be invalidated.
+        let mut index = lock(&self.index[shard(&key)]);
+        let variants = index.entry(key).or_default();
+        if !variants.contains(&variant) {
+            if variants.len() >= MAX_VARIANTS {
+                let oldest = variants.remove(0);
+                evicted.0.extend(self.entries.remove(&oldest).map(|(_, entry)| entry));
+            }
+            variants.push(variant.clone());
+        }
+        drop(index);
+        entry.hold();
+        self.entries.insert_with_lifecycle(variant, entry, evicted);
     }
 
     fn remove(&self, variants: impl Iterator<Item = Variant>) {

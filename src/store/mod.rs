@@ -4,7 +4,7 @@
 //!
 //! A store keeps [`Entry`]s by [`Slot`]. What makes it more than a map is the *fence*: an
 //! invalidation cannot be undone by a fill that was already in flight. Three rules hold that up,
-//! and [`conformance`] (feature `testing`) checks them:
+//! and the module `conformance` (feature `testing`) checks them:
 //!
 //! 1. [`Store::invalidate`] voids every fill of the key that has begun, and then removes all
 //!    entries of the key, before it returns `Ok`. What it does in this process it does when it is
@@ -108,12 +108,27 @@ pub trait Store: Send + Sync + 'static {
     /// flight took its [`Fence`]. The store looks once more: between the request's own look and
     /// this call another fill may have committed.
     ///
-    /// Others join the flight by its fence and share what is found here, so an entry counts only
-    /// if [`Sequence::is_current`] says so of its own fence at this moment.
-    fn begin(&self, slot: &Slot) -> impl Future<Output = Begin<Self::Lease>> + Send;
+    /// `seen` is the entry that the request has already found there and does not want: another
+    /// fresh one counts as found, this one does not. Nor does an entry that is no
+    /// [answer](Entry::is_answer). Others join the flight by its fence and share what is found
+    /// here, so an entry counts only if [`Sequence::is_current`] says so of its own fence at this
+    /// moment.
+    fn begin(
+        &self,
+        slot: &Slot,
+        seen: Option<&Entry>,
+    ) -> impl Future<Output = Begin<Self::Lease>> + Send;
 
     /// Stores an entry unless its key was invalidated after its [`fence`](Entry::fence) was taken.
-    fn commit(&self, lease: Self::Lease, entry: Arc<Entry>) -> impl Future<Output = Commit> + Send;
+    ///
+    /// `note` is stored in the same step: another entry of the same key, which tells how `entry`
+    /// is found.
+    fn commit(
+        &self,
+        lease: Self::Lease,
+        entry: Arc<Entry>,
+        note: Option<Arc<Entry>>,
+    ) -> impl Future<Output = Commit> + Send;
 
     /// Gives the right to fill back without waiting: the response could not be stored. The same as
     /// dropping the lease, by name.

@@ -373,7 +373,9 @@ pub(crate) fn cache_on<St: Store>(
     route: impl FnOnce(CacheRoute) -> CacheRoute,
 ) -> (Cached<St>, SupportCacheHandle, Calls) {
     let layer = SupportCacheLayer::builder(store)
-        .cache(route(CacheRoute::get("/cases/{case}").bucket("cases").key("case:{case}").ttl(TTL)))
+        .cache(route(
+            CacheRoute::get("/cases/{case}").bucket("cases").key("case:{case}").ttl(TTL).jitter(0),
+        ))
         .invalidate(InvalidateRoute::post("/cases/{case}/comments").key("case:{case}"))
         .build()
         .unwrap();

@@ -1,0 +1,140 @@
+//! Answering a request with a response that is stored, or on its way to be.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header::CONTENT_LENGTH};
+use http_body::Body;
+
+use crate::{
+    body::ResponseBody,
+    clock::now,
+    entry::{Entry, Head},
+    key::Variant,
+    nominated::Nominated,
+    outcome::Outcome,
+    policy::{Conditions, Wishes, retain_not_modified},
+    recording::Recording,
+    reporter::Reporter,
+};
+
+/// What a request asks for besides its resource.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asks {
+    pub(crate) is_head: bool,
+    pub(crate) wishes: Wishes,
+    pub(crate) conditions: Option<Conditions>,
+    /// Whether it carries credentials that only the response can say do not matter.
+    pub(crate) needs_permission: bool,
+}
+
+impl Asks {
+    /// Whether a fresh response is good enough for the request.
+    pub(crate) fn accept(&self, head: &Head) -> bool {
+        let now = now();
+        self.wishes.accept(head.age(now), head.ttl(now))
+    }
+
+    /// Whether the client already has a response of this status and these fields.
+    pub(crate) fn have(&self, status: StatusCode, fields: &http::HeaderMap) -> bool {
+        let conditions = self.conditions.as_ref().filter(|_| status.is_success());
+        conditions.is_some_and(|conditions| conditions.are_met_by(fields))
+    }
+}
+
+/// A response for several requests: what followers of a flight are given.
+#[derive(Clone, Debug)]
+pub(crate) struct Fill {
+    pub(crate) head: Arc<Head>,
+    pub(crate) body: FillBody,
+    /// What the response was made for, and the nominated fields that this holds.
+    pub(crate) variant: Variant,
+    pub(crate) nominated: Nominated,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum FillBody {
+    Whole(Bytes),
+    /// Still on the way.
+    Streaming(Arc<Recording>),
+}
+
+impl Fill {
+    /// Returns what an entry holds; `None` if it is no response.
+    pub(crate) fn of(entry: &Entry, nominated: &Nominated) -> Option<Self> {
+        let (head, body) = entry.as_response()?;
+        Some(Self {
+            head: Arc::clone(head),
+            body: FillBody::Whole(body.clone()),
+            variant: entry.slot().variant.clone(),
+            nominated: nominated.clone(),
+        })
+    }
+
+    /// Answers a follower; `None` if the recording came to nothing meanwhile.
+    pub(crate) fn answer<B: Body>(
+        &self,
+        reporter: &Reporter,
+        bucket: usize,
+        asks: &Asks,
+    ) -> Option<Response<ResponseBody<B>>> {
+        let body = match &self.body {
+            FillBody::Whole(body) => ResponseBody::stored(body.clone()),
+            FillBody::Streaming(recording) => ResponseBody::reader(recording.cursor()?),
+        };
+        let outcome = Outcome::Collapsed { ttl: self.head.ttl(now()) };
+        let status = reporter.ended(bucket, outcome);
+        Some(reuse(&self.head, body, status, asks))
+    }
+}
+
+/// Answers from a stored response.
+pub(crate) fn hit<B: Body>(
+    (head, body): (&Arc<Head>, &Bytes),
+    reporter: &Reporter,
+    bucket: usize,
+    asks: &Asks,
+) -> Response<ResponseBody<B>> {
+    let status = reporter.ended(bucket, Outcome::Hit { ttl: head.ttl(now()) });
+    reuse(head, ResponseBody::stored(body.clone()), status, asks)
+}
+
+fn reuse<B: Body>(
+    head: &Head,
+    body: ResponseBody<B>,
+    cache_status: HeaderValue,
+    asks: &Asks,
+) -> Response<ResponseBody<B>> {
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.fields(head.age(now()).as_secs().into(), cache_status);
+    if asks.have(head.status, head.stored()) {
+        return not_modified(response);
+    }
+    if asks.is_head {
+        // RFC 9110 §9.3.2: the fields that GET would have sent, and no content.
+        if let Some(length) = response.body().size_hint().exact() {
+            response.headers_mut().entry(CONTENT_LENGTH).or_insert(length.into());
+        }
+        *response.body_mut() = ResponseBody::empty();
+    }
+    response
+}
+
+/// Turns a response that the client already has into a 304.
+pub(crate) fn not_modified<B: Body>(
+    mut response: Response<ResponseBody<B>>,
+) -> Response<ResponseBody<B>> {
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    retain_not_modified(response.headers_mut());
+    *response.body_mut() = ResponseBody::empty();
+    response
+}
+
+/// Answers `only-if-cached` where nothing is (RFC 9111 §5.2.1.7). `Cache-Status` is left out: it
+/// is for responses that come from the origin or the store (RFC 9211 §2).
+pub(crate) fn unsatisfied<B: Body>() -> Response<ResponseBody<B>> {
+    let mut response = Response::new(ResponseBody::empty());
+    *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
+    response
+}

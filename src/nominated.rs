@@ -1,0 +1,138 @@
+//! Fields that `Vary` nominates (RFC 9111 §4.1).
+
+use std::sync::Arc;
+
+use http::{
+    HeaderMap, HeaderName,
+    header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, COOKIE, VARY},
+};
+
+use crate::{key::push_part, secret::Secret};
+
+/// More names than this, and a response is taken to vary by everything.
+const MAX_NAMES: usize = 16;
+
+/// The names of nominated fields, sorted, each once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Nominated(Arc<Vec<HeaderName>>);
+
+/// A response varies by what no request shows: `*`, names that are none, or too many of them.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unpredictable;
+
+impl Nominated {
+    pub(crate) fn new(mut names: Vec<HeaderName>) -> Self {
+        names.sort_by(|left, right| left.as_str().cmp(right.as_str()));
+        names.dedup();
+        Self(Arc::new(names))
+    }
+
+    pub(crate) fn names(&self) -> &[HeaderName] {
+        &self.0
+    }
+
+    /// Adds what a response nominates. A content coding was chosen by `Accept-Encoding`, whether
+    /// the response says so or not.
+    pub(crate) fn with(&self, response: &HeaderMap) -> Result<Self, Unpredictable> {
+        let mut names = Vec::new();
+        for line in response.get_all(VARY) {
+            let line = line.to_str().map_err(|_| Unpredictable)?;
+            for member in line.split(',').map(str::trim).filter(|member| !member.is_empty()) {
+                if member == "*" || names.len() > MAX_NAMES {
+                    return Err(Unpredictable);
+                }
+                names.push(HeaderName::try_from(member).map_err(|_| Unpredictable)?);
+            }
+        }
+        let is_coded = response.get_all(CONTENT_ENCODING).iter().any(|coding| coding != "identity");
+        if is_coded {
+            names.push(ACCEPT_ENCODING);
+        }
+        if names.iter().all(|name| self.0.contains(name)) {
+            return Ok(self.clone());
+        }
+        names.extend(self.0.iter().cloned());
+        let all = Self::new(names);
+        if all.0.len() > MAX_NAMES { Err(Unpredictable) } else { Ok(all) }
+    }
+
+    /// Returns the values that a request has for these fields, encoded. A field that is absent
+    /// matches only where it is absent too. Credentials are there as a digest.
+    pub(crate) fn values(&self, request: &HeaderMap, secret: &Secret) -> Vec<u8> {
+        let mut encoded = Vec::new();
+        for name in self.0.iter() {
+            let lines = request.get_all(name);
+            push_part(&mut encoded, name.as_str().as_bytes());
+            push_part(&mut encoded, &(lines.iter().count() as u64).to_be_bytes());
+            for line in lines {
+                if *name == AUTHORIZATION || *name == COOKIE {
+                    push_part(&mut encoded, &secret.digest(line.as_bytes()));
+                } else {
+                    push_part(&mut encoded, line.as_bytes());
+                }
+            }
+        }
+        encoded
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(lines: &[(&str, &str)]) -> HeaderMap {
+        let mut fields = HeaderMap::new();
+        for (name, value) in lines {
+            fields.append(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
+        }
+        fields
+    }
+
+    #[track_caller]
+    fn check(lines: &[(&str, &str)], expected: Result<&[&str], Unpredictable>) {
+        let nominated = Nominated::default().with(&fields(lines));
+        let names = nominated.map(|n| n.names().iter().map(|n| n.to_string()).collect::<Vec<_>>());
+        assert_eq!(names, expected.map(|names| names.iter().map(|n| n.to_string()).collect()));
+    }
+
+    #[test]
+    fn names_are_read_from_all_lines_in_any_case() {
+        check(&[], Ok(&[]));
+        check(&[("vary", "Cookie, ,accept "), ("vary", "ACCEPT")], Ok(&["accept", "cookie"]));
+    }
+
+    #[test]
+    fn what_no_request_shows_cannot_be_told_apart() {
+        check(&[("vary", "*")], Err(Unpredictable));
+        check(&[("vary", "accept, *")], Err(Unpredictable));
+        check(&[("vary", "a b")], Err(Unpredictable));
+        let many: Vec<String> = (0..1000).map(|n| format!("x-{n}")).collect();
+        check(&[("vary", &many.join(","))], Err(Unpredictable));
+    }
+
+    #[test]
+    fn a_content_coding_nominates_accept_encoding() {
+        check(&[("content-encoding", "gzip")], Ok(&["accept-encoding"]));
+        check(&[("content-encoding", "identity")], Ok(&[]));
+    }
+
+    #[test]
+    fn values_differ_wherever_lines_do() {
+        let secret = Secret::new([1; 32]);
+        let nominated = Nominated::default().with(&fields(&[("vary", "a, cookie")])).unwrap();
+        let values = |lines: &[(&str, &str)]| nominated.values(&fields(lines), &secret);
+        let all = [
+            values(&[]),
+            values(&[("a", "")]),
+            values(&[("a", "1")]),
+            values(&[("a", "1"), ("a", "1")]),
+            values(&[("a", "1, 1")]),
+            values(&[("cookie", "1")]),
+            values(&[("a", "cookie")]),
+        ];
+        for (index, left) in all.iter().enumerate() {
+            assert!(all[index + 1..].iter().all(|right| left != right));
+        }
+        assert_eq!(values(&[("a", "1"), ("b", "2")]), values(&[("a", "1")]));
+    }
+}

@@ -1,0 +1,148 @@
+//! Conditional requests that the cache answers itself (RFC 9111 §4.3.2, RFC 9110 §13).
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{
+        CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE,
+        ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
+    },
+};
+
+/// Fields of a 200 that describe its content and are no part of a 304 (RFC 9110 §15.4.5).
+const OF_THE_CONTENT: [HeaderName; 5] =
+    [CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE];
+
+/// The conditions of a request that concern what the client already has.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Conditions {
+    none_match: Vec<HeaderValue>,
+    modified_since: Option<HeaderValue>,
+}
+
+impl Conditions {
+    pub(crate) fn of(request: &HeaderMap) -> Self {
+        Self {
+            none_match: request.get_all(IF_NONE_MATCH).iter().cloned().collect(),
+            modified_since: request.get(IF_MODIFIED_SINCE).cloned(),
+        }
+    }
+
+    /// Whether the client already has this response. `If-None-Match` counts alone where there is
+    /// one (RFC 9110 §13.2.2).
+    pub(crate) fn are_met_by(&self, response: &HeaderMap) -> bool {
+        if self.none_match.is_empty() {
+            return self.modified_since.as_ref().is_some_and(|since| !is_newer(response, since));
+        }
+        let stored = response.get(ETAG).and_then(|tag| opaque_tag(tag.as_bytes()));
+        self.none_match.iter().any(|line| matches_any(line.as_bytes(), stored))
+    }
+}
+
+/// Turns the fields of a 200 into those of a 304.
+pub(crate) fn retain_not_modified(fields: &mut HeaderMap) {
+    for name in &OF_THE_CONTENT {
+        fields.remove(name);
+    }
+    if fields.contains_key(ETAG) {
+        fields.remove(LAST_MODIFIED);
+    }
+}
+
+/// Whether the response is newer than an HTTP-date. Without `Last-Modified` its `Date` counts
+/// (RFC 9111 §4.3.2); what is no date makes the response newer.
+fn is_newer(response: &HeaderMap, since: &HeaderValue) -> bool {
+    let date = |value: &HeaderValue| httpdate::parse_http_date(value.to_str().ok()?).ok();
+    let modified = response.get(LAST_MODIFIED).or_else(|| response.get(DATE)).and_then(date);
+    match (modified, date(since)) {
+        (Some(modified), Some(since)) => modified > since,
+        _ => true,
+    }
+}
+
+/// Compares weakly (RFC 9110 §8.8.3.2). A list that is malformed matches as far as it is not.
+fn matches_any(mut list: &[u8], stored: Option<&[u8]>) -> bool {
+    loop {
+        list = list.trim_ascii_start();
+        match list {
+            [] => return false,
+            [b',', rest @ ..] => list = rest,
+            b"*" => return true,
+            _ => {
+                let Some(tag) = opaque_tag(list) else { return false };
+                if stored == Some(tag) {
+                    return true;
+                }
+                let prefix = if list.starts_with(b"W/") { 2 } else { 0 };
+                list = &list[prefix + tag.len()..];
+            }
+        }
+    }
+}
+
+/// Returns the tag that `text` begins with, quotes included and weakness left out.
+fn opaque_tag(text: &[u8]) -> Option<&[u8]> {
+    let text = text.strip_prefix(b"W/").unwrap_or(text);
+    let inside = text.strip_prefix(b"\"")?;
+    let length = inside.iter().position(|byte| *byte == b'"')?;
+    Some(&text[..length + 2])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(lines: &[(&str, &str)]) -> HeaderMap {
+        let mut fields = HeaderMap::new();
+        for (name, value) in lines {
+            fields.append(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
+        }
+        fields
+    }
+
+    #[track_caller]
+    fn check(request: &[(&str, &str)], response: &[(&str, &str)], expected: bool) {
+        let conditions = Conditions::of(&fields(request));
+        assert_eq!(conditions.are_met_by(&fields(response)), expected, "{request:?} {response:?}");
+    }
+
+    const EARLIER: &str = "Sun, 22 Nov 2026 08:00:00 GMT";
+    const LATER: &str = "Sun, 22 Nov 2026 09:00:00 GMT";
+
+    #[test]
+    fn if_none_match_compares_weakly_over_all_lines() {
+        for (list, is_met) in [
+            ("\"a\"", true),
+            ("W/\"a\"", true),
+            ("\"b\", W/\"a\"", true),
+            ("\"b\",\"c\"", false),
+            ("\"b,\"a\"", false),
+            ("*", true),
+            ("a", false),
+            ("\"A\"", false),
+            ("", false),
+        ] {
+            check(&[("if-none-match", list)], &[("etag", "\"a\"")], is_met);
+            check(&[("if-none-match", list)], &[("etag", "W/\"a\"")], is_met);
+        }
+        check(
+            &[("if-none-match", "\"b\""), ("if-none-match", "\"a\"")],
+            &[("etag", "\"a\"")],
+            true,
+        );
+        check(&[("if-none-match", "\"a\"")], &[], false);
+        check(&[("if-none-match", "*")], &[], true);
+    }
+
+    #[test]
+    fn if_modified_since_is_for_requests_without_if_none_match() {
+        check(&[("if-modified-since", LATER)], &[("last-modified", EARLIER)], true);
+        check(&[("if-modified-since", EARLIER)], &[("last-modified", EARLIER)], true);
+        check(&[("if-modified-since", EARLIER)], &[("last-modified", LATER)], false);
+        check(&[("if-modified-since", LATER)], &[("date", EARLIER)], true);
+        check(&[("if-modified-since", "yesterday")], &[("last-modified", EARLIER)], false);
+        check(&[("if-modified-since", LATER)], &[], false);
+        let both = [("if-none-match", "\"b\""), ("if-modified-since", LATER)];
+        check(&both, &[("etag", "\"a\""), ("last-modified", EARLIER)], false);
+        check(&[], &[("etag", "\"a\"")], false);
+    }
+}

@@ -1,0 +1,122 @@
+//! A cached route, checked.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use http::{HeaderName, StatusCode};
+
+use super::{
+    Coalescing, QueryPolicy,
+    pattern::Pattern,
+    request::{Extract, KeyRequest, RequestView},
+    template::Template,
+};
+use crate::{
+    key::PrimaryKey,
+    nominated::Nominated,
+    policy::{Credentials, RequestDirectives},
+};
+
+/// How a route makes its keys.
+#[derive(Clone)]
+pub(super) enum KeyBuilder {
+    Template(Template),
+    Closure(Extract),
+}
+
+impl KeyBuilder {
+    pub(super) fn key(&self, pattern: &Pattern, view: RequestView<'_, '_>) -> Option<PrimaryKey> {
+        match self {
+            Self::Template(template) => template.key(&view),
+            Self::Closure(builder) => PrimaryKey::checked(&builder(&KeyRequest { view, pattern })?),
+        }
+    }
+}
+
+/// A cached route, checked.
+pub(crate) struct CacheRule {
+    /// Method and pattern, for messages.
+    pub(crate) route: String,
+    pub(crate) pattern: Pattern,
+    /// The key template as given, for the digest of the policy.
+    pub(super) template: Option<String>,
+    pub(super) key: KeyBuilder,
+    pub(crate) bucket: String,
+    pub(crate) lifetimes: Lifetimes,
+    pub(crate) credentials: Credentials,
+    pub(crate) query: QueryPolicy,
+    pub(crate) request_directives: RequestDirectives,
+    /// Fields that every variant holds, whether a response nominates them or not.
+    pub(crate) vary: Nominated,
+    /// Fields that are not stored.
+    pub(crate) stripped: Arc<[HeaderName]>,
+    pub(crate) body_limit: u64,
+    pub(crate) coalescing: Coalescing,
+}
+
+/// How long responses are fresh, by status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lifetimes {
+    pub(super) ttl: Duration,
+    pub(super) negative_ttl: Option<Duration>,
+    pub(super) statuses: Vec<StatusCode>,
+    pub(super) jitter_percent: u8,
+}
+
+impl Lifetimes {
+    /// Returns how long a response of this status is fresh, if it may be stored at all. `dice`
+    /// decides how much jitter takes off.
+    pub(crate) fn of(&self, status: StatusCode, dice: u64) -> Option<Duration> {
+        let is_negative = status == StatusCode::NOT_FOUND || status == StatusCode::GONE;
+        let lifetime = match self.negative_ttl {
+            Some(negative_ttl) if is_negative => negative_ttl,
+            _ => self.statuses.contains(&status).then_some(self.ttl)?,
+        };
+        let most = lifetime.mul_f64(f64::from(self.jitter_percent) / 100.0);
+        Some(lifetime - most.mul_f64(dice as f64 / u64::MAX as f64))
+    }
+}
+
+impl CacheRule {
+    /// Whether a field is left out of what is stored.
+    pub(crate) fn strips(&self, name: &HeaderName) -> bool {
+        self.stripped.contains(name)
+    }
+
+    pub(crate) fn key(&self, view: RequestView<'_, '_>) -> Option<PrimaryKey> {
+        self.key.key(&self.pattern, view)
+    }
+
+    /// Whether the target alone decides the key, so that the variant need not hold it.
+    pub(crate) fn target_implies_key(&self) -> bool {
+        matches!(self.key, KeyBuilder::Template(_))
+    }
+
+    /// The settings that routes of one bucket share.
+    pub(crate) fn has_settings_of(&self, other: &Self) -> bool {
+        self.lifetimes == other.lifetimes
+            && self.body_limit == other.body_limit
+            && self.coalescing == other.coalescing
+    }
+
+    /// Adds what decides the meaning of stored entries to the digest of the policy.
+    pub(crate) fn digest(&self, hasher: &mut blake3::Hasher) {
+        let text = format!(
+            "{}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{}\n",
+            self.pattern.positional(),
+            self.template,
+            self.lifetimes,
+            self.query,
+            self.credentials,
+            self.vary,
+            self.stripped,
+            self.bucket,
+        );
+        hasher.update(&(text.len() as u64).to_be_bytes()).update(text.as_bytes());
+    }
+}
+
+impl fmt::Debug for CacheRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheRule").field("route", &self.route).finish_non_exhaustive()
+    }
+}
