@@ -16,7 +16,7 @@ use http::{
     response,
 };
 
-use crate::{clock::Instant, gauge::Gauge, key::Slot};
+use crate::{clock::Instant, gauge::Gauge, key::Slot, sequence::Fence};
 
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
@@ -147,13 +147,21 @@ fn storable_fields(origin: &HeaderMap) -> HeaderMap {
     fields.clone()
 }
 
+/// Which fill an entry comes from.
+#[derive(Debug)]
+pub(crate) struct Provenance {
+    pub(crate) slot: Slot,
+    pub(crate) fence: Fence,
+    /// When the request was forwarded.
+    pub(crate) requested: Instant,
+    pub(crate) gauge: Arc<Gauge>,
+}
+
 /// What a store keeps for one slot: a response, or the note that there is none to be had.
 pub struct Entry {
-    slot: Slot,
+    provenance: Provenance,
     content: Content,
-    requested: Instant,
     fresh_until: Instant,
-    gauge: Arc<Gauge>,
     is_held: AtomicBool,
     weight: u64,
 }
@@ -165,44 +173,40 @@ enum Content {
 }
 
 impl Entry {
-    pub(crate) fn response(
-        slot: Slot,
-        head: Arc<Head>,
-        body: &[Bytes],
-        origin: (Instant, Arc<Gauge>),
-    ) -> Self {
+    pub(crate) fn response(provenance: Provenance, head: Arc<Head>, body: &[Bytes]) -> Self {
         let body = exact_copy(body);
         let weight = size_of::<Head>() + head.weight + body.len();
         let fresh_until = head.fresh_until;
-        Self::new(
-            slot,
-            Content::Response { head, body },
-            (origin.0, fresh_until),
-            (origin.1, weight),
-        )
+        Self::new(provenance, Content::Response { head, body }, fresh_until, weight)
     }
 
     /// A slot whose responses may not be stored until `until`: requests for it neither wait for
     /// each other nor store anything (also known as hit-for-miss).
-    pub(crate) fn pass(slot: Slot, requested: Instant, until: Instant, gauge: Arc<Gauge>) -> Self {
-        Self::new(slot, Content::Pass, (requested, until), (gauge, 0))
+    pub(crate) fn pass(provenance: Provenance, until: Instant) -> Self {
+        Self::new(provenance, Content::Pass, until, 0)
     }
 
     fn new(
-        slot: Slot,
+        provenance: Provenance,
         content: Content,
-        (requested, fresh_until): (Instant, Instant),
-        (gauge, weight): (Arc<Gauge>, usize),
+        fresh_until: Instant,
+        content_weight: usize,
     ) -> Self {
+        let slot = &provenance.slot;
         let identity = slot.key.as_str().len() + slot.variant.as_bytes().len();
-        let weight = (size_of::<Self>() + OVERHEAD + identity + weight) as u64;
+        let weight = (size_of::<Self>() + OVERHEAD + identity + content_weight) as u64;
         let is_held = AtomicBool::new(false);
-        Self { slot, content, requested, fresh_until, gauge, is_held, weight }
+        Self { provenance, content, fresh_until, is_held, weight }
     }
 
     /// Returns where the entry belongs.
     pub fn slot(&self) -> &Slot {
-        &self.slot
+        &self.provenance.slot
+    }
+
+    /// Returns the number at which its fill began.
+    pub fn fence(&self) -> Fence {
+        self.provenance.fence
     }
 
     /// Returns the bytes of memory it occupies, the overhead of maps around it included.
@@ -217,20 +221,20 @@ impl Entry {
 
     /// Returns whether `other` was asked of the origin later than this one.
     pub fn is_older_than(&self, other: &Self) -> bool {
-        self.requested < other.requested
+        self.provenance.requested < other.provenance.requested
     }
 
     /// Counts the entry as held in this process's memory, from now until it is dropped. A store
     /// calls it when it keeps an entry.
     pub fn hold(&self) {
         if !self.is_held.swap(true, Ordering::Relaxed) {
-            self.gauge.hold(self.weight);
+            self.provenance.gauge.hold(self.weight);
         }
     }
 
     /// Counts the entry as evicted: a store calls it when it removed the entry to make room.
     pub fn evict(&self) {
-        self.gauge.evict();
+        self.provenance.gauge.evict();
     }
 
     /// RFC 9111 §4.2: fresh while the lifetime *exceeds* the age, so equality is stale.
@@ -249,7 +253,7 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         if *self.is_held.get_mut() {
-            self.gauge.release(self.weight);
+            self.provenance.gauge.release(self.weight);
         }
     }
 }
@@ -257,7 +261,7 @@ impl Drop for Entry {
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Entry")
-            .field("key", &self.slot.key)
+            .field("key", &self.provenance.slot.key)
             .field("is_pass", &matches!(self.content, Content::Pass))
             .field("weight", &self.weight)
             .finish_non_exhaustive()

@@ -362,7 +362,7 @@ async fn begin_fill<St: Store>(
         lead.decline();
         return Err(Refused::Bypass(Bypass::Unsettled));
     }
-    match shared.store.begin(lead.slot(), lead.fence()).await {
+    match shared.store.begin(lead.slot()).await {
         Begin::Granted(lease) => {
             let shared = Arc::clone(shared);
             Ok(Filling { shared, lead, lease, route: read.route, requested: now() })

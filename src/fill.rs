@@ -11,7 +11,7 @@ use crate::{
     budget::Reservation,
     clock::{Instant, now},
     coalesce::Lead,
-    entry::{Entry, Head, Timing},
+    entry::{Entry, Head, Provenance, Timing},
     outcome::Refusal,
     policy::{declared_length, judge, may_be_remembered},
     recording::{Recorded, Recorder, Recording, Stop, Tape},
@@ -70,15 +70,22 @@ impl<St: Store> Filling<St> {
         let bucket = self.shared.bucket(self.route);
         self.shared.metrics().refused(bucket, refusal);
         if status.is_some_and(|status| may_be_remembered(refusal, status)) {
-            let (slot, gauge) = (self.lead.slot().clone(), self.shared.metrics().gauge(bucket));
-            let pass = Entry::pass(slot, self.requested, now() + PASS, gauge);
-            let fence = self.lead.fence();
+            let pass = Entry::pass(self.provenance(), now() + PASS);
             // Before the followers are let go, so that those behind them need not wait at all.
-            self.shared.store.commit(self.lease, fence, Arc::new(pass)).await;
+            self.shared.store.commit(self.lease, Arc::new(pass)).await;
         } else {
             self.shared.store.release(self.lease);
         }
         self.lead.decline();
+    }
+
+    fn provenance(&self) -> Provenance {
+        Provenance {
+            slot: self.lead.slot().clone(),
+            fence: self.lead.fence(),
+            requested: self.requested,
+            gauge: self.shared.metrics().gauge(self.shared.bucket(self.route)),
+        }
     }
 
     fn rule(&self) -> &CacheRule {
@@ -165,10 +172,8 @@ impl<St: Store> Filling<St> {
     ) -> (Result<(), Refusal>, Arc<Entry>) {
         let bucket = self.shared.bucket(self.route);
         let metrics = self.shared.metrics();
-        let origin = (self.requested, metrics.gauge(bucket));
-        let entry = Arc::new(Entry::response(self.lead.slot().clone(), head, chunks, origin));
-        let commit =
-            self.shared.store.commit(self.lease, self.lead.fence(), Arc::clone(&entry)).await;
+        let entry = Arc::new(Entry::response(self.provenance(), head, chunks));
+        let commit = self.shared.store.commit(self.lease, Arc::clone(&entry)).await;
         let stored = match commit {
             Commit::Stored | Commit::Superseded => {
                 metrics.stored(bucket);
@@ -181,7 +186,7 @@ impl<St: Store> Filling<St> {
             Commit::TooLarge => Err(Refusal::TooLarge),
             Commit::Failed => Err(Refusal::Store),
         };
-        if let Err(refusal) = stored {
+        if let Err(refusal @ (Refusal::TooLarge | Refusal::Store)) = stored {
             metrics.refused(bucket, refusal);
         }
         // Those who follow began before whatever may have fenced the commit.

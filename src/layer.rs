@@ -54,7 +54,7 @@ impl<St: Store> SupportCacheLayer<St> {
     #[must_use = "it returns another layer"]
     pub fn credentials(self, credentials: Credentials) -> Self {
         let store = Arc::clone(&self.shared.store);
-        let settings = Settings { credentials: Some(credentials), ..(*self.settings).clone() };
+        let settings = Settings { credentials, ..(*self.settings).clone() };
         Builder { store, settings }.build().expect("credentials do not make valid routes invalid")
     }
 
@@ -63,7 +63,7 @@ impl<St: Store> SupportCacheLayer<St> {
         let settings = Settings {
             cached: Vec::new(),
             invalidating: Vec::new(),
-            credentials: None,
+            credentials: Credentials::Bypass,
             name: "support-cache".to_owned(),
             mount: String::new(),
         };
@@ -108,7 +108,7 @@ pub struct Builder<St> {
 struct Settings {
     cached: Vec<CacheRoute>,
     invalidating: Vec<InvalidateRoute>,
-    credentials: Option<Credentials>,
+    credentials: Credentials,
     name: String,
     mount: String,
 }
@@ -131,7 +131,7 @@ impl<St: Store> Builder<St> {
 
     /// Sets [`CacheRoute::credentials`] for every route that does not set it itself.
     pub fn credentials(mut self, credentials: Credentials) -> Self {
-        self.settings.credentials = Some(credentials);
+        self.settings.credentials = credentials;
         self
     }
 
@@ -168,12 +168,7 @@ impl<St: Store> Builder<St> {
         };
         let mut cached = Vec::with_capacity(settings.cached.len());
         for route in &settings.cached {
-            let general = settings.credentials.clone().filter(|_| route.has_default_credentials());
-            let route = match general {
-                Some(credentials) => route.clone().credentials(credentials),
-                None => route.clone(),
-            };
-            cached.push(route.build()?);
+            cached.push(route.clone().build(&settings.credentials)?);
         }
         let mut invalidating = Vec::with_capacity(settings.invalidating.len());
         for route in &settings.invalidating {

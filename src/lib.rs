@@ -117,6 +117,8 @@ mod handle;
 mod key;
 mod layer;
 mod metrics;
+#[cfg(all(test, shuttle))]
+mod model;
 mod outcome;
 mod policy;
 mod recording;

@@ -13,6 +13,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Metrics {
     buckets: Vec<Bucket>,
+    writes: AtomicU64,
     invalidations: AtomicU64,
     invalidation_failures: AtomicU64,
     detached_dropped: AtomicU64,
@@ -37,6 +38,7 @@ impl Metrics {
     pub(crate) fn new(names: Vec<String>) -> Self {
         Self {
             buckets: names.into_iter().map(Bucket::new).collect(),
+            writes: AtomicU64::new(0),
             invalidations: AtomicU64::new(0),
             invalidation_failures: AtomicU64::new(0),
             detached_dropped: AtomicU64::new(0),
@@ -63,6 +65,7 @@ impl Metrics {
                 add(&bucket.alone[*reason as usize]);
             }
             Outcome::Bypassed { reason, .. } => add(&bucket.bypassed[*reason as usize]),
+            // Counted by `written`: a write belongs to no bucket.
             Outcome::Written { .. } => {}
         }
         telemetry::ended(&bucket.name, outcome);
@@ -79,6 +82,11 @@ impl Metrics {
 
     pub(crate) fn refused(&self, bucket: usize, refusal: Refusal) {
         add(&self.buckets[bucket].refused[refusal as usize]);
+    }
+
+    /// Counts an unsafe request that was answered.
+    pub(crate) fn written(&self) {
+        add(&self.writes);
     }
 
     pub(crate) fn invalidated(&self) {
@@ -101,6 +109,7 @@ impl Metrics {
         Snapshot {
             buckets: self.buckets.iter().map(|b| (b.name.clone(), b.snapshot())).collect(),
             flights: flights as u64,
+            writes: get(&self.writes),
             invalidations: get(&self.invalidations),
             invalidation_failures: get(&self.invalidation_failures),
             detached_dropped: get(&self.detached_dropped),
@@ -166,6 +175,8 @@ pub struct Snapshot {
     pub buckets: BTreeMap<String, BucketSnapshot>,
     /// Forwards on their way now whose responses may be stored and shared.
     pub flights: u64,
+    /// Unsafe requests that were forwarded and answered, whatever they invalidated.
+    pub writes: u64,
     /// Keys invalidated, by call or by rule. An invalidation of everything counts once.
     pub invalidations: u64,
     /// Writes for which a rule could not make a usable key, so that it invalidated nothing.

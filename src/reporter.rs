@@ -33,6 +33,7 @@ impl Reporter {
 
     /// A response to an unsafe request, which belongs to no bucket.
     pub(crate) fn mark_written<B>(&self, response: &mut Response<B>) {
+        self.metrics.written();
         let outcome = Outcome::Written { status: response.status() };
         response.headers_mut().append(CACHE_STATUS, outcome.cache_status(&self.name));
     }

@@ -31,6 +31,8 @@ pub struct Fence(u64);
 /// Every [`Store`](crate::store::Store) owns one. Layers on the same store share it.
 pub struct Sequence {
     current: AtomicU64,
+    /// Held while a number is taken, put where it counts, and only then published.
+    numbering: Mutex<()>,
     /// Raised by an invalidation of everything.
     floor: AtomicU64,
     stripes: Box<[AtomicU64]>,
@@ -42,6 +44,7 @@ impl Sequence {
     pub fn new() -> Self {
         Self {
             current: AtomicU64::new(0),
+            numbering: Mutex::new(()),
             floor: AtomicU64::new(0),
             stripes: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
             locks: (0..LOCKS).map(|_| Mutex::new(())).collect(),
@@ -82,22 +85,28 @@ impl Sequence {
         let _held = lock(&self.locks[shard(key)]);
         // The stripe is raised before anything is removed: a fill that begins in between has a
         // number that is high enough, and waits for the lock to commit.
-        self.stripes[stripe(key)].store(self.next(), Ordering::SeqCst);
+        self.raise(&self.stripes[stripe(key)]);
         remove();
     }
 
     /// Voids all fills that have begun, then runs `remove` for every shard of keys, each under the
     /// lock that commits of its keys need.
     pub fn invalidate_all(&self, mut remove: impl FnMut(usize)) {
-        self.floor.fetch_max(self.next(), Ordering::SeqCst);
+        self.raise(&self.floor);
         for (shard, mutex) in self.locks.iter().enumerate() {
             let _held = lock(mutex);
             remove(shard);
         }
     }
 
-    fn next(&self) -> u64 {
-        self.current.fetch_add(1, Ordering::SeqCst) + 1
+    /// Raises a stripe, or the floor, to the next number. The number is published last: a flight
+    /// that has it finds everything older than it already outdated, and so may be joined by
+    /// whoever comes after the invalidation.
+    fn raise(&self, place: &AtomicU64) {
+        let _held = lock(&self.numbering);
+        let next = self.current.load(Ordering::SeqCst) + 1;
+        place.store(next, Ordering::SeqCst);
+        self.current.store(next, Ordering::SeqCst);
     }
 }
 

@@ -33,7 +33,8 @@ pub enum Credentials {
     /// identifies everyone who may see the response.
     ///
     /// If that is not so, one caller's response answers another: anybody whose request makes the
-    /// same key and has the same target gets the stored response.
+    /// same key and has the same target gets the stored response. A response that says
+    /// `Cache-Control: private` is not stored: only [`PerCaller`](Self::PerCaller) can be private.
     CoveredByKey,
 }
 

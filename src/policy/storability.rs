@@ -97,7 +97,7 @@ mod tests {
 
     fn rule(credentials: Credentials) -> CacheRule {
         let route = CacheRoute::get("/").key("k").ttl(Duration::from_secs(1));
-        route.credentials(credentials).build().unwrap()
+        route.build(&credentials).unwrap()
     }
 
     #[track_caller]

@@ -66,7 +66,7 @@ pub struct CacheRoute {
     template: Option<String>,
     key_with: Option<Extract>,
     ttl: Option<Duration>,
-    credentials: Credentials,
+    credentials: Option<Credentials>,
     query: QueryPolicy,
     body_limit: u64,
     coalescing: Coalescing,
@@ -83,7 +83,7 @@ impl CacheRoute {
             template: None,
             key_with: None,
             ttl: None,
-            credentials: Credentials::Bypass,
+            credentials: None,
             query: QueryPolicy::AsSent,
             body_limit: DEFAULT_BODY_LIMIT,
             coalescing: Coalescing::On,
@@ -101,7 +101,9 @@ impl CacheRoute {
 
     /// Sets the primary key as a template over the pattern's parameters: `support:cases:{account}`.
     ///
-    /// The key groups responses for invalidation; it never decides whom a response is for. Values
+    /// The key groups responses for invalidation; it never decides whom a response is for. A
+    /// successful unsafe request to the same path invalidates it without a rule (RFC 9111 §4.4).
+    /// Values
     /// are percent-decoded once and then escaped. A request whose value is blank or no UTF-8, or
     /// whose key is longer than 512 bytes, is bypassed.
     pub fn key(mut self, template: impl Into<String>) -> Self {
@@ -127,10 +129,11 @@ impl CacheRoute {
         self
     }
 
-    /// Says whom a response is for when the request carries credentials. Defaults to
+    /// Says whom a response is for when the request carries credentials. Defaults to what the layer
+    /// says ([`Builder::credentials`](crate::Builder::credentials)), and that to
     /// [`Credentials::Bypass`].
     pub fn credentials(mut self, credentials: Credentials) -> Self {
-        self.credentials = credentials;
+        self.credentials = Some(credentials);
         self
     }
 
@@ -155,11 +158,8 @@ impl CacheRoute {
         self
     }
 
-    pub(crate) fn has_default_credentials(&self) -> bool {
-        matches!(self.credentials, Credentials::Bypass)
-    }
-
-    pub(crate) fn build(self) -> Result<CacheRule, ConfigError> {
+    /// Checks the route. `credentials` is what the layer says for routes that say nothing.
+    pub(crate) fn build(self, credentials: &Credentials) -> Result<CacheRule, ConfigError> {
         let route = format!("GET {}", self.pattern);
         let refuse = |kind, field, problem: &str| {
             Err(ConfigError::new(kind, Some(route.clone()), field, problem))
@@ -206,7 +206,7 @@ impl CacheRoute {
             bucket: self.bucket,
             key,
             ttl,
-            credentials: self.credentials,
+            credentials: self.credentials.unwrap_or_else(|| credentials.clone()),
             query: self.query,
             body_limit: self.body_limit,
             coalescing: self.coalescing,

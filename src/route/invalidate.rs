@@ -18,8 +18,9 @@ use crate::{
 /// A route whose requests change what is cached: the keys that a successful one invalidates.
 ///
 /// Keys are invalidated when the response is 2xx or 3xx, and also when the outcome is unknown
-/// (408, 499, 5xx, an error of the service, a dropped request), before the writer sees it. All
-/// rules that match a request apply.
+/// (408, 499, 5xx, an error of the service, a dropped request), before the writer sees it; after an
+/// unknown outcome nothing is stored for them for 10 s. A handler that knows that nothing changed
+/// says so by another 4xx, such as 429. All rules that match a request apply.
 ///
 /// ```
 /// use tower_support_cache::InvalidateRoute;

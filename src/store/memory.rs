@@ -12,8 +12,7 @@ use std::{
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
 
 use super::{
-    Begin, Commit, Entry, Fence, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Variant,
-    VariantRef,
+    Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Variant, VariantRef,
 };
 use crate::{
     error::{ConfigError, ConfigErrorKind},
@@ -150,21 +149,18 @@ impl Store for MemoryStore {
         ready(Lookup::Absent)
     }
 
-    fn begin(&self, slot: &Slot, _: Fence) -> impl Future<Output = Begin<()>> + Send {
-        let found = self.shared.entries.get(&slot.variant);
-        ready(match found.filter(|entry| entry.is_fresh()) {
+    fn begin(&self, slot: &Slot) -> impl Future<Output = Begin<()>> + Send {
+        let is_usable = |entry: &Arc<Entry>| {
+            entry.is_fresh() && self.shared.sequence.is_current(&slot.key, entry.fence())
+        };
+        ready(match self.shared.entries.get(&slot.variant).filter(is_usable) {
             Some(entry) => Begin::Found(entry),
             None => Begin::Granted(()),
         })
     }
 
-    fn commit(
-        &self,
-        (): (),
-        fence: Fence,
-        entry: Arc<Entry>,
-    ) -> impl Future<Output = Commit> + Send {
-        ready(self.shared.commit(fence, entry))
+    fn commit(&self, (): (), entry: Arc<Entry>) -> impl Future<Output = Commit> + Send {
+        ready(self.shared.commit(entry))
     }
 
     fn invalidate(&self, key: &PrimaryKey) -> impl Future<Output = Result<(), Pending>> + Send {
@@ -185,10 +181,10 @@ impl Store for MemoryStore {
 }
 
 impl Shared {
-    fn commit(&self, fence: Fence, entry: Arc<Entry>) -> Commit {
+    fn commit(&self, entry: Arc<Entry>) -> Commit {
         let slot = entry.slot().clone();
         let mut evicted = Evicted::default();
-        let committed = self.sequence.commit(&slot.key, fence, || {
+        let committed = self.sequence.commit(&slot.key, entry.fence(), || {
             let earlier = self.entries.peek(&slot.variant);
             if earlier.is_some_and(|earlier| entry.is_older_than(&earlier)) {
                 return Commit::Superseded;

@@ -9,7 +9,7 @@
 //! 1. [`Store::invalidate`] voids every fill of the key that has begun, and then removes all
 //!    entries of the key, before it returns `Ok`. What it does in this process it does when it is
 //!    *called*, before its future is polled: the caller may be inside `Drop`.
-//! 2. [`Store::commit`] stores nothing if the key was invalidated after the fill's [`Fence`] was
+//! 2. [`Store::commit`] stores nothing if the key was invalidated after the entry's [`Fence`] was
 //!    taken. Check and insertion are one step, seen from an invalidation.
 //! 3. An entry is found only by its own variant.
 //!
@@ -104,17 +104,16 @@ pub trait Store: Send + Sync + 'static {
     /// entries in this process returns [`Lookup::Absent`] at once.
     fn lookup(&self, slot: &Slot) -> impl Future<Output = Lookup> + Send;
 
-    /// Asks for the right to fill a slot, just before the request is forwarded. The store looks
-    /// once more: between the request's own look and this call another fill may have committed.
-    fn begin(&self, slot: &Slot, fence: Fence) -> impl Future<Output = Begin<Self::Lease>> + Send;
+    /// Asks for the right to fill a slot, just before the request is forwarded and after the
+    /// flight took its [`Fence`]. The store looks once more: between the request's own look and
+    /// this call another fill may have committed.
+    ///
+    /// Others join the flight by its fence and share what is found here, so an entry counts only
+    /// if [`Sequence::is_current`] says so of its own fence at this moment.
+    fn begin(&self, slot: &Slot) -> impl Future<Output = Begin<Self::Lease>> + Send;
 
-    /// Stores an entry unless its key was invalidated after `fence` was taken.
-    fn commit(
-        &self,
-        lease: Self::Lease,
-        fence: Fence,
-        entry: Arc<Entry>,
-    ) -> impl Future<Output = Commit> + Send;
+    /// Stores an entry unless its key was invalidated after its [`fence`](Entry::fence) was taken.
+    fn commit(&self, lease: Self::Lease, entry: Arc<Entry>) -> impl Future<Output = Commit> + Send;
 
     /// Gives the right to fill back without waiting: the response could not be stored. The same as
     /// dropping the lease, by name.

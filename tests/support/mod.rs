@@ -2,6 +2,7 @@
 //! reports what came back.
 
 #![allow(dead_code, missing_debug_implementations)] // Each test file uses a part of it.
+#![allow(clippy::unwrap_used, clippy::unused_self)]
 
 use std::{
     future::Future,
@@ -329,13 +330,18 @@ pub(crate) fn with(
     request
 }
 
+/// A request on a task of its own, whose response is read to its end.
+pub(crate) type Sent = JoinHandle<Result<Got, OriginError>>;
+
 /// Sends a request on a task of its own and reads the response to its end.
-pub(crate) fn send<St: Store>(
-    cache: &Cached<St>,
-    request: Request<Empty<Bytes>>,
-) -> JoinHandle<Result<Got, OriginError>> {
+pub(crate) fn send<St: Store>(cache: &Cached<St>, request: Request<Empty<Bytes>>) -> Sent {
     let cache = cache.clone();
     tokio::spawn(async move { Ok(read(cache.oneshot(request).await?).await) })
+}
+
+/// Waits for a response.
+pub(crate) async fn got(request: Sent) -> Got {
+    request.await.unwrap().unwrap()
 }
 
 /// Sends a GET and reads the response to its end.

@@ -1,0 +1,56 @@
+//! `GET /metrics`: what the cache counted, and what reached the CRM.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{Router, http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
+use serde_json::{Map, Value, json};
+use tower_support_cache::{Alone, BucketSnapshot, Bypass, Refusal, Snapshot, SupportCacheHandle};
+
+use crate::crm::{Crm, Usage};
+
+pub(crate) fn router(cache: SupportCacheHandle, crm: Arc<Crm>) -> Router {
+    Router::new().route("/metrics", get(async move || show(&cache.metrics(), &crm.usage())))
+}
+
+fn show(cache: &Snapshot, crm: &Usage) -> impl IntoResponse + use<> {
+    let Usage { calls, calls_a_day, left } = crm;
+    let shown = json!({
+        "cache": snapshot(cache),
+        "crm": { "calls": calls, "calls_a_day": calls_a_day, "left": left },
+    });
+    // Indented: it is read in a terminal.
+    ([(CONTENT_TYPE, "application/json")], format!("{shown:#}\n"))
+}
+
+/// Copies the counts into JSON. With the crate's feature `serde`, `Json(cache.metrics())` does it.
+fn snapshot(counts: &Snapshot) -> Value {
+    let buckets: Map<String, Value> =
+        counts.buckets.iter().map(|(name, counts)| (name.clone(), bucket(counts))).collect();
+    json!({
+        "buckets": buckets,
+        "flights": counts.flights,
+        "invalidations": counts.invalidations,
+        "invalidation_failures": counts.invalidation_failures,
+        "detached_dropped": counts.detached_dropped,
+    })
+}
+
+fn bucket(counts: &BucketSnapshot) -> Value {
+    json!({
+        "hits": counts.hits,
+        "misses": counts.misses,
+        "coalesced": counts.coalesced,
+        "stored": counts.stored,
+        "fenced": counts.fenced,
+        "alone": by_reason(&counts.alone, Alone::as_str),
+        "bypassed": by_reason(&counts.bypassed, Bypass::as_str),
+        "refused": by_reason(&counts.refused, Refusal::as_str),
+        "evicted": counts.evicted,
+        "entries": counts.entries,
+        "bytes": counts.bytes,
+    })
+}
+
+fn by_reason<R: Copy>(counts: &BTreeMap<R, u64>, name: fn(R) -> &'static str) -> Value {
+    counts.iter().map(|(reason, count)| (name(*reason), *count)).collect()
+}

@@ -1,0 +1,142 @@
+//! The portal's routes, with the cache in front of their handlers.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    http::StatusCode,
+    middleware,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde_json::{Value, json};
+use tower_support_cache::{
+    CASE_LIST_TTL, CASE_MESSAGES_TTL, CacheRoute, ConfigError, Credentials, InvalidateRoute,
+    MemoryStore, SupportCacheLayer,
+};
+
+use crate::{
+    auth,
+    crm::{Case, Crm, CrmError, Message},
+    metrics,
+};
+
+const MAX_TEXT: usize = 4_000;
+
+pub(crate) fn router(crm: Arc<Crm>) -> Result<Router, ConfigError> {
+    let cache = cache_layer()?;
+    let metrics = metrics::router(cache.handle(), Arc::clone(&crm));
+    let authentication = middleware::from_fn_with_state(auth::tokens(), auth::require_own_account);
+    let accounts = Router::new()
+        .route("/accounts/{account}/cases", get(list_cases).post(create_case))
+        .route("/accounts/{account}/cases/{case}/messages", get(list_messages))
+        .route("/accounts/{account}/cases/{case}/comments", post(add_comment))
+        // The layer added last is the outermost, and a hit runs nothing that lies within the cache:
+        // authentication inside it would let whoever knows a URL read what is stored.
+        .route_layer(cache)
+        .route_layer(authentication)
+        .with_state(crm);
+    Ok(Router::new().route("/", get(welcome)).merge(metrics).merge(accounts))
+}
+
+fn cache_layer() -> Result<SupportCacheLayer<MemoryStore>, ConfigError> {
+    SupportCacheLayer::builder(MemoryStore::new())
+        .cache(
+            CacheRoute::get("/accounts/{account}/cases")
+                .bucket("case_list")
+                .key("support:cases:{account}")
+                .ttl(CASE_LIST_TTL),
+        )
+        .cache(
+            CacheRoute::get("/accounts/{account}/cases/{case}/messages")
+                .bucket("messages")
+                .key("support:messages:{case}")
+                .ttl(CASE_MESSAGES_TTL),
+        )
+        // A new case needs no rule: a successful write to a cached path invalidates that path's key.
+        .invalidate(
+            InvalidateRoute::post("/accounts/{account}/cases/{case}/comments")
+                .key("support:messages:{case}")
+                .key("support:cases:{account}"),
+        )
+        // All who may see an account's path have the same right to it: `auth` has made sure.
+        .credentials(Credentials::CoveredByKey)
+        .build()
+}
+
+async fn welcome() -> &'static str {
+    "support_portal: the terminal that started it shows what to try\n"
+}
+
+async fn list_cases(
+    State(crm): State<Arc<Crm>>,
+    Path(account): Path<String>,
+) -> Result<Json<Value>, CrmError> {
+    let cases = crm.cases(&account).await?;
+    Ok(Json(json!({ "account": account, "cases": cases.iter().map(summary).collect::<Vec<_>>() })))
+}
+
+async fn create_case(
+    State(crm): State<Arc<Crm>>,
+    Path(account): Path<String>,
+    Json(body): Json<Value>,
+) -> Result<Response, CrmError> {
+    let (Some(subject), Some(text)) = (text_of(&body, "subject"), text_of(&body, "text")) else {
+        return Ok(unfit("give a `subject` and a `text`\n"));
+    };
+    let case = crm.create_case(&account, subject, text).await?;
+    Ok((StatusCode::CREATED, Json(summary(&case))).into_response())
+}
+
+async fn list_messages(
+    State(crm): State<Arc<Crm>>,
+    Path((account, case)): Path<(String, String)>,
+) -> Result<Json<Value>, CrmError> {
+    let messages = crm.messages(&account, &case).await?;
+    Ok(Json(json!({ "case": case, "messages": messages.iter().map(full).collect::<Vec<_>>() })))
+}
+
+async fn add_comment(
+    State(crm): State<Arc<Crm>>,
+    Path((account, case)): Path<(String, String)>,
+    Json(body): Json<Value>,
+) -> Result<Response, CrmError> {
+    let Some(text) = text_of(&body, "text") else {
+        return Ok(unfit("give a `text`\n"));
+    };
+    let message = crm.add_comment(&account, &case, text).await?;
+    Ok((StatusCode::CREATED, Json(full(&message))).into_response())
+}
+
+/// A case as the list shows it. The comments change it too, which is why they invalidate the list.
+fn summary(case: &Case) -> Value {
+    let Case { id, subject, status, messages } = case;
+    json!({ "case": id, "subject": subject, "status": status, "messages": messages.len() })
+}
+
+fn full(message: &Message) -> Value {
+    json!({ "author": message.author, "text": message.text })
+}
+
+/// Returns a field that is a text, neither blank nor too long.
+fn text_of(body: &Value, field: &str) -> Option<String> {
+    let text = body.get(field)?.as_str()?.trim();
+    (!text.is_empty() && text.len() <= MAX_TEXT).then(|| text.to_owned())
+}
+
+fn unfit(problem: &'static str) -> Response {
+    (StatusCode::UNPROCESSABLE_ENTITY, problem).into_response()
+}
+
+impl IntoResponse for CrmError {
+    fn into_response(self) -> Response {
+        match self {
+            Self::NotFound => (StatusCode::NOT_FOUND, "there is no such case\n"),
+            Self::QuotaExhausted => {
+                (StatusCode::SERVICE_UNAVAILABLE, "the CRM takes no more calls today\n")
+            }
+        }
+        .into_response()
+    }
+}

@@ -1,0 +1,270 @@
+//! A model of flights × sequence × cancellation × invalidation, under a scheduler that chooses the
+//! interleavings (`tests/model.sh`).
+//!
+//! Readers do what `exchange.rs` does with the mechanisms; the resource is a version that only
+//! grows. After an invalidation is acknowledged no read that starts later may be older than what
+//! was true when it was called, whoever led, followed, or died in between.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::Response;
+use shuttle::{
+    future::block_on,
+    rand::{Rng, thread_rng},
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+};
+
+use crate::{
+    clock::now,
+    coalesce::{Flights, Limits, Settled, Turn},
+    entry::{Entry, Head, Provenance, Timing},
+    key::{PrimaryKey, Slot, VariantRef},
+    sequence::Fence,
+    store::{Begin, MemoryStore, Store},
+    unsettled::Unsettled,
+};
+
+struct World {
+    store: MemoryStore,
+    flights: Arc<Flights<u64>>,
+    unsettled: Unsettled,
+    /// What the origin would answer now.
+    version: AtomicU64,
+    /// The version at the last invalidation that was acknowledged.
+    acknowledged: AtomicU64,
+    forwards: AtomicU64,
+}
+
+const VARIANT: VariantRef<'static> =
+    VariantRef { scope: &[0; 16], scheme: "", authority: "", host: b"", target: "/", extras: b"" };
+
+fn slot() -> Slot {
+    Slot { key: PrimaryKey::new("key"), variant: VARIANT.to_variant() }
+}
+
+impl World {
+    fn new() -> Arc<Self> {
+        let limits = Limits { flights: 8, followers: 8, wait: Duration::from_secs(60) };
+        Arc::new(Self {
+            store: MemoryStore::builder().capacity(1 << 20).build().unwrap(),
+            flights: Arc::new(Flights::new(limits)),
+            unsettled: Unsettled::new(Duration::from_secs(60)),
+            version: AtomicU64::new(0),
+            acknowledged: AtomicU64::new(0),
+            forwards: AtomicU64::new(0),
+        })
+    }
+
+    /// Reads as a request does. `None` if the request was cancelled.
+    fn read(&self) -> Option<u64> {
+        let acknowledged = self.acknowledged.load(Ordering::SeqCst);
+        let version = self.answer();
+        if let Some(version) = version {
+            assert!(version >= acknowledged, "stale: {version} after {acknowledged}");
+        }
+        version
+    }
+
+    fn answer(&self) -> Option<u64> {
+        if let Some(entry) = self.store.peek(&VARIANT) {
+            return Some(stored(&entry));
+        }
+        let slot = slot();
+        for _ in 0..2 {
+            let sequence = self.store.sequence();
+            let turn = self.flights.enter(
+                &slot,
+                |fence| sequence.is_current(&slot.key, fence),
+                || sequence.begin(),
+            );
+            match turn {
+                Turn::Crowd => return Some(self.forward()),
+                Turn::Follow(follower) => match block_on(follower.settled()) {
+                    Settled::Filled(version) => return Some(version),
+                    Settled::Declined => return Some(self.forward()),
+                    Settled::Abandoned => {}
+                },
+                Turn::Lead(lead) => {
+                    if self.unsettled.contains(&slot.key) {
+                        lead.decline();
+                        return Some(self.forward());
+                    }
+                    let fence = lead.fence();
+                    if let Begin::Found(entry) = block_on(self.store.begin(&slot)) {
+                        let version = stored(&entry);
+                        lead.fill(version);
+                        return Some(version);
+                    }
+                    let version = self.forward();
+                    match thread_rng().gen_range(0..4) {
+                        0 => return None,
+                        1 => lead.decline(),
+                        _ => {
+                            block_on(self.store.commit((), Arc::new(entry(version, fence))));
+                            lead.fill(version);
+                        }
+                    }
+                    return Some(version);
+                }
+            }
+        }
+        Some(self.forward())
+    }
+
+    fn forward(&self) -> u64 {
+        self.forwards.fetch_add(1, Ordering::SeqCst);
+        self.version.load(Ordering::SeqCst)
+    }
+
+    fn write(&self) {
+        let version = self.version.fetch_add(1, Ordering::SeqCst) + 1;
+        if thread_rng().gen_bool(0.3) {
+            block_on(self.store.invalidate_all()).unwrap();
+        } else {
+            block_on(self.store.invalidate(&slot().key)).unwrap();
+        }
+        self.acknowledged.fetch_max(version, Ordering::SeqCst);
+    }
+
+    /// A write that the origin commits only after it was given up.
+    fn write_with_unknown_outcome(&self) {
+        self.unsettled.enter(&slot().key);
+        block_on(self.store.invalidate(&slot().key)).unwrap();
+        self.version.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn entry(version: u64, fence: Fence) -> Entry {
+    let (head, ()) = Response::new(()).into_parts();
+    let lifetime = Duration::from_secs(60);
+    let head = Head::new(&head, Timing { requested: now(), received: now(), lifetime });
+    let body = Bytes::copy_from_slice(&version.to_be_bytes());
+    let provenance = Provenance { slot: slot(), fence, requested: now(), gauge: Arc::default() };
+    Entry::response(provenance, Arc::new(head), &[body])
+}
+
+fn stored(entry: &Entry) -> u64 {
+    let (_, body) = entry.as_response().unwrap();
+    u64::from_be_bytes(body[..].try_into().unwrap())
+}
+
+fn explore(scenario: impl Fn() + Send + Sync + 'static) {
+    let iterations = std::env::var("MODEL_ITERATIONS").map_or(100_000, |n| n.parse().unwrap());
+    let scenario = Arc::new(scenario);
+    let random = Arc::clone(&scenario);
+    shuttle::check_random(move || random(), iterations);
+    shuttle::check_pct(move || scenario(), iterations, 3);
+}
+
+#[test]
+fn no_read_is_older_than_an_acknowledged_invalidation() {
+    explore(|| {
+        let world = World::new();
+        let threads: Vec<_> = (0..4)
+            .map(|n| {
+                let world = Arc::clone(&world);
+                thread::spawn(move || match n {
+                    0 => (0..2).for_each(|_| world.write()),
+                    _ => (0..2).for_each(|_| drop(world.read())),
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!(world.flights.airborne(), 0, "no flight is left behind");
+        world.read();
+    });
+}
+
+#[test]
+fn nothing_read_around_an_unknown_outcome_is_stored() {
+    explore(|| {
+        let world = World::new();
+        let threads: Vec<_> = (0..3)
+            .map(|n| {
+                let world = Arc::clone(&world);
+                thread::spawn(move || match n {
+                    0 => world.write_with_unknown_outcome(),
+                    _ => drop(world.answer()),
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert!(world.store.peek(&VARIANT).is_none());
+    });
+}
+
+#[test]
+fn concurrent_reads_without_deaths_make_one_forward() {
+    explore(|| {
+        let flights: Arc<Flights<u64>> = {
+            let limits = Limits { flights: 8, followers: 8, wait: Duration::from_secs(60) };
+            Arc::new(Flights::new(limits))
+        };
+        let world = World::new();
+        let led = Arc::new(AtomicU64::new(0));
+        let threads: Vec<_> = (0..3)
+            .map(|_| {
+                let (flights, world, led) =
+                    (Arc::clone(&flights), Arc::clone(&world), Arc::clone(&led));
+                thread::spawn(move || {
+                    let fence = || world.store.sequence().begin();
+                    match flights.enter(&slot(), |_| true, fence) {
+                        Turn::Lead(lead) => {
+                            if let Begin::Granted(()) = block_on(world.store.begin(&slot())) {
+                                led.fetch_add(1, Ordering::SeqCst);
+                                let entry = Arc::new(entry(7, lead.fence()));
+                                block_on(world.store.commit((), entry));
+                            }
+                            lead.fill(7);
+                        }
+                        Turn::Follow(follower) => {
+                            let settled = block_on(follower.settled());
+                            assert!(matches!(settled, Settled::Filled(7)));
+                        }
+                        Turn::Crowd => unreachable!("there is room"),
+                    }
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!(led.load(Ordering::SeqCst), 1);
+    });
+}
+
+#[test]
+fn one_of_the_followers_of_an_abandoned_flight_leads() {
+    explore(|| {
+        let world = World::new();
+        let fence = world.store.sequence().begin();
+        let Turn::Lead(lead) = world.flights.enter(&slot(), |_| true, || fence) else { return };
+        let threads: Vec<_> = (0..3)
+            .map(|n| {
+                let world = Arc::clone(&world);
+                let Turn::Follow(follower) = world.flights.enter(&slot(), |_| true, || fence)
+                else {
+                    panic!("the flight can be joined")
+                };
+                thread::spawn(move || {
+                    assert!(matches!(block_on(follower.settled()), Settled::Abandoned));
+                    match world.flights.enter(&slot(), |_| true, || fence) {
+                        Turn::Lead(lead) => {
+                            lead.fill(n);
+                            n
+                        }
+                        Turn::Follow(follower) => match block_on(follower.settled()) {
+                            Settled::Filled(by) => by,
+                            other => panic!("{other:?}"),
+                        },
+                        Turn::Crowd => unreachable!("there is room"),
+                    }
+                })
+            })
+            .collect();
+        drop(lead);
+        let leaders: HashSet<u64> = threads.into_iter().map(|t| t.join().unwrap()).collect();
+        assert!(!leaders.is_empty());
+        assert_eq!(world.flights.airborne(), 0);
+    });
+}
