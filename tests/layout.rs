@@ -48,6 +48,8 @@ const MODULES: &[(&str, Tier)] = &[
     ("handle", Tier::Flow),
     ("layer", Tier::Flow),
     ("lib", Tier::Flow),
+    // A unit test of mechanisms together, built for the model checker alone.
+    ("model", Tier::Flow),
     ("service", Tier::Flow),
     ("shared", Tier::Flow),
     ("support", Tier::Flow),
@@ -58,7 +60,11 @@ const MODULES: &[(&str, Tier)] = &[
 const WITHIN_A_TIER: &[(&str, &[&str], &str)] = &[
     // Leaves.
     ("budget", &["sync"], "counts with the primitives that the model checker replaces"),
-    ("entry", &["clock", "gauge", "key"], "has a slot, ages, and is counted where it is held"),
+    (
+        "entry",
+        &["clock", "gauge", "key", "sequence"],
+        "knows its place, its fill, its age, and where it is counted",
+    ),
     ("gauge", &["sync"], "counts with the primitives that the model checker replaces"),
     ("sequence", &["key", "sync"], "finds the stripe of a key, under its lock"),
     // Rules.
