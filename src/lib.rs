@@ -1,4 +1,104 @@
 //! HTTP response caching as a [tower] layer.
+//!
+//! Routes say what is cached, under which key and for how long ([`CacheRoute`]); writes say which
+//! keys they invalidate ([`InvalidateRoute`]). A [`SupportCacheLayer`] holds both and a
+//! [`Store`], wraps any service of HTTP requests, and leaves its error type as it is. A
+//! [`SupportCacheHandle`] operates the cache while it runs.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use axum::{Router, extract::Path, routing::{get, post}};
+//! use tower_support_cache::{CacheRoute, InvalidateRoute, MemoryStore, SupportCacheLayer};
+//!
+//! async fn list_cases(Path(account): Path<String>) -> String {
+//!     format!("the cases of {account}")
+//! }
+//!
+//! async fn add_comment() {}
+//!
+//! let layer = SupportCacheLayer::builder(MemoryStore::new())
+//!     .cache(
+//!         CacheRoute::get("/accounts/{account}/cases")
+//!             .bucket("case_list")
+//!             .key("support:cases:{account}")
+//!             .ttl(Duration::from_secs(120)),
+//!     )
+//!     .invalidate(
+//!         InvalidateRoute::post("/accounts/{account}/cases/{case}/comments")
+//!             .key("support:cases:{account}"),
+//!     )
+//!     .build()?;
+//! let cache = layer.handle();
+//!
+//! let app: Router = Router::new()
+//!     .route("/accounts/{account}/cases", get(list_cases))
+//!     .route("/accounts/{account}/cases/{case}/comments", post(add_comment))
+//!     .layer(layer);
+//!
+//! assert_eq!(cache.metrics().bucket("case_list").unwrap().hits, 0);
+//! # let _ = app;
+//! # Ok::<(), tower_support_cache::ConfigError>(())
+//! ```
+//!
+//! # Where the layer belongs
+//!
+//! Inside authentication, since a hit does not run what lies within the layer; and inside
+//! compression, since a response with `Vary` is not stored. The layer cannot see its own place, so
+//! by default a request with credentials bypasses it. [`Credentials`] says what else a route can
+//! choose.
+//!
+//! # Keys and variants
+//!
+//! A key groups responses: it is what one invalidation removes. It never decides whom a response is
+//! for. That is the *variant*: scheme where known, authority, the target as it was sent, and the
+//! caller where the route says so ([`Credentials::PerCaller`]). A stored response answers only a
+//! request with an equal variant, so a careless key builder can invalidate too much or too little,
+//! and can never hand one resource to a request for another. Two settings widen what is equal:
+//! [`Credentials::CoveredByKey`] and [`QueryPolicy`].
+//!
+//! # The life of a request
+//!
+//! 1. A request that no rule is for, or that has an `Upgrade` field, passes through.
+//! 2. A GET or HEAD on a cached route is looked up, or bypasses the cache for a named reason
+//!    ([`Bypass`]). A fresh entry answers it at once.
+//! 3. A miss leads a *flight*: it forwards, and later requests for the same variant wait for its
+//!    response instead of forwarding too. A request that is not to wait or has waited long enough
+//!    forwards for itself ([`Alone`]).
+//! 4. The response is judged by its head. What may not be stored ([`Refusal`]) is not shared
+//!    either: those that wait are released together and forward for themselves, and for 10 s nobody
+//!    waits for such a response.
+//! 5. What may be stored streams to its readers while it is recorded, and is stored once it is
+//!    complete, unless an invalidation has overtaken it.
+//! 6. A write that a rule matches is forwarded, and invalidates before its writer sees the response.
+//!
+//! Each of these ends is told in `Cache-Status` (RFC 9211), and counted in a [`Snapshot`] if it is
+//! that of a read.
+//!
+//! # What is promised
+//!
+//! * Once an invalidation has returned `Ok`, no request that starts later is answered with a
+//!   response whose forward began before the invalidation was called. With [`MemoryStore`] that is
+//!   said of one process.
+//! * A response goes only to requests with the same variant.
+//! * The cache does not fail a request, and forwards it at most once.
+//! * Dropping any future harms no other request and loses no invalidation: fills and writes whose
+//!   callers go away complete on the runtime, within bounds.
+//!
+//! # Features
+//!
+//! * `tracing` (default): warnings, and one `debug` event for each request on a cached route.
+//!   Without it the cache is silent; the counters remain.
+//! * `serde`: [`Snapshot`] and the reasons implement `serde::Serialize`.
+//! * `axum`: the original URI under `axum::Router::nest` is read from the request's extensions.
+//!   Without it, give each nest a layer with its own [`Builder::mount`].
+//! * `testing`: the conformance suite for a [`Store`] of your own.
+//!
+//! A tokio runtime is needed.
+//!
+//! [tower]: https://docs.rs/tower
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod store;
 
@@ -48,3 +148,8 @@ pub use route::{CacheRoute, Coalescing, InvalidateRoute, KeyRequest, QueryPolicy
 pub use service::SupportCache;
 pub use store::{MemoryStore, MemoryStoreBuilder, Pending, Store};
 pub use support::{CASE_LIST_TTL, CASE_MESSAGES_TTL};
+
+/// Runs the README's code as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# The jobs that are too long for tests/run.sh, one a sub-command. Each installs the cargo tool that it
+# needs. The toolchain for those that need nightly is NIGHTLY (default: nightly).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+NIGHTLY=${NIGHTLY:-nightly}
+
+# tool SUBCOMMAND CRATE: makes sure that `cargo SUBCOMMAND` is there.
+tool() {
+    cargo "$1" --version >/dev/null 2>&1 || cargo install --locked "$2"
+}
+
+# Every combination of features compiles without a warning.
+powerset() {
+    tool hack cargo-hack
+    RUSTFLAGS="-D warnings" cargo hack check --feature-powerset --no-dev-deps
+}
+
+# The oldest direct dependencies that Cargo.toml admits suffice to build the library. Works on a copy
+# without the tests' dependencies: the lock file stays.
+minimal() {
+    copy=$(mktemp -d)
+    trap 'rm -rf "$copy"' EXIT
+    cp -r README.md src "$copy"
+    sed '/^\[dev-dependencies\]/,/^$/d' Cargo.toml >"$copy/Cargo.toml"
+    cd "$copy"
+    cargo "+$NIGHTLY" update -Z direct-minimal-versions
+    cargo check --all-features
+}
+
+# The version that Cargo.toml declares suffices.
+msrv() {
+    version=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    rustup toolchain install --profile minimal "$version"
+    cargo "+$version" check --all-features
+}
+
+# Miri on the leaves and rules: they have neither I/O nor tasks.
+miri() {
+    rustup component add --toolchain "$NIGHTLY" miri
+    # Property tests keep a file of failures and run many cases; here neither helps.
+    PROPTEST_CASES=4 MIRIFLAGS="-Zmiri-disable-isolation" \
+        cargo "+$NIGHTLY" miri test --lib --all-features -- \
+        budget:: entry:: key:: outcome:: sequence:: policy:: route::
+}
+
+# The docs as docs.rs builds them, with the feature that each item needs.
+docs() {
+    RUSTDOCFLAGS="-D warnings --cfg docsrs" cargo "+$NIGHTLY" doc --no-deps --all-features
+}
+
+# Each planted mistake is found by the test that names it.
+plant() {
+    bash tests/plant.sh
+}
+
+licences() {
+    tool deny cargo-deny
+    cargo deny --all-features check bans licenses sources
+}
+
+advisories() {
+    tool deny cargo-deny
+    cargo deny --all-features check advisories
+}
+
+# The public API changes as the version says, against the last release.
+semver() {
+    tool semver-checks cargo-semver-checks
+    cargo semver-checks
+}
+
+# What is uploaded is complete and builds by itself.
+package() {
+    cargo package --allow-dirty
+}
+
+jobs=(powerset minimal msrv miri docs plant licences advisories semver package)
+
+case " ${jobs[*]} " in
+    *" ${1:-} "*) "$1" ;;
+    *)
+        printf 'usage: bash tests/heavy.sh JOB\njobs: %s\n' "${jobs[*]}"
+        [ $# -eq 0 ]
+        ;;
+esac

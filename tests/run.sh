@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# Installs what the tests need and runs all of them. Needs a Rust toolchain; asks nothing.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+step() { printf '\n== %s\n' "$*"; }
+
+fail() {
+    printf 'tests/run.sh: %s\n' "$*" >&2
+    exit 1
+}
+
+# Runs a command as root: as it is, or through sudo where that asks for no password.
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo -n "$@"
+    else
+        fail "cannot run as root: $*"
+    fi
+}
+
+# need COMMAND PACKAGE...: makes sure that COMMAND is there, from the first of the packages that the
+# system's package manager has (their names differ among systems).
+need() {
+    local command=$1 package
+    shift
+    command -v "$command" >/dev/null && return
+    step "install $command"
+    for package in "$@"; do
+        install_package "$package" && command -v "$command" >/dev/null && return
+    done
+    fail "\`$command\` is missing; install it and run this again"
+}
+
+install_package() {
+    if command -v apt-get >/dev/null; then
+        refresh_apt && as_root env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -y --no-install-recommends "$1"
+    elif command -v apk >/dev/null; then
+        as_root apk add --no-cache "$1"
+    elif command -v brew >/dev/null; then
+        HOMEBREW_NO_AUTO_UPDATE=1 brew install "$1"
+    else
+        fail "none of apt-get, apk, brew is here to install $1"
+    fi
+}
+
+# Once for all packages.
+refresh_apt() {
+    [ -n "${apt_is_fresh:-}" ] || as_root apt-get update
+    apt_is_fresh=1
+}
+
+# Components come with most toolchains; a minimal one of rustup's lacks them.
+need_component() {
+    cargo "$1" --version >/dev/null 2>&1 && return
+    command -v rustup >/dev/null || fail "\`cargo $1\` is missing"
+    rustup component add "$2"
+}
+
+command -v cargo >/dev/null || PATH="$HOME/.cargo/bin:$PATH"
+command -v cargo >/dev/null || fail "a Rust toolchain is missing: https://rustup.rs"
+need_component fmt rustfmt
+need_component clippy clippy
+need curl curl
+
+started=$SECONDS
+
+step "formatting"
+cargo fmt --check
+
+step "lints"
+cargo clippy --lib --examples --all-features -- -D warnings
+# clippy.toml lets tests unwrap, but clippy does not take the functions that tests call for tests.
+cargo clippy --all-targets --all-features -- -D warnings -A clippy::unwrap_used
+
+step "features"
+# An unused item or import behind a feature is an error here; the powerset is in tests/heavy.sh.
+for features in "" tracing serde axum testing; do
+    printf -- '-- features: %s\n' "${features:-none}"
+    cargo clippy --quiet --lib --no-default-features --features "$features" -- -D warnings
+done
+
+step "docs"
+RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
+
+step "tests"
+cargo test --all-features --no-fail-fast
+
+scripts=0
+for script in tests/portal.sh tests/model.sh; do
+    if [ -f "$script" ]; then
+        step "$script"
+        bash "$script"
+        scripts=$((scripts + 1))
+    fi
+done
+
+printf '\ntests/run.sh: everything passed (cargo test, lints, docs, features, %d scripts) in %d s\n' \
+    "$scripts" "$((SECONDS - started))"
