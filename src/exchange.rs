@@ -24,10 +24,10 @@ use crate::{
     entry::Entry,
     fill::Filling,
     future::ResponseFuture,
-    key::{PrimaryKey, Slot, Variant},
-    nominated::Nominated,
+    key::{PrimaryKey, Slot},
     outcome::{Alone, Bypass, Forward, Outcome, Refusal, Unshared},
     policy::admit,
+    read::Read,
     route::{CacheRule, Coalescing, HeadRef, Matched, RequestView},
     shared::Shared,
     store::{Begin, Lookup, Store},
@@ -43,34 +43,6 @@ enum Decision<B: Body> {
     Forward(usize, Unshared),
     Read(Read),
     Write(Vec<PrimaryKey>),
-}
-
-/// A read that found nothing in this process that could answer it.
-pub(crate) struct Read {
-    pub(crate) route: usize,
-    /// Where it looks: the variant holds the values of `nominated`.
-    pub(crate) slot: Slot,
-    /// The variant without what responses have nominated.
-    pub(crate) base: Variant,
-    pub(crate) nominated: Nominated,
-    pub(crate) asks: Asks,
-    forward: Forward,
-    /// A fresh entry that is not good enough for the request.
-    seen: Option<Arc<Entry>>,
-}
-
-impl Read {
-    /// Looks by other nominated fields from now on.
-    fn vary_by<St: Store>(
-        &mut self,
-        shared: &Shared<St>,
-        nominated: &Nominated,
-        fields: &HeaderMap,
-    ) {
-        let values = nominated.values(fields, &shared.identity.secret);
-        self.slot.variant = self.base.nominating(&values);
-        self.nominated = nominated.clone();
-    }
 }
 
 /// Begins a request's life.

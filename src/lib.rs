@@ -123,6 +123,7 @@ mod model;
 mod nominated;
 mod outcome;
 mod policy;
+mod read;
 mod recording;
 mod reporter;
 mod route;

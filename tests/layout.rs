@@ -28,7 +28,9 @@ const MODULES: &[(&str, Tier)] = &[
     ("error", Tier::Leaf),
     ("gauge", Tier::Leaf),
     ("key", Tier::Leaf),
+    ("nominated", Tier::Leaf),
     ("outcome", Tier::Leaf),
+    ("secret", Tier::Leaf),
     ("sequence", Tier::Leaf),
     ("sync", Tier::Leaf),
     ("policy", Tier::Rule),
@@ -42,6 +44,7 @@ const MODULES: &[(&str, Tier)] = &[
     ("store", Tier::Mechanism),
     ("telemetry", Tier::Mechanism),
     ("unsettled", Tier::Mechanism),
+    ("answer", Tier::Flow),
     ("exchange", Tier::Flow),
     ("fill", Tier::Flow),
     ("future", Tier::Flow),
@@ -50,6 +53,7 @@ const MODULES: &[(&str, Tier)] = &[
     ("lib", Tier::Flow),
     // A unit test of mechanisms together, built for the model checker alone.
     ("model", Tier::Flow),
+    ("read", Tier::Flow),
     ("service", Tier::Flow),
     ("shared", Tier::Flow),
     ("support", Tier::Flow),
@@ -62,10 +66,15 @@ const WITHIN_A_TIER: &[(&str, &[&str], &str)] = &[
     ("budget", &["sync"], "counts with the primitives that the model checker replaces"),
     (
         "entry",
-        &["clock", "gauge", "key", "sequence"],
+        &["clock", "gauge", "key", "nominated", "sequence"],
         "knows its place, its fill, its age, and where it is counted",
     ),
     ("gauge", &["sync"], "counts with the primitives that the model checker replaces"),
+    (
+        "nominated",
+        &["key", "secret"],
+        "encodes values as a part of a variant, credentials digested",
+    ),
     ("sequence", &["key", "sync"], "finds the stripe of a key, under its lock"),
     // Rules.
     ("policy", &["route"], "judges by the settings of a route, which the route carries"),
@@ -81,10 +90,19 @@ const WITHIN_A_TIER: &[(&str, &[&str], &str)] = &[
     ("support", &["layer"], "the original policy is a builder that has been filled in"),
     ("handle", &["shared", "support"], "operates what services share; the original keys"),
     ("service", &["exchange", "future", "shared"], "begins an exchange"),
-    ("exchange", &["fill", "future", "shared", "write"], "tells the life of a request"),
-    ("fill", &["shared"], "settles with the store and the metrics of the layer"),
+    (
+        "exchange",
+        &["answer", "fill", "future", "read", "shared", "write"],
+        "tells the life of a request",
+    ),
+    (
+        "fill",
+        &["answer", "read", "shared"],
+        "settles what a read began, with the store and the metrics of the layer",
+    ),
+    ("read", &["answer", "shared"], "knows what its request asks for"),
     ("write", &["shared"], "invalidates through what services share"),
-    ("shared", &["fill"], "holds the flights, and what followers of them are given"),
+    ("shared", &["answer"], "holds the flights, and what followers of them are given"),
 ];
 
 /// Tests that run against a real server and wait for it; they may poll to a deadline.

@@ -1,0 +1,43 @@
+//! A read that was admitted.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use crate::{
+    answer::Asks,
+    entry::Entry,
+    key::{Slot, Variant},
+    nominated::Nominated,
+    outcome::Forward,
+    shared::Shared,
+};
+
+/// A read that found nothing in this process that could answer it.
+pub(crate) struct Read {
+    pub(crate) route: usize,
+    /// Where it looks: the variant holds the values of `nominated`.
+    pub(crate) slot: Slot,
+    /// The variant without what responses have nominated.
+    pub(crate) base: Variant,
+    pub(crate) nominated: Nominated,
+    pub(crate) asks: Asks,
+    /// Why it is forwarded, if it is.
+    pub(crate) forward: Forward,
+    /// A fresh entry that is not good enough for the request.
+    pub(crate) seen: Option<Arc<Entry>>,
+}
+
+impl Read {
+    /// Looks by other nominated fields from now on.
+    pub(crate) fn vary_by<St>(
+        &mut self,
+        shared: &Shared<St>,
+        nominated: &Nominated,
+        fields: &HeaderMap,
+    ) {
+        let values = nominated.values(fields, &shared.identity.secret);
+        self.slot.variant = self.base.nominating(&values);
+        self.nominated = nominated.clone();
+    }
+}
