@@ -70,7 +70,7 @@ plant record-without-a-limit src/recording.rs 's/if self\.bytes > self\.limit/if
 plant record-what-is-declared-too-large src/recording.rs 's/if declared > limit/if false/' streaming a_declared_length_over_the_limit_is_not_recorded_at_all
 plant record-without-a-budget src/recording.rs 's/if !reservation\.grow_to\(declared\)/if false/' streaming bodies_in_flight_have_a_total_budget
 plant end-a-broken-body-cleanly src/body.rs 's/None => Poll::Ready\(Some\(Err\(BodyError\(Cause::Interrupted\)\)\)\)/None => Poll::Ready(None)/' streaming a_streaming_follower_shares_the_end_of_a_body_that_fails
-plant end-before-storing src/fill.rs 's/(let recorded = recorder\.run\(\)\.await;)(.*?)recorder\.conclude\(\);/$1 recorder.conclude(); tokio::task::yield_now().await;$2/s' streaming who_has_read_a_body_to_its_end_finds_it_stored
+plant end-before-storing src/fill.rs 's/(let recorded = recorder\.run\(\)\.await;)(.*?)recorder\.conclude\(\);/$1 recorder.conclude(); for _ in 0..50 { tokio::task::yield_now().await; }$2/s' streaming who_has_read_a_body_to_its_end_finds_it_stored
 plant wait-for-the-whole-body src/fill.rs 's/if declared\.is_some\(\) \{/if false {/' streaming a_follower_streams_along_once_the_length_is_known_to_fit
 plant share-what-may-turn-out-too-large src/fill.rs 's/if declared\.is_some\(\) \{/if true {/' streaming a_follower_of_unknown_length_waits_for_the_end
 plant store-event-streams src/policy/storability.rs 's/if is_event_stream\(fields\)/if false/' streaming an_event_stream_is_neither_stored_nor_delayed
