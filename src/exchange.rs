@@ -136,7 +136,7 @@ fn decide_read<St: Store, B: Body>(
     let mut seen = None;
     if let Some(entry) = found {
         match entry.as_response() {
-            None if entry.is_fresh() => {
+            None if entry.is_fresh() && !asks.wishes.only_if_cached => {
                 return Ok(Decision::Forward(bucket, Unshared::Alone(Alone::Pass)));
             }
             None => {}
@@ -197,7 +197,9 @@ impl<S, St: Store> Exchange<S, St> {
                 Ok(Settled::Filled(fill)) => {
                     // Made for other values of fields that nobody knew to matter: look again, by
                     // these, once.
-                    read.vary_by(&self.shared, &fill.nominated, request.headers());
+                    if read.slot.variant != fill.variant {
+                        read.vary_by(&self.shared, &fill.nominated, request.headers());
+                    }
                     if read.slot.variant != fill.variant {
                         if std::mem::replace(&mut has_varied, true) {
                             break Alone::Declined;
@@ -341,6 +343,7 @@ async fn look<St: Store, B: Body>(
     match found {
         Lookup::Unavailable => return Look::Unshared(Unshared::Bypassed(Bypass::Store)),
         Lookup::Found(entry) if entry.is_fresh() => match entry.as_response() {
+            None if read.asks.wishes.only_if_cached => {}
             None => return Look::Unshared(Unshared::Alone(Alone::Pass)),
             Some(response) if read.asks.accept(response.0) => {
                 return Look::Answer(hit(response, &shared.reporter, bucket, &read.asks));

@@ -97,7 +97,6 @@ plant commit-across-an-invalidation-of-everything src/sequence.rs 's/self\.raise
 # ===== history =====
 plant history-commit-across src/sequence.rs 's/self\.is_current\(key, fence\)\.then\(store\)/Some(store())/' history no_read_is_stale
 plant history-join-across src/exchange.rs 's/\|fence\| sequence\.is_current\(&read\.slot\.key, fence\)/|_| true/' history no_read_is_stale
-plant history-store-while-unsettled src/exchange.rs 's/if shared\.unsettled\.contains\(&read\.slot\.key\)/if false/' history no_read_is_stale
 
 # The model needs another build, so its mistake is planted apart.
 if [[ model-publish-first =~ $pattern ]]; then
