@@ -1,0 +1,128 @@
+#!/usr/bin/env bash
+# Counts what a request costs: instructions under callgrind, and allocations. Never times.
+#
+#   benches/cost.sh [--json FILE] [--runs N] [MODE...]     the table; all modes without MODE
+#   benches/cost.sh --profile MODE                         where the instructions of one mode go
+#
+# Each mode is run with two counts; the difference, divided, is free of start and warm-up. Hash
+# seeds differ between processes, so each run is made N times (default 3) and the median is taken.
+set -euo pipefail
+export LC_ALL=C
+cd "$(dirname "$0")/.."
+
+FEW=2000
+MANY=4000
+
+fail() {
+    echo "cost.sh: $1" >&2
+    exit 1
+}
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+json=
+profile=
+runs=3
+chosen=()
+while (($#)); do
+    case $1 in
+    --json) json=${2:?a file} && shift ;;
+    --runs) runs=${2:?a number} && shift ;;
+    --profile) profile=${2:?a mode} && shift ;;
+    -*) fail "unknown option $1" ;;
+    *) chosen+=("$1") ;;
+    esac
+    shift
+done
+
+command -v valgrind >/dev/null || fail "valgrind is not installed"
+
+build() {
+    cargo bench --bench cost --no-run \
+        --message-format=json-render-diagnostics |
+        sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1
+}
+
+# Line tables change no code; they let the profile tell what was inlined from where.
+[[ -z $profile ]] || export CARGO_PROFILE_BENCH_DEBUG=line-tables-only
+executable=$(build)
+[[ -x $executable ]] || fail "the benchmark was not built"
+
+# Counts the instructions of a whole process: callgrind MODE COUNT OUTPUT
+callgrind() {
+    valgrind --tool=callgrind --callgrind-out-file="$3" "$executable" "$1" "$2" 2>"$work/log" ||
+        fail "$(cat "$work/log")"
+}
+
+instructions() {
+    callgrind "$1" "$2" "$work/out"
+    sed -n 's/^\(summary\|totals\): \([0-9]*\).*/\2/p' "$work/out" | tail -n 1
+}
+
+# Instructions of one request, lowest to highest over the runs: measure MODE
+measure() {
+    local run few many
+    for ((run = 0; run < runs; run++)); do
+        few=$(instructions "$1" "$FEW")
+        many=$(instructions "$1" "$MANY")
+        awk -v few="$few" -v many="$many" -v n=$((MANY - FEW)) 'BEGIN { printf "%.0f\n", (many - few) / n }'
+    done | sort -n
+}
+
+if [[ -n $profile ]]; then
+    callgrind "$profile" "$MANY" "$work/out"
+    callgrind_annotate --inclusive=yes --threshold=100 "$work/out" | head -n 120
+    exit
+fi
+
+"$executable" >"$work/allocations"
+known=$(awk 'NR > 1 { print $1 }' "$work/allocations")
+((${#chosen[@]})) || mapfile -t chosen <<<"$known"
+for mode in "${chosen[@]}"; do
+    grep -qx -- "$mode" <<<"$known" || fail "unknown mode $mode"
+done
+# What the others are compared with, first.
+mapfile -t modes < <(printf '%s\n' harness bare minimum minimum_miss "${chosen[@]}" | awk '!seen[$0]++')
+
+for mode in "${modes[@]}"; do
+    mapfile -t counts < <(measure "$mode")
+    echo "$mode ${counts[$((runs / 2))]} ${counts[0]} ${counts[$((runs - 1))]}" >>"$work/instructions"
+done
+
+# mode, instructions, lowest, highest, allocations, bytes
+join <(sort "$work/instructions") <(awk 'NR > 1 { print $1, $2, $3 }' "$work/allocations" | sort) >"$work/joined"
+
+commit=$(git describe --always --dirty 2>/dev/null || echo unknown)
+machine="$(nproc) cores, $(uname -m)"
+compiler=$(rustc --version)
+valgrind=$(valgrind --version)
+printf '%s; %s; %s; %s; commit %s; %s runs of %s and %s requests\n\n' \
+    "$(date +%F)" "$machine" "$compiler" "$valgrind" "$commit" "$runs" "$FEW" "$MANY"
+
+# Hits stand beside the minimum's hit, above the harness: they run no origin. Misses stand beside the
+# minimum's miss, above the bare origin, which both run.
+for mode in "${modes[@]}"; do grep "^$mode " "$work/joined"; done |
+    awk -v json="$json" -v file_head="\"date\":\"$(date +%F)\",\"machine\":\"$machine\",\"rustc\":\"$compiler\",\"valgrind\":\"$valgrind\",\"commit\":\"$commit\"" '
+{ name[NR] = $1; count[$1] = $2; low[$1] = $3; high[$1] = $4; pieces[$1] = $5; bytes[$1] = $6 }
+function ratio(mode, floor, least) {
+    if (mode ~ /miss$/) { floor = "bare"; least = "minimum_miss" }
+    else if (mode ~ /hit|minimum/) { floor = "harness"; least = "minimum" }
+    else return "null"
+    return sprintf("%.2f", (count[mode] - count[floor]) / (count[least] - count[floor]))
+}
+END {
+    row = "%-15s%13s%15s%11s%11s%8s%10s%11s%11s%8s\n"
+    printf row, "", "", "", "above", "above", "", "", "above", "above", ""
+    printf row, "mode", "instructions", "low-high", "harness", "bare", "ratio", "allocs", "harness", "bare", "bytes"
+    for (n = 1; n <= NR; n++) {
+        mode = name[n]
+        above_harness = count[mode] - count["harness"]; above_bare = count[mode] - count["bare"]
+        pieces_harness = sprintf("%.2f", pieces[mode] - pieces["harness"])
+        pieces_bare = sprintf("%.2f", pieces[mode] - pieces["bare"])
+        r = ratio(mode)
+        printf row, mode, count[mode], low[mode] "-" high[mode], above_harness, above_bare, r == "null" ? "" : r, pieces[mode], pieces_harness, pieces_bare, bytes[mode]
+        list = list (n > 1 ? "," : "") sprintf("{\"mode\":\"%s\",\"instructions\":%d,\"lowest\":%d,\"highest\":%d,\"above_harness\":%d,\"above_bare\":%d,\"ratio\":%s,\"allocations\":%s,\"allocations_above_harness\":%s,\"allocations_above_bare\":%s,\"bytes\":%d}", mode, count[mode], low[mode], high[mode], above_harness, above_bare, r, pieces[mode], pieces_harness, pieces_bare, bytes[mode])
+    }
+    if (json != "") print "{" file_head ",\"modes\":[" list "]}" > json
+}'
