@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header::CONTENT_LENGTH};
+use http::{Response, StatusCode, header::CONTENT_LENGTH};
 use http_body::Body;
 
 use crate::{
     body::ResponseBody,
-    clock::now,
+    clock::Instant,
     entry::{Entry, Head},
     key::Variant,
     nominated::Nominated,
@@ -16,6 +16,7 @@ use crate::{
     policy::{Conditions, Wishes, retain_not_modified},
     recording::Recording,
     reporter::Reporter,
+    seconds::seconds,
 };
 
 /// What a request asks for besides its resource.
@@ -30,8 +31,7 @@ pub(crate) struct Asks {
 
 impl Asks {
     /// Whether a fresh response is good enough for the request.
-    pub(crate) fn accept(&self, head: &Head) -> bool {
-        let now = now();
+    pub(crate) fn accept(&self, head: &Head, now: Instant) -> bool {
         self.wishes.accept(head.age(now), head.ttl(now))
     }
 
@@ -74,40 +74,46 @@ impl Fill {
     /// Answers a follower; `None` if the recording came to nothing meanwhile.
     pub(crate) fn answer<B: Body>(
         &self,
-        reporter: &Reporter,
-        bucket: usize,
+        telling: Telling<'_>,
         asks: &Asks,
     ) -> Option<Response<ResponseBody<B>>> {
         let body = match &self.body {
             FillBody::Whole(body) => ResponseBody::stored(body.clone()),
             FillBody::Streaming(recording) => ResponseBody::reader(recording.cursor()?),
         };
-        let outcome = Outcome::Collapsed { ttl: self.head.ttl(now()) };
-        let status = reporter.ended(bucket, outcome);
-        Some(reuse(&self.head, body, status, asks))
+        let outcome = Outcome::Collapsed { ttl: self.head.ttl(telling.now) };
+        Some(reuse((&self.head, body), outcome, telling, asks))
     }
+}
+
+/// Where the end of a request is told, and when that is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Telling<'a> {
+    pub(crate) reporter: &'a Reporter,
+    pub(crate) bucket: usize,
+    pub(crate) now: Instant,
 }
 
 /// Answers from a stored response.
 pub(crate) fn hit<B: Body>(
     (head, body): (&Arc<Head>, &Bytes),
-    reporter: &Reporter,
-    bucket: usize,
+    telling: Telling<'_>,
     asks: &Asks,
 ) -> Response<ResponseBody<B>> {
-    let status = reporter.ended(bucket, Outcome::Hit { ttl: head.ttl(now()) });
-    reuse(head, ResponseBody::stored(body.clone()), status, asks)
+    let outcome = Outcome::Hit { ttl: head.ttl(telling.now) };
+    reuse((head, ResponseBody::stored(body.clone())), outcome, telling, asks)
 }
 
 fn reuse<B: Body>(
-    head: &Head,
-    body: ResponseBody<B>,
-    cache_status: HeaderValue,
+    (head, body): (&Head, ResponseBody<B>),
+    outcome: Outcome,
+    telling: Telling<'_>,
     asks: &Asks,
 ) -> Response<ResponseBody<B>> {
+    let cache_status = telling.reporter.ended(telling.bucket, outcome);
     let mut response = Response::new(body);
     *response.status_mut() = head.status;
-    *response.headers_mut() = head.fields(head.age(now()).as_secs().into(), cache_status);
+    *response.headers_mut() = head.fields(seconds(head.age(telling.now).as_secs()), cache_status);
     if asks.have(head.status, head.stored()) {
         return not_modified(response);
     }

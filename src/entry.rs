@@ -48,6 +48,8 @@ pub(crate) struct Head {
     /// Carries a slot for `Age` and one for `Cache-Status`, the last of its lines, so that a hit
     /// overwrites them in its clone and the map never grows.
     fields: HeaderMap,
+    /// Whether an inner cache has said something in `Cache-Status`, before our own slot.
+    has_inner_status: bool,
     pub(crate) received: Instant,
     initial_age: Duration,
     pub(crate) fresh_until: Instant,
@@ -73,6 +75,7 @@ impl Head {
         Self {
             status: origin.status,
             weight: fields.len() * PER_FIELD + values + custom_names,
+            has_inner_status: fields.get_all(CACHE_STATUS).iter().count() > 1,
             fields,
             received: timing.received,
             // RFC 9111 §4.2.3: corrected_age_value; a local origin's `Date` adds nothing to it.
@@ -101,8 +104,14 @@ impl Head {
     /// Returns the fields with the two slots filled.
     pub(crate) fn fields(&self, age: HeaderValue, cache_status: HeaderValue) -> HeaderMap {
         let mut fields = self.fields.clone();
-        fields.insert(AGE, age);
-        if let http::header::Entry::Occupied(mut lines) = fields.entry(CACHE_STATUS)
+        if let Some(slot) = fields.get_mut(AGE) {
+            *slot = age;
+        }
+        if !self.has_inner_status {
+            if let Some(slot) = fields.get_mut(CACHE_STATUS) {
+                *slot = cache_status;
+            }
+        } else if let http::header::Entry::Occupied(mut lines) = fields.entry(CACHE_STATUS)
             && let Some(last) = lines.iter_mut().last()
         {
             *last = cache_status;

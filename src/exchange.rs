@@ -114,17 +114,17 @@ fn decide_read<St: Store, B: Body>(
     if shared.is_switched_off(route) {
         return Err(Bypass::Switch);
     }
-    let fields = view.head.headers;
+    let (fields, secret) = (view.head.headers, &shared.identity.secret);
     let admitted = admit(&shared.identity, rule, view, has_content)?;
-    let mut nominated = rule.vary.clone();
-    let mut values = nominated.values(fields, &shared.identity.secret);
+    let declared = rule.vary.values(fields, secret);
+    let mut learned = None;
     let mut forward = Forward::UriMiss;
-    let mut found = shared.store.peek(&admitted.variant(&values));
-    if let Some(learned) = found.as_ref().and_then(|note| note.as_nominated()) {
-        forward = Forward::VaryMiss;
-        nominated = learned.clone();
-        values = nominated.values(fields, &shared.identity.secret);
+    let mut found = shared.store.peek(&admitted.variant(&declared));
+    if let Some(nominated) = found.as_ref().and_then(|note| note.as_nominated()).cloned() {
+        let values = nominated.values(fields, secret);
         found = shared.store.peek(&admitted.variant(&values));
+        forward = Forward::VaryMiss;
+        learned = Some((nominated, values));
     }
     let asks = Asks {
         is_head: *view.head.method == Method::HEAD,
@@ -132,17 +132,18 @@ fn decide_read<St: Store, B: Body>(
         conditions: admitted.conditions.clone(),
         needs_permission: admitted.needs_permission,
     };
-    let bucket = shared.bucket(route);
+    let telling = shared.telling(route);
     let mut seen = None;
     if let Some(entry) = found {
+        let is_fresh = entry.is_fresh_at(telling.now);
         match entry.as_response() {
-            None if entry.is_fresh() && !asks.wishes.only_if_cached => {
-                return Ok(Decision::Forward(bucket, Unshared::Alone(Alone::Pass)));
+            None if is_fresh && !asks.wishes.only_if_cached => {
+                return Ok(Decision::Forward(telling.bucket, Unshared::Alone(Alone::Pass)));
             }
             None => {}
-            Some(_) if !entry.is_fresh() => forward = Forward::Stale,
-            Some(response) if asks.accept(response.0) => {
-                return Ok(Decision::Answer(hit(response, &shared.reporter, bucket, &asks)));
+            Some(_) if !is_fresh => forward = Forward::Stale,
+            Some(response) if asks.accept(response.0, telling.now) => {
+                return Ok(Decision::Answer(hit(response, telling, &asks)));
             }
             Some(_) => {
                 forward = Forward::Request;
@@ -150,8 +151,12 @@ fn decide_read<St: Store, B: Body>(
             }
         }
     }
-    let base = admitted.variant(&rule.vary.values(fields, &shared.identity.secret)).to_variant();
-    let slot = Slot { key: admitted.key()?, variant: base.nominating(&values) };
+    let base = admitted.variant(&declared).to_variant();
+    let (nominated, variant) = match learned {
+        Some((nominated, values)) => (nominated, base.nominating(&values)),
+        None => (rule.vary.clone(), base.clone()),
+    };
+    let slot = Slot { key: admitted.key()?, variant };
     Ok(Decision::Read(Read { route, slot, base, nominated, asks, forward, seen }))
 }
 
@@ -206,8 +211,8 @@ impl<S, St: Store> Exchange<S, St> {
                         }
                         continue;
                     }
-                    let bucket = self.shared.bucket(read.route);
-                    if let Some(response) = fill.answer(&self.shared.reporter, bucket, &read.asks) {
+                    let telling = self.shared.telling(read.route);
+                    if let Some(response) = fill.answer(telling, &read.asks) {
                         return Ok(response);
                     }
                 }
@@ -273,7 +278,7 @@ impl<S, St: Store> Exchange<S, St> {
             Ok(filling) => filling,
             Err(Refused::Found(entry)) => {
                 return match entry.as_response() {
-                    Some(found) => Ok(hit(found, &self.shared.reporter, bucket, &read.asks)),
+                    Some(found) => Ok(hit(found, self.shared.telling(read.route), &read.asks)),
                     None => self.forward(&read, request, Unshared::Alone(Alone::Pass)).await,
                 };
             }
@@ -332,7 +337,6 @@ async fn look<St: Store, B: Body>(
     read: &mut Read,
     fields: &HeaderMap,
 ) -> Look<B> {
-    let bucket = shared.bucket(read.route);
     let mut found = shared.store.lookup(&read.slot).await;
     if let Lookup::Found(note) = &found
         && let Some(learned) = note.as_nominated()
@@ -340,13 +344,14 @@ async fn look<St: Store, B: Body>(
         read.vary_by(shared, learned, fields);
         found = shared.store.lookup(&read.slot).await;
     }
+    let telling = shared.telling(read.route);
     match found {
         Lookup::Unavailable => return Look::Unshared(Unshared::Bypassed(Bypass::Store)),
         Lookup::Found(entry) if entry.is_fresh() => match entry.as_response() {
             None if read.asks.wishes.only_if_cached => {}
             None => return Look::Unshared(Unshared::Alone(Alone::Pass)),
-            Some(response) if read.asks.accept(response.0) => {
-                return Look::Answer(hit(response, &shared.reporter, bucket, &read.asks));
+            Some(response) if read.asks.accept(response.0, telling.now) => {
+                return Look::Answer(hit(response, telling, &read.asks));
             }
             Some(_) => {
                 read.forward = Forward::Request;

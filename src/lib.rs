@@ -127,6 +127,7 @@ mod read;
 mod recording;
 mod reporter;
 mod route;
+mod seconds;
 mod secret;
 mod sequence;
 mod service;

@@ -5,24 +5,29 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, Response};
 use sfv::Token;
 
-use crate::{entry::CACHE_STATUS, metrics::Metrics, outcome::Outcome};
+use crate::{entry::CACHE_STATUS, metrics::Metrics, outcome::Outcome, seconds::BySeconds};
 
 /// Tells how requests ended.
 #[derive(Debug)]
 pub(crate) struct Reporter {
     pub(crate) metrics: Arc<Metrics>,
     name: Token,
+    /// What `Cache-Status` says of a hit, by the seconds that are left.
+    hits: BySeconds,
 }
 
 impl Reporter {
     pub(crate) fn new(metrics: Arc<Metrics>, name: Token) -> Self {
-        Self { metrics, name }
+        Self { metrics, name, hits: BySeconds::new() }
     }
 
     /// Counts and logs an outcome, and returns what `Cache-Status` says of it.
     pub(crate) fn ended(&self, bucket: usize, outcome: Outcome) -> HeaderValue {
         self.metrics.ended(bucket, &outcome);
-        outcome.cache_status(&self.name)
+        match outcome {
+            Outcome::Hit { ttl } => self.hits.get(ttl, || outcome.cache_status(&self.name)),
+            _ => outcome.cache_status(&self.name),
+        }
     }
 
     /// The same for a response that was forwarded, whose fields are at hand.

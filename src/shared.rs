@@ -10,9 +10,9 @@ use std::{
 };
 
 use crate::{
-    answer::Fill,
+    answer::{Fill, Telling},
     budget::Budget,
-    clock::Instant,
+    clock::{Instant, now},
     coalesce::{Flights, Limits},
     detach::Detachments,
     key::PrimaryKey,
@@ -83,6 +83,11 @@ impl<St: Store> Shared<St> {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.reporter.metrics
+    }
+
+    /// Where and when a request on this route ends, if it ends now.
+    pub(crate) fn telling(&self, route: usize) -> Telling<'_> {
+        Telling { reporter: &self.reporter, bucket: self.bucket(route), now: now() }
     }
 
     pub(crate) fn bucket(&self, route: usize) -> usize {

@@ -30,6 +30,7 @@ const MODULES: &[(&str, Tier)] = &[
     ("key", Tier::Leaf),
     ("nominated", Tier::Leaf),
     ("outcome", Tier::Leaf),
+    ("seconds", Tier::Leaf),
     ("secret", Tier::Leaf),
     ("sequence", Tier::Leaf),
     ("sync", Tier::Leaf),
