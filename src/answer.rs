@@ -32,7 +32,7 @@ pub(crate) struct Asks {
 impl Asks {
     /// Whether a fresh response is good enough for the request.
     pub(crate) fn accept(&self, head: &Head, now: Instant) -> bool {
-        self.wishes.accept(head.age(now), head.ttl(now))
+        self.wishes == Wishes::default() || self.wishes.accept(head.age(now), head.ttl(now))
     }
 
     /// Whether the client already has a response of this status and these fields.

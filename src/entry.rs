@@ -89,11 +89,9 @@ impl Head {
         self.initial_age.saturating_add(now.saturating_duration_since(self.received))
     }
 
-    /// Returns how many whole seconds it stays fresh; negative once it is stale.
-    pub(crate) fn ttl(&self, now: Instant) -> i64 {
-        let left = self.fresh_until.saturating_duration_since(now).as_secs();
-        let over = now.saturating_duration_since(self.fresh_until).as_secs();
-        i64::try_from(left).unwrap_or(i64::MAX) - i64::try_from(over).unwrap_or(i64::MAX)
+    /// Returns how many whole seconds it stays fresh.
+    pub(crate) fn ttl(&self, now: Instant) -> u64 {
+        self.fresh_until.saturating_duration_since(now).as_secs()
     }
 
     /// Returns the fields as they are stored.

@@ -41,7 +41,8 @@ enum Decision<B: Body> {
     Answer(Response<ResponseBody<B>>),
     /// Forward on the caller's own time, and say why.
     Forward(usize, Unshared),
-    Read(Read),
+    /// Boxed, so that the answer to a hit is moved in small steps.
+    Read(Box<Read>),
     Write(Vec<PrimaryKey>),
 }
 
@@ -157,7 +158,8 @@ fn decide_read<St: Store, B: Body>(
         None => (rule.vary.clone(), base.clone()),
     };
     let slot = Slot { key: admitted.key()?, variant };
-    Ok(Decision::Read(Read { route, slot, base, nominated, asks, forward, seen }))
+    let read = Read { route, slot, base, nominated, asks, forward, seen };
+    Ok(Decision::Read(Box::new(read)))
 }
 
 /// One request that is not answered at once, with what it needs.
@@ -170,7 +172,7 @@ type Answer<B, E> = Result<Response<ResponseBody<B>>, E>;
 
 impl<S, St: Store> Exchange<S, St> {
     /// Looks further, joins a flight or leads one.
-    async fn read<Q, B>(self, mut read: Read, request: Request<Q>) -> Answer<B, S::Error>
+    async fn read<Q, B>(self, mut read: Box<Read>, request: Request<Q>) -> Answer<B, S::Error>
     where
         S: Service<Request<Q>, Response = Response<B>> + Send + 'static,
         S::Future: Send + 'static,
@@ -264,7 +266,7 @@ impl<S, St: Store> Exchange<S, St> {
     async fn fill<Q, B>(
         self,
         lead: Lead<Fill>,
-        read: Read,
+        read: Box<Read>,
         mut request: Request<Q>,
     ) -> Answer<B, S::Error>
     where

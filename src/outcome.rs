@@ -142,9 +142,9 @@ pub(crate) enum Forward {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Answered from the store; `ttl` in seconds.
-    Hit { ttl: i64 },
+    Hit { ttl: u64 },
     /// Answered with the response that another request's forward brings.
-    Collapsed { ttl: i64 },
+    Collapsed { ttl: u64 },
     /// Forwarded as the leader of a flight. Whether the response is stored is judged by its head.
     Led { forward: Forward, stored: Result<(), Refusal>, status: StatusCode },
     /// Forwarded by itself.
@@ -164,16 +164,16 @@ impl Outcome {
         const COLLAPSED: &KeyRef = key_ref("collapsed");
         const TTL: &KeyRef = key_ref("ttl");
 
+        // A lifetime is at most a century, so every count fits.
+        let count = |seconds: u64| integer(i64::try_from(seconds).unwrap_or(0));
         let code = |status: StatusCode| integer(i64::from(status.as_u16()));
         let member = ItemSerializer::new().bare_item(name);
         let member = match self {
-            Self::Hit { ttl } => {
-                member.parameter(key_ref("hit"), true).parameter(TTL, integer(ttl))
-            }
+            Self::Hit { ttl } => member.parameter(key_ref("hit"), true).parameter(TTL, count(ttl)),
             Self::Collapsed { ttl } => member
                 .parameter(FWD, token_ref("uri-miss"))
                 .parameter(COLLAPSED, true)
-                .parameter(TTL, integer(ttl)),
+                .parameter(TTL, count(ttl)),
             Self::Led { forward, stored, status } => {
                 let forward = match forward {
                     Forward::UriMiss => "uri-miss",

@@ -18,14 +18,17 @@ pub(crate) struct Reporter {
 
 impl Reporter {
     pub(crate) fn new(metrics: Arc<Metrics>, name: Token) -> Self {
-        Self { metrics, name, hits: BySeconds::new() }
+        // What a hit says, up to the number.
+        let hit = Outcome::Hit { ttl: 0 }.cache_status(&name);
+        let prefix = hit.to_str().unwrap_or_default().trim_end_matches('0').to_owned();
+        Self { metrics, name, hits: BySeconds::new(prefix) }
     }
 
     /// Counts and logs an outcome, and returns what `Cache-Status` says of it.
     pub(crate) fn ended(&self, bucket: usize, outcome: Outcome) -> HeaderValue {
         self.metrics.ended(bucket, &outcome);
         match outcome {
-            Outcome::Hit { ttl } => self.hits.get(ttl, || outcome.cache_status(&self.name)),
+            Outcome::Hit { ttl } => self.hits.get(ttl),
             _ => outcome.cache_status(&self.name),
         }
     }

@@ -4,11 +4,12 @@ use std::{
     cell::Cell,
     fmt,
     sync::{
-        OnceLock,
+        Mutex,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
+use bytes::Bytes;
 use http::HeaderValue;
 
 const PREPARED: usize = 1000;
@@ -43,36 +44,46 @@ pub(crate) fn seconds(number: u64) -> HeaderValue {
 }
 
 /// Values are shared by reference count. Threads that count on one value at once slow each other
-/// down, so there are several of each.
-const LANES: usize = 4;
+/// down, so each of a few has a table of its own.
+const LANES: usize = 8;
 
-/// The table of a layer has so many seconds: lifetimes of minutes, in 48 KiB.
-const KEPT: usize = 256;
+/// How many values a table keeps: one a second, for lifetimes of minutes. What falls on the same
+/// place replaces what was there.
+const KEPT: usize = 128;
 
-/// The values of one field by number of seconds, each made when it is first needed.
+/// The values of one field that ends in a number of seconds.
 pub(crate) struct BySeconds {
-    values: Box<[OnceLock<HeaderValue>]>,
+    prefix: String,
+    values: Box<[Mutex<Option<(u64, HeaderValue)>>]>,
 }
 
 impl BySeconds {
-    pub(crate) fn new() -> Self {
-        Self { values: (0..KEPT * LANES).map(|_| OnceLock::new()).collect() }
+    /// Values that begin with `prefix`, which must be fit for a field value.
+    pub(crate) fn new(prefix: String) -> Self {
+        Self { prefix, values: (0..KEPT * LANES).map(|_| Mutex::default()).collect() }
     }
 
-    /// Returns the value for a number of seconds; `make` makes it.
-    pub(crate) fn get(&self, number: i64, make: impl FnOnce() -> HeaderValue) -> HeaderValue {
-        match usize::try_from(number) {
-            Ok(number) if number < KEPT => {
-                self.values[number * LANES + lane()].get_or_init(make).clone()
-            }
-            _ => make(),
+    /// Returns the value for a number of seconds.
+    pub(crate) fn get(&self, number: u64) -> HeaderValue {
+        let place = number as usize % KEPT * LANES + lane();
+        // Never waited for: making a value anew costs less.
+        let Ok(mut kept) = self.values[place].try_lock() else { return self.make(number) };
+        match &*kept {
+            Some((known, value)) if *known == number => value.clone(),
+            _ => kept.insert((number, self.make(number))).1.clone(),
         }
+    }
+
+    fn make(&self, number: u64) -> HeaderValue {
+        let text = format!("{}{number}", self.prefix);
+        // Digits after a value that is one: the fallback is never taken.
+        HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or_else(|_| number.into())
     }
 }
 
 impl fmt::Debug for BySeconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("BySeconds")
+        f.debug_struct("BySeconds").field("prefix", &self.prefix).finish_non_exhaustive()
     }
 }
 
@@ -97,14 +108,10 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_made_once_for_its_number() {
-        let values = BySeconds::new();
-        let value =
-            |number: i64, text: &'static str| values.get(number, || HeaderValue::from_static(text));
-        assert_eq!(value(5, "first"), "first");
-        assert_eq!(value(5, "second"), "first");
-        assert_eq!(value(6, "other"), "other");
-        assert_eq!(value(-1, "stale"), "stale");
-        assert_eq!(value(100_000, "far"), "far");
+    fn values_are_those_of_their_number_whatever_stood_at_their_place() {
+        let values = BySeconds::new("bff;hit;ttl=".to_owned());
+        for number in [0, 5, 5 + KEPT as u64, 5, 1_000_000, 0] {
+            assert_eq!(values.get(number), format!("bff;hit;ttl={number}").as_str());
+        }
     }
 }
