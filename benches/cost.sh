@@ -2,7 +2,7 @@
 # Counts what a request costs: instructions under callgrind, and allocations. Never times.
 #
 #   benches/cost.sh [--json FILE] [--runs N] [MODE...]     the table; all modes without MODE
-#   benches/cost.sh --profile MODE                         where the instructions of one mode go
+#   benches/cost.sh --profile MODE                         where a whole run of one mode goes
 #
 # Each mode is run with two counts; the difference, divided, is free of start and warm-up. Hash
 # seeds differ between processes, so each run is made N times (default 3) and the median is taken.
@@ -44,8 +44,6 @@ build() {
         sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1
 }
 
-# Line tables change no code; they let the profile tell what was inlined from where.
-[[ -z $profile ]] || export CARGO_PROFILE_BENCH_DEBUG=line-tables-only
 executable=$(build)
 [[ -x $executable ]] || fail "the benchmark was not built"
 
@@ -72,7 +70,7 @@ measure() {
 
 if [[ -n $profile ]]; then
     callgrind "$profile" "$MANY" "$work/out"
-    callgrind_annotate --inclusive=yes --threshold=100 "$work/out" | head -n 120
+    callgrind_annotate --inclusive=yes --threshold=100 --auto=no "$work/out" | sed -n 1,150p
     exit
 fi
 
