@@ -8,6 +8,7 @@ use http::{
         AUTHORIZATION, CACHE_CONTROL, COOKIE, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
         IF_UNMODIFIED_SINCE, PRAGMA, PROXY_AUTHORIZATION, RANGE,
     },
+    uri::Authority,
 };
 use percent_encoding::percent_decode;
 
@@ -126,6 +127,9 @@ pub(crate) fn admit<'a>(
         key = Some(made);
     }
     let original = original_uri(view.head);
+    if original != view.head.uri {
+        push_seen(&mut extras, view.head.uri, &rule.query);
+    }
     let wishes = match facts.has_directives {
         true => Wishes::of(view.head.headers, rule.request_directives),
         false => Wishes::default(),
@@ -143,6 +147,14 @@ pub(crate) fn admit<'a>(
         conditions: facts.has_conditions.then(|| Conditions::of(view.head.headers)),
         needs_permission: facts.is_authorized && rule.credentials.is_by_response(),
     })
+}
+
+/// Adds what the inner service is asked for: a nested router's own path, or what a layer in between
+/// made of it. The original alone does not tell the latter.
+fn push_seen(extras: &mut Vec<u8>, seen: &Uri, policy: &QueryPolicy) {
+    push_part(extras, b"seen");
+    push_part(extras, seen.authority().map_or("", Authority::as_str).as_bytes());
+    push_part(extras, target(seen, policy).as_bytes());
 }
 
 /// Adds who the response would be for, where the route makes that part of what identifies it.
@@ -174,7 +186,7 @@ impl Admitted<'_> {
         VariantRef {
             scope: self.scope,
             scheme: self.original.scheme_str().unwrap_or(""),
-            authority: self.original.authority().map_or("", |authority| authority.as_str()),
+            authority: self.original.authority().map_or("", Authority::as_str),
             host: self.host,
             target: &self.target,
             extras: &self.extras,
