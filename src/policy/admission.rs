@@ -39,7 +39,7 @@ pub(crate) struct Identity {
 #[derive(Clone, Copy, Default)]
 struct Facts<'a> {
     host: &'a [u8],
-    has_several_hosts: bool,
+    hosts: usize,
     has_credentials: bool,
     /// Credentials other than cookies.
     is_authorized: bool,
@@ -52,11 +52,10 @@ struct Facts<'a> {
 impl<'a> Facts<'a> {
     fn of(fields: &'a HeaderMap, credential_fields: &[HeaderName]) -> Self {
         let mut facts = Self::default();
-        let mut hosts = 0;
         for (name, value) in fields {
             if *name == HOST {
                 facts.host = value.as_bytes();
-                hosts += 1;
+                facts.hosts += 1;
             } else if *name == RANGE {
                 facts.has_range = true;
             } else if *name == IF_MATCH || *name == IF_UNMODIFIED_SINCE {
@@ -71,7 +70,6 @@ impl<'a> Facts<'a> {
                 facts.is_authorized |= *name != COOKIE;
             }
         }
-        facts.has_several_hosts = hosts > 1;
         facts
     }
 }
@@ -114,10 +112,14 @@ pub(crate) fn admit<'a>(
         return Err(Bypass::Precondition);
     }
     // Two `Host` fields make a request malformed (RFC 9112 §3.2): which one counts is anyone's guess.
-    if facts.has_several_hosts {
+    if facts.hosts > 1 {
         return Err(Bypass::Key);
     }
     let mut extras = Vec::new();
+    // Unlike an empty scheme or authority, an empty `Host` is not the same as none.
+    if facts.hosts == 1 && facts.host.is_empty() {
+        push_part(&mut extras, b"empty host");
+    }
     push_caller(&mut extras, (identity, rule), view, facts)?;
     let mut key = None;
     if !rule.target_implies_key() {
