@@ -71,7 +71,7 @@ async fn a_hit_is_answered_by_the_call_itself() {
     let (mut cache, mut calls) = limited().await;
     let _busy = tokio::spawn(cache.clone().oneshot(get("/cases/2")));
     let _held = calls.next().await;
-    cache.ready().await.unwrap();
+    ServiceExt::<Get>::ready(&mut cache).await.unwrap();
     assert!(at_once(cache.call(get("/cases/1"))).is_some());
 }
 
@@ -80,7 +80,7 @@ async fn a_service_that_is_ready_and_not_called_holds_nothing() {
     let (cache, mut calls) = limited().await;
     let mut idle: Vec<_> = (0..3).map(|_| cache.clone()).collect();
     for service in &mut idle {
-        at_once(service.ready()).expect("always ready").unwrap();
+        at_once(ServiceExt::<Get>::ready(service)).expect("always ready").unwrap();
     }
     let miss = tokio::spawn(cache.oneshot(get("/cases/2")));
     calls.now().await.expect("the one place is free").ok("x");
@@ -100,7 +100,7 @@ async fn misses_and_writes_through_a_service_for_one_at_a_time_all_end() {
                     1 => get("/elsewhere"),
                     _ => get(&format!("/cases/{}", n % 7)),
                 };
-                let reply = cache.ready().await?.call(request).await?;
+                let reply = ServiceExt::<Get>::ready(&mut cache).await?.call(request).await?;
                 Ok::<_, OriginError>(read(reply).await)
             })
         })
