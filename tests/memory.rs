@@ -6,7 +6,7 @@ use std::{
     alloc::System,
     convert::Infallible,
     future::{Ready, ready},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -15,6 +15,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Empty, Full};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use tokio::runtime::Builder;
 use tower::{Layer, Service, ServiceExt};
 use tower_support_cache::{
     BucketSnapshot, CacheRoute, MemoryStore, SupportCache, SupportCacheHandle, SupportCacheLayer,
@@ -25,10 +26,11 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const CAPACITY: u64 = 1024 * 1024;
 
-/// The allocator counts for the whole process, so one test runs at a time.
-fn alone() -> MutexGuard<'static, ()> {
+/// Runs a test while no other does: the allocator counts for the whole process.
+fn alone(test: impl Future<Output = ()>) {
     static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    Builder::new_current_thread().enable_time().build().unwrap().block_on(test);
 }
 
 fn live() -> i64 {
@@ -141,50 +143,54 @@ async fn check(fields: usize, body: usize, keys: usize) {
     assert_eq!(held.evicted + held.entries, held.stored);
 }
 
-#[tokio::test]
-async fn small_bodies_stay_within_the_capacity() {
-    let _alone = alone();
-    check(6, 100, 100_000).await;
-    check(20, 100, 100_000).await;
+#[test]
+fn small_bodies_stay_within_the_capacity() {
+    alone(async {
+        check(6, 100, 100_000).await;
+        check(20, 100, 100_000).await;
+    });
 }
 
-#[tokio::test]
-async fn middling_bodies_stay_within_the_capacity() {
-    let _alone = alone();
-    check(6, 1024, 20_000).await;
-    check(20, 1024, 20_000).await;
+#[test]
+fn middling_bodies_stay_within_the_capacity() {
+    alone(async {
+        check(6, 1024, 20_000).await;
+        check(20, 1024, 20_000).await;
+    });
 }
 
-#[tokio::test]
-async fn large_bodies_stay_within_the_capacity() {
-    let _alone = alone();
-    check(6, 20 * 1024, 20_000).await;
-    check(20, 20 * 1024, 20_000).await;
+#[test]
+fn large_bodies_stay_within_the_capacity() {
+    alone(async {
+        check(6, 20 * 1024, 20_000).await;
+        check(20, 20 * 1024, 20_000).await;
+    });
 }
 
-#[tokio::test]
-async fn what_is_invalidated_or_evicted_is_given_back() {
-    let _alone = alone();
-    let origin = Origin::new(6, 1024);
-    let before = live();
-    let (cache, handle) = cache(origin);
-    for case in 0..5000 {
-        fetch(&cache, case).await;
-    }
-    for case in 0..5000 {
-        handle.invalidate(&format!("case:{case}")).await.unwrap();
-    }
-    let held = bucket(&handle);
-    assert_eq!((held.entries, held.bytes, held.stored), (0, 0, 5000));
-    assert!(held.evicted > 3000 && held.evicted < 5000);
-    fetch(&cache, 1).await;
-    assert_eq!(bucket(&handle).entries, 1);
-    handle.invalidate_all().await.unwrap();
-    assert_eq!((bucket(&handle).entries, bucket(&handle).bytes), (0, 0));
-    let left = live() - before;
-    println!("{left} bytes left by an emptied store");
-    assert!(left < CAPACITY as i64 / 3, "tables may keep their size, entries not: {left}");
-    drop((cache, handle));
-    let left = live() - before;
-    assert!(left < 16 * 1024, "and nothing outlives the store: {left}");
+#[test]
+fn what_is_invalidated_or_evicted_is_given_back() {
+    alone(async {
+        let origin = Origin::new(6, 1024);
+        let before = live();
+        let (cache, handle) = cache(origin);
+        for case in 0..5000 {
+            fetch(&cache, case).await;
+        }
+        for case in 0..5000 {
+            handle.invalidate(&format!("case:{case}")).await.unwrap();
+        }
+        let held = bucket(&handle);
+        assert_eq!((held.entries, held.bytes, held.stored), (0, 0, 5000));
+        assert!(held.evicted > 3000 && held.evicted < 5000);
+        fetch(&cache, 1).await;
+        assert_eq!(bucket(&handle).entries, 1);
+        handle.invalidate_all().await.unwrap();
+        assert_eq!((bucket(&handle).entries, bucket(&handle).bytes), (0, 0));
+        let left = live() - before;
+        println!("{left} bytes left by an emptied store");
+        assert!(left < CAPACITY as i64 / 3, "tables may keep their size, entries not: {left}");
+        drop((cache, handle));
+        let left = live() - before;
+        assert!(left < 16 * 1024, "and nothing outlives the store: {left}");
+    });
 }

@@ -125,14 +125,14 @@ fn traffic() -> impl Strategy<Value = Vec<Vec<Sent>>> {
     })
 }
 
-/// What an origin may make its answer depend on.
+/// What an origin makes its answer depend on.
 #[derive(Clone, Copy, Debug)]
 enum Depends {
-    OnEverything,
-    /// Of all credentials, on these fields only.
-    OnFields(&'static [&'static str]),
-    /// Of all credentials, on the cookies `s` and `t`, in the order each was sent.
-    OnCookies,
+    Everything,
+    /// On the target, the authority, and these fields.
+    Fields(&'static [&'static str]),
+    /// On the target, the authority, and the cookies `s` and `t`, each in the order it was sent.
+    Cookies,
 }
 
 /// What the origin says to a request: all that it was asked for, and by whom.
@@ -142,12 +142,12 @@ fn says(depends: Depends, head: &Parts) -> String {
     };
     let always = format!("{} host={:?}", head.uri, lines("host"));
     match depends {
-        Depends::OnEverything => format!("{always} {:?}", head.headers),
-        Depends::OnFields(names) => {
+        Depends::Everything => format!("{always} {:?}", head.headers),
+        Depends::Fields(names) => {
             let values: Vec<_> = names.iter().map(|name| lines(name)).collect();
             format!("{always} {values:?}")
         }
-        Depends::OnCookies => {
+        Depends::Cookies => {
             let lines = lines("cookie");
             let pairs: Vec<_> = lines
                 .iter()
@@ -225,20 +225,17 @@ fn check(credentials: fn() -> Credentials, depends: Depends) {
 #[test]
 fn without_a_word_on_credentials_nobody_gets_what_was_made_for_another_request() {
     let credentials = &["authorization", "cookie", "x-api-key"];
-    check(|| Credentials::Bypass, Depends::OnFields(credentials));
+    check(|| Credentials::Bypass, Depends::Fields(credentials));
 }
 
 #[test]
 fn callers_by_authorization_never_share() {
-    check(
-        || Credentials::PerCaller(Caller::authorization()),
-        Depends::OnFields(&["authorization"]),
-    );
+    check(|| Credentials::PerCaller(Caller::authorization()), Depends::Fields(&["authorization"]));
 }
 
 #[test]
 fn callers_by_cookies_never_share() {
-    check(|| Credentials::PerCaller(Caller::cookies(["s", "t"])), Depends::OnCookies);
+    check(|| Credentials::PerCaller(Caller::cookies(["s", "t"])), Depends::Cookies);
 }
 
 #[test]
@@ -249,12 +246,12 @@ fn callers_by_a_closure_never_share() {
             Some(line.to_str().ok()?.to_owned())
         }))
     };
-    check(user, Depends::OnFields(&["x-user"]));
+    check(user, Depends::Fields(&["x-user"]));
 }
 
 #[test]
 fn where_the_key_covers_the_caller_targets_and_authorities_never_share() {
-    check(|| Credentials::CoveredByKey, Depends::OnFields(&[]));
+    check(|| Credentials::CoveredByKey, Depends::Fields(&[]));
 }
 
 // ===== what each policy says =====
@@ -266,7 +263,7 @@ async fn ask(cache: &Cached, fields: &[(&'static str, &str)]) -> Got {
 
 fn cache_for(credentials: Credentials) -> (Cached, SupportCacheHandle) {
     let (cache, handle, calls) = cache_with(|route| route.credentials(credentials));
-    calls.serve(|head| Response::new(GatedBody::full(says(Depends::OnEverything, head))));
+    calls.serve(|head| Response::new(GatedBody::full(says(Depends::Everything, head))));
     (cache, handle)
 }
 
@@ -437,7 +434,7 @@ async fn general_credentials_are_for_the_routes_that_say_nothing() {
         .unwrap();
     let (origin, calls) = origin();
     let cache = layer.layer(origin);
-    serve(calls, Depends::OnEverything);
+    serve(calls, Depends::Everything);
     for (uri, is_shared) in [("/silent/1", true), ("/own/1", false)] {
         let by = |caller| with(get(uri), "authorization", caller);
         send(&cache, by("a")).await.unwrap().unwrap();
@@ -514,7 +511,7 @@ mod warning {
             .unwrap();
         let (origin, calls) = origin();
         let cache = layer.layer(origin);
-        serve(calls, Depends::OnEverything);
+        serve(calls, Depends::Everything);
         for uri in ["/a", "/b", "/a", "/c", "/b", "/a"] {
             send(&cache, get(uri)).await.unwrap().unwrap();
             send(&cache, with(get(uri), "cookie", "s=1")).await.unwrap().unwrap();
