@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use tower_support_cache::{
     MemoryStore,
     store::{
-        Begin, Commit, Entry, Fence, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Variant,
+        Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Variant,
         VariantRef, conformance,
     },
 };
@@ -165,7 +165,7 @@ impl Store for Listed {
         Lookup::Absent
     }
 
-    async fn begin(&self, slot: &Slot, _: Fence) -> Begin<()> {
+    async fn begin(&self, slot: &Slot) -> Begin<()> {
         let found = self.find(&slot.variant).filter(|entry| entry.is_fresh());
         if let Some(entry) = found.filter(|_| !self.has(Flaw::NeverLooksAgain)) {
             return Begin::Found(entry);
@@ -180,7 +180,8 @@ impl Store for Listed {
         Begin::Granted(())
     }
 
-    async fn commit(&self, (): (), fence: Fence, entry: Arc<Entry>) -> Commit {
+    async fn commit(&self, (): (), entry: Arc<Entry>) -> Commit {
+        let fence = entry.fence();
         let key = entry.slot().key.clone();
         if self.has(Flaw::KeepsLease) {
             self.leases.lock().unwrap().retain(|slot| slot != entry.slot());

@@ -29,7 +29,7 @@ use tokio::{
 use super::{Begin, Commit, Entry, Fence, Lookup, PrimaryKey, Slot, Store, VariantRef};
 use crate::{
     clock::now,
-    entry::{Head, Timing},
+    entry::{Head, Provenance, Timing},
     gauge::Gauge,
 };
 
@@ -81,9 +81,11 @@ pub async fn an_entry_is_found_by_its_own_variant<St: Store>(store: &St) {
 pub async fn a_pass_entry_is_found<St: Store>(store: &St) {
     let place = Place("a", "/1");
     let fence = store.sequence().begin();
-    let lease = place.granted(store, fence).await;
-    let pass = Entry::pass(place.slot(), now(), now() + LIFETIME, Arc::default());
-    let commit = store.commit(lease, fence, Arc::new(pass)).await;
+    let lease = place.granted(store).await;
+    let provenance =
+        Provenance { slot: place.slot(), fence, requested: now(), gauge: Arc::default() };
+    let pass = Entry::pass(provenance, now() + LIFETIME);
+    let commit = store.commit(lease, Arc::new(pass)).await;
     assert_eq!(commit, Commit::Stored, "a `Pass` entry is stored");
     let found = place.entry(store).await.expect("a `Pass` entry is found");
     assert!(found.as_response().is_none(), "a `Pass` entry is found as one");
@@ -97,11 +99,11 @@ pub async fn a_pass_entry_is_found<St: Store>(store: &St) {
 pub async fn a_fill_finds_what_another_has_stored<St: Store>(store: &St) {
     let place = Place("a", "/1");
     place.fill(store, "one").await;
-    let Begin::Found(found) = store.begin(&place.slot(), store.sequence().begin()).await else {
+    let Begin::Found(found) = store.begin(&place.slot()).await else {
         panic!("`begin` finds a fresh entry");
     };
     assert_eq!(text(&found).as_deref(), Some("one"), "`begin` finds the slot's own entry");
-    Place("a", "/2").granted(store, store.sequence().begin()).await;
+    Place("a", "/2").granted(store).await;
 }
 
 /// An entry that is no longer fresh does not keep a fill from beginning, nor from replacing it.
@@ -112,9 +114,9 @@ pub async fn a_fill_finds_what_another_has_stored<St: Store>(store: &St) {
 pub async fn a_stale_entry_is_replaced<St: Store>(store: &St) {
     let place = Place("a", "/1");
     let fence = store.sequence().begin();
-    let lease = place.granted(store, fence).await;
+    let lease = place.granted(store).await;
     let stale = Response { lifetime: Duration::ZERO, ..Response::new("stale") };
-    store.commit(lease, fence, place.response(stale)).await;
+    store.commit(lease, place.response(fence, stale)).await;
     assert!(
         place.entry(store).await.is_none_or(|entry| !entry.is_fresh()),
         "an entry is no fresher when it is found than when it was stored",
@@ -136,17 +138,16 @@ pub async fn an_older_response_does_not_replace_a_newer_one<St: Store>(store: &S
         let older = Response { requested: older.requested, ..older };
         let newer = Response { requested: older.requested + Duration::from_millis(1), ..newer };
         let fence = store.sequence().begin();
-        let first = place.granted(store, fence).await;
-        let Ok(Begin::Granted(second)) = timeout(PATIENCE, store.begin(&place.slot(), fence)).await
-        else {
+        let first = place.granted(store).await;
+        let Ok(Begin::Granted(second)) = timeout(PATIENCE, store.begin(&place.slot())).await else {
             continue;
         };
         if is_older_first {
-            store.commit(first, fence, place.response(older)).await;
-            store.commit(second, fence, place.response(newer)).await;
+            store.commit(first, place.response(fence, older)).await;
+            store.commit(second, place.response(fence, newer)).await;
         } else {
-            store.commit(first, fence, place.response(newer)).await;
-            let commit = store.commit(second, fence, place.response(older)).await;
+            store.commit(first, place.response(fence, newer)).await;
+            let commit = store.commit(second, place.response(fence, older)).await;
             assert_ne!(commit, Commit::Stored, "an older response does not replace a newer one");
         }
         let found = place.find(store).await;
@@ -161,11 +162,10 @@ pub async fn an_older_response_does_not_replace_a_newer_one<St: Store>(store: &S
 /// If the store does not hold this.
 pub async fn a_right_given_back_is_granted_again<St: Store>(store: &St) {
     let place = Place("a", "/1");
-    let fence = store.sequence().begin();
-    drop(place.granted(store, fence).await);
-    store.release(place.granted(store, fence).await);
-    drop(store.begin(&place.slot(), fence));
-    drop(place.granted(store, fence).await);
+    drop(place.granted(store).await);
+    store.release(place.granted(store).await);
+    drop(store.begin(&place.slot()));
+    drop(place.granted(store).await);
     place.fill(store, "one").await;
     assert_eq!(place.find(store).await.as_deref(), Some("one"), "a later fill is stored");
 }
@@ -208,13 +208,13 @@ pub async fn an_invalidation_removes_all_variants_of_its_key<St: Store>(store: &
 pub async fn an_invalidation_voids_fills_in_flight<St: Store>(store: &St) {
     let place = Place("a", "/1");
     let fence = store.sequence().begin();
-    let lease = place.granted(store, fence).await;
+    let lease = place.granted(store).await;
     let _ = store.invalidate(&PrimaryKey::new("a")).await;
     place.refused(store, lease, fence).await;
 
     let fence = store.sequence().begin();
     let _ = store.invalidate(&PrimaryKey::new("a")).await;
-    if let Begin::Granted(lease) = store.begin(&place.slot(), fence).await {
+    if let Begin::Granted(lease) = store.begin(&place.slot()).await {
         place.refused(store, lease, fence).await;
     }
 
@@ -223,9 +223,9 @@ pub async fn an_invalidation_voids_fills_in_flight<St: Store>(store: &St) {
     for (key, other) in [("c", "d"), ("e", "f"), ("g", "h"), ("i", "j"), ("k", "l"), ("m", "n")] {
         let place = Place(key, key);
         let fence = store.sequence().begin();
-        let lease = place.granted(store, fence).await;
+        let lease = place.granted(store).await;
         let _ = store.invalidate(&PrimaryKey::new(other)).await;
-        let commit = store.commit(lease, fence, place.response(Response::new("one"))).await;
+        let commit = store.commit(lease, place.response(fence, Response::new("one"))).await;
         stored += usize::from(commit == Commit::Stored);
     }
     assert!(stored > 0, "an invalidation does not void the fills of other keys");
@@ -242,7 +242,7 @@ pub async fn an_invalidation_is_in_force_before_it_is_polled<St: Store>(store: &
         let (filled, filling) = (Place("a", "/1"), Place("a", "/2"));
         filled.fill(store, "one").await;
         let fence = store.sequence().begin();
-        let lease = filling.granted(store, fence).await;
+        let lease = filling.granted(store).await;
         let key = PrimaryKey::new("a");
         if is_for_all {
             drop(store.invalidate_all());
@@ -270,7 +270,7 @@ pub async fn an_invalidation_of_everything_leaves_nothing<St: Store>(store: &St)
     }
     let filling = Place("c", "/4");
     let fence = store.sequence().begin();
-    let lease = filling.granted(store, fence).await;
+    let lease = filling.granted(store).await;
     assert!(store.invalidate_all().await.is_ok(), "an invalidation is acknowledged");
     for place in &filled {
         let found = place.find(store).await;
@@ -295,10 +295,10 @@ pub async fn what_is_removed_is_let_go<St: Store>(store: &St) {
         for lifetime in [Duration::ZERO, LIFETIME] {
             let place = Place(key, target);
             let fence = store.sequence().begin();
-            let lease = place.granted(store, fence).await;
+            let lease = place.granted(store).await;
             let gauge = Arc::clone(&gauge);
             let response = Response { lifetime, gauge, ..Response::new("one") };
-            store.commit(lease, fence, place.response(response)).await;
+            store.commit(lease, place.response(fence, response)).await;
         }
     }
     let held = gauge.entries();
@@ -368,11 +368,11 @@ impl<St: Store> Race<St> {
     async fn fill(&self) {
         let place = Self::PLACE;
         let fence = self.store.sequence().begin();
-        let begun = timeout(PATIENCE, self.store.begin(&place.slot(), fence)).await;
+        let begun = timeout(PATIENCE, self.store.begin(&place.slot())).await;
         let Ok(Begin::Granted(lease)) = begun else { return yield_now().await };
         let body = self.version.load(Ordering::SeqCst).to_string();
         yield_now().await;
-        self.store.commit(lease, fence, place.response(Response::new(&body))).await;
+        self.store.commit(lease, place.response(fence, Response::new(&body))).await;
     }
 
     async fn read(&self) {
@@ -417,12 +417,13 @@ impl Place {
         Slot { key: PrimaryKey::new(self.0), variant: self.variant().to_variant() }
     }
 
-    fn response(&self, response: Response<'_>) -> Arc<Entry> {
+    fn response(&self, fence: Fence, response: Response<'_>) -> Arc<Entry> {
         let Response { body, requested, lifetime, gauge } = response;
         let (origin, ()) = http::Response::new(()).into_parts();
         let head = Head::new(&origin, Timing { requested, received: now(), lifetime });
         let body = [Bytes::copy_from_slice(body.as_bytes())];
-        Arc::new(Entry::response(self.slot(), Arc::new(head), &body, (requested, gauge)))
+        let provenance = Provenance { slot: self.slot(), fence, requested, gauge };
+        Arc::new(Entry::response(provenance, Arc::new(head), &body))
     }
 
     /// Returns what the layer would find: in this process, and then further away.
@@ -441,8 +442,8 @@ impl Place {
         text(&*self.entry(store).await?)
     }
 
-    async fn granted<St: Store>(&self, store: &St, fence: Fence) -> St::Lease {
-        match timeout(PATIENCE, store.begin(&self.slot(), fence)).await {
+    async fn granted<St: Store>(&self, store: &St) -> St::Lease {
+        match timeout(PATIENCE, store.begin(&self.slot())).await {
             Ok(Begin::Granted(lease)) => lease,
             Ok(Begin::Found(_)) => panic!("`begin` finds nothing where nothing fresh is stored"),
             Ok(Begin::Unavailable) => panic!("the right to fill is granted: the store is there"),
@@ -452,14 +453,14 @@ impl Place {
 
     async fn fill<St: Store>(&self, store: &St, body: &str) {
         let fence = store.sequence().begin();
-        let lease = self.granted(store, fence).await;
-        let commit = store.commit(lease, fence, self.response(Response::new(body))).await;
+        let lease = self.granted(store).await;
+        let commit = store.commit(lease, self.response(fence, Response::new(body))).await;
         assert_eq!(commit, Commit::Stored, "a fill that nothing overtook is stored");
     }
 
     async fn refused<St: Store>(&self, store: &St, lease: St::Lease, fence: Fence) {
-        let response = self.response(Response::new("overtaken"));
-        let commit = store.commit(lease, fence, response).await;
+        let response = self.response(fence, Response::new("overtaken"));
+        let commit = store.commit(lease, response).await;
         assert_eq!(commit, Commit::Fenced, "a fill that an invalidation overtook is fenced");
         assert_eq!(self.find(store).await, None, "a fill that is fenced stores nothing");
     }
