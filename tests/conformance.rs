@@ -46,7 +46,7 @@ async fn each_flaw_is_caught_by_the_rule_it_breaks() {
     caught(VoidsEverything, "does not void the fills of other keys").await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn a_check_apart_from_the_insertion_is_caught_by_the_race() {
     let race = tokio::spawn(conformance::invalidations_win_races(Listed::new(Flaw::ChecksFirst)));
     assert!(message(race.await).contains("no one finds what was made before"));
