@@ -74,12 +74,14 @@ fn segment() -> impl Strategy<Value = String> {
     prop_oneof![3 => select(HOSTILE).prop_map(str::to_owned), 1 => "[ab:.;~-]{1,3}"]
 }
 
-fn uri() -> impl Strategy<Value = String> {
-    const PLACES: &[&str] = &["", "http://h", "https://h", "http://H", "http://h:80", "http://u@h"];
+fn place() -> impl Strategy<Value = &'static str> {
+    select(&["", "http://h", "https://h", "http://H", "http://h:80", "http://u@h"][..])
+}
+
+fn target() -> impl Strategy<Value = String> {
     const QUERIES: &[&str] =
         &["", "?", "?a=1", "?a=1&b=2", "?b=2&a=1", "?%61=1", "?a=1&a=1", "?a=/x/y"];
-    (select(PLACES), segment(), segment(), select(QUERIES))
-        .prop_map(|(place, a, b, query)| format!("{place}/x/{a}/{b}{query}"))
+    (segment(), segment(), select(QUERIES)).prop_map(|(a, b, query)| format!("/x/{a}/{b}{query}"))
 }
 
 fn fields() -> impl Strategy<Value = Vec<(&'static str, Vec<u8>)>> {
@@ -116,11 +118,13 @@ fn fields() -> impl Strategy<Value = Vec<(&'static str, Vec<u8>)>> {
         })
 }
 
-/// Requests in batches that come at the same time: few targets and few callers, each several times,
-/// so that hits and flights occur.
+/// Requests in batches that come at the same time: few places, targets and callers, each several
+/// times in any combination, so that hits and flights occur.
 fn traffic() -> impl Strategy<Value = Vec<Vec<Sent>>> {
-    (vec(uri(), 1..3), vec(fields(), 1..5)).prop_flat_map(|(uris, fields)| {
-        let sent = (select(uris), select(fields)).prop_map(|(uri, fields)| Sent { uri, fields });
+    let pool = (vec(place(), 1..3), vec(target(), 1..3), vec(fields(), 1..4));
+    pool.prop_flat_map(|(places, targets, fields)| {
+        let sent = (select(places), select(targets), select(fields))
+            .prop_map(|(place, target, fields)| Sent { uri: format!("{place}{target}"), fields });
         vec(vec(sent, 1..4), 1..12)
     })
 }
