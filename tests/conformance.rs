@@ -41,6 +41,10 @@ async fn each_flaw_is_caught_by_the_rule_it_breaks() {
     caught(KeepsFirst, "a stale entry is replaced").await;
     caught(FindsByKey, "an entry is found by its own variant only").await;
     caught(NeverLooksAgain, "`begin` finds a fresh entry").await;
+    caught(FindsWhatWasSeen, "`begin` does not find what was seen before").await;
+    caught(AnswersWithNotes, "`begin` finds nothing where nothing fresh is stored").await;
+    caught(ForgetsNotes, "a note is stored if its entry is").await;
+    caught(NotesFirst, "a note is stored if its entry is").await;
     caught(KeepsLease, "the right to fill is granted").await;
     caught(LeaksEntries, "is let go").await;
     caught(VoidsEverything, "does not void the fills of other keys").await;
@@ -78,6 +82,10 @@ enum Flaw {
     KeepsFirst,
     FindsByKey,
     NeverLooksAgain,
+    FindsWhatWasSeen,
+    AnswersWithNotes,
+    ForgetsNotes,
+    NotesFirst,
     KeepsLease,
     LeaksEntries,
     VoidsEverything,
@@ -165,9 +173,15 @@ impl Store for Listed {
         Lookup::Absent
     }
 
-    async fn begin(&self, slot: &Slot) -> Begin<()> {
-        let found = self.find(&slot.variant).filter(|entry| entry.is_fresh());
-        if let Some(entry) = found.filter(|_| !self.has(Flaw::NeverLooksAgain)) {
+    async fn begin(&self, slot: &Slot, seen: Option<&Entry>) -> Begin<()> {
+        let is_wanted = |entry: &Arc<Entry>| {
+            let is_seen = seen.is_some_and(|seen| std::ptr::eq(seen, &**entry));
+            entry.is_fresh()
+                && (entry.is_answer() || self.has(Flaw::AnswersWithNotes))
+                && (!is_seen || self.has(Flaw::FindsWhatWasSeen))
+                && !self.has(Flaw::NeverLooksAgain)
+        };
+        if let Some(entry) = self.find(&slot.variant).filter(is_wanted) {
             return Begin::Found(entry);
         }
         if self.has(Flaw::KeepsLease) {
@@ -180,7 +194,7 @@ impl Store for Listed {
         Begin::Granted(())
     }
 
-    async fn commit(&self, (): (), entry: Arc<Entry>) -> Commit {
+    async fn commit(&self, (): (), entry: Arc<Entry>, note: Option<Arc<Entry>>) -> Commit {
         let fence = entry.fence();
         let key = entry.slot().key.clone();
         if self.has(Flaw::KeepsLease) {
@@ -196,7 +210,15 @@ impl Store for Listed {
             tokio::task::yield_now().await;
             return self.insert(entry);
         }
-        self.sequence.commit(&key, fence, || self.insert(entry)).unwrap_or(Commit::Fenced)
+        let mut note = note.filter(|_| !self.has(Flaw::ForgetsNotes));
+        if self.has(Flaw::NotesFirst) {
+            note.take().map(|note| self.insert(note));
+        }
+        let store = || {
+            note.map(|note| self.insert(note));
+            self.insert(entry)
+        };
+        self.sequence.commit(&key, fence, store).unwrap_or(Commit::Fenced)
     }
 
     fn invalidate(&self, key: &PrimaryKey) -> impl Future<Output = Result<(), Pending>> + Send {

@@ -31,6 +31,7 @@ use crate::{
     clock::now,
     entry::{Head, Provenance, Timing},
     gauge::Gauge,
+    nominated::Nominated,
 };
 
 /// How long a store may take to grant the right to fill.
@@ -46,6 +47,7 @@ pub async fn check<St: Store>(make: impl AsyncFn() -> St) {
     an_entry_is_found_by_its_own_variant(&make().await).await;
     a_pass_entry_is_found(&make().await).await;
     a_fill_finds_what_another_has_stored(&make().await).await;
+    a_fill_does_not_find_what_its_request_has_seen(&make().await).await;
     a_stale_entry_is_replaced(&make().await).await;
     an_older_response_does_not_replace_a_newer_one(&make().await).await;
     a_right_given_back_is_granted_again(&make().await).await;
@@ -53,6 +55,7 @@ pub async fn check<St: Store>(make: impl AsyncFn() -> St) {
     an_invalidation_voids_fills_in_flight(&make().await).await;
     an_invalidation_of_everything_leaves_nothing(&make().await).await;
     an_invalidation_is_in_force_before_it_is_polled(&make().await).await;
+    a_note_is_stored_with_its_entry(&make().await).await;
     what_is_removed_is_let_go(&make().await).await;
     invalidations_win_races(make().await).await;
 }
@@ -85,7 +88,7 @@ pub async fn a_pass_entry_is_found<St: Store>(store: &St) {
     let provenance =
         Provenance { slot: place.slot(), fence, requested: now(), gauge: Arc::default() };
     let pass = Entry::pass(provenance, now() + LIFETIME);
-    let commit = store.commit(lease, Arc::new(pass)).await;
+    let commit = store.commit(lease, Arc::new(pass), None).await;
     assert_eq!(commit, Commit::Stored, "a `Pass` entry is stored");
     let found = place.entry(store).await.expect("a `Pass` entry is found");
     assert!(found.as_response().is_none(), "a `Pass` entry is found as one");
@@ -99,11 +102,24 @@ pub async fn a_pass_entry_is_found<St: Store>(store: &St) {
 pub async fn a_fill_finds_what_another_has_stored<St: Store>(store: &St) {
     let place = Place("a", "/1");
     place.fill(store, "one").await;
-    let Begin::Found(found) = store.begin(&place.slot()).await else {
+    let Begin::Found(found) = store.begin(&place.slot(), None).await else {
         panic!("`begin` finds a fresh entry");
     };
     assert_eq!(text(&found).as_deref(), Some("one"), "`begin` finds the slot's own entry");
     Place("a", "/2").granted(store).await;
+}
+
+/// What a request has seen and does not want, it is not given again: the fill goes on.
+///
+/// # Panics
+///
+/// If the store does not hold this.
+pub async fn a_fill_does_not_find_what_its_request_has_seen<St: Store>(store: &St) {
+    let place = Place("a", "/1");
+    place.fill(store, "one").await;
+    let seen = place.entry(store).await.expect("a stored entry is found");
+    let begun = timeout(PATIENCE, store.begin(&place.slot(), Some(&seen))).await;
+    assert!(matches!(begun, Ok(Begin::Granted(_))), "`begin` does not find what was seen before");
 }
 
 /// An entry that is no longer fresh does not keep a fill from beginning, nor from replacing it.
@@ -116,7 +132,7 @@ pub async fn a_stale_entry_is_replaced<St: Store>(store: &St) {
     let fence = store.sequence().begin();
     let lease = place.granted(store).await;
     let stale = Response { lifetime: Duration::ZERO, ..Response::new("stale") };
-    store.commit(lease, place.response(fence, stale)).await;
+    store.commit(lease, place.response(fence, stale), None).await;
     assert!(
         place.entry(store).await.is_none_or(|entry| !entry.is_fresh()),
         "an entry is no fresher when it is found than when it was stored",
@@ -139,15 +155,16 @@ pub async fn an_older_response_does_not_replace_a_newer_one<St: Store>(store: &S
         let newer = Response { requested: older.requested + Duration::from_millis(1), ..newer };
         let fence = store.sequence().begin();
         let first = place.granted(store).await;
-        let Ok(Begin::Granted(second)) = timeout(PATIENCE, store.begin(&place.slot())).await else {
+        let Ok(Begin::Granted(second)) = timeout(PATIENCE, store.begin(&place.slot(), None)).await
+        else {
             continue;
         };
         if is_older_first {
-            store.commit(first, place.response(fence, older)).await;
-            store.commit(second, place.response(fence, newer)).await;
+            store.commit(first, place.response(fence, older), None).await;
+            store.commit(second, place.response(fence, newer), None).await;
         } else {
-            store.commit(first, place.response(fence, newer)).await;
-            let commit = store.commit(second, place.response(fence, older)).await;
+            store.commit(first, place.response(fence, newer), None).await;
+            let commit = store.commit(second, place.response(fence, older), None).await;
             assert_ne!(commit, Commit::Stored, "an older response does not replace a newer one");
         }
         let found = place.find(store).await;
@@ -164,7 +181,7 @@ pub async fn a_right_given_back_is_granted_again<St: Store>(store: &St) {
     let place = Place("a", "/1");
     drop(place.granted(store).await);
     store.release(place.granted(store).await);
-    drop(store.begin(&place.slot()));
+    drop(store.begin(&place.slot(), None));
     drop(place.granted(store).await);
     place.fill(store, "one").await;
     assert_eq!(place.find(store).await.as_deref(), Some("one"), "a later fill is stored");
@@ -214,7 +231,7 @@ pub async fn an_invalidation_voids_fills_in_flight<St: Store>(store: &St) {
 
     let fence = store.sequence().begin();
     let _ = store.invalidate(&PrimaryKey::new("a")).await;
-    if let Begin::Granted(lease) = store.begin(&place.slot()).await {
+    if let Begin::Granted(lease) = store.begin(&place.slot(), None).await {
         place.refused(store, lease, fence).await;
     }
 
@@ -225,7 +242,7 @@ pub async fn an_invalidation_voids_fills_in_flight<St: Store>(store: &St) {
         let fence = store.sequence().begin();
         let lease = place.granted(store).await;
         let _ = store.invalidate(&PrimaryKey::new(other)).await;
-        let commit = store.commit(lease, place.response(fence, Response::new("one"))).await;
+        let commit = store.commit(lease, place.response(fence, Response::new("one")), None).await;
         stored += usize::from(commit == Commit::Stored);
     }
     assert!(stored > 0, "an invalidation does not void the fills of other keys");
@@ -283,6 +300,31 @@ pub async fn an_invalidation_of_everything_leaves_nothing<St: Store>(store: &St)
     }
 }
 
+/// An entry and the note of how it is found are stored in one step, and fall together. A note
+/// answers no request.
+///
+/// # Panics
+///
+/// If the store does not hold this.
+pub async fn a_note_is_stored_with_its_entry<St: Store>(store: &St) {
+    let (base, place) = (Place("a", "/base"), Place("a", "/1"));
+    let is_noted = async || base.entry(store).await.is_some_and(|note| !note.is_answer());
+    for is_overtaken in [true, false] {
+        let fence = store.sequence().begin();
+        let lease = place.granted(store).await;
+        if is_overtaken {
+            let _ = store.invalidate(&PrimaryKey::new("a")).await;
+        }
+        let note = Some(base.note(fence));
+        store.commit(lease, place.response(fence, Response::new("one")), note).await;
+        assert_eq!(is_noted().await, !is_overtaken, "a note is stored if its entry is");
+    }
+    assert_eq!(place.find(store).await.as_deref(), Some("one"), "an entry with a note is stored");
+    drop(base.granted(store).await);
+    let _ = store.invalidate(&PrimaryKey::new("a")).await;
+    assert!(!is_noted().await, "an invalidation removes the notes of its key");
+}
+
 /// What was held in this process and then replaced or removed is no longer held: entries and bytes
 /// in the metrics return to zero.
 ///
@@ -298,7 +340,7 @@ pub async fn what_is_removed_is_let_go<St: Store>(store: &St) {
             let lease = place.granted(store).await;
             let gauge = Arc::clone(&gauge);
             let response = Response { lifetime, gauge, ..Response::new("one") };
-            store.commit(lease, place.response(fence, response)).await;
+            store.commit(lease, place.response(fence, response), None).await;
         }
     }
     let held = gauge.entries();
@@ -368,11 +410,11 @@ impl<St: Store> Race<St> {
     async fn fill(&self) {
         let place = Self::PLACE;
         let fence = self.store.sequence().begin();
-        let begun = timeout(PATIENCE, self.store.begin(&place.slot())).await;
+        let begun = timeout(PATIENCE, self.store.begin(&place.slot(), None)).await;
         let Ok(Begin::Granted(lease)) = begun else { return yield_now().await };
         let body = self.version.load(Ordering::SeqCst).to_string();
         yield_now().await;
-        self.store.commit(lease, place.response(fence, Response::new(&body))).await;
+        self.store.commit(lease, place.response(fence, Response::new(&body)), None).await;
     }
 
     async fn read(&self) {
@@ -410,6 +452,7 @@ impl Place {
             host: b"",
             target: self.1,
             extras: b"",
+            nominated: b"",
         }
     }
 
@@ -420,10 +463,17 @@ impl Place {
     fn response(&self, fence: Fence, response: Response<'_>) -> Arc<Entry> {
         let Response { body, requested, lifetime, gauge } = response;
         let (origin, ()) = http::Response::new(()).into_parts();
-        let head = Head::new(&origin, Timing { requested, received: now(), lifetime });
+        let head = Head::new(&origin, &[], Timing { requested, received: now(), lifetime });
         let body = [Bytes::copy_from_slice(body.as_bytes())];
         let provenance = Provenance { slot: self.slot(), fence, requested, gauge };
-        Arc::new(Entry::response(provenance, Arc::new(head), &body))
+        Arc::new(Entry::response(provenance, Arc::new(head), &body).0)
+    }
+
+    fn note(&self, fence: Fence) -> Arc<Entry> {
+        let provenance =
+            Provenance { slot: self.slot(), fence, requested: now(), gauge: Arc::default() };
+        let nominated = Nominated::new(vec![http::header::ACCEPT_LANGUAGE]);
+        Arc::new(Entry::nominated(provenance, nominated, now() + LIFETIME))
     }
 
     /// Returns what the layer would find: in this process, and then further away.
@@ -443,7 +493,7 @@ impl Place {
     }
 
     async fn granted<St: Store>(&self, store: &St) -> St::Lease {
-        match timeout(PATIENCE, store.begin(&self.slot())).await {
+        match timeout(PATIENCE, store.begin(&self.slot(), None)).await {
             Ok(Begin::Granted(lease)) => lease,
             Ok(Begin::Found(_)) => panic!("`begin` finds nothing where nothing fresh is stored"),
             Ok(Begin::Unavailable) => panic!("the right to fill is granted: the store is there"),
@@ -454,13 +504,13 @@ impl Place {
     async fn fill<St: Store>(&self, store: &St, body: &str) {
         let fence = store.sequence().begin();
         let lease = self.granted(store).await;
-        let commit = store.commit(lease, self.response(fence, Response::new(body))).await;
+        let commit = store.commit(lease, self.response(fence, Response::new(body)), None).await;
         assert_eq!(commit, Commit::Stored, "a fill that nothing overtook is stored");
     }
 
     async fn refused<St: Store>(&self, store: &St, lease: St::Lease, fence: Fence) {
         let response = self.response(fence, Response::new("overtaken"));
-        let commit = store.commit(lease, response).await;
+        let commit = store.commit(lease, response, None).await;
         assert_eq!(commit, Commit::Fenced, "a fill that an invalidation overtook is fenced");
         assert_eq!(self.find(store).await, None, "a fill that is fenced stores nothing");
     }
