@@ -8,6 +8,7 @@ use http::{
         AUTHORIZATION, CACHE_CONTROL, COOKIE, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
         IF_UNMODIFIED_SINCE, PRAGMA, PROXY_AUTHORIZATION, RANGE,
     },
+    uri::Authority,
 };
 use percent_encoding::percent_decode;
 
@@ -38,7 +39,7 @@ pub(crate) struct Identity {
 #[derive(Clone, Copy, Default)]
 struct Facts<'a> {
     host: &'a [u8],
-    has_several_hosts: bool,
+    hosts: usize,
     has_credentials: bool,
     /// Credentials other than cookies.
     is_authorized: bool,
@@ -51,11 +52,10 @@ struct Facts<'a> {
 impl<'a> Facts<'a> {
     fn of(fields: &'a HeaderMap, credential_fields: &[HeaderName]) -> Self {
         let mut facts = Self::default();
-        let mut hosts = 0;
         for (name, value) in fields {
             if *name == HOST {
                 facts.host = value.as_bytes();
-                hosts += 1;
+                facts.hosts += 1;
             } else if *name == RANGE {
                 facts.has_range = true;
             } else if *name == IF_MATCH || *name == IF_UNMODIFIED_SINCE {
@@ -70,7 +70,6 @@ impl<'a> Facts<'a> {
                 facts.is_authorized |= *name != COOKIE;
             }
         }
-        facts.has_several_hosts = hosts > 1;
         facts
     }
 }
@@ -113,10 +112,14 @@ pub(crate) fn admit<'a>(
         return Err(Bypass::Precondition);
     }
     // Two `Host` fields make a request malformed (RFC 9112 §3.2): which one counts is anyone's guess.
-    if facts.has_several_hosts {
+    if facts.hosts > 1 {
         return Err(Bypass::Key);
     }
     let mut extras = Vec::new();
+    // Unlike an empty scheme or authority, an empty `Host` is not the same as none.
+    if facts.hosts == 1 && facts.host.is_empty() {
+        push_part(&mut extras, b"empty host");
+    }
     push_caller(&mut extras, (identity, rule), view, facts)?;
     let mut key = None;
     if !rule.target_implies_key() {
@@ -126,6 +129,9 @@ pub(crate) fn admit<'a>(
         key = Some(made);
     }
     let original = original_uri(view.head);
+    if original != view.head.uri {
+        push_seen(&mut extras, view.head.uri, &rule.query);
+    }
     let wishes = match facts.has_directives {
         true => Wishes::of(view.head.headers, rule.request_directives),
         false => Wishes::default(),
@@ -143,6 +149,14 @@ pub(crate) fn admit<'a>(
         conditions: facts.has_conditions.then(|| Conditions::of(view.head.headers)),
         needs_permission: facts.is_authorized && rule.credentials.is_by_response(),
     })
+}
+
+/// Adds what the inner service is asked for: a nested router's own path, or what a layer in between
+/// made of it. The original alone does not tell the latter.
+fn push_seen(extras: &mut Vec<u8>, seen: &Uri, policy: &QueryPolicy) {
+    push_part(extras, b"seen");
+    push_part(extras, seen.authority().map_or("", Authority::as_str).as_bytes());
+    push_part(extras, target(seen, policy).as_bytes());
 }
 
 /// Adds who the response would be for, where the route makes that part of what identifies it.
@@ -174,7 +188,7 @@ impl Admitted<'_> {
         VariantRef {
             scope: self.scope,
             scheme: self.original.scheme_str().unwrap_or(""),
-            authority: self.original.authority().map_or("", |authority| authority.as_str()),
+            authority: self.original.authority().map_or("", Authority::as_str),
             host: self.host,
             target: &self.target,
             extras: &self.extras,

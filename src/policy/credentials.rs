@@ -104,14 +104,15 @@ impl Caller {
             }
             Source::Cookies(names) => {
                 for name in names {
-                    let before = identity.len();
+                    let mut values = Vec::new();
                     for value in cookies(request.headers(), name) {
-                        push_part(&mut identity, present(value)?);
+                        push_part(&mut values, present(value)?);
                     }
-                    if identity.len() == before {
+                    if values.is_empty() {
                         return None;
                     }
-                    push_part(&mut identity, name.as_bytes());
+                    // One part for all values of a name: one more of these is no other's first.
+                    push_part(&mut identity, &values);
                 }
             }
             Source::Closure(extract) => {

@@ -19,8 +19,9 @@ use crate::{
 pub(crate) struct Table {
     reads: Router<usize>,
     read_rules: Vec<CacheRule>,
-    /// Matches wherever any of `write_rules` does, so that other requests cost one look.
-    writes: Router<()>,
+    /// Match wherever any of `write_rules` does, so that other requests cost one look. Several only
+    /// where rules overlap in a way that one router does not take.
+    writes: Vec<Router<()>>,
     write_rules: Vec<(Router<()>, InvalidateRule)>,
 }
 
@@ -59,17 +60,18 @@ impl Table {
                 ));
             }
         }
-        let mut writes = Router::new();
+        let mut writes: Vec<Router<()>> = Vec::new();
         let mut write_rules: Vec<(Router<()>, InvalidateRule)> = Vec::new();
         for rule in invalidating {
+            let mut own = Router::new();
+            pattern::insert(&mut own, &rule.pattern, (), || rule.route.clone())?;
             let is_known = write_rules
                 .iter()
                 .any(|(_, other)| other.pattern.positional() == rule.pattern.positional());
-            if !is_known {
-                pattern::insert(&mut writes, &rule.pattern, (), || rule.route.clone())?;
+            let positional = rule.pattern.positional();
+            if !is_known && !writes.iter_mut().any(|w| w.insert(positional, ()).is_ok()) {
+                writes.push(own.clone());
             }
-            let mut own = Router::new();
-            pattern::insert(&mut own, &rule.pattern, (), || rule.route.clone())?;
             write_rules.push((own, rule));
         }
         Ok(Self { reads, read_rules: cached, writes, write_rules })
@@ -88,8 +90,8 @@ impl Table {
                 Err(_) => Matched::Pass,
             };
         }
-        let is_write =
-            is_unsafe(method) && (self.writes.at(path).is_ok() || self.reads.at(path).is_ok());
+        let is_write = is_unsafe(method)
+            && (self.writes.iter().any(|w| w.at(path).is_ok()) || self.reads.at(path).is_ok());
         if is_write { Matched::Write } else { Matched::Pass }
     }
 

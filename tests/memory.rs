@@ -1,0 +1,196 @@
+//! Memory: what a store holds stays within its capacity, as the allocator sees it.
+
+#![allow(clippy::unwrap_used)] // Clippy sees no test in a function that tests share.
+
+use std::{
+    alloc::System,
+    convert::Infallible,
+    future::{Ready, ready},
+    sync::{Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http_body_util::{BodyExt, Empty, Full};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use tokio::runtime::Builder;
+use tower::{Layer, Service, ServiceExt};
+use tower_support_cache::{
+    BucketSnapshot, CacheRoute, MemoryStore, SupportCache, SupportCacheHandle, SupportCacheLayer,
+};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const CAPACITY: u64 = 1024 * 1024;
+
+/// Runs a test while no other does: the allocator counts for the whole process.
+fn alone(test: impl Future<Output = ()>) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    Builder::new_current_thread().enable_time().build().unwrap().block_on(test);
+}
+
+fn live() -> i64 {
+    let stats = ALLOCATOR.stats();
+    stats.bytes_allocated as i64 - stats.bytes_deallocated as i64
+}
+
+/// Answers as a server's connection does: names that are no standard ones are allocated for each
+/// response, values and body are cut from one large buffer.
+#[derive(Clone)]
+struct Origin {
+    fields: usize,
+    body: usize,
+    buffer: Bytes,
+}
+
+impl Origin {
+    fn new(fields: usize, body: usize) -> Self {
+        Self { fields, body, buffer: Bytes::from(vec![b'7'; 64 * 1024]) }
+    }
+
+    fn fields(&self) -> HeaderMap {
+        const NAMES: [&str; 6] =
+            ["content-type", "content-length", "etag", "last-modified", "x-request-id", "date"];
+        let fields = (0..self.fields).map(|n| {
+            let name =
+                NAMES.get(n).map_or(format!("x-field-number-{n}"), |name| (*name).to_owned());
+            let value = match name.as_str() {
+                "content-length" => HeaderValue::from(self.body),
+                _ => {
+                    HeaderValue::from_maybe_shared(self.buffer.slice(n * 40..n * 40 + 24)).unwrap()
+                }
+            };
+            (HeaderName::from_bytes(name.as_bytes()).unwrap(), value)
+        });
+        fields.collect()
+    }
+}
+
+impl Service<Request<Empty<Bytes>>> for Origin {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<Empty<Bytes>>) -> Self::Future {
+        let mut response = Response::new(Full::new(self.buffer.slice(..self.body)));
+        *response.headers_mut() = self.fields();
+        ready(Ok(response))
+    }
+}
+
+type Cached = SupportCache<Origin, MemoryStore>;
+
+fn cache(origin: Origin) -> (Cached, SupportCacheHandle) {
+    let store = MemoryStore::builder().capacity(CAPACITY).build().unwrap();
+    let route = CacheRoute::get("/cases/{case}").bucket("cases").key("case:{case}");
+    let layer = SupportCacheLayer::builder(store)
+        .cache(route.ttl(Duration::from_secs(3600)))
+        .build()
+        .unwrap();
+    (layer.layer(origin), layer.handle())
+}
+
+async fn fetch(cache: &Cached, case: usize) {
+    let uri = format!("/cases/{case}");
+    let request = Request::get(uri).body(Empty::new()).unwrap();
+    let response = cache.clone().oneshot(request).await.unwrap();
+    response.into_body().collect().await.unwrap();
+}
+
+fn bucket(handle: &SupportCacheHandle) -> BucketSnapshot {
+    handle.metrics().bucket("cases").cloned().unwrap()
+}
+
+/// Puts many keys into a small store, and asserts that it never takes more than 15 % over its
+/// capacity, nor wastes most of it.
+async fn check(fields: usize, body: usize, keys: usize) {
+    let origin = Origin::new(fields, body);
+    fetch(&cache(origin.clone()).0, 0).await;
+    let before = live();
+    let (cache, handle) = cache(origin);
+    let (empty, mut most) = (live() - before, 0);
+    for case in 0..keys {
+        fetch(&cache, case).await;
+        if case % 500 == 0 {
+            most = most.max(live() - before);
+        }
+    }
+    let (now, held) = (live() - before, bucket(&handle));
+    most = most.max(now);
+    let share = |bytes: i64| bytes as f64 / CAPACITY as f64 * 100.0;
+    let text = format!(
+        "{fields} fields, {body} bytes: {} entries weigh {:.1} %, take {:.1} % now, {:.1} % at \
+         most ({:.1} % empty)",
+        held.entries,
+        share(held.bytes as i64),
+        share(now),
+        share(most),
+        share(empty),
+    );
+    println!("{text}");
+    assert!(held.bytes <= CAPACITY, "the weights are within the capacity: {text}");
+    assert!(most <= (CAPACITY + CAPACITY * 15 / 100) as i64, "and so is the memory: {text}");
+    assert!(now >= (CAPACITY * 60 / 100) as i64, "the capacity is used: {text}");
+    assert_eq!(held.stored, keys as u64);
+    assert_eq!(held.evicted + held.entries, held.stored);
+}
+
+#[test]
+fn small_bodies_stay_within_the_capacity() {
+    alone(async {
+        check(6, 100, 100_000).await;
+        check(20, 100, 100_000).await;
+    });
+}
+
+#[test]
+fn middling_bodies_stay_within_the_capacity() {
+    alone(async {
+        check(6, 1024, 20_000).await;
+        check(20, 1024, 20_000).await;
+    });
+}
+
+#[test]
+fn large_bodies_stay_within_the_capacity() {
+    alone(async {
+        check(6, 20 * 1024, 20_000).await;
+        check(20, 20 * 1024, 20_000).await;
+    });
+}
+
+#[test]
+fn what_is_invalidated_or_evicted_is_given_back() {
+    alone(async {
+        let origin = Origin::new(6, 1024);
+        let before = live();
+        let (cache, handle) = cache(origin);
+        for case in 0..5000 {
+            fetch(&cache, case).await;
+        }
+        for case in 0..5000 {
+            handle.invalidate(&format!("case:{case}")).await.unwrap();
+        }
+        let held = bucket(&handle);
+        assert_eq!((held.entries, held.bytes, held.stored), (0, 0, 5000));
+        assert!(held.evicted > 3000 && held.evicted < 5000);
+        fetch(&cache, 1).await;
+        assert_eq!(bucket(&handle).entries, 1);
+        handle.invalidate_all().await.unwrap();
+        assert_eq!((bucket(&handle).entries, bucket(&handle).bytes), (0, 0));
+        let left = live() - before;
+        println!("{left} bytes left by an emptied store");
+        assert!(left < CAPACITY as i64 / 3, "tables may keep their size, entries not: {left}");
+        drop((cache, handle));
+        let left = live() - before;
+        assert!(left < 16 * 1024, "and nothing outlives the store: {left}");
+    });
+}
