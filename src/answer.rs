@@ -120,7 +120,7 @@ fn reuse<B: Body>(
     if asks.is_head {
         // RFC 9110 §9.3.2: the fields that GET would have sent, and no content.
         if let Some(length) = response.body().size_hint().exact() {
-            response.headers_mut().entry(CONTENT_LENGTH).or_insert(length.into());
+            response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| length.into());
         }
         *response.body_mut() = ResponseBody::empty();
     }

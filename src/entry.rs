@@ -12,7 +12,10 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
-    header::{AGE, CONNECTION},
+    header::{
+        AGE, CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
+        UPGRADE,
+    },
     response,
 };
 
@@ -21,17 +24,17 @@ use crate::{clock::Instant, gauge::Gauge, key::Slot, nominated::Nominated, seque
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// RFC 9111 §3.1: fields that belong to one connection or one proxy are not stored.
-const HOP_BY_HOP: [&str; 10] = [
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authentication-info",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
+const HOP_BY_HOP: [HeaderName; 10] = [
+    CONNECTION,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-authentication-info"),
+    HeaderName::from_static("proxy-connection"),
 ];
 
 /// Bytes that the allocator and the maps around an entry take besides what it points to: the
@@ -150,17 +153,17 @@ fn storable_fields(origin: &HeaderMap, stripped: &[HeaderName]) -> HeaderMap {
         .map(|name| name.trim().to_ascii_lowercase())
         .collect();
     let is_stored = |name: &HeaderName| {
-        !HOP_BY_HOP.contains(&name.as_str())
-            && *name != AGE
+        *name != AGE
+            && !HOP_BY_HOP.contains(name)
             && !stripped.contains(name)
             && !named_by_connection.iter().any(|named| named == name.as_str())
     };
-    let kept = || origin.iter().filter(|(name, _)| is_stored(name));
-    let mut packed = BytesMut::with_capacity(kept().map(|(_, value)| value.len()).sum());
-    kept().for_each(|(_, value)| packed.extend_from_slice(value.as_bytes()));
+    let kept: Vec<_> = origin.iter().filter(|(name, _)| is_stored(name)).collect();
+    let mut packed = BytesMut::with_capacity(kept.iter().map(|(_, value)| value.len()).sum());
+    kept.iter().for_each(|(_, value)| packed.extend_from_slice(value.as_bytes()));
     let mut packed = packed.freeze();
-    let mut fields = HeaderMap::with_capacity(origin.len() + 2);
-    for (name, value) in kept() {
+    let mut fields = HeaderMap::with_capacity(kept.len() + 2);
+    for (name, value) in kept {
         let bytes = packed.split_to(value.len());
         // The bytes were a field value before; a copy of them is one.
         let Ok(mut copy) = HeaderValue::from_maybe_shared(bytes) else { continue };

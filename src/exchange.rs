@@ -304,7 +304,7 @@ impl<S, St: Store> Exchange<S, St> {
         };
         let (mut head, body) = response.into_parts();
         let status = head.status;
-        let (stored, body) = filling.receive(&read, &fields, &head, body).await;
+        let (stored, body) = filling.receive((&read, &fields), &head, body).await;
         let outcome = Outcome::Led { forward: read.forward, stored, status };
         self.shared.reporter.mark(bucket, outcome, &mut head.headers);
         let is_had = stored.is_ok() && read.asks.have(status, &head.headers);

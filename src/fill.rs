@@ -53,12 +53,11 @@ struct Storable {
 type Received<B> = (Result<(), Refusal>, ResponseBody<B>);
 
 impl<St: Store> Filling<St> {
-    /// Judges a response by its head, and records the body or lets it pass. `fields` are the
-    /// request's.
+    /// Judges a response by its head, and records the body or lets it pass. `asked` is the
+    /// request, and its fields.
     pub(crate) async fn receive<B>(
         self,
-        read: &Read,
-        fields: &HeaderMap,
+        asked: (&Read, &HeaderMap),
         head: &response::Parts,
         body: B,
     ) -> Received<B>
@@ -71,7 +70,7 @@ impl<St: Store> Filling<St> {
             let reservation = Reservation::none(&self.shared.bodies);
             Tape::new(self.rule().body_limit, declared, reservation)
         };
-        let judged = self.judge(read, fields, head).and_then(|storable| {
+        let judged = self.judge(asked, head).and_then(|storable| {
             let declared = declared_length(&head.headers, body.size_hint().exact())?;
             Ok((storable, tape(declared)?, declared))
         });
@@ -86,8 +85,7 @@ impl<St: Store> Filling<St> {
 
     fn judge(
         &self,
-        read: &Read,
-        fields: &HeaderMap,
+        (read, fields): (&Read, &HeaderMap),
         head: &response::Parts,
     ) -> Result<Storable, Refusal> {
         let received = now();
