@@ -44,22 +44,23 @@
 //! # Where the layer belongs
 //!
 //! Inside authentication, since a hit does not run what lies within the layer; and inside
-//! compression, since a response with `Vary` is not stored. The layer cannot see its own place, so
+//! compression, so that a response is stored once. The layer cannot see its own place, so
 //! by default a request with credentials bypasses it. [`Credentials`] says what else a route can
 //! choose.
 //!
 //! # Keys and variants
 //!
 //! A key groups responses: it is what one invalidation removes. It never decides whom a response is
-//! for. That is the *variant*: scheme where known, authority, the target as it was sent, and the
-//! caller where the route says so ([`Credentials::PerCaller`]). A stored response answers only a
+//! for. That is the *variant*: scheme where known, authority, the target as it was sent, the fields
+//! that responses nominate by `Vary` ([`CacheRoute::vary`] declares others), and the caller where
+//! the route says so ([`Credentials::PerCaller`]). A stored response answers only a
 //! request with an equal variant, so a careless key builder can invalidate too much or too little,
 //! and can never hand one resource to a request for another. Two settings widen what is equal:
 //! [`Credentials::CoveredByKey`] and [`QueryPolicy`].
 //!
 //! # The life of a request
 //!
-//! 1. A request that no rule is for, or that has an `Upgrade` field, passes through.
+//! 1. A request that no rule is for, and a read that has an `Upgrade` field, passes through.
 //! 2. A GET or HEAD on a cached route is looked up, or bypasses the cache for a named reason
 //!    ([`Bypass`]). A fresh entry answers it at once.
 //! 3. A miss leads a *flight*: it forwards, and later requests for the same variant wait for its
