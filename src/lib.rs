@@ -55,8 +55,8 @@
 //! that responses nominate by `Vary` ([`CacheRoute::vary`] declares others), and the caller where
 //! the route says so ([`Credentials::PerCaller`]). A stored response answers only a
 //! request with an equal variant, so a careless key builder can invalidate too much or too little,
-//! and can never hand one resource to a request for another. Two settings widen what is equal:
-//! [`Credentials::CoveredByKey`] and [`QueryPolicy`].
+//! and can never hand one resource to a request for another. Three settings widen what is
+//! equal: [`Credentials::CoveredByKey`], [`Credentials::ByResponse`] and [`QueryPolicy`].
 //!
 //! # The life of a request
 //!
