@@ -4,13 +4,13 @@
 //! way follow and wait. A flight settles in exactly three ways, and whichever it is, everybody who
 //! waits is told at once.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, hash::BuildHasherDefault, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
 use crate::{
     clock::{Instant, now},
-    key::{Slot, Variant},
+    key::{Prehashed, Slot, Variant},
     sequence::Fence,
     sync::{AtomicUsize, Mutex, Ordering, lock},
 };
@@ -40,9 +40,11 @@ pub(crate) struct Limits {
     pub(crate) wait: Duration,
 }
 
+type FlightsByVariant<T> = HashMap<Variant, Arc<Flight<T>>, BuildHasherDefault<Prehashed>>;
+
 /// All flights of one layer, by variant.
 pub(crate) struct Flights<T> {
-    shards: Box<[Mutex<HashMap<Variant, Arc<Flight<T>>>>]>,
+    shards: Box<[Mutex<FlightsByVariant<T>>]>,
     airborne: AtomicUsize,
     limits: Limits,
 }
@@ -118,7 +120,7 @@ impl<T: Clone> Flights<T> {
         self.airborne.load(Ordering::Relaxed)
     }
 
-    fn shard(&self, variant: &Variant) -> &Mutex<HashMap<Variant, Arc<Flight<T>>>> {
+    fn shard(&self, variant: &Variant) -> &Mutex<FlightsByVariant<T>> {
         &self.shards[variant.seeded_hash() as usize % SHARDS]
     }
 }

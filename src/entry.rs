@@ -52,8 +52,9 @@ const PER_NAME: usize = 24;
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
     pub(crate) status: StatusCode,
-    /// Carries a slot for `Age` and one for `Cache-Status`, the last of its lines, so that a hit
-    /// overwrites them in its clone and the map never grows.
+    /// Begins with a slot for `Age` and one for `Cache-Status`, so that a hit overwrites them in its
+    /// clone without a search, and the map never grows. Where an inner cache has its say in
+    /// `Cache-Status`, ours comes after it: the slot is then the last line of the field.
     fields: HeaderMap,
     /// Whether an inner cache has said something in `Cache-Status`, before our own slot.
     has_inner_status: bool,
@@ -108,11 +109,12 @@ impl Head {
     /// Returns the fields with the two slots filled.
     pub(crate) fn fields(&self, age: HeaderValue, cache_status: HeaderValue) -> HeaderMap {
         let mut fields = self.fields.clone();
-        if let Some(slot) = fields.get_mut(AGE) {
+        let mut slots = fields.values_mut();
+        if let Some(slot) = slots.next() {
             *slot = age;
         }
         if !self.has_inner_status {
-            if let Some(slot) = fields.get_mut(CACHE_STATUS) {
+            if let Some(slot) = slots.next() {
                 *slot = cache_status;
             }
         } else if let http::header::Entry::Occupied(mut lines) = fields.entry(CACHE_STATUS)
@@ -163,6 +165,11 @@ fn storable_fields(origin: &HeaderMap, stripped: &[HeaderName]) -> HeaderMap {
     kept.iter().for_each(|(_, value)| packed.extend_from_slice(value.as_bytes()));
     let mut packed = packed.freeze();
     let mut fields = HeaderMap::with_capacity(kept.len() + 2);
+    fields.append(AGE, HeaderValue::from_static("0"));
+    let has_inner_status = kept.iter().any(|(name, _)| **name == CACHE_STATUS);
+    if !has_inner_status {
+        fields.append(CACHE_STATUS, HeaderValue::from_static(""));
+    }
     for (name, value) in kept {
         let bytes = packed.split_to(value.len());
         // The bytes were a field value before; a copy of them is one.
@@ -170,8 +177,9 @@ fn storable_fields(origin: &HeaderMap, stripped: &[HeaderName]) -> HeaderMap {
         copy.set_sensitive(value.is_sensitive());
         fields.append(name.clone(), copy);
     }
-    fields.append(AGE, HeaderValue::from_static("0"));
-    fields.append(CACHE_STATUS, HeaderValue::from_static(""));
+    if has_inner_status {
+        fields.append(CACHE_STATUS, HeaderValue::from_static(""));
+    }
     // A clone's capacity is its length: what is stored is no larger than what is weighed.
     fields.clone()
 }
@@ -364,18 +372,18 @@ mod tests {
         let head =
             head(&[("connection", "close, X-Hop"), ("x-hop", "1"), ("te", "x"), ("x-end", "2")]);
         let names: Vec<_> = sent(&head).into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["x-end", "age", "cache-status"]);
+        assert_eq!(names, ["age", "cache-status", "x-end"]);
     }
 
     #[test]
     fn repeated_fields_keep_their_lines_and_an_inner_cache_keeps_its_status() {
         let head = head(&[("link", "a"), ("link", "b"), ("cache-status", "inner; hit")]);
         let lines = [
+            ("age", "7"),
             ("link", "a"),
             ("link", "b"),
             ("cache-status", "inner; hit"),
             ("cache-status", "ours; hit"),
-            ("age", "7"),
         ];
         assert_eq!(sent(&head), lines.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use http::{
     HeaderMap, Method, Request, Response,
-    header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, UPGRADE},
+    header::{IF_MODIFIED_SINCE, IF_NONE_MATCH},
 };
 use http_body::Body;
 use tokio::time::timeout_at;
@@ -26,7 +26,7 @@ use crate::{
     future::ResponseFuture,
     key::{PrimaryKey, Slot},
     outcome::{Alone, Bypass, Forward, Outcome, Refusal, Unshared},
-    policy::admit,
+    policy::{Denied, admit},
     read::Read,
     route::{CacheRule, Coalescing, HeadRef, Matched, RequestView},
     shared::Shared,
@@ -85,17 +85,18 @@ fn decide<St: Store, Q: Body, B: Body>(shared: &Shared<St>, request: &Request<Q>
     let head = HeadRef::of(request);
     match shared.table.classify(head.method, head.uri.path()) {
         Matched::Pass => Decision::Pass,
-        // An upgraded connection is no response. A write that asks for one may change all the same.
-        Matched::Read(..) if head.headers.contains_key(UPGRADE) => Decision::Pass,
         Matched::Read(route, rule, parameters) => {
             let view = RequestView { head, parameters: &parameters };
             let has_content = !request.body().is_end_stream();
-            decide_read(shared, (route, rule), view, has_content).unwrap_or_else(|bypass| {
-                if bypass == Bypass::Credentials {
-                    shared.warn_of_credentials(route);
-                }
-                Decision::Forward(shared.bucket(route), Unshared::Bypassed(bypass))
-            })
+            let reason = match decide_read(shared, (route, rule), view, has_content) {
+                Ok(decision) => return decision,
+                Err(Denied::Upgrade) => return Decision::Pass,
+                Err(Denied::Bypass(reason)) => reason,
+            };
+            if reason == Bypass::Credentials {
+                shared.warn_of_credentials(route);
+            }
+            Decision::Forward(shared.bucket(route), Unshared::Bypassed(reason))
         }
         Matched::Write => {
             let matched = shared.table.write(head);
@@ -111,9 +112,9 @@ fn decide_read<St: Store, B: Body>(
     (route, rule): (usize, &CacheRule),
     view: RequestView<'_, '_>,
     has_content: bool,
-) -> Result<Decision<B>, Bypass> {
+) -> Result<Decision<B>, Denied> {
     if shared.is_switched_off(route) {
-        return Err(Bypass::Switch);
+        return Err(Bypass::Switch.into());
     }
     let (fields, secret) = (view.head.headers, &shared.identity.secret);
     let admitted = admit(&shared.identity, rule, view, has_content)?;

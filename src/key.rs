@@ -42,6 +42,24 @@ pub(crate) fn seeded_hash(value: impl Hash) -> u64 {
     HASHER.hash_one(value)
 }
 
+/// Takes the hash that keys and variants carry: it is seeded and computed once.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Prehashed(u64);
+
+impl Hasher for Prehashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        debug_assert!(false, "only prehashed keys, not {} bytes", bytes.len());
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
 /// What a key builder makes: the unit of invalidation, and the name of the key in Redis.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PrimaryKey {
@@ -138,15 +156,20 @@ impl<'a> VariantRef<'a> {
     pub fn to_variant(&self) -> Variant {
         let parts = self.parts();
         let length: usize = parts.iter().map(|part| 4 + part.len()).sum();
-        let mut bytes = Vec::with_capacity(length);
-        for part in parts {
-            push_part(&mut bytes, part);
-        }
+        let bytes = shared_bytes(length, |mut rest| {
+            for part in parts {
+                rest = put_part(rest, part);
+            }
+        });
         let stem = length - 4 - self.nominated.len();
-        Variant { bytes: bytes.into(), stem, hash: hash_parts(parts.into_iter()) }
+        Variant { bytes, stem, hash: hash_parts(parts.into_iter()) }
     }
 
     fn encodes_to(&self, encoded: &[u8]) -> bool {
+        let length: usize = self.parts().iter().map(|part| 4 + part.len()).sum();
+        if length != encoded.len() {
+            return false;
+        }
         let mut rest = encoded;
         for part in self.parts() {
             match split_part(rest) {
@@ -175,9 +198,27 @@ fn hash_parts<'p>(parts: impl Iterator<Item = &'p [u8]>) -> u64 {
 
 /// Appends one part with its length before it, which keeps the encoding injective.
 pub(crate) fn push_part(bytes: &mut Vec<u8>, part: &[u8]) {
-    let length = u32::try_from(part.len()).unwrap_or(u32::MAX);
-    bytes.extend_from_slice(&length.to_be_bytes());
+    bytes.extend_from_slice(&encoded_length(part));
     bytes.extend_from_slice(part);
+}
+
+/// Writes one part at the front of `rest`, and returns what follows.
+fn put_part<'b>(rest: &'b mut [u8], part: &[u8]) -> &'b mut [u8] {
+    let (place, rest) = rest.split_at_mut(4 + part.len());
+    place[..4].copy_from_slice(&encoded_length(part));
+    place[4..].copy_from_slice(part);
+    rest
+}
+
+fn encoded_length(part: &[u8]) -> [u8; 4] {
+    u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes()
+}
+
+/// Makes shared bytes in one allocation, written in place.
+fn shared_bytes(length: usize, write: impl FnOnce(&mut [u8])) -> Arc<[u8]> {
+    let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, length).collect();
+    write(Arc::get_mut(&mut bytes).expect("nobody else has it yet"));
+    bytes
 }
 
 /// Splits off the first part.

@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use sfv::Token;
 
-use crate::{entry::CACHE_STATUS, metrics::Metrics, outcome::Outcome, seconds::BySeconds};
+use crate::{
+    entry::CACHE_STATUS,
+    metrics::Metrics,
+    outcome::{Forward, Outcome},
+    seconds::BySeconds,
+};
 
 /// Tells how requests ended.
 #[derive(Debug)]
@@ -14,14 +19,20 @@ pub(crate) struct Reporter {
     name: Token,
     /// What `Cache-Status` says of a hit, by the seconds that are left.
     hits: BySeconds,
+    /// What it says of the usual miss.
+    stored: HeaderValue,
 }
+
+const STORED: Outcome =
+    Outcome::Led { forward: Forward::UriMiss, stored: Ok(()), status: StatusCode::OK };
 
 impl Reporter {
     pub(crate) fn new(metrics: Arc<Metrics>, name: Token) -> Self {
         // What a hit says, up to the number.
         let hit = Outcome::Hit { ttl: 0 }.cache_status(&name);
         let prefix = hit.to_str().unwrap_or_default().trim_end_matches('0').to_owned();
-        Self { metrics, name, hits: BySeconds::new(prefix) }
+        let stored = STORED.cache_status(&name);
+        Self { metrics, name, hits: BySeconds::new(prefix), stored }
     }
 
     /// Counts and logs an outcome, and returns what `Cache-Status` says of it.
@@ -29,6 +40,7 @@ impl Reporter {
         self.metrics.ended(bucket, &outcome);
         match outcome {
             Outcome::Hit { ttl } => self.hits.get(ttl),
+            _ if outcome == STORED => self.stored.clone(),
             _ => outcome.cache_status(&self.name),
         }
     }

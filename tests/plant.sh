@@ -74,7 +74,7 @@ plant end-before-storing src/fill.rs 's/(let recorded = recorder\.run\(\)\.await
 plant wait-for-the-whole-body src/fill.rs 's/if declared\.is_some\(\) \{/if false {/' streaming a_follower_streams_along_once_the_length_is_known_to_fit
 plant share-what-may-turn-out-too-large src/fill.rs 's/if declared\.is_some\(\) \{/if true {/' streaming a_follower_of_unknown_length_waits_for_the_end
 plant store-event-streams src/policy/storability.rs 's/if is_event_stream\(fields\)/if false/' streaming an_event_stream_is_neither_stored_nor_delayed
-plant meddle-with-upgrades src/exchange.rs 's/_ if head\.headers\.contains_key\(UPGRADE\) => Decision::Pass,//' streaming an_upgrade_is_not_the_caches_business
+plant meddle-with-upgrades src/policy/admission.rs 's/if facts\.is_upgrade/if false/' streaming an_upgrade_is_not_the_caches_business
 # ===== cancellation =====
 plant drop-the-leaders-fill src/detach.rs 's/filter\(\|_\| self\.is_begun\)/filter(|_| false)/' cancellation a_thousand_requests_still_make_one_call_when_the_leader_is_cancelled_before_the_head
 plant detach-what-never-began src/detach.rs 's/filter\(\|_\| self\.is_begun\)/filter(|_| true)/' cancellation a_request_that_is_dropped_before_it_began_is_never_forwarded

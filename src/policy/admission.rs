@@ -6,7 +6,7 @@ use http::{
     HeaderMap, HeaderName, Uri,
     header::{
         AUTHORIZATION, CACHE_CONTROL, COOKIE, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-        IF_UNMODIFIED_SINCE, PRAGMA, PROXY_AUTHORIZATION, RANGE,
+        IF_UNMODIFIED_SINCE, PRAGMA, PROXY_AUTHORIZATION, RANGE, UPGRADE,
     },
     uri::Authority,
 };
@@ -47,6 +47,7 @@ struct Facts<'a> {
     has_precondition: bool,
     has_directives: bool,
     has_conditions: bool,
+    is_upgrade: bool,
 }
 
 impl<'a> Facts<'a> {
@@ -62,6 +63,8 @@ impl<'a> Facts<'a> {
                 facts.has_precondition = true;
             } else if *name == IF_NONE_MATCH || *name == IF_MODIFIED_SINCE {
                 facts.has_conditions = true;
+            } else if *name == UPGRADE {
+                facts.is_upgrade = true;
             } else if *name == CACHE_CONTROL || *name == PRAGMA {
                 facts.has_directives = true;
             }
@@ -94,26 +97,43 @@ pub(crate) struct Admitted<'a> {
     pub(crate) needs_permission: bool,
 }
 
+/// Why a read may not consult the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Denied {
+    /// It asks for another protocol: what comes is no response, and not the cache's business.
+    Upgrade,
+    Bypass(Bypass),
+}
+
+impl From<Bypass> for Denied {
+    fn from(reason: Bypass) -> Self {
+        Self::Bypass(reason)
+    }
+}
+
 /// Decides whether a read may consult the cache. `has_content` is whether it carries a body.
 pub(crate) fn admit<'a>(
     identity: &'a Identity,
     rule: &'a CacheRule,
     view: RequestView<'a, 'a>,
     has_content: bool,
-) -> Result<Admitted<'a>, Bypass> {
+) -> Result<Admitted<'a>, Denied> {
     let facts = Facts::of(view.head.headers, &identity.credential_fields);
+    if facts.is_upgrade {
+        return Err(Denied::Upgrade);
+    }
     if has_content {
-        return Err(Bypass::Content);
+        return Err(Bypass::Content.into());
     }
     if facts.has_range {
-        return Err(Bypass::Range);
+        return Err(Bypass::Range.into());
     }
     if facts.has_precondition {
-        return Err(Bypass::Precondition);
+        return Err(Bypass::Precondition.into());
     }
     // Two `Host` fields make a request malformed (RFC 9112 §3.2): which one counts is anyone's guess.
     if facts.hosts > 1 {
-        return Err(Bypass::Key);
+        return Err(Bypass::Key.into());
     }
     let mut extras = Vec::new();
     // Unlike an empty scheme or authority, an empty `Host` is not the same as none.

@@ -10,7 +10,7 @@ mod validation;
 pub use credentials::{Caller, Credentials};
 pub use request_directives::RequestDirectives;
 
-pub(crate) use admission::{CREDENTIAL_FIELDS, Identity, Scope, admit};
+pub(crate) use admission::{CREDENTIAL_FIELDS, Denied, Identity, Scope, admit};
 pub(crate) use request_directives::Wishes;
 pub(crate) use storability::{declared_length, judge, may_be_remembered};
 pub(crate) use validation::{Conditions, retain_not_modified};

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fmt,
     future::{Future, ready},
-    hash::{BuildHasherDefault, Hasher},
+    hash::BuildHasherDefault,
     sync::Arc,
     thread::available_parallelism,
 };
@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     error::{ConfigError, ConfigErrorKind},
+    key::Prehashed,
     sequence::{LOCKS, shard},
     sync::{Mutex, lock},
 };
@@ -279,23 +280,5 @@ impl Lifecycle<Variant, Arc<Entry>> for CollectEvicted {
 
     fn on_evict(&self, evicted: &mut Evicted, _: Variant, entry: Arc<Entry>) {
         evicted.0.push(entry);
-    }
-}
-
-/// Takes the hash that keys and variants carry: it is seeded and computed once.
-#[derive(Clone, Copy, Default)]
-struct Prehashed(u64);
-
-impl Hasher for Prehashed {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        debug_assert!(false, "only prehashed keys, not {} bytes", bytes.len());
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
     }
 }
