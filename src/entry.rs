@@ -111,13 +111,16 @@ impl Head {
     }
 }
 
-/// RFC 9111 §4.2.3: the first member counts where there are several, and an invalid one not at all.
+/// RFC 9111 §5.1: the first member counts where there are several, and an invalid one not at all.
+/// More seconds than can be told are 2^31 (§1.2.2).
 fn age_value(fields: &HeaderMap) -> Duration {
-    let seconds = fields
-        .get(AGE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| text.split(',').next()?.trim().parse::<u32>().ok());
-    Duration::from_secs(seconds.unwrap_or(0).into())
+    let line = fields.get(AGE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let first = line.split(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
+    let digits = std::str::from_utf8(first).unwrap_or_default();
+    if digits.is_empty() || !first.iter().all(u8::is_ascii_digit) {
+        return Duration::ZERO;
+    }
+    Duration::from_secs(digits.parse::<u32>().unwrap_or(u32::MAX).min(1 << 31).into())
 }
 
 /// Copies the fields that may be stored, their values packed into one allocation: a value cut from
@@ -360,7 +363,16 @@ mod tests {
 
     #[test]
     fn an_age_from_the_origin_is_counted_in() {
-        for (field, seconds) in [("5", 5), ("6, 9", 6), ("-1", 0), ("x", 0), ("99999999999", 0)] {
+        let saturated = 1 << 31;
+        for (field, seconds) in [
+            ("5", 5),
+            ("6, 9", 6),
+            ("-1", 0),
+            ("+1", 0),
+            ("x", 0),
+            ("", 0),
+            ("99999999999", saturated),
+        ] {
             let head = head(&[("age", field)]);
             assert_eq!(head.age(head.received).as_secs(), seconds, "{field}");
         }
