@@ -12,7 +12,10 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
-    header::{AGE, CONNECTION},
+    header::{
+        AGE, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH,
+        CONTENT_LOCATION, CONTENT_TYPE, DATE, ETAG, EXPIRES, LAST_MODIFIED, LOCATION, VARY,
+    },
     response,
 };
 
@@ -32,6 +35,23 @@ const HOP_BY_HOP: [&str; 10] = [
     "trailer",
     "transfer-encoding",
     "upgrade",
+];
+
+/// Fields that say what the content is and who may have it: they are for all recipients, so naming
+/// them in `Connection` means nothing (RFC 9110 §7.6.1).
+const FOR_ALL_RECIPIENTS: [HeaderName; 12] = [
+    CACHE_CONTROL,
+    CONTENT_ENCODING,
+    CONTENT_LANGUAGE,
+    CONTENT_LENGTH,
+    CONTENT_LOCATION,
+    CONTENT_TYPE,
+    DATE,
+    ETAG,
+    EXPIRES,
+    LAST_MODIFIED,
+    LOCATION,
+    VARY,
 ];
 
 /// Bytes that the allocator and the maps around an entry take besides what it points to: the
@@ -137,7 +157,8 @@ fn storable_fields(origin: &HeaderMap, stripped: &[HeaderName]) -> HeaderMap {
         !HOP_BY_HOP.contains(&name.as_str())
             && *name != AGE
             && !stripped.contains(name)
-            && !named_by_connection.iter().any(|named| named == name.as_str())
+            && (FOR_ALL_RECIPIENTS.contains(name)
+                || !named_by_connection.iter().any(|named| named == name.as_str()))
     };
     let kept = || origin.iter().filter(|(name, _)| is_stored(name));
     let mut packed = BytesMut::with_capacity(kept().map(|(_, value)| value.len()).sum());
@@ -346,6 +367,14 @@ mod tests {
             head(&[("connection", "close, X-Hop"), ("x-hop", "1"), ("te", "x"), ("x-end", "2")]);
         let names: Vec<_> = sent(&head).into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["x-end", "age", "cache-status"]);
+    }
+
+    #[test]
+    fn fields_for_all_recipients_are_stored_whatever_connection_names() {
+        let names = "vary, Content-Encoding, cache-control";
+        let head = head(&[("connection", names), ("vary", "x"), ("content-encoding", "gzip")]);
+        let names: Vec<_> = sent(&head).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["vary", "content-encoding", "age", "cache-status"]);
     }
 
     #[test]
