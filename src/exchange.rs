@@ -136,7 +136,7 @@ fn decide_read<St: Store, B: Body>(
     let mut seen = None;
     if let Some(entry) = found {
         match entry.as_response() {
-            None if entry.is_fresh() => {
+            None if entry.is_fresh() && !asks.wishes.only_if_cached => {
                 return Ok(Decision::Forward(bucket, Unshared::Alone(Alone::Pass)));
             }
             None => {}
@@ -341,6 +341,7 @@ async fn look<St: Store, B: Body>(
     match found {
         Lookup::Unavailable => return Look::Unshared(Unshared::Bypassed(Bypass::Store)),
         Lookup::Found(entry) if entry.is_fresh() => match entry.as_response() {
+            None if read.asks.wishes.only_if_cached => {}
             None => return Look::Unshared(Unshared::Alone(Alone::Pass)),
             Some(response) if read.asks.accept(response.0) => {
                 return Look::Answer(hit(response, &shared.reporter, bucket, &read.asks));
