@@ -225,7 +225,7 @@ impl Entry {
     }
 
     /// A note of the fields that responses of this slot nominate: they are found by the values of
-    /// these. Fresh as long as the response it came with.
+    /// these. Fresh until `until`, at least as long as any of them.
     pub(crate) fn nominated(provenance: Provenance, nominated: Nominated, until: Instant) -> Self {
         let weight = nominated.names().iter().map(|name| name.as_str().len() + 64).sum();
         Self::new(provenance, Content::Nominated(nominated), until, weight)
