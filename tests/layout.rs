@@ -57,6 +57,7 @@ const MODULES: &[(&str, Tier)] = &[
     ("service", Tier::Flow),
     ("shared", Tier::Flow),
     ("support", Tier::Flow),
+    ("testing", Tier::Flow),
     ("write", Tier::Flow),
 ];
 
