@@ -82,9 +82,10 @@ pub(super) fn members(fields: &HeaderMap) -> impl Iterator<Item = Member<'_>> {
 
 fn split(line: &[u8]) -> impl Iterator<Item = Member<'_>> {
     let mut rest = Some(line);
+    let mut may_quote = true;
     std::iter::from_fn(move || {
         let text = rest?;
-        let end = member_end(text);
+        let end = member_end(text, &mut may_quote);
         rest = text.get(end + 1..);
         Some(Member(&text[..end]))
     })
@@ -92,16 +93,17 @@ fn split(line: &[u8]) -> impl Iterator<Item = Member<'_>> {
 
 /// Returns where the first member ends: at a comma outside quotes. A quote that is never closed
 /// is no quote, so that it cannot hide the directives behind it.
-fn member_end(text: &[u8]) -> usize {
+///
+/// `may_quote` is kept for the whole line: where one quote does not close, none further on does,
+/// and looking again for each would take quadratic time.
+fn member_end(text: &[u8], may_quote: &mut bool) -> usize {
     let mut at = 0;
-    let mut may_quote = true;
     while at < text.len() {
         match text[at] {
             b',' => return at,
-            b'"' if may_quote => match closing_quote(text, at) {
+            b'"' if *may_quote => match closing_quote(text, at) {
                 Some(closing) => at = closing,
-                // None further on closes either: looking again would take quadratic time.
-                None => may_quote = false,
+                None => *may_quote = false,
             },
             _ => {}
         }
@@ -216,5 +218,7 @@ mod tests {
     fn a_long_field_of_quotes_is_read_in_linear_time() {
         check(&["\"\\".repeat(32 * 1024).as_bytes()], NOTHING);
         check(&["\",".repeat(32 * 1024).as_bytes()], NOTHING);
+        // Each member opens a quote that the rest of the line does not close.
+        check(&[",\\\"".repeat(300 * 1024).as_bytes()], NOTHING);
     }
 }
