@@ -20,9 +20,9 @@ impl Directives {
     pub(crate) fn of(fields: &HeaderMap) -> Self {
         let mut directives = Self::default();
         for member in members(fields) {
-            directives.no_store |= member.is_named("no-store");
-            directives.no_cache |= member.is_named("no-cache");
-            directives.private |= member.is_named("private");
+            directives.no_store |= member.mentions("no-store");
+            directives.no_cache |= member.mentions("no-cache");
+            directives.private |= member.mentions("private");
             directives.permits_sharing |= member.is_exactly("public")
                 || member.is_exactly("must-revalidate")
                 || member.seconds("s-maxage").is_some_and(|seconds| seconds.is_ok());
@@ -39,6 +39,12 @@ impl<'a> Member<'a> {
     /// Whether this could be meant as the directive `name`, whatever stands around the name.
     pub(super) fn is_named(self, name: &str) -> bool {
         self.name().eq_ignore_ascii_case(name.as_bytes())
+    }
+
+    /// Whether `name` stands anywhere in this, but for closed quotes behind the first name: a comma
+    /// may have been left out, or another sign taken for it.
+    pub(super) fn mentions(self, name: &str) -> bool {
+        self.is_named(name) || mentions(self.0, name.as_bytes())
     }
 
     /// Whether this is the directive `name` without an argument.
@@ -67,12 +73,37 @@ impl<'a> Member<'a> {
 
     /// Returns the first run of token characters (RFC 9110 §5.6.2).
     fn name(self) -> &'a [u8] {
-        let is_token =
-            |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
         let start = self.0.iter().position(is_token).unwrap_or(self.0.len());
-        let rest = &self.0[start..];
-        &rest[..rest.iter().position(|byte| !is_token(byte)).unwrap_or(rest.len())]
+        token(&self.0[start..])
     }
+}
+
+fn is_token(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte)
+}
+
+/// Returns the token characters that `text` begins with.
+fn token(text: &[u8]) -> &[u8] {
+    &text[..text.iter().position(|byte| !is_token(byte)).unwrap_or(text.len())]
+}
+
+/// Whether `name` is one of the tokens of `text` outside closed quotes.
+fn mentions(text: &[u8], name: &[u8]) -> bool {
+    let (mut at, mut may_quote) = (0, true);
+    while at < text.len() {
+        if text[at] == b'"' && may_quote {
+            match closing_quote(text, at) {
+                Some(closing) => at = closing,
+                None => may_quote = false,
+            }
+        }
+        let found = token(&text[at..]);
+        if found.eq_ignore_ascii_case(name) {
+            return true;
+        }
+        at += found.len().max(1);
+    }
+    false
 }
 
 /// Returns the members of all lines.
@@ -170,6 +201,9 @@ mod tests {
         check(&[b"no-cache=\"set-cookie"], NO_CACHE);
         check(&[b"no-cache=\"a, no-store"], Directives { no_cache: true, ..NO_STORE });
         check(&[b"\"no-store\""], NO_STORE);
+        check(&[b"max-age=60; no-store"], NO_STORE);
+        check(&[b"max-age=60 private"], PRIVATE);
+        check(&[b"x=\"y\"no-cache"], NO_CACHE);
         check(&[b"\xff\xfe no-store"], NO_STORE);
     }
 

@@ -22,6 +22,7 @@ fn directives() -> Vec<Row> {
         no_store(&[("cache-control", "public"), ("cache-control", "no-store")]),
         no_store(&[("cache-control", "no-store, must-understand")]),
         no_store(&[("cache-control", "no-store=\"x\"")]),
+        no_store(&[("cache-control", "max-age=60; no-store")]),
         no_store(&[("cache-control", "max-age=60, x=\"unclosed, no-store")]),
         no_cache(&[("cache-control", "no-cache")]),
         no_cache(&[("cache-control", "max-age=60, no-cache")]),
