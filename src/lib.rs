@@ -101,6 +101,9 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;

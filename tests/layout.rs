@@ -47,6 +47,8 @@ const MODULES: &[(&str, Tier)] = &[
     ("answer", Tier::Flow),
     ("exchange", Tier::Flow),
     ("fill", Tier::Flow),
+    // What holds for rules and leaves, built for the fuzzer and for tests alone.
+    ("fuzzing", Tier::Flow),
     ("future", Tier::Flow),
     ("handle", Tier::Flow),
     ("layer", Tier::Flow),
