@@ -13,8 +13,9 @@ use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{
-        AGE, CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
-        UPGRADE,
+        AGE, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH,
+        CONTENT_LOCATION, CONTENT_TYPE, DATE, ETAG, EXPIRES, LAST_MODIFIED, LOCATION,
+        PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY,
     },
     response,
 };
@@ -35,6 +36,23 @@ const HOP_BY_HOP: [HeaderName; 10] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-authentication-info"),
     HeaderName::from_static("proxy-connection"),
+];
+
+/// Fields that say what the content is and who may have it: they are for all recipients, so naming
+/// them in `Connection` means nothing (RFC 9110 §7.6.1).
+const FOR_ALL_RECIPIENTS: [HeaderName; 12] = [
+    CACHE_CONTROL,
+    CONTENT_ENCODING,
+    CONTENT_LANGUAGE,
+    CONTENT_LENGTH,
+    CONTENT_LOCATION,
+    CONTENT_TYPE,
+    DATE,
+    ETAG,
+    EXPIRES,
+    LAST_MODIFIED,
+    LOCATION,
+    VARY,
 ];
 
 /// Bytes that the allocator and the maps around an entry take besides what it points to: the
@@ -135,13 +153,16 @@ fn name_weight(name: &HeaderName) -> usize {
     if is_standard { 0 } else { text.len() + PER_NAME }
 }
 
-/// RFC 9111 §4.2.3: the first member counts where there are several, and an invalid one not at all.
+/// RFC 9111 §5.1: the first member counts where there are several, and an invalid one not at all.
+/// More seconds than can be told are 2^31 (§1.2.2).
 fn age_value(fields: &HeaderMap) -> Duration {
-    let seconds = fields
-        .get(AGE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| text.split(',').next()?.trim().parse::<u32>().ok());
-    Duration::from_secs(seconds.unwrap_or(0).into())
+    let line = fields.get(AGE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let first = line.split(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
+    let digits = std::str::from_utf8(first).unwrap_or_default();
+    if digits.is_empty() || !first.iter().all(u8::is_ascii_digit) {
+        return Duration::ZERO;
+    }
+    Duration::from_secs(digits.parse::<u32>().unwrap_or(u32::MAX).min(1 << 31).into())
 }
 
 /// Copies the fields that may be stored, their values packed into one allocation: a value cut from
@@ -158,7 +179,8 @@ fn storable_fields(origin: &HeaderMap, stripped: &[HeaderName]) -> HeaderMap {
         *name != AGE
             && !HOP_BY_HOP.contains(name)
             && !stripped.contains(name)
-            && !named_by_connection.iter().any(|named| named == name.as_str())
+            && (FOR_ALL_RECIPIENTS.contains(name)
+                || !named_by_connection.iter().any(|named| named == name.as_str()))
     };
     let kept: Vec<_> = origin.iter().filter(|(name, _)| is_stored(name)).collect();
     let mut packed = BytesMut::with_capacity(kept.iter().map(|(_, value)| value.len()).sum());
@@ -231,7 +253,7 @@ impl Entry {
     }
 
     /// A note of the fields that responses of this slot nominate: they are found by the values of
-    /// these. Fresh as long as the response it came with.
+    /// these. Fresh until `until`, at least as long as any of them.
     pub(crate) fn nominated(provenance: Provenance, nominated: Nominated, until: Instant) -> Self {
         let weight = nominated.names().iter().map(|name| name.as_str().len() + 64).sum();
         Self::new(provenance, Content::Nominated(nominated), until, weight)
@@ -376,6 +398,14 @@ mod tests {
     }
 
     #[test]
+    fn fields_for_all_recipients_are_stored_whatever_connection_names() {
+        let names = "vary, Content-Encoding, cache-control";
+        let head = head(&[("connection", names), ("vary", "x"), ("content-encoding", "gzip")]);
+        let names: Vec<_> = sent(&head).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["age", "cache-status", "vary", "content-encoding"]);
+    }
+
+    #[test]
     fn repeated_fields_keep_their_lines_and_an_inner_cache_keeps_its_status() {
         let head = head(&[("link", "a"), ("link", "b"), ("cache-status", "inner; hit")]);
         let lines = [
@@ -398,7 +428,16 @@ mod tests {
 
     #[test]
     fn an_age_from_the_origin_is_counted_in() {
-        for (field, seconds) in [("5", 5), ("6, 9", 6), ("-1", 0), ("x", 0), ("99999999999", 0)] {
+        let saturated = 1 << 31;
+        for (field, seconds) in [
+            ("5", 5),
+            ("6, 9", 6),
+            ("-1", 0),
+            ("+1", 0),
+            ("x", 0),
+            ("", 0),
+            ("99999999999", saturated),
+        ] {
             let head = head(&[("age", field)]);
             assert_eq!(head.age(head.received).as_secs(), seconds, "{field}");
         }

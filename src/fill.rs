@@ -195,7 +195,8 @@ impl<St: Store> Filling<St> {
     async fn commit(self, storable: Storable, chunks: &[Bytes]) -> (Result<(), Refusal>, Bytes) {
         let bucket = self.shared.bucket(self.route);
         let metrics = self.shared.metrics();
-        let until = storable.head.fresh_until;
+        // Other responses that are found by the same note may be fresh for longer than this one.
+        let until = storable.head.received + self.rule().lifetimes.longest();
         let note = storable
             .noted_at
             .as_ref()

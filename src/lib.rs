@@ -93,7 +93,8 @@
 //! * `serde`: [`Snapshot`] and the reasons implement `serde::Serialize`.
 //! * `axum`: the original URI under `axum::Router::nest` is read from the request's extensions.
 //!   Without it, give each nest a layer with its own [`Builder::mount`].
-//! * `testing`: the conformance suite for a [`Store`] of your own.
+//! * `testing`: the conformance suite for a [`Store`] of your own, and the replay of requests that
+//!   finds undeclared fields.
 //!
 //! A tokio runtime is needed.
 //!
@@ -101,7 +102,12 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 mod answer;
 mod body;

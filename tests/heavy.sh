@@ -50,6 +50,12 @@ docs() {
     RUSTDOCFLAGS="-D warnings --cfg docsrs" cargo "+$NIGHTLY" doc --no-deps --all-features
 }
 
+# Each fuzz target for a minute.
+fuzz() {
+    tool fuzz cargo-fuzz
+    NIGHTLY="$NIGHTLY" bash tests/fuzz.sh 60
+}
+
 # Each planted mistake is found by the test that names it.
 plant() {
     bash tests/plant.sh
@@ -76,7 +82,7 @@ package() {
     cargo package --allow-dirty
 }
 
-jobs=(powerset minimal msrv miri docs plant licences advisories semver package)
+jobs=(powerset minimal msrv miri docs plant fuzz licences advisories semver package)
 
 case " ${jobs[*]} " in
     *" ${1:-} "*) "$1" ;;

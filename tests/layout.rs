@@ -48,6 +48,8 @@ const MODULES: &[(&str, Tier)] = &[
     ("answer", Tier::Flow),
     ("exchange", Tier::Flow),
     ("fill", Tier::Flow),
+    // What holds for rules and leaves, built for the fuzzer and for tests alone.
+    ("fuzzing", Tier::Flow),
     ("future", Tier::Flow),
     ("handle", Tier::Flow),
     ("layer", Tier::Flow),
@@ -58,6 +60,7 @@ const MODULES: &[(&str, Tier)] = &[
     ("service", Tier::Flow),
     ("shared", Tier::Flow),
     ("support", Tier::Flow),
+    ("testing", Tier::Flow),
     ("write", Tier::Flow),
 ];
 

@@ -98,6 +98,63 @@ plant commit-across-an-invalidation-of-everything src/sequence.rs 's/self\.raise
 plant history-commit-across src/sequence.rs 's/self\.is_current\(key, fence\)\.then\(store\)/Some(store())/' history no_read_is_stale
 plant history-join-across src/exchange.rs 's/\|fence\| sequence\.is_current\(&read\.slot\.key, fence\)/|_| true/' history no_read_is_stale
 
+# ===== the rules of the RFCs =====
+plant age-with-a-sign src/entry.rs 's/digits\.is_empty\(\) \|\| !first\.iter\(\)\.all\(u8::is_ascii_digit\)/false/' rfc an_age_is_what_rfc_9111_makes_of_it
+plant age-that-wraps src/entry.rs 's/unwrap_or\(u32::MAX\)\.min/unwrap_or(0).min/' rfc an_age_is_what_rfc_9111_makes_of_it
+plant store-hop-by-hop-fields src/entry.rs 's/!HOP_BY_HOP\.contains\(&name\.as_str\(\)\)/true/' rfc all_fields_are_stored_but_those_of_a_connection_or_a_client
+plant store-what-connection-names src/entry.rs 's/\|\| !named_by_connection/|| true || !named_by_connection/' rfc all_fields_are_stored_but_those_of_a_connection_or_a_client
+plant drop-what-is-for-all src/entry.rs 's/FOR_ALL_RECIPIENTS\.contains\(name\)/false/' rfc all_fields_are_stored_but_those_of_a_connection_or_a_client
+plant overlook-no-store src/policy/cache_control.rs 's/\.mentions\("no-store"\)/.mentions("no-stor")/' rfc what_a_response_forbids_is_not_stored
+plant overlook-no-cache src/policy/cache_control.rs 's/\.mentions\("no-cache"\)/.is_exactly("no-cache")/' rfc what_a_response_forbids_is_not_stored
+plant overlook-private src/policy/cache_control.rs 's/\.mentions\("private"\)/.is_exactly("private")/' rfc what_a_response_forbids_is_not_stored
+plant read-the-first-name-only src/policy/cache_control.rs 's/self\.is_named\(name\) \|\| mentions\(self\.0, name\.as_bytes\(\)\)/self.is_named(name)/' lib restrictions_are_never_overlooked_nor_lifted
+plant hide-behind-an-open-quote src/policy/cache_control.rs 's/None => \*may_quote = false/None => return text.len()/' lib restrictions_are_never_overlooked_nor_lifted
+plant store-any-status src/route/rule.rs 's/self\.statuses\.contains\(&status\)/true/' rfc only_the_statuses_of_the_route_are_stored
+plant share-credentials src/policy/storability.rs 's/needs_permission && !directives/false \&\& !directives/' rfc credentials_are_shared_only_where_the_response_says_so
+plant lengthen-by-jitter src/route/rule.rs 's/lifetime - most/lifetime + most/' rfc what_a_response_forbids_is_not_stored
+plant store-despite-the-request src/exchange.rs 's/if read\.asks\.wishes\.no_store \{/if false {/' rfc a_request_says_what_of_it_is_stored
+plant heed-any-client src/policy/request_directives.rs 's/RequestDirectives::Ignore => Self \{ no_store: all\.no_store, \.\.Self::default\(\) \}/RequestDirectives::Ignore => all/' rfc request_directives_count_where_the_route_says_so
+plant forward-only-if-cached src/exchange.rs 's/if read\.asks\.wishes\.only_if_cached \{/if false {/' rfc request_directives_count_where_the_route_says_so
+plant forward-only-if-cached-on-a-pass src/exchange.rs 's/ && !asks\.wishes\.only_if_cached//' rfc request_directives_count_where_the_route_says_so
+plant since-over-none-match src/policy/validation.rs 's/if self\.none_match\.is_empty\(\)/if self.modified_since.is_some()/' rfc if_none_match_compares_weakly_and_before_if_modified_since
+plant compare-strongly src/policy/validation.rs 's/text\.strip_prefix\(b"W\/"\)\.unwrap_or\(text\);\n    let inside/text;\n    let inside/' rfc if_none_match_compares_weakly_and_before_if_modified_since
+plant no-date-without-last-modified src/policy/validation.rs 's/\.or_else\(\|\| response\.get\(DATE\)\)//' rfc if_modified_since_is_compared_with_last_modified_or_else_with_date
+plant two-dates-are-one src/policy/validation.rs 's/\.filter\(\|_\| dates\.next\(\)\.is_none\(\)\)//' rfc if_modified_since_is_compared_with_last_modified_or_else_with_date
+plant describe-content-in-a-304 src/policy/validation.rs 's/for name in &OF_THE_CONTENT \{/for name in &OF_THE_CONTENT[..0] {/' rfc what_the_client_has_is_not_sent_again
+plant evaluate-if-match src/policy/admission.rs 's/if facts\.has_precondition/if false/' rfc what_the_client_has_is_not_sent_again
+plant a-304-for-any-status src/answer.rs 's/\.filter\(\|_\| status\.is_success\(\)\)//' rfc what_the_client_has_is_not_sent_again
+plant lead-with-the-conditional src/exchange.rs 's/request\.headers_mut\(\)\.remove\(IF_NONE_MATCH\);//' rfc a_conditional_miss_brings_the_whole_representation_for_all
+plant forget-the-leaders-conditional src/exchange.rs 's/if is_had \{ not_modified\(response\) \} else \{ response \}/response/' rfc a_conditional_miss_brings_the_whole_representation_for_all
+plant forget-a-followers-conditional src/answer.rs 's/if asks\.have\(head\.status, head\.stored\(\)\)/if false/' rfc a_followers_conditional_is_its_own
+plant replace-inner-cache-status src/reporter.rs 's/fields\.append\(CACHE_STATUS/fields.insert(CACHE_STATUS/; s/headers_mut\(\)\.append\(CACHE_STATUS/headers_mut().insert(CACHE_STATUS/' rfc a_write_says_that_it_was_forwarded_for_its_method
+plant quote-the-detail src/outcome.rs 's/parameter\(DETAIL, refusal\.token\(\)\)/parameter(key_ref("stored"), false).parameter(key_ref("reason"), refusal.token())/' rfc cache_status_is_a_list_of_what_rfc_9211_knows
+plant invalidate-on-conflict src/write.rs 's/400\.\.=499 => Self::Unchanged/400..=499 => Self::Changed/' rfc what_changed_nothing_invalidates_nothing
+plant keep-the-target-of-a-write src/route/table.rs 's/if let Ok\(found\) = self\.reads\.at\(path\) \{\n            let rule/if let (false, Ok(found)) = (true, self.reads.at(path)) {\n            let rule/' rfc a_successful_write_invalidates_all_variants_of_its_target
+# ===== Vary =====
+plant ignore-vary src/nominated.rs 's/for line in response\.get_all\(VARY\) \{/for line in response.get_all(VARY).iter().take(0) {/' vary a_burst_in_two_languages_makes_two_calls
+plant ignore-declared-names src/route/cache.rs 's/vary: Nominated::new\(self\.vary\)/vary: Nominated::new(Vec::new())/' vary a_declared_field_is_told_apart_from_the_first_request_on
+plant share-across-variants src/exchange.rs 's/if read\.slot\.variant != fill\.variant/if false/' vary a_burst_in_two_languages_makes_two_calls
+plant stream-across-variants src/exchange.rs 's/if read\.slot\.variant != fill\.variant/if false/' vary streaming_followers_read_only_what_was_made_for_them
+plant note-nothing src/fill.rs 's/\(variant != read\.base\)\.then/false.then/' vary learned_names_are_used_by_the_next_request
+plant note-dies-with-its-response src/fill.rs 's/storable\.head\.received \+ self\.rule\(\)\.lifetimes\.longest\(\)/storable.head.fresh_until/' vary learned_names_live_as_long_as_any_response_that_needs_them
+plant the-note-goes-first src/store/memory.rs 's/variants\.remove\(at\);/return drop((at, index));/' vary of_more_than_256_variants_the_oldest_goes
+plant variants-without-a-bound src/store/memory.rs 's/MAX_VARIANTS: usize = 256/MAX_VARIANTS: usize = 100_000/' vary of_more_than_256_variants_the_oldest_goes
+plant trust-codings src/nominated.rs 's/if is_coded \{/if false {/' vary a_content_coding_is_told_apart_without_vary
+plant forget-earlier-names src/nominated.rs 's/names\.extend\(self\.0\.iter\(\)\.cloned\(\)\);//' vary a_declared_field_and_a_learned_one_go_together
+plant list-less-than-is-held src/store/memory.rs 's/variants\.push\(variant\.clone\(\)\);/if variants.len() < 2 { variants.push(variant.clone()); }/' vary an_invalidation_takes_all_variants_and_what_was_learned
+plant pass-for-all-variants src/fill.rs 's/self\.provenance\(&self\.lead\.slot\(\)\.variant\);\n            let pass/self.provenance(\&self.lead.slot().variant.nominating(b""));\n            let pass/' vary a_refusal_is_remembered_for_its_variant_alone
+# ===== the replay =====
+plant replay-nothing src/testing.rs 's/Some\(value\) => drop\(changed\.headers_mut\(\)\.insert\(name\.clone\(\), value\.clone\(\)\)\),/Some(_) => {}/' replay a_handler_that_reflects_x_forwarded_host_is_found
+plant trust-one-vary src/testing.rs 's/\(true, false\) => is_plain\(changed\)/(true, false) => true/; s/\(false, true\) => is_plain\(unchanged\)/(false, true) => true/' replay vary_on_one_of_two_answers_is_not_enough
+plant compare-nothing-but-bodies src/testing.rs 's/if self\.status != other\.status/if false/' replay a_change_of_status_or_of_a_field_is_found_too
+plant judge-a-moving-answer src/testing.rs 's/if let Some\(change\) = unchanged\.change\(&again, &self\.ignored\)/if let (false, Some(change)) = (true, unchanged.change(\&again, \&self.ignored))/' replay a_body_that_changes_by_itself_tells_nothing
+plant keep-what-the-request-has src/testing.rs 's/removed\.chain\(set\)/removed.take(0).chain(set)/' replay a_field_that_the_request_has_is_left_out_once
+# ===== properties =====
+plant skip-escaping src/key.rs 's/\n    \.add\(b\x27:\x27\)//' lib templates_make_injective_keys
+plant names-without-order src/nominated.rs 's/names\.sort_by\(\|left, right\| left\.as_str\(\)\.cmp\(right\.as_str\(\)\)\);//' lib nominated_names_add_up
+plant names-without-a-bound src/nominated.rs 's/if all\.0\.len\(\) > MAX_NAMES/if false/' lib nominated_names_add_up
+plant first-tag-only src/policy/validation.rs 's/self\.none_match\.iter\(\)\.any/self.none_match.iter().take(1).any/' lib a_stored_tag_is_never_overlooked_nor_made_up
+
 # The model needs another build, so its mistake is planted apart.
 if [[ model-publish-first =~ $pattern ]]; then
     restore

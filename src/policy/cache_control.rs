@@ -20,9 +20,9 @@ impl Directives {
     pub(crate) fn of(fields: &HeaderMap) -> Self {
         let mut directives = Self::default();
         for member in members(fields) {
-            directives.no_store |= member.is_named("no-store");
-            directives.no_cache |= member.is_named("no-cache");
-            directives.private |= member.is_named("private");
+            directives.no_store |= member.mentions("no-store");
+            directives.no_cache |= member.mentions("no-cache");
+            directives.private |= member.mentions("private");
             directives.permits_sharing |= member.is_exactly("public")
                 || member.is_exactly("must-revalidate")
                 || member.seconds("s-maxage").is_some_and(|seconds| seconds.is_ok());
@@ -39,6 +39,12 @@ impl<'a> Member<'a> {
     /// Whether this could be meant as the directive `name`, whatever stands around the name.
     pub(super) fn is_named(self, name: &str) -> bool {
         self.name().eq_ignore_ascii_case(name.as_bytes())
+    }
+
+    /// Whether `name` stands anywhere in this, but for closed quotes behind the first name: a comma
+    /// may have been left out, or another sign taken for it.
+    pub(super) fn mentions(self, name: &str) -> bool {
+        self.is_named(name) || mentions(self.0, name.as_bytes())
     }
 
     /// Whether this is the directive `name` without an argument.
@@ -67,12 +73,37 @@ impl<'a> Member<'a> {
 
     /// Returns the first run of token characters (RFC 9110 §5.6.2).
     fn name(self) -> &'a [u8] {
-        let is_token =
-            |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
         let start = self.0.iter().position(is_token).unwrap_or(self.0.len());
-        let rest = &self.0[start..];
-        &rest[..rest.iter().position(|byte| !is_token(byte)).unwrap_or(rest.len())]
+        token(&self.0[start..])
     }
+}
+
+fn is_token(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte)
+}
+
+/// Returns the token characters that `text` begins with.
+fn token(text: &[u8]) -> &[u8] {
+    &text[..text.iter().position(|byte| !is_token(byte)).unwrap_or(text.len())]
+}
+
+/// Whether `name` is one of the tokens of `text` outside closed quotes.
+fn mentions(text: &[u8], name: &[u8]) -> bool {
+    let (mut at, mut may_quote) = (0, true);
+    while at < text.len() {
+        if text[at] == b'"' && may_quote {
+            match closing_quote(text, at) {
+                Some(closing) => at = closing,
+                None => may_quote = false,
+            }
+        }
+        let found = token(&text[at..]);
+        if found.eq_ignore_ascii_case(name) {
+            return true;
+        }
+        at += found.len().max(1);
+    }
+    false
 }
 
 /// Returns the members of all lines.
@@ -82,9 +113,10 @@ pub(super) fn members(fields: &HeaderMap) -> impl Iterator<Item = Member<'_>> {
 
 fn split(line: &[u8]) -> impl Iterator<Item = Member<'_>> {
     let mut rest = Some(line);
+    let mut may_quote = true;
     std::iter::from_fn(move || {
         let text = rest?;
-        let end = member_end(text);
+        let end = member_end(text, &mut may_quote);
         rest = text.get(end + 1..);
         Some(Member(&text[..end]))
     })
@@ -92,16 +124,17 @@ fn split(line: &[u8]) -> impl Iterator<Item = Member<'_>> {
 
 /// Returns where the first member ends: at a comma outside quotes. A quote that is never closed
 /// is no quote, so that it cannot hide the directives behind it.
-fn member_end(text: &[u8]) -> usize {
+///
+/// `may_quote` is kept for the whole line: where one quote does not close, none further on does,
+/// and looking again for each would take quadratic time.
+fn member_end(text: &[u8], may_quote: &mut bool) -> usize {
     let mut at = 0;
-    let mut may_quote = true;
     while at < text.len() {
         match text[at] {
             b',' => return at,
-            b'"' if may_quote => match closing_quote(text, at) {
+            b'"' if *may_quote => match closing_quote(text, at) {
                 Some(closing) => at = closing,
-                // None further on closes either: looking again would take quadratic time.
-                None => may_quote = false,
+                None => *may_quote = false,
             },
             _ => {}
         }
@@ -168,6 +201,9 @@ mod tests {
         check(&[b"no-cache=\"set-cookie"], NO_CACHE);
         check(&[b"no-cache=\"a, no-store"], Directives { no_cache: true, ..NO_STORE });
         check(&[b"\"no-store\""], NO_STORE);
+        check(&[b"max-age=60; no-store"], NO_STORE);
+        check(&[b"max-age=60 private"], PRIVATE);
+        check(&[b"x=\"y\"no-cache"], NO_CACHE);
         check(&[b"\xff\xfe no-store"], NO_STORE);
     }
 
@@ -216,5 +252,7 @@ mod tests {
     fn a_long_field_of_quotes_is_read_in_linear_time() {
         check(&["\"\\".repeat(32 * 1024).as_bytes()], NOTHING);
         check(&["\",".repeat(32 * 1024).as_bytes()], NOTHING);
+        // Each member opens a quote that the rest of the line does not close.
+        check(&[",\\\"".repeat(300 * 1024).as_bytes()], NOTHING);
     }
 }

@@ -11,6 +11,8 @@ pub use credentials::{Caller, Credentials};
 pub use request_directives::RequestDirectives;
 
 pub(crate) use admission::{CREDENTIAL_FIELDS, Denied, Identity, Scope, admit};
+#[cfg(any(fuzzing, test))]
+pub(crate) use cache_control::Directives;
 pub(crate) use request_directives::Wishes;
 pub(crate) use storability::{declared_length, judge, may_be_remembered};
 pub(crate) use validation::{Conditions, retain_not_modified};

@@ -38,7 +38,7 @@ impl Wishes {
     pub(crate) fn of(fields: &HeaderMap, heeded: RequestDirectives) -> Self {
         let mut all = Self::default();
         for member in members(fields) {
-            all.no_store |= member.is_named("no-store");
+            all.no_store |= member.mentions("no-store");
             all.only_if_cached |= member.is_named("only-if-cached");
             if member.is_named("no-cache") {
                 all.max_age = Some(0);

@@ -74,7 +74,8 @@ pub(crate) fn declared_length(
 ) -> Result<Option<u64>, Refusal> {
     let mut declared = hint;
     for line in fields.get_all(CONTENT_LENGTH) {
-        let length = line.to_str().ok().and_then(|text| text.parse::<u64>().ok());
+        let text = line.to_str().ok().filter(|text| !text.starts_with('+'));
+        let length = text.and_then(|text| text.parse::<u64>().ok());
         let Some(length) = length else { return Err(Refusal::Incomplete) };
         if *declared.get_or_insert(length) != length {
             return Err(Refusal::Incomplete);
@@ -197,5 +198,6 @@ mod tests {
         assert_eq!(declared_length(&fields(&["5"]), Some(4)), Err(Refusal::Incomplete));
         assert_eq!(declared_length(&fields(&["5", "6"]), None), Err(Refusal::Incomplete));
         assert_eq!(declared_length(&fields(&["x"]), None), Err(Refusal::Incomplete));
+        assert_eq!(declared_length(&fields(&["+5"]), None), Err(Refusal::Incomplete));
     }
 }

@@ -21,10 +21,11 @@ pub(crate) struct Conditions {
 
 impl Conditions {
     pub(crate) fn of(request: &HeaderMap) -> Self {
-        Self {
-            none_match: request.get_all(IF_NONE_MATCH).iter().cloned().collect(),
-            modified_since: request.get(IF_MODIFIED_SINCE).cloned(),
-        }
+        // RFC 9110 §13.1.3: a field of several lines has several members, and is ignored.
+        let mut dates = request.get_all(IF_MODIFIED_SINCE).iter();
+        let modified_since = dates.next().filter(|_| dates.next().is_none()).cloned();
+        let none_match = request.get_all(IF_NONE_MATCH).iter().cloned().collect();
+        Self { none_match, modified_since }
     }
 
     /// Whether the client already has this response. `If-None-Match` counts alone where there is
@@ -141,6 +142,8 @@ mod tests {
         check(&[("if-modified-since", LATER)], &[("date", EARLIER)], true);
         check(&[("if-modified-since", "yesterday")], &[("last-modified", EARLIER)], false);
         check(&[("if-modified-since", LATER)], &[], false);
+        let twice = [("if-modified-since", LATER), ("if-modified-since", LATER)];
+        check(&twice, &[("last-modified", EARLIER)], false);
         let both = [("if-none-match", "\"b\""), ("if-modified-since", LATER)];
         check(&both, &[("etag", "\"a\""), ("last-modified", EARLIER)], false);
         check(&[], &[("etag", "\"a\"")], false);

@@ -222,6 +222,12 @@ impl CacheRoute {
         self
     }
 
+    /// Returns the request fields that the route names.
+    #[cfg(feature = "testing")]
+    pub(crate) fn declared(&self) -> &[HeaderName] {
+        &self.vary
+    }
+
     /// Checks the route. `credentials` is what the layer says for routes that say nothing.
     pub(crate) fn build(self, credentials: &Credentials) -> Result<CacheRule, ConfigError> {
         let route = format!("GET {}", self.pattern);

@@ -74,6 +74,11 @@ impl Lifetimes {
         let most = lifetime.mul_f64(f64::from(self.jitter_percent) / 100.0);
         Some(lifetime - most.mul_f64(dice as f64 / u64::MAX as f64))
     }
+
+    /// Returns the longest that any response is fresh.
+    pub(crate) fn longest(&self) -> Duration {
+        self.negative_ttl.map_or(self.ttl, |negative_ttl| negative_ttl.max(self.ttl))
+    }
 }
 
 impl CacheRule {

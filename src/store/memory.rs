@@ -219,13 +219,15 @@ impl Shared {
         // Listed first: an entry that is not listed could not be invalidated.
         let mut index = lock(&self.index[shard(&key)]);
         let variants = index.entry(key).or_default();
-        if !variants.contains(&variant) {
-            if variants.len() >= MAX_VARIANTS {
-                let oldest = variants.remove(0);
-                evicted.0.extend(self.entries.remove(&oldest).map(|(_, entry)| entry));
-            }
-            variants.push(variant.clone());
+        // What is stored again is the newest again: so is a note, with each response that is found
+        // by it, and it is never the oldest while others need it.
+        if let Some(at) = variants.iter().position(|known| *known == variant) {
+            variants.remove(at);
+        } else if variants.len() >= MAX_VARIANTS {
+            let oldest = variants.remove(0);
+            evicted.0.extend(self.entries.remove(&oldest).map(|(_, entry)| entry));
         }
+        variants.push(variant.clone());
         drop(index);
         entry.hold();
         self.entries.insert_with_lifecycle(variant, entry, evicted);

@@ -1,0 +1,344 @@
+//! What helps to test a service that is to be cached.
+//!
+//! A cache tells requests apart by their target and by the fields that the route declares
+//! ([`CacheRoute::vary`]) or the response nominates (`Vary`). A handler that reads another field,
+//! such as `X-Forwarded-Host`, makes one client's response answer others: that is cache poisoning.
+//! [`Replay`] finds such fields: it sends a request again and again to the service *without* the
+//! cache, each time with one field changed, and tells which of them changed the answer.
+//!
+//! ```
+//! use axum::{Router, body::Body, http::HeaderMap, routing::get};
+//! use http::{HeaderName, Request};
+//! use tower_support_cache::testing::Replay;
+//!
+//! async fn cases(fields: HeaderMap) -> String {
+//!     let host = fields.get("x-forwarded-host").and_then(|host| host.to_str().ok());
+//!     format!("https://{}/cases/1", host.unwrap_or("example.com"))
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! let app: Router = Router::new().route("/cases", get(cases));
+//! let request = || Request::get("/cases").body(Body::empty()).unwrap();
+//! let found = Replay::new().undeclared(app.clone(), request).await;
+//! assert_eq!(found[0].name(), "x-forwarded-host");
+//!
+//! let declared = HeaderName::from_static("x-forwarded-host");
+//! Replay::new().declared([declared]).assert_declared(app, request).await;
+//! # }
+//! ```
+
+use std::{fmt, future::poll_fn, pin::pin};
+
+use bytes::Buf;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode,
+    header::{ACCEPT_ENCODING, AGE, DATE},
+};
+use http_body::Body;
+use tower::ServiceExt;
+use tower_service::Service;
+
+use crate::{nominated::Nominated, route::CacheRoute};
+
+/// Fields that handlers, frameworks and routers are known to read, and what is sent in them.
+const FLIPPED: &[(&str, &[&str])] = &[
+    ("accept", &["application/json", "text/html", "application/xml"]),
+    ("accept-encoding", &["gzip", "br", "identity"]),
+    ("accept-language", &["de", "fr"]),
+    ("authorization", &["Bearer replay", "Basic cmVwbGF5OnJlcGxheQ=="]),
+    ("cookie", &["replay=1; session=replay; lang=de"]),
+    ("forwarded", &["for=192.0.2.1;host=replay.invalid;proto=https"]),
+    ("origin", &["https://replay.invalid"]),
+    ("referer", &["https://replay.invalid/"]),
+    (
+        "user-agent",
+        &["replay/1.0", "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) Mobile"],
+    ),
+    ("x-forwarded-host", &["replay.invalid"]),
+    ("x-forwarded-port", &["8443"]),
+    ("x-forwarded-prefix", &["/replay"]),
+    ("x-forwarded-proto", &["https", "http"]),
+    ("x-host", &["replay.invalid"]),
+    ("x-http-method-override", &["DELETE", "POST"]),
+    ("x-original-url", &["/replay"]),
+    ("x-requested-with", &["XMLHttpRequest"]),
+    ("x-rewrite-url", &["/replay"]),
+];
+
+/// Sends a request again with one field changed at a time, to find what a handler reads and
+/// nobody has declared.
+///
+/// It changes `Accept`, `Accept-Encoding`, `Accept-Language`, `Authorization`, `Cookie`,
+/// `Forwarded`, `Origin`, `Referer`, `User-Agent`, `X-Forwarded-Host`, `-Port`, `-Prefix` and
+/// `-Proto`, `X-Host`, `X-HTTP-Method-Override`, `X-Original-URL`, `X-Requested-With`,
+/// `X-Rewrite-URL`, and what [`flip`](Self::flip) adds: each is set to one or a few values of its
+/// kind, and left out if the request has it. See the [module documentation](self).
+#[derive(Clone, Debug)]
+#[must_use = "a replay does nothing until it is given a service"]
+pub struct Replay {
+    flipped: Vec<(HeaderName, HeaderValue)>,
+    declared: Vec<HeaderName>,
+    ignored: Vec<HeaderName>,
+}
+
+/// A field of requests that changed the answer although nobody declares it, from
+/// [`Replay::undeclared`].
+#[derive(Clone, Debug)]
+pub struct Undeclared {
+    name: HeaderName,
+    /// What was sent; `None` where the field was left out.
+    sent: Option<HeaderValue>,
+    change: Change,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Change {
+    Status(StatusCode, StatusCode),
+    Body,
+    Field(HeaderName),
+}
+
+/// A response that has been read to its end.
+#[derive(Debug)]
+struct Answer {
+    status: StatusCode,
+    fields: HeaderMap,
+    body: Vec<u8>,
+}
+
+// ===== impl Replay =====
+
+impl Replay {
+    /// Changes the fields that are known to matter to handlers, and takes none for declared.
+    pub fn new() -> Self {
+        let all = FLIPPED.iter().flat_map(|(name, values)| {
+            values
+                .iter()
+                .map(|value| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+        });
+        Self { flipped: all.collect(), declared: Vec::new(), ignored: vec![DATE, AGE] }
+    }
+
+    /// Takes what `route` declares by [`CacheRoute::vary`] for declared.
+    ///
+    /// Whom the route's responses are for is not asked: if its requests with credentials bypass the
+    /// cache, give those fields to [`declared`](Self::declared).
+    pub fn route(self, route: &CacheRoute) -> Self {
+        self.declared(route.declared().iter().cloned())
+    }
+
+    /// Names fields that may change the answer: the cache tells requests apart by them, or is
+    /// bypassed where they are, as by `Authorization` under
+    /// [`Credentials::Bypass`](crate::Credentials::Bypass). Defaults to none.
+    pub fn declared(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        self.declared.extend(names);
+        self
+    }
+
+    /// Changes a further field, to `value`. Several calls with one name try several values.
+    pub fn flip(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.flipped.push((name, value));
+        self
+    }
+
+    /// Names fields of responses that are not compared. Defaults to `Age`, `Date`, and what
+    /// differs between two answers to the unchanged request, such as a request's number.
+    pub fn ignored(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        self.ignored.extend(names);
+        self
+    }
+
+    /// Returns the fields that change the answer, each once, although they are neither declared nor
+    /// nominated by the `Vary` of both answers; none if the cache may be put around the service.
+    ///
+    /// `service` is the handler *without* the cache. `request` makes the request that is replayed;
+    /// give one that the handler answers well, since an error rarely shows what it could depend on.
+    /// Status, body and fields of the answers are compared. Bodies are held in memory.
+    ///
+    /// # Panics
+    ///
+    /// If the service or a body fails, or if status or body differ already between two answers to
+    /// the unchanged request: what changes by itself tells nothing.
+    pub async fn undeclared<S, Q, B>(
+        mut self,
+        service: S,
+        request: impl Fn() -> Request<Q>,
+    ) -> Vec<Undeclared>
+    where
+        S: Service<Request<Q>, Response = Response<B>> + Clone,
+        S::Error: fmt::Debug,
+        B: Body,
+        B::Error: fmt::Debug,
+    {
+        let unchanged = Answer::of(service.clone(), request()).await;
+        let again = Answer::of(service.clone(), request()).await;
+        self.ignored.extend(unchanged.differing(&again));
+        if let Some(change) = unchanged.change(&again, &self.ignored) {
+            panic!("the answer to the unchanged request changes by itself: {change}");
+        }
+        let mut found: Vec<Undeclared> = Vec::new();
+        for (name, sent) in self.changes(request().headers()) {
+            if self.declared.contains(&name) || found.iter().any(|other| other.name == name) {
+                continue;
+            }
+            let mut changed = request();
+            match &sent {
+                Some(value) => drop(changed.headers_mut().insert(name.clone(), value.clone())),
+                None => drop(changed.headers_mut().remove(&name)),
+            }
+            let answer = Answer::of(service.clone(), changed).await;
+            match unchanged.change(&answer, &self.ignored) {
+                Some(change) if !are_told_apart(&name, &unchanged, &answer) => {
+                    found.push(Undeclared { name, sent, change });
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// Checks that no undeclared field changes the answer. For a route's test.
+    ///
+    /// # Panics
+    ///
+    /// If one does: the message names each, what was sent in it, and what it changed. Also where
+    /// [`undeclared`](Self::undeclared) panics.
+    pub async fn assert_declared<S, Q, B>(self, service: S, request: impl Fn() -> Request<Q>)
+    where
+        S: Service<Request<Q>, Response = Response<B>> + Clone,
+        S::Error: fmt::Debug,
+        B: Body,
+        B::Error: fmt::Debug,
+    {
+        let target = request().uri().clone();
+        let found = self.undeclared(service, request).await;
+        let all: Vec<_> = found.iter().map(|undeclared| format!("  {undeclared}\n")).collect();
+        assert!(
+            found.is_empty(),
+            "the answer to {target} depends on fields that the cache does not know of, so one \
+             client's response would answer others:\n{}declare them by `CacheRoute::vary`, \
+             nominate them by `Vary`, or do not read them",
+            all.concat(),
+        );
+    }
+
+    /// Returns every change to make to a request that has these fields.
+    fn changes(&self, fields: &HeaderMap) -> Vec<(HeaderName, Option<HeaderValue>)> {
+        let removed = self.flipped.iter().filter(|(name, _)| fields.contains_key(name));
+        let removed = removed.map(|(name, _)| (name.clone(), None));
+        let set = self.flipped.iter().map(|(name, value)| (name.clone(), Some(value.clone())));
+        removed.chain(set).collect()
+    }
+}
+
+impl Default for Replay {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+// ===== impl Undeclared =====
+
+impl Undeclared {
+    /// Returns the field's name.
+    pub fn name(&self) -> &HeaderName {
+        &self.name
+    }
+}
+
+impl fmt::Display for Undeclared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, sent, change } = self;
+        match sent {
+            Some(value) => write!(f, "`{name}: {}`", String::from_utf8_lossy(value.as_bytes()))?,
+            None => write!(f, "no `{name}`")?,
+        }
+        write!(f, " changes {change}")
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(from, to) => {
+                write!(f, "the status from {} to {}", from.as_u16(), to.as_u16())
+            }
+            Self::Body => f.write_str("the body"),
+            Self::Field(name) => write!(f, "the field `{name}`"),
+        }
+    }
+}
+
+// ===== impl Answer =====
+
+impl Answer {
+    async fn of<S, Q, B>(service: S, request: Request<Q>) -> Self
+    where
+        S: Service<Request<Q>, Response = Response<B>>,
+        S::Error: fmt::Debug,
+        B: Body,
+        B::Error: fmt::Debug,
+    {
+        let response = service.oneshot(request).await.expect("the service answers");
+        let (head, body) = response.into_parts();
+        let mut body = pin!(body);
+        let mut bytes = Vec::new();
+        while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+            if let Ok(mut chunk) = frame.expect("the body comes to its end").into_data() {
+                while chunk.has_remaining() {
+                    let part = chunk.chunk();
+                    bytes.extend_from_slice(part);
+                    let length = part.len();
+                    chunk.advance(length);
+                }
+            }
+        }
+        Self { status: head.status, fields: head.headers, body: bytes }
+    }
+
+    /// Returns the first thing in which `other` differs.
+    fn change(&self, other: &Self, ignored: &[HeaderName]) -> Option<Change> {
+        if self.status != other.status {
+            return Some(Change::Status(self.status, other.status));
+        }
+        if self.body != other.body {
+            return Some(Change::Body);
+        }
+        self.differing(other).into_iter().find(|name| !ignored.contains(name)).map(Change::Field)
+    }
+
+    /// Returns the names of fields that differ.
+    fn differing(&self, other: &Self) -> Vec<HeaderName> {
+        let lines = |answer: &Self, name| -> Vec<HeaderValue> {
+            answer.fields.get_all(name).iter().cloned().collect()
+        };
+        let only_there = other.fields.keys().filter(|name| !self.fields.contains_key(*name));
+        let names = self.fields.keys().chain(only_there);
+        names.filter(|name| lines(self, *name) != lines(other, *name)).cloned().collect()
+    }
+
+    /// Whether the cache tells requests for this answer apart by a field.
+    fn nominates(&self, name: &HeaderName) -> bool {
+        Nominated::default().with(&self.fields).is_ok_and(|names| names.names().contains(name))
+    }
+
+    /// Whether no cache stores this answer, since no request shows what it varies by.
+    fn is_unpredictable(&self) -> bool {
+        Nominated::default().with(&self.fields).is_err()
+    }
+}
+
+/// Whether the cache gives none of two answers to the request for the other.
+fn are_told_apart(name: &HeaderName, unchanged: &Answer, changed: &Answer) -> bool {
+    let is_safe = |answer: &Answer| answer.is_unpredictable() || answer.nominates(name);
+    // Whoever accepts a coding can read what is not coded.
+    let is_plain = |answer: &Answer| {
+        *name == ACCEPT_ENCODING && !answer.fields.contains_key(http::header::CONTENT_ENCODING)
+    };
+    match (is_safe(unchanged), is_safe(changed)) {
+        (true, true) => true,
+        (false, true) => is_plain(unchanged),
+        (true, false) => is_plain(changed),
+        (false, false) => false,
+    }
+}

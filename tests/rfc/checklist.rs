@@ -1,0 +1,138 @@
+//! Every rule of the checklist has its rows, its test, or the issue that is to bring it.
+
+use std::collections::BTreeSet;
+
+use super::{cache_status, reuse, storing, validation};
+
+const TESTED: &[(&str, &str)] = &[
+    ("3.1 method", "a_head_request_fills_nothing"),
+    ("3.1 status", "statuses_that_are_parts_of_a_response_cannot_be_configured"),
+    ("3.1 trailers", "trailers_do_not_become_fields"),
+    ("3.1 incomplete", "an_incomplete_response_is_not_stored"),
+    ("3.2 vary", "several_stored_variants_answer_each_its_own"),
+    ("3.2 age", "a_response_that_took_its_time_is_that_much_older"),
+    ("3.2 unsafe methods", "a_write_is_forwarded_before_it_is_answered"),
+    ("3.2 collapsed", "a_request_that_waits_takes_only_what_may_be_stored"),
+    ("3.3 conditionals taken off", "a_conditional_miss_brings_the_whole_representation_for_all"),
+    ("3.4 target", "a_successful_write_invalidates_all_variants_of_its_target"),
+    ("3.4 errors", "what_changed_nothing_invalidates_nothing"),
+    ("3.4 location", "a_write_invalidates_its_own_target_and_not_what_its_response_names"),
+    ("3.4 removed", "a_successful_write_invalidates_all_variants_of_its_target"),
+    ("3.7 own answers", "an_answer_of_the_caches_own_has_no_cache_status"),
+    ("3.7 nothing of the key", "no_key_and_no_target_are_in_cache_status"),
+];
+
+const LATER: &[(&str, &str)] = &[
+    ("3.1 must-understand", "Freshness::Origin"),
+    ("3.1 explicit or heuristic freshness", "Freshness::Origin"),
+    ("3.1 freshness precedence", "Freshness::Origin"),
+    ("3.1 heuristics", "Freshness::Origin"),
+    ("3.1 partial responses", "ranges"),
+    ("3.2 stored no-cache is validated", "Freshness::Origin"),
+    ("3.2 stale on purpose", "stale"),
+    ("3.2 disconnected", "stale"),
+    ("3.3 If-Range", "ranges"),
+    ("3.3 revalidation", "Freshness::Origin"),
+    ("3.3 freshening by HEAD", "Freshness::Origin"),
+    ("3.4 Cache-Groups", "RFC 9875"),
+    ("3.4 groups do not cascade", "RFC 9875"),
+    ("3.4 Cache-Group-Invalidation", "RFC 9875"),
+    ("3.4 groups of tenants", "RFC 9875"),
+    ("3.5 stale-while-revalidate", "stale"),
+    ("3.5 stale-if-error", "stale"),
+    ("3.6 target list", "RFC 9213"),
+    ("3.6 dictionary", "RFC 9213"),
+    ("3.6 directives", "RFC 9213"),
+    ("3.6 downstream", "RFC 9213"),
+];
+
+const CHECKLIST: &[&str] = &[
+    "3.1 method",
+    "3.1 status",
+    "3.1 no-store",
+    "3.1 must-understand",
+    "3.1 private",
+    "3.1 authorization",
+    "3.1 request no-store",
+    "3.1 route ttl",
+    "3.1 explicit or heuristic freshness",
+    "3.1 fields",
+    "3.1 trailers",
+    "3.1 incomplete",
+    "3.1 partial responses",
+    "3.1 set-cookie",
+    "3.1 delta-seconds",
+    "3.1 freshness precedence",
+    "3.1 heuristics",
+    "3.2 match",
+    "3.2 vary",
+    "3.2 no-cache",
+    "3.2 stored no-cache is validated",
+    "3.2 age",
+    "3.2 unsafe methods",
+    "3.2 collapsed",
+    "3.2 stale",
+    "3.2 stale on purpose",
+    "3.2 disconnected",
+    "3.2 request directives",
+    "3.3 what is evaluated",
+    "3.3 If-Range",
+    "3.3 order and comparison",
+    "3.3 date",
+    "3.3 fields of a 304",
+    "3.3 a 304 is a hit",
+    "3.3 conditionals taken off",
+    "3.3 revalidation",
+    "3.3 freshening by HEAD",
+    "3.4 target",
+    "3.4 errors",
+    "3.4 location",
+    "3.4 removed",
+    "3.4 Cache-Groups",
+    "3.4 groups do not cascade",
+    "3.4 Cache-Group-Invalidation",
+    "3.4 groups of tenants",
+    "3.5 stale-while-revalidate",
+    "3.5 stale-if-error",
+    "3.6 target list",
+    "3.6 dictionary",
+    "3.6 directives",
+    "3.6 downstream",
+    "3.7 grammar",
+    "3.7 appended",
+    "3.7 own answers",
+    "3.7 nothing of the key",
+];
+
+const SOURCES: &[&str] = &[
+    include_str!("cache_status.rs"),
+    include_str!("invalidation.rs"),
+    include_str!("reuse.rs"),
+    include_str!("storing.rs"),
+    include_str!("validation.rs"),
+];
+
+#[test]
+fn every_line_is_tested_or_belongs_to_an_issue_and_none_to_both() {
+    let rows = [storing::rows(), reuse::rows(), validation::rows(), cache_status::rows()];
+    let of_rows = rows.iter().flatten().map(|row| row.line);
+    let tested: BTreeSet<_> = of_rows.chain(TESTED.iter().map(|(line, _)| *line)).collect();
+    let later: BTreeSet<_> = LATER.iter().map(|(line, _)| *line).collect();
+    let all: BTreeSet<_> = CHECKLIST.iter().copied().collect();
+    let both: Vec<_> = tested.intersection(&later).collect();
+    assert!(both.is_empty(), "tested, and left to an issue: {both:?}");
+    let known: BTreeSet<_> = tested.union(&later).copied().collect();
+    let missing: Vec<_> = all.difference(&known).collect();
+    assert!(missing.is_empty(), "neither tested nor left to an issue: {missing:?}");
+    let unlisted: Vec<_> = known.difference(&all).collect();
+    assert!(unlisted.is_empty(), "not in the checklist: {unlisted:?}");
+    assert_eq!((later.len(), all.len()), (LATER.len(), CHECKLIST.len()), "a line stands twice");
+}
+
+#[test]
+fn every_test_that_a_line_names_is_there() {
+    for (line, test) in TESTED {
+        let is_there = SOURCES.iter().any(|source| source.contains(&format!("fn {test}()")));
+        assert!(is_there, "{line}: no test is called {test}");
+    }
+}

@@ -1,0 +1,62 @@
+//! What a write does to what is stored at its target (RFC 9111 §4.4).
+
+use http::Method;
+
+use super::support::{Cached, cache, fetch, get, got, request, response, send, with};
+
+/// Stores a response, sends a write to `target` that ends with `status`, and asks again.
+async fn check(method: Method, target: &str, status: u16, is_invalidated: bool) {
+    let (cache, _, calls) = cache();
+    let code = status;
+    calls.serve(move |head| match head.method {
+        Method::GET => response(200, &[("vary", "x")], "stored"),
+        _ => response(code, &[("location", "/cases/1"), ("content-location", "/cases/1")], ""),
+    });
+    let variants = [get("/cases/1"), with(get("/cases/1"), "x", "1"), get("/cases/1?page=2")];
+    for request in variants {
+        got(send(&cache, request)).await;
+    }
+    got(send(&cache, request(method.clone(), target))).await;
+    for (variant, is_hit) in is_hit(&cache).await {
+        assert_eq!(is_hit, !is_invalidated, "{variant} after {method} {target} {status}");
+    }
+}
+
+async fn is_hit(cache: &Cached) -> Vec<(&'static str, bool)> {
+    vec![
+        ("plain", fetch(cache, "/cases/1").await.is_hit()),
+        ("x", got(send(cache, with(get("/cases/1"), "x", "1"))).await.is_hit()),
+        ("query", fetch(cache, "/cases/1?page=2").await.is_hit()),
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_successful_write_invalidates_all_variants_of_its_target() {
+    for status in [200, 201, 202, 204, 205, 206, 301, 302, 303, 304, 307, 308] {
+        check(Method::POST, "/cases/1", status, true).await;
+    }
+    for method in [&b"PUT"[..], b"PATCH", b"DELETE", b"PURGE", b"FOO", b"get"] {
+        check(Method::from_bytes(method).unwrap(), "/cases/1", 200, true).await;
+    }
+    check(Method::POST, "/cases/%31", 200, true).await;
+    check(Method::POST, "/cases/1?other=query", 200, true).await;
+    check(Method::POST, "/cases/1/comments", 200, true).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changed_nothing_invalidates_nothing() {
+    for status in [400, 401, 403, 404, 405, 409, 412, 413, 422, 429, 431] {
+        check(Method::POST, "/cases/1", status, false).await;
+    }
+    for method in [Method::OPTIONS, Method::TRACE, Method::HEAD] {
+        check(method, "/cases/1", 200, false).await;
+    }
+}
+
+/// RFC 9111 §4.4 lets `Location` and `Content-Location` be invalidated too; what a response names
+/// decides nothing here.
+#[tokio::test(start_paused = true)]
+async fn a_write_invalidates_its_own_target_and_not_what_its_response_names() {
+    check(Method::POST, "/cases/2", 201, false).await;
+    check(Method::POST, "/elsewhere", 201, false).await;
+}

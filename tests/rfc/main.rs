@@ -1,0 +1,13 @@
+//! The rules of RFC 9110, 9111 and 9211 that a route with a fixed lifetime keeps, as tables: what is
+//! stored, what is asked, and what must be answered, through the layer and in paused time.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cache_status;
+mod checklist;
+mod invalidation;
+mod reuse;
+mod row;
+mod storing;
+mod validation;

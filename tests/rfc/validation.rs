@@ -1,0 +1,264 @@
+//! Conditional requests (RFC 9111 §4.3.2, RFC 9110 §13 and §15.4.5).
+
+use http::Method;
+
+use super::{
+    row::{Answer, Answer::*, Row, check, lines},
+    support::{Cached, Got, Sent, cache, fetch, get, got, request, response, send, settle, with},
+};
+
+const EARLIER: &str = "Sun, 22 Nov 2026 08:00:00 GMT";
+const LATER: &str = "Sun, 22 Nov 2026 09:00:00 GMT";
+
+fn none_match() -> Vec<Row> {
+    let row = |request, answer| {
+        Row::new("3.3 order and comparison", "RFC 9110 §13.1.2", answer)
+            .stored(&[("etag", "\"a\""), ("last-modified", EARLIER)])
+            .request(request)
+    };
+    let weak = |request, answer: Answer| row(request, answer).stored(&[("etag", "W/\"a\"")]);
+    vec![
+        row(&[("if-none-match", "\"a\"")], NotModified),
+        row(&[("if-none-match", "W/\"a\"")], NotModified),
+        weak(&[("if-none-match", "\"a\"")], NotModified),
+        weak(&[("if-none-match", "W/\"a\"")], NotModified),
+        row(&[("if-none-match", "\"b\"")], Stored),
+        row(&[("if-none-match", "\"A\"")], Stored),
+        row(&[("if-none-match", "a")], Stored),
+        row(&[("if-none-match", "\"b\", W/\"c\" ,\"a\"")], NotModified),
+        row(&[("if-none-match", "\"b\""), ("if-none-match", "\"a\"")], NotModified),
+        row(&[("if-none-match", "\"x, \"a\"")], Stored),
+        row(&[("if-none-match", "*")], NotModified),
+        row(&[("if-none-match", "*")], NotModified).stored(&[]),
+        row(&[("if-none-match", "\"a\"")], Stored).stored(&[]),
+        row(&[("if-none-match", "\"b\""), ("if-modified-since", LATER)], Stored),
+        row(&[("if-none-match", "\"a\""), ("if-modified-since", "x")], NotModified),
+    ]
+}
+
+fn modified_since() -> Vec<Row> {
+    let row = |stored, request, answer| {
+        Row::new("3.3 date", "RFC 9110 §13.1.3", answer).stored(stored).request(request)
+    };
+    vec![
+        row(&[("last-modified", EARLIER)], &[("if-modified-since", LATER)], NotModified),
+        row(&[("last-modified", EARLIER)], &[("if-modified-since", EARLIER)], NotModified),
+        row(&[("last-modified", LATER)], &[("if-modified-since", EARLIER)], Stored),
+        row(&[("date", EARLIER)], &[("if-modified-since", EARLIER)], NotModified),
+        row(&[("date", LATER)], &[("if-modified-since", EARLIER)], Stored),
+        row(
+            &[("last-modified", LATER), ("date", EARLIER)],
+            &[("if-modified-since", EARLIER)],
+            Stored,
+        ),
+        row(
+            &[("last-modified", EARLIER)],
+            &[("if-modified-since", "Sunday, 22-Nov-26 09:00:00 GMT")],
+            NotModified,
+        ),
+        row(
+            &[("last-modified", EARLIER)],
+            &[("if-modified-since", "Sun Nov 22 09:00:00 2026")],
+            NotModified,
+        ),
+        row(&[("last-modified", EARLIER)], &[("if-modified-since", "tomorrow")], Stored),
+        row(&[("last-modified", EARLIER)], &[("if-modified-since", "1795338000")], Stored),
+        row(
+            &[("last-modified", EARLIER)],
+            &[("if-modified-since", LATER), ("if-modified-since", LATER)],
+            Stored,
+        ),
+        row(&[("last-modified", "x")], &[("if-modified-since", LATER)], Stored),
+        row(&[], &[("if-modified-since", LATER)], Stored),
+    ]
+}
+
+fn answers() -> Vec<Row> {
+    let fields = |answer| Row::new("3.3 fields of a 304", "RFC 9110 §15.4.5", answer);
+    let is_hit = |answer| Row::new("3.3 a 304 is a hit", "RFC 9211 §2.1", answer);
+    let evaluated = |answer| Row::new("3.3 what is evaluated", "RFC 9111 §4.3.2", answer);
+    let taken_off = |answer| Row::new("3.3 conditionals taken off", "RFC 9111 §4.3.2", answer);
+    vec![
+        fields(NotModified)
+            .stored(&[
+                ("etag", "\"a\""),
+                ("date", LATER),
+                ("last-modified", EARLIER),
+                ("cache-control", "max-age=5"),
+                ("expires", LATER),
+                ("vary", "accept"),
+                ("content-location", "/cases/1.json"),
+                ("content-type", "application/json"),
+                ("content-length", "6"),
+                ("content-language", "de"),
+                ("x-kept", "1"),
+            ])
+            .request(&[("if-none-match", "\"a\"")])
+            .has("etag", &["\"a\""])
+            .has("date", &[LATER])
+            .has("cache-control", &["max-age=5"])
+            .has("expires", &[LATER])
+            .has("vary", &["accept"])
+            .has("content-location", &["/cases/1.json"])
+            .has("age", &["1"])
+            .has("last-modified", &[])
+            .has("content-type", &[])
+            .has("content-length", &[])
+            .has("content-language", &[]),
+        fields(NotModified)
+            .stored(&[("last-modified", EARLIER), ("content-encoding", "gzip")])
+            .request(&[("if-modified-since", LATER)])
+            .has("last-modified", &[EARLIER])
+            .has("content-encoding", &[]),
+        is_hit(NotModified)
+            .stored(&[("etag", "\"a\"")])
+            .request(&[("if-none-match", "\"a\"")])
+            .says("support-cache;hit;ttl=59"),
+        is_hit(NotModified)
+            .stored(&[("etag", "\"a\"")])
+            .method(Method::HEAD)
+            .request(&[("if-none-match", "\"a\"")])
+            .says("support-cache;hit;ttl=59"),
+        is_hit(Stored)
+            .stored(&[("etag", "\"a\"")])
+            .method(Method::HEAD)
+            .request(&[("if-none-match", "\"b\"")]),
+        evaluated(Forwarded)
+            .stored(&[("etag", "\"a\"")])
+            .request(&[("if-match", "\"a\""), ("if-none-match", "\"a\"")])
+            .forwards("if-match", true)
+            .forwards("if-none-match", true)
+            .says("support-cache;fwd=bypass;fwd-status=200;detail=precondition"),
+        evaluated(Forwarded)
+            .stored(&[("last-modified", EARLIER)])
+            .request(&[("if-unmodified-since", LATER)])
+            .forwards("if-unmodified-since", true)
+            .says("support-cache;fwd=bypass;fwd-status=200;detail=precondition"),
+        evaluated(Forwarded)
+            .status(404)
+            .stored(&[("etag", "\"a\"")])
+            .request(&[("if-none-match", "\"a\"")]),
+        evaluated(Stored)
+            .status(404)
+            .route(|route| route.negative_ttl(std::time::Duration::from_secs(5)))
+            .stored(&[("etag", "\"a\"")])
+            .request(&[("if-none-match", "\"a\"")]),
+        taken_off(Forwarded)
+            .age(60)
+            .request(&[("if-none-match", "\"a\""), ("if-modified-since", LATER)])
+            .forwards("if-none-match", false)
+            .forwards("if-modified-since", false)
+            .says("support-cache;fwd=stale;fwd-status=200;stored"),
+    ]
+}
+
+pub(crate) fn rows() -> Vec<Row> {
+    [none_match(), modified_since(), answers()].into_iter().flatten().collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn if_none_match_compares_weakly_and_before_if_modified_since() {
+    check(none_match()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn if_modified_since_is_compared_with_last_modified_or_else_with_date() {
+    check(modified_since()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_client_has_is_not_sent_again() {
+    check(answers()).await;
+}
+
+fn asks_again(cache: &Cached) -> Sent {
+    send(cache, with(get("/cases/1"), "if-none-match", "\"a\""))
+}
+
+#[track_caller]
+fn is_not_modified(got: &Got) {
+    assert_eq!((got.status.as_u16(), got.text()), (304, ""), "{got:?}");
+    assert_eq!(lines(&got.fields, "etag"), ["\"a\""]);
+    assert!(!got.fields.contains_key("content-type") && got.trailers.is_none());
+}
+
+const PAGE: &[(&str, &str)] = &[("etag", "\"a\""), ("content-type", "text/html")];
+
+/// SEC-COAL-4: what one client already has is not what others are given.
+#[tokio::test(start_paused = true)]
+async fn a_conditional_miss_brings_the_whole_representation_for_all() {
+    let (cache, _, mut calls) = cache();
+    let (leader, follower) = (asks_again(&cache), send(&cache, get("/cases/1")));
+    let call = calls.next().await;
+    assert!(!call.head.headers.contains_key("if-none-match"));
+    settle().await;
+    call.respond(response(200, PAGE, "whole"));
+    is_not_modified(&got(leader).await);
+    assert_eq!(got(follower).await.text(), "whole");
+    let hit = fetch(&cache, "/cases/1").await;
+    assert_eq!((hit.status.as_u16(), hit.text(), calls.count()), (200, "whole", 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conditional_miss_that_streams_is_answered_and_stored() {
+    let (cache, _, mut calls) = cache();
+    let leader = asks_again(&cache);
+    let (body, gate) = super::support::GatedBody::gated(None);
+    let mut whole = http::Response::new(body);
+    whole.headers_mut().insert("etag", "\"a\"".parse().unwrap());
+    calls.next().await.respond(whole);
+    is_not_modified(&got(leader).await);
+    gate.send("whole");
+    gate.end();
+    settle().await;
+    assert_eq!(fetch(&cache, "/cases/1").await.text(), "whole");
+    assert_eq!(calls.count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conditional_miss_that_does_not_match_is_answered_in_full() {
+    let (cache, _, mut calls) = cache();
+    let leader = asks_again(&cache);
+    calls.next().await.with(200, ("etag", "\"b\""), "whole");
+    let leader = got(leader).await;
+    assert_eq!((leader.status.as_u16(), leader.text()), (200, "whole"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_followers_conditional_is_its_own() {
+    let (cache, _, mut calls) = cache();
+    let (leader, follower) = (send(&cache, get("/cases/1")), asks_again(&cache));
+    let call = calls.next().await;
+    settle().await;
+    call.respond(response(200, PAGE, "whole"));
+    assert_eq!(got(leader).await.text(), "whole");
+    let follower = got(follower).await;
+    is_not_modified(&follower);
+    assert_eq!(follower.cache_status(), "support-cache;fwd=uri-miss;collapsed;ttl=60");
+    assert_eq!(calls.count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_forwards_for_itself_keeps_its_conditional() {
+    let (cache, _, mut calls) = cache();
+    let (leader, follower) = (send(&cache, get("/cases/1")), asks_again(&cache));
+    let call = calls.next().await;
+    settle().await;
+    call.with(200, ("cache-control", "no-store"), "whole");
+    got(leader).await;
+    let own = calls.next().await;
+    assert_eq!(lines(&own.head.headers, "if-none-match"), ["\"a\""]);
+    own.with(304, ("etag", "\"a\""), "");
+    assert_eq!(got(follower).await.status, 304);
+}
+
+#[tokio::test(start_paused = true)]
+async fn conditionals_of_a_request_that_misses_alone_are_left_as_they_are() {
+    let (cache, _, mut calls) = cache();
+    let head = with(request(Method::HEAD, "/cases/1"), "if-none-match", "\"a\"");
+    let reply = send(&cache, head);
+    let call = calls.next().await;
+    assert!(call.head.headers.contains_key("if-none-match"));
+    call.with(304, ("etag", "\"a\""), "");
+    assert_eq!(got(reply).await.status, 304);
+}
