@@ -34,6 +34,11 @@ const HOP_BY_HOP: [&str; 10] = [
     "upgrade",
 ];
 
+/// Fields that are for every recipient, besides those that describe the content: naming them in
+/// `Connection` is forbidden (RFC 9110 §7.6.1), and doing so does not remove them.
+const END_TO_END: [&str; 7] =
+    ["cache-control", "date", "etag", "expires", "last-modified", "location", "vary"];
+
 /// Bytes that the allocator and the maps around an entry take besides what it points to: the
 /// reference counts, the slot in the eviction queue, and the slot in the index by primary key.
 const OVERHEAD: usize = 320;
@@ -129,6 +134,7 @@ fn storable_fields(origin: &HeaderMap, stripped: &[HeaderName]) -> HeaderMap {
         .filter_map(|line| line.to_str().ok())
         .flat_map(|line| line.split(','))
         .map(|name| name.trim().to_ascii_lowercase())
+        .filter(|name| !END_TO_END.contains(&name.as_str()) && !name.starts_with("content-"))
         .collect();
     let is_stored = |name: &HeaderName| {
         !HOP_BY_HOP.contains(&name.as_str())
@@ -343,6 +349,14 @@ mod tests {
             head(&[("connection", "close, X-Hop"), ("x-hop", "1"), ("te", "x"), ("x-end", "2")]);
         let names: Vec<_> = sent(&head).into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["x-end", "age", "cache-status"]);
+    }
+
+    #[test]
+    fn a_connection_cannot_remove_what_is_for_every_recipient() {
+        let head =
+            head(&[("connection", "ETag, content-type"), ("etag", "1"), ("content-type", "2")]);
+        let names: Vec<_> = sent(&head).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["etag", "content-type", "age", "cache-status"]);
     }
 
     #[test]
