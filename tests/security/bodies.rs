@@ -194,6 +194,9 @@ async fn sec_body_5_streams_and_upgrades_are_untouched() {
             gate.send(event);
             assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), event);
         }
+        gate.end();
+        assert!(body.frame().await.is_none());
+        assert_eq!(handle.metrics().bucket("cases").unwrap().stored, 0, "{media_type}");
     }
     let fields = [("connection", "upgrade"), ("upgrade", "websocket")];
     for _ in 0..2 {

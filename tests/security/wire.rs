@@ -218,18 +218,19 @@ async fn proxy(version: Version, upstream: SocketAddr) -> (SocketAddr, SupportCa
     (serve(Version::Http1, layer.layer(inner)).await, layer.handle())
 }
 
-/// Reads a response over HTTP/1.1: its whole body, or the error that ends it.
-async fn fetch(address: SocketAddr) -> Result<String, hyper::Error> {
+/// Sends a request over HTTP/1.1 and returns the response as soon as its head is there.
+async fn open(address: SocketAddr) -> Result<http::Response<Incoming>, hyper::Error> {
     let io = TokioIo::new(TcpStream::connect(address).await.unwrap());
     let (mut sender, connection) = client::conn::http1::handshake(io).await.unwrap();
     tokio::spawn(connection);
     let request = Request::get("/cases/1").header("host", "a").body(Empty::<Bytes>::new()).unwrap();
-    soon(async {
-        let response = sender.send_request(request).await?;
-        let body = response.into_body().collect().await?.to_bytes();
-        Ok(String::from_utf8(body.to_vec()).unwrap())
-    })
-    .await
+    soon(sender.send_request(request)).await
+}
+
+/// Reads a response over HTTP/1.1: its whole body, or the error that ends it.
+async fn fetch(address: SocketAddr) -> Result<String, hyper::Error> {
+    let body = soon(open(address).await?.into_body().collect()).await?.to_bytes();
+    Ok(String::from_utf8(body.to_vec()).unwrap())
 }
 
 #[tokio::test]
@@ -255,18 +256,23 @@ async fn sec_body_1_an_upstream_that_closes_early_is_an_error_and_not_a_shorter_
 
 #[tokio::test]
 async fn sec_body_1_an_http_2_stream_that_is_reset_is_an_error_and_not_a_shorter_success() {
-    let upstream = tower::service_fn(|_: Request<Incoming>| async {
+    let (sender, mut gates) = mpsc::unbounded_channel();
+    let upstream = tower::service_fn(move |_: Request<Incoming>| {
         let (body, gate) = GatedBody::gated(None);
-        gate.send("half");
-        // hyper resets the stream of a body that fails.
-        gate.fail();
-        Ok::<_, Infallible>(http::Response::new(body))
+        sender.send(gate).unwrap();
+        std::future::ready(Ok::<_, Infallible>(http::Response::new(body)))
     });
     let upstream = serve(Version::Http2, upstream).await;
     let (address, handle) = proxy(Version::Http2, upstream).await;
     for _ in 0..2 {
-        let cut = fetch(address).await;
-        assert!(cut.is_err(), "{cut:?}");
+        let mut body = open(address).await.unwrap().into_body();
+        let gate = gates.recv().await.unwrap();
+        gate.send("half");
+        assert_eq!(soon(body.frame()).await.unwrap().unwrap().into_data().unwrap(), "half");
+        // hyper resets the stream of a body that fails.
+        gate.fail();
+        let end = soon(body.frame()).await;
+        assert!(matches!(end, Some(Err(_))), "{end:?}");
     }
     let counts = handle.metrics().bucket("cases").unwrap().clone();
     assert_eq!((counts.stored, counts.hits, counts.misses), (0, 0, 2));
