@@ -55,6 +55,11 @@ const FOR_ALL_RECIPIENTS: [HeaderName; 12] = [
     VARY,
 ];
 
+/// Fields that are for every recipient, besides those that describe the content: naming them in
+/// `Connection` is forbidden (RFC 9110 §7.6.1), and doing so does not remove them.
+const END_TO_END: [&str; 7] =
+    ["cache-control", "date", "etag", "expires", "last-modified", "location", "vary"];
+
 /// Bytes that the allocator and the maps around an entry take besides what it points to: the
 /// reference counts, also of the two buffers with body and values, the slot in the eviction queue,
 /// and the slot in the index by primary key. Measured by `tests/memory.rs`.
@@ -174,6 +179,7 @@ fn storable_fields(origin: &HeaderMap, stripped: &[HeaderName]) -> HeaderMap {
         .filter_map(|line| line.to_str().ok())
         .flat_map(|line| line.split(','))
         .map(|name| name.trim().to_ascii_lowercase())
+        .filter(|name| !END_TO_END.contains(&name.as_str()) && !name.starts_with("content-"))
         .collect();
     let is_stored = |name: &HeaderName| {
         *name != AGE
@@ -403,6 +409,14 @@ mod tests {
         let head = head(&[("connection", names), ("vary", "x"), ("content-encoding", "gzip")]);
         let names: Vec<_> = sent(&head).into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["age", "cache-status", "vary", "content-encoding"]);
+    }
+
+    #[test]
+    fn a_connection_cannot_remove_what_is_for_every_recipient() {
+        let head =
+            head(&[("connection", "ETag, content-type"), ("etag", "1"), ("content-type", "2")]);
+        let names: Vec<_> = sent(&head).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["etag", "content-type", "age", "cache-status"]);
     }
 
     #[test]

@@ -86,6 +86,8 @@
 //! * Dropping any future harms no other request and loses no invalidation: fills and writes whose
 //!   callers go away complete on the runtime, within bounds.
 //!
+//! What a response cache must never do, and which test holds each point, is in [`security`].
+//!
 //! # Features
 //!
 //! * `tracing` (default): warnings, and one `debug` event for each request on a cached route.
@@ -157,6 +159,10 @@ pub use route::{CacheRoute, Coalescing, InvalidateRoute, KeyRequest, QueryPolicy
 pub use service::SupportCache;
 pub use store::{MemoryStore, MemoryStoreBuilder, Pending, Store};
 pub use support::{CASE_LIST_TTL, CASE_MESSAGES_TTL};
+
+#[cfg(doc)]
+#[doc = include_str!("../docs/security.md")]
+pub mod security {}
 
 /// Runs the README's code as a test.
 #[cfg(doctest)]

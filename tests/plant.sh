@@ -155,6 +155,81 @@ plant names-without-order src/nominated.rs 's/names\.sort_by\(\|left, right\| le
 plant names-without-a-bound src/nominated.rs 's/if all\.0\.len\(\) > MAX_NAMES/if false/' lib nominated_names_add_up
 plant first-tag-only src/policy/validation.rs 's/self\.none_match\.iter\(\)\.any/self.none_match.iter().take(1).any/' lib a_stored_tag_is_never_overlooked_nor_made_up
 
+# ===== security: the vectors of docs/security.md =====
+plant share-without-permission src/policy/storability.rs 's/if needs_permission && /if false \&\& /' security sec_auth_1_one_callers_response_answers_another_only_where_both_route_and_response_say_so
+plant forget-the-caller src/policy/admission.rs 's/push_part\(extras, &digest\);//' security sec_auth_1_one_callers_response_answers_another_only_where_both_route_and_response_say_so
+plant look-up-with-credentials src/policy/admission.rs 's/Credentials::Bypass if facts\.has_credentials => return Err\(Bypass::Credentials\),//' security sec_auth_1_every_credential_field_bypasses_by_default
+plant mix-authorized-and-anonymous src/policy/admission.rs 's/Credentials::ByResponse if facts\.is_authorized => push_part\(extras, b"authorized"\),//' security sec_auth_2_callers_and_the_anonymous_share_nothing
+plant serve-the-revoked src/policy/admission.rs 's/Credentials::Bypass if facts\.has_credentials => return Err\(Bypass::Credentials\),//' security sec_auth_3_a_revoked_user_is_refused_within_the_lifetime
+plant take-blank-callers src/policy/credentials.rs 's/\(!is_blank\)\.then_some\(value\)/Some(value)/' security sec_auth_4_no_caller_is_a_bypass_and_not_a_caller_of_its_own
+plant take-blank-tenants src/key.rs 's/!text\.trim\(\)\.is_empty\(\) && //' security sec_auth_4_no_tenant_is_a_bypass_and_not_a_tenant_of_its_own
+plant fold-the-case-of-callers src/policy/credentials.rs 's/present\(extract\(request\)\?\.as_bytes\(\)\)/present(extract(request)?.to_lowercase().as_bytes())/' security sec_auth_5_callers_are_the_same_only_if_byte_equal
+plant bypass-without-counting src/metrics.rs 's/add\(&bucket\.bypassed\[\*reason as usize\]\)/{ let _ = reason; }/' security sec_auth_6_junk_credentials_are_counted_and_displace_nothing
+plant store-cookies src/policy/storability.rs 's/\n    SET_COOKIE,\n/\n    WWW_AUTHENTICATE,\n/' security sec_cook_1_a_response_that_sets_a_cookie_is_not_stored
+plant store-what-is-stripped src/entry.rs 's/\n *&& !stripped\.contains\(name\)//' security sec_cook_1_a_cookie_that_the_route_strips_is_never_replayed
+plant store-what-is-for-one-client src/policy/storability.rs 's/PER_CLIENT\.iter\(\)\.any\(/false \&\& PER_CLIENT.iter().any(/' security sec_cook_2_a_response_for_one_client_is_not_stored
+plant coalesce-what-is-for-one-client src/policy/storability.rs 's/PER_CLIENT\.iter\(\)\.any\(/false \&\& PER_CLIENT.iter().any(/' security sec_coal_1_no_follower_sees_what_may_not_be_stored_and_none_queues
+plant coalesce-what-turns-out-too-large src/fill.rs 's/if declared\.is_some\(\) \{/if true {/' security sec_coal_1_a_body_that_turns_out_too_large_is_the_leaders_own
+plant share-across-vary src/exchange.rs 's/if read\.slot\.variant != fill\.variant \{/if false {/' security sec_coal_2_a_follower_with_another_value_of_a_nominated_field_asks_for_itself
+plant strand-followers src/coalesce.rs 's/if !self\.is_settled \{/if false {/' security sec_coal_3_a_ruined_leader_stores_nothing_and_leaves_nobody_waiting
+plant drop-a-cancelled-fill src/detach.rs 's/filter\(\|_\| self\.is_begun\)/filter(|_| false)/' security sec_coal_3_a_cancelled_leader_harms_no_follower
+plant forward-the-attackers-etag src/exchange.rs 's/request\.headers_mut\(\)\.remove\(IF_NONE_MATCH\);//' security sec_coal_4_a_leader_that_has_the_response_already_does_not_make_a_304_of_it_for_others
+plant lead-with-a-range src/policy/admission.rs 's/if facts\.has_range \{/if false {/' security sec_coal_4_a_part_or_a_head_never_becomes_the_entity
+plant follow-without-a-limit src/shared.rs 's/MAX_FOLLOWERS: usize = 10_000/MAX_FOLLOWERS: usize = 100_000/' security sec_coal_5_followers_over_the_limit_forward_for_themselves
+plant join-a-slow-leader src/coalesce.rs 's/< self\.limits\.wait/< 1000 * self.limits.wait/' security sec_coal_5_a_slow_leader_is_neither_waited_for_nor_joined_for_ever
+plant join-a-flight-from-before src/exchange.rs 's/\|fence\| sequence\.is_current\(&read\.slot\.key, fence\)/|_| true/' security sec_coal_6_a_request_after_an_invalidation_does_not_join_an_older_flight
+plant identify-without-the-query src/policy/admission.rs 's/Cow::Borrowed\(uri\.path_and_query\(\)\.map_or\("", \|target\| target\.as_str\(\)\)\)/Cow::Borrowed(uri.path())/' security sec_key_1_every_difference_in_the_target_is_a_difference
+plant identify-without-the-host src/policy/admission.rs 's/host: self\.host,/host: b"",/' security sec_key_1_every_difference_in_scheme_and_authority_is_a_difference
+plant identify-without-the-authority src/policy/admission.rs 's/authority: self\.original\.authority\(\)\.map_or\("", \|authority\| authority\.as_str\(\)\)/authority: ""/' security sec_key_1_every_difference_in_scheme_and_authority_is_a_difference
+plant identify-without-the-scheme src/policy/admission.rs 's/scheme: self\.original\.scheme_str\(\)\.unwrap_or\(""\)/scheme: ""/' security sec_key_1_every_difference_in_scheme_and_authority_is_a_difference
+plant take-two-hosts src/policy/admission.rs 's/if facts\.has_several_hosts \{/if false {/' security sec_key_1_two_hosts_are_a_bypass
+plant read-with-any-method src/route/table.rs 's/if \*method == Method::GET \|\| \*method == Method::HEAD \{/if *method != Method::POST {/' security sec_key_1_no_other_method_is_answered_from_what_get_stored
+plant forge-a-key src/key.rs 's/key\.extend\(utf8_percent_encode\(value, ESCAPED\)\);/key.push_str(value);/' security sec_key_2_a_separator_in_a_value_does_not_forge_another_key
+plant take-any-key src/key.rs 's/ && text\.len\(\) <= MAX_KEY//' security sec_key_4_an_unusable_key_is_a_bypass_and_not_even_coalesced
+plant build-keys-of-raw-parameters src/route/request.rs 's/percent_decode_str\(raw\)\.decode_utf8\(\)\.ok\(\)/Some(Cow::Borrowed(raw))/' security sec_key_5_a_key_builder_sees_the_value_that_the_handler_sees
+plant forget-what-is-declared src/route/cache.rs 's/vary: Nominated::new\(self\.vary\)/vary: Nominated::default()/' security sec_key_6_a_representation_is_for_the_fields_that_chose_it
+plant cloak-a-parameter src/policy/admission.rs 's/pair\.split\(\x27;\x27\)\.any/std::iter::once(pair).any/' security sec_key_7_a_named_parameter_cannot_be_cloaked
+plant answer-a-fat-get src/policy/admission.rs 's/if has_content \{/if false {/' security sec_key_7_a_get_with_content_is_a_bypass
+plant learn-no-vary src/nominated.rs 's/for line in response\.get_all\(VARY\) \{/for line in response.get_all(VARY).iter().take(0) {/' security sec_unk_1_a_field_that_the_handler_reflects_reaches_nobody_else_once_it_is_named
+plant heed-every-client src/policy/request_directives.rs 's/RequestDirectives::Ignore => Self \{ no_store: all\.no_store, \.\.Self::default\(\) \}/RequestDirectives::Ignore => all/' security sec_unk_2_no_field_of_a_request_purges_or_bypasses_what_is_stored
+plant purge-unasked src/write.rs 's/400\.\.=499 => Self::Unchanged/400..=499 => Self::Changed/' security sec_unk_2_a_purge_that_the_origin_refuses_removes_nothing
+plant read-directives-with-case src/policy/cache_control.rs 's/self\.name\(\)\.eq_ignore_ascii_case\(name\.as_bytes\(\)\)/self.name() == name.as_bytes()/' security sec_cc_1_a_restriction_counts_wherever_it_stands
+plant read-one-line src/policy/cache_control.rs 's/fields\.get_all\(CACHE_CONTROL\)\.iter\(\)\.flat_map/fields.get(CACHE_CONTROL).into_iter().flat_map/' security sec_cc_1_every_line_counts
+plant let-arguments-lift-restrictions src/policy/cache_control.rs 's/directives\.private \|= member\.is_named/directives.private |= member.is_exactly/' security sec_cc_2_an_argument_lifts_no_restriction
+plant stop-at-a-space src/policy/cache_control.rs 's/let start = self\.0\.iter\(\)\.position\(is_token\)\.unwrap_or\(self\.0\.len\(\)\);/let start = 0;/' security sec_cc_3_space_around_a_restriction_lifts_it_not
+plant hide-behind-a-quote src/policy/cache_control.rs 's/None => may_quote = false,/None => return text.len(),/' security sec_cc_4_a_quote_hides_no_restriction_that_stands_outside_it
+plant take-longer-names-for-shorter src/policy/cache_control.rs 's/self\.name\(\)\.eq_ignore_ascii_case\(name\.as_bytes\(\)\)/self.name().starts_with(name.as_bytes())/' security sec_cc_5_numbers_and_junk_neither_crash_nor_permit
+plant permit-by-a-malformed-number src/policy/cache_control.rs 's/\.is_some_and\(\|seconds\| seconds\.is_ok\(\)\)/.is_some()/' security sec_cc_5_what_is_malformed_permits_nothing
+plant store-in-spite-of-no-store src/policy/storability.rs 's/if directives\.no_store \{/if false {/' security sec_cc_6_what_a_layer_within_the_cache_adds_counts
+plant ignore-the-values-of-vary src/nominated.rs 's/push_part\(&mut encoded, &secret\.digest\(line\.as_bytes\(\)\)\);//' security sec_vary_1_a_nominated_credential_tells_callers_apart
+plant store-what-varies-by-everything src/nominated.rs 's/if member == "\*" \|\|/if/' security sec_vary_1_what_cannot_be_told_apart_is_not_stored
+plant overlook-names-that-are-no-text src/nominated.rs 's/line\.to_str\(\)\.map_err\(\|_\| Unpredictable\)\?/line.to_str().unwrap_or("")/' security sec_vary_1_a_name_that_is_no_text_is_not_stored
+plant store-by-the-names-known-before src/fill.rs 's/if nominated == read\.nominated \{/if true {/' security sec_vary_2_responses_that_nominate_different_fields_are_never_mixed_up
+plant store-any-status src/route/rule.rs 's/self\.statuses\.contains\(&status\)\.then_some\(self\.ttl\)\?/self.ttl/' security sec_stat_1_an_error_that_one_request_provokes_answers_no_other
+plant store-any-status-by-default src/route/rule.rs 's/self\.statuses\.contains\(&status\)\.then_some\(self\.ttl\)\?/self.ttl/' security sec_stat_2_nothing_but_200_is_stored_by_default
+plant remember-errors-for-long src/route/rule.rs 's/Some\(negative_ttl\) if is_negative => negative_ttl/Some(_) if is_negative => self.ttl/' security sec_stat_2_negative_responses_are_stored_for_a_time_of_their_own
+plant declare-any-status src/route/cache.rs 's/401 \| 407 => Some\("401 and 407 are for one client"\),//' security sec_stat_2_what_is_no_whole_response_cannot_be_declared_storable
+plant store-truncated-bodies src/recording.rs 's/self\.declared\.is_none_or\(\|declared\| declared == shared\.tape\.bytes\)/true/; s/declared\.is_none_or\(\|declared\| declared == self\.bytes\)/true/' security sec_body_1_a_truncated_body_is_an_error_to_its_client_and_is_not_stored
+plant end-a-truncated-body-cleanly src/body.rs 's/Poll::Ready\(Some\(Err\(BodyError\(Cause::Origin\(error\)\)\)\)\)/{ drop(error); Poll::Ready(None) }/' security sec_body_1_an_upstream_that_closes_early_is_an_error_and_not_a_shorter_success
+plant end-a-reset-body-cleanly src/body.rs 's/Poll::Ready\(Some\(Err\(BodyError\(Cause::Origin\(error\)\)\)\)\)/{ drop(error); Poll::Ready(None) }/' security sec_body_1_an_http_2_stream_that_is_reset_is_an_error_and_not_a_shorter_success
+plant keep-bodies-over-the-limit src/recording.rs 's/if self\.bytes > self\.limit/if false/' security sec_body_2_a_body_over_the_limit_streams_through_and_is_not_kept
+plant serve-any-coding src/nominated.rs 's/if is_coded \{/if false {/' security sec_body_3_a_coded_body_is_for_those_who_accept_its_coding
+plant lose-trailers src/recording.rs 's/self\.trailers\.is_none\(\) && //' security sec_body_4_trailers_become_no_fields
+plant store-streams src/policy/storability.rs 's/if is_event_stream\(fields\)/if false/' security sec_body_5_streams_and_upgrades_are_untouched
+plant answer-upgrades src/exchange.rs 's/Matched::Read\(\.\.\) if head\.headers\.contains_key\(UPGRADE\) => Decision::Pass,//' security sec_body_5_streams_and_upgrades_are_untouched
+plant store-hop-by-hop-fields src/entry.rs 's/!HOP_BY_HOP\.contains\(&name\.as_str\(\)\)/true/' security sec_hop_1_what_belongs_to_the_connection_is_not_stored
+plant store-what-connection-names src/entry.rs 's/\n *&& !named_by_connection\.iter\(\)\.any\(\|named\| named == name\.as_str\(\)\)//' security sec_hop_1_what_belongs_to_the_connection_is_not_stored
+plant let-connection-remove-anything src/entry.rs 's/\n *\.filter\(\|name\| !END_TO_END[^\n]*//' security sec_hop_1_connection_removes_no_field_that_a_client_must_see
+plant answer-without-reading-content src/policy/admission.rs 's/if has_content \{/if false {/' security sec_drain_1_the_next_request_on_the_connection_parses
+plant store-pages-in-disguise src/policy/admission.rs 's/Credentials::Bypass if facts\.has_credentials => return Err\(Bypass::Credentials\),//' security sec_wcd_1_a_page_with_credentials_is_not_stored_under_a_static_disguise
+plant tell-the-key src/exchange.rs 's/(self\.shared\.reporter\.mark\(bucket, outcome, &mut head\.headers\);)/$1 head.headers.append("x-cache-key", read.slot.key.as_str().parse().unwrap());/' security sec_pii_1_cache_status_and_metrics_name_no_key_path_query_or_caller
+plant log-the-key src/shared.rs 's/(self\.metrics\(\)\.invalidated\(\);\n)( *self\.store\.invalidate\(key\))/$1 tracing::debug!(?key);\n$2/' security sec_pii_1_no_event_names_a_key_path_query_or_caller
+plant tell-what-others-view src/policy/admission.rs 's/push_part\(extras, &digest\);//' security sec_enum_1_nobody_learns_what_another_caller_has_viewed
+plant remove-on-refusal src/write.rs 's/400\.\.=499 => Self::Unchanged/400..=499 => Self::Changed/' security sec_inv_1_a_write_that_is_refused_removes_nothing
+plant keep-on-an-unknown-outcome src/write.rs 's/500\.\. => Self::Unknown/500.. => Self::Unchanged/' security sec_inv_1_a_write_whose_outcome_is_unknown_removes_what_it_may_have_changed
+plant remove-everything src/shared.rs 's/(self\.metrics\(\)\.invalidated\(\);\n *)self\.store\.invalidate\(key\)/$1 let _ = key; self.store.invalidate_all()/' security sec_inv_3_a_flood_of_invalidations_leaves_other_keys_and_holds_no_memory
+plant remove-nothing src/store/memory.rs 's/self\.shared\.remove\(variants\.into_iter\(\)\.flatten\(\)\);/drop(variants);/' security sec_inv_3_reads_among_a_flood_of_invalidations_are_never_stale
+
 # The model needs another build, so its mistake is planted apart.
 if [[ model-publish-first =~ $pattern ]]; then
     restore

@@ -256,11 +256,14 @@ fn target<'a>(uri: &'a Uri, policy: &QueryPolicy) -> Cow<'a, str> {
     }
 }
 
-/// Compares as a handler would read the name: `+` is a space, and percent-encoding is undone.
+/// Compares as a handler would read the name: `+` is a space, and percent-encoding is undone. Some
+/// handlers take `;` for a separator too, so a name behind one counts.
 fn is_named(pair: &str, names: &[String]) -> bool {
-    let name = pair.split('=').next().unwrap_or(pair).replace('+', " ");
-    let decoded = percent_decode(name.as_bytes()).collect::<Vec<u8>>();
-    names.iter().any(|known| known.as_bytes() == decoded)
+    pair.split(';').any(|pair| {
+        let name = pair.split('=').next().unwrap_or(pair).replace('+', " ");
+        let decoded = percent_decode(name.as_bytes()).collect::<Vec<u8>>();
+        names.iter().any(|known| known.as_bytes() == decoded)
+    })
 }
 
 #[cfg(test)]
@@ -285,5 +288,6 @@ mod tests {
         check("/a?utm=x&page=1&%70age=2&page", &only, "/a?page=1&%70age=2&page");
         check("/a?a+b=1&a%20b=2&pages=3", &only, "/a?a+b=1&a%20b=2");
         check("/a?utm=x", &only, "/a");
+        check("/a?utm=x;page=1&b=2;c=3", &only, "/a?utm=x;page=1");
     }
 }
