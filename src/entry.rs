@@ -13,9 +13,8 @@ use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{
-        AGE, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH,
-        CONTENT_LOCATION, CONTENT_TYPE, DATE, ETAG, EXPIRES, LAST_MODIFIED, LOCATION,
-        PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY,
+        AGE, CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
+        UPGRADE,
     },
     response,
 };
@@ -36,23 +35,6 @@ const HOP_BY_HOP: [HeaderName; 10] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-authentication-info"),
     HeaderName::from_static("proxy-connection"),
-];
-
-/// Fields that say what the content is and who may have it: they are for all recipients, so naming
-/// them in `Connection` means nothing (RFC 9110 §7.6.1).
-const FOR_ALL_RECIPIENTS: [HeaderName; 12] = [
-    CACHE_CONTROL,
-    CONTENT_ENCODING,
-    CONTENT_LANGUAGE,
-    CONTENT_LENGTH,
-    CONTENT_LOCATION,
-    CONTENT_TYPE,
-    DATE,
-    ETAG,
-    EXPIRES,
-    LAST_MODIFIED,
-    LOCATION,
-    VARY,
 ];
 
 /// Fields that are for every recipient, besides those that describe the content: naming them in
@@ -185,8 +167,7 @@ fn storable_fields(origin: &HeaderMap, stripped: &[HeaderName]) -> HeaderMap {
         *name != AGE
             && !HOP_BY_HOP.contains(name)
             && !stripped.contains(name)
-            && (FOR_ALL_RECIPIENTS.contains(name)
-                || !named_by_connection.iter().any(|named| named == name.as_str()))
+            && !named_by_connection.iter().any(|named| named == name.as_str())
     };
     let kept: Vec<_> = origin.iter().filter(|(name, _)| is_stored(name)).collect();
     let mut packed = BytesMut::with_capacity(kept.iter().map(|(_, value)| value.len()).sum());
@@ -405,18 +386,15 @@ mod tests {
 
     #[test]
     fn fields_for_all_recipients_are_stored_whatever_connection_names() {
-        let names = "vary, Content-Encoding, cache-control";
-        let head = head(&[("connection", names), ("vary", "x"), ("content-encoding", "gzip")]);
+        let named = "vary, Content-Encoding, cache-control, ETag";
+        let head = head(&[
+            ("connection", named),
+            ("vary", "x"),
+            ("content-encoding", "gzip"),
+            ("etag", "1"),
+        ]);
         let names: Vec<_> = sent(&head).into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["age", "cache-status", "vary", "content-encoding"]);
-    }
-
-    #[test]
-    fn a_connection_cannot_remove_what_is_for_every_recipient() {
-        let head =
-            head(&[("connection", "ETag, content-type"), ("etag", "1"), ("content-type", "2")]);
-        let names: Vec<_> = sent(&head).into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["etag", "content-type", "age", "cache-status"]);
+        assert_eq!(names, ["age", "cache-status", "vary", "content-encoding", "etag"]);
     }
 
     #[test]
