@@ -272,6 +272,24 @@ fn statuses_that_are_parts_of_a_response_cannot_be_configured() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn fields_keep_their_order() {
+    const STORED: &[(&str, &str)] = &[
+        ("z", "1"),
+        ("etag", "\"a\""),
+        ("connection", "hop"),
+        ("a", "2"),
+        ("hop", "x"),
+        ("m", "3"),
+    ];
+    let (cache, _, calls) = cache();
+    calls.serve(|_| response(200, STORED, "x"));
+    fetch(&cache, "/cases/1").await;
+    let hit = fetch(&cache, "/cases/1").await;
+    let names: Vec<_> = hit.fields.keys().map(HeaderName::as_str).collect();
+    assert_eq!(names, ["z", "etag", "a", "m", "age", "cache-status"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_head_request_fills_nothing() {
     let (cache, _, calls) = cache();
     let count = calls.serve(|_| response(200, &[], "x"));
