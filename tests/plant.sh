@@ -109,7 +109,7 @@ plant overlook-no-store src/policy/cache_control.rs 's/\.mentions\("no-store"\)/
 plant overlook-no-cache src/policy/cache_control.rs 's/\.mentions\("no-cache"\)/.is_exactly("no-cache")/' rfc what_a_response_forbids_is_not_stored
 plant overlook-private src/policy/cache_control.rs 's/\.mentions\("private"\)/.is_exactly("private")/' rfc what_a_response_forbids_is_not_stored
 plant read-the-first-name-only src/policy/cache_control.rs 's/self\.is_named\(name\) \|\| mentions\(self\.0, name\.as_bytes\(\)\)/self.is_named(name)/' lib restrictions_are_never_overlooked_nor_lifted
-plant hide-behind-an-open-quote src/policy/cache_control.rs 's/None => \*may_quote = false/None => return text.len()/' lib restrictions_are_never_overlooked_nor_lifted
+plant hide-behind-an-open-quote src/policy/cache_control.rs 's/None => may_quote = false/None => return false/' lib restrictions_are_never_overlooked_nor_lifted
 plant store-any-status src/route/rule.rs 's/self\.statuses\.contains\(&status\)/true/' rfc only_the_statuses_of_the_route_are_stored
 plant share-credentials src/policy/storability.rs 's/needs_permission && !directives/false \&\& !directives/' rfc credentials_are_shared_only_where_the_response_says_so
 plant lengthen-by-jitter src/route/rule.rs 's/lifetime - most/lifetime + most/' rfc what_a_response_forbids_is_not_stored
