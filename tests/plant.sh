@@ -101,14 +101,14 @@ plant history-join-across src/exchange.rs 's/\|fence\| sequence\.is_current\(&re
 # ===== the rules of the RFCs =====
 plant age-with-a-sign src/entry.rs 's/digits\.is_empty\(\) \|\| !first\.iter\(\)\.all\(u8::is_ascii_digit\)/false/' rfc an_age_is_what_rfc_9111_makes_of_it
 plant age-that-wraps src/entry.rs 's/unwrap_or\(u32::MAX\)\.min/unwrap_or(0).min/' rfc an_age_is_what_rfc_9111_makes_of_it
-plant rfc-store-hop-by-hop-fields src/entry.rs 's/!HOP_BY_HOP\.contains\(&name\.as_str\(\)\)/true/' rfc all_fields_are_stored_but_those_of_a_connection_or_a_client
+plant rfc-store-hop-by-hop-fields src/entry.rs 's/!HOP_BY_HOP\.contains\(name\)/true/' rfc all_fields_are_stored_but_those_of_a_connection_or_a_client
 plant rfc-store-what-connection-names src/entry.rs 's/\n *&& !named_by_connection\.iter\(\)\.any\(\|named\| named == name\.as_str\(\)\)//' rfc all_fields_are_stored_but_those_of_a_connection_or_a_client
 plant drop-what-is-for-all src/entry.rs 's/\n *\.filter\(\|name\| !END_TO_END[^\n]*//' rfc all_fields_are_stored_but_those_of_a_connection_or_a_client
 plant overlook-no-store src/policy/cache_control.rs 's/\.mentions\("no-store"\)/.mentions("no-stor")/' rfc what_a_response_forbids_is_not_stored
 plant overlook-no-cache src/policy/cache_control.rs 's/\.mentions\("no-cache"\)/.is_exactly("no-cache")/' rfc what_a_response_forbids_is_not_stored
 plant overlook-private src/policy/cache_control.rs 's/\.mentions\("private"\)/.is_exactly("private")/' rfc what_a_response_forbids_is_not_stored
 plant read-the-first-name-only src/policy/cache_control.rs 's/self\.is_named\(name\) \|\| mentions\(self\.0, name\.as_bytes\(\)\)/self.is_named(name)/' lib restrictions_are_never_overlooked_nor_lifted
-plant hide-behind-an-open-quote src/policy/cache_control.rs 's/None => \*may_quote = false/None => return text.len()/' lib restrictions_are_never_overlooked_nor_lifted
+plant hide-behind-an-open-quote src/policy/cache_control.rs 's/None => may_quote = false/None => return false/' lib restrictions_are_never_overlooked_nor_lifted
 plant rfc-store-any-status src/route/rule.rs 's/self\.statuses\.contains\(&status\)/true/' rfc only_the_statuses_of_the_route_are_stored
 plant share-credentials src/policy/storability.rs 's/needs_permission && !directives/false \&\& !directives/' rfc credentials_are_shared_only_where_the_response_says_so
 plant lengthen-by-jitter src/route/rule.rs 's/lifetime - most/lifetime + most/' rfc what_a_response_forbids_is_not_stored
@@ -217,7 +217,7 @@ plant serve-any-coding src/nominated.rs 's/if is_coded \{/if false {/' security 
 plant lose-trailers src/recording.rs 's/self\.trailers\.is_none\(\) && //' security sec_body_4_trailers_become_no_fields
 plant store-streams src/policy/storability.rs 's/if is_event_stream\(fields\)/if false/' security sec_body_5_streams_and_upgrades_are_untouched
 plant answer-upgrades src/exchange.rs 's/Matched::Read\(\.\.\) if head\.headers\.contains_key\(UPGRADE\) => Decision::Pass,//' security sec_body_5_streams_and_upgrades_are_untouched
-plant store-hop-by-hop-fields src/entry.rs 's/!HOP_BY_HOP\.contains\(&name\.as_str\(\)\)/true/' security sec_hop_1_what_belongs_to_the_connection_is_not_stored
+plant store-hop-by-hop-fields src/entry.rs 's/!HOP_BY_HOP\.contains\(name\)/true/' security sec_hop_1_what_belongs_to_the_connection_is_not_stored
 plant store-what-connection-names src/entry.rs 's/\n *&& !named_by_connection\.iter\(\)\.any\(\|named\| named == name\.as_str\(\)\)//' security sec_hop_1_what_belongs_to_the_connection_is_not_stored
 plant let-connection-remove-anything src/entry.rs 's/\n *\.filter\(\|name\| !END_TO_END[^\n]*//' security sec_hop_1_connection_removes_no_field_that_a_client_must_see
 plant answer-without-reading-content src/policy/admission.rs 's/if has_content \{/if false {/' security sec_drain_1_the_next_request_on_the_connection_parses

@@ -7,6 +7,7 @@ use super::{cache_status, reuse, storing, validation};
 const TESTED: &[(&str, &str)] = &[
     ("3.1 method", "a_head_request_fills_nothing"),
     ("3.1 status", "statuses_that_are_parts_of_a_response_cannot_be_configured"),
+    ("3.1 fields", "fields_keep_their_order"),
     ("3.1 trailers", "trailers_do_not_become_fields"),
     ("3.1 incomplete", "an_incomplete_response_is_not_stored"),
     ("3.2 vary", "several_stored_variants_answer_each_its_own"),

@@ -136,10 +136,7 @@ fn credentials() -> Vec<Row> {
 
 fn fields() -> Vec<Row> {
     let kept = |stored| Row::new("3.1 fields", "RFC 9111 §3.1", Stored).stored(stored);
-    let per_client = |stored: &'static [_]| {
-        Row::new("3.1 set-cookie", "RFC 9111 §7.3", Forwarded).stored(stored)
-    };
-    let mut rows = vec![
+    vec![
         kept(&[("x-unknown", "1"), ("date", "Sun, 22 Nov 2026 08:00:00 GMT")])
             .age(30)
             .has("x-unknown", &["1"])
@@ -185,7 +182,10 @@ fn fields() -> Vec<Row> {
         kept(&[("set-cookie", "a=b")])
             .route(|route| route.strip([SET_COOKIE]))
             .has("set-cookie", &[]),
-    ];
+    ]
+}
+
+fn per_client() -> Vec<Row> {
     let all: [&'static [_]; 7] = [
         &[("set-cookie", "a=b")],
         &[("set-cookie", "a=b"), ("set-cookie", "c=d")],
@@ -195,8 +195,7 @@ fn fields() -> Vec<Row> {
         &[("proxy-authenticate", "Basic")],
         &[("authentication-info", "x")],
     ];
-    rows.extend(all.map(per_client));
-    rows
+    all.map(|stored| Row::new("3.1 set-cookie", "RFC 9111 §7.3", Forwarded).stored(stored)).into()
 }
 
 fn requests() -> Vec<Row> {
@@ -225,7 +224,10 @@ fn requests() -> Vec<Row> {
 }
 
 pub(crate) fn rows() -> Vec<Row> {
-    [directives(), statuses(), credentials(), fields(), requests()].into_iter().flatten().collect()
+    [directives(), statuses(), credentials(), fields(), per_client(), requests()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -246,6 +248,7 @@ async fn credentials_are_shared_only_where_the_response_says_so() {
 #[tokio::test(start_paused = true)]
 async fn all_fields_are_stored_but_those_of_a_connection_or_a_client() {
     check(fields()).await;
+    check(per_client()).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -266,6 +269,24 @@ fn statuses_that_are_parts_of_a_response_cannot_be_configured() {
             .build();
         assert_eq!(layer.unwrap_err().kind(), ConfigErrorKind::Status, "{status}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fields_keep_their_order() {
+    const STORED: &[(&str, &str)] = &[
+        ("z", "1"),
+        ("etag", "\"a\""),
+        ("connection", "hop"),
+        ("a", "2"),
+        ("hop", "x"),
+        ("m", "3"),
+    ];
+    let (cache, _, calls) = cache();
+    calls.serve(|_| response(200, STORED, "x"));
+    fetch(&cache, "/cases/1").await;
+    let hit = fetch(&cache, "/cases/1").await;
+    let names: Vec<_> = hit.fields.keys().map(HeaderName::as_str).collect();
+    assert_eq!(names, ["age", "cache-status", "z", "etag", "a", "m"]);
 }
 
 #[tokio::test(start_paused = true)]
