@@ -9,7 +9,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use http::{Method, Request, Response, request::Parts};
+use http::{Method, Response, request::Parts};
 use support::{
     Cached, Calls, GatedBody, TTL, cache, cache_with, fetch, get, origin, request, send, with,
 };
@@ -382,7 +382,7 @@ async fn a_target_that_is_rewritten_after_the_original_was_noted_tells_responses
 
     let (cache, _, calls) = cache();
     calls.serve(echo);
-    let rewritten = |uri: &str| -> Request<_> {
+    let rewritten = |uri: &str| {
         let mut request = get(uri);
         request.extensions_mut().insert(OriginalUri("/portal/mine".parse().unwrap()));
         request
