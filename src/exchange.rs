@@ -100,7 +100,7 @@ fn decide<St: Store, Q: Body, B: Body>(shared: &Shared<St>, request: &Request<Q>
         }
         Matched::Write => {
             let matched = shared.table.write(head);
-            matched.failed.iter().for_each(|route| shared.metrics().invalidation_failed(route));
+            matched.failed.iter().for_each(|route| shared.invalidation_failed(route));
             let is_none = matched.keys.is_empty() && matched.failed.is_empty();
             if is_none { Decision::Pass } else { Decision::Write(matched.keys) }
         }
@@ -382,7 +382,7 @@ async fn begin_fill<St: Store>(
     read: &Read,
 ) -> Result<Filling<St>, Refused> {
     // Asked after the flight took its number: see `Unsettled::enter`.
-    if shared.unsettled.contains(&read.slot.key) {
+    if shared.store.sequence().unsettled().contains(&read.slot.key) {
         lead.decline();
         return Err(Refused::Bypass(Bypass::Unsettled));
     }

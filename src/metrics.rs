@@ -94,9 +94,8 @@ impl Metrics {
     }
 
     /// Counts a write for which no usable key could be made.
-    pub(crate) fn invalidation_failed(&self, route: &str) {
+    pub(crate) fn invalidation_failed(&self) {
         add(&self.invalidation_failures);
-        telemetry::invalidation_failed(route);
     }
 
     /// Counts a fill or a write that was dropped because too many had lost their callers.

@@ -23,13 +23,11 @@ use crate::{
     key::{PrimaryKey, Slot, VariantRef},
     sequence::Fence,
     store::{Begin, MemoryStore, Store},
-    unsettled::Unsettled,
 };
 
 struct World {
     store: MemoryStore,
     flights: Arc<Flights<u64>>,
-    unsettled: Unsettled,
     /// What the origin would answer now.
     version: AtomicU64,
     /// The version at the last invalidation that was acknowledged.
@@ -57,7 +55,6 @@ impl World {
         Arc::new(Self {
             store: MemoryStore::builder().capacity(1 << 20).build().unwrap(),
             flights: Arc::new(Flights::new(limits)),
-            unsettled: Unsettled::new(Duration::from_secs(60)),
             version: AtomicU64::new(0),
             acknowledged: AtomicU64::new(0),
             forwards: AtomicU64::new(0),
@@ -94,7 +91,7 @@ impl World {
                     Settled::Abandoned => {}
                 },
                 Turn::Lead(lead) => {
-                    if self.unsettled.contains(&slot.key) {
+                    if self.store.sequence().unsettled().contains(&slot.key) {
                         lead.decline();
                         return Some(self.forward());
                     }
@@ -137,7 +134,7 @@ impl World {
 
     /// A write that the origin commits only after it was given up.
     fn write_with_unknown_outcome(&self) {
-        self.unsettled.enter(&slot().key);
+        self.store.sequence().unsettled().enter(&slot().key);
         block_on(self.store.invalidate(&slot().key)).unwrap();
         self.version.fetch_add(1, Ordering::SeqCst);
     }

@@ -4,12 +4,16 @@
 //! number at which it began and commits only where the stripe is not newer. Stripes are shared by
 //! keys and never lowered, so a shared stripe costs at most one lost fill, and a hit checks nothing.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use crate::{
     key::PrimaryKey,
     sync::{AtomicU64, Mutex, Ordering, lock},
+    unsettled::Unsettled,
 };
+
+/// How long nothing is stored for a key after a write with an unknown outcome.
+const UNKNOWN_OUTCOME: Duration = Duration::from_secs(10);
 
 #[cfg(not(shuttle))]
 const STRIPES: usize = 4096;
@@ -37,6 +41,7 @@ pub struct Sequence {
     floor: AtomicU64,
     stripes: Box<[AtomicU64]>,
     locks: Box<[Mutex<()>]>,
+    unsettled: Unsettled,
 }
 
 impl Sequence {
@@ -48,7 +53,13 @@ impl Sequence {
             floor: AtomicU64::new(0),
             stripes: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
             locks: (0..LOCKS).map(|_| Mutex::new(())).collect(),
+            unsettled: Unsettled::new(UNKNOWN_OUTCOME),
         }
+    }
+
+    /// Returns the keys that no layer on this store may fill for now.
+    pub(crate) fn unsettled(&self) -> &Unsettled {
+        &self.unsettled
     }
 
     /// Returns the number for a fill that begins now. Take it before the request is forwarded.

@@ -1,6 +1,7 @@
 //! What all services made by one layer share.
 
 use std::{
+    collections::HashSet,
     fmt,
     sync::{
         Arc,
@@ -21,8 +22,8 @@ use crate::{
     reporter::Reporter,
     route::Table,
     store::{Pending, Store},
+    sync::{Mutex, lock},
     telemetry,
-    unsettled::Unsettled,
 };
 
 const MAX_FLIGHTS: usize = 65_536;
@@ -31,7 +32,6 @@ const FOLLOWER_WAIT: Duration = Duration::from_secs(5);
 const MAX_DETACHED: usize = 256;
 const DETACHED_TIME: Duration = Duration::from_secs(30);
 const BODIES_IN_FLIGHT: u64 = 64 * 1024 * 1024;
-const UNKNOWN_OUTCOME: Duration = Duration::from_secs(10);
 
 pub(crate) struct Shared<St> {
     pub(crate) store: Arc<St>,
@@ -40,13 +40,14 @@ pub(crate) struct Shared<St> {
     pub(crate) flights: Arc<Flights<Fill>>,
     pub(crate) detachments: Arc<Detachments>,
     pub(crate) bodies: Arc<Budget>,
-    pub(crate) unsettled: Unsettled,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) follower_wait: Duration,
     /// The bucket of each route, as its position in the metrics.
     buckets: Vec<usize>,
     is_switched_off: Vec<AtomicBool>,
     has_warned: Vec<AtomicBool>,
+    /// The routes whose failed invalidations have been warned of.
+    failed: Mutex<HashSet<String>>,
 }
 
 impl<St: Store> Shared<St> {
@@ -72,12 +73,12 @@ impl<St: Store> Shared<St> {
             flights: Arc::new(Flights::new(limits)),
             detachments: Arc::new(detachments),
             bodies: Arc::new(Budget::new(BODIES_IN_FLIGHT)),
-            unsettled: Unsettled::new(UNKNOWN_OUTCOME),
             reporter: Arc::new(Reporter::new(metrics, name)),
             follower_wait: FOLLOWER_WAIT,
             buckets,
             is_switched_off,
             has_warned,
+            failed: Mutex::default(),
         }
     }
 
@@ -109,6 +110,14 @@ impl<St: Store> Shared<St> {
         }
     }
 
+    /// Counts a write for which no usable key could be made, and warns of it once for each route.
+    pub(crate) fn invalidation_failed(&self, route: &str) {
+        self.metrics().invalidation_failed();
+        if lock(&self.failed).insert(route.to_owned()) {
+            telemetry::invalidation_failed(route);
+        }
+    }
+
     /// Invalidates a key. What happens in this process happens when this is called.
     pub(crate) fn invalidate(
         &self,
@@ -124,7 +133,7 @@ impl<St: Store> Shared<St> {
         self: &Arc<Self>,
         key: &PrimaryKey,
     ) -> impl Future<Output = Result<(), Pending>> + Send {
-        if let Some(until) = self.unsettled.enter(key) {
+        if let Some(until) = self.store.sequence().unsettled().enter(key) {
             self.settle_later(key.clone(), until);
         }
         self.invalidate(key)
@@ -139,7 +148,7 @@ impl<St: Store> Shared<St> {
                 tokio::time::sleep_until(until).await;
                 // Before the key leaves, so that no fill slips in between.
                 let _ = shared.store.invalidate(&key).await;
-                match shared.unsettled.leave(&key) {
+                match shared.store.sequence().unsettled().leave(&key) {
                     Some(later) => until = later,
                     None => return,
                 }

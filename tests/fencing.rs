@@ -238,3 +238,18 @@ async fn a_fill_that_began_after_an_invalidation_is_stored() {
     assert!(got(reading).await.cache_status().ends_with(";stored"));
     assert!(fetch(&cache, "/cases/1").await.is_hit());
 }
+
+/// What one layer does not know the outcome of, no layer on the store may fill.
+#[tokio::test(start_paused = true)]
+async fn another_layer_stores_nothing_after_a_write_with_an_unknown_outcome() {
+    let store = MemoryStore::new();
+    let (cache, _, mut calls) = cache_on(store.clone(), |route| route);
+    let (other, handle, mut others) = cache_on(store, |route| route);
+    let write = send(&cache, request(Method::POST, "/cases/1/comments"));
+    calls.next().await.with(503, ("x", "y"), "");
+    support::got(write).await;
+    let between = send(&other, get("/cases/1"));
+    others.next().await.ok("still old");
+    assert!(support::got(between).await.cache_status().ends_with("detail=unsettled"));
+    assert_eq!(handle.metrics().bucket("cases").unwrap().stored, 0);
+}

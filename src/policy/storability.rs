@@ -55,13 +55,16 @@ pub(crate) fn judge(
 }
 
 /// Whether a refusal says something about the next response too: a `Pass` entry remembers it. A
-/// failure of the origin is not remembered, nor is what was wrong at this moment only.
+/// failure of the origin is not remembered, nor what was wrong at this moment only, nor what was
+/// wrong with one request: whoever can provoke a 431 could keep a resource from being cached.
 pub(crate) fn may_be_remembered(refusal: Refusal, status: StatusCode) -> bool {
     let is_momentary = matches!(
         refusal,
         Refusal::Budget | Refusal::Incomplete | Refusal::Failed | Refusal::Runtime
     );
-    !is_momentary && !status.is_server_error()
+    let is_of_the_request =
+        status.is_client_error() && status != StatusCode::NOT_FOUND && status != StatusCode::GONE;
+    !is_momentary && !is_of_the_request && !status.is_server_error()
 }
 
 /// Returns the length that the head and the body's hint declare, `None` where neither does.

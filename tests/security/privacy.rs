@@ -100,11 +100,11 @@ async fn sec_pii_1_no_event_names_a_key_path_query_or_caller() {
         .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
         .with_writer(move || writer.clone())
         .finish();
-    let dispatch = tracing_subscriber::util::SubscriberInitExt::set_default(subscriber);
+    // For the whole process: one for a thread can miss what other threads saw first.
+    tracing_subscriber::util::SubscriberInitExt::init(subscriber);
     for credentials in policies() {
         fields(&revealing_site(credentials)).await;
     }
-    drop(dispatch);
     let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     for said in ["request ended", "bypass the cache", "no usable key"] {
         assert!(text.contains(said), "nothing was collected: {text}");
