@@ -203,7 +203,10 @@ impl Recording {
             return None;
         }
         let id = shared.admit();
-        Some(Cursor::new(Arc::clone(self), id))
+        let mut cursor = Cursor::new(Arc::clone(self), id);
+        // Trailers are not stored, so they are the first reader's alone.
+        cursor.is_past_trailers = true;
+        Some(cursor)
     }
 
     /// Adds a piece and wakes the readers.
