@@ -41,3 +41,65 @@ async fn trailers_are_the_leaders_own() {
     assert!(follower.cache_status().contains("collapsed"), "{}", follower.cache_status());
     assert_eq!((follower.text(), &follower.trailers), ("body", &None));
 }
+
+// ===== recordings =====
+
+/// A waker may poll at once what it wakes.
+#[test]
+fn a_waker_that_polls_at_once_does_not_deadlock() {
+    type Polling = Box<dyn FnMut(&mut Context<'_>) -> bool + Send>;
+    struct Inline(Mutex<Option<Polling>>);
+    impl Wake for Inline {
+        fn wake(self: Arc<Self>) {
+            let taken = self.0.lock().unwrap().take();
+            if let Some(mut poll) = taken {
+                let waker = Waker::from(Arc::clone(&self));
+                if !poll(&mut Context::from_waker(&waker)) {
+                    *self.0.lock().unwrap() = Some(poll);
+                }
+            }
+        }
+    }
+    let (done, finished) = mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (cache, _, mut calls) = cache();
+            let call = tokio::spawn({
+                let cache = cache.clone();
+                async move { cache.oneshot(get("/cases/1")).await.unwrap() }
+            });
+            let gate = calls.next().await.stream(None);
+            let mut body = Box::pin(call.await.unwrap().into_body());
+            let inline = Arc::new(Inline(Mutex::new(None)));
+            let mut seen = Vec::new();
+            let done = done.clone();
+            *inline.0.lock().unwrap() = Some(Box::new(move |cx| {
+                loop {
+                    match body.as_mut().poll_frame(cx) {
+                        Poll::Pending => return false,
+                        Poll::Ready(Some(frame)) => {
+                            seen.extend_from_slice(&frame.unwrap().into_data().unwrap());
+                        }
+                        Poll::Ready(None) => {
+                            done.send(seen.clone()).unwrap();
+                            return true;
+                        }
+                    }
+                }
+            }));
+            Waker::from(inline).wake_by_ref();
+            gate.send("a");
+            settle().await;
+            gate.send("b");
+            gate.end();
+            settle().await;
+        });
+    });
+    let read = finished.recv_timeout(Duration::from_secs(10));
+    assert_eq!(read.expect("neither deadlock nor panic"), b"ab");
+}
