@@ -42,6 +42,26 @@ async fn trailers_are_the_leaders_own() {
     assert_eq!((follower.text(), &follower.trailers), ("body", &None));
 }
 
+/// What a layer in between made of the scheme is seen by the handler, so it tells responses apart.
+#[cfg(feature = "axum")]
+#[tokio::test(start_paused = true)]
+async fn a_scheme_that_is_rewritten_after_the_original_was_noted_tells_responses_apart() {
+    use axum::extract::OriginalUri;
+
+    let (cache, _, calls) = cache();
+    calls.serve(|head| match head.uri.scheme_str() {
+        Some("https") => response(200, &[], "secret"),
+        _ => response(200, &[], "go to https"),
+    });
+    let seen = |uri: &str| {
+        let mut request = get(uri);
+        request.extensions_mut().insert(OriginalUri("/cases/1".parse().unwrap()));
+        request
+    };
+    assert_eq!(got(send(&cache, seen("https://h/cases/1"))).await.text(), "secret");
+    assert_eq!(got(send(&cache, seen("http://h/cases/1"))).await.text(), "go to https");
+}
+
 // ===== recordings =====
 
 /// A waker may poll at once what it wakes.
