@@ -62,6 +62,30 @@ async fn a_scheme_that_is_rewritten_after_the_original_was_noted_tells_responses
     assert_eq!(got(send(&cache, seen("http://h/cases/1"))).await.text(), "go to https");
 }
 
+/// Layers that disagree on what a credential is share no responses: what one stored without asking
+/// may be what the other protects.
+#[tokio::test(start_paused = true)]
+async fn layers_with_other_credential_fields_share_nothing() {
+    let store = MemoryStore::new();
+    let build = |fields: Option<Vec<HeaderName>>| {
+        let builder = SupportCacheLayer::builder(store.clone())
+            .cache(CacheRoute::get("/cases/{case}").key("case:{case}").ttl(TTL));
+        let builder = match fields {
+            Some(fields) => builder.credential_fields(fields),
+            None => builder,
+        };
+        let (origin, calls) = origin();
+        calls.serve(|head| match head.headers.get(AUTHORIZATION) {
+            Some(_) => response(200, &[], "alice's"),
+            None => response(200, &[], "anybody's"),
+        });
+        builder.build().unwrap().layer(origin)
+    };
+    let (careless, careful) = (build(Some(vec![])), build(None));
+    got(send(&careless, with(get("/cases/1"), "authorization", "alice"))).await;
+    assert_eq!(fetch(&careful, "/cases/1").await.text(), "anybody's");
+}
+
 // ===== recordings =====
 
 /// A waker may poll at once what it wakes.
