@@ -86,6 +86,40 @@ async fn layers_with_other_credential_fields_share_nothing() {
     assert_eq!(fetch(&careful, "/cases/1").await.text(), "anybody's");
 }
 
+// ===== stores =====
+
+#[tokio::test(start_paused = true)]
+async fn what_is_replaced_was_not_evicted() {
+    let (cache, handle, calls) = cache();
+    calls.serve(|_| response(200, &[("vary", "x")], "body"));
+    for x in ["1", "2", "3"] {
+        got(send(&cache, asking(x))).await;
+    }
+    tokio::time::advance(TTL).await;
+    got(send(&cache, asking("1"))).await;
+    assert_eq!(handle.metrics().bucket("cases").unwrap().evicted, 0);
+}
+
+/// An entry that the eviction library does not take is not said to be stored.
+#[tokio::test(start_paused = true)]
+async fn what_is_stored_can_be_found() {
+    for length in (14_000..16_384).step_by(32) {
+        let store = MemoryStore::builder().capacity(16 * 1024).build().unwrap();
+        let (cache, handle, calls) = cache_on(store, |route| route);
+        calls.serve(move |_| Response::new(GatedBody::full(vec![b'x'; length])));
+        fetch(&cache, "/cases/1").await;
+        let stored = handle.metrics().bucket("cases").unwrap().stored == 1;
+        assert_eq!(fetch(&cache, "/cases/1").await.is_hit(), stored, "{length} bytes");
+    }
+}
+
+#[test]
+fn any_capacity_builds() {
+    for capacity in [1 << 40, 1 << 62, u64::MAX] {
+        MemoryStore::builder().capacity(capacity).build().unwrap();
+    }
+}
+
 // ===== recordings =====
 
 /// A waker may poll at once what it wakes.
