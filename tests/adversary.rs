@@ -86,6 +86,26 @@ async fn layers_with_other_credential_fields_share_nothing() {
     assert_eq!(fetch(&careful, "/cases/1").await.text(), "anybody's");
 }
 
+// ===== extremes of HTTP =====
+
+/// As many fields as a map can hold, in as many lines: the cache does not fail the request.
+#[tokio::test(start_paused = true)]
+async fn a_head_as_large_as_can_be_passes() {
+    for (names, lines) in [(1, 30_000), (24_576, 1), (24_575, 1), (20_000, 1)] {
+        let (cache, _, mut calls) = cache();
+        let sent = send(&cache, get("/cases/1"));
+        let mut answer = Response::new(GatedBody::full("body"));
+        for name in 0..names {
+            let name = HeaderName::try_from(format!("x-{name}")).unwrap();
+            for _ in 0..lines {
+                answer.headers_mut().append(&name, HeaderValue::from_static("v"));
+            }
+        }
+        calls.next().await.respond(answer);
+        assert_eq!(got(sent).await.text(), "body", "{names} names, {lines} lines");
+    }
+}
+
 // ===== stores =====
 
 #[tokio::test(start_paused = true)]
