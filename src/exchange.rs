@@ -382,7 +382,7 @@ async fn begin_fill<St: Store>(
     read: &Read,
 ) -> Result<Filling<St>, Refused> {
     // Asked after the flight took its number: see `Unsettled::enter`.
-    if shared.unsettled.contains(&read.slot.key) {
+    if shared.store.sequence().unsettled().contains(&read.slot.key) {
         lead.decline();
         return Err(Refused::Bypass(Bypass::Unsettled));
     }

@@ -4,12 +4,16 @@
 //! number at which it began and commits only where the stripe is not newer. Stripes are shared by
 //! keys and never lowered, so a shared stripe costs at most one lost fill, and a hit checks nothing.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use crate::{
     key::PrimaryKey,
     sync::{AtomicU64, Mutex, Ordering, lock},
+    unsettled::Unsettled,
 };
+
+/// How long an origin is given to make up its mind about a write whose outcome is unknown.
+const UNKNOWN_OUTCOME: Duration = Duration::from_secs(10);
 
 #[cfg(not(shuttle))]
 const STRIPES: usize = 4096;
@@ -37,6 +41,8 @@ pub struct Sequence {
     floor: AtomicU64,
     stripes: Box<[AtomicU64]>,
     locks: Box<[Mutex<()>]>,
+    /// What layers on one store share, as they share what it holds.
+    unsettled: Unsettled,
 }
 
 impl Sequence {
@@ -48,7 +54,13 @@ impl Sequence {
             floor: AtomicU64::new(0),
             stripes: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
             locks: (0..LOCKS).map(|_| Mutex::new(())).collect(),
+            unsettled: Unsettled::new(UNKNOWN_OUTCOME),
         }
+    }
+
+    /// Returns the keys that nothing is stored for at the moment.
+    pub(crate) fn unsettled(&self) -> &Unsettled {
+        &self.unsettled
     }
 
     /// Returns the number for a fill that begins now. Take it before the request is forwarded.

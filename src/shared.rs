@@ -22,7 +22,6 @@ use crate::{
     route::Table,
     store::{Pending, Store},
     telemetry,
-    unsettled::Unsettled,
 };
 
 const MAX_FLIGHTS: usize = 65_536;
@@ -31,7 +30,6 @@ const FOLLOWER_WAIT: Duration = Duration::from_secs(5);
 const MAX_DETACHED: usize = 256;
 const DETACHED_TIME: Duration = Duration::from_secs(30);
 const BODIES_IN_FLIGHT: u64 = 64 * 1024 * 1024;
-const UNKNOWN_OUTCOME: Duration = Duration::from_secs(10);
 
 pub(crate) struct Shared<St> {
     pub(crate) store: Arc<St>,
@@ -40,7 +38,6 @@ pub(crate) struct Shared<St> {
     pub(crate) flights: Arc<Flights<Fill>>,
     pub(crate) detachments: Arc<Detachments>,
     pub(crate) bodies: Arc<Budget>,
-    pub(crate) unsettled: Unsettled,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) follower_wait: Duration,
     /// The bucket of each route, as its position in the metrics.
@@ -72,7 +69,6 @@ impl<St: Store> Shared<St> {
             flights: Arc::new(Flights::new(limits)),
             detachments: Arc::new(detachments),
             bodies: Arc::new(Budget::new(BODIES_IN_FLIGHT)),
-            unsettled: Unsettled::new(UNKNOWN_OUTCOME),
             reporter: Arc::new(Reporter::new(metrics, name)),
             follower_wait: FOLLOWER_WAIT,
             buckets,
@@ -124,7 +120,7 @@ impl<St: Store> Shared<St> {
         self: &Arc<Self>,
         key: &PrimaryKey,
     ) -> impl Future<Output = Result<(), Pending>> + Send {
-        if let Some(until) = self.unsettled.enter(key) {
+        if let Some(until) = self.store.sequence().unsettled().enter(key) {
             self.settle_later(key.clone(), until);
         }
         self.invalidate(key)
@@ -139,7 +135,7 @@ impl<St: Store> Shared<St> {
                 tokio::time::sleep_until(until).await;
                 // Before the key leaves, so that no fill slips in between.
                 let _ = shared.store.invalidate(&key).await;
-                match shared.unsettled.leave(&key) {
+                match shared.store.sequence().unsettled().leave(&key) {
                     Some(later) => until = later,
                     None => return,
                 }

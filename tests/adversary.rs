@@ -140,6 +140,28 @@ fn any_capacity_builds() {
     }
 }
 
+// ===== writes =====
+
+/// Layers on one store share what is stored, so they share what must not be.
+#[tokio::test(start_paused = true)]
+async fn an_unknown_outcome_in_one_layer_is_in_force_for_the_others() {
+    let store = MemoryStore::new();
+    let (writer, _, mut writes) = cache_on(store.clone(), |route| route);
+    let (reader, _, mut reads) = cache_on(store, |route| route);
+    let write = send(&writer, request(http::Method::POST, "/cases/1/comments"));
+    writes.next().await.fail();
+    assert!(write.await.unwrap().is_err());
+    // The origin has not committed yet.
+    let old = send(&reader, get("/cases/1"));
+    reads.next().await.ok("old");
+    assert_eq!(got(old).await.text(), "old");
+    // Now it has.
+    let new = send(&reader, get("/cases/1"));
+    settle().await;
+    assert!(reads.now().await.is_some(), "answered from the store");
+    new.abort();
+}
+
 // ===== recordings =====
 
 /// A waker may poll at once what it wakes.
