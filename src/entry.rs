@@ -173,7 +173,7 @@ fn storable_fields(origin: &HeaderMap, stripped: &[HeaderName]) -> HeaderMap {
     let mut packed = BytesMut::with_capacity(kept.iter().map(|(_, value)| value.len()).sum());
     kept.iter().for_each(|(_, value)| packed.extend_from_slice(value.as_bytes()));
     let mut packed = packed.freeze();
-    let mut fields = HeaderMap::with_capacity(kept.len() + 2);
+    let mut fields = HeaderMap::with_capacity(origin.keys_len() + 2);
     fields.append(AGE, HeaderValue::from_static("0"));
     let has_inner_status = kept.iter().any(|(name, _)| **name == CACHE_STATUS);
     if !has_inner_status {

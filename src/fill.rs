@@ -28,6 +28,10 @@ use crate::{
 /// How long a slot whose response may not be stored is remembered.
 const PASS: Duration = Duration::from_secs(10);
 
+/// A head with more names than this is not stored: a map of fields holds no more than 24,576, and
+/// two are added.
+const MAX_FIELDS: usize = 4096;
+
 /// A fill that has begun. Dropped, it abandons its flight and gives its lease back.
 pub(crate) struct Filling<St: Store> {
     pub(crate) shared: Arc<Shared<St>>,
@@ -91,6 +95,9 @@ impl<St: Store> Filling<St> {
         let received = now();
         let dice = seeded_hash((read.slot.variant.seeded_hash(), received));
         let rule = self.rule();
+        if head.headers.keys_len() > MAX_FIELDS {
+            return Err(Refusal::TooLarge);
+        }
         let lifetime = judge(rule, head, read.asks.needs_permission, dice)?;
         let nominated = read.nominated.with(&head.headers).map_err(|_| Refusal::Vary)?;
         let variant = if nominated == read.nominated {

@@ -206,7 +206,7 @@ impl<St: Store> Builder<St> {
                 ConfigError::new(ConfigErrorKind::Randomness, None, "caller_key", problem)
             })?,
         };
-        let scope = scope(&settings.mount, &cached);
+        let scope = scope(&settings, &cached);
         let credential_fields = settings.credential_fields.clone();
         let identity = Identity { scope, secret, credential_fields };
         let table = Table::build(cached, invalidating)?;
@@ -226,9 +226,17 @@ impl<St> fmt::Debug for Builder<St> {
 
 /// Digests what decides the meaning of stored entries, so that layers with other rules do not read
 /// each other's, and layers with the same rules do.
-fn scope(mount: &str, cached: &[CacheRule]) -> Scope {
+fn scope(settings: &Settings, cached: &[CacheRule]) -> Scope {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&(mount.len() as u64).to_be_bytes()).update(mount.as_bytes());
+    let mut part = |text: &str| {
+        hasher.update(&(text.len() as u64).to_be_bytes()).update(text.as_bytes());
+    };
+    part(&settings.mount);
+    // What is no credential to one layer may be what another protects.
+    let mut fields: Vec<_> = settings.credential_fields.iter().map(HeaderName::as_str).collect();
+    fields.sort_unstable();
+    fields.dedup();
+    part(&fields.join(","));
     cached.iter().for_each(|rule| rule.digest(&mut hasher));
     let mut scope = [0; 16];
     scope.copy_from_slice(&hasher.finalize().as_bytes()[..16]);

@@ -203,14 +203,19 @@ impl Recording {
             return None;
         }
         let id = shared.admit();
-        Some(Cursor::new(Arc::clone(self), id))
+        // Trailers are not stored, so they are the first reader's alone.
+        let mut cursor = Cursor::new(Arc::clone(self), id);
+        cursor.is_past_trailers = true;
+        Some(cursor)
     }
 
     /// Adds a piece and wakes the readers.
     fn push(&self, piece: Piece) -> Result<(), Refusal> {
         let mut shared = lock(&self.shared);
         let pushed = shared.tape.push(piece);
-        shared.wake_readers();
+        let waiting = shared.take_waiting();
+        drop(shared);
+        waiting.into_iter().for_each(Waker::wake);
         pushed
     }
 
@@ -236,7 +241,9 @@ impl Recording {
         let mut shared = lock(&self.shared);
         if shared.end.is_none() {
             shared.end = Some(end);
-            shared.wake_readers();
+            let waiting = shared.take_waiting();
+            drop(shared);
+            waiting.into_iter().for_each(Waker::wake);
         }
     }
 
@@ -262,12 +269,10 @@ impl Shared {
         id
     }
 
-    fn wake_readers(&mut self) {
-        for waker in self.readers.values_mut() {
-            if let Some(waker) = waker.take() {
-                waker.wake();
-            }
-        }
+    /// Takes the wakers of those who wait. To be woken, and dropped, without the lock: either may
+    /// run an executor's code, and that may poll or drop a reader.
+    fn take_waiting(&mut self) -> Vec<Waker> {
+        self.readers.values_mut().filter_map(Option::take).collect()
     }
 }
 
@@ -407,9 +412,10 @@ impl Cursor {
         }
         match shared.end {
             None => {
-                if let Some(waker) = shared.readers.get_mut(&self.id) {
-                    *waker = Some(cx.waker().clone());
-                }
+                let waker = cx.waker().clone();
+                let earlier = shared.readers.get_mut(&self.id).and_then(|old| old.replace(waker));
+                drop(shared);
+                drop(earlier);
                 Poll::Pending
             }
             Some(End::Broken) => Poll::Ready(Next::Broken),
@@ -442,15 +448,19 @@ impl Cursor {
 impl Drop for Cursor {
     fn drop(&mut self) {
         let mut shared = lock(&self.recording.shared);
-        shared.readers.remove(&self.id);
+        let waker = shared.readers.remove(&self.id);
+        let mut recorder = None;
         if shared.readers.is_empty() && shared.end.is_none() {
             shared.attendance = match self.recording.detachments.begin() {
                 Some(detached) => Attendance::Detached(detached),
                 None => Attendance::Deserted,
             };
-            if let Some(recorder) = shared.recorder.take() {
-                recorder.wake();
-            }
+            recorder = shared.recorder.take();
+        }
+        drop(shared);
+        drop(waker);
+        if let Some(recorder) = recorder {
+            recorder.wake();
         }
     }
 }

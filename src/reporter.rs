@@ -48,13 +48,14 @@ impl Reporter {
     /// The same for a response that was forwarded, whose fields are at hand.
     pub(crate) fn mark(&self, bucket: usize, outcome: Outcome, fields: &mut HeaderMap) {
         // Appended: members of this field go from the origin to the client (RFC 9211 §2).
-        fields.append(CACHE_STATUS, self.ended(bucket, outcome));
+        // A map of fields that is full has no room for it.
+        let _ = fields.try_append(CACHE_STATUS, self.ended(bucket, outcome));
     }
 
     /// A response to an unsafe request, which belongs to no bucket.
     pub(crate) fn mark_written<B>(&self, response: &mut Response<B>) {
         self.metrics.written();
         let outcome = Outcome::Written { status: response.status() };
-        response.headers_mut().append(CACHE_STATUS, outcome.cache_status(&self.name));
+        let _ = response.headers_mut().try_append(CACHE_STATUS, outcome.cache_status(&self.name));
     }
 }

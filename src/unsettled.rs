@@ -36,12 +36,15 @@ impl Unsettled {
     ///
     /// Returns when the key is to be settled, or `None` where an earlier call sees to that.
     pub(crate) fn enter(&self, key: &PrimaryKey) -> Option<Instant> {
-        let until = now() + self.window;
+        let now = now();
+        let until = now + self.window;
         let mut keys = lock(&self.keys);
         let is_new = if keys.until.len() >= MAX_KEYS && !keys.until.contains_key(key) {
             keys.all_until.replace(until).is_none()
         } else {
-            keys.until.insert(key.clone(), until).is_none()
+            // Once its time is over, who was to settle it may be gone with its runtime.
+            let earlier = keys.until.insert(key.clone(), until);
+            earlier.is_none_or(|earlier| earlier <= now)
         };
         self.count.store(keys.len(), Ordering::SeqCst);
         is_new.then_some(until)
@@ -94,6 +97,15 @@ mod tests {
         assert!(unsettled.leave(&key).is_some() && unsettled.contains(&key));
         tokio::time::advance(Duration::from_secs(4)).await;
         assert!(unsettled.leave(&key).is_none() && !unsettled.contains(&key));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_nobody_settled_in_time_is_settled_by_who_enters_it_next() {
+        let unsettled = Unsettled::new(Duration::from_secs(10));
+        let key = PrimaryKey::new("a");
+        assert!(unsettled.enter(&key).is_some());
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert!(unsettled.enter(&key).is_some() && unsettled.contains(&key));
     }
 
     #[tokio::test(start_paused = true)]

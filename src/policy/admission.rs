@@ -175,6 +175,7 @@ pub(crate) fn admit<'a>(
 /// made of it. The original alone does not tell the latter.
 fn push_seen(extras: &mut Vec<u8>, seen: &Uri, policy: &QueryPolicy) {
     push_part(extras, b"seen");
+    push_part(extras, seen.scheme_str().unwrap_or("").as_bytes());
     push_part(extras, seen.authority().map_or("", Authority::as_str).as_bytes());
     push_part(extras, target(seen, policy).as_bytes());
 }

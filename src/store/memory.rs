@@ -26,6 +26,8 @@ const MIN_CAPACITY: u64 = 16 * 1024;
 /// The eviction library divides the capacity among its shards, and a shard refuses an entry that is
 /// larger than itself: a shard of this size takes any body within the default limit several times.
 const BYTES_PER_SHARD: u64 = 8 * 1024 * 1024;
+/// How much of a shard is for entries that are used often; no entry can be larger.
+const HOT: f64 = 0.97;
 /// More variants of one key than this, and the oldest goes.
 const MAX_VARIANTS: usize = 256;
 /// What the eviction library prepares for; an estimate suffices.
@@ -54,6 +56,8 @@ struct Shared {
     /// Which variants a primary key has, in shards by the sequence's locks. Under the lock of a
     /// key, whatever `entries` holds of that key is listed here; the reverse may lag.
     index: Box<[Mutex<Index>]>,
+    /// What an entry may weigh: the library refuses larger ones without a word.
+    largest: u64,
 }
 
 type Index = HashMap<PrimaryKey, Vec<Variant>, BuildHasherDefault<Prehashed>>;
@@ -77,14 +81,17 @@ impl MemoryStore {
         let options = OptionsBuilder::new()
             .shards(shards)
             .weight_capacity(capacity)
+            .hot_allocation(HOT)
             .estimated_items_capacity((capacity / TYPICAL_WEIGHT) as usize)
             .build()
             .expect("capacity and estimate are set");
         let hasher = BuildHasherDefault::default();
+        let entries = Cache::with_options(options, ByWeight, hasher, CollectEvicted);
         Self {
             shared: Arc::new(Shared {
                 sequence: Sequence::new(),
-                entries: Cache::with_options(options, ByWeight, hasher, CollectEvicted),
+                largest: (entries.shard_capacity() as f64 * HOT) as u64,
+                entries,
                 index: (0..LOCKS).map(|_| Mutex::default()).collect(),
             }),
         }
@@ -202,7 +209,7 @@ impl Shared {
             if earlier.is_some_and(|earlier| entry.is_older_than(&earlier)) {
                 return Commit::Superseded;
             }
-            if entry.weight() > self.entries.shard_capacity() {
+            if entry.weight() > self.largest {
                 return Commit::TooLarge;
             }
             note.into_iter().for_each(|note| self.insert(note, &mut evicted));
@@ -230,7 +237,9 @@ impl Shared {
         variants.push(variant.clone());
         drop(index);
         entry.hold();
-        self.entries.insert_with_lifecycle(variant, entry, evicted);
+        self.entries.insert_with_lifecycle(variant.clone(), entry, evicted);
+        // The library says the same of what is replaced, but that makes no room and stays listed.
+        evicted.0.retain(|entry| entry.slot().variant != variant);
     }
 
     fn remove(&self, variants: impl Iterator<Item = Variant>) {
