@@ -25,7 +25,7 @@ const MAX_KEY: usize = 512;
 /// it.
 pub fn cache_control(input: &[u8]) {
     let lines = lines(input);
-    let found = Directives::of(&fields(CACHE_CONTROL, &lines));
+    let found = Directives::of(&fields(&CACHE_CONTROL, &lines));
     let restrictions = |of: Directives| {
         [("no-store", of.no_store), ("no-cache", of.no_cache), ("private", of.private)]
     };
@@ -40,7 +40,7 @@ pub fn cache_control(input: &[u8]) {
         more.push(HeaderValue::from_static(added));
         never_lifted(
             restrictions(found),
-            restrictions(Directives::of(&fields(CACHE_CONTROL, &more))),
+            restrictions(Directives::of(&fields(&CACHE_CONTROL, &more))),
         );
         // A quote in the same line could close one that is open, and hide what is between them.
         let last = lines.last().filter(|_| !added.contains('"'));
@@ -49,7 +49,7 @@ pub fn cache_control(input: &[u8]) {
             let at = more.len() - 2;
             more.truncate(at);
             more.push(HeaderValue::from_bytes(&joined).expect("both were values"));
-            let of_joined = Directives::of(&fields(CACHE_CONTROL, &more));
+            let of_joined = Directives::of(&fields(&CACHE_CONTROL, &more));
             never_lifted(restrictions(found), restrictions(of_joined));
         }
     }
@@ -102,15 +102,15 @@ pub fn vary(input: &[u8]) {
     let at = input.windows(2).position(|pair| pair == b"\n\n").unwrap_or(input.len());
     let (first, second) = input.split_at(at);
     let (first, second) = (lines(first), lines(second));
-    let Ok(earlier) = Nominated::default().with(&fields(VARY, &first)) else {
+    let Ok(earlier) = Nominated::default().with(&fields(&VARY, &first)) else {
         return;
     };
     is_in_order(&earlier);
     assert!(!first.iter().any(|line| line.as_bytes().trim_ascii() == b"*"), "`*` is no name");
-    let Ok(later) = earlier.with(&fields(VARY, &second)) else { return };
+    let Ok(later) = earlier.with(&fields(&VARY, &second)) else { return };
     is_in_order(&later);
     assert!(earlier.names().iter().all(|name| later.names().contains(name)), "a name is lost");
-    let again = later.with(&fields(VARY, &first));
+    let again = later.with(&fields(&VARY, &first));
     assert_eq!(again.as_ref(), Ok(&later), "what is known already changes nothing");
     for line in &second {
         let members = line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
@@ -179,7 +179,7 @@ pub fn conditionals(input: &[u8]) {
     let weak = [b"W/", &tag[..]].concat();
     let is_met = |list: &[HeaderValue], stored: &[u8]| {
         let stored = HeaderValue::from_bytes(stored).expect("quotes around a value");
-        Conditions::of(&fields(IF_NONE_MATCH, list)).are_met_by(&fields(ETAG, &[stored]))
+        Conditions::of(&fields(&IF_NONE_MATCH, list)).are_met_by(&fields(&ETAG, &[stored]))
     };
     let by_lines = is_met(&lines, &tag);
     assert_eq!(by_lines, is_met(&lines, &weak), "the comparison is weak");
@@ -206,7 +206,7 @@ fn lines(input: &[u8]) -> Vec<HeaderValue> {
     lines.filter_map(|line| HeaderValue::from_bytes(line).ok()).take(8).collect()
 }
 
-fn fields(name: HeaderName, lines: &[HeaderValue]) -> HeaderMap {
+fn fields(name: &HeaderName, lines: &[HeaderValue]) -> HeaderMap {
     lines.iter().map(|line| (name.clone(), line.clone())).collect()
 }
 
