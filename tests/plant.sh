@@ -7,6 +7,7 @@ pattern="${1:-.}"
 copy="$(mktemp -d)"
 trap 'rm -rf "$copy"' EXIT
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/plant"
+export CARGO_PROFILE_DEV_DEBUG=none # Each mistake is a build.
 planted=0
 missed=()
 
