@@ -154,30 +154,18 @@ impl<'a> VariantRef<'a> {
 
     /// Copies the parts into a [`Variant`].
     pub fn to_variant(&self) -> Variant {
-        let parts = self.parts();
-        let length: usize = parts.iter().map(|part| 4 + part.len()).sum();
-        let bytes = shared_bytes(length, |mut rest| {
-            for part in parts {
-                rest = put_part(rest, part);
-            }
-        });
-        let stem = length - 4 - self.nominated.len();
-        Variant { bytes, stem, hash: hash_parts(parts.into_iter()) }
+        Variant::of(self.parts())
     }
 
     fn encodes_to(&self, encoded: &[u8]) -> bool {
-        let length: usize = self.parts().iter().map(|part| 4 + part.len()).sum();
-        if length != encoded.len() {
-            return false;
-        }
-        let mut rest = encoded;
-        for part in self.parts() {
-            match split_part(rest) {
-                Some((encoded, after)) if encoded == part => rest = after,
-                _ => return false,
-            }
-        }
-        rest.is_empty()
+        let parts = self.parts();
+        // One comparison tells most variants apart, and makes sure of where the parts are.
+        let Some(mut rest) = encoded.strip_prefix(&lengths(&parts)) else { return false };
+        parts.iter().filter(|part| !part.is_empty()).all(|part| {
+            let (encoded, after) = rest.split_at(part.len());
+            rest = after;
+            encoded == *part
+        })
     }
 }
 
@@ -196,22 +184,25 @@ fn hash_parts<'p>(parts: impl Iterator<Item = &'p [u8]>) -> u64 {
     hasher.finish()
 }
 
-/// Appends one part with its length before it, which keeps the encoding injective.
-pub(crate) fn push_part(bytes: &mut Vec<u8>, part: &[u8]) {
-    bytes.extend_from_slice(&encoded_length(part));
-    bytes.extend_from_slice(part);
-}
+/// The lengths of the parts, which stand before the parts themselves.
+const LENGTHS: usize = 4 * PARTS;
 
-/// Writes one part at the front of `rest`, and returns what follows.
-fn put_part<'b>(rest: &'b mut [u8], part: &[u8]) -> &'b mut [u8] {
-    let (place, rest) = rest.split_at_mut(4 + part.len());
-    place[..4].copy_from_slice(&encoded_length(part));
-    place[4..].copy_from_slice(part);
-    rest
+fn lengths(parts: &[&[u8]; PARTS]) -> [u8; LENGTHS] {
+    let mut lengths = [0; LENGTHS];
+    for (place, part) in lengths.chunks_exact_mut(4).zip(parts) {
+        place.copy_from_slice(&encoded_length(part));
+    }
+    lengths
 }
 
 fn encoded_length(part: &[u8]) -> [u8; 4] {
     u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes()
+}
+
+/// Appends one part with its length before it, which keeps the encoding injective.
+pub(crate) fn push_part(bytes: &mut Vec<u8>, part: &[u8]) {
+    bytes.extend_from_slice(&encoded_length(part));
+    bytes.extend_from_slice(part);
 }
 
 /// Makes shared bytes in one allocation, written in place.
@@ -219,12 +210,6 @@ fn shared_bytes(length: usize, write: impl FnOnce(&mut [u8])) -> Arc<[u8]> {
     let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, length).collect();
     write(Arc::get_mut(&mut bytes).expect("nobody else has it yet"));
     bytes
-}
-
-/// Splits off the first part.
-fn split_part(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = bytes.split_first_chunk::<4>()?;
-    rest.split_at_checked(u32::from_be_bytes(*length) as usize)
 }
 
 impl Hash for VariantRef<'_> {
@@ -242,9 +227,8 @@ impl quick_cache::Equivalent<Variant> for VariantRef<'_> {
 /// Everything a stored response was made for. Equal variants mean that one response answers both.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Variant {
+    /// The lengths of all parts, and then the parts.
     bytes: Arc<[u8]>,
-    /// The length of all parts but the last.
-    stem: usize,
     hash: u64,
 }
 
@@ -256,17 +240,32 @@ impl Variant {
 
     /// Makes the variant anew with other values of nominated fields.
     pub(crate) fn nominating(&self, nominated: &[u8]) -> Self {
-        let mut bytes = Vec::with_capacity(self.stem + 4 + nominated.len());
-        bytes.extend_from_slice(&self.bytes[..self.stem]);
-        push_part(&mut bytes, nominated);
-        let mut rest = &bytes[..];
-        let parts = std::iter::from_fn(|| {
-            let (part, after) = split_part(rest)?;
-            rest = after;
-            Some(part)
+        let mut parts = self.parts();
+        parts[PARTS - 1] = nominated;
+        Self::of(parts)
+    }
+
+    fn of(parts: [&[u8]; PARTS]) -> Self {
+        let length = LENGTHS + parts.iter().map(|part| part.len()).sum::<usize>();
+        let bytes = shared_bytes(length, |bytes| {
+            let (place, mut rest) = bytes.split_at_mut(LENGTHS);
+            place.copy_from_slice(&lengths(&parts));
+            for part in parts {
+                let (place, after) = rest.split_at_mut(part.len());
+                place.copy_from_slice(part);
+                rest = after;
+            }
         });
-        let hash = hash_parts(parts);
-        Self { bytes: bytes.into(), stem: self.stem, hash }
+        Self { bytes, hash: hash_parts(parts.into_iter()) }
+    }
+
+    fn parts(&self) -> [&[u8]; PARTS] {
+        let (lengths, mut rest) = self.bytes.split_at(LENGTHS);
+        let mut parts = [&[][..]; PARTS];
+        for (part, length) in parts.iter_mut().zip(lengths.as_chunks::<4>().0) {
+            (*part, rest) = rest.split_at(u32::from_be_bytes(*length) as usize);
+        }
+        parts
     }
 
     pub(crate) fn seeded_hash(&self) -> u64 {

@@ -252,7 +252,7 @@ plant fail-writes-silently src/route/table.rs 's/None => self\.failed\.push\(rou
 plant stop-at-the-first-rule src/route/table.rs 's/rule\.keys\(view\)\.for_each\(\|key\| matched\.add\(key, &rule\.route\)\);/rule.keys(view).for_each(|key| matched.add(key, \&rule.route));\n                break;/' keys every_rule_that_matches_a_write_applies
 plant share-between-mounts src/layer.rs 's/\.update\(mount\.as_bytes\(\)\)//; s/\(mount\.len\(\) as u64\)/0_u64/' keys layers_with_different_mounts_or_rules_share_nothing
 plant share-between-rules src/layer.rs 's/cached\.iter\(\)\.for_each\(\|rule\| rule\.digest\(&mut hasher\)\);/let _ = cached;/' keys layers_with_different_mounts_or_rules_share_nothing
-plant trust-the-original-target src/policy/admission.rs 's/if original != view\.head\.uri \{/if false \&\& original != view.head.uri {/' keys a_target_that_is_rewritten_after_the_original_was_noted_tells_responses_apart
+plant trust-the-original-target src/policy/admission.rs 's/ && original != view\.head\.uri \{/ \&\& false {/' keys a_target_that_is_rewritten_after_the_original_was_noted_tells_responses_apart
 plant take-the-last-of-two-hosts src/policy/admission.rs 's/if facts\.hosts > 1 \{/if facts.hosts > 9 {/' keys two_host_fields_make_no_key
 plant forget-the-host src/policy/admission.rs 's/host: self\.host,/host: b"",/' privacy targets_and_authorities_never_share
 plant forget-the-authority src/policy/admission.rs 's/authority: self\.original\.authority\(\)\.map_or\("", Authority::as_str\),/authority: "",/' privacy targets_and_authorities_never_share

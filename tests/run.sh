@@ -65,6 +65,15 @@ command -v cargo >/dev/null || fail "a Rust toolchain is missing: https://rustup
 need_component fmt rustfmt
 need_component clippy clippy
 need curl curl
+# The counts of instructions need valgrind, which is for Linux.
+if [ "$(uname)" = Linux ]; then
+    need valgrind valgrind
+    need python3 python3
+    counts=benches/guard.sh
+else
+    printf 'not Linux: instructions are not counted here\n'
+    counts=
+fi
 
 started=$SECONDS
 
@@ -90,7 +99,7 @@ step "tests"
 cargo test --all-features --no-fail-fast
 
 scripts=0
-for script in tests/portal.sh tests/model.sh; do
+for script in tests/portal.sh tests/model.sh $counts; do
     if [ -f "$script" ]; then
         step "$script"
         bash "$script"

@@ -149,7 +149,8 @@ pub(crate) fn admit<'a>(
         key = Some(made);
     }
     let original = original_uri(view.head);
-    if original != view.head.uri {
+    // The same one, unless a layer in between has changed it or noted another.
+    if !std::ptr::eq(original, view.head.uri) && original != view.head.uri {
         push_seen(&mut extras, view.head.uri, &rule.query);
     }
     let wishes = match facts.has_directives {

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Fails if a hit, a miss or a passthrough costs over 5 % more instructions than benches/baseline.json
+# says, or more allocations. `benches/guard.sh --accept` writes a new baseline.
+#
+# Instructions are compared where the compiler is the baseline's; allocations always.
+set -euo pipefail
+export LC_ALL=C
+cd "$(dirname "$0")/.."
+
+modes=(harness bare hit hit_per_caller miss pass plain_post)
+now=$(mktemp)
+trap 'rm -f "$now"' EXIT
+bash benches/cost.sh --runs 1 --json "$now" "${modes[@]}"
+if [ "${1:-}" = --accept ]; then
+    cp "$now" benches/baseline.json
+    exit
+fi
+python3 - benches/baseline.json "$now" <<'PYTHON'
+import json
+import sys
+
+baseline, now = (json.load(open(path)) for path in sys.argv[1:])
+is_same_compiler = baseline["rustc"] == now["rustc"]
+if not is_same_compiler:
+    print(f"the baseline is of {baseline['rustc']}: allocations only")
+before = {mode["mode"]: mode for mode in baseline["modes"]}
+failed = False
+for mode in now["modes"]:
+    known = before[mode["mode"]]
+    told = f"{mode['mode']}: {known['instructions']} -> {mode['instructions']} instructions"
+    told += f", {known['allocations']} -> {mode['allocations']} allocations"
+    # A map that grows now and then makes a fraction of an allocation.
+    is_worse = mode["allocations"] > known["allocations"] + 0.5
+    is_worse |= is_same_compiler and mode["instructions"] > known["instructions"] * 1.05
+    failed |= is_worse
+    print(("WORSE  " if is_worse else "ok     ") + told)
+sys.exit(failed)
+PYTHON
