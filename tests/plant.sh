@@ -38,7 +38,7 @@ plant() {
         return 0
     fi
     planted=$((planted + 1))
-    if (cd "$copy/tree" && RUSTFLAGS=-Awarnings timeout 120 "${runner[@]}" "$test") >"$copy/log" 2>&1; then
+    if (cd "$copy/tree" && RUSTFLAGS=-Awarnings timeout 60 "${runner[@]}" "$test") >"$copy/log" 2>&1; then
         missed+=("$name: $target $test passes all the same")
         printf 'MISSED  %s\n' "$name"
     elif grep -q "running 0 tests" "$copy/log" && ! grep -q "FAILED\|panicked" "$copy/log"; then
