@@ -1,0 +1,118 @@
+//! `POST /demo/accounts/{account}/burst`: many requests at once for a list that is not stored.
+//!
+//! They are made here because a browser opens only about six connections to a host. Each goes
+//! through the portal as one from outside does: authentication, the cache, the handler.
+
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+
+use axum::{
+    Json, Router,
+    body::{Body, to_bytes},
+    extract::{Path, State},
+    http::{
+        HeaderMap, HeaderValue, Request, StatusCode,
+        header::{AUTHORIZATION, HeaderName},
+    },
+    routing::post,
+};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tower::ServiceExt;
+use tower_support_cache::SupportCacheHandle;
+
+use crate::crm::Crm;
+
+const REQUESTS: usize = 200;
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+#[derive(Clone)]
+struct Burst {
+    portal: Router,
+    cache: SupportCacheHandle,
+    crm: Arc<Crm>,
+}
+
+/// How one request of the burst ended.
+struct Answer {
+    status: StatusCode,
+    outcome: String,
+    milliseconds: f64,
+}
+
+/// The route, to be put within the authentication of `portal`.
+pub(crate) fn router(portal: Router, cache: SupportCacheHandle, crm: Arc<Crm>) -> Router {
+    Router::new().route("/demo/accounts/{account}/burst", post(burst)).with_state(Burst {
+        portal,
+        cache,
+        crm,
+    })
+}
+
+async fn burst(
+    State(Burst { portal, cache, crm }): State<Burst>,
+    Path(account): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<Value>, StatusCode> {
+    // The caller's own right is what every request of the burst has.
+    let authorization = headers.get(AUTHORIZATION).ok_or(StatusCode::UNAUTHORIZED)?;
+    let cases = format!("/accounts/{account}/cases");
+    cache.invalidate_case_list(&account).await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+
+    // What else reaches the CRM during the burst is counted too: it is the CRM's own count.
+    let calls_before = crm.usage().calls;
+    let mut requests = JoinSet::new();
+    for _ in 0..REQUESTS {
+        requests.spawn(ask(portal.clone(), cases.clone(), authorization.clone()));
+    }
+    let answers = requests.join_all().await;
+    Ok(Json(summary(&answers, crm.usage().calls - calls_before)))
+}
+
+async fn ask(portal: Router, path: String, authorization: HeaderValue) -> Answer {
+    let mut request = Request::get(path).body(Body::empty()).expect("an account's path is a URI");
+    request.headers_mut().insert(AUTHORIZATION, authorization);
+    let sent = now();
+    let (head, body) =
+        portal.oneshot(request).await.unwrap_or_else(|error| match error {}).into_parts();
+    let was_read = to_bytes(body, usize::MAX).await.is_ok();
+    Answer {
+        status: if was_read { head.status } else { StatusCode::BAD_GATEWAY },
+        outcome: outcome(&head.headers).to_owned(),
+        milliseconds: sent.elapsed().as_secs_f64() * 1000.0,
+    }
+}
+
+/// Returns `hit`, `collapsed`, or why the request was forwarded (RFC 9211 §2).
+fn outcome(headers: &HeaderMap) -> &str {
+    let status = headers.get(CACHE_STATUS).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let has = |name: &str| status.split(';').any(|parameter| parameter == name);
+    if has("hit") {
+        "hit"
+    } else if has("collapsed") {
+        "collapsed"
+    } else {
+        status.split(';').find_map(|parameter| parameter.strip_prefix("fwd=")).unwrap_or("none")
+    }
+}
+
+fn summary(answers: &[Answer], calls: u64) -> Value {
+    let mut statuses = BTreeMap::<String, u64>::new();
+    let mut outcomes = BTreeMap::<&str, u64>::new();
+    for answer in answers {
+        *statuses.entry(answer.status.as_str().to_owned()).or_default() += 1;
+        *outcomes.entry(&answer.outcome).or_default() += 1;
+    }
+    let slowest = answers.iter().map(|answer| answer.milliseconds).fold(0.0, f64::max);
+    json!({
+        "requests": answers.len(),
+        "calls": calls,
+        "statuses": statuses,
+        "outcomes": outcomes,
+        "slowest_ms": slowest.round(),
+    })
+}
+
+#[allow(clippy::disallowed_methods)] // Time that passes, not the cache's.
+fn now() -> Instant {
+    Instant::now()
+}
