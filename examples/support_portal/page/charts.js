@@ -4,6 +4,7 @@
 
 const HEIGHT = 132;
 const SAMPLES = 120;
+const FIRST_SECONDS = 30;
 const REQUESTS = 40;
 const FONT = '11px system-ui, sans-serif';
 
@@ -25,7 +26,7 @@ function chart(id, { series, scales, axes }) {
     {
       width: element.clientWidth || 300,
       height: HEIGHT,
-      padding: [8, 10, 0, 0],
+      padding: [8, 18, 0, 0],
       legend: { show: false },
       cursor: { show: false },
       series: [{}, ...series],
@@ -43,23 +44,29 @@ function chart(id, { series, scales, axes }) {
 
 // ===== Over time =====
 
+// The axis grows with what there is to show, up to two minutes.
 const overTime = {
-  x: { time: false, range: (_, __, now) => [(now ?? 0) - (SAMPLES - 1), now ?? 0] },
+  x: {
+    time: false,
+    range: (plot, _, now) => {
+      const shown = Math.max(FIRST_SECONDS, plot.data[0].length - 1);
+      return [(now ?? 0) - shown, now ?? 0];
+    },
+  },
 };
 
 const timeAxis = {
   ...axis,
   size: 24,
   grid: { show: false },
-  splits: (plot) => [1 - SAMPLES, -60, 0].map((seconds) => plot.scales.x.max + seconds),
-  values: () => ['2 min ago', '1 min ago', 'now'],
-  align: undefined,
+  splits: ({ scales: { x } }) => [x.min, (x.min + x.max) / 2, x.max],
+  values: ({ scales: { x } }, ticks) => ticks.map((tick) => (tick === x.max ? 'now' : `−${Math.round(x.max - tick)} s`)),
 };
 
-function countAxis(size) {
+function countAxis() {
   return {
     ...axis,
-    size,
+    size: 54,
     space: 28,
     incrs: whole,
     values: (_, ticks) => ticks.map((tick) => tick.toLocaleString('en')),
@@ -96,33 +103,42 @@ const points = (name, { filled }) => ({
   },
 });
 
+const lastRequests = (_, __, last) => [
+  Math.max(0, (last ?? 0) - REQUESTS),
+  Math.max(REQUESTS, last ?? 0) + 1,
+];
+const numbered = (_, ticks) => ticks.map((tick) => (tick ? `#${tick}` : ''));
+const DURATIONS = { 1: '1 ms', 10: '10 ms', 100: '100 ms', 1000: '1 s' };
+const durations = (_, ticks) => ticks.map((tick) => DURATIONS[tick] ?? '');
+
 /// Draws the charts, empty; `sample` and `request` add to them.
 export function draw() {
   const latency = chart('latency', {
     series: [points('--hit', { filled: true }), points('--miss', { filled: false })],
     scales: {
-      x: { time: false, range: (_, __, last) => [Math.max(0, (last ?? 0) - REQUESTS), Math.max(REQUESTS, last ?? 0) + 1] },
+      x: { time: false, range: lastRequests },
+      // Logarithmic: a hit and a miss are two orders of magnitude apart.
       y: { distr: 3, range: [1, 1000] },
     },
     axes: [
-      { ...axis, size: 24, grid: { show: false }, incrs: whole, space: 60, values: (_, ticks) => ticks.map((tick) => (tick ? `#${tick}` : '')) },
-      { ...axis, size: 52, space: 28, values: (_, ticks) => ticks.map((tick) => ([1, 10, 100, 1000].includes(tick) ? (tick === 1000 ? '1 s' : `${tick} ms`) : '')) },
+      { ...axis, size: 24, grid: { show: false }, incrs: whole, space: 60, values: numbered },
+      { ...axis, size: 54, filter: (_, ticks) => ticks.map((tick) => (tick in DURATIONS ? tick : null)), values: durations },
     ],
   });
   const ratio = chart('ratio', {
     series: [line('--hit', { fill: '--hit-wash' })],
     scales: { ...overTime, y: { range: [0, 100] } },
-    axes: [timeAxis, { ...axis, size: 46, space: 28, values: (_, ticks) => ticks.map((tick) => `${tick} %`) }],
+    axes: [timeAxis, { ...axis, size: 54, space: 28, values: (_, ticks) => ticks.map((tick) => `${tick} %`) }],
   });
   const calls = chart('calls', {
     series: [line('--hit', { fill: '--hit-wash' }), line('--miss')],
     scales: { ...overTime, y: { range: (_, __, high) => [0, Math.max(10, Math.ceil((high ?? 0) * 1.15))] } },
-    axes: [timeAxis, countAxis(46)],
+    axes: [timeAxis, countAxis()],
   });
   const quota = chart('quota', {
     series: [line('--accent', { fill: '--accent-wash' })],
     scales: { ...overTime, y: { range: around } },
-    axes: [timeAxis, countAxis(54)],
+    axes: [timeAxis, countAxis()],
   });
   const all = [latency, ratio, calls, quota];
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => {

@@ -4,7 +4,7 @@ import { ask, milliseconds, onRequest } from '/page/api.js';
 import { draw } from '/page/charts.js';
 
 const SAMPLE_EVERY_MS = 1000;
-const LOG_LENGTH = 8;
+const LOG_LENGTH = 7;
 const BURST = 200;
 
 const $ = (id) => document.getElementById(id);
@@ -346,7 +346,7 @@ function showBuckets(buckets) {
   for (const [name, bucket] of Object.entries(buckets)) {
     const bypassed = Object.values(bucket.bypassed).reduce((a, b) => a + b, 0);
     const shown = $(`counts-${name}`);
-    if (shown) shown.textContent = `${plural(bucket.hits, 'hit')} · ${count(bucket.misses)} missed · ${count(bypassed)} bypassed`;
+    if (shown) shown.textContent = `${count(bucket.hits)} hit · ${count(bucket.misses)} miss · ${count(bypassed)} bypass`;
   }
 }
 
