@@ -130,6 +130,9 @@ async function byMouse(browser) {
     assert.equal((await calls()) - before, 1);
     assert.equal(await page.locator('#dots .miss').count(), 1);
     assert.equal(await page.locator('#dots .collapsed').count(), 199);
+    const [shared, led] = await part.log.allInnerTexts();
+    assert.match(shared, /^collapsed\s[^]*199 × GET \/accounts\/A2\/cases\s[^]*;collapsed;ttl=\d+$/);
+    assert.match(led, /^miss\s[^]*GET \/accounts\/A2\/cases\s[^]*;stored$/);
   });
   await step('every chart has data, in ink and in words', async () => {
     await page.waitForTimeout(2500);
@@ -305,6 +308,15 @@ async function narrow(browser) {
     assert.deepEqual(moving, []);
   });
   await step('nothing was noted on the narrow page', () => expectNoFaults(faults));
+  await step('a portal that does not answer is told', async () => {
+    const lost = page.getByRole('alert').filter({ hasText: 'The portal does not answer' });
+    await context.setOffline(true);
+    await lost.waitFor();
+    await part.again.click();
+    await says(part.said, 'The portal does not answer');
+    await context.setOffline(false);
+    await lost.waitFor({ state: 'hidden' });
+  });
   await context.close();
 }
 

@@ -6,6 +6,7 @@ const HEIGHT = 132;
 const SAMPLES = 120;
 const FIRST_SECONDS = 30;
 const REQUESTS = 40;
+const FASTEST_MS = 0.5;
 const FONT = '11px system-ui, sans-serif';
 
 // Read while drawing, so that a chart follows the colour scheme.
@@ -109,6 +110,7 @@ const lastRequests = (_, __, last) => [
 ];
 const numbered = (_, ticks) => ticks.map((tick) => (tick ? `#${tick}` : ''));
 const DURATIONS = { 1: '1 ms', 10: '10 ms', 100: '100 ms', 1000: '1 s' };
+const inDurations = (_, ticks) => ticks.map((tick) => (tick in DURATIONS ? tick : null));
 const durations = (_, ticks) => ticks.map((tick) => DURATIONS[tick] ?? '');
 
 /// Draws the charts, empty; `sample` and `request` add to them.
@@ -118,11 +120,11 @@ export function draw() {
     scales: {
       x: { time: false, range: lastRequests },
       // Logarithmic: a hit and a miss are two orders of magnitude apart.
-      y: { distr: 3, range: [1, 1000] },
+      y: { distr: 3, range: [FASTEST_MS, 2000] },
     },
     axes: [
       { ...axis, size: 24, grid: { show: false }, incrs: whole, space: 60, values: numbered },
-      { ...axis, size: 54, filter: (_, ticks) => ticks.map((tick) => (tick in DURATIONS ? tick : null)), values: durations },
+      { ...axis, size: 54, grid: { ...axis.grid, filter: inDurations }, values: durations },
     ],
   });
   const ratio = chart('ratio', {
@@ -166,7 +168,7 @@ class Charts {
 
   /// Adds one read that was a hit or was forwarded.
   request({ ms, isHit, number }) {
-    const shown = Math.max(1, ms);
+    const shown = Math.max(FASTEST_MS, ms);
     this.requests.push([number, isHit ? shown : null, isHit ? null : shown]);
     this.requests.splice(0, this.requests.length - REQUESTS);
     this.show();

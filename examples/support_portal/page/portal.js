@@ -1,6 +1,6 @@
 // Wires the page: the portal on the left, what the cache does on the right, each request below.
 
-import { ask, milliseconds, onRequest } from '/page/api.js';
+import { ask, milliseconds, onRequest, outcomeOf } from '/page/api.js';
 import { draw } from '/page/charts.js';
 
 const SAMPLE_EVERY_MS = 1000;
@@ -124,6 +124,7 @@ const choose = safely('said', async (one) => {
     $('comment').hidden = false;
     markChosen();
   }
+  $('said').textContent = 'Reading…';
   $('said').textContent = await readMessages();
 });
 
@@ -131,6 +132,7 @@ const pickAccount = safely('said', async () => {
   account = $('account').value;
   leaveCase();
   $('cases').replaceChildren();
+  $('said').textContent = 'Reading…';
   $('said').textContent = await readCases();
 });
 
@@ -170,20 +172,17 @@ function wirePortal() {
 const latencies = { hit: [], collapsed: [], miss: [], bypass: [], write: [] };
 let reads = 0;
 
-function logRequest(answer) {
-  const { method, path, outcome, ms, cacheStatus } = answer;
-  if (!outcome) return;
+function logRequest({ method, path, outcome, ms, cacheStatus }, times = 1) {
   $('no-log').hidden = true;
   $('log').prepend(element(
     'li',
     {},
     element('span', { className: `badge ${outcome}`, text: outcome }),
     element('span', { className: 'ms', text: milliseconds(ms) }),
-    element('span', { className: 'asked', text: `${method} ${path}` }),
+    element('span', { className: 'asked', text: `${times > 1 ? `${times} × ` : ''}${method} ${path}` }),
     element('code', { text: cacheStatus }),
   ));
   while ($('log').children.length > LOG_LENGTH) $('log').lastElementChild.remove();
-  latencies[outcome].push(ms);
 }
 
 // ===== Charts =====
@@ -263,7 +262,9 @@ async function sample(charts) {
 function wireCharts() {
   const charts = draw();
   onRequest((answer) => {
+    if (!answer.outcome) return;
     logRequest(answer);
+    latencies[answer.outcome].push(answer.ms);
     if (!['hit', 'miss', 'bypass'].includes(answer.outcome)) return;
     reads += 1;
     charts.request({ ms: answer.ms, isHit: answer.outcome === 'hit', number: reads });
@@ -274,7 +275,12 @@ function wireCharts() {
   });
   // One after the other: a sample that waits for a slow answer is not overtaken.
   const next = async () => {
-    await sample(charts).catch(() => {});
+    try {
+      await sample(charts);
+      $('lost').hidden = true;
+    } catch {
+      $('lost').hidden = false;
+    }
     setTimeout(next, SAMPLE_EVERY_MS);
   };
   next();
@@ -282,28 +288,36 @@ function wireCharts() {
 
 // ===== 200 at once =====
 
-function showDots(outcomes) {
-  const kinds = Object.entries(outcomes)
-    .map(([outcome, number]) => [['hit', 'collapsed', 'bypass', ''].includes(outcome) ? outcome : 'miss', number])
-    .sort(([a], [b]) => (a === 'miss' ? -1 : 0) - (b === 'miss' ? -1 : 0));
-  fill('dots', kinds.flatMap(([kind, number]) => Array.from({ length: number }, () => element('i', { className: kind }))));
+function showDots(groups) {
+  fill('dots', groups.flatMap(({ outcome, requests }) => (
+    Array.from({ length: requests }, () => element('i', { className: outcome }))
+  )));
 }
 
+const noDots = [{ outcome: '', requests: BURST }];
+
 const burst = safely('burst', async () => {
+  const asked = account;
   $('burst').textContent = '';
-  showDots({ '': BURST });
-  const answer = await ask(account, 'POST', `/demo/accounts/${account}/burst`);
-  const { calls, requests, outcomes, slowest_ms: slowest, statuses } = expectOk(answer);
-  showDots(outcomes);
-  const shared = (outcomes.collapsed ?? 0) + (outcomes.hit ?? 0);
+  showDots(noDots);
+  const { calls, requests, answers, statuses } = expectOk(await ask(asked, 'POST', `/demo/accounts/${asked}/burst`));
+  const groups = answers
+    .map((group) => ({ ...group, outcome: outcomeOf(group.cache_status) ?? 'none' }))
+    .sort((one, other) => one.requests - other.requests);
+  showDots(groups);
+  for (const { outcome, requests: times, slowest_ms: ms, cache_status: cacheStatus } of groups) {
+    logRequest({ method: 'GET', path: `/accounts/${asked}/cases`, outcome, ms, cacheStatus }, times);
+  }
+  const number = (kinds) => groups.filter(({ outcome }) => kinds.includes(outcome)).reduce((all, group) => all + group.requests, 0);
+  const slowest = Math.max(...groups.map((group) => group.slowest_ms));
   fill('burst', [
     element('strong', { text: `${plural(calls, 'call')} to the CRM` }),
-    ` for ${plural(requests, 'request')}. ${count(shared)} shared an answer, ${count(statuses['200'] ?? 0)} succeeded, and the slowest took ${milliseconds(slowest)}.`,
+    ` for ${plural(requests, 'request')}. ${count(number(['collapsed', 'hit']))} shared an answer, ${count(statuses['200'] ?? 0)} succeeded, and the slowest took ${milliseconds(slowest)}.`,
   ]);
 });
 
 function wireBurst() {
-  showDots({ '': BURST });
+  showDots(noDots);
   $('send').addEventListener('click', () => {
     if (!isBusy($('send'))) busy($('send'), 'Sending…', burst);
   });
@@ -346,7 +360,7 @@ function showBuckets(buckets) {
   for (const [name, bucket] of Object.entries(buckets)) {
     const bypassed = Object.values(bucket.bypassed).reduce((a, b) => a + b, 0);
     const shown = $(`counts-${name}`);
-    if (shown) shown.textContent = `${count(bucket.hits)} hit · ${count(bucket.misses)} miss · ${count(bypassed)} bypass`;
+    if (shown) shown.textContent = `${count(bucket.hits)} hit · ${count(bucket.misses)} miss · ${count(bucket.coalesced)} collapsed · ${count(bypassed)} bypass`;
   }
 }
 
