@@ -32,15 +32,15 @@ export async function screenshot(file, width = '1360', colorScheme = 'light') {
     await again(2);
     await pause();
   }
-  await page.locator('#send').click();
-  await page.locator('#burst strong').waitFor();
-  await pause(2);
-  await again(3);
   await page.locator('#text').fill('Thank you, the new version works.');
   await page.locator('#comment button').click();
   await isRead('Your comment is there');
-  await again(2);
-  await pause(2);
+  await pause();
+  await page.locator('#send').click();
+  await page.locator('#burst strong').waitFor();
+  await pause();
+  await again(1);
+  await pause(4);
   await page.evaluate(() => document.activeElement.blur());
   await page.screenshot({ path: file, fullPage: true });
   await browser.close();

@@ -2,7 +2,7 @@
 
 /* global uPlot */
 
-const HEIGHT = 132;
+const HEIGHT = 152;
 const SAMPLES = 120;
 const FIRST_SECONDS = 30;
 const REQUESTS = 40;
@@ -124,7 +124,7 @@ export function draw() {
     },
     axes: [
       { ...axis, size: 24, grid: { show: false }, incrs: whole, space: 60, values: numbered },
-      { ...axis, size: 54, grid: { ...axis.grid, filter: inDurations }, values: durations },
+      { ...axis, size: 54, filter: inDurations, grid: { ...axis.grid, filter: inDurations }, values: durations },
     ],
   });
   const ratio = chart('ratio', {

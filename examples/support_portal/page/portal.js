@@ -358,9 +358,11 @@ function switchOf(bucket, isOn) {
 
 function showBuckets(buckets) {
   for (const [name, bucket] of Object.entries(buckets)) {
-    const bypassed = Object.values(bucket.bypassed).reduce((a, b) => a + b, 0);
+    const bypass = Object.values(bucket.bypassed).reduce((a, b) => a + b, 0);
+    const { hits: hit, misses: miss, coalesced: collapsed } = bucket;
+    const counts = Object.entries({ hit, miss, collapsed, bypass }).filter(([, number]) => number > 0);
     const shown = $(`counts-${name}`);
-    if (shown) shown.textContent = `${count(bucket.hits)} hit · ${count(bucket.misses)} miss · ${count(bucket.coalesced)} collapsed · ${count(bypassed)} bypass`;
+    if (shown) shown.textContent = counts.map(([kind, number]) => `${count(number)} ${kind}`).join(' · ') || 'not read yet';
   }
 }
 
