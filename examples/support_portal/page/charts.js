@@ -58,7 +58,8 @@ const overTime = {
 
 const timeAxis = {
   ...axis,
-  size: 24,
+  size: 30,
+  gap: 9,
   grid: { show: false },
   splits: ({ scales: { x } }) => [x.min, (x.min + x.max) / 2, x.max],
   values: ({ scales: { x } }, ticks) => ticks.map((tick) => (tick === x.max ? 'now' : `−${Math.round(x.max - tick)} s`)),
@@ -123,7 +124,7 @@ export function draw() {
       y: { distr: 3, range: [FASTEST_MS, 2000] },
     },
     axes: [
-      { ...axis, size: 24, grid: { show: false }, incrs: whole, space: 60, values: numbered },
+      { ...axis, size: 30, gap: 9, grid: { show: false }, incrs: whole, space: 60, values: numbered },
       { ...axis, size: 54, filter: inDurations, grid: { ...axis.grid, filter: inDurations }, values: durations },
     ],
   });
