@@ -65,6 +65,11 @@ command -v cargo >/dev/null || fail "a Rust toolchain is missing: https://rustup
 need_component fmt rustfmt
 need_component clippy clippy
 need curl curl
+need node nodejs node
+need npm npm nodejs
+# The page's test takes these names; on macOS set CHROMIUM to a browser's path.
+[ -n "${CHROMIUM:-}" ] || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
+    need chromium chromium
 # The counts of instructions need valgrind, which is for Linux.
 if [ "$(uname)" = Linux ]; then
     need valgrind valgrind
@@ -99,7 +104,7 @@ step "tests"
 cargo test --all-features --no-fail-fast
 
 scripts=0
-for script in tests/portal.sh tests/model.sh $counts; do
+for script in tests/portal.sh tests/page.sh tests/model.sh $counts; do
     if [ -f "$script" ]; then
         step "$script"
         bash "$script"

@@ -4,11 +4,15 @@
 //! $ cargo run --example support_portal
 //! ```
 //!
-//! It prints three `curl` lines to try. `PORT` chooses the port (3000; 0 takes any that is free).
+//! It prints the address of a page to open in a browser, and three `curl` lines to try. `PORT`
+//! chooses the port (3000; 0 takes any that is free).
 
 mod auth;
+mod burst;
+mod control;
 mod crm;
 mod metrics;
+mod page;
 mod portal;
 mod seed;
 
@@ -62,6 +66,7 @@ fn announce(url: &str) {
     let token = auth::token_of(account);
     let cases = format!("{url}/accounts/{account}/cases");
     println!("support_portal listens on {url}");
+    println!("Open {url}/ in a browser, or try these lines.");
     println!();
     println!(
         "An account's cases. Run it twice: `fwd=uri-miss` and `stored`, then `hit` and an `Age`."

@@ -29,6 +29,7 @@ fn snapshot(counts: &Snapshot) -> Value {
     json!({
         "buckets": buckets,
         "flights": counts.flights,
+        "writes": counts.writes,
         "invalidations": counts.invalidations,
         "invalidation_failures": counts.invalidation_failures,
         "detached_dropped": counts.detached_dropped,

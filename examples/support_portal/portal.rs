@@ -1,4 +1,5 @@
-//! The portal's routes, with the cache in front of their handlers.
+//! The portal's routes, with the cache in front of their handlers, and beside them the page that
+//! shows both.
 
 use std::sync::Arc;
 
@@ -17,16 +18,16 @@ use tower_support_cache::{
 };
 
 use crate::{
-    auth,
+    auth, burst, control,
     crm::{Case, Crm, CrmError, Message},
-    metrics,
+    metrics, page,
 };
 
 const MAX_TEXT: usize = 4_000;
 
 pub(crate) fn router(crm: Arc<Crm>) -> Result<Router, ConfigError> {
     let cache = cache_layer()?;
-    let metrics = metrics::router(cache.handle(), Arc::clone(&crm));
+    let handle = cache.handle();
     let authentication = middleware::from_fn_with_state(auth::tokens(), auth::require_own_account);
     let accounts = Router::new()
         .route("/accounts/{account}/cases", get(list_cases).post(create_case))
@@ -35,9 +36,15 @@ pub(crate) fn router(crm: Arc<Crm>) -> Result<Router, ConfigError> {
         // The layer added last is the outermost, and a hit runs nothing that lies within the cache:
         // authentication inside it would let whoever knows a URL read what is stored.
         .route_layer(cache)
-        .route_layer(authentication)
-        .with_state(crm);
-    Ok(Router::new().route("/", get(welcome)).merge(metrics).merge(accounts))
+        .route_layer(authentication.clone())
+        .with_state(Arc::clone(&crm));
+    let burst = burst::router(accounts.clone(), handle.clone(), Arc::clone(&crm))
+        .route_layer(authentication);
+    Ok(page::router()
+        .merge(control::router(handle.clone()))
+        .merge(metrics::router(handle, crm))
+        .merge(burst)
+        .merge(accounts))
 }
 
 fn cache_layer() -> Result<SupportCacheLayer<MemoryStore>, ConfigError> {
@@ -63,10 +70,6 @@ fn cache_layer() -> Result<SupportCacheLayer<MemoryStore>, ConfigError> {
         // All who may see an account's path have the same right to it: `auth` has made sure.
         .credentials(Credentials::CoveredByKey)
         .build()
-}
-
-async fn welcome() -> &'static str {
-    "support_portal: the terminal that started it shows what to try\n"
 }
 
 async fn list_cases(

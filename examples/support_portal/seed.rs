@@ -20,13 +20,23 @@ const PROBLEMS: [&str; 6] = [
     "was not delivered",
     "reports an error",
 ];
-const SENTENCES: [&str; 6] = [
-    "It began on Monday.",
-    "We have tried it twice, with the same result.",
-    "Could you send us the log?",
-    "The log is attached.",
-    "A colleague looks into it.",
+const REPORTS: [&str; 4] = [
+    "It began on Monday, and we have not changed anything.",
+    "We see it at both of our sites, several times a day.",
+    "It has happened since the last update.",
+    "A colleague noticed it this morning.",
+];
+const REPLIES: [&str; 4] = [
+    "Thank you for the report. Could you send us the log?",
+    "We can reproduce it here and are looking into it.",
     "Please try again with the new version.",
+    "Our engineers have found the cause. We will keep you posted.",
+];
+const ANSWERS: [&str; 4] = [
+    "We have tried it twice, with the same result.",
+    "The log is attached.",
+    "It is better now, but not gone.",
+    "Thank you, we will try that tonight.",
 ];
 const STATUSES: [&str; 3] = ["open", "waiting", "solved"];
 
@@ -53,14 +63,19 @@ pub(crate) fn accounts(seed: u64) -> Accounts {
 fn case(number: u64, account: &str, random: &mut Random) -> Case {
     let subject = format!("{} {}", random.pick(&PRODUCTS), random.pick(&PROBLEMS));
     let status = random.pick(&STATUSES);
-    let messages = (0..random.within(MESSAGES))
-        .map(|position| Message {
-            // The customer writes first, then the two take turns.
-            author: if position % 2 == 0 { account.to_owned() } else { "support".to_owned() },
-            text: random.pick(&SENTENCES).to_owned(),
-        })
-        .collect();
+    let messages =
+        (0..random.within(MESSAGES)).map(|turn| message(turn, account, random)).collect();
     Case { id: format!("C{number}"), subject, status, messages }
+}
+
+/// The customer writes first, then the two take turns.
+fn message(turn: u64, account: &str, random: &mut Random) -> Message {
+    let (author, sentences) = match turn {
+        0 => (account, &REPORTS),
+        turn if turn % 2 == 0 => (account, &ANSWERS),
+        _ => ("support", &REPLIES),
+    };
+    Message { author: author.to_owned(), text: random.pick(sentences).to_owned() }
 }
 
 /// SplitMix64: enough to make up support cases and latencies, and the same on every machine.
