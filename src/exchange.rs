@@ -212,6 +212,7 @@ impl<S, St: Store> Exchange<S, St> {
                         if std::mem::replace(&mut has_varied, true) {
                             break Alone::Declined;
                         }
+                        read.forward = Forward::VaryMiss;
                         continue;
                     }
                     let telling = self.shared.telling(read.route);
@@ -364,6 +365,7 @@ async fn look<St: Store, B: Body>(
         Lookup::Found(_) | Lookup::Absent => {}
     }
     if read.asks.wishes.only_if_cached {
+        shared.metrics().unsatisfied(telling.bucket);
         return Look::Answer(unsatisfied());
     }
     if read.asks.is_head {

@@ -28,6 +28,7 @@ struct Bucket {
     coalesced: AtomicU64,
     stored: AtomicU64,
     fenced: AtomicU64,
+    unsatisfied: AtomicU64,
     alone: Vec<AtomicU64>,
     bypassed: Vec<AtomicU64>,
     refused: Vec<AtomicU64>,
@@ -80,6 +81,11 @@ impl Metrics {
         add(&self.buckets[bucket].fenced);
     }
 
+    /// Counts a request that asked for what is cached or nothing, and got nothing.
+    pub(crate) fn unsatisfied(&self, bucket: usize) {
+        add(&self.buckets[bucket].unsatisfied);
+    }
+
     pub(crate) fn refused(&self, bucket: usize, refusal: Refusal) {
         add(&self.buckets[bucket].refused[refusal as usize]);
     }
@@ -126,6 +132,7 @@ impl Bucket {
             coalesced: AtomicU64::new(0),
             stored: AtomicU64::new(0),
             fenced: AtomicU64::new(0),
+            unsatisfied: AtomicU64::new(0),
             alone: counters(Alone::ALL.len()),
             bypassed: counters(Bypass::ALL.len()),
             refused: counters(Refusal::ALL.len()),
@@ -140,6 +147,7 @@ impl Bucket {
             coalesced: get(&self.coalesced),
             stored: get(&self.stored),
             fenced: get(&self.fenced),
+            unsatisfied: get(&self.unsatisfied),
             alone: by_reason(Alone::ALL, &self.alone),
             bypassed: by_reason(Bypass::ALL, &self.bypassed),
             refused: by_reason(Refusal::ALL, &self.refused),
@@ -206,6 +214,8 @@ pub struct BucketSnapshot {
     pub stored: u64,
     /// Responses not stored because an invalidation overtook them.
     pub fenced: u64,
+    /// Requests with `only-if-cached`, on routes that honour it, that were answered by 504.
+    pub unsatisfied: u64,
     /// Misses that joined no flight and stored nothing, by reason; reasons that never occurred are
     /// absent.
     pub alone: BTreeMap<Alone, u64>,
