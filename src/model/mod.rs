@@ -26,6 +26,8 @@ use crate::{
     unsettled::Unsettled,
 };
 
+mod crowded;
+
 struct World {
     store: MemoryStore,
     flights: Arc<Flights<u64>>,
