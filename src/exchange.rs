@@ -25,7 +25,7 @@ use crate::{
     fill::Filling,
     future::ResponseFuture,
     key::{PrimaryKey, Slot},
-    outcome::{Alone, Bypass, Forward, Outcome, Refusal, Unshared},
+    outcome::{Alone, Bypass, Forward, Outcome, Unshared},
     policy::{Denied, admit},
     read::Read,
     route::{CacheRule, Coalescing, HeadRef, Matched, RequestView},
@@ -300,7 +300,7 @@ impl<S, St: Store> Exchange<S, St> {
         let response = match self.inner.oneshot(request).await {
             Ok(response) => response,
             Err(error) => {
-                filling.decline(Refusal::Failed, None).await;
+                filling.fail();
                 return Err(error);
             }
         };

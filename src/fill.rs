@@ -46,6 +46,12 @@ pub(crate) struct Filling<St: Store> {
 #[derive(Clone)]
 struct Storable {
     head: Arc<Head>,
+    place: Place,
+}
+
+/// Where a response belongs.
+#[derive(Clone)]
+struct Place {
     /// What the response was made for, and the nominated fields that this holds.
     variant: Variant,
     nominated: Nominated,
@@ -74,23 +80,37 @@ impl<St: Store> Filling<St> {
             let reservation = Reservation::none(&self.shared.bodies);
             Tape::new(self.rule().body_limit, declared, reservation)
         };
-        let judged = self.judge(asked, head).and_then(|storable| {
+        let place = self.place(asked, &head.headers);
+        let judged = self.judge(asked.0, head, place.as_ref()).and_then(|storable| {
             let declared = declared_length(&head.headers, body.size_hint().exact())?;
             Ok((storable, tape(declared)?, declared))
         });
         match judged {
             Ok((storable, tape, declared)) => self.record(storable, body, (tape, declared)).await,
             Err(refusal) => {
-                self.decline(refusal, Some(head.status)).await;
+                self.refuse(refusal, head.status, place.as_ref()).await;
                 (Err(refusal), ResponseBody::passing(body))
             }
         }
     }
 
+    /// Returns where the response to a request belongs, or `None` where no request shows it.
+    fn place(&self, (read, fields): (&Read, &HeaderMap), response: &HeaderMap) -> Option<Place> {
+        let nominated = read.nominated.with(response).ok()?;
+        let variant = if nominated == read.nominated {
+            read.slot.variant.clone()
+        } else {
+            read.base.nominating(&nominated.values(fields, &self.shared.identity.secret))
+        };
+        let noted_at = (variant != read.base).then(|| read.base.clone());
+        Some(Place { variant, nominated, noted_at })
+    }
+
     fn judge(
         &self,
-        (read, fields): (&Read, &HeaderMap),
+        read: &Read,
         head: &response::Parts,
+        place: Option<&Place>,
     ) -> Result<Storable, Refusal> {
         let received = now();
         let dice = seeded_hash((read.slot.variant.seeded_hash(), received));
@@ -99,31 +119,42 @@ impl<St: Store> Filling<St> {
             return Err(Refusal::TooLarge);
         }
         let lifetime = judge(rule, head, read.asks.needs_permission, dice)?;
-        let nominated = read.nominated.with(&head.headers).map_err(|_| Refusal::Vary)?;
-        let variant = if nominated == read.nominated {
-            read.slot.variant.clone()
-        } else {
-            read.base.nominating(&nominated.values(fields, &self.shared.identity.secret))
-        };
-        let noted_at = (variant != read.base).then(|| read.base.clone());
+        let place = place.ok_or(Refusal::Vary)?.clone();
         let timing = Timing { requested: self.requested, received, lifetime };
         let head = Arc::new(Head::new(head, &rule.stripped, timing));
-        Ok(Storable { head, variant, nominated, noted_at })
+        Ok(Storable { head, place })
     }
 
-    /// Settles the flight with nothing to share. `status` is the response's, if there is one.
-    pub(crate) async fn decline(self, refusal: Refusal, status: Option<StatusCode>) {
+    /// Settles the flight with nothing to share: there is no response.
+    pub(crate) fn fail(self) {
+        self.shared.metrics().refused(self.shared.bucket(self.route), Refusal::Failed);
+        self.shared.store.release(self.lease);
+        self.lead.decline();
+    }
+
+    /// Settles the flight with nothing to share: the response may not be stored. That is remembered
+    /// where it belongs, so that a refusal of one variant says nothing of the others.
+    async fn refuse(self, refusal: Refusal, status: StatusCode, place: Option<&Place>) {
         let bucket = self.shared.bucket(self.route);
         self.shared.metrics().refused(bucket, refusal);
-        if status.is_some_and(|status| may_be_remembered(refusal, status)) {
-            let provenance = self.provenance(&self.lead.slot().variant);
-            let pass = Entry::pass(provenance, now() + PASS);
+        if may_be_remembered(refusal, status) {
+            let variant = place.map_or(&self.lead.slot().variant, |place| &place.variant);
+            let pass = Arc::new(Entry::pass(self.provenance(variant), now() + PASS));
+            let note = place.and_then(|place| self.note(place, now()));
             // Before the followers are let go, so that those behind them need not wait at all.
-            self.shared.store.commit(self.lease, Arc::new(pass), None).await;
+            self.shared.store.commit(self.lease, pass, note).await;
         } else {
             self.shared.store.release(self.lease);
         }
         self.lead.decline();
+    }
+
+    /// Returns the note that leads to a place.
+    fn note(&self, place: &Place, received: Instant) -> Option<Arc<Entry>> {
+        let base = self.provenance(place.noted_at.as_ref()?);
+        // Other responses that are found by the same note may be fresh for longer than this one.
+        let until = received + self.rule().lifetimes.longest();
+        Some(Arc::new(Entry::nominated(base, place.nominated.clone(), until)))
     }
 
     fn provenance(&self, variant: &Variant) -> Provenance {
@@ -191,7 +222,7 @@ impl<St: Store> Filling<St> {
         match recorded {
             Recorded::Complete(chunks) => self.commit(storable, &chunks).await.0,
             Recorded::Refused(refusal) => {
-                self.decline(refusal, Some(storable.head.status)).await;
+                self.refuse(refusal, storable.head.status, Some(&storable.place)).await;
                 Err(refusal)
             }
             Recorded::Deserted => Err(Refusal::Failed),
@@ -202,16 +233,10 @@ impl<St: Store> Filling<St> {
     async fn commit(self, storable: Storable, chunks: &[Bytes]) -> (Result<(), Refusal>, Bytes) {
         let bucket = self.shared.bucket(self.route);
         let metrics = self.shared.metrics();
-        // Other responses that are found by the same note may be fresh for longer than this one.
-        let until = storable.head.received + self.rule().lifetimes.longest();
-        let note = storable
-            .noted_at
-            .as_ref()
-            .map(|base| Entry::nominated(self.provenance(base), storable.nominated.clone(), until));
-        let provenance = self.provenance(&storable.variant);
+        let note = self.note(&storable.place, storable.head.received);
+        let provenance = self.provenance(&storable.place.variant);
         let (entry, body) = Entry::response(provenance, Arc::clone(&storable.head), chunks);
-        let commit =
-            self.shared.store.commit(self.lease, Arc::new(entry), note.map(Arc::new)).await;
+        let commit = self.shared.store.commit(self.lease, Arc::new(entry), note).await;
         let stored = match commit {
             Commit::Stored => {
                 metrics.stored(bucket);
@@ -241,8 +266,8 @@ impl Storable {
         Fill {
             head: Arc::clone(&self.head),
             body,
-            variant: self.variant.clone(),
-            nominated: self.nominated.clone(),
+            variant: self.place.variant.clone(),
+            nominated: self.place.nominated.clone(),
         }
     }
 }

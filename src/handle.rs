@@ -16,8 +16,9 @@ use crate::{
 pub enum Switch {
     /// The bucket is cached.
     On,
-    /// Every request of the bucket is forwarded, and nothing is stored. Invalidations still run, so
-    /// what was stored before is safe to use once the bucket is switched on again.
+    /// Every request of the bucket is forwarded from now on and stores nothing; what was forwarded
+    /// before may still be stored. Invalidations run, so what is stored is safe to use once the
+    /// bucket is switched on again.
     Off,
 }
 

@@ -48,6 +48,9 @@
 //! by default a request with credentials bypasses it. [`Credentials`] says what else a route can
 //! choose.
 //!
+//! It belongs there once: a layer within itself would follow its own flight, until it has waited long
+//! enough to forward.
+//!
 //! # Keys and variants
 //!
 //! A key groups responses: it is what one invalidation removes. It never decides whom a response is
@@ -98,7 +101,7 @@
 //! * `testing`: the conformance suite for a [`Store`] of your own, and the replay of requests that
 //!   finds undeclared fields.
 //!
-//! A tokio runtime is needed.
+//! A tokio runtime is needed, with its timer.
 //!
 //! [tower]: https://docs.rs/tower
 

@@ -223,3 +223,62 @@ fn a_waker_that_polls_at_once_does_not_deadlock() {
     let read = finished.recv_timeout(Duration::from_secs(10));
     assert_eq!(read.expect("neither deadlock nor panic"), b"ab");
 }
+
+// ===== refusals =====
+
+/// What one client can have refused is not forwarded for all others.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_one_variant_says_nothing_of_the_others() {
+    let (cache, _, calls) = cache();
+    calls.serve(|head| {
+        let status = if head.headers["x"] == "bad" { 404 } else { 200 };
+        response(status, &[("vary", "x")], "body")
+    });
+    got(send(&cache, asking("bad"))).await;
+    assert!(got(send(&cache, asking("bad"))).await.cache_status().ends_with("pass"));
+    got(send(&cache, asking("good"))).await;
+    assert!(got(send(&cache, asking("good"))).await.is_hit());
+}
+
+// ===== runtimes =====
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
+}
+
+#[test]
+fn a_write_that_is_lost_with_its_runtime_invalidates() {
+    let (cache, handle, mut calls) = cache();
+    let runtime = runtime();
+    let write = runtime.block_on(async {
+        let read = send(&cache, get("/cases/1"));
+        calls.next().await.ok("old");
+        got(read).await;
+        send(&cache, request(http::Method::POST, "/cases/1/comments"));
+        calls.next().await
+    });
+    assert_eq!(handle.metrics().bucket("cases").unwrap().entries, 1);
+    drop(runtime);
+    assert!(!write.is_wanted());
+    assert_eq!(handle.metrics().bucket("cases").unwrap().entries, 0);
+}
+
+#[test]
+fn a_fill_that_is_lost_with_its_runtime_leaves_nothing_behind() {
+    let (cache, handle, mut calls) = cache();
+    for _ in 0..2 {
+        let runtime = runtime();
+        let gate = runtime.block_on(async {
+            send(&cache, get("/cases/1"));
+            let gate = calls.next().await.stream(Some(5));
+            gate.send("ab");
+            send(&cache, get("/cases/1"));
+            settle().await;
+            gate
+        });
+        assert_eq!(handle.metrics().flights, 1);
+        drop(runtime);
+        assert!(gate.is_abandoned());
+        assert_eq!(handle.metrics().flights, 0);
+    }
+}

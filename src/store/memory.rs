@@ -29,7 +29,11 @@ const BYTES_PER_SHARD: u64 = 8 * 1024 * 1024;
 /// How much of a shard is for entries that are used often; no entry can be larger.
 const HOT: f64 = 0.97;
 /// More variants of one key than this, and the oldest goes.
+#[cfg(not(shuttle))]
 const MAX_VARIANTS: usize = 256;
+/// One note and one response: a model has few variants.
+#[cfg(shuttle)]
+const MAX_VARIANTS: usize = 2;
 /// What the eviction library prepares for; an estimate suffices.
 const TYPICAL_WEIGHT: u64 = 2048;
 

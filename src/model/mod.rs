@@ -25,6 +25,8 @@ use crate::{
     store::{Begin, MemoryStore, Store},
 };
 
+mod crowded;
+
 struct World {
     store: MemoryStore,
     flights: Arc<Flights<u64>>,
