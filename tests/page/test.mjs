@@ -45,7 +45,14 @@ function parts(page) {
   };
 }
 
-const says = (status, text) => status.filter({ hasText: text }).waitFor();
+async function says(status, text) {
+  try {
+    await status.filter({ hasText: text }).waitFor();
+  } catch {
+    assert.fail(`it says \`${await status.innerText()}\`, not ${text}`);
+  }
+}
+
 const logged = async (entry) => ({
   outcome: await entry.locator('.badge').innerText(),
   ms: parseFloat(await entry.locator('.ms').innerText()),
@@ -108,6 +115,22 @@ async function byMouse(browser) {
     assert.notDeepEqual(await part.cases.allInnerTexts(), before);
     assert.equal(await part.messages.count(), 0);
     assert.equal(await part.text.count(), 0, 'no comment without a case');
+  });
+  await step('an answer that is overtaken by another choice is not shown', async () => {
+    let release;
+    const held = new Promise((resolve) => { release = resolve; });
+    await page.route('**/accounts/A8/cases', async (route) => { await held; await route.continue(); });
+    await part.account.selectOption('A8');
+    await part.account.selectOption('A2');
+    await says(part.said, 'Cases of A2: hit');
+    const before = await part.cases.allInnerTexts();
+    const late = page.waitForResponse('**/accounts/A8/cases');
+    release();
+    await (await late).finished();
+    await page.waitForTimeout(100);
+    await says(part.said, 'Cases of A2: hit');
+    assert.deepEqual(await part.cases.allInnerTexts(), before);
+    await page.unroute('**/accounts/A8/cases');
   });
   await step('a comment is there at once, in the messages and in the list', async () => {
     await part.cases.first().click();

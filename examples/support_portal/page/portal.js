@@ -24,10 +24,15 @@ function safely(status, work) {
     try {
       await work(...given);
     } catch (error) {
-      $(status).textContent = error instanceof TypeError ? 'The portal does not answer. Is it still running?' : error.message;
+      $(status).textContent = explain(error);
     }
   };
 }
+
+/// `fetch` rejects with a `TypeError` where nothing answers.
+const explain = (error) => (
+  error instanceof TypeError ? 'The portal does not answer. Is it still running?' : error.message
+);
 
 function expectOk(answer) {
   if (!answer.ok) throw new Error(`${answer.status}: ${answer.body}`);
@@ -54,6 +59,19 @@ const isBusy = (button) => button.hasAttribute('aria-disabled');
 // What is chosen. An answer that comes after another choice is not shown.
 let account = null;
 let chosen = null;
+
+let actions = 0;
+
+/// Says what came of an action, unless another has begun since.
+function telling(before, work) {
+  return async (...given) => {
+    actions += 1;
+    const own = actions;
+    $('said').textContent = before;
+    const told = await work(...given).catch(explain);
+    if (own === actions) $('said').textContent = told;
+  };
+}
 
 const describe = (what, { outcome, ms }) => `${what}: ${outcome}, ${milliseconds(ms)}`;
 
@@ -115,7 +133,7 @@ function leaveCase() {
   $('comment').hidden = true;
 }
 
-const choose = safely('said', async (one) => {
+const choose = telling('Reading…', (one) => {
   if (chosen !== one.case) {
     leaveCase();
     chosen = one.case;
@@ -124,37 +142,32 @@ const choose = safely('said', async (one) => {
     $('comment').hidden = false;
     markChosen();
   }
-  $('said').textContent = 'Reading…';
-  $('said').textContent = await readMessages();
+  return readMessages();
 });
 
-const pickAccount = safely('said', async () => {
+const pickAccount = telling('Reading…', () => {
   account = $('account').value;
   leaveCase();
   $('cases').replaceChildren();
-  $('said').textContent = 'Reading…';
-  $('said').textContent = await readCases();
+  return readCases();
 });
 
-const readAgain = safely('said', async () => {
+const readAgain = telling('Reading…', async () => {
   const reads = [readCases()];
   if (chosen) reads.push(readMessages());
-  $('said').textContent = (await Promise.all(reads)).join(' · ');
+  return (await Promise.all(reads)).join(' · ');
 });
 
-const comment = safely('said', async () => {
+const comment = telling('Sending…', async () => {
   const [own, one] = [account, chosen];
   const text = $('text').value.trim();
-  if (!text) {
-    $('said').textContent = 'The comment is empty.';
-    return;
-  }
+  if (!text) return 'The comment is empty.';
   expectOk(await ask(own, 'POST', `/accounts/${own}/cases/${one}/comments`, { text }));
   $('text').value = '';
-  if (one !== chosen) return;
+  if (one !== chosen) return `Your comment on ${one} is there.`;
   const read = await Promise.all([readMessages(), readCases()]);
-  $('messages').lastElementChild?.classList.add('new');
-  $('said').textContent = `Your comment is there. ${read.join(' · ')}`;
+  if (one === chosen) $('messages').lastElementChild?.classList.add('new');
+  return `Your comment is there. ${read.join(' · ')}`;
 });
 
 function wirePortal() {
