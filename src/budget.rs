@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::sync::{AtomicU64, Ordering};
 
-/// Bytes of bodies that are being recorded at this moment.
+/// Bytes of bodies that are being recorded, or read after they turned out not to be storable.
 #[derive(Debug)]
 pub(crate) struct Budget {
     used: AtomicU64,
@@ -34,6 +34,11 @@ impl Reservation {
         Self { budget: Arc::clone(budget), bytes: 0 }
     }
 
+    /// Gives everything back.
+    pub(crate) fn release(&mut self) {
+        self.budget.used.fetch_sub(std::mem::take(&mut self.bytes), Ordering::Relaxed);
+    }
+
     /// Makes sure of `bytes` in all. Returns whether the budget has them.
     pub(crate) fn grow_to(&mut self, bytes: u64) -> bool {
         let Some(more) = bytes.checked_sub(self.bytes).filter(|more| *more > 0) else {
@@ -50,7 +55,7 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.release();
     }
 }
 

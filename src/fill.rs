@@ -199,9 +199,9 @@ impl<St: Store> Filling<St> {
         };
         if let Some(stop) = stop {
             let recorded = recorder.stop(stop);
-            let stored = self.settle(storable, recorded).await;
-            recorder.conclude();
-            return (stored, reader);
+            let settled = self.settle(storable, recorded).await;
+            recorder.conclude(settled.as_ref().ok());
+            return (settled.map(drop), reader);
         }
         if declared.is_some() {
             self.lead.share(storable.fill(FillBody::Streaming(recording)));
@@ -210,17 +210,20 @@ impl<St: Store> Filling<St> {
             runtime.spawn(async move {
                 let recorded = recorder.run().await;
                 // Stored first: who has read the whole body finds it stored.
-                let _ = self.settle(storable, recorded).await;
-                recorder.conclude();
+                let settled = self.settle(storable, recorded).await;
+                recorder.conclude(settled.as_ref().ok());
             });
         }
         (Ok(()), reader)
     }
 
-    /// Settles the flight by what the recorder brought.
-    async fn settle(self, storable: Storable, recorded: Recorded) -> Result<(), Refusal> {
+    /// Settles the flight by what the recorder brought. Returns the body if it is stored.
+    async fn settle(self, storable: Storable, recorded: Recorded) -> Result<Bytes, Refusal> {
         match recorded {
-            Recorded::Complete(chunks) => self.commit(storable, &chunks).await.0,
+            Recorded::Complete(chunks) => {
+                let (stored, body) = self.commit(storable, &chunks).await;
+                stored.map(|()| body)
+            }
             Recorded::Refused(refusal) => {
                 self.refuse(refusal, storable.head.status, Some(&storable.place)).await;
                 Err(refusal)

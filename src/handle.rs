@@ -135,7 +135,7 @@ pub(crate) trait Operate: Send + Sync {
 
 impl<St: Store> Operate for Shared<St> {
     fn snapshot(&self) -> Snapshot {
-        self.metrics().snapshot(self.flights.airborne())
+        Self::snapshot(self)
     }
 
     fn invalidate(&self, key: PrimaryKey) -> Acknowledged<'_> {

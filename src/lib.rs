@@ -85,7 +85,8 @@
 //!   response whose forward began before the invalidation was called. With [`MemoryStore`] that is
 //!   said of one process.
 //! * A response goes only to requests with the same variant.
-//! * The cache does not fail a request, and forwards it at most once.
+//! * The cache does not fail a request, and forwards it at most once. Who streams a response along
+//!   with the request that forwarded shares its end, and so its failure ([`BodyError`]).
 //! * Dropping any future harms no other request and loses no invalidation: fills and writes whose
 //!   callers go away complete on the runtime, within bounds.
 //!

@@ -142,6 +142,8 @@ impl Bucket {
 
     fn snapshot(&self) -> BucketSnapshot {
         BucketSnapshot {
+            // Known elsewhere: see `Shared::snapshot`.
+            is_off: false,
             hits: get(&self.hits),
             misses: get(&self.misses),
             coalesced: get(&self.coalesced),
@@ -204,6 +206,8 @@ impl Snapshot {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct BucketSnapshot {
+    /// Whether the bucket is switched off.
+    pub is_off: bool,
     /// Requests answered from the store.
     pub hits: u64,
     /// Requests that were looked up and forwarded.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{
     HeaderMap, HeaderName,
-    header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, COOKIE, VARY},
+    header::{ACCEPT_ENCODING, CONTENT_ENCODING, VARY},
 };
 
 use crate::{key::push_part, secret::Secret};
@@ -57,7 +57,8 @@ impl Nominated {
     }
 
     /// Returns the values that a request has for these fields, encoded. A field that is absent
-    /// matches only where it is absent too. Credentials are there as a digest.
+    /// matches only where it is absent too. Values are there as digests: which fields carry what is
+    /// private to a caller only the origin knows.
     pub(crate) fn values(&self, request: &HeaderMap, secret: &Secret) -> Vec<u8> {
         let mut encoded = Vec::new();
         for name in self.0.iter() {
@@ -65,11 +66,7 @@ impl Nominated {
             push_part(&mut encoded, name.as_str().as_bytes());
             push_part(&mut encoded, &(lines.iter().count() as u64).to_be_bytes());
             for line in lines {
-                if *name == AUTHORIZATION || *name == COOKIE {
-                    push_part(&mut encoded, &secret.digest(line.as_bytes()));
-                } else {
-                    push_part(&mut encoded, line.as_bytes());
-                }
+                push_part(&mut encoded, &secret.digest(line.as_bytes()));
             }
         }
         encoded

@@ -37,8 +37,16 @@ pub(crate) struct Tape {
     bytes: u64,
     trailers: Option<HeaderMap>,
     limit: u64,
+    pieces: usize,
     reservation: Reservation,
 }
+
+/// A body in more pieces is not stored: what a piece takes besides its bytes is bounded too.
+const MAX_PIECES: usize = 16_384;
+
+/// Chunks under this many bytes are copied, once there are more than a few.
+const SMALL: usize = 1024;
+const FEW: usize = 16;
 
 /// Why reading stopped.
 #[derive(Debug)]
@@ -65,7 +73,7 @@ impl Tape {
         if !reservation.grow_to(declared) {
             return Err(Refusal::Budget);
         }
-        Ok(Self { chunks: Vec::new(), bytes: 0, trailers: None, limit, reservation })
+        Ok(Self { chunks: Vec::new(), bytes: 0, trailers: None, limit, pieces: 0, reservation })
     }
 
     /// Returns whether a body that has ended is what it declared to be, and nothing but bytes.
@@ -93,8 +101,13 @@ impl Tape {
 
     /// Adds a piece. It is kept even if it is too much: the first reader is owed it.
     fn push(&mut self, piece: Piece) -> Result<(), Refusal> {
+        self.pieces += 1;
         let chunk = match piece {
-            Piece::Chunk(chunk) if chunk.is_empty() => return Ok(()),
+            Piece::Chunk(chunk) if chunk.is_empty() => return self.check(),
+            // Copied: a small chunk may be a part of a large buffer, which it would keep.
+            Piece::Chunk(chunk) if chunk.len() < SMALL && self.chunks.len() >= FEW => {
+                Bytes::copy_from_slice(&chunk)
+            }
             Piece::Chunk(chunk) => chunk,
             Piece::Trailers(trailers) => {
                 self.trailers = Some(trailers);
@@ -103,10 +116,26 @@ impl Tape {
         };
         self.bytes += chunk.len() as u64;
         self.chunks.push(chunk);
-        if self.bytes > self.limit {
+        self.check()
+    }
+
+    fn check(&mut self) -> Result<(), Refusal> {
+        if self.bytes > self.limit || self.pieces > MAX_PIECES {
             return Err(Refusal::TooLarge);
         }
         if self.reservation.grow_to(self.bytes) { Ok(()) } else { Err(Refusal::Budget) }
+    }
+
+    /// Takes the chunks from a copy of the body that is stored: what they were cut from is free,
+    /// and so is their share of the budget.
+    fn replace(&mut self, stored: &Bytes) {
+        let mut at = 0;
+        for chunk in &mut self.chunks {
+            let end = at + chunk.len();
+            *chunk = stored.slice(at..end);
+            at = end;
+        }
+        self.reservation.release();
     }
 }
 
@@ -355,8 +384,11 @@ impl<B: Body> Recorder<B> {
         }
     }
 
-    /// Tells the readers that the recording is over.
-    pub(crate) fn conclude(self) {
+    /// Tells the readers that the recording is over. `stored` is the body if it is stored now.
+    pub(crate) fn conclude(self, stored: Option<&Bytes>) {
+        if let Some(stored) = stored {
+            lock(&self.recording.shared).tape.replace(stored);
+        }
         self.recording.finish(End::Complete);
     }
 

@@ -17,7 +17,7 @@ use crate::{
     coalesce::{Flights, Limits},
     detach::Detachments,
     key::PrimaryKey,
-    metrics::Metrics,
+    metrics::{Metrics, Snapshot},
     policy::Identity,
     reporter::Reporter,
     route::Table,
@@ -89,6 +89,16 @@ impl<St: Store> Shared<St> {
     /// Where and when a request on this route ends, if it ends now.
     pub(crate) fn telling(&self, route: usize) -> Telling<'_> {
         Telling { reporter: &self.reporter, bucket: self.bucket(route), now: now() }
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let mut snapshot = self.metrics().snapshot(self.flights.airborne());
+        for (name, bucket) in &mut snapshot.buckets {
+            let position = self.metrics().position(name);
+            bucket.is_off =
+                position.is_some_and(|at| self.is_switched_off[at].load(Ordering::Relaxed));
+        }
+        snapshot
     }
 
     pub(crate) fn bucket(&self, route: usize) -> usize {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header::AUTHORIZATION};
 use http_body::Body;
 use tower::{Layer, ServiceExt};
-use tower_support_cache::{CacheRoute, MemoryStore, SupportCacheLayer};
+use tower_support_cache::{CacheRoute, MemoryStore, Refusal, SupportCacheLayer};
 
 use support::*;
 
@@ -280,5 +280,70 @@ fn a_fill_that_is_lost_with_its_runtime_leaves_nothing_behind() {
         drop(runtime);
         assert!(gate.is_abandoned());
         assert_eq!(handle.metrics().flights, 0);
+    }
+}
+
+// ===== memory =====
+
+/// A server's read buffer is shared by the frames that were cut from it.
+#[tokio::test(start_paused = true)]
+async fn tiny_chunks_do_not_keep_the_buffers_they_were_cut_from() {
+    struct Buffer(Vec<u8>, Arc<()>);
+
+    impl AsRef<[u8]> for Buffer {
+        fn as_ref(&self) -> &[u8] {
+            let _ = &self.1;
+            &self.0
+        }
+    }
+
+    let (cache, _, mut calls) = cache();
+    let reply = tokio::spawn(cache.clone().oneshot(get("/cases/1")));
+    let gate = calls.next().await.stream(None);
+    let _unread = reply.await.unwrap().unwrap();
+    let alive = Arc::new(());
+    for _ in 0..1000 {
+        let buffer = Bytes::from_owner(Buffer(vec![b'x'; 8192], Arc::clone(&alive)));
+        gate.send(buffer.slice(..1));
+    }
+    settle().await;
+    assert!(Arc::strong_count(&alive) < 20, "{} buffers are alive", Arc::strong_count(&alive));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_in_more_pieces_than_there_can_be_is_not_stored() {
+    let (cache, handle, mut calls) = cache();
+    let request = send(&cache, get("/cases/1"));
+    let gate = calls.next().await.stream(None);
+    settle().await;
+    for _ in 0..20_000 {
+        gate.send("x");
+    }
+    gate.end();
+    assert_eq!(got(request).await.text().len(), 20_000);
+    let bucket = handle.metrics().bucket("cases").cloned().unwrap();
+    assert_eq!((bucket.stored, bucket.refused[&Refusal::TooLarge]), (0, 1));
+}
+
+/// What is stored has its place in the store; the budget is for what is not yet.
+#[tokio::test(start_paused = true)]
+async fn who_reads_slowly_holds_no_budget_once_the_body_is_stored() {
+    const LENGTH: usize = 7 * 1024 * 1024;
+    let (cache, _, mut calls) = cache_with(|route| route.body_limit(LENGTH as u64));
+    let mut slow = Vec::new();
+    for n in 0..10 {
+        let reply = tokio::spawn(cache.clone().oneshot(get(&format!("/cases/{n}"))));
+        let gate = calls.next().await.stream(Some(LENGTH as u64));
+        let reply = reply.await.unwrap().unwrap();
+        assert!(reply.headers()["cache-status"].to_str().unwrap().ends_with("stored"), "{n}");
+        for _ in 0..2 {
+            gate.send(vec![n; LENGTH / 2]);
+        }
+        gate.end();
+        settle().await;
+        slow.push(reply);
+    }
+    for (n, reply) in slow.into_iter().enumerate() {
+        assert_eq!(read(reply).await.body.unwrap(), vec![n as u8; LENGTH]);
     }
 }

@@ -278,6 +278,14 @@ plant weigh-no-names src/entry.rs 's/if is_standard \{ 0 \}/if is_standard || tr
 plant leak-evicted-index src/store/memory.rs 's/self\.forget\(evicted\);/evicted.0.iter().for_each(|entry| entry.evict());/' memory small_bodies_stay_within_the_capacity
 plant keep-the-read-buffer src/entry.rs 's/let mut body = Vec::with_capacity\(length\);/if let [one] = chunks { return one.clone(); }\n    let mut body = Vec::with_capacity(length);/' memory large_bodies_stay_within_the_capacity
 
+# ===== what a hostile reviewer found =====
+plant keep-read-buffers src/recording.rs 's/chunk\.len\(\) < SMALL && self/false \&\& self/' adversary tiny_chunks_do_not_keep_the_buffers_they_were_cut_from
+plant record-any-number-of-pieces src/recording.rs 's/ \|\| self\.pieces > MAX_PIECES//' adversary a_body_in_more_pieces_than_there_can_be_is_not_stored
+plant hold-the-budget-for-slow-readers src/recording.rs 's/        self\.reservation\.release\(\);\n//' adversary who_reads_slowly_holds_no_budget_once_the_body_is_stored
+plant share-trailers src/recording.rs 's/cursor\.is_past_trailers = true;/let _ = \&mut cursor;/' adversary trailers_are_the_leaders_own
+plant wake-under-the-lock src/recording.rs 's/let waiting = shared\.take_waiting\(\);\n        drop\(shared\);\n        waiting\.into_iter\(\)\.for_each\(Waker::wake\);\n        pushed/let waiting = shared.take_waiting();\n        waiting.into_iter().for_each(Waker::wake);\n        drop(shared);\n        pushed/' adversary a_waker_that_polls_at_once_does_not_deadlock
+plant share-across-credential-fields src/layer.rs 's/part\(&fields\.join\(","\)\);/let _ = fields;/' adversary layers_with_other_credential_fields_share_nothing
+
 # The model needs another build, so its mistake is planted apart.
 if [[ model-publish-first =~ $pattern ]]; then
     restore

@@ -129,8 +129,8 @@ impl MemoryStoreBuilder {
     ///
     /// The tables that an empty store needs, 50 to 130 KiB, come on top.
     ///
-    /// One entry can be at most 4 MiB or the capacity, whichever is less, or more where the
-    /// capacity is over 8 MiB for each of four times the number of cores.
+    /// One entry can be at most 97 % of the capacity or of 8 MiB, whichever is less, or more where
+    /// the capacity is over 16 MiB for each of four times the number of cores.
     pub fn capacity(mut self, bytes: u64) -> Self {
         self.capacity = bytes;
         self
