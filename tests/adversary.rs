@@ -1,5 +1,7 @@
 //! What a hostile reviewer tried: interleavings, extremes and lies that no list of attacks names.
 
+#![allow(clippy::unwrap_used)] // clippy.toml lets tests unwrap, but not what they call.
+
 mod support;
 
 use std::{

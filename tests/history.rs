@@ -3,6 +3,8 @@
 //!
 //! The seed is printed where a read is stale; `HISTORY_SEED` and `HISTORY_OPERATIONS` set their own.
 
+#![allow(clippy::unwrap_used)] // clippy.toml lets tests unwrap, but not what they call.
+
 mod support;
 
 use std::{

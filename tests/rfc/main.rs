@@ -1,6 +1,8 @@
 //! The rules of RFC 9110, 9111 and 9211 that a route with a fixed lifetime keeps, as tables: what is
 //! stored, what is asked, and what must be answered, through the layer and in paused time.
 
+#![allow(clippy::unwrap_used)] // clippy.toml lets tests unwrap, but not what they call.
+
 #[path = "../support/mod.rs"]
 mod support;
 
