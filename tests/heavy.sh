@@ -23,7 +23,7 @@ minimal() {
     copy=$(mktemp -d)
     trap 'rm -rf "$copy"' EXIT
     cp -r README.md src "$copy"
-    sed '/^\[dev-dependencies\]/,/^$/d' Cargo.toml >"$copy/Cargo.toml"
+    sed -e '/^\[dev-dependencies\]/,/^$/d' -e '/^\[\[bench\]\]/,/^$/d' Cargo.toml >"$copy/Cargo.toml"
     cd "$copy"
     cargo "+$NIGHTLY" update -Z direct-minimal-versions
     cargo check --all-features
