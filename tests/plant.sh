@@ -52,7 +52,7 @@ plant() {
 plant share-what-may-not-be-stored src/policy/storability.rs 's/PER_CLIENT\.iter\(\)\.any\(/false \&\& PER_CLIENT.iter().any(/' flights what_may_not_be_stored_is_not_shared
 plant no-second-look src/store/memory.rs 's/entry\.is_answer\(\)\n/false\n/' flights a_leader_looks_once_more_before_it_forwards
 plant join-across-an-invalidation src/exchange.rs 's/\|fence\| sequence\.is_current\(&read\.slot\.key, fence\)/|_| true/' writes a_fill_that_a_write_overtakes_is_not_stored_and_late_comers_do_not_join_it
-plant forget-refusals src/policy/storability.rs 's/!is_momentary && !status/false \&\& !is_momentary \&\& !status/' flights two_bursts_on_an_uncacheable_key_never_queue
+plant forget-refusals src/policy/storability.rs 's/!is_momentary && !is_of/false \&\& !is_momentary \&\& !is_of/' flights two_bursts_on_an_uncacheable_key_never_queue
 plant remember-server-errors src/policy/storability.rs 's/ && !status\.is_server_error\(\)//' flights a_server_error_is_not_remembered
 plant remember-refusals-for-ever src/fill.rs 's/from_secs\(10\)/from_secs(1000)/' flights a_refusal_is_forgotten_after_ten_seconds
 plant wait-without-a-deadline src/exchange.rs 's/let deadline = now\(\) \+ self\.shared\.follower_wait/let deadline = now() + 1000 * self.shared.follower_wait/' flights a_follower_waits_no_longer_than_its_deadline_and_then_stores_nothing
@@ -60,7 +60,7 @@ plant join-hung-flights src/coalesce.rs 's/< self\.limits\.wait/< 1000 * self.li
 plant older-over-newer src/store/memory.rs 's/entry\.is_older_than\(&earlier\)/false \&\& entry.is_older_than(\&earlier)/' flights an_older_fill_does_not_replace_a_newer_one
 plant decline-the-abandoned src/exchange.rs 's/\(mut was_abandoned, mut has_varied\) = \(false, false\)/(mut was_abandoned, mut has_varied) = (true, false)/' flights a_panic_is_the_leaders_own_and_one_follower_leads
 plant lead-one-by-one-for-ever src/exchange.rs 's/std::mem::replace\(&mut was_abandoned, true\)/std::mem::replace(\&mut was_abandoned, false)/' flights after_two_dead_fills_followers_forward_for_themselves
-plant abandon-on-an-error src/exchange.rs 's/filling\.decline\(Refusal::Failed, None\)\.await/drop(filling)/' flights an_error_is_the_leaders_own_and_followers_ask_for_themselves_at_once
+plant abandon-on-an-error src/exchange.rs 's/filling\.fail\(\);/drop(filling);/' flights an_error_is_the_leaders_own_and_followers_ask_for_themselves_at_once
 plant store-after-the-deadline src/entry.rs 's/now < self\.fresh_until$/now <= self.fresh_until/m' flights an_entry_is_fresh_for_its_lifetime_and_no_longer
 plant lead-with-a-head-request src/exchange.rs 's/if read\.asks\.is_head \{\n        return Look::Unshared/if false {\n        return Look::Unshared/' flights a_head_request_is_answered_from_get_and_never_the_reverse
 plant keep-the-leaders-conditional src/exchange.rs 's/request\.headers_mut\(\)\.remove\(IF_NONE_MATCH\);//' flights a_leaders_conditional_does_not_reach_the_origin
@@ -71,7 +71,7 @@ plant record-without-a-limit src/recording.rs 's/if self\.bytes > self\.limit/if
 plant record-what-is-declared-too-large src/recording.rs 's/if declared > limit/if false/' streaming a_declared_length_over_the_limit_is_not_recorded_at_all
 plant record-without-a-budget src/recording.rs 's/if !reservation\.grow_to\(declared\)/if false/' streaming bodies_in_flight_have_a_total_budget
 plant end-a-broken-body-cleanly src/body.rs 's/None => Poll::Ready\(Some\(Err\(BodyError\(Cause::Interrupted\)\)\)\)/None => Poll::Ready(None)/' streaming a_streaming_follower_shares_the_end_of_a_body_that_fails
-plant end-before-storing src/fill.rs 's/(let recorded = recorder\.run\(\)\.await;)(.*?)recorder\.conclude\(\);/$1 recorder.conclude(); for _ in 0..50 { tokio::task::yield_now().await; }$2/s' streaming who_has_read_a_body_to_its_end_finds_it_stored
+plant end-before-storing src/fill.rs 's/let settled = self\.settle\(storable, recorded\)\.await;\n                recorder\.conclude\(settled\.as_ref\(\)\.ok\(\)\);/recorder.conclude(None);\n                for _ in 0..50 { tokio::task::yield_now().await; }\n                let _ = self.settle(storable, recorded).await;/' streaming who_has_read_a_body_to_its_end_finds_it_stored
 plant wait-for-the-whole-body src/fill.rs 's/if declared\.is_some\(\) \{/if false {/' streaming a_follower_streams_along_once_the_length_is_known_to_fit
 plant share-what-may-turn-out-too-large src/fill.rs 's/if declared\.is_some\(\) \{/if true {/' streaming a_follower_of_unknown_length_waits_for_the_end
 plant store-event-streams src/policy/storability.rs 's/if is_event_stream\(fields\)/if false/' streaming an_event_stream_is_neither_stored_nor_delayed
@@ -127,7 +127,7 @@ plant a-304-for-any-status src/answer.rs 's/\.filter\(\|_\| status\.is_success\(
 plant lead-with-the-conditional src/exchange.rs 's/request\.headers_mut\(\)\.remove\(IF_NONE_MATCH\);//' rfc a_conditional_miss_brings_the_whole_representation_for_all
 plant forget-the-leaders-conditional src/exchange.rs 's/if is_had \{ not_modified\(response\) \} else \{ response \}/response/' rfc a_conditional_miss_brings_the_whole_representation_for_all
 plant forget-a-followers-conditional src/answer.rs 's/if asks\.have\(head\.status, head\.stored\(\)\)/if false/' rfc a_followers_conditional_is_its_own
-plant replace-inner-cache-status src/reporter.rs 's/fields\.append\(CACHE_STATUS/fields.insert(CACHE_STATUS/; s/headers_mut\(\)\.append\(CACHE_STATUS/headers_mut().insert(CACHE_STATUS/' rfc a_write_says_that_it_was_forwarded_for_its_method
+plant replace-inner-cache-status src/reporter.rs 's/let _ = fields\.try_append\(CACHE_STATUS/fields.insert(CACHE_STATUS/; s/let _ = response\.headers_mut\(\)\.try_append\(CACHE_STATUS/response.headers_mut().insert(CACHE_STATUS/' rfc a_write_says_that_it_was_forwarded_for_its_method
 plant quote-the-detail src/outcome.rs 's/parameter\(DETAIL, refusal\.token\(\)\)/parameter(key_ref("stored"), false).parameter(key_ref("reason"), refusal.token())/' rfc cache_status_is_a_list_of_what_rfc_9211_knows
 plant invalidate-on-conflict src/write.rs 's/400\.\.=499 => Self::Unchanged/400..=499 => Self::Changed/' rfc what_changed_nothing_invalidates_nothing
 plant keep-the-target-of-a-write src/route/table.rs 's/if let Ok\(found\) = self\.reads\.at\(path\) \{\n            let rule/if let (false, Ok(found)) = (true, self.reads.at(path)) {\n            let rule/' rfc a_successful_write_invalidates_all_variants_of_its_target
@@ -137,13 +137,13 @@ plant ignore-declared-names src/route/cache.rs 's/vary: Nominated::new\(self\.va
 plant share-across-variants src/exchange.rs 's/if read\.slot\.variant != fill\.variant/if false/' vary a_burst_in_two_languages_makes_two_calls
 plant stream-across-variants src/exchange.rs 's/if read\.slot\.variant != fill\.variant/if false/' vary streaming_followers_read_only_what_was_made_for_them
 plant note-nothing src/fill.rs 's/\(variant != read\.base\)\.then/false.then/' vary learned_names_are_used_by_the_next_request
-plant note-dies-with-its-response src/fill.rs 's/storable\.head\.received \+ self\.rule\(\)\.lifetimes\.longest\(\)/storable.head.fresh_until/' vary learned_names_live_as_long_as_any_response_that_needs_them
+plant note-dies-with-its-response src/fill.rs 's/let until = received \+ self\.rule\(\)\.lifetimes\.longest\(\);/let until = received + Duration::from_secs(1);/' vary learned_names_live_as_long_as_any_response_that_needs_them
 plant the-note-goes-first src/store/memory.rs 's/variants\.remove\(at\);/return drop((at, index));/' vary of_more_than_256_variants_the_oldest_goes
 plant variants-without-a-bound src/store/memory.rs 's/MAX_VARIANTS: usize = 256/MAX_VARIANTS: usize = 100_000/' vary of_more_than_256_variants_the_oldest_goes
 plant trust-codings src/nominated.rs 's/if is_coded \{/if false {/' vary a_content_coding_is_told_apart_without_vary
 plant forget-earlier-names src/nominated.rs 's/names\.extend\(self\.0\.iter\(\)\.cloned\(\)\);//' vary a_declared_field_and_a_learned_one_go_together
 plant list-less-than-is-held src/store/memory.rs 's/variants\.push\(variant\.clone\(\)\);/if variants.len() < 2 { variants.push(variant.clone()); }/' vary an_invalidation_takes_all_variants_and_what_was_learned
-plant pass-for-all-variants src/fill.rs 's/self\.provenance\(&self\.lead\.slot\(\)\.variant\);\n            let pass/self.provenance(\&self.lead.slot().variant.nominating(b""));\n            let pass/' vary a_refusal_is_remembered_for_its_variant_alone
+plant pass-for-all-variants src/fill.rs 's/let variant = place\.map_or\(&self\.lead\.slot\(\)\.variant, \|place\| &place\.variant\);/let base = self.lead.slot().variant.nominating(b"");\n            let variant = \&base;/' adversary a_refusal_of_one_variant_says_nothing_of_the_others
 # ===== the replay =====
 plant replay-nothing src/testing.rs 's/Some\(value\) => drop\(changed\.headers_mut\(\)\.insert\(name\.clone\(\), value\.clone\(\)\)\),/Some(_) => {}/' replay a_handler_that_reflects_x_forwarded_host_is_found
 plant trust-one-vary src/testing.rs 's/\(true, false\) => is_plain\(changed\)/(true, false) => true/; s/\(false, true\) => is_plain\(unchanged\)/(false, true) => true/' replay vary_on_one_of_two_answers_is_not_enough
@@ -250,7 +250,7 @@ plant take-long-keys src/key.rs 's/text\.len\(\) <= MAX_KEY/text.len() <= 10 * M
 plant leave-the-closures-key-out src/policy/admission.rs 's/push_part\(&mut extras, made\.as_str\(\)\.as_bytes\(\)\);//' keys a_closures_key_is_part_of_what_identifies_a_response
 plant fail-writes-silently src/route/table.rs 's/None => self\.failed\.push\(route\),/None => { let _ = route; }/' keys a_write_whose_key_fails_is_counted_and_forwarded
 plant stop-at-the-first-rule src/route/table.rs 's/rule\.keys\(view\)\.for_each\(\|key\| matched\.add\(key, &rule\.route\)\);/rule.keys(view).for_each(|key| matched.add(key, \&rule.route));\n                break;/' keys every_rule_that_matches_a_write_applies
-plant share-between-mounts src/layer.rs 's/\.update\(mount\.as_bytes\(\)\)//; s/\(mount\.len\(\) as u64\)/0_u64/' keys layers_with_different_mounts_or_rules_share_nothing
+plant share-between-mounts src/layer.rs 's/    part\(&settings\.mount\);\n//' keys layers_with_different_mounts_or_rules_share_nothing
 plant share-between-rules src/layer.rs 's/cached\.iter\(\)\.for_each\(\|rule\| rule\.digest\(&mut hasher\)\);/let _ = cached;/' keys layers_with_different_mounts_or_rules_share_nothing
 plant trust-the-original-target src/policy/admission.rs 's/ && original != view\.head\.uri \{/ \&\& false {/' keys a_target_that_is_rewritten_after_the_original_was_noted_tells_responses_apart
 plant take-the-last-of-two-hosts src/policy/admission.rs 's/if facts\.hosts > 1 \{/if facts.hosts > 9 {/' keys two_host_fields_make_no_key
