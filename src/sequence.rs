@@ -110,9 +110,12 @@ impl Sequence {
         }
     }
 
-    /// Raises a stripe, or the floor, to the next number. The number is published last: a flight
-    /// that has it finds everything older than it already outdated, and so may be joined by
-    /// whoever comes after the invalidation.
+    /// Raises a stripe, or the floor, to the next number, and publishes the number last.
+    ///
+    /// So a flight that has number `n` began after every place of `n` or less was raised: what it
+    /// then finds current is no older than those invalidations, and whoever comes after them may
+    /// join it. Were it published first, a flight could take `n`, find an entry that `n` is about to
+    /// outdate, and share it with a request that began after the invalidation was acknowledged.
     fn raise(&self, place: &AtomicU64) {
         let _held = lock(&self.numbering);
         let next = self.current.load(Ordering::SeqCst) + 1;

@@ -286,19 +286,21 @@ plant share-trailers src/recording.rs 's/cursor\.is_past_trailers = true;/let _ 
 plant wake-under-the-lock src/recording.rs 's/let waiting = shared\.take_waiting\(\);\n        drop\(shared\);\n        waiting\.into_iter\(\)\.for_each\(Waker::wake\);\n        pushed/let waiting = shared.take_waiting();\n        waiting.into_iter().for_each(Waker::wake);\n        drop(shared);\n        pushed/' adversary a_waker_that_polls_at_once_does_not_deadlock
 plant share-across-credential-fields src/layer.rs 's/part\(&fields\.join\(","\)\);/let _ = fields;/' adversary layers_with_other_credential_fields_share_nothing
 
-# The model needs another build, so its mistake is planted apart.
-if [[ model-publish-first =~ $pattern ]]; then
+# The model needs another build, so its mistake is planted apart. That a number is published only
+# after it counts is a window of one instruction, too rare for schedules tried by chance: that rule
+# rests on the proof beside it in src/sequence.rs.
+if [[ model-share-what-is-being-removed =~ $pattern ]]; then
     restore
-    perl -0pi -e 's/(        place\.store\(next, Ordering::SeqCst\);\n)(        self\.current\.store\(next, Ordering::SeqCst\);\n)/$2$1/' "$copy/tree/src/sequence.rs"
+    perl -0pi -e 's/self\.shared\.sequence\.is_current\(&slot\.key, entry\.fence\(\)\)/true/' "$copy/tree/src/store/memory.rs"
     planted=$((planted + 1))
-    if cmp -s src/sequence.rs "$copy/tree/src/sequence.rs"; then
-        missed+=("model-publish-first: the mistake no longer applies")
+    if cmp -s "$copy/base/src/store/memory.rs" "$copy/tree/src/store/memory.rs"; then
+        missed+=("model-share-what-is-being-removed: the mistake no longer applies")
     elif (cd "$copy/tree" && bash tests/model.sh) >"$copy/log" 2>&1; then
-        missed+=("model-publish-first: the model passes all the same")
+        missed+=("model-share-what-is-being-removed: the model passes all the same")
     elif grep -q "stale: " "$copy/log"; then
-        echo "found   model-publish-first"
+        echo "found   model-share-what-is-being-removed"
     else
-        missed+=("model-publish-first: it failed for another reason")
+        missed+=("model-share-what-is-being-removed: it failed for another reason")
     fi
 fi
 

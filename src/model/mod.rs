@@ -77,6 +77,11 @@ impl World {
         if let Some(entry) = self.store.peek(&VARIANT) {
             return Some(stored(&entry));
         }
+        self.miss()
+    }
+
+    /// What a request does that has found nothing.
+    fn miss(&self) -> Option<u64> {
         let slot = slot();
         for _ in 0..2 {
             let sequence = self.store.sequence();
@@ -276,5 +281,30 @@ fn one_of_the_followers_of_an_abandoned_flight_leads() {
         let leaders: HashSet<u64> = threads.into_iter().map(|t| t.join().unwrap()).collect();
         assert!(!leaders.is_empty());
         assert_eq!(world.flights.airborne(), 0);
+    });
+}
+
+/// A leader that found nothing looks once more, and finds what an invalidation is just removing.
+#[test]
+fn a_second_look_shares_nothing_that_an_invalidation_has_overtaken() {
+    explore(|| {
+        let world = World::new();
+        let stored = Arc::new(entry(0, world.store.sequence().begin()));
+        block_on(world.store.commit((), stored, None));
+        let threads: Vec<_> = (0..3)
+            .map(|n| {
+                let world = Arc::clone(&world);
+                thread::spawn(move || match n {
+                    0 => world.write(),
+                    1 => {
+                        world.miss();
+                    }
+                    _ => {
+                        world.read();
+                    }
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
 }
