@@ -233,17 +233,19 @@ impl<S, St: Store> Exchange<S, St> {
     fn turn(&self, read: &Read) -> Turn<Fill> {
         let Shared { flights, store, table, .. } = &*self.shared;
         let sequence = store.sequence();
-        match table.read_rules()[read.route].coalescing {
-            // What is good enough for this request is not what others wait for.
-            _ if read.seen.is_some() => Turn::Lead(flights.take_off(&read.slot, sequence.begin())),
-            Coalescing::Off => Turn::Lead(flights.take_off(&read.slot, sequence.begin())),
-            // A request that began after an invalidation never joins an older flight.
-            Coalescing::On => flights.enter(
-                &read.slot,
-                |fence| sequence.is_current(&read.slot.key, fence),
-                || sequence.begin(),
-            ),
+        // A request that wants something newer than what is fresh waits for nobody: what is good
+        // enough for others is not for it.
+        let is_alone =
+            read.seen.is_some() || table.read_rules()[read.route].coalescing == Coalescing::Off;
+        if is_alone {
+            return Turn::Lead(flights.take_off(&read.slot, sequence.begin()));
         }
+        // A request that began after an invalidation never joins an older flight.
+        flights.enter(
+            &read.slot,
+            |fence| sequence.is_current(&read.slot.key, fence),
+            || sequence.begin(),
+        )
     }
 
     /// Forwards for this request alone.

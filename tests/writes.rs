@@ -21,6 +21,13 @@ async fn fill(cache: &support::Cached, calls: &mut support::Calls, body: &'stati
     assert!(fetch(cache, "/cases/1").await.is_hit());
 }
 
+/// Asserts that what was stored is gone, and that nothing is stored for now.
+async fn assert_unsettled(cache: &support::Cached, calls: &mut support::Calls) {
+    let next = send(cache, get("/cases/1"));
+    calls.now().await.expect("invalidated").ok("x");
+    assert!(got(next).await.cache_status().ends_with("detail=unsettled"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_write_invalidates_before_its_writer_sees_the_response() {
     for status in [200, 201, 204, 302, 303] {
@@ -191,9 +198,7 @@ async fn a_write_whose_service_fails_has_an_unknown_outcome() {
     let write = send(&cache, comment());
     calls.next().await.fail();
     assert!(write.await.unwrap().is_err());
-    let next = send(&cache, get("/cases/1"));
-    calls.now().await.expect("invalidated").ok("x");
-    assert!(got(next).await.cache_status().ends_with("detail=unsettled"));
+    assert_unsettled(&cache, &mut calls).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -203,9 +208,7 @@ async fn a_write_that_panics_has_an_unknown_outcome() {
     let write = send(&cache, comment());
     calls.next().await.panic();
     assert!(write.await.unwrap_err().is_panic());
-    let next = send(&cache, get("/cases/1"));
-    calls.now().await.expect("invalidated").ok("x");
-    assert!(got(next).await.cache_status().ends_with("detail=unsettled"));
+    assert_unsettled(&cache, &mut calls).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -236,9 +239,7 @@ async fn a_write_that_is_dropped_after_all_has_an_unknown_outcome() {
     settle().await;
     assert!(!at_origin.is_wanted(), "thirty seconds are enough");
     assert_eq!(handle.metrics().invalidations, 1);
-    let next = send(&cache, get("/cases/1"));
-    calls.now().await.expect("invalidated").ok("x");
-    assert!(got(next).await.cache_status().ends_with("detail=unsettled"));
+    assert_unsettled(&cache, &mut calls).await;
 }
 
 #[tokio::test(start_paused = true)]
