@@ -28,7 +28,7 @@ use crate::{
     outcome::{Alone, Bypass, Forward, Outcome, Unshared},
     policy::{Denied, admit},
     read::Read,
-    route::{CacheRule, Coalescing, HeadRef, Matched, RequestView},
+    route::{CacheRule, Coalescing, HeadRef, Matched, RequestView, Target},
     shared::Shared,
     store::{Begin, Lookup, Store},
     write::{Effect, PendingWrite},
@@ -260,6 +260,9 @@ impl<S, St: Store> Exchange<S, St> {
         B: Body,
     {
         let mut response = self.inner.oneshot(request).await?;
+        if read.is_contradicted_by(&response) {
+            let _ = self.shared.invalidate(&read.slot.key).await;
+        }
         let outcome = why.outcome(response.status());
         let bucket = self.shared.bucket(read.route);
         self.shared.reporter.mark(bucket, outcome, response.headers_mut());
@@ -322,10 +325,15 @@ impl<S, St: Store> Exchange<S, St> {
         S: Service<Request<Q>, Response = Response<B>>,
         B: Body,
     {
-        let write = PendingWrite::new(Arc::clone(&self.shared), keys);
+        let mut write = PendingWrite::new(Arc::clone(&self.shared), keys);
+        let target = Target::of(HeadRef::of(&request));
         match self.inner.oneshot(request).await {
             Ok(mut response) => {
-                write.settle(Effect::of(response.status())).await;
+                let effect = Effect::of(response.status());
+                if effect == Effect::Changed {
+                    write.also(self.shared.table.named(&target, response.headers()));
+                }
+                write.settle(effect).await;
                 self.shared.reporter.mark_written(&mut response);
                 Ok(response.map(ResponseBody::passing))
             }
