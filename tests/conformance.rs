@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use tower_support_cache::{
     MemoryStore,
     store::{
-        Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Variant,
+        Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Token, Variant,
         VariantRef, conformance,
     },
 };
@@ -173,7 +173,7 @@ impl Store for Listed {
         Lookup::Absent
     }
 
-    async fn begin(&self, slot: &Slot, seen: Option<&Entry>) -> Begin<()> {
+    async fn begin(&self, slot: &Slot, _: Option<Token>, seen: Option<&Entry>) -> Begin<()> {
         let is_wanted = |entry: &Arc<Entry>| {
             let is_seen = seen.is_some_and(|seen| std::ptr::eq(seen, &**entry));
             entry.is_fresh()

@@ -117,7 +117,7 @@ plant store-despite-the-request src/exchange.rs 's/if read\.asks\.wishes\.no_sto
 plant heed-any-client src/policy/request_directives.rs 's/RequestDirectives::Ignore => Self \{ no_store: all\.no_store, \.\.Self::default\(\) \}/RequestDirectives::Ignore => all/' rfc request_directives_count_where_the_route_says_so
 plant forward-only-if-cached src/exchange.rs 's/if read\.asks\.wishes\.only_if_cached \{/if false {/' rfc request_directives_count_where_the_route_says_so
 plant forward-only-if-cached-on-a-pass src/exchange.rs 's/ && !asks\.wishes\.only_if_cached//' rfc request_directives_count_where_the_route_says_so
-plant take-any-lifetime src/policy/stated.rs 's/\*known = Some\(known\.map_or\(seconds, \|known\| known\.min\(seconds\)\)\)/*known = Some(seconds)/' rfc of_several_lifetimes_the_one_for_shared_caches_or_the_shortest_counts
+plant take-the-last-lifetime src/policy/stated.rs 's/\*known = Some\(known\.map_or\(seconds, \|known\| known\.min\(seconds\)\)\)/*known = Some(seconds)/' rfc of_several_lifetimes_the_one_for_shared_caches_or_the_shortest_counts
 plant skip-a-malformed-lifetime src/policy/stated.rs 's/let seconds = seconds\.unwrap_or\(0\);/let Ok(seconds) = seconds else { return };/' rfc of_several_lifetimes_the_one_for_shared_caches_or_the_shortest_counts
 plant private-caches-lifetime-first src/policy/freshness.rs 's/stated\.s_maxage\.or\(stated\.max_age\)/stated.max_age.or(stated.s_maxage)/' rfc of_several_lifetimes_the_one_for_shared_caches_or_the_shortest_counts
 plant skip-expires-in-the-past src/policy/freshness.rs 's/lines\.map\(\|line\| until\(parsed\(line\)\)\.unwrap_or_default\(\)\)/lines.filter_map(|line| until(parsed(line)))/' rfc a_lifetime_is_guessed_only_where_the_route_says_so_and_none_is_stated
@@ -256,7 +256,7 @@ plant forget-the-index src/store/memory.rs 's/variants\.push\(variant\.clone\(\)
 plant commit-through-the-fence src/sequence.rs 's/self\.is_current\(key, fence\)\.then\(store\)/Some(store())/' conformance the_memory_store_conforms
 plant invalidate-when-polled src/store/memory.rs 's/self\.shared\.sequence\.invalidate\(key, \|\| \{\n(.*?)\}\);\n        ready\(Ok\(\(\)\)\)/let key = key.clone();\n        async move { let key = &key; self.shared.sequence.invalidate(key, || {\n$1});\n        Ok(()) }/s' conformance the_memory_store_conforms
 plant leave-what-is-invalidated src/store/memory.rs 's/self\.entries\.remove\(&variant\);/let _ = variant;/' conformance the_memory_store_conforms
-plant take-any-lifetime src/route/cache.rs 's/ttl if ttl > MAX_TTL =>/ttl if false \&\& ttl > MAX_TTL =>/' config a_lifetime_that_is_missing_zero_or_endless_is_refused
+plant take-any-lifetime src/route/cache.rs 's/ttl if ttl > LONGEST =>/ttl if false \&\& ttl > LONGEST =>/' config a_lifetime_that_is_missing_zero_or_endless_is_refused
 plant take-any-placeholder src/route/template.rs 's/let Some\(position\) = pattern\.position\(name\) else \{/let Some(position) = pattern.position(name).or(Some(0)) else {/' config a_placeholder_that_the_pattern_lacks_is_refused_by_name
 plant take-any-bucket-settings src/route/rule.rs 's/&& self\.body_limit == other\.body_limit//' config routes_of_one_bucket_have_the_same_settings
 plant tell-patterns-apart-by-names src/route/table.rs 's/pattern::insert\(&mut reads, &rule\.pattern, index, \|\| rule\.route\.clone\(\)\)\?;/let _ = pattern::insert(\&mut reads, \&rule.pattern, index, || rule.route.clone());/' config routes_that_match_the_same_paths_clash

@@ -64,6 +64,7 @@ fn precedence() -> Vec<Row> {
         row(&[("cache-control", "max-age=30"), ("expires", "0")], Stored),
         row(&[("cache-control", "max-age=10"), ("expires", "@30")], Forwarded),
         row(&[("cache-control", "max-age=30, max-age=10")], Forwarded),
+        row(&[("cache-control", "max-age=10, max-age=30")], Forwarded),
         row(&[("cache-control", "max-age=30"), ("cache-control", "max-age=10")], Forwarded),
         row(&[("cache-control", "s-maxage=x, max-age=30")], Forwarded),
         row(&[("cache-control", "max-age=x"), ("expires", "@30")], Forwarded),
@@ -85,6 +86,8 @@ fn ages() -> Vec<Row> {
         row(&[("cache-control", "max-age=10"), ("age", "x")], 9, Stored),
         row(&[("cache-control", "max-age=100"), ("date", "@-50")], 49, Stored),
         row(&[("cache-control", "max-age=100"), ("date", "@-50")], 51, Forwarded),
+        row(&[("cache-control", "max-age=3600"), ("date", "@-2000")], 500, Stored)
+            .has("age", &["2500"]),
         row(&[("cache-control", "max-age=100"), ("date", "@-50"), ("age", "70")], 29, Stored)
             .has("age", &["99"]),
         row(&[("cache-control", "max-age=100"), ("date", "@-50"), ("age", "70")], 30, Forwarded),
