@@ -69,7 +69,7 @@ pub(crate) struct Head {
     weight: usize,
 }
 
-/// When a response was asked for and received, and how long it is fresh.
+/// When a response was asked for and received, and how long it is fresh from then on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timing {
     pub(crate) requested: Instant,
@@ -77,10 +77,17 @@ pub(crate) struct Timing {
     pub(crate) lifetime: Duration,
 }
 
+impl Timing {
+    /// Returns `corrected_age_value` (RFC 9111 §4.2.3). A local origin's `Date` adds nothing to it.
+    pub(crate) fn corrected_age(&self, fields: &HeaderMap) -> Duration {
+        let response_delay = self.received.saturating_duration_since(self.requested);
+        age_value(fields).saturating_add(response_delay)
+    }
+}
+
 impl Head {
     /// Copies a response's head; `stripped` fields are left out.
     pub(crate) fn new(origin: &response::Parts, stripped: &[HeaderName], timing: Timing) -> Self {
-        let response_delay = timing.received.saturating_duration_since(timing.requested);
         let fields = storable_fields(&origin.headers, stripped);
         Self {
             status: origin.status,
@@ -88,8 +95,7 @@ impl Head {
             has_inner_status: fields.get_all(CACHE_STATUS).iter().count() > 1,
             fields,
             received: timing.received,
-            // RFC 9111 §4.2.3: corrected_age_value; a local origin's `Date` adds nothing to it.
-            initial_age: age_value(&origin.headers).saturating_add(response_delay),
+            initial_age: timing.corrected_age(&origin.headers),
             fresh_until: timing.received + timing.lifetime,
         }
     }
@@ -111,6 +117,12 @@ impl Head {
             has_inner_status: self.has_inner_status,
             initial_age: self.initial_age,
         }
+    }
+
+    /// Makes the response at least as old as its origin's clock says.
+    pub(crate) fn at_least(mut self, initial_age: Duration) -> Self {
+        self.initial_age = self.initial_age.max(initial_age);
+        self
     }
 
     /// Returns the current age (RFC 9111 §4.2.3).
@@ -187,6 +199,15 @@ fn age_value(fields: &HeaderMap) -> Duration {
     Duration::from_secs(digits.parse::<u32>().unwrap_or(u32::MAX).min(1 << 31).into())
 }
 
+/// Whether a field is one that a response cannot do without.
+pub(crate) fn is_for_every_recipient(name: &HeaderName) -> bool {
+    is_end_to_end(name.as_str())
+}
+
+fn is_end_to_end(name: &str) -> bool {
+    END_TO_END.contains(&name) || name.starts_with("content-")
+}
+
 /// Copies the fields that may be stored, their values packed into one allocation: a value cut from
 /// a connection's read buffer would otherwise keep that buffer alive as long as the entry.
 fn storable_fields(origin: &HeaderMap, stripped: &[HeaderName]) -> HeaderMap {
@@ -196,7 +217,7 @@ fn storable_fields(origin: &HeaderMap, stripped: &[HeaderName]) -> HeaderMap {
         .filter_map(|line| line.to_str().ok())
         .flat_map(|line| line.split(','))
         .map(|name| name.trim().to_ascii_lowercase())
-        .filter(|name| !END_TO_END.contains(&name.as_str()) && !name.starts_with("content-"))
+        .filter(|name| !is_end_to_end(name))
         .collect();
     let is_stored = |name: &HeaderName| {
         *name != AGE

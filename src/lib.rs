@@ -161,7 +161,7 @@ pub use handle::{SupportCacheHandle, Switch};
 pub use layer::{Builder, SupportCacheLayer};
 pub use metrics::{BucketSnapshot, Snapshot};
 pub use outcome::{Alone, Bypass, Refusal};
-pub use policy::{Caller, Credentials, RequestDirectives};
+pub use policy::{Caller, Credentials, Freshness, RequestDirectives};
 pub use route::{CacheRoute, Coalescing, InvalidateRoute, KeyRequest, QueryPolicy};
 pub use service::SupportCache;
 pub use store::{MemoryStore, MemoryStoreBuilder, Pending, Store};

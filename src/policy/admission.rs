@@ -16,7 +16,7 @@ use super::{credentials::Credentials, request_directives::Wishes, validation::Co
 use crate::{
     key::{PrimaryKey, VariantRef, push_part},
     outcome::Bypass,
-    route::{CacheRule, HeadRef, KeyRequest, QueryPolicy, RequestView},
+    route::{CacheRule, KeyRequest, QueryPolicy, RequestView},
     secret::Secret,
 };
 
@@ -148,7 +148,7 @@ pub(crate) fn admit<'a>(
         push_part(&mut extras, made.as_str().as_bytes());
         key = Some(made);
     }
-    let original = original_uri(view.head);
+    let original = view.head.original_uri();
     // The same one, unless a layer in between has changed it or noted another.
     if !std::ptr::eq(original, view.head.uri) && original != view.head.uri {
         push_seen(&mut extras, view.head.uri, &rule.query);
@@ -225,18 +225,6 @@ impl Admitted<'_> {
             None => self.rule.key(self.view).ok_or(Bypass::Key),
         }
     }
-}
-
-/// Returns the URI as the client sent it: nested axum routers see it without their prefix.
-#[cfg(feature = "axum")]
-fn original_uri(head: HeadRef<'_>) -> &Uri {
-    let original = head.extensions.get::<axum::extract::OriginalUri>();
-    original.map_or(head.uri, |original| &original.0)
-}
-
-#[cfg(not(feature = "axum"))]
-fn original_uri(head: HeadRef<'_>) -> &Uri {
-    head.uri
 }
 
 fn target<'a>(uri: &'a Uri, policy: &QueryPolicy) -> Cow<'a, str> {
