@@ -23,7 +23,7 @@ use std::{
 use bytes::Bytes;
 use tokio::{
     task::{JoinSet, yield_now},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::{Begin, Commit, Entry, Fence, Lookup, PrimaryKey, Slot, Store, VariantRef};
@@ -36,6 +36,7 @@ use crate::{
 
 /// How long a store may take to grant the right to fill.
 const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(5);
 const LIFETIME: Duration = Duration::from_secs(600);
 
 /// Runs every property on a store of its own; `make` creates an empty one that nobody else uses.
@@ -492,13 +493,22 @@ impl Place {
         text(&*self.entry(store).await?)
     }
 
+    /// A store over a network may still be busy with what came before: an invalidation that it has
+    /// not delivered yet, a lease on its way back.
     async fn granted<St: Store>(&self, store: &St) -> St::Lease {
-        match timeout(PATIENCE, store.begin(&self.slot(), None)).await {
-            Ok(Begin::Granted(lease)) => lease,
-            Ok(Begin::Found(_)) => panic!("`begin` finds nothing where nothing fresh is stored"),
-            Ok(Begin::Unavailable) => panic!("the right to fill is granted: the store is there"),
-            Err(_) => panic!("the right to fill is granted: nobody else has it"),
-        }
+        let granted = async {
+            loop {
+                match store.begin(&self.slot(), None).await {
+                    Begin::Granted(lease) => return lease,
+                    Begin::Found(_) => {
+                        panic!("`begin` finds nothing where nothing fresh is stored")
+                    }
+                    Begin::Unavailable => sleep(PAUSE).await,
+                }
+            }
+        };
+        let granted = timeout(PATIENCE, granted).await;
+        granted.unwrap_or_else(|_| panic!("the right to fill is granted: nobody else has it"))
     }
 
     async fn fill<St: Store>(&self, store: &St, body: &str) {
