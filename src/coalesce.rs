@@ -4,13 +4,19 @@
 //! way follow and wait. A flight settles in exactly three ways, and whichever it is, everybody who
 //! waits is told at once.
 
-use std::{collections::HashMap, fmt, hash::BuildHasherDefault, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::{BuildHasherDefault, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::watch;
 
 use crate::{
     clock::{Instant, now},
-    key::{Prehashed, Slot, Variant},
+    key::{Prehashed, Slot, Token, Variant},
     sequence::Fence,
     sync::{AtomicUsize, Mutex, Ordering, lock},
 };
@@ -29,6 +35,8 @@ pub(crate) enum Settled<T> {
     Declined,
     /// The fill died. One follower leads another flight.
     Abandoned,
+    /// It was another process's fill, and it is over. Each follower looks again.
+    Over,
 }
 
 /// Bounds on flights.
@@ -40,17 +48,33 @@ pub(crate) struct Limits {
     pub(crate) wait: Duration,
 }
 
-type FlightsByVariant<T> = HashMap<Variant, Arc<Flight<T>>, BuildHasherDefault<Prehashed>>;
+type Board<T> = HashMap<Berth, Arc<Flight<T>>, BuildHasherDefault<Prehashed>>;
 
-/// All flights of one layer, by variant.
+/// What a request must have in common with a flight to join it: the variant and, over a store that
+/// several processes share, the token that the request has read there.
+#[derive(Clone, PartialEq, Eq)]
+struct Berth {
+    variant: Variant,
+    token: Option<Token>,
+}
+
+impl Hash for Berth {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let token = self.token.map_or(0, |token| token.number() as u64);
+        state.write_u64(self.variant.seeded_hash() ^ token);
+    }
+}
+
+/// All flights of one layer.
 pub(crate) struct Flights<T> {
-    shards: Box<[Mutex<FlightsByVariant<T>>]>,
+    shards: Box<[Mutex<Board<T>>]>,
     airborne: AtomicUsize,
     limits: Limits,
 }
 
 struct Flight<T> {
     slot: Slot,
+    token: Option<Token>,
     fence: Fence,
     begun: Instant,
     followers: AtomicUsize,
@@ -77,17 +101,18 @@ impl<T: Clone> Flights<T> {
         }
     }
 
-    /// Joins the flight of `slot`, or leads one. `may_join` is asked with the number at which the
-    /// flight began, `begin` takes the number for a new one.
+    /// Joins the flight of a slot and a token, or leads one. `may_join` is asked with the number at
+    /// which the flight began, `begin` takes the number for a new one.
     pub(crate) fn enter(
         self: &Arc<Self>,
-        slot: &Slot,
+        (slot, token): (&Slot, Option<Token>),
         may_join: impl FnOnce(Fence) -> bool,
         begin: impl FnOnce() -> Fence,
     ) -> Turn<T> {
         let now = now();
-        let mut shard = lock(self.shard(&slot.variant));
-        let known = shard.get(&slot.variant).filter(|flight| {
+        let berth = Berth { variant: slot.variant.clone(), token };
+        let mut shard = lock(self.shard(&berth.variant));
+        let known = shard.get(&berth).filter(|flight| {
             now.saturating_duration_since(flight.begun) < self.limits.wait && may_join(flight.fence)
         });
         if let Some(flight) = known {
@@ -96,23 +121,28 @@ impl<T: Clone> Flights<T> {
         if self.airborne.load(Ordering::Relaxed) >= self.limits.flights {
             return Turn::Crowd;
         }
-        let lead = self.take_off(slot, begin());
+        let lead = self.take_off((slot, token), begin());
         // An older flight that may not be joined any more keeps flying for those aboard.
-        shard.insert(slot.variant.clone(), Arc::clone(&lead.flight));
+        shard.insert(berth, Arc::clone(&lead.flight));
         Turn::Lead(lead)
     }
 
     /// Leads a flight that nobody can join.
-    pub(crate) fn take_off(self: &Arc<Self>, slot: &Slot, fence: Fence) -> Lead<T> {
+    pub(crate) fn take_off(
+        self: &Arc<Self>,
+        (slot, token): (&Slot, Option<Token>),
+        fence: Fence,
+    ) -> Lead<T> {
         self.airborne.fetch_add(1, Ordering::Relaxed);
         let flight = Arc::new(Flight {
             slot: slot.clone(),
+            token,
             fence,
             begun: now(),
             followers: AtomicUsize::new(0),
             progress: watch::Sender::new(None),
         });
-        Lead { flights: Arc::clone(self), flight, is_settled: false }
+        Lead { flights: Arc::clone(self), flight, unsettled: Some(Settled::Abandoned) }
     }
 
     /// The number of flights that have not settled.
@@ -120,7 +150,7 @@ impl<T: Clone> Flights<T> {
         self.airborne.load(Ordering::Relaxed)
     }
 
-    fn shard(&self, variant: &Variant) -> &Mutex<FlightsByVariant<T>> {
+    fn shard(&self, variant: &Variant) -> &Mutex<Board<T>> {
         &self.shards[variant.seeded_hash() as usize % SHARDS]
     }
 }
@@ -135,7 +165,8 @@ impl<T> fmt::Debug for Flights<T> {
 pub(crate) struct Lead<T: Clone> {
     flights: Arc<Flights<T>>,
     flight: Arc<Flight<T>>,
-    is_settled: bool,
+    /// What is told if the guard is dropped; `None` once the flight is settled.
+    unsettled: Option<Settled<T>>,
 }
 
 impl<T: Clone> Lead<T> {
@@ -146,6 +177,18 @@ impl<T: Clone> Lead<T> {
 
     pub(crate) fn slot(&self) -> &Slot {
         &self.flight.slot
+    }
+
+    /// Returns the name of the fill in the store.
+    pub(crate) fn token(&self) -> Option<Token> {
+        self.flight.token
+    }
+
+    /// Makes this a flight that waits for another process's fill: whoever stops waiting, the fill
+    /// goes on, and the others look again.
+    pub(crate) fn awaiting(mut self) -> Self {
+        self.unsettled = Some(Settled::Over);
+        self
     }
 
     /// Lets followers have the response while its body is still on the way. The flight stays, and
@@ -165,11 +208,12 @@ impl<T: Clone> Lead<T> {
     }
 
     fn settle(&mut self, settled: Settled<T>) {
-        self.is_settled = true;
-        let variant = &self.flight.slot.variant;
-        let mut shard = lock(self.flights.shard(variant));
-        if shard.get(variant).is_some_and(|known| Arc::ptr_eq(known, &self.flight)) {
-            shard.remove(variant);
+        self.unsettled = None;
+        let Flight { slot, token, .. } = &*self.flight;
+        let berth = Berth { variant: slot.variant.clone(), token: *token };
+        let mut shard = lock(self.flights.shard(&berth.variant));
+        if shard.get(&berth).is_some_and(|known| Arc::ptr_eq(known, &self.flight)) {
+            shard.remove(&berth);
         }
         drop(shard);
         // The flight has left the map before anybody is told, so a follower that wakes up abandoned
@@ -181,8 +225,8 @@ impl<T: Clone> Lead<T> {
 
 impl<T: Clone> Drop for Lead<T> {
     fn drop(&mut self) {
-        if !self.is_settled {
-            self.settle(Settled::Abandoned);
+        if let Some(settled) = self.unsettled.take() {
+            self.settle(settled);
         }
     }
 }

@@ -7,30 +7,28 @@
 use std::sync::Arc;
 
 use http::{
-    HeaderMap, Method, Request, Response,
+    Method, Request, Response,
     header::{IF_MODIFIED_SINCE, IF_NONE_MATCH},
 };
 use http_body::Body;
-use tokio::time::timeout_at;
 use tower::ServiceExt;
 use tower_service::Service;
 
 use crate::{
-    answer::{Asks, Fill, hit, not_modified, unsatisfied},
+    answer::{Asks, hit, not_modified},
     body::ResponseBody,
     clock::now,
-    coalesce::{Lead, Settled, Turn},
     detach::Detachable,
-    entry::Entry,
     fill::Filling,
     future::ResponseFuture,
     key::{PrimaryKey, Slot},
     outcome::{Alone, Bypass, Forward, Outcome, Unshared},
     policy::{Denied, admit},
     read::Read,
-    route::{CacheRule, Coalescing, HeadRef, Matched, RequestView},
+    route::{CacheRule, HeadRef, Matched, RequestView},
+    seek::{Ended, Search, Step},
     shared::Shared,
-    store::{Begin, Lookup, Store},
+    store::Store,
     write::{Effect, PendingWrite},
 };
 
@@ -183,69 +181,21 @@ impl<S, St: Store> Exchange<S, St> {
         B::Data: Send,
         B::Error: Send + 'static,
     {
-        let deadline = now() + self.shared.follower_wait;
-        let (mut was_abandoned, mut has_varied) = (false, false);
-        let alone = loop {
-            match look(&self.shared, &mut read, request.headers()).await {
-                Look::Answer(response) => return Ok(response),
-                Look::Unshared(why) => return self.forward(&read, request, why).await,
-                Look::Nothing => {}
-            }
-            let flight = match self.turn(&read) {
-                Turn::Lead(lead) => {
+        let mut search = Search::until(now() + self.shared.follower_wait);
+        let ended = loop {
+            match self.shared.step(&mut search, &mut read, request.headers()).await {
+                Step::Again => {}
+                Step::Ended(ended) => break ended,
+                Step::Fill(filling) => {
                     let detachments = Arc::clone(&self.shared.detachments);
-                    return Detachable::new(self.fill(lead, read, request), &detachments).await;
+                    return Detachable::new(self.fill(filling, read, request), &detachments).await;
                 }
-                Turn::Crowd => break Alone::Crowd,
-                Turn::Follow(flight) => flight,
-            };
-            match timeout_at(deadline, flight.settled()).await {
-                Err(_) => break Alone::Deadline,
-                Ok(Settled::Declined) => break Alone::Declined,
-                Ok(Settled::Filled(fill)) => {
-                    // Made for other values of fields that nobody knew to matter: look again, by
-                    // these, once.
-                    if read.slot.variant != fill.variant {
-                        read.vary_by(&self.shared, &fill.nominated, request.headers());
-                    }
-                    if read.slot.variant != fill.variant {
-                        if std::mem::replace(&mut has_varied, true) {
-                            break Alone::Declined;
-                        }
-                        read.forward = Forward::VaryMiss;
-                        continue;
-                    }
-                    let telling = self.shared.telling(read.route);
-                    if let Some(response) = fill.answer(telling, &read.asks) {
-                        return Ok(response);
-                    }
-                }
-                Ok(Settled::Abandoned) => {}
-            }
-            // The fill died. One follower leads; a second dead fill in a row is enough.
-            if std::mem::replace(&mut was_abandoned, true) {
-                break Alone::Declined;
             }
         };
-        self.forward(&read, request, Unshared::Alone(alone)).await
-    }
-
-    fn turn(&self, read: &Read) -> Turn<Fill> {
-        let Shared { flights, store, table, .. } = &*self.shared;
-        let sequence = store.sequence();
-        // A request that wants something newer than what is fresh waits for nobody: what is good
-        // enough for others is not for it.
-        let is_alone =
-            read.seen.is_some() || table.read_rules()[read.route].coalescing == Coalescing::Off;
-        if is_alone {
-            return Turn::Lead(flights.take_off(&read.slot, sequence.begin()));
+        match ended {
+            Ended::Answer(response) => Ok(response),
+            Ended::Unshared(why) => self.forward(&read, request, why).await,
         }
-        // A request that began after an invalidation never joins an older flight.
-        flights.enter(
-            &read.slot,
-            |fence| sequence.is_current(&read.slot.key, fence),
-            || sequence.begin(),
-        )
     }
 
     /// Forwards for this request alone.
@@ -266,10 +216,11 @@ impl<S, St: Store> Exchange<S, St> {
         Ok(response.map(ResponseBody::passing))
     }
 
-    /// Leads a flight: looks once more, forwards, judges the head, and lets the body be recorded.
+    /// Leads a flight that has the right to fill: forwards, judges the head, and lets the body be
+    /// recorded.
     async fn fill<Q, B>(
         self,
-        lead: Lead<Fill>,
+        mut filling: Filling<St>,
         read: Box<Read>,
         mut request: Request<Q>,
     ) -> Answer<B, S::Error>
@@ -280,18 +231,6 @@ impl<S, St: Store> Exchange<S, St> {
         B::Error: Send + 'static,
     {
         let bucket = self.shared.bucket(read.route);
-        let mut filling = match begin_fill(&self.shared, lead, &read).await {
-            Ok(filling) => filling,
-            Err(Refused::Found(entry)) => {
-                return match entry.as_response() {
-                    Some(found) => Ok(hit(found, self.shared.telling(read.route), &read.asks)),
-                    None => self.forward(&read, request, Unshared::Alone(Alone::Pass)).await,
-                };
-            }
-            Err(Refused::Bypass(reason)) => {
-                return self.forward(&read, request, Unshared::Bypassed(reason)).await;
-            }
-        };
         // Taken off, so that what comes back is the whole representation and not a 304 to this
         // client's copy.
         request.headers_mut().remove(IF_NONE_MATCH);
@@ -335,90 +274,4 @@ impl<S, St: Store> Exchange<S, St> {
             }
         }
     }
-}
-
-/// Asks the store, where it holds more than this process does.
-async fn look<St: Store, B: Body>(
-    shared: &Shared<St>,
-    read: &mut Read,
-    fields: &HeaderMap,
-) -> Look<B> {
-    let mut found = shared.store.lookup(&read.slot).await;
-    if let Lookup::Found(note) = &found
-        && let Some(learned) = note.as_nominated()
-    {
-        read.vary_by(shared, learned, fields);
-        found = shared.store.lookup(&read.slot).await;
-    }
-    let telling = shared.telling(read.route);
-    match found {
-        Lookup::Unavailable => return Look::Unshared(Unshared::Bypassed(Bypass::Store)),
-        Lookup::Found(entry) if entry.is_fresh() => match entry.as_response() {
-            None if read.asks.wishes.only_if_cached => {}
-            None => return Look::Unshared(Unshared::Alone(Alone::Pass)),
-            Some(response) if read.asks.accept(response.0, telling.now) => {
-                return Look::Answer(hit(response, telling, &read.asks));
-            }
-            Some(_) => {
-                read.forward = Forward::Request;
-                read.seen = Some(entry);
-            }
-        },
-        Lookup::Found(_) | Lookup::Absent => {}
-    }
-    if read.asks.wishes.only_if_cached {
-        shared.metrics().unsatisfied(telling.bucket);
-        return Look::Answer(unsatisfied());
-    }
-    if read.asks.is_head {
-        return Look::Unshared(Unshared::Alone(Alone::Head));
-    }
-    if read.asks.wishes.no_store {
-        return Look::Unshared(Unshared::Alone(Alone::NoStore));
-    }
-    Look::Nothing
-}
-
-/// Takes the right to fill; where there is none, the flight is settled.
-async fn begin_fill<St: Store>(
-    shared: &Arc<Shared<St>>,
-    lead: Lead<Fill>,
-    read: &Read,
-) -> Result<Filling<St>, Refused> {
-    // Asked after the flight took its number: see `Unsettled::enter`.
-    if shared.store.sequence().unsettled().contains(&read.slot.key) {
-        lead.decline();
-        return Err(Refused::Bypass(Bypass::Unsettled));
-    }
-    match shared.store.begin(lead.slot(), read.seen.as_deref()).await {
-        Begin::Granted(lease) => {
-            let shared = Arc::clone(shared);
-            Ok(Filling { shared, lead, lease, route: read.route, requested: now() })
-        }
-        Begin::Found(entry) => {
-            match Fill::of(&entry, &read.nominated) {
-                Some(fill) => lead.fill(fill),
-                None => lead.decline(),
-            }
-            Err(Refused::Found(entry))
-        }
-        Begin::Unavailable => {
-            lead.decline();
-            Err(Refused::Bypass(Bypass::Store))
-        }
-    }
-}
-
-/// What a read finds when it looks beyond this process.
-enum Look<B: Body> {
-    Answer(Response<ResponseBody<B>>),
-    Unshared(Unshared),
-    Nothing,
-}
-
-/// Why a flight's leader does not fill.
-enum Refused {
-    /// Somebody else has, meanwhile.
-    Found(Arc<Entry>),
-    Bypass(Bypass),
 }

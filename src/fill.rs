@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use crate::{
     answer::{Fill, FillBody},
     body::ResponseBody,
+    bounded::bounded,
     budget::Reservation,
     clock::{Instant, now},
     coalesce::Lead,
@@ -142,7 +143,7 @@ impl<St: Store> Filling<St> {
             let pass = Arc::new(Entry::pass(self.provenance(variant), now() + PASS));
             let note = place.and_then(|place| self.note(place, now()));
             // Before the followers are let go, so that those behind them need not wait at all.
-            self.shared.store.commit(self.lease, pass, note).await;
+            bounded(self.shared.store.commit(self.lease, pass, note)).await;
         } else {
             self.shared.store.release(self.lease);
         }
@@ -239,8 +240,8 @@ impl<St: Store> Filling<St> {
         let note = self.note(&storable.place, storable.head.received);
         let provenance = self.provenance(&storable.place.variant);
         let (entry, body) = Entry::response(provenance, Arc::clone(&storable.head), chunks);
-        let commit = self.shared.store.commit(self.lease, Arc::new(entry), note).await;
-        let stored = match commit {
+        let commit = bounded(self.shared.store.commit(self.lease, Arc::new(entry), note)).await;
+        let stored = match commit.unwrap_or(Commit::Failed) {
             Commit::Stored => {
                 metrics.stored(bucket);
                 Ok(())

@@ -295,6 +295,25 @@ pub struct Slot {
     pub variant: Variant,
 }
 
+/// The name of one fill in a store that several processes share.
+///
+/// It is made before the right to fill is asked for, and never again: who reads it in the store
+/// knows that this very fill had the right at that moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Token(u128);
+
+impl Token {
+    /// Takes a number that is unique among all fills of all processes.
+    pub fn new(number: u128) -> Self {
+        Self(number)
+    }
+
+    /// Returns the number.
+    pub fn number(self) -> u128 {
+        self.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -117,6 +117,7 @@ pub mod testing;
 
 mod answer;
 mod body;
+mod bounded;
 mod budget;
 mod clock;
 mod coalesce;
@@ -142,6 +143,7 @@ mod reporter;
 mod route;
 mod seconds;
 mod secret;
+mod seek;
 mod sequence;
 mod service;
 mod shared;

@@ -106,6 +106,8 @@ reasons! {
         Deadline = "deadline",
         /// Too many flights, or too many followers on this one.
         Crowd = "crowd",
+        /// Another fill has the right to store, and this request waits for none.
+        Held = "held",
     }
 }
 
@@ -195,7 +197,9 @@ impl Outcome {
                 // RFC 9211 §2.6: `?0` where collapsing was tried and a new request was needed.
                 let member = match reason {
                     Alone::Declined | Alone::Deadline => member.parameter(COLLAPSED, false),
-                    Alone::Head | Alone::Pass | Alone::NoStore | Alone::Crowd => member,
+                    Alone::Head | Alone::Pass | Alone::NoStore | Alone::Crowd | Alone::Held => {
+                        member
+                    }
                 };
                 member.parameter(DETAIL, reason.token())
             }

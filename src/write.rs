@@ -1,10 +1,19 @@
 //! What a write does to the keys it may have changed.
 
-use std::sync::Arc;
+use std::{
+    future::{Future, poll_fn},
+    sync::Arc,
+    task::Poll,
+};
 
 use http::StatusCode;
 
-use crate::{key::PrimaryKey, shared::Shared, store::Store};
+use crate::{
+    bounded::bounded,
+    key::PrimaryKey,
+    shared::Shared,
+    store::{Pending, Store},
+};
 
 /// What is known of a write once it is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,23 +53,23 @@ impl<St: Store> PendingWrite<St> {
     /// and retries by itself, so what it answers changes nothing for the writer.
     pub(crate) async fn settle(mut self, effect: Effect) {
         let keys = std::mem::take(&mut self.keys);
+        let shared = &self.shared;
         match effect {
             Effect::Unchanged => {}
-            Effect::Changed => {
-                let calls: Vec<_> = keys.iter().map(|key| self.shared.invalidate(key)).collect();
-                for call in calls {
-                    let _ = call.await;
-                }
-            }
-            Effect::Unknown => {
-                let calls: Vec<_> =
-                    keys.iter().map(|key| self.shared.invalidate_unknown(key)).collect();
-                for call in calls {
-                    let _ = call.await;
-                }
-            }
+            Effect::Changed => all(keys.iter().map(|key| shared.invalidate(key))).await,
+            Effect::Unknown => all(keys.iter().map(|key| shared.invalidate_unknown(key))).await,
         }
     }
+}
+
+/// Begins all calls, and waits for them together.
+async fn all<F: Future<Output = Result<(), Pending>>>(calls: impl Iterator<Item = F>) {
+    let mut calls: Vec<_> = calls.map(Box::pin).collect();
+    let settled = poll_fn(|cx| {
+        calls.retain_mut(|call| call.as_mut().poll(cx).is_pending());
+        if calls.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    });
+    bounded(settled).await;
 }
 
 impl<St: Store> Drop for PendingWrite<St> {

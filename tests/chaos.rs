@@ -22,13 +22,18 @@ use tower_support_cache::{
     testing::{Chaos, Fault, Operation},
 };
 
-const ALL: [Operation; 6] = [
+/// What a request may take beyond what the origin does, on a store that hangs for ever.
+const BOUND: Duration = Duration::from_secs(1);
+
+const ALL: [Operation; 8] = [
     Operation::Peek,
     Operation::Lookup,
     Operation::Begin,
+    Operation::Wait,
     Operation::Commit,
     Operation::Invalidate,
     Operation::InvalidateAll,
+    Operation::FlushPending,
 ];
 
 /// A cache over a chaotic memory store, whose origin waits for the test.
@@ -107,7 +112,7 @@ async fn operations_are_counted() {
         assert!(store.invalidate_all().await.is_err());
     }
     let counts = ALL.map(|operation| store.count(operation));
-    assert_eq!(counts, [0, 0, 0, 0, 0, 3]);
+    assert_eq!(counts, [0, 0, 0, 0, 0, 0, 3, 0]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -206,4 +211,44 @@ async fn a_failing_store_fails_no_request() {
             assert_eq!(site.handle.metrics().flights, 0, "{operation:?} leaks no flight");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_keeps_no_request() {
+    for operation in [Operation::Lookup, Operation::Begin, Operation::Commit] {
+        let site = Site::with(operation, Fault::Hang);
+        let calls = site.calls.serve(|_| support::response(200, &[], "body"));
+        for _ in 0..2 {
+            let reading = timeout(BOUND, got(send(&site.cache, get("/cases/1")))).await;
+            let read = reading.unwrap_or_else(|_| panic!("{operation:?} keeps a request"));
+            assert_eq!((read.status.as_u16(), read.text()), (200, "body"), "{operation:?}");
+        }
+        assert_eq!(calls.load(Ordering::SeqCst), 2, "{operation:?}: each is forwarded once");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_keeps_no_follower_and_leaks_no_flight() {
+    for operation in [Operation::Lookup, Operation::Begin, Operation::Commit] {
+        let site = Site::with(operation, Fault::Hang);
+        site.calls.serve(|_| support::response(200, &[], "body"));
+        let readings: Vec<_> = (0..100).map(|_| send(&site.cache, get("/cases/1"))).collect();
+        for reading in readings {
+            let read = timeout(BOUND, got(reading)).await;
+            let read = read.unwrap_or_else(|_| panic!("{operation:?} keeps a follower"));
+            assert_eq!(read.text(), "body", "{operation:?}");
+        }
+        support::settle().await;
+        assert_eq!(site.handle.metrics().flights, 0, "{operation:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_keeps_no_writer() {
+    let site = Site::with(Operation::Invalidate, Fault::Hang);
+    let cache = site.cache;
+    site.calls.serve(|_| support::response(201, &[], ""));
+    let writing = send(&cache, request(Method::POST, "/cases/1/comments"));
+    let written = timeout(BOUND, got(writing)).await.expect("the writer is answered");
+    assert_eq!(written.status, 201);
 }

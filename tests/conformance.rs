@@ -13,7 +13,7 @@ use std::{
 use tower_support_cache::{
     MemoryStore,
     store::{
-        Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Variant,
+        Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Token, Variant,
         VariantRef, conformance,
     },
 };
@@ -121,8 +121,8 @@ impl Store for Prompt {
         at_once(self.0.lookup(slot))
     }
 
-    async fn begin(&self, slot: &Slot, seen: Option<&Entry>) -> Begin<()> {
-        let begun = at_once(self.0.begin(slot, seen));
+    async fn begin(&self, slot: &Slot, token: Option<Token>, seen: Option<&Entry>) -> Begin<()> {
+        let begun = at_once(self.0.begin(slot, token, seen));
         assert!(matches!(begun, Begin::Granted(()) | Begin::Found(_)), "it is there: {begun:?}");
         begun
     }
@@ -228,7 +228,7 @@ impl Store for Listed {
         Lookup::Absent
     }
 
-    async fn begin(&self, slot: &Slot, seen: Option<&Entry>) -> Begin<()> {
+    async fn begin(&self, slot: &Slot, _: Option<Token>, seen: Option<&Entry>) -> Begin<()> {
         let is_wanted = |entry: &Arc<Entry>| {
             let is_seen = seen.is_some_and(|seen| std::ptr::eq(seen, &**entry));
             entry.is_fresh()

@@ -38,6 +38,7 @@ const MODULES: &[(&str, Tier)] = &[
     ("policy", Tier::Rule),
     ("route", Tier::Rule),
     ("body", Tier::Mechanism),
+    ("bounded", Tier::Mechanism),
     ("coalesce", Tier::Mechanism),
     ("detach", Tier::Mechanism),
     ("metrics", Tier::Mechanism),
@@ -57,6 +58,7 @@ const MODULES: &[(&str, Tier)] = &[
     // A unit test of mechanisms together, built for the model checker alone.
     ("model", Tier::Flow),
     ("read", Tier::Flow),
+    ("seek", Tier::Flow),
     ("service", Tier::Flow),
     ("shared", Tier::Flow),
     ("support", Tier::Flow),
@@ -101,7 +103,7 @@ const WITHIN_A_TIER: &[(&str, &[&str], &str)] = &[
     ("service", &["exchange", "future", "shared"], "begins an exchange"),
     (
         "exchange",
-        &["answer", "fill", "future", "read", "shared", "write"],
+        &["answer", "fill", "future", "read", "seek", "shared", "write"],
         "tells the life of a request",
     ),
     (
@@ -110,6 +112,11 @@ const WITHIN_A_TIER: &[(&str, &[&str], &str)] = &[
         "settles what a read began, with the store and the metrics of the layer",
     ),
     ("read", &["answer", "shared"], "knows what its request asks for"),
+    (
+        "seek",
+        &["answer", "fill", "read", "shared"],
+        "searches for what a read may be answered with",
+    ),
     ("write", &["shared"], "invalidates through what services share"),
     ("shared", &["answer"], "holds the flights, and what followers of them are given"),
 ];

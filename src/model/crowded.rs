@@ -90,9 +90,9 @@ impl Crowded {
         let sequence = self.store.sequence();
         for _ in 0..3 {
             let turn = match &seen {
-                Some(_) => Turn::Lead(self.flights.take_off(&slot, sequence.begin())),
+                Some(_) => Turn::Lead(self.flights.take_off((&slot, None), sequence.begin())),
                 None => self.flights.enter(
-                    &slot,
+                    (&slot, None),
                     |fence| sequence.is_current(&slot.key, fence),
                     || sequence.begin(),
                 ),
@@ -103,10 +103,10 @@ impl Crowded {
                     Settled::Filled(version) if version.1 == value => return Some(version),
                     Settled::Filled(_) => slot = Self::slot(key, &[value]),
                     Settled::Declined => break,
-                    Settled::Abandoned => {}
+                    Settled::Abandoned | Settled::Over => {}
                 },
                 Turn::Lead(lead) => {
-                    let begun = block_on(self.store.begin(&slot, seen.as_deref()));
+                    let begun = block_on(self.store.begin(&slot, None, seen.as_deref()));
                     if let Begin::Found(entry) = begun {
                         let Some(version) = answered(&entry) else {
                             lead.decline();

@@ -86,7 +86,7 @@ impl World {
         for _ in 0..2 {
             let sequence = self.store.sequence();
             let turn = self.flights.enter(
-                &slot,
+                (&slot, None),
                 |fence| sequence.is_current(&slot.key, fence),
                 || sequence.begin(),
             );
@@ -95,7 +95,7 @@ impl World {
                 Turn::Follow(follower) => match block_on(follower.settled()) {
                     Settled::Filled(version) => return Some(version),
                     Settled::Declined => return Some(self.forward()),
-                    Settled::Abandoned => {}
+                    Settled::Abandoned | Settled::Over => {}
                 },
                 Turn::Lead(lead) => {
                     if self.store.sequence().unsettled().contains(&slot.key) {
@@ -103,7 +103,7 @@ impl World {
                         return Some(self.forward());
                     }
                     let fence = lead.fence();
-                    if let Begin::Found(entry) = block_on(self.store.begin(&slot, None)) {
+                    if let Begin::Found(entry) = block_on(self.store.begin(&slot, None, None)) {
                         let version = stored(&entry);
                         lead.fill(version);
                         return Some(version);
@@ -225,9 +225,11 @@ fn concurrent_reads_without_deaths_make_one_forward() {
                     (Arc::clone(&flights), Arc::clone(&world), Arc::clone(&led));
                 thread::spawn(move || {
                     let fence = || world.store.sequence().begin();
-                    match flights.enter(&slot(), |_| true, fence) {
+                    match flights.enter((&slot(), None), |_| true, fence) {
                         Turn::Lead(lead) => {
-                            if let Begin::Granted(()) = block_on(world.store.begin(&slot(), None)) {
+                            if let Begin::Granted(()) =
+                                block_on(world.store.begin(&slot(), None, None))
+                            {
                                 led.fetch_add(1, Ordering::SeqCst);
                                 let entry = Arc::new(entry(7, lead.fence()));
                                 block_on(world.store.commit((), entry, None));
@@ -253,17 +255,20 @@ fn one_of_the_followers_of_an_abandoned_flight_leads() {
     explore(|| {
         let world = World::new();
         let fence = world.store.sequence().begin();
-        let Turn::Lead(lead) = world.flights.enter(&slot(), |_| true, || fence) else { return };
+        let Turn::Lead(lead) = world.flights.enter((&slot(), None), |_| true, || fence) else {
+            return;
+        };
         let threads: Vec<_> = (0..3)
             .map(|n| {
                 let world = Arc::clone(&world);
-                let Turn::Follow(follower) = world.flights.enter(&slot(), |_| true, || fence)
+                let Turn::Follow(follower) =
+                    world.flights.enter((&slot(), None), |_| true, || fence)
                 else {
                     panic!("the flight can be joined")
                 };
                 thread::spawn(move || {
                     assert!(matches!(block_on(follower.settled()), Settled::Abandoned));
-                    match world.flights.enter(&slot(), |_| true, || fence) {
+                    match world.flights.enter((&slot(), None), |_| true, || fence) {
                         Turn::Lead(lead) => {
                             lead.fill(n);
                             n

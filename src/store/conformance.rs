@@ -23,7 +23,7 @@ use std::{
 use bytes::Bytes;
 use tokio::{
     task::{JoinSet, yield_now},
-    time::{sleep, timeout},
+    time::{timeout, timeout_at},
 };
 
 use super::{Begin, Commit, Entry, Fence, Lookup, PrimaryKey, Slot, Store, VariantRef};
@@ -36,7 +36,6 @@ use crate::{
 
 /// How long a store may take to grant the right to fill.
 const PATIENCE: Duration = Duration::from_secs(5);
-const PAUSE: Duration = Duration::from_millis(5);
 const LIFETIME: Duration = Duration::from_secs(600);
 
 /// Runs every property on a store of its own; `make` creates an empty one that nobody else uses.
@@ -103,7 +102,7 @@ pub async fn a_pass_entry_is_found<St: Store>(store: &St) {
 pub async fn a_fill_finds_what_another_has_stored<St: Store>(store: &St) {
     let place = Place("a", "/1");
     place.fill(store, "one").await;
-    let Begin::Found(found) = store.begin(&place.slot(), None).await else {
+    let Begin::Found(found) = store.begin(&place.slot(), store.token(), None).await else {
         panic!("`begin` finds a fresh entry");
     };
     assert_eq!(text(&found).as_deref(), Some("one"), "`begin` finds the slot's own entry");
@@ -119,7 +118,7 @@ pub async fn a_fill_does_not_find_what_its_request_has_seen<St: Store>(store: &S
     let place = Place("a", "/1");
     place.fill(store, "one").await;
     let seen = place.entry(store).await.expect("a stored entry is found");
-    let begun = timeout(PATIENCE, store.begin(&place.slot(), Some(&seen))).await;
+    let begun = timeout(PATIENCE, store.begin(&place.slot(), store.token(), Some(&seen))).await;
     assert!(matches!(begun, Ok(Begin::Granted(_))), "`begin` does not find what was seen before");
 }
 
@@ -156,7 +155,8 @@ pub async fn an_older_response_does_not_replace_a_newer_one<St: Store>(store: &S
         let newer = Response { requested: older.requested + Duration::from_millis(1), ..newer };
         let fence = store.sequence().begin();
         let first = place.granted(store).await;
-        let Ok(Begin::Granted(second)) = timeout(PATIENCE, store.begin(&place.slot(), None)).await
+        let Ok(Begin::Granted(second)) =
+            timeout(PATIENCE, store.begin(&place.slot(), store.token(), None)).await
         else {
             continue;
         };
@@ -182,7 +182,7 @@ pub async fn a_right_given_back_is_granted_again<St: Store>(store: &St) {
     let place = Place("a", "/1");
     drop(place.granted(store).await);
     store.release(place.granted(store).await);
-    drop(store.begin(&place.slot(), None));
+    drop(store.begin(&place.slot(), store.token(), None));
     drop(place.granted(store).await);
     place.fill(store, "one").await;
     assert_eq!(place.find(store).await.as_deref(), Some("one"), "a later fill is stored");
@@ -232,7 +232,7 @@ pub async fn an_invalidation_voids_fills_in_flight<St: Store>(store: &St) {
 
     let fence = store.sequence().begin();
     let _ = store.invalidate(&PrimaryKey::new("a")).await;
-    if let Begin::Granted(lease) = store.begin(&place.slot(), None).await {
+    if let Begin::Granted(lease) = store.begin(&place.slot(), store.token(), None).await {
         place.refused(store, lease, fence).await;
     }
 
@@ -411,7 +411,8 @@ impl<St: Store> Race<St> {
     async fn fill(&self) {
         let place = Self::PLACE;
         let fence = self.store.sequence().begin();
-        let begun = timeout(PATIENCE, self.store.begin(&place.slot(), None)).await;
+        let begun =
+            timeout(PATIENCE, self.store.begin(&place.slot(), self.store.token(), None)).await;
         let Ok(Begin::Granted(lease)) = begun else { return yield_now().await };
         let body = self.version.load(Ordering::SeqCst).to_string();
         yield_now().await;
@@ -484,7 +485,7 @@ impl Place {
         }
         match store.lookup(&self.slot()).await {
             Lookup::Found(entry) => Some(entry),
-            Lookup::Absent | Lookup::Unavailable => None,
+            Lookup::Absent | Lookup::Held(_) | Lookup::Unavailable => None,
         }
     }
 
@@ -493,22 +494,26 @@ impl Place {
         text(&*self.entry(store).await?)
     }
 
-    /// A store over a network may still be busy with what came before: an invalidation that it has
-    /// not delivered yet, a lease on its way back.
     async fn granted<St: Store>(&self, store: &St) -> St::Lease {
-        let granted = async {
-            loop {
-                match store.begin(&self.slot(), None).await {
-                    Begin::Granted(lease) => return lease,
-                    Begin::Found(_) => {
-                        panic!("`begin` finds nothing where nothing fresh is stored")
-                    }
-                    Begin::Unavailable => sleep(PAUSE).await,
+        let deadline = now() + PATIENCE;
+        loop {
+            match timeout_at(deadline, store.begin(&self.slot(), store.token(), None)).await {
+                Ok(Begin::Granted(lease)) => return lease,
+                Ok(Begin::Found(_)) => {
+                    panic!("`begin` finds nothing where nothing fresh is stored")
+                }
+                // What was given back or invalidated without waiting may still be on its way.
+                Ok(Begin::Held(_) | Begin::Unavailable) if now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                Ok(Begin::Held(_)) | Err(_) => {
+                    panic!("the right to fill is granted: nobody else has it")
+                }
+                Ok(Begin::Unavailable) => {
+                    panic!("the right to fill is granted: the store is there")
                 }
             }
-        };
-        let granted = timeout(PATIENCE, granted).await;
-        granted.unwrap_or_else(|_| panic!("the right to fill is granted: nobody else has it"))
+        }
     }
 
     async fn fill<St: Store>(&self, store: &St, body: &str) {

@@ -12,7 +12,8 @@ use std::{
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
 
 use super::{
-    Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Variant, VariantRef,
+    Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Token, Variant,
+    VariantRef,
 };
 use crate::{
     error::{ConfigError, ConfigErrorKind},
@@ -165,7 +166,12 @@ impl Store for MemoryStore {
         ready(Lookup::Absent)
     }
 
-    fn begin(&self, slot: &Slot, seen: Option<&Entry>) -> impl Future<Output = Begin<()>> + Send {
+    fn begin(
+        &self,
+        slot: &Slot,
+        _: Option<Token>,
+        seen: Option<&Entry>,
+    ) -> impl Future<Output = Begin<()>> + Send {
         let is_usable = |entry: &Arc<Entry>| {
             entry.is_answer()
                 && entry.is_fresh()

@@ -17,7 +17,16 @@
 //! [`Sequence::commit`] and the removal inside [`Sequence::invalidate`].
 //!
 //! A store never makes a request fail and keeps its own time budgets: what it cannot answer in time
-//! is [`Lookup::Unavailable`], [`Begin::Unavailable`] or [`Commit::Failed`].
+//! is [`Lookup::Unavailable`], [`Begin::Unavailable`] or [`Commit::Failed`]. A future that takes over
+//! 250 ms all the same is dropped by the layer and counts as that.
+//!
+//! # A store that several processes share
+//!
+//! There an invalidation by another process is seen in the store alone, so a request may join a
+//! fill only if it has itself seen there, after it began, that the fill still has its right. Such a
+//! store names each fill by a [`Token`] ([`Store::token`]), keeps the token of whoever has the right
+//! to fill with the entries of its key, where whatever removes those removes it, and answers with it
+//! ([`Lookup::Held`], [`Begin::Held`]).
 //!
 //! ```
 //! use tower_support_cache::{MemoryStore, store::{PrimaryKey, Store}};
@@ -35,12 +44,16 @@
 pub mod conformance;
 mod memory;
 
-use std::{future::Future, sync::Arc};
+use std::{
+    future::{Future, ready},
+    sync::Arc,
+    time::Duration,
+};
 
 pub use crate::{
     entry::Entry,
     error::Pending,
-    key::{PrimaryKey, Slot, Variant, VariantRef},
+    key::{PrimaryKey, Slot, Token, Variant, VariantRef},
     sequence::{Fence, Sequence},
 };
 pub use memory::{MemoryStore, MemoryStoreBuilder};
@@ -53,6 +66,8 @@ pub enum Lookup {
     Found(Arc<Entry>),
     /// Nothing.
     Absent,
+    /// Nothing that may answer, and this fill has the right to change that.
+    Held(Token),
     /// The store could not be asked within its budget. The request is forwarded; nothing is stored.
     Unavailable,
 }
@@ -65,6 +80,8 @@ pub enum Begin<L> {
     Granted(L),
     /// A fresh entry has appeared meanwhile.
     Found(Arc<Entry>),
+    /// Another fill has the right.
+    Held(Token),
     /// The store could not be asked within its budget. The request is forwarded; nothing is stored.
     Unavailable,
 }
@@ -104,11 +121,17 @@ pub trait Store: Send + Sync + 'static {
     /// entries in this process returns [`Lookup::Absent`] at once.
     fn lookup(&self, slot: &Slot) -> impl Future<Output = Lookup> + Send;
 
+    /// Names a fill that is about to begin. `None`, the default, says that all fills of this store
+    /// are of this process: they need no names.
+    fn token(&self) -> Option<Token> {
+        None
+    }
+
     /// Asks for the right to fill a slot, just before the request is forwarded and after the
     /// flight took its [`Fence`]. The store looks once more: between the request's own look and
     /// this call another fill may have committed.
     ///
-    /// `seen` is the entry that the request has already found there and does not want: another
+    /// `token` names the fill where the store does so. `seen` is the entry that the request has already found there and does not want: another
     /// fresh one counts as found, this one does not. Nor does an entry that is no
     /// [answer](Entry::is_answer). Others join the flight by its fence and share what is found
     /// here, so an entry counts only if [`Sequence::is_current`] says so of its own fence at this
@@ -116,8 +139,28 @@ pub trait Store: Send + Sync + 'static {
     fn begin(
         &self,
         slot: &Slot,
+        token: Option<Token>,
         seen: Option<&Entry>,
     ) -> impl Future<Output = Begin<Self::Lease>> + Send;
+
+    /// Waits until another process's fill is over, and returns what the store has then. It is called
+    /// with a token from [`Lookup::Held`] or [`Begin::Held`], at most once at a time for each, and
+    /// dropped at the request's deadline.
+    ///
+    /// By default it [looks](Self::lookup) at once, and then every 5 to 50 ms.
+    fn wait(&self, slot: &Slot, token: Token) -> impl Future<Output = Lookup> + Send {
+        async move {
+            let mut pause = Duration::from_millis(5);
+            loop {
+                match self.lookup(slot).await {
+                    Lookup::Held(holder) if holder == token => {}
+                    found => return found,
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_millis(50));
+            }
+        }
+    }
 
     /// Stores an entry unless its key was invalidated after its [`fence`](Entry::fence) was taken.
     ///
@@ -152,4 +195,14 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// As for [`invalidate`](Self::invalidate).
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send;
+
+    /// Waits until every invalidation so far is acknowledged.
+    ///
+    /// # Errors
+    ///
+    /// [`Pending`] if one is not when `limit` has passed.
+    fn flush_pending(&self, limit: Duration) -> impl Future<Output = Result<(), Pending>> + Send {
+        let _ = limit;
+        ready(Ok(()))
+    }
 }

@@ -10,7 +10,9 @@ use std::{
 use tokio::time::sleep;
 
 use crate::{
-    store::{Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, VariantRef},
+    store::{
+        Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Token, VariantRef,
+    },
     sync::{AtomicU64, Ordering},
 };
 
@@ -24,12 +26,16 @@ pub enum Operation {
     Lookup,
     /// [`Store::begin`], which grants the right to fill.
     Begin,
+    /// [`Store::wait`], for another process's fill.
+    Wait,
     /// [`Store::commit`].
     Commit,
     /// [`Store::invalidate`].
     Invalidate,
     /// [`Store::invalidate_all`].
     InvalidateAll,
+    /// [`Store::flush_pending`].
+    FlushPending,
 }
 
 /// What [`Chaos`] does to one operation.
@@ -70,7 +76,7 @@ pub struct Chaos<St> {
 
 type Plan = dyn Fn(Operation, u64) -> Fault + Send + Sync;
 
-const OPERATIONS: usize = Operation::InvalidateAll as usize + 1;
+const OPERATIONS: usize = Operation::FlushPending as usize + 1;
 
 impl<St: Store> Chaos<St> {
     /// Wraps `store`. `plan` is asked once for each operation; the first of a kind has count 0.
@@ -114,9 +120,23 @@ impl<St: Store> Store for Chaos<St> {
         disturbed(fault, self.store.lookup(slot), || Lookup::Unavailable).await
     }
 
-    async fn begin(&self, slot: &Slot, seen: Option<&Entry>) -> Begin<Self::Lease> {
+    fn token(&self) -> Option<Token> {
+        self.store.token()
+    }
+
+    async fn begin(
+        &self,
+        slot: &Slot,
+        token: Option<Token>,
+        seen: Option<&Entry>,
+    ) -> Begin<Self::Lease> {
         let fault = self.fault(Operation::Begin);
-        disturbed(fault, self.store.begin(slot, seen), || Begin::Unavailable).await
+        disturbed(fault, self.store.begin(slot, token, seen), || Begin::Unavailable).await
+    }
+
+    async fn wait(&self, slot: &Slot, token: Token) -> Lookup {
+        let fault = self.fault(Operation::Wait);
+        disturbed(fault, self.store.wait(slot, token), || Lookup::Unavailable).await
     }
 
     async fn commit(
@@ -144,6 +164,11 @@ impl<St: Store> Store for Chaos<St> {
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send {
         let fault = self.fault(Operation::InvalidateAll);
         disturbed(fault, self.store.invalidate_all(), || Err(Pending))
+    }
+
+    async fn flush_pending(&self, limit: Duration) -> Result<(), Pending> {
+        let fault = self.fault(Operation::FlushPending);
+        disturbed(fault, self.store.flush_pending(limit), || Err(Pending)).await
     }
 }
 
