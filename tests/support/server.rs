@@ -21,8 +21,8 @@ use tokio::time::{sleep, timeout};
 /// How long a server may take for what it does at once, on a machine that is busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Waits until `check` finds something, or panics with `what` at the deadline. The one place where
-/// a test against a real server waits for time to pass.
+/// Waits until `check` finds something, or panics with `what` at the deadline. Together with
+/// [`pause`] the one place where a test against a real server waits for time to pass.
 #[track_caller]
 pub(crate) fn until<T>(
     deadline: Duration,
@@ -41,6 +41,11 @@ pub(crate) fn until<T>(
         });
         found.await.unwrap_or_else(|_| panic!("{at}: not within {deadline:?}: {what}"))
     }
+}
+
+/// Lets time pass: a handler that works, a fault that lasts.
+pub(crate) async fn pause(time: Duration) {
+    sleep(time).await;
 }
 
 /// What a server finds when it starts again.
@@ -249,7 +254,8 @@ pub(crate) fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
-fn new_folder() -> PathBuf {
+/// Makes an empty folder for something temporary.
+pub(crate) fn new_folder() -> PathBuf {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let name = format!("support-cache-redis-{}-{count}", std::process::id());
