@@ -189,9 +189,7 @@ impl Store for RedisStore {
 
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send {
         self.shared.sequence.invalidate_all(|_| ());
-        let settings = &self.shared.link.settings;
-        // By then each process has seen the epoch, or knows that its link is not proven.
-        let until_seen = settings.heartbeat + settings.heartbeat_timeout;
+        let until_seen = self.shared.link.settings.until_seen();
         self.shared.invalidate(Target::All, until_seen)
     }
 
@@ -199,7 +197,9 @@ impl Store for RedisStore {
         let link = &self.shared.link;
         link.supervise();
         link.wake.notify_one();
-        tokio::time::timeout(limit, link.pending.flushed()).await.map_err(|_| Pending)
+        tokio::time::timeout(limit, link.pending.flushed(link.settings.until_seen()))
+            .await
+            .map_err(|_| Pending)
     }
 
     fn snapshot(&self) -> Option<StoreSnapshot> {
@@ -317,7 +317,8 @@ impl Shared {
         connection: &Connection,
         (generation, record): (u64, Bytes),
     ) -> Option<Arc<Entry>> {
-        let Ok(record) = decode(&record, slot, &self.link.settings.seal) else {
+        let settings = &self.link.settings;
+        let Ok(record) = decode(&record, &settings.namespace, slot, &settings.seal) else {
             count(&self.link.counts.unreadable);
             if !self.has_warned.swap(true, Ordering::Relaxed) {
                 telemetry::record_unreadable();
