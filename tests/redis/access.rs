@@ -87,7 +87,7 @@ async fn a_user_who_may_do_too_little_is_forwarded() {
     {
         let server = Server::start().await;
         user(&server, rules).await;
-        let store = RedisStore::builder(&server.url()).username("cache").password("secret");
+        let store = RedisStore::builder(server.url()).username("cache").password("secret");
         let mut site = Site::lazy(store.build().unwrap(), |route| route);
         for _ in 0..10 {
             let read = site.read("origin").await;
@@ -100,7 +100,7 @@ async fn a_user_who_may_do_too_little_is_forwarded() {
 async fn a_service_starts_while_its_server_is_down() {
     let mut server = Server::start().await;
     server.kill();
-    let mut site = Site::lazy(RedisStore::connect(&server.url()).unwrap(), |route| route);
+    let mut site = Site::lazy(RedisStore::connect(server.url()).unwrap(), |route| route);
     for _ in 0..10 {
         assert_eq!(site.read("origin").await.text(), "origin");
     }
@@ -137,7 +137,7 @@ async fn a_server_that_is_loading_is_a_bypass_until_it_has() {
 #[tokio::test]
 async fn a_cluster_that_does_not_have_the_key_is_forwarded() {
     let server = Server::with(&[("cluster-enabled", "yes")]).await;
-    let store = RedisStore::connect(&server.url()).unwrap();
+    let store = RedisStore::connect(server.url()).unwrap();
     let mut site = Site::lazy(store, |route| route);
     for _ in 0..10 {
         assert_eq!(site.read("origin").await.text(), "origin");
@@ -157,7 +157,7 @@ async fn what_is_no_redis_server_is_forwarded() {
         }
     });
     for port in [port, free_port()] {
-        let store = RedisStore::connect(&format!("redis://127.0.0.1:{port}/")).unwrap();
+        let store = RedisStore::connect(format!("redis://127.0.0.1:{port}/")).unwrap();
         let mut site = Site::lazy(store, |route| route);
         for _ in 0..20 {
             assert_eq!(site.read("origin").await.text(), "origin");

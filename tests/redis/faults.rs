@@ -156,7 +156,7 @@ async fn a_replica_is_not_used_at_all() {
     let mut site = Site::prompt(&primary.url()).await;
     site.fill("old").await;
     replica.follow(primary.port).await;
-    let store = tower_support_cache::RedisStore::connect(&replica.url()).unwrap();
+    let store = tower_support_cache::RedisStore::connect(replica.url()).unwrap();
     let mut reader = Site::lazy(store, |route| route);
     for _ in 0..5 {
         assert_eq!(reader.read("from the origin").await.text(), "from the origin");

@@ -191,9 +191,9 @@ async fn ten_thousand_requests_that_are_cancelled_leave_no_reply_to_others() {
                 (case, reading)
             })
             .collect();
-        for step in 0..round {
+        for (_, reading) in readings.iter().take(round) {
             tokio::task::yield_now().await;
-            readings[step].1.abort();
+            reading.abort();
         }
         for (case, reading) in readings {
             if let Ok(read) = reading.await {

@@ -179,7 +179,7 @@ async fn two_databases_share_nothing() {
     site.hits("of 0").await;
     other.handle.invalidate_all().await.unwrap();
     site.hits("of 0").await;
-    let by_url = RedisStore::connect(&format!("{}1", server.url())).unwrap();
+    let by_url = RedisStore::connect(format!("{}1", server.url())).unwrap();
     other.fill("of 1").await;
     Site::over(by_url).await.hits("of 1").await;
 }

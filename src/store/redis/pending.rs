@@ -152,10 +152,10 @@ impl Pending {
                 (state.calls.is_empty(), state.all_done)
             };
             if is_flushed {
-                return match all_done {
-                    Some(done) => sleep_until(done + until_seen).await,
-                    None => {}
-                };
+                if let Some(done) = all_done {
+                    sleep_until(done + until_seen).await;
+                }
+                return;
             }
             acknowledged.await;
         }
