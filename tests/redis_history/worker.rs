@@ -94,19 +94,21 @@ impl Run {
         let caller = Caller::with(|request| {
             Some(request.headers().get("x-caller")?.to_str().ok()?.to_owned())
         });
-        let layer = SupportCacheLayer::builder(RedisStore::connect(&settings.url).unwrap())
-            .caller_key([7; 32])
-            .cache(CacheRoute::get("/shared/{key}").bucket("shared").key("k:{key}").ttl(LIFETIME))
-            .cache(
-                CacheRoute::get("/mine/{key}")
-                    .bucket("mine")
-                    .key("k:{key}")
-                    .ttl(LIFETIME)
-                    .credentials(Credentials::PerCaller(caller)),
-            )
-            .invalidate(InvalidateRoute::post("/written/{key}").key("k:{key}"))
-            .build()
-            .unwrap();
+        let layer = SupportCacheLayer::builder(
+            RedisStore::builder(&settings.url).near_cache(0, Duration::ZERO).build().unwrap(),
+        )
+        .caller_key([7; 32])
+        .cache(CacheRoute::get("/shared/{key}").bucket("shared").key("k:{key}").ttl(LIFETIME))
+        .cache(
+            CacheRoute::get("/mine/{key}")
+                .bucket("mine")
+                .key("k:{key}")
+                .ttl(LIFETIME)
+                .credentials(Credentials::PerCaller(caller)),
+        )
+        .invalidate(InvalidateRoute::post("/written/{key}").key("k:{key}"))
+        .build()
+        .unwrap();
         let origin =
             Origin { world: Arc::clone(&world), seed: Arc::new(AtomicU64::new(settings.seed)) };
         Self {
