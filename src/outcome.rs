@@ -79,6 +79,8 @@ reasons! {
         Budget = "budget",
         /// A body that failed, ended early, or contradicted its `Content-Length`.
         Incomplete = "incomplete",
+        /// A 304 that is about another representation than the one that is stored.
+        Validator = "validator",
         /// The service failed before it gave a response.
         Failed = "failed",
         /// An invalidation overtook it.

@@ -18,4 +18,6 @@ pub(crate) use admission::{CREDENTIAL_FIELDS, Denied, Identity, Scope, admit};
 pub(crate) use cache_control::Directives;
 pub(crate) use request_directives::Wishes;
 pub(crate) use storability::{Asked, declared_length, judge, may_be_remembered};
-pub(crate) use validation::{Conditions, contradicts, retain_not_modified};
+pub(crate) use validation::{
+    Conditions, Validators, confirms, contradicts, freshened, retain_not_modified,
+};

@@ -11,6 +11,7 @@ mod checklist;
 mod freshness;
 mod invalidation;
 mod reuse;
+mod revalidation;
 mod row;
 mod storing;
 mod validation;
