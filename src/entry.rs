@@ -89,16 +89,33 @@ impl Head {
     /// Copies a response's head; `stripped` fields are left out.
     pub(crate) fn new(origin: &response::Parts, stripped: &[HeaderName], timing: Timing) -> Self {
         let fields = storable_fields(&origin.headers, stripped);
-        let names: usize = fields.keys().map(name_weight).sum();
-        let values: usize = fields.values().map(HeaderValue::len).sum();
         Self {
             status: origin.status,
-            weight: fields.len() * PER_FIELD + values + names,
+            weight: fields_weight(&fields),
             has_inner_status: fields.get_all(CACHE_STATUS).iter().count() > 1,
             fields,
             received: timing.received,
             initial_age: timing.corrected_age(&origin.headers),
             fresh_until: timing.received + timing.lifetime,
+        }
+    }
+
+    /// Takes a head that was stored elsewhere, with when that was by this process's clock.
+    #[cfg(feature = "redis")]
+    pub(crate) fn restored(stored: StoredHead, received: Instant, fresh_until: Instant) -> Self {
+        let StoredHead { status, fields, has_inner_status, initial_age } = stored;
+        let weight = fields_weight(&fields);
+        Self { status, fields, has_inner_status, received, initial_age, fresh_until, weight }
+    }
+
+    /// Returns what has to be stored elsewhere, besides the times.
+    #[cfg(feature = "redis")]
+    pub(crate) fn to_stored(&self) -> StoredHead {
+        StoredHead {
+            status: self.status,
+            fields: self.fields.clone(),
+            has_inner_status: self.has_inner_status,
+            initial_age: self.initial_age,
         }
     }
 
@@ -146,6 +163,24 @@ impl Head {
         }
         fields
     }
+}
+
+/// A head without the times of this process.
+#[cfg(feature = "redis")]
+#[derive(Debug)]
+pub(crate) struct StoredHead {
+    pub(crate) status: StatusCode,
+    /// With the slots for `Age` and `Cache-Status`.
+    pub(crate) fields: HeaderMap,
+    pub(crate) has_inner_status: bool,
+    /// How old the response was when it was received.
+    pub(crate) initial_age: Duration,
+}
+
+fn fields_weight(fields: &HeaderMap) -> usize {
+    let names: usize = fields.keys().map(name_weight).sum();
+    let values: usize = fields.values().map(HeaderValue::len).sum();
+    fields.len() * PER_FIELD + values + names
 }
 
 /// Returns the bytes that a name takes outside the map. A standard name is a constant of the library,
@@ -250,8 +285,9 @@ pub struct Entry {
     weight: u64,
 }
 
+/// What an entry tells of its slot.
 #[derive(Debug)]
-enum Content {
+pub(crate) enum Content {
     Response { head: Arc<Head>, body: Bytes },
     Pass,
     Nominated(Nominated),
@@ -286,6 +322,19 @@ impl Entry {
     pub(crate) fn nominated(provenance: Provenance, nominated: Nominated, until: Instant) -> Self {
         let weight = nominated.names().iter().map(|name| name.as_str().len() + 64).sum();
         Self::new(provenance, Content::Nominated(nominated), until, weight)
+    }
+
+    /// An entry that was stored elsewhere.
+    #[cfg(feature = "redis")]
+    pub(crate) fn restored(provenance: Provenance, content: Content, until: Instant) -> Self {
+        match content {
+            Content::Response { head, body } => {
+                let weight = size_of::<Head>() + head.weight + body.len();
+                Self::new(provenance, Content::Response { head, body }, until, weight)
+            }
+            Content::Pass => Self::pass(provenance, until),
+            Content::Nominated(nominated) => Self::nominated(provenance, nominated, until),
+        }
     }
 
     fn new(
@@ -342,6 +391,17 @@ impl Entry {
     /// RFC 9111 §4.2: fresh while the lifetime *exceeds* the age, so equality is stale.
     pub(crate) fn is_fresh_at(&self, now: Instant) -> bool {
         now < self.fresh_until
+    }
+
+    #[cfg(feature = "redis")]
+    pub(crate) fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// Returns when it stops being fresh.
+    #[cfg(feature = "redis")]
+    pub(crate) fn fresh_until(&self) -> Instant {
+        self.fresh_until
     }
 
     pub(crate) fn as_response(&self) -> Option<(&Arc<Head>, &Bytes)> {

@@ -135,6 +135,7 @@ mod metrics;
 #[cfg(all(test, shuttle))]
 mod model;
 mod nominated;
+mod operations;
 mod outcome;
 mod policy;
 mod read;
@@ -164,6 +165,8 @@ pub use policy::{Caller, Credentials, Freshness, RequestDirectives};
 pub use route::{CacheRoute, Coalescing, InvalidateRoute, KeyRequest, QueryPolicy};
 pub use service::SupportCache;
 pub use store::{MemoryStore, MemoryStoreBuilder, Pending, Store};
+#[cfg(feature = "redis")]
+pub use store::{RedisStore, RedisStoreBuilder};
 pub use support::{CASE_LIST_TTL, CASE_MESSAGES_TTL};
 
 #[cfg(doc)]
