@@ -116,7 +116,7 @@ fn decide_read<St: Store, B: Body>(
         return Err(Bypass::Switch.into());
     }
     let (fields, secret) = (view.head.headers, &shared.identity.secret);
-    let admitted = admit(&shared.identity, rule, view, has_content)?;
+    let mut admitted = admit(&shared.identity, rule, view, has_content)?;
     let declared = rule.vary.values(fields, secret);
     let mut learned = None;
     let mut forward = Forward::UriMiss;
@@ -131,6 +131,7 @@ fn decide_read<St: Store, B: Body>(
         is_head: *view.head.method == Method::HEAD,
         wishes: admitted.wishes,
         conditions: admitted.conditions.clone(),
+        range: admitted.range.take(),
         needs_permission: admitted.needs_permission,
     };
     let telling = shared.telling(route);

@@ -162,6 +162,9 @@ impl<St: Store> Shared<St> {
         if read.asks.is_head {
             return ControlFlow::Break(Alone::Head.into());
         }
+        if read.asks.range.is_some() {
+            return ControlFlow::Break(Alone::Range.into());
+        }
         if read.asks.wishes.no_store {
             return ControlFlow::Break(Alone::NoStore.into());
         }

@@ -147,6 +147,16 @@ plant wait-for-what-is-never-fresh src/read.rs 's/ \|\| stored\.is_some_and\(\|\
 plant use-no-cache-unasked src/policy/storability.rs 's/true => Duration::ZERO,/true => lifetime,/' rfc what_is_never_fresh_is_asked_about_by_each_request
 plant freshen-across-an-invalidation src/sequence.rs 's/self\.is_current\(key, fence\)\.then\(store\)/Some(store())/' rfc a_304_that_an_invalidation_overtakes_freshens_nothing
 plant ask-on-the-routes-own-account src/fill/revalidate.rs 's/ \|\| !self\.rule\(\)\.validates\(\)//' rfc a_route_that_decides_itself_asks_about_nothing
+plant answer-parts-of-the-absent src/seek.rs 's/if read\.asks\.range\.is_some\(\) \{/if false {/' rfc a_range_that_nothing_stored_answers_is_forwarded_as_it_is_and_stored_nowhere
+plant give-parts-to-head src/policy/admission.rs 's/facts\.has_range && \*view\.head\.method == Method::GET/facts.has_range/' rfc what_is_no_range_or_costs_too_much_brings_the_whole
+plant forget-if-range src/policy/range.rs 's/filter\(\|_\| !is_of_another\)/filter(|_| !is_of_another || true)/' rfc a_part_is_sent_only_of_what_if_range_names
+plant take-weak-tags-for-parts src/policy/range.rs 's/wanted\.as_bytes\(\)\.starts_with\(b"\\""\)/wanted.as_bytes().ends_with(b"\\"")/' lib a_part_is_wanted_of_exactly_one_representation
+plant take-a-date-of-the-same-second src/policy/range.rs 's/since >= Duration::from_secs\(1\)/since >= Duration::ZERO/' lib a_part_is_wanted_of_exactly_one_representation
+plant send-overlapping-parts src/policy/range.rs 's/if overlap \|\| /if /; s/let overlap/let _overlap/' rfc what_is_no_range_or_costs_too_much_brings_the_whole
+plant send-parts-beyond-the-whole src/policy/range.rs 's/satisfiable\.len\(\) > 1 && sum > length/false/; s/let sum/let _sum/' rfc what_is_no_range_or_costs_too_much_brings_the_whole
+plant send-any-number-of-parts src/policy/range.rs 's/if parts\.len\(\) == MAX_PARTS/if false/' lib what_means_nothing_or_costs_more_than_the_whole_brings_the_whole
+plant keep-the-lifetime-of-a-416 src/answer/partial.rs 's/\.filter\(\|\(name, _\)\| OF_ANY_ANSWER\.contains\(name\)\)//' rfc what_is_beyond_the_end_is_a_416_that_no_cache_keeps
+plant part-any-status src/answer/partial.rs 's/response\.status\(\) != StatusCode::OK \|\| //' rfc other_statuses_have_no_parts
 plant since-over-none-match src/policy/validation.rs 's/if self\.none_match\.is_empty\(\)/if self.modified_since.is_some()/' rfc if_none_match_compares_weakly_and_before_if_modified_since
 plant compare-strongly src/policy/validation.rs 's/text\.strip_prefix\(b"W\/"\)\.unwrap_or\(text\);\n    let inside/text;\n    let inside/' rfc if_none_match_compares_weakly_and_before_if_modified_since
 plant no-date-without-last-modified src/policy/validation.rs 's/\.or_else\(\|\| response\.get\(DATE\)\)//' rfc if_modified_since_is_compared_with_last_modified_or_else_with_date
@@ -205,7 +215,7 @@ plant share-across-vary src/exchange.rs 's/if read\.slot\.variant != fill\.varia
 plant strand-followers src/coalesce.rs 's/if !self\.is_settled \{/if false {/' security sec_coal_3_a_ruined_leader_stores_nothing_and_leaves_nobody_waiting
 plant drop-a-cancelled-fill src/detach.rs 's/filter\(\|_\| self\.is_begun\)/filter(|_| false)/' security sec_coal_3_a_cancelled_leader_harms_no_follower
 plant forward-the-attackers-etag src/exchange.rs 's/request\.headers_mut\(\)\.remove\(IF_NONE_MATCH\);//' security sec_coal_4_a_leader_that_has_the_response_already_does_not_make_a_304_of_it_for_others
-plant lead-with-a-range src/policy/admission.rs 's/if facts\.has_range \{/if false {/' security sec_coal_4_a_part_or_a_head_never_becomes_the_entity
+plant lead-with-a-range src/seek.rs 's/if read\.asks\.range\.is_some\(\) \{/if false {/' security sec_coal_4_a_part_or_a_head_never_becomes_the_entity
 plant follow-without-a-limit src/shared.rs 's/MAX_FOLLOWERS: usize = 10_000/MAX_FOLLOWERS: usize = 100_000/' security sec_coal_5_followers_over_the_limit_forward_for_themselves
 plant join-a-slow-leader src/coalesce.rs 's/< self\.limits\.wait/< 1000 * self.limits.wait/' security sec_coal_5_a_slow_leader_is_neither_waited_for_nor_joined_for_ever
 plant join-a-flight-from-before src/exchange.rs 's/\|fence\| sequence\.is_current\(&read\.slot\.key, fence\)/|_| true/' security sec_coal_6_a_request_after_an_invalidation_does_not_join_an_older_flight

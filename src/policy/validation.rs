@@ -136,7 +136,7 @@ fn is_newer(response: &HeaderMap, since: &HeaderValue) -> bool {
     }
 }
 
-fn date(line: &HeaderValue) -> Option<SystemTime> {
+pub(super) fn date(line: &HeaderValue) -> Option<SystemTime> {
     httpdate::parse_http_date(line.to_str().ok()?).ok()
 }
 

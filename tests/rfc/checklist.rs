@@ -15,6 +15,14 @@ const TESTED: &[(&str, &str)] = &[
     ("3.2 unsafe methods", "a_write_is_forwarded_before_it_is_answered"),
     ("3.2 collapsed", "a_request_that_waits_takes_only_what_may_be_stored"),
     ("3.3 conditionals taken off", "a_conditional_miss_brings_the_whole_representation_for_all"),
+    (
+        "3.1 partial responses",
+        "a_range_that_nothing_stored_answers_is_forwarded_as_it_is_and_stored_nowhere",
+    ),
+    ("3.2 ranges", "a_part_of_what_is_stored_is_a_206"),
+    ("3.2 several ranges", "several_parts_are_a_multipart_body"),
+    ("3.2 unsatisfiable ranges", "what_is_beyond_the_end_is_a_416_that_no_cache_keeps"),
+    ("3.3 If-Range", "a_part_is_sent_only_of_what_if_range_names"),
     ("3.2 stored no-cache is validated", "what_is_never_fresh_is_asked_about_by_each_request"),
     ("3.3 revalidation", "a_304_makes_what_is_stored_fresh_again"),
     (
@@ -32,10 +40,8 @@ const TESTED: &[(&str, &str)] = &[
 ];
 
 const LATER: &[(&str, &str)] = &[
-    ("3.1 partial responses", "ranges"),
     ("3.2 stale on purpose", "stale"),
     ("3.2 disconnected", "stale"),
-    ("3.3 If-Range", "ranges"),
     ("3.4 Cache-Groups", "RFC 9875"),
     ("3.4 groups do not cascade", "RFC 9875"),
     ("3.4 Cache-Group-Invalidation", "RFC 9875"),
@@ -77,6 +83,9 @@ const CHECKLIST: &[&str] = &[
     "3.2 stale on purpose",
     "3.2 disconnected",
     "3.2 request directives",
+    "3.2 ranges",
+    "3.2 several ranges",
+    "3.2 unsatisfiable ranges",
     "3.3 what is evaluated",
     "3.3 If-Range",
     "3.3 order and comparison",
@@ -112,6 +121,7 @@ const SOURCES: &[&str] = &[
     include_str!("cache_status.rs"),
     include_str!("freshness.rs"),
     include_str!("invalidation.rs"),
+    include_str!("ranges.rs"),
     include_str!("reuse.rs"),
     include_str!("revalidation.rs"),
     include_str!("storing.rs"),

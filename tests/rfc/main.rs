@@ -10,6 +10,7 @@ mod cache_status;
 mod checklist;
 mod freshness;
 mod invalidation;
+mod ranges;
 mod reuse;
 mod revalidation;
 mod row;
