@@ -99,8 +99,8 @@
 //! * `serde`: [`Snapshot`] and the reasons implement `serde::Serialize`.
 //! * `axum`: the original URI under `axum::Router::nest` is read from the request's extensions.
 //!   Without it, give each nest a layer with its own [`Builder::mount`].
-//! * `testing`: the conformance suite for a [`Store`] of your own, and the replay of requests that
-//!   finds undeclared fields.
+//! * `testing`: the conformance suite for a [`Store`] of your own, a store that fails by a plan, and
+//!   the replay of requests that finds undeclared fields.
 //!
 //! A tokio runtime is needed, with its timer.
 //!
@@ -160,6 +160,7 @@ pub use future::ResponseFuture;
 pub use handle::{SupportCacheHandle, Switch};
 pub use layer::{Builder, SupportCacheLayer};
 pub use metrics::{BucketSnapshot, Snapshot};
+pub use operations::{Latency, Operation, OperationSnapshot, StoreSnapshot};
 pub use outcome::{Alone, Bypass, Refusal};
 pub use policy::{Caller, Credentials, Freshness, RequestDirectives};
 pub use route::{CacheRoute, Coalescing, InvalidateRoute, KeyRequest, QueryPolicy};

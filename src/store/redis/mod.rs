@@ -16,51 +16,40 @@
 mod command;
 mod connection;
 mod counts;
+mod deadline;
+mod invalidation;
 mod lease;
 mod link;
+mod near;
 mod pending;
 mod record;
 mod settings;
+mod shared;
 mod supervisor;
+mod waiters;
 
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    future::Future,
+    pin::pin,
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
-use bytes::Bytes;
+use tokio::time::timeout;
 
-use self::{
-    command::{Fault, LEASE as LEASE_SCRIPT, Leased, Looked, look, millis, token_text},
-    connection::Connection,
-    counts::count,
-    lease::Lease,
-    link::Link,
-    pending::Target,
-    record::{StoredContent, decode},
-};
+use self::{counts::count, invalidation::Call, link::Link, pending::Target, shared::Shared};
 use super::{
-    Begin, Commit, Entry, Lookup, MemoryStore, Pending, PrimaryKey, Sequence, Slot, Store, Token,
-    VariantRef,
+    Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Token, VariantRef,
 };
-use crate::{
-    clock::now,
-    entry::{Content, Head, Provenance},
-    error::ConfigError,
-    gauge::Gauge,
-    operations::{Operation, StoreSnapshot},
-    sequence::Fence,
-    telemetry,
-};
+use crate::{clock::now, error::ConfigError, operations::StoreSnapshot};
 
 pub use self::{lease::RedisLease, settings::RedisStoreBuilder};
 
-/// What this process remembers of how responses are found, in bytes.
-const HINTS: u64 = 4 * 1024 * 1024;
+/// Who waits for another process's fill is woken by a message of the server, and looks by itself for
+/// the case that there is none.
+const MIN_PAUSE: Duration = Duration::from_millis(5);
+const MAX_PAUSE: Duration = Duration::from_millis(50);
 
 /// A store in Redis 7 or Valkey, for services of more than one process.
 ///
@@ -84,16 +73,6 @@ pub struct RedisStore {
     shared: Arc<Shared>,
 }
 
-struct Shared {
-    link: Arc<Link>,
-    sequence: Sequence,
-    /// Which fields responses nominate, as the server has told. A hint that is out of date costs no
-    /// more than a miss.
-    hints: MemoryStore,
-    gauge: Arc<Gauge>,
-    has_warned: AtomicBool,
-}
-
 impl RedisStore {
     /// Creates a store at an address: `redis://[user:password@]host[:port][/database]`, `rediss://…`
     /// for TLS (feature `redis-tls`), `redis+unix:///path` for a socket.
@@ -112,10 +91,9 @@ impl RedisStore {
 
     fn new(link: Arc<Link>) -> Self {
         link.supervise();
-        let hints = MemoryStore::with_capacity(HINTS);
         let sequence = Sequence::new();
         let (gauge, has_warned) = (Arc::default(), AtomicBool::new(false));
-        Self { shared: Arc::new(Shared { link, sequence, hints, gauge, has_warned }) }
+        Self { shared: Arc::new(Shared { link, sequence, gauge, has_warned }) }
     }
 }
 
@@ -133,7 +111,7 @@ impl Store for RedisStore {
     }
 
     fn peek(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
-        self.shared.hints.peek(variant)
+        self.shared.link.near.peek(variant)
     }
 
     async fn lookup(&self, slot: &Slot) -> Lookup {
@@ -162,6 +140,23 @@ impl Store for RedisStore {
         begun.unwrap_or(Begin::Unavailable)
     }
 
+    async fn wait(&self, slot: &Slot, token: Token) -> Lookup {
+        let waiter = self.shared.link.near.waiters.enter(&slot.key);
+        let mut pause = MIN_PAUSE;
+        loop {
+            // Before it looks: a message that comes after that wakes it.
+            let mut changed = pin!(waiter.changed.notified());
+            changed.as_mut().enable();
+            match self.lookup(slot).await {
+                Lookup::Held(holder) if holder == token => {}
+                found => return found,
+            }
+            if timeout(pause, changed).await.is_err() {
+                pause = (pause * 2).min(MAX_PAUSE);
+            }
+        }
+    }
+
     async fn commit(
         &self,
         lease: RedisLease,
@@ -177,29 +172,27 @@ impl Store for RedisStore {
         if commit == Commit::Stored
             && let Some(note) = note
         {
-            self.shared.remember(&note, self.shared.hints.sequence().begin());
+            self.shared.remember(&note);
         }
         commit
     }
 
     fn invalidate(&self, key: &PrimaryKey) -> impl Future<Output = Result<(), Pending>> + Send {
         self.shared.sequence.invalidate(key, || ());
-        self.shared.invalidate(Target::Key(key.clone()), Duration::ZERO)
+        Call::new(&self.shared.link, Target::Key(key.clone())).run(Duration::ZERO)
     }
 
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send {
         self.shared.sequence.invalidate_all(|_| ());
-        let settings = &self.shared.link.settings;
-        // By then each process has seen the epoch, or knows that its link is not proven.
-        let until_seen = settings.heartbeat + settings.heartbeat_timeout;
-        self.shared.invalidate(Target::All, until_seen)
+        let until_seen = self.shared.link.settings.until_seen();
+        Call::new(&self.shared.link, Target::All).run(until_seen)
     }
 
     async fn flush_pending(&self, limit: Duration) -> Result<(), Pending> {
         let link = &self.shared.link;
         link.supervise();
         link.wake.notify_one();
-        tokio::time::timeout(limit, link.pending.flushed()).await.map_err(|_| Pending)
+        timeout(limit, link.pending.flushed(link.settings.until_seen())).await.map_err(|_| Pending)
     }
 
     fn snapshot(&self) -> Option<StoreSnapshot> {
@@ -208,184 +201,9 @@ impl Store for RedisStore {
             is_linked: link.is_published(),
             is_breaker_open: link.is_breaker_open(),
             pending: link.pending.len() as u64,
+            near: link.near.snapshot(),
             ..link.counts.snapshot()
         })
-    }
-}
-
-impl Shared {
-    /// Returns the connection that a key may be asked for over, and the epoch there.
-    fn usable(&self, key: &PrimaryKey) -> Option<(Arc<Connection>, u64)> {
-        let connection = self.link.connection()?;
-        if connection.is_slow() || self.link.pending.is_quarantined(key) {
-            return None;
-        }
-        let epoch = connection.epoch()?;
-        Some((connection, epoch))
-    }
-
-    async fn lookup(&self, slot: &Slot) -> Option<Lookup> {
-        let (connection, epoch) = self.usable(&slot.key)?;
-        let fence = self.hints.sequence().begin();
-        let look = look(&self.link.settings.key(&slot.key), &digest(slot, epoch));
-        let mut multiplexed = connection.multiplexed();
-        let asked = (Operation::Lookup, self.link.settings.lookup_budget);
-        let answer =
-            self.link.ask(&connection, asked, look.query_async(&mut multiplexed)).await.ok()?;
-        if !self.link.is_proven(&connection) {
-            return None;
-        }
-        let looked = Looked::of(answer)?;
-        let found = looked
-            .record
-            .and_then(|record| self.read(slot, &connection, (looked.generation, record)));
-        if let Some(entry) = found.filter(|entry| entry.is_fresh()) {
-            if !entry.is_answer() {
-                self.remember(&entry, fence);
-            }
-            return Some(Lookup::Found(entry));
-        }
-        let held = looked.lease.filter(|lease| {
-            lease.generation == looked.generation
-                && (lease.token.number() >> 64) as u64 == connection.incarnation
-                && lease.expiry > self.link.server_time(&connection, now())
-        });
-        Some(held.map_or(Lookup::Absent, |lease| Lookup::Held(lease.token)))
-    }
-
-    async fn begin(
-        &self,
-        slot: &Slot,
-        token: Token,
-        is_unwanted: bool,
-    ) -> Option<Begin<RedisLease>> {
-        let (connection, epoch) = self.usable(&slot.key)?;
-        if (token.number() >> 64) as u64 != connection.incarnation {
-            return None;
-        }
-        let key = self.link.settings.key(&slot.key);
-        let vk = digest(slot, epoch);
-        for is_unwanted in [is_unwanted, true] {
-            // Made before it is asked for: whatever the answer may be, or if there is none, it is
-            // given back when it is dropped.
-            let mut lease = Lease::new(&self.link, &connection, (&slot.key, &vk, epoch), token);
-            let arguments = |call: &mut redis::Cmd| {
-                call.arg(&vk).arg(token_text(token)).arg(millis(self.link.settings.lease));
-                call.arg(if is_unwanted { "1" } else { "" });
-            };
-            let mut multiplexed = connection.multiplexed();
-            let asked = (Operation::Lease, self.link.settings.lookup_budget);
-            let called = LEASE_SCRIPT.call(&mut multiplexed, &key, arguments);
-            let answer = match self.link.ask(&connection, asked, called).await {
-                Ok(answer) => answer,
-                Err(Fault::TimedOut | Fault::Link) => return None,
-                Err(Fault::Foreign | Fault::Refused) => {
-                    lease.forget();
-                    return None;
-                }
-            };
-            if !self.link.is_proven(&connection) {
-                return None;
-            }
-            match Leased::of(answer)? {
-                Leased::Granted(generation) => {
-                    lease.generation = generation;
-                    return Some(Begin::Granted(RedisLease(lease)));
-                }
-                Leased::Held(holder) => {
-                    lease.forget();
-                    return Some(Begin::Held(holder));
-                }
-                Leased::Found { generation, record } => {
-                    lease.forget();
-                    let found = self.read(slot, &connection, (generation, record));
-                    if let Some(entry) = found.filter(|entry| entry.is_fresh() && entry.is_answer())
-                    {
-                        return Some(Begin::Found(entry));
-                    }
-                    // Fresh by its stamp and of no use: asked again, it is not wanted.
-                }
-            }
-        }
-        None
-    }
-
-    /// Reads a record that was found for a slot.
-    fn read(
-        &self,
-        slot: &Slot,
-        connection: &Connection,
-        (generation, record): (u64, Bytes),
-    ) -> Option<Arc<Entry>> {
-        let Ok(record) = decode(&record, slot, &self.link.settings.seal) else {
-            count(&self.link.counts.unreadable);
-            if !self.has_warned.swap(true, Ordering::Relaxed) {
-                telemetry::record_unreadable();
-            }
-            return None;
-        };
-        // Another incarnation has lost what came after it, invalidations included.
-        if record.stamp.incarnation != connection.incarnation {
-            return None;
-        }
-        let received = self.link.local_time(connection, record.stamp.stored)?;
-        let fresh_until = self.link.local_time(connection, record.stamp.fresh_until)?;
-        // Softly invalidated since.
-        let is_outdated = record.stamp.generation != generation;
-        let until = if is_outdated { received } else { fresh_until };
-        let content = match record.content {
-            StoredContent::Response(head, body) => {
-                let head = Arc::new(Head::restored(head, received, until));
-                Content::Response { head, body }
-            }
-            StoredContent::Pass => Content::Pass,
-            StoredContent::Nominated(nominated) => Content::Nominated(nominated),
-        };
-        let provenance = Provenance {
-            slot: slot.clone(),
-            fence: self.sequence.begin(),
-            requested: received,
-            gauge: Arc::clone(&self.gauge),
-        };
-        Some(Arc::new(Entry::restored(provenance, content, until)))
-    }
-
-    /// Keeps the note of nominated fields, unless the key was invalidated since `fence`.
-    fn remember(&self, note: &Entry, fence: Fence) {
-        let Content::Nominated(nominated) = note.content() else { return };
-        let provenance = Provenance {
-            slot: note.slot().clone(),
-            fence,
-            requested: now(),
-            gauge: Arc::clone(&self.gauge),
-        };
-        let hint = Entry::nominated(provenance, nominated.clone(), note.fresh_until());
-        // Done when it is called.
-        drop(self.hints.commit((), Arc::new(hint), None));
-    }
-
-    /// Invalidates at the server; acknowledged `later` than the server has. What happens in this
-    /// process has happened when this returns.
-    fn invalidate(
-        &self,
-        target: Target,
-        later: Duration,
-    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
-        match &target {
-            Target::Key(key) => drop(self.hints.invalidate(key)),
-            Target::All => drop(self.hints.invalidate_all()),
-        }
-        let link = Arc::clone(&self.link);
-        let ticket = link.pending.enter(target.clone(), &link.wake);
-        async move {
-            let connection = link.connection().ok_or(Pending)?;
-            link.invalidate(&connection, &target).await.map_err(|_| Pending)?;
-            ticket.acknowledge();
-            if !later.is_zero() {
-                tokio::time::sleep(later).await;
-            }
-            Ok(())
-        }
     }
 }
 
