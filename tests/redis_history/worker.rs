@@ -94,7 +94,11 @@ impl Run {
         let caller = Caller::with(|request| {
             Some(request.headers().get("x-caller")?.to_str().ok()?.to_owned())
         });
-        let layer = SupportCacheLayer::builder(RedisStore::connect(&settings.url).unwrap())
+        let mut store = RedisStore::builder(&settings.url);
+        if !settings.is_near {
+            store = store.near_cache(0, LIFETIME);
+        }
+        let layer = SupportCacheLayer::builder(store.build().unwrap())
             .caller_key([7; 32])
             .cache(CacheRoute::get("/shared/{key}").bucket("shared").key("k:{key}").ttl(LIFETIME))
             .cache(
