@@ -1,11 +1,14 @@
 //! Answering a request with a response that is stored, or on its way to be.
 
+mod partial;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Response, StatusCode, header::CONTENT_LENGTH};
 use http_body::Body;
 
+use self::partial::partial;
 use crate::{
     body::ResponseBody,
     clock::Instant,
@@ -13,7 +16,7 @@ use crate::{
     key::Variant,
     nominated::Nominated,
     outcome::Outcome,
-    policy::{Conditions, Wishes, retain_not_modified},
+    policy::{Conditions, RangeAsked, Wishes, retain_not_modified},
     recording::Recording,
     reporter::Reporter,
     seconds::seconds,
@@ -25,6 +28,8 @@ pub(crate) struct Asks {
     pub(crate) is_head: bool,
     pub(crate) wishes: Wishes,
     pub(crate) conditions: Option<Conditions>,
+    /// The parts that it wants, if not the whole.
+    pub(crate) range: Option<Box<RangeAsked>>,
     /// Whether it carries credentials that only the response can say do not matter.
     pub(crate) needs_permission: bool,
 }
@@ -101,7 +106,11 @@ pub(crate) fn hit<B: Body>(
     asks: &Asks,
 ) -> Response<ResponseBody<B>> {
     let outcome = Outcome::Hit { ttl: head.ttl(telling.now) };
-    reuse((head, ResponseBody::stored(body.clone())), outcome, telling, asks)
+    let response = reuse((head, ResponseBody::stored(body.clone())), outcome, telling, asks);
+    match &asks.range {
+        None => response,
+        Some(asked) => partial(response, body, asked),
+    }
 }
 
 fn reuse<B: Body>(

@@ -130,6 +130,11 @@ impl Head {
         self.initial_age.saturating_add(now.saturating_duration_since(self.received))
     }
 
+    /// Whether it may answer requests that did not ask the origin about it themselves.
+    pub(crate) fn was_ever_fresh(&self) -> bool {
+        self.fresh_until > self.received
+    }
+
     /// Returns how many whole seconds it stays fresh.
     pub(crate) fn ttl(&self, now: Instant) -> u64 {
         self.fresh_until.saturating_duration_since(now).as_secs()
@@ -199,6 +204,29 @@ fn age_value(fields: &HeaderMap) -> Duration {
     Duration::from_secs(digits.parse::<u32>().unwrap_or(u32::MAX).min(1 << 31).into())
 }
 
+/// The fields of a message that are for the next hop alone (RFC 9110 §7.6.1).
+#[derive(Debug)]
+pub(crate) struct Hops(Vec<String>);
+
+impl Hops {
+    /// Returns the fields that `Connection` names; it removes none that is for every recipient.
+    pub(crate) fn of(fields: &HeaderMap) -> Self {
+        let named = fields
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|line| line.to_str().ok())
+            .flat_map(|line| line.split(','))
+            .map(|name| name.trim().to_ascii_lowercase())
+            .filter(|name| !is_end_to_end(name))
+            .collect();
+        Self(named)
+    }
+
+    pub(crate) fn contain(&self, name: &HeaderName) -> bool {
+        HOP_BY_HOP.contains(name) || self.0.iter().any(|named| named == name.as_str())
+    }
+}
+
 /// Whether a field is one that a response cannot do without.
 pub(crate) fn is_for_every_recipient(name: &HeaderName) -> bool {
     is_end_to_end(name.as_str())
@@ -211,20 +239,9 @@ fn is_end_to_end(name: &str) -> bool {
 /// Copies the fields that may be stored, their values packed into one allocation: a value cut from
 /// a connection's read buffer would otherwise keep that buffer alive as long as the entry.
 fn storable_fields(origin: &HeaderMap, stripped: &[HeaderName]) -> HeaderMap {
-    let named_by_connection: Vec<String> = origin
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(','))
-        .map(|name| name.trim().to_ascii_lowercase())
-        .filter(|name| !is_end_to_end(name))
-        .collect();
-    let is_stored = |name: &HeaderName| {
-        *name != AGE
-            && !HOP_BY_HOP.contains(name)
-            && !stripped.contains(name)
-            && !named_by_connection.iter().any(|named| named == name.as_str())
-    };
+    let hops = Hops::of(origin);
+    let is_stored =
+        |name: &HeaderName| *name != AGE && !stripped.contains(name) && !hops.contain(name);
     let kept: Vec<_> = origin.iter().filter(|(name, _)| is_stored(name)).collect();
     let mut packed = BytesMut::with_capacity(kept.iter().map(|(_, value)| value.len()).sum());
     kept.iter().for_each(|(_, value)| packed.extend_from_slice(value.as_bytes()));
@@ -284,10 +301,14 @@ impl Entry {
         chunks: &[Bytes],
     ) -> (Self, Bytes) {
         let body = exact_copy(chunks);
+        (Self::freshened(provenance, head, body.clone()), body)
+    }
+
+    /// A response whose body is stored already.
+    pub(crate) fn freshened(provenance: Provenance, head: Arc<Head>, body: Bytes) -> Self {
         let weight = size_of::<Head>() + head.weight + body.len();
         let fresh_until = head.fresh_until;
-        let content = Content::Response { head, body: body.clone() };
-        (Self::new(provenance, content, fresh_until, weight), body)
+        Self::new(provenance, Content::Response { head, body }, fresh_until, weight)
     }
 
     /// A slot whose responses may not be stored until `until`: requests for it neither wait for

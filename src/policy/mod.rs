@@ -4,6 +4,7 @@ mod admission;
 mod cache_control;
 mod credentials;
 mod freshness;
+mod range;
 mod request_directives;
 mod stated;
 mod storability;
@@ -16,6 +17,9 @@ pub use request_directives::RequestDirectives;
 pub(crate) use admission::{CREDENTIAL_FIELDS, Denied, Identity, Scope, admit};
 #[cfg(any(fuzzing, test))]
 pub(crate) use cache_control::Directives;
+pub(crate) use range::{RangeAsked, Selected};
 pub(crate) use request_directives::Wishes;
 pub(crate) use storability::{Asked, declared_length, judge, may_be_remembered};
-pub(crate) use validation::{Conditions, contradicts, retain_not_modified};
+pub(crate) use validation::{
+    Conditions, Validators, confirms, contradicts, freshened, retain_not_modified,
+};

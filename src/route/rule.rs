@@ -100,6 +100,11 @@ impl CacheRule {
         self.stripped.contains(name)
     }
 
+    /// Whether the origin is asked if what is stored is still good.
+    pub(crate) fn validates(&self) -> bool {
+        self.lifetimes.freshness == Freshness::Origin
+    }
+
     pub(crate) fn key(&self, view: RequestView<'_, '_>) -> Option<PrimaryKey> {
         self.key.key(&self.pattern, view)
     }

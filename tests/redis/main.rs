@@ -36,14 +36,14 @@ use tower_support_cache::{
 const HEARTBEAT: Duration = Duration::from_millis(200);
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Returns a builder of a store that asks the server every time.
-fn distant(url: &str) -> RedisStoreBuilder {
-    RedisStore::builder(url).near_cache(0, Duration::from_secs(1))
+/// Returns a builder of a store without a near cache: what it answers is what the server has.
+fn far(url: &str) -> RedisStoreBuilder {
+    RedisStore::builder(url).near_cache(0, Duration::ZERO)
 }
 
-/// Returns a builder of a store that is patient as well: a busy machine is no fault.
+/// Returns a builder of a store that is patient: a busy machine is no fault.
 fn patient(url: &str) -> RedisStoreBuilder {
-    distant(url)
+    far(url)
         .lookup_budget(PATIENCE)
         .invalidate_budget(PATIENCE)
         .heartbeat(HEARTBEAT, Duration::from_millis(800))
@@ -62,9 +62,9 @@ impl Site {
         Self::over(patient(url).build().unwrap()).await
     }
 
-    /// A site with the default budgets, linked to its server.
+    /// A site with the defaults, linked to its server.
     async fn prompt(url: &str) -> Self {
-        Self::over(distant(url).build().unwrap()).await
+        Self::over(far(url).build().unwrap()).await
     }
 
     async fn over(store: RedisStore) -> Self {

@@ -96,7 +96,7 @@ impl Run {
         });
         let mut store = RedisStore::builder(&settings.url);
         if !settings.is_near {
-            store = store.near_cache(0, LIFETIME);
+            store = store.near_cache(0, Duration::ZERO);
         }
         let layer = SupportCacheLayer::builder(store.build().unwrap())
             .caller_key([7; 32])
@@ -126,9 +126,9 @@ impl Run {
         loop {
             match random.below(10_000) {
                 0 => self.write_all().await,
-                1..600 => self.write(&mut random).await,
+                1..700 => self.write(&mut random).await,
                 // Readers come in bursts and pause, so that there are fills, joins and hits.
-                600..1000 => pause(Duration::from_micros(random.below(3000))).await,
+                700..1000 => pause(Duration::from_micros(random.below(3000))).await,
                 _ => self.read(&mut random).await,
             }
         }
