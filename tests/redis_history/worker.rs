@@ -94,21 +94,23 @@ impl Run {
         let caller = Caller::with(|request| {
             Some(request.headers().get("x-caller")?.to_str().ok()?.to_owned())
         });
-        let layer = SupportCacheLayer::builder(
-            RedisStore::builder(&settings.url).near_cache(0, Duration::ZERO).build().unwrap(),
-        )
-        .caller_key([7; 32])
-        .cache(CacheRoute::get("/shared/{key}").bucket("shared").key("k:{key}").ttl(LIFETIME))
-        .cache(
-            CacheRoute::get("/mine/{key}")
-                .bucket("mine")
-                .key("k:{key}")
-                .ttl(LIFETIME)
-                .credentials(Credentials::PerCaller(caller)),
-        )
-        .invalidate(InvalidateRoute::post("/written/{key}").key("k:{key}"))
-        .build()
-        .unwrap();
+        let mut store = RedisStore::builder(&settings.url);
+        if !settings.is_near {
+            store = store.near_cache(0, Duration::ZERO);
+        }
+        let layer = SupportCacheLayer::builder(store.build().unwrap())
+            .caller_key([7; 32])
+            .cache(CacheRoute::get("/shared/{key}").bucket("shared").key("k:{key}").ttl(LIFETIME))
+            .cache(
+                CacheRoute::get("/mine/{key}")
+                    .bucket("mine")
+                    .key("k:{key}")
+                    .ttl(LIFETIME)
+                    .credentials(Credentials::PerCaller(caller)),
+            )
+            .invalidate(InvalidateRoute::post("/written/{key}").key("k:{key}"))
+            .build()
+            .unwrap();
         let origin =
             Origin { world: Arc::clone(&world), seed: Arc::new(AtomicU64::new(settings.seed)) };
         Self {
@@ -124,9 +126,9 @@ impl Run {
         loop {
             match random.below(10_000) {
                 0 => self.write_all().await,
-                1..600 => self.write(&mut random).await,
+                1..700 => self.write(&mut random).await,
                 // Readers come in bursts and pause, so that there are fills, joins and hits.
-                600..1000 => pause(Duration::from_micros(random.below(3000))).await,
+                700..1000 => pause(Duration::from_micros(random.below(3000))).await,
                 _ => self.read(&mut random).await,
             }
         }
