@@ -14,7 +14,10 @@ use super::{
     stated::{Extent, Stated},
     validation::Validators,
 };
-use crate::{outcome::Refusal, route::CacheRule};
+use crate::{entry::Windows, outcome::Refusal, route::CacheRule};
+
+/// How long a store need keep what is stale for the origin to be asked about it.
+const KEPT_TO_VALIDATE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Fields that are meant for one client. RFC 9111 §7.3 lets `Set-Cookie` be stored; we do not.
 const PER_CLIENT: [HeaderName; 6] = [
@@ -46,6 +49,8 @@ pub(crate) struct Terms {
     pub(crate) fresh_for: Duration,
     /// How old it was then, where the origin's clock counts.
     pub(crate) initial_age: Duration,
+    /// For how long after that it is of use.
+    pub(crate) windows: Windows,
     /// Fields that are for the client whose request was forwarded alone.
     pub(crate) withheld: Vec<HeaderName>,
 }
@@ -92,7 +97,12 @@ fn by_route(
     if directives.private && !rule.credentials.is_per_caller() {
         return Err(Refusal::Private);
     }
-    Ok(Terms { fresh_for: rule.lifetimes.jittered(lifetime, dice), ..Terms::default() })
+    let windows = match rule.windows.allow_stale() {
+        true => Stated::of(&head.headers).windows(rule.windows),
+        false => Windows::default(),
+    };
+    let fresh_for = rule.lifetimes.jittered(lifetime, dice);
+    Ok(Terms { fresh_for, windows, ..Terms::default() })
 }
 
 /// The terms that the response itself states, for a shared cache (RFC 9111 §3).
@@ -145,7 +155,9 @@ fn by_origin(
         return Err(Refusal::NotFresh);
     }
     let withheld = [stated.no_cache.fields(), stated.private.fields()].concat();
-    Ok(Terms { fresh_for, initial_age, withheld })
+    let to_validate = if has_validators { KEPT_TO_VALIDATE } else { Duration::ZERO };
+    let windows = Windows { to_validate, ..stated.windows(rule.windows) };
+    Ok(Terms { fresh_for, initial_age, windows, withheld })
 }
 
 /// Whether a status is that of a part of a response, which is nothing without the rest.
