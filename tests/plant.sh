@@ -157,6 +157,10 @@ plant send-parts-beyond-the-whole src/policy/range.rs 's/satisfiable\.len\(\) > 
 plant send-any-number-of-parts src/policy/range.rs 's/if parts\.len\(\) == MAX_PARTS/if false/' lib what_means_nothing_or_costs_more_than_the_whole_brings_the_whole
 plant keep-the-lifetime-of-a-416 src/answer/partial.rs 's/\.filter\(\|\(name, _\)\| OF_ANY_ANSWER\.contains\(name\)\)//' rfc what_is_beyond_the_end_is_a_416_that_no_cache_keeps
 plant part-any-status src/answer/partial.rs 's/response\.status\(\) != StatusCode::OK \|\| //' rfc other_statuses_have_no_parts
+plant heed-cache-control-beside src/policy/storability.rs 's/Some\(targeted\) => Directives::targeted\(targeted\),/Some(_) => Directives::of(fields),/' rfc a_targeted_field_takes_the_place_of_cache_control
+plant heed-expires-beside src/policy/freshness.rs 's/if stated\.is_targeted \{/if false {/' rfc a_targeted_field_takes_the_place_of_cache_control
+plant heed-any-name src/policy/targeted.rs 's/names\.iter\(\)\.find_map/fields.keys().find_map/' rfc a_targeted_field_takes_the_place_of_cache_control
+plant take-what-is-false src/policy/targeted.rs 's/is_some_and\(\|value\| value != Value::False\)/is_some()/' lib a_restriction_is_there_unless_it_is_false_and_a_lifetime_is_a_number
 # ===== stale =====
 plant stale-for-ever src/stale.rs 's/now\(\) < head\.fresh_until \+ window\(&head\.windows\)/window(\&head.windows) > Duration::ZERO/' stale the_window_ends
 plant stale-for-any-client src/stale.rs 's/ *&& self\.asks\.wishes == Wishes::default\(\)\n/\n/' stale a_client_that_says_what_it_accepts_is_given_nothing_stale

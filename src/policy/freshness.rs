@@ -57,6 +57,9 @@ impl Arrival {
             let until = |date: Option<SystemTime>| {
                 date.and_then(|date| date.duration_since(self.date(fields)).ok())
             };
+            if stated.is_targeted {
+                return None;
+            }
             let lines = fields.get_all(EXPIRES).iter();
             let lifetimes = lines.map(|line| until(date(line)).unwrap_or_default());
             lifetimes.min().map(|lifetime| lifetime.min(seconds(MOST_SECONDS)))

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName};
 use super::{
     cache_control::{Member, members},
     freshness::MOST_SECONDS,
+    targeted::Targeted,
 };
 use crate::entry::{Windows, is_for_every_recipient};
 
@@ -24,6 +25,8 @@ pub(crate) struct Stated {
     /// Whether it is never used stale: `must-revalidate`, `proxy-revalidate`, or `s-maxage`, which
     /// means the same (RFC 9111 §5.2.2.10).
     pub(super) must_revalidate: bool,
+    /// Whether `Expires` is of no account: a targeted field takes its place too (RFC 9213 §2.2).
+    pub(super) is_targeted: bool,
     pub(super) is_public: bool,
     pub(super) must_understand: bool,
     pub(super) no_cache: Extent,
@@ -57,9 +60,26 @@ impl Stated {
         }
         stated
     }
-}
 
-impl Stated {
+    /// The same of a targeted field. A restriction is of the whole response there.
+    pub(super) fn targeted(told: &Targeted) -> Self {
+        let extent = |name| if told.has(name) { Extent::Everything } else { Extent::Nothing };
+        Self {
+            max_age: told.seconds("max-age"),
+            s_maxage: told.seconds("s-maxage"),
+            stale_while_revalidate: told.seconds("stale-while-revalidate"),
+            stale_if_error: told.seconds("stale-if-error"),
+            must_revalidate: ["must-revalidate", "proxy-revalidate", "s-maxage"]
+                .iter()
+                .any(|name| told.has(name)),
+            is_targeted: true,
+            is_public: told.has("public"),
+            must_understand: told.has("must-understand"),
+            no_cache: extent("no-cache"),
+            private: extent("private"),
+        }
+    }
+
     /// Returns for how long the response may be used stale: as it says, or else as its route does.
     pub(super) fn windows(&self, of_route: Windows) -> Windows {
         if self.must_revalidate || self.no_cache != Extent::Nothing {

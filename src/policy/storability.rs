@@ -12,6 +12,7 @@ use super::{
     cache_control::Directives,
     freshness::{Arrival, Freshness, is_heuristically_cacheable, is_understood},
     stated::{Extent, Stated},
+    targeted::Targeted,
     validation::Validators,
 };
 use crate::{entry::Windows, outcome::Refusal, route::CacheRule};
@@ -55,6 +56,31 @@ pub(crate) struct Terms {
     pub(crate) withheld: Vec<HeaderName>,
 }
 
+/// What a response says to caches: in a field for this one, or else in `Cache-Control`.
+struct Said<'a> {
+    fields: &'a HeaderMap,
+    targeted: Option<Targeted>,
+    directives: Directives,
+}
+
+impl<'a> Said<'a> {
+    fn of(rule: &CacheRule, fields: &'a HeaderMap) -> Self {
+        let targeted = Targeted::of(&rule.targeted, fields);
+        let directives = match &targeted {
+            Some(targeted) => Directives::targeted(targeted),
+            None => Directives::of(fields),
+        };
+        Self { fields, targeted, directives }
+    }
+
+    fn stated(&self) -> Stated {
+        match &self.targeted {
+            Some(targeted) => Stated::targeted(targeted),
+            None => Stated::of(self.fields),
+        }
+    }
+}
+
 /// Judges a response by its head. `Err` names the first rule that forbids storing it.
 pub(crate) fn judge(
     rule: &CacheRule,
@@ -62,15 +88,15 @@ pub(crate) fn judge(
     asked: &Asked,
 ) -> Result<Terms, Refusal> {
     let fields = &head.headers;
-    let directives = Directives::of(fields);
+    let said = Said::of(rule, fields);
     let terms = match rule.lifetimes.freshness {
-        Freshness::Fixed => by_route(rule, head, directives, asked.dice)?,
-        Freshness::Origin => by_origin(rule, head, directives, asked)?,
+        Freshness::Fixed => by_route(rule, head, &said, asked.dice)?,
+        Freshness::Origin => by_origin(rule, head, &said, asked)?,
     };
     if is_event_stream(fields) {
         return Err(Refusal::Stream);
     }
-    if asked.needs_permission && !directives.permits_sharing {
+    if asked.needs_permission && !said.directives.permits_sharing {
         return Err(Refusal::Credentials);
     }
     let is_kept = |name: &HeaderName| !rule.strips(name) && !terms.withheld.contains(name);
@@ -84,10 +110,11 @@ pub(crate) fn judge(
 fn by_route(
     rule: &CacheRule,
     head: &response::Parts,
-    directives: Directives,
+    said: &Said<'_>,
     dice: u64,
 ) -> Result<Terms, Refusal> {
     let lifetime = rule.lifetimes.of(head.status).ok_or(Refusal::Status)?;
+    let directives = said.directives;
     if directives.no_store {
         return Err(Refusal::NoStore);
     }
@@ -98,7 +125,7 @@ fn by_route(
         return Err(Refusal::Private);
     }
     let windows = match rule.windows.allow_stale() {
-        true => Stated::of(&head.headers).windows(rule.windows),
+        true => said.stated().windows(rule.windows),
         false => Windows::default(),
     };
     let fresh_for = rule.lifetimes.jittered(lifetime, dice);
@@ -109,17 +136,17 @@ fn by_route(
 fn by_origin(
     rule: &CacheRule,
     head: &response::Parts,
-    directives: Directives,
+    said: &Said<'_>,
     asked: &Asked,
 ) -> Result<Terms, Refusal> {
     let (status, fields) = (head.status, &head.headers);
-    let mut stated = Stated::of(fields);
+    let mut stated = said.stated();
     let is_understood = !stated.must_understand || is_understood(status);
     if !is_understood || status.is_informational() || is_partial(status) {
         return Err(Refusal::Status);
     }
     // RFC 9111 §5.2.2.3: `no-store` beside it is for caches that do not know the status.
-    if directives.no_store && !stated.must_understand {
+    if said.directives.no_store && !stated.must_understand {
         return Err(Refusal::NoStore);
     }
     // What has validators can be asked about, each time if need be.

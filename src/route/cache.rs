@@ -80,6 +80,7 @@ pub struct CacheRoute {
     query: QueryPolicy,
     request_directives: RequestDirectives,
     vary: Vec<HeaderName>,
+    targeted: Vec<HeaderName>,
     stripped: Vec<HeaderName>,
     statuses: Vec<StatusCode>,
     negative_ttl: Option<Duration>,
@@ -107,6 +108,7 @@ impl CacheRoute {
             query: QueryPolicy::AsSent,
             request_directives: RequestDirectives::Ignore,
             vary: Vec::new(),
+            targeted: Vec::new(),
             stripped: Vec::new(),
             statuses: vec![StatusCode::OK],
             negative_ttl: None,
@@ -235,6 +237,18 @@ impl CacheRoute {
         self
     }
 
+    /// Names response fields that are for this cache in place of `Cache-Control` (RFC 9213), such as
+    /// `BFF-Cache-Control`. Defaults to none.
+    ///
+    /// The first of them that a response has, and that is a well-formed dictionary with members,
+    /// counts alone: `Cache-Control` and `Expires` are then for other caches. So a handler says
+    /// `BFF-Cache-Control: max-age=30` to be cached here, and `Cache-Control: no-store` to everybody
+    /// downstream. Clients receive the fields unless an outer layer removes them.
+    pub fn targeted(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        self.targeted = names.into_iter().collect();
+        self
+    }
+
     /// Names response fields that are not stored, such as request ids. Defaults to none.
     ///
     /// The client whose request was forwarded receives them. A field that otherwise keeps a
@@ -340,6 +354,7 @@ impl CacheRoute {
             query: self.query,
             request_directives: self.request_directives,
             vary: Nominated::new(self.vary),
+            targeted: self.targeted.into(),
             stripped: self.stripped.into(),
             body_limit: self.body_limit,
             coalescing: self.coalescing,

@@ -56,6 +56,8 @@ pub(crate) struct CacheRule {
     pub(crate) request_directives: RequestDirectives,
     /// Fields that every variant holds, whether a response nominates them or not.
     pub(crate) vary: Nominated,
+    /// Fields that take the place of `Cache-Control`, the first first.
+    pub(crate) targeted: Arc<[HeaderName]>,
     /// Fields that are not stored.
     pub(crate) stripped: Arc<[HeaderName]>,
     pub(crate) body_limit: u64,
