@@ -15,6 +15,8 @@ pub(crate) struct Scenario {
     /// In each process.
     pub(crate) tasks: usize,
     pub(crate) seed: u64,
+    /// Whether processes keep copies of what they have read.
+    pub(crate) is_near: bool,
     pub(crate) faults: &'static [Fault],
     pub(crate) goal: Goal,
 }
@@ -68,13 +70,14 @@ impl Scenario {
             reads: 1000,
             invalidations: 100,
             faults: 0,
-            shared: 25,
+            shared: 10,
         };
         let scenario = |name, faults, goal| Self {
             name,
             processes: 2,
             tasks: 24,
             seed: 20_261_122,
+            is_near: false,
             faults,
             goal,
         };
@@ -91,6 +94,11 @@ impl Scenario {
                 let four = Self { processes: 4, ..scenario("long", Fault::ALL, enough) };
                 vec![scenario("long", Fault::ALL, enough), four]
             }
+            "near" => vec![Self {
+                is_near: true,
+                ..scenario("near", Fault::ALL, Goal { faults: 1, ..some(12) })
+            }],
+            "near-quiet" => vec![Self { is_near: true, ..scenario("near-quiet", &[], some(8)) }],
             "quiet" => vec![scenario("quiet", &[], some(8))],
             "restarts" => vec![scenario("restarts", &[Fault::RestartFromRdb], some(10))],
             "failovers" => vec![scenario("failovers", &[Fault::Failover], some(10))],
@@ -140,6 +148,7 @@ pub(crate) struct Settings {
     pub(crate) processes: usize,
     pub(crate) tasks: usize,
     pub(crate) seed: u64,
+    pub(crate) is_near: bool,
     pub(crate) url: String,
     pub(crate) folder: PathBuf,
 }
@@ -148,8 +157,8 @@ const WORKER: &str = "--worker";
 
 impl Settings {
     pub(crate) fn arguments(&self) -> Vec<String> {
-        let Self { index, processes, tasks, seed, url, folder } = self;
-        let numbers = [*index as u64, *processes as u64, *tasks as u64, *seed];
+        let Self { index, processes, tasks, seed, is_near, url, folder } = self;
+        let numbers = [*index as u64, *processes as u64, *tasks as u64, *seed, u64::from(*is_near)];
         let mut arguments = vec![WORKER.to_owned()];
         arguments.extend(numbers.map(|number| number.to_string()));
         arguments.extend([url.clone(), folder.to_str().unwrap().to_owned()]);
@@ -158,12 +167,15 @@ impl Settings {
 
     /// Returns the settings if this process is a worker.
     pub(crate) fn of_worker(arguments: &[String]) -> Option<Self> {
-        let [mark, index, processes, tasks, seed, url, folder] = arguments else { return None };
+        let [mark, index, processes, tasks, seed, is_near, url, folder] = arguments else {
+            return None;
+        };
         if mark != WORKER {
             return None;
         }
         let [index, processes, tasks] = [index, processes, tasks].map(|text| text.parse().unwrap());
         let (url, folder) = (url.clone(), Path::new(folder).to_owned());
-        Some(Self { index, processes, tasks, seed: seed.parse().unwrap(), url, folder })
+        let (seed, is_near) = (seed.parse().unwrap(), is_near == "1");
+        Some(Self { index, processes, tasks, seed, is_near, url, folder })
     }
 }

@@ -32,10 +32,14 @@ use crate::{
     scenario::Settings,
     server::pause,
     tally::Counters,
-    world::{KEYS, World},
+    world::{By, KEYS, World, micros},
 };
 
 const CALLERS: u64 = 2;
+/// After heartbeat and timeout a near cache that hears nothing is silent.
+const PROVEN: Duration = Duration::from_millis(300);
+/// What a line begins with that tells how late a message was, in microseconds.
+pub(crate) const LATE: &str = "late ";
 const LIFETIME: Duration = Duration::from_secs(600);
 /// In this time a pending invalidation is delivered, unless the server stays away.
 const FLUSH: Duration = Duration::from_secs(3);
@@ -44,6 +48,7 @@ struct Run {
     cache: SupportCache<Origin, RedisStore>,
     handle: SupportCacheHandle,
     world: Arc<World>,
+    is_near: bool,
     counters: Counters,
     /// For invalidations by a program that knows nothing of us.
     foreign: redis::Client,
@@ -94,27 +99,30 @@ impl Run {
         let caller = Caller::with(|request| {
             Some(request.headers().get("x-caller")?.to_str().ok()?.to_owned())
         });
-        let layer = SupportCacheLayer::builder(
-            RedisStore::builder(&settings.url).near_cache(0, Duration::ZERO).build().unwrap(),
-        )
-        .caller_key([7; 32])
-        .cache(CacheRoute::get("/shared/{key}").bucket("shared").key("k:{key}").ttl(LIFETIME))
-        .cache(
-            CacheRoute::get("/mine/{key}")
-                .bucket("mine")
-                .key("k:{key}")
-                .ttl(LIFETIME)
-                .credentials(Credentials::PerCaller(caller)),
-        )
-        .invalidate(InvalidateRoute::post("/written/{key}").key("k:{key}"))
-        .build()
-        .unwrap();
+        let mut store = RedisStore::builder(&settings.url);
+        if !settings.is_near {
+            store = store.near_cache(0, Duration::ZERO);
+        }
+        let layer = SupportCacheLayer::builder(store.build().unwrap())
+            .caller_key([7; 32])
+            .cache(CacheRoute::get("/shared/{key}").bucket("shared").key("k:{key}").ttl(LIFETIME))
+            .cache(
+                CacheRoute::get("/mine/{key}")
+                    .bucket("mine")
+                    .key("k:{key}")
+                    .ttl(LIFETIME)
+                    .credentials(Credentials::PerCaller(caller)),
+            )
+            .invalidate(InvalidateRoute::post("/written/{key}").key("k:{key}"))
+            .build()
+            .unwrap();
         let origin =
             Origin { world: Arc::clone(&world), seed: Arc::new(AtomicU64::new(settings.seed)) };
         Self {
             cache: layer.layer(origin),
             handle: layer.handle(),
             world,
+            is_near: settings.is_near,
             counters: Counters::default(),
             foreign: redis::Client::open(settings.url.as_str()).unwrap(),
         }
@@ -124,9 +132,9 @@ impl Run {
         loop {
             match random.below(10_000) {
                 0 => self.write_all().await,
-                1..600 => self.write(&mut random).await,
+                1..700 => self.write(&mut random).await,
                 // Readers come in bursts and pause, so that there are fills, joins and hits.
-                600..1000 => pause(Duration::from_micros(random.below(3000))).await,
+                700..1000 => pause(Duration::from_micros(random.below(3000))).await,
                 _ => self.read(&mut random).await,
             }
         }
@@ -146,6 +154,7 @@ impl Run {
         }
         let request = request.body(Empty::<Bytes>::new()).unwrap();
         let bound = self.world.acknowledged(key);
+        let begun = micros();
         let read = caught(async {
             let response = self.cache.clone().oneshot(request).await.expect("it is infallible");
             text(response).await
@@ -182,6 +191,7 @@ impl Run {
         }
         match version_of(&body, kind, key, &caller) {
             Some(version) if version >= bound => {}
+            Some(version) if self.is_late_message(key, version, begun) => {}
             Some(version) => self.violates(&format!(
                 "key {key}: version {version} after {bound} was acknowledged ({status})"
             )),
@@ -190,6 +200,15 @@ impl Run {
                 self.violates(&format!("key {key} of {caller}: another's body {start:?}"));
             }
         }
+    }
+
+    /// Whether a version that is out of date was read because a message was still on its way to
+    /// this process's near cache.
+    fn is_late_message(&self, key: usize, version: u64, begun: u64) -> bool {
+        let found = self.world.out_of_date(key, version, begun).filter(|_| self.is_near);
+        let Some((late, by_owner)) = found else { return false };
+        println!("{LATE}{late}");
+        late <= PROVEN.as_micros() as u64 && !(by_owner && self.world.is_own(key))
     }
 
     // ----- writes -----
@@ -206,7 +225,7 @@ impl Run {
             2..4 => {
                 let version = self.world.write(key);
                 if self.delete(key).await.is_ok() {
-                    self.acknowledge(key, version);
+                    self.acknowledge(key, version, By::Stranger);
                 }
             }
             _ => self.invalidate(key, random).await,
@@ -220,7 +239,7 @@ impl Run {
         let name = format!("k:{key}");
         let invalidation = self.handle.invalidate(&name);
         match timeout(Duration::from_micros(patience), invalidation).await {
-            Ok(Ok(())) => self.acknowledge(key, version),
+            Ok(Ok(())) => self.acknowledge(key, version, By::Owner),
             Ok(Err(_)) => {
                 self.counters.pending.fetch_add(1, Relaxed);
                 self.acknowledge_later(key, version);
@@ -234,9 +253,9 @@ impl Run {
         }
     }
 
-    fn acknowledge(&self, key: usize, version: u64) {
+    fn acknowledge(&self, key: usize, version: u64, by: By) {
         self.counters.acknowledged.fetch_add(1, Relaxed);
-        self.world.acknowledge(key, version);
+        self.world.acknowledge(key, version, by);
     }
 
     /// Waits elsewhere until what is pending has been delivered, if the server is there in time.
@@ -244,7 +263,7 @@ impl Run {
         let run = Arc::clone(self);
         tokio::spawn(async move {
             if run.handle.flush_pending(FLUSH).await.is_ok() {
-                run.acknowledge(key, version);
+                run.acknowledge(key, version, By::Owner);
             }
         });
     }
@@ -255,7 +274,9 @@ impl Run {
         self.counters.invalidations.fetch_add(1, Relaxed);
         if self.handle.invalidate_all().await.is_ok() {
             self.counters.acknowledged.fetch_add(1, Relaxed);
-            versions.iter().for_each(|(key, version)| self.world.acknowledge(*key, *version));
+            for (key, version) in versions {
+                self.world.acknowledge(key, version, By::Owner);
+            }
         } else {
             self.counters.pending.fetch_add(1, Relaxed);
         }
