@@ -115,7 +115,7 @@ impl Lease {
             Content::Response { head, .. } => time(head.received),
             Content::Pass | Content::Nominated(_) => now,
         };
-        let kept_until = fresh_until.saturating_add(SLACK);
+        let kept_until = time(entry.kept_until()).saturating_add(SLACK);
         let stamp = Stamp {
             incarnation: connection.incarnation,
             generation: self.generation,
