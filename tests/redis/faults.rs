@@ -151,7 +151,7 @@ async fn a_demoted_primary_is_noticed_within_a_heartbeat() {
 }
 
 #[tokio::test]
-async fn a_replica_is_not_used_at_all() {
+async fn sec_red_7_a_replica_is_not_used_at_all() {
     let (primary, replica) = (Server::start().await, Server::start().await);
     let mut site = Site::prompt(&primary.url()).await;
     site.fill("old").await;
@@ -277,7 +277,7 @@ async fn a_fill_over_flushall_is_not_stored() {
 // ===== full =====
 
 #[tokio::test]
-async fn a_server_that_is_full_stores_nothing_and_still_invalidates() {
+async fn sec_red_7_a_server_that_is_full_stores_nothing_and_still_invalidates() {
     let server = Server::start().await;
     let mut site = Site::prompt(&server.url()).await;
     site.fill("old").await;
