@@ -360,8 +360,7 @@ plant redis-trust-what-came-back src/store/redis/shared.rs 's/if record\.stamp\.
 plant redis-trust-a-failover src/store/redis/shared.rs 's/if record\.stamp\.incarnation != connection\.incarnation/if false/' redis a_failover_that_loses_deletes_brings_back_nothing
 plant redis-forget-promotions src/store/redis/connection.rs 's/\.update\(replica\.as_bytes\(\)\)//' redis a_failover_there_and_back_brings_back_nothing
 plant redis-wait-for-leases-that-came-back src/store/redis/lease.lua 's/ and string\.sub\(token, 1, 16\) == inc//' redis a_lease_that_is_back_from_rdb_keeps_nobody_waiting_and_commits_nothing
-plant redis-read-from-the-demoted src/store/redis/connection.rs 's/is_primary: line.*?,\n/is_primary: true,\n/' redis a_demoted_primary_is_noticed_within_a_heartbeat
-plant redis-use-a-replica src/store/redis/connection.rs 's/is_primary: line.*?,\n/is_primary: true,\n/' redis sec_red_7_a_replica_is_not_used_at_all
+plant redis-read-from-the-demoted src/store/redis/connection.rs 's/is_primary &= line\(replication, "role:"\) == Some\("master"\)/is_primary \&= true/' redis a_demoted_primary_is_noticed_within_a_heartbeat
 plant redis-keep-a-hung-link src/store/redis/supervisor.rs 's/if link\.beat\(connection\)\.await\.is_err\(\)/if link.beat(connection).await == Err(Fault::Link)/' redis sec_red_7_a_hung_server_under_load_fails_no_request
 plant redis-keep-the-lease-of-a-dead-fill src/store/redis/lease.rs 's/self\.link\.pending\.give_back\(release\);/drop(release);/' redis a_fill_that_panics_gives_its_lease_back
 plant redis-lose-releases-with-the-link src/store/redis/supervisor.rs 's/                self\.pending\.give_back\(release\);\n//' redis a_lease_whose_way_back_is_cut_is_given_back_over_the_next_link
@@ -379,9 +378,9 @@ plant redis-forget-the-namespace-in-a-record src/store/redis/record.rs 's/rest\.
 plant redis-insist-on-what-is-unreadable src/store/redis/shared.rs 's/for is_unwanted in \[is_unwanted, true\]/for is_unwanted in [is_unwanted, is_unwanted]/' redis sec_red_2_a_record_with_any_byte_flipped_is_a_miss
 plant redis-count-no-foreign-keys src/store/redis/link.rs 's/Err\(Fault::Foreign\) => count\(&self\.counts\.foreign\),/Err(Fault::Foreign) => {}/' redis a_key_that_holds_something_else_is_bypassed_and_left_alone
 plant redis-one-namespace src/store/redis/settings.rs 's/\[&self\.namespace, key\.as_str\(\)\]\.concat\(\)/key.as_str().to_owned()/' redis sec_red_6_two_namespaces_share_nothing
-plant redis-fold-keys src/store/redis/settings.rs 's/key\.as_str\(\)\]\.concat\(\)/\&key.as_str().to_lowercase()].concat()/' redis sec_key_3_each_key_is_its_own_at_the_server
+plant redis-fold-keys src/store/redis/settings.rs 's/key\.as_str\(\)\]\.concat\(\)/key.as_str().to_lowercase().as_str()].concat()/' redis sec_key_3_each_key_is_its_own_at_the_server
 plant redis-one-database src/store/redis/settings.rs 's/redis = redis\.set_db\(i64::from\(database\)\);/let _ = database;/' redis sec_red_6_two_databases_share_nothing
-plant redis-two-looks-at-a-hit src/store/redis/shared.rs 's/let answer =\n            self\.link\.ask\(/let _ = look.query_async::<redis::Value>(\&mut multiplexed.clone()).await;\n        let answer =\n            self.link.ask(/' redis a_hit_is_one_command
+plant redis-two-looks-at-a-hit src/store/redis/shared.rs 's/let answer = self\.link\.ask\(/let _ = look.query_async::<redis::Value>(\&mut wire.clone()).await;\n        let answer = self.link.ask(/' redis a_hit_is_one_command
 plant redis-keep-abandoned-questions src/store/redis/supervisor.rs 's/link\.lose\(connection\);\n//' redis_memory requests_leave_nothing_behind_while_the_server_hangs
 # What the history finds: a plain write, a flight joined by its variant, values of an earlier server, a
 # primary that is none any more. The last needs both guards gone.
@@ -389,7 +388,7 @@ plant history-commit-without-the-lease src/store/redis/commit.lua 's/if not r\[2
 plant history-join-without-a-token src/coalesce.rs 's/variant: slot\.variant\.clone\(\), token \}/variant: slot.variant.clone(), token: None }/; s/token: \*token \}/token: token.filter(|_| false) }/' redis_history quiet
 plant history-trust-what-came-back src/store/redis/shared.rs 's/if record\.stamp\.incarnation != connection\.incarnation/if false/' redis_history restarts
 plant history-trust-a-failover src/store/redis/shared.rs 's/if record\.stamp\.incarnation != connection\.incarnation/if false/' redis_history failovers
-plant history-read-from-the-demoted 'src/store/redis/connection.rs src/store/redis/command.rs' 's/is_primary: line.*?,\n/is_primary: true,\n/; s/ServerErrorKind::ReadOnly \| //' redis_history demotions
+plant history-read-from-the-demoted 'src/store/redis/connection.rs src/store/redis/command.rs' 's/is_primary &= line\(replication, "role:"\) == Some\("master"\)/is_primary \&= true/; s/ServerErrorKind::ReadOnly \| //' redis_history demotions
 # ===== chaos =====
 plant chaos-ask-no-plan src/testing/chaos.rs 's/\(self\.plan\)\(operation, count\)/{ let _ = \&self.plan; let _ = count; Fault::None }/' chaos a_lookup_that_fails_is_a_bypass
 plant chaos-invalidate-when-polled src/testing/chaos.rs 's/disturbed\(fault, self\.store\.invalidate\(key\), \|\| Err\(Pending\)\)/{ let key = key.clone(); disturbed(fault, async move { self.store.invalidate(\&key).await }, || Err(Pending)) }/' chaos a_store_in_chaos_that_has_no_fault_conforms
