@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    extract::{Path, Request, State},
-    http::{HeaderValue, StatusCode, header::HOST},
+    extract::{Path, State},
+    http::StatusCode,
     middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -26,10 +26,6 @@ use crate::{
 
 const MAX_TEXT: usize = 4_000;
 
-/// What a customer calls the portal, whichever of its processes answers.
-#[cfg(feature = "redis")]
-const HOST_OF_ALL: HeaderValue = HeaderValue::from_static("portal.example");
-
 /// Makes the portal of one process, whose responses are in its memory.
 pub(crate) fn alone(crm: Arc<Crm>) -> Result<(Router, SupportCacheHandle), ConfigError> {
     router(MemoryStore::new(), (crm, Processes::default()))
@@ -46,8 +42,9 @@ pub(crate) fn shared(
     let (router, handle) = router(store, (crm, processes))?;
     // A stored response is for one host, and here each process is reached at an address of its own.
     // The same name for all comes from a load balancer otherwise.
-    let named = middleware::map_request(async |mut request: Request| {
-        request.headers_mut().insert(HOST, HOST_OF_ALL);
+    let named = middleware::map_request(async |mut request: axum::extract::Request| {
+        let host = axum::http::HeaderValue::from_static("portal.example");
+        request.headers_mut().insert(axum::http::header::HOST, host);
         request
     });
     Ok((router.layer(named), handle))
