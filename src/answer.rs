@@ -106,6 +106,16 @@ pub(crate) fn hit<B: Body>(
     asks: &Asks,
 ) -> Response<ResponseBody<B>> {
     let outcome = Outcome::Hit { ttl: head.ttl(telling.now) };
+    stale((head, body), outcome, telling, asks)
+}
+
+/// Answers from a stored response that need not be fresh.
+pub(crate) fn stale<B: Body>(
+    (head, body): (&Arc<Head>, &Bytes),
+    outcome: Outcome,
+    telling: Telling<'_>,
+    asks: &Asks,
+) -> Response<ResponseBody<B>> {
     let response = reuse((head, ResponseBody::stored(body.clone())), outcome, telling, asks);
     match &asks.range {
         None => response,

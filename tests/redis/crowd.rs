@@ -40,7 +40,7 @@ impl Crowd {
         self.sites.iter().map(|site| site.calls.count()).sum()
     }
 
-    async fn is_answered_by_one_call(mut self) {
+    async fn makes_one_call(mut self) {
         self.first_call().await.ok("one");
         for request in self.sent.drain(..) {
             assert_eq!(got(request).await.text(), "one");
@@ -51,12 +51,12 @@ impl Crowd {
 
 #[tokio::test]
 async fn two_processes_make_one_call_where_messages_wake_them() {
-    Crowd::on(&Server::start().await, 1 << 20).await.is_answered_by_one_call().await;
+    Crowd::on(&Server::start().await, 1 << 20).await.makes_one_call().await;
 }
 
 #[tokio::test]
 async fn two_processes_make_one_call_where_they_look_by_themselves() {
-    Crowd::on(&Server::start().await, 0).await.is_answered_by_one_call().await;
+    Crowd::on(&Server::start().await, 0).await.makes_one_call().await;
 }
 
 /// Not one after the other: each waits no longer than for the first.
