@@ -197,6 +197,8 @@ fn storable_fields(origin: &HeaderMap, stripped: &[HeaderName]) -> HeaderMap {
 #[derive(Debug)]
 pub(crate) struct Provenance {
     pub(crate) slot: Slot,
+    /// The route of the layer with the slot's scope, by position; `None` where that is not known.
+    pub(crate) route: Option<usize>,
     pub(crate) fence: Fence,
     /// When the request was forwarded.
     pub(crate) requested: Instant,
@@ -262,6 +264,12 @@ impl Entry {
     /// Returns where the entry belongs.
     pub fn slot(&self) -> &Slot {
         &self.provenance.slot
+    }
+
+    /// Returns the route that the response is of, by its position among the routes of every layer
+    /// with the scope that the variant holds.
+    pub(crate) fn route(&self) -> Option<usize> {
+        self.provenance.route
     }
 
     /// Returns the number at which its fill began.

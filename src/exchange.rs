@@ -23,7 +23,7 @@ use crate::{
     future::ResponseFuture,
     key::{PrimaryKey, Slot},
     outcome::{Alone, Bypass, Forward, Outcome, Unshared},
-    policy::{Denied, admit},
+    policy::{Denied, Facts, admit},
     read::Read,
     route::{CacheRule, HeadRef, Matched, RequestView},
     seek::{Ended, Search, Step},
@@ -81,12 +81,19 @@ where
 
 fn decide<St: Store, Q: Body, B: Body>(shared: &Shared<St>, request: &Request<Q>) -> Decision<B> {
     let head = HeadRef::of(request);
+    if !shared.table.may_concern(head.uri.path()) {
+        return Decision::Pass;
+    }
+    let facts = Facts::of(head.headers, &shared.identity.watched);
+    let has_content = !request.body().is_end_stream();
+    if !has_content && let Some(response) = glance(shared, head, &facts) {
+        return Decision::Answer(response);
+    }
     match shared.table.classify(head.method, head.uri.path()) {
         Matched::Pass => Decision::Pass,
         Matched::Read(route, rule, parameters) => {
             let view = RequestView { head, parameters: &parameters };
-            let has_content = !request.body().is_end_stream();
-            let reason = match decide_read(shared, (route, rule), view, has_content) {
+            let reason = match decide_read(shared, (route, rule), view, (facts, has_content)) {
                 Ok(decision) => return decision,
                 Err(Denied::Upgrade) => return Decision::Pass,
                 Err(Denied::Bypass(reason)) => reason,
@@ -105,17 +112,43 @@ fn decide<St: Store, Q: Body, B: Body>(shared: &Shared<St>, request: &Request<Q>
     }
 }
 
+/// Answers an ordinary read by its target alone, before any pattern is matched: an entry knows which
+/// route it is of.
+///
+/// The variant holds a digest of all routes, and the target as the inner service sees it. So an
+/// entry with an equal one was matched to the route that this request would be. What is left to ask
+/// is what that route makes of the request.
+fn glance<St: Store, B: Body>(
+    shared: &Shared<St>,
+    head: HeadRef<'_>,
+    facts: &Facts<'_>,
+) -> Option<Response<ResponseBody<B>>> {
+    let is_head = *head.method == Method::HEAD;
+    if !is_head && *head.method != Method::GET {
+        return None;
+    }
+    let entry = shared.store.peek(&shared.identity.plain_variant(head, facts)?)?;
+    let route = entry.route()?;
+    let rule = shared.table.read_rules().get(route)?;
+    let telling = shared.telling(route);
+    let is_answer = rule.is_plain_for(facts)
+        && !shared.is_switched_off(route)
+        && entry.is_fresh_at(telling.now);
+    let found = entry.as_response().filter(|_| is_answer)?;
+    Some(hit(found, telling, &Asks { is_head, ..Asks::default() }))
+}
+
 fn decide_read<St: Store, B: Body>(
     shared: &Shared<St>,
     (route, rule): (usize, &CacheRule),
     view: RequestView<'_, '_>,
-    has_content: bool,
+    presented: (Facts<'_>, bool),
 ) -> Result<Decision<B>, Denied> {
     if shared.is_switched_off(route) {
         return Err(Bypass::Switch.into());
     }
     let (fields, secret) = (view.head.headers, &shared.identity.secret);
-    let admitted = admit(&shared.identity, rule, view, has_content)?;
+    let admitted = admit(&shared.identity, rule, view, presented)?;
     let declared = rule.vary.values(fields, secret);
     let mut learned = None;
     let mut forward = Forward::UriMiss;

@@ -161,6 +161,7 @@ impl<St: Store> Filling<St> {
     fn provenance(&self, variant: &Variant) -> Provenance {
         Provenance {
             slot: Slot { key: self.lead.slot().key.clone(), variant: variant.clone() },
+            route: Some(self.route),
             fence: self.lead.fence(),
             requested: self.requested,
             gauge: self.shared.metrics().gauge(self.shared.bucket(self.route)),

@@ -160,12 +160,13 @@ impl<'a> VariantRef<'a> {
     fn encodes_to(&self, encoded: &[u8]) -> bool {
         let parts = self.parts();
         // One comparison tells most variants apart, and makes sure of where the parts are.
-        let Some(mut rest) = encoded.strip_prefix(&lengths(&parts)) else { return false };
-        parts.iter().filter(|part| !part.is_empty()).all(|part| {
-            let (encoded, after) = rest.split_at(part.len());
-            rest = after;
-            encoded == *part
-        })
+        let Some((known, mut rest)) = encoded.split_first_chunk() else { return false };
+        *known == lengths(&parts)
+            && parts.iter().filter(|part| !part.is_empty()).all(|part| {
+                let (encoded, after) = rest.split_at(part.len());
+                rest = after;
+                encoded == *part
+            })
     }
 }
 
@@ -175,10 +176,12 @@ impl fmt::Debug for VariantRef<'_> {
     }
 }
 
-fn hash_parts<'p>(parts: impl Iterator<Item = &'p [u8]>) -> u64 {
-    // Where parts meet is left to the comparison: a collision costs no more than a look.
+fn hash_parts([scope, parts @ ..]: &[&[u8]; PARTS]) -> u64 {
     let mut hasher = HASHER.build_hasher();
-    for part in parts.filter(|part| !part.is_empty()) {
+    // The scope is a digest: half of it tells two apart well enough. What two scopes share, and
+    // where parts meet, is left to the comparison: a collision costs no more than a look.
+    hasher.write_u64(scope.first_chunk().map_or(0, |half| u64::from_ne_bytes(*half)));
+    for part in parts.iter().filter(|part| !part.is_empty()) {
         hasher.write(part);
     }
     hasher.finish()
@@ -189,14 +192,14 @@ const LENGTHS: usize = 4 * PARTS;
 
 fn lengths(parts: &[&[u8]; PARTS]) -> [u8; LENGTHS] {
     let mut lengths = [0; LENGTHS];
-    for (place, part) in lengths.chunks_exact_mut(4).zip(parts) {
-        place.copy_from_slice(&encoded_length(part));
+    for (place, part) in lengths.as_chunks_mut().0.iter_mut().zip(parts) {
+        *place = encoded_length(part);
     }
     lengths
 }
 
 fn encoded_length(part: &[u8]) -> [u8; 4] {
-    u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes()
+    u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes()
 }
 
 /// Appends one part with its length before it, which keeps the encoding injective.
@@ -214,7 +217,7 @@ fn shared_bytes(length: usize, write: impl FnOnce(&mut [u8])) -> Arc<[u8]> {
 
 impl Hash for VariantRef<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(hash_parts(self.parts().into_iter()));
+        state.write_u64(hash_parts(&self.parts()));
     }
 }
 
@@ -256,14 +259,14 @@ impl Variant {
                 rest = after;
             }
         });
-        Self { bytes, hash: hash_parts(parts.into_iter()) }
+        Self { bytes, hash: hash_parts(&parts) }
     }
 
     fn parts(&self) -> [&[u8]; PARTS] {
         let (lengths, mut rest) = self.bytes.split_at(LENGTHS);
         let mut parts = [&[][..]; PARTS];
         for (part, length) in parts.iter_mut().zip(lengths.as_chunks::<4>().0) {
-            (*part, rest) = rest.split_at(u32::from_be_bytes(*length) as usize);
+            (*part, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
         }
         parts
     }

@@ -3,6 +3,7 @@
 mod admission;
 mod cache_control;
 mod credentials;
+mod facts;
 mod request_directives;
 mod storability;
 mod validation;
@@ -11,6 +12,7 @@ pub use credentials::{Caller, Credentials};
 pub use request_directives::RequestDirectives;
 
 pub(crate) use admission::{CREDENTIAL_FIELDS, Denied, Identity, Scope, admit};
+pub(crate) use facts::{Facts, Watched};
 #[cfg(any(fuzzing, test))]
 pub(crate) use cache_control::Directives;
 pub(crate) use request_directives::Wishes;
