@@ -65,7 +65,7 @@ pub(crate) struct Head {
     has_inner_status: bool,
     pub(crate) received: Instant,
     initial_age: Duration,
-    pub(crate) fresh_until: Instant,
+    lifetime: Duration,
     weight: usize,
 }
 
@@ -92,18 +92,15 @@ impl Head {
             received: timing.received,
             // RFC 9111 §4.2.3: corrected_age_value; a local origin's `Date` adds nothing to it.
             initial_age: age_value(&origin.headers).saturating_add(response_delay),
-            fresh_until: timing.received + timing.lifetime,
+            lifetime: timing.lifetime,
         }
     }
 
-    /// Returns the current age (RFC 9111 §4.2.3).
-    pub(crate) fn age(&self, now: Instant) -> Duration {
-        self.initial_age.saturating_add(now.saturating_duration_since(self.received))
-    }
-
-    /// Returns how many whole seconds it stays fresh.
-    pub(crate) fn ttl(&self, now: Instant) -> u64 {
-        self.fresh_until.saturating_duration_since(now).as_secs()
+    /// Returns the current age (RFC 9111 §4.2.3), and how long the response stays fresh.
+    pub(crate) fn age_and_ttl(&self, now: Instant) -> (Duration, Duration) {
+        // Subtracted once for both.
+        let resident = now.saturating_duration_since(self.received);
+        (self.initial_age.saturating_add(resident), self.lifetime.saturating_sub(resident))
     }
 
     /// Returns the fields as they are stored.
@@ -230,7 +227,7 @@ impl Entry {
     ) -> (Self, Bytes) {
         let body = exact_copy(chunks);
         let weight = size_of::<Head>() + head.weight + body.len();
-        let fresh_until = head.fresh_until;
+        let fresh_until = head.received + head.lifetime;
         let content = Content::Response { head, body: body.clone() };
         (Self::new(provenance, content, fresh_until, weight), body)
     }
@@ -439,7 +436,7 @@ mod tests {
             ("99999999999", saturated),
         ] {
             let head = head(&[("age", field)]);
-            assert_eq!(head.age(head.received).as_secs(), seconds, "{field}");
+            assert_eq!(head.age_and_ttl(head.received).0.as_secs(), seconds, "{field}");
         }
     }
 }

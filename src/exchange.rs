@@ -15,7 +15,7 @@ use tower::ServiceExt;
 use tower_service::Service;
 
 use crate::{
-    answer::{Asks, hit, not_modified},
+    answer::{Asks, hit, turn_not_modified},
     body::ResponseBody,
     clock::now,
     detach::Detachable,
@@ -284,8 +284,11 @@ impl<S, St: Store> Exchange<S, St> {
         let outcome = Outcome::Led { forward: read.forward, stored, status };
         self.shared.reporter.mark(bucket, outcome, &mut head.headers);
         let is_had = stored.is_ok() && read.asks.have(status, &head.headers);
-        let response = Response::from_parts(head, body);
-        Ok(if is_had { not_modified(response) } else { response })
+        let mut response = Response::from_parts(head, body);
+        if is_had {
+            turn_not_modified(&mut response);
+        }
+        Ok(response)
     }
 
     /// Forwards a write, and invalidates before the writer sees its response.

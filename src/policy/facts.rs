@@ -55,19 +55,17 @@ impl<'a> Facts<'a> {
         for (name, value) in fields {
             let mark = mark(name);
             if watched.others.may_hold(mark) {
-                if *name == HOST {
-                    facts.host = value.as_bytes();
-                    facts.hosts += 1;
-                } else if *name == RANGE {
-                    facts.has_range = true;
-                } else if *name == IF_MATCH || *name == IF_UNMODIFIED_SINCE {
-                    facts.has_precondition = true;
-                } else if *name == IF_NONE_MATCH || *name == IF_MODIFIED_SINCE {
-                    facts.has_conditions = true;
-                } else if *name == UPGRADE {
-                    facts.is_upgrade = true;
-                } else if *name == CACHE_CONTROL || *name == PRAGMA {
-                    facts.has_directives = true;
+                match *name {
+                    HOST => {
+                        facts.host = value.as_bytes();
+                        facts.hosts += 1;
+                    }
+                    RANGE => facts.has_range = true,
+                    IF_MATCH | IF_UNMODIFIED_SINCE => facts.has_precondition = true,
+                    IF_NONE_MATCH | IF_MODIFIED_SINCE => facts.has_conditions = true,
+                    UPGRADE => facts.is_upgrade = true,
+                    CACHE_CONTROL | PRAGMA => facts.has_directives = true,
+                    _ => {}
                 }
             }
             if watched.credentials.may_hold(mark) && watched.credential_fields.contains(name) {
