@@ -64,7 +64,7 @@ impl<B: Body> Body for ResponseBody<B> {
     type Data = Bytes;
     type Error = BodyError<B::Error>;
 
-    // Into the reader's own loop: hits and passed responses are a few instructions each.
+    // Into the reader's loop: from the store it is a few instructions. What is longer stays outside.
     #[inline]
     fn poll_frame(
         mut self: Pin<&mut Self>,
@@ -119,6 +119,7 @@ impl<B: Body> Body for ResponseBody<B> {
 type Polled<B> = Option<Result<Frame<Bytes>, BodyError<<B as Body>::Error>>>;
 
 /// Reads a recording; `Err` is what is left of a body that is not stored.
+#[inline(never)]
 fn poll_recorded<B: Body>(
     (cursor, rest): (&mut Cursor, &mut Option<oneshot::Receiver<Rest<B>>>),
     cx: &mut Context<'_>,
@@ -137,9 +138,10 @@ fn poll_recorded<B: Body>(
 }
 
 fn poll_origin<B: Body>(body: Pin<&mut B>, cx: &mut Context<'_>) -> Poll<Polled<B>> {
-    body.poll_frame(cx)
-        .map_ok(|frame| frame.map_data(|mut data| data.copy_to_bytes(data.remaining())))
-        .map_err(|error| BodyError(Cause::Origin(error)))
+    Poll::Ready(ready!(body.poll_frame(cx)).map(|polled| match polled {
+        Ok(frame) => Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))),
+        Err(error) => Err(BodyError(Cause::Origin(error))),
+    }))
 }
 
 impl<B: Body> fmt::Debug for ResponseBody<B> {

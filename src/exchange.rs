@@ -20,7 +20,7 @@ use crate::{
     clock::now,
     detach::Detachable,
     fill::Filling,
-    future::ResponseFuture,
+    future::{Mark, ResponseFuture},
     key::{PrimaryKey, Slot},
     outcome::{Alone, Bypass, Forward, Outcome, Unshared},
     policy::{Denied, Facts, admit},
@@ -61,11 +61,11 @@ where
     B::Error: Send + 'static,
 {
     match decide(shared, &request) {
-        Decision::Pass => ResponseFuture::passing(inner.clone().oneshot(request)),
+        Decision::Pass => ResponseFuture::forward(inner.clone(), request, None),
         Decision::Answer(response) => ResponseFuture::ready(response),
         Decision::Forward(bucket, why) => {
-            let reporter = Arc::clone(&shared.reporter);
-            ResponseFuture::marking(inner.clone().oneshot(request), reporter, bucket, why)
+            let mark = Mark { reporter: Arc::clone(&shared.reporter), bucket, why };
+            ResponseFuture::forward(inner.clone(), request, Some(mark))
         }
         Decision::Read(read) => {
             let exchange = Exchange { shared: Arc::clone(shared), inner: inner.clone() };
