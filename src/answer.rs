@@ -30,9 +30,16 @@ pub(crate) struct Asks {
 }
 
 impl Asks {
+    /// What a plain GET asks for.
+    pub(crate) const GET: &Self =
+        &Self { is_head: false, wishes: Wishes::NONE, conditions: None, needs_permission: false };
+    /// What a plain HEAD asks for.
+    pub(crate) const HEAD: &Self =
+        &Self { is_head: true, wishes: Wishes::NONE, conditions: None, needs_permission: false };
+
     /// Whether a fresh response is good enough for the request.
     pub(crate) fn accept(&self, head: &Head, now: Instant) -> bool {
-        self.wishes == Wishes::default() || {
+        self.wishes == Wishes::NONE || {
             let (age, ttl) = head.age_and_ttl(now);
             self.wishes.accept(age, ttl.as_secs())
         }

@@ -66,10 +66,7 @@ impl<B: Body> Body for ResponseBody<B> {
 
     // Into the reader's loop: from the store it is a few instructions. What is longer stays outside.
     #[inline]
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Polled<B>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Polled<B>> {
         match self.as_mut().project().inner.project() {
             InnerProjection::Stored { bytes } if bytes.is_empty() => Poll::Ready(None),
             InnerProjection::Stored { bytes } => {
@@ -80,9 +77,10 @@ impl<B: Body> Body for ResponseBody<B> {
             InnerProjection::Recorded { cursor, rest } => {
                 match ready!(poll_recorded((cursor, rest), cx)) {
                     Ok(frame) => Poll::Ready(frame),
-                    Err(body) => {
-                        self.as_mut().project().inner.set(Inner::HandedOver { body });
-                        self.poll_frame(cx)
+                    Err(mut body) => {
+                        let polled = poll_origin(body.as_mut(), cx);
+                        self.project().inner.set(Inner::HandedOver { body });
+                        polled
                     }
                 }
             }

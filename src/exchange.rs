@@ -123,10 +123,11 @@ fn glance<St: Store, B: Body>(
     head: HeadRef<'_>,
     facts: &Facts<'_>,
 ) -> Option<Response<ResponseBody<B>>> {
-    let is_head = *head.method == Method::HEAD;
-    if !is_head && *head.method != Method::GET {
-        return None;
-    }
+    let asks = match *head.method {
+        Method::GET => Asks::GET,
+        Method::HEAD => Asks::HEAD,
+        _ => return None,
+    };
     let entry = shared.store.peek(&shared.identity.plain_variant(head, facts)?)?;
     let route = entry.route()?;
     let rule = shared.table.read_rules().get(route)?;
@@ -135,7 +136,7 @@ fn glance<St: Store, B: Body>(
         && !shared.is_switched_off(route)
         && entry.is_fresh_at(telling.now);
     let found = entry.as_response().filter(|_| is_answer)?;
-    Some(hit(found, telling, &Asks { is_head, ..Asks::default() }))
+    Some(hit(found, telling, asks))
 }
 
 fn decide_read<St: Store, B: Body>(

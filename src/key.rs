@@ -158,15 +158,15 @@ impl<'a> VariantRef<'a> {
     }
 
     fn encodes_to(&self, encoded: &[u8]) -> bool {
-        let parts = self.parts();
-        // One comparison tells most variants apart, and makes sure of where the parts are.
-        let Some((known, mut rest)) = encoded.split_first_chunk() else { return false };
-        *known == lengths(&parts)
-            && parts.iter().filter(|part| !part.is_empty()).all(|part| {
-                let (encoded, after) = rest.split_at(part.len());
-                rest = after;
-                encoded == *part
-            })
+        let (lengths, mut rest) = encoded.split_at(LENGTHS);
+        self.parts().iter().zip(lengths.as_chunks().0).all(|(part, length)| {
+            *length == encoded_length(part)
+                && (part.is_empty() || {
+                    let (encoded, after) = rest.split_at(part.len());
+                    rest = after;
+                    encoded == *part
+                })
+        })
     }
 }
 

@@ -12,9 +12,9 @@ pub use credentials::{Caller, Credentials};
 pub use request_directives::RequestDirectives;
 
 pub(crate) use admission::{CREDENTIAL_FIELDS, Denied, Identity, Scope, admit};
-pub(crate) use facts::{Facts, Watched};
 #[cfg(any(fuzzing, test))]
 pub(crate) use cache_control::Directives;
+pub(crate) use facts::{Facts, Watched};
 pub(crate) use request_directives::Wishes;
 pub(crate) use storability::{declared_length, judge, may_be_remembered};
 pub(crate) use validation::{Conditions, retain_not_modified};

@@ -51,8 +51,7 @@ impl Table {
         invalidating: Vec<InvalidateRule>,
     ) -> Result<Self, ConfigError> {
         let patterns = cached.iter().map(|rule| &rule.pattern);
-        let initials =
-            Initials::of(patterns.chain(invalidating.iter().map(|rule| &rule.pattern)));
+        let initials = Initials::of(patterns.chain(invalidating.iter().map(|rule| &rule.pattern)));
         let mut reads = Router::new();
         for (index, rule) in cached.iter().enumerate() {
             pattern::insert(&mut reads, &rule.pattern, index, || rule.route.clone())?;
