@@ -112,12 +112,11 @@ fn decide<St: Store, Q: Body, B: Body>(shared: &Shared<St>, request: &Request<Q>
     }
 }
 
-/// Answers an ordinary read by its target alone, before any pattern is matched: an entry knows which
-/// route it is of.
+/// Answers an ordinary read by its target, before any pattern is matched: an entry knows its route.
 ///
-/// The variant holds a digest of all routes, and the target as the inner service sees it. So an
-/// entry with an equal one was matched to the route that this request would be. What is left to ask
-/// is what that route makes of the request.
+/// The variant that is looked up holds the digest of all routes and the target that the inner
+/// service sees, so an entry with an equal one was matched to the route that this request would be.
+/// Where that route puts more into its variants, such as a caller, none of its entries is found.
 fn glance<St: Store, B: Body>(
     shared: &Shared<St>,
     head: HeadRef<'_>,
@@ -132,7 +131,7 @@ fn glance<St: Store, B: Body>(
     let route = entry.route()?;
     let rule = shared.table.read_rules().get(route)?;
     let telling = shared.telling(route);
-    let is_answer = rule.is_plain_for(facts)
+    let is_answer = rule.credentials.overlook(facts)
         && !shared.is_switched_off(route)
         && entry.is_fresh_at(telling.now);
     let found = entry.as_response().filter(|_| is_answer)?;

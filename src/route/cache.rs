@@ -267,11 +267,7 @@ impl CacheRoute {
                 return refuse(ConfigErrorKind::MissingKey, "key_with", "`.key(..)` is given too");
             }
         };
-        let is_plain = matches!(key, KeyBuilder::Template(_))
-            && matches!(self.query, QueryPolicy::AsSent)
-            && self.vary.is_empty();
         Ok(CacheRule {
-            is_plain,
             template: self.template,
             route,
             pattern,

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     key::PrimaryKey,
     nominated::Nominated,
-    policy::{Credentials, Facts, RequestDirectives},
+    policy::{Credentials, RequestDirectives},
 };
 
 /// How a route makes its keys.
@@ -40,8 +40,6 @@ pub(crate) struct CacheRule {
     /// The key template as given, for the digest of the policy.
     pub(super) template: Option<String>,
     pub(super) key: KeyBuilder,
-    /// Whether nothing but credentials can make two requests for one target differ.
-    pub(super) is_plain: bool,
     pub(crate) bucket: String,
     pub(crate) lifetimes: Lifetimes,
     pub(crate) credentials: Credentials,
@@ -96,17 +94,6 @@ impl CacheRule {
     /// Whether the target alone decides the key, so that the variant need not hold it.
     pub(crate) fn target_implies_key(&self) -> bool {
         matches!(self.key, KeyBuilder::Template(_))
-    }
-
-    /// Whether what a response to a request with these credentials would be made for is told by its
-    /// target alone, as [`Identity::plain_variant`](crate::policy::Identity::plain_variant) has it.
-    pub(crate) fn is_plain_for(&self, facts: &Facts<'_>) -> bool {
-        self.is_plain
-            && match self.credentials {
-                Credentials::CoveredByKey => true,
-                Credentials::Bypass | Credentials::ByResponse => !facts.has_credentials,
-                Credentials::PerCaller(_) => false,
-            }
     }
 
     /// The settings that routes of one bucket share.
