@@ -69,7 +69,7 @@ pub(crate) struct Head {
     weight: usize,
 }
 
-/// When a response was asked for and received, and how long it is fresh.
+/// When a response was asked for and received, and how long it is fresh from then on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timing {
     pub(crate) requested: Instant,
@@ -77,23 +77,53 @@ pub(crate) struct Timing {
     pub(crate) lifetime: Duration,
 }
 
+impl Timing {
+    /// Returns `corrected_age_value` (RFC 9111 §4.2.3). A local origin's `Date` adds nothing to it.
+    pub(crate) fn corrected_age(&self, fields: &HeaderMap) -> Duration {
+        let response_delay = self.received.saturating_duration_since(self.requested);
+        age_value(fields).saturating_add(response_delay)
+    }
+}
+
 impl Head {
     /// Copies a response's head; `stripped` fields are left out.
     pub(crate) fn new(origin: &response::Parts, stripped: &[HeaderName], timing: Timing) -> Self {
-        let response_delay = timing.received.saturating_duration_since(timing.requested);
         let fields = storable_fields(&origin.headers, stripped);
-        let names: usize = fields.keys().map(name_weight).sum();
-        let values: usize = fields.values().map(HeaderValue::len).sum();
         Self {
             status: origin.status,
-            weight: fields.len() * PER_FIELD + values + names,
+            weight: fields_weight(&fields),
             has_inner_status: fields.get_all(CACHE_STATUS).iter().count() > 1,
             fields,
             received: timing.received,
-            // RFC 9111 §4.2.3: corrected_age_value; a local origin's `Date` adds nothing to it.
-            initial_age: age_value(&origin.headers).saturating_add(response_delay),
+            initial_age: timing.corrected_age(&origin.headers),
             lifetime: timing.lifetime,
         }
+    }
+
+    /// Takes a head that was stored elsewhere, with when that was by this process's clock.
+    #[cfg(feature = "redis")]
+    pub(crate) fn restored(stored: StoredHead, received: Instant, fresh_until: Instant) -> Self {
+        let StoredHead { status, fields, has_inner_status, initial_age } = stored;
+        let weight = fields_weight(&fields);
+        let lifetime = fresh_until.saturating_duration_since(received);
+        Self { status, fields, has_inner_status, received, initial_age, lifetime, weight }
+    }
+
+    /// Returns what has to be stored elsewhere, besides the times.
+    #[cfg(feature = "redis")]
+    pub(crate) fn to_stored(&self) -> StoredHead {
+        StoredHead {
+            status: self.status,
+            fields: self.fields.clone(),
+            has_inner_status: self.has_inner_status,
+            initial_age: self.initial_age,
+        }
+    }
+
+    /// Makes the response at least as old as its origin's clock says.
+    pub(crate) fn at_least(mut self, initial_age: Duration) -> Self {
+        self.initial_age = self.initial_age.max(initial_age);
+        self
     }
 
     /// Returns the current age (RFC 9111 §4.2.3), and how long the response stays fresh.
@@ -128,6 +158,24 @@ impl Head {
     }
 }
 
+/// A head without the times of this process.
+#[cfg(feature = "redis")]
+#[derive(Debug)]
+pub(crate) struct StoredHead {
+    pub(crate) status: StatusCode,
+    /// With the slots for `Age` and `Cache-Status`.
+    pub(crate) fields: HeaderMap,
+    pub(crate) has_inner_status: bool,
+    /// How old the response was when it was received.
+    pub(crate) initial_age: Duration,
+}
+
+fn fields_weight(fields: &HeaderMap) -> usize {
+    let names: usize = fields.keys().map(name_weight).sum();
+    let values: usize = fields.values().map(HeaderValue::len).sum();
+    fields.len() * PER_FIELD + values + names
+}
+
 /// Returns the bytes that a name takes outside the map. A standard name is a constant of the library,
 /// at the same address whenever it is parsed; any other is allocated.
 fn name_weight(name: &HeaderName) -> usize {
@@ -149,6 +197,15 @@ fn age_value(fields: &HeaderMap) -> Duration {
     Duration::from_secs(digits.parse::<u32>().unwrap_or(u32::MAX).min(1 << 31).into())
 }
 
+/// Whether a field is one that a response cannot do without.
+pub(crate) fn is_for_every_recipient(name: &HeaderName) -> bool {
+    is_end_to_end(name.as_str())
+}
+
+fn is_end_to_end(name: &str) -> bool {
+    END_TO_END.contains(&name) || name.starts_with("content-")
+}
+
 /// Copies the fields that may be stored, their values packed into one allocation: a value cut from
 /// a connection's read buffer would otherwise keep that buffer alive as long as the entry.
 fn storable_fields(origin: &HeaderMap, stripped: &[HeaderName]) -> HeaderMap {
@@ -158,7 +215,7 @@ fn storable_fields(origin: &HeaderMap, stripped: &[HeaderName]) -> HeaderMap {
         .filter_map(|line| line.to_str().ok())
         .flat_map(|line| line.split(','))
         .map(|name| name.trim().to_ascii_lowercase())
-        .filter(|name| !END_TO_END.contains(&name.as_str()) && !name.starts_with("content-"))
+        .filter(|name| !is_end_to_end(name))
         .collect();
     let is_stored = |name: &HeaderName| {
         *name != AGE
@@ -211,8 +268,9 @@ pub struct Entry {
     weight: u64,
 }
 
+/// What an entry tells of its slot.
 #[derive(Debug)]
-enum Content {
+pub(crate) enum Content {
     Response { head: Arc<Head>, body: Bytes },
     Pass,
     Nominated(Nominated),
@@ -243,6 +301,19 @@ impl Entry {
     pub(crate) fn nominated(provenance: Provenance, nominated: Nominated, until: Instant) -> Self {
         let weight = nominated.names().iter().map(|name| name.as_str().len() + 64).sum();
         Self::new(provenance, Content::Nominated(nominated), until, weight)
+    }
+
+    /// An entry that was stored elsewhere.
+    #[cfg(feature = "redis")]
+    pub(crate) fn restored(provenance: Provenance, content: Content, until: Instant) -> Self {
+        match content {
+            Content::Response { head, body } => {
+                let weight = size_of::<Head>() + head.weight + body.len();
+                Self::new(provenance, Content::Response { head, body }, until, weight)
+            }
+            Content::Pass => Self::pass(provenance, until),
+            Content::Nominated(nominated) => Self::nominated(provenance, nominated, until),
+        }
     }
 
     fn new(
@@ -305,6 +376,17 @@ impl Entry {
     /// RFC 9111 §4.2: fresh while the lifetime *exceeds* the age, so equality is stale.
     pub(crate) fn is_fresh_at(&self, now: Instant) -> bool {
         now < self.fresh_until
+    }
+
+    #[cfg(feature = "redis")]
+    pub(crate) fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// Returns when it stops being fresh.
+    #[cfg(feature = "redis")]
+    pub(crate) fn fresh_until(&self) -> Instant {
+        self.fresh_until
     }
 
     pub(crate) fn as_response(&self) -> Option<(&Arc<Head>, &Bytes)> {

@@ -26,6 +26,8 @@ pub enum ConfigErrorKind {
     Randomness,
     /// A name that cannot stand in a header field.
     Name,
+    /// A setting of a store: an address that cannot be used.
+    Store,
 }
 
 /// The configuration was refused by [`build`](crate::Builder::build).

@@ -17,6 +17,7 @@ use tower_service::Service;
 use crate::{
     answer::{Asks, hit, turn_not_modified},
     body::ResponseBody,
+    bounded::bounded,
     clock::now,
     detach::Detachable,
     fill::Filling,
@@ -25,7 +26,7 @@ use crate::{
     outcome::{Alone, Bypass, Forward, Outcome, Unshared},
     policy::{Denied, Facts, admit},
     read::Read,
-    route::{CacheRule, HeadRef, Matched, RequestView},
+    route::{CacheRule, HeadRef, Matched, RequestView, Target},
     seek::{Ended, Search, Step},
     shared::Shared,
     store::Store,
@@ -243,6 +244,9 @@ impl<S, St: Store> Exchange<S, St> {
         B: Body,
     {
         let mut response = self.inner.oneshot(request).await?;
+        if read.is_contradicted_by(&response) {
+            bounded(self.shared.invalidate(&read.slot.key)).await;
+        }
         let outcome = why.outcome(response.status());
         let bucket = self.shared.bucket(read.route);
         self.shared.reporter.mark(bucket, outcome, response.headers_mut());
@@ -297,10 +301,15 @@ impl<S, St: Store> Exchange<S, St> {
         S: Service<Request<Q>, Response = Response<B>>,
         B: Body,
     {
-        let write = PendingWrite::new(Arc::clone(&self.shared), keys);
+        let mut write = PendingWrite::new(Arc::clone(&self.shared), keys);
+        let target = Target::of(HeadRef::of(&request));
         match self.inner.oneshot(request).await {
             Ok(mut response) => {
-                write.settle(Effect::of(response.status())).await;
+                let effect = Effect::of(response.status());
+                if effect == Effect::Changed {
+                    write.also(self.shared.table.named(&target, response.headers()));
+                }
+                write.settle(effect).await;
                 self.shared.reporter.mark_written(&mut response);
                 Ok(response.map(ResponseBody::passing))
             }

@@ -1,6 +1,6 @@
 //! The second half of a leader's life: from the head of the response to the end of its flight.
 
-use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+use std::{borrow::Cow, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, response};
@@ -12,13 +12,13 @@ use crate::{
     body::ResponseBody,
     bounded::bounded,
     budget::Reservation,
-    clock::{Instant, now},
+    clock::{Instant, now, time_of_day},
     coalesce::Lead,
     entry::{Entry, Head, Provenance, Timing},
     key::{Slot, Variant, seeded_hash},
     nominated::Nominated,
     outcome::Refusal,
-    policy::{declared_length, judge, may_be_remembered},
+    policy::{Asked, declared_length, judge, may_be_remembered},
     read::Read,
     recording::{Recorded, Recorder, Recording, Stop, Tape},
     route::CacheRule,
@@ -119,11 +119,22 @@ impl<St: Store> Filling<St> {
         if head.headers.keys_len() > MAX_FIELDS {
             return Err(Refusal::TooLarge);
         }
-        let lifetime = judge(rule, head, read.asks.needs_permission, dice)?;
+        let mut timing = Timing { requested: self.requested, received, lifetime: Duration::ZERO };
+        let asked = Asked {
+            needs_permission: read.asks.needs_permission,
+            dice,
+            corrected_age: timing.corrected_age(&head.headers),
+            time_of_day,
+        };
+        let terms = judge(rule, head, &asked)?;
         let place = place.ok_or(Refusal::Vary)?.clone();
-        let timing = Timing { requested: self.requested, received, lifetime };
-        let head = Arc::new(Head::new(head, &rule.stripped, timing));
-        Ok(Storable { head, place })
+        timing.lifetime = terms.fresh_for;
+        let unstored = match terms.withheld.is_empty() {
+            true => Cow::Borrowed(&*rule.stripped),
+            false => Cow::Owned([&rule.stripped, &terms.withheld[..]].concat()),
+        };
+        let head = Head::new(head, &unstored, timing).at_least(terms.initial_age);
+        Ok(Storable { head: Arc::new(head), place })
     }
 
     /// Settles the flight with nothing to share: there is no response.

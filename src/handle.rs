@@ -1,6 +1,6 @@
 //! An operator's grip on a running cache.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use crate::{
     error::Pending,
@@ -101,6 +101,17 @@ impl SupportCacheHandle {
         self.cache.invalidate_all().await
     }
 
+    /// Waits until the store has acknowledged every invalidation so far, for at most `limit`. Call it
+    /// before the process ends: what is still pending then is lost with it, and what was to be
+    /// invalidated lives until it expires.
+    ///
+    /// # Errors
+    ///
+    /// [`Pending`] if the store has not acknowledged all of them in time.
+    pub async fn flush_pending(&self, limit: Duration) -> Result<(), Pending> {
+        self.cache.flush_pending(limit).await
+    }
+
     /// Switches a bucket on or off. Returns whether there is a bucket of this name.
     pub fn switch(&self, bucket: &str, switch: Switch) -> bool {
         self.cache.switch(bucket, switch)
@@ -130,6 +141,7 @@ pub(crate) trait Operate: Send + Sync {
     fn snapshot(&self) -> Snapshot;
     fn invalidate(&self, key: PrimaryKey) -> Acknowledged<'_>;
     fn invalidate_all(&self) -> Acknowledged<'_>;
+    fn flush_pending(&self, limit: Duration) -> Acknowledged<'_>;
     fn switch(&self, bucket: &str, switch: Switch) -> bool;
 }
 
@@ -145,6 +157,10 @@ impl<St: Store> Operate for Shared<St> {
     fn invalidate_all(&self) -> Acknowledged<'_> {
         self.metrics().invalidated();
         Box::pin(self.store.invalidate_all())
+    }
+
+    fn flush_pending(&self, limit: Duration) -> Acknowledged<'_> {
+        Box::pin(self.store.flush_pending(limit))
     }
 
     fn switch(&self, bucket: &str, switch: Switch) -> bool {

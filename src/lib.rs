@@ -135,6 +135,7 @@ mod metrics;
 #[cfg(all(test, shuttle))]
 mod model;
 mod nominated;
+mod operations;
 mod outcome;
 mod policy;
 mod read;
@@ -160,10 +161,12 @@ pub use handle::{SupportCacheHandle, Switch};
 pub use layer::{Builder, SupportCacheLayer};
 pub use metrics::{BucketSnapshot, Snapshot};
 pub use outcome::{Alone, Bypass, Refusal};
-pub use policy::{Caller, Credentials, RequestDirectives};
+pub use policy::{Caller, Credentials, Freshness, RequestDirectives};
 pub use route::{CacheRoute, Coalescing, InvalidateRoute, KeyRequest, QueryPolicy};
 pub use service::SupportCache;
 pub use store::{MemoryStore, MemoryStoreBuilder, Pending, Store};
+#[cfg(feature = "redis")]
+pub use store::{RedisStore, RedisStoreBuilder};
 pub use support::{CASE_LIST_TTL, CASE_MESSAGES_TTL};
 
 #[cfg(doc)]

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     gauge::Gauge,
+    operations::StoreSnapshot,
     outcome::{Alone, Bypass, Outcome, Refusal},
     sync::{AtomicU64, Ordering},
     telemetry,
@@ -118,6 +119,8 @@ impl Metrics {
             invalidations: get(&self.invalidations),
             invalidation_failures: get(&self.invalidation_failures),
             detached_dropped: get(&self.detached_dropped),
+            // Known elsewhere: see `Shared::snapshot`.
+            store: None,
         }
     }
 }
@@ -192,6 +195,8 @@ pub struct Snapshot {
     pub invalidation_failures: u64,
     /// Fills and writes that lost their callers and were dropped because too many had.
     pub detached_dropped: u64,
+    /// The store's own counts, if it is over a network.
+    pub store: Option<StoreSnapshot>,
 }
 
 impl Snapshot {

@@ -69,6 +69,8 @@ reasons! {
         Credentials = "credentials",
         /// `Set-Cookie`, or another field meant for one client.
         SetCookie = "set-cookie",
+        /// Stale on arrival, or nothing says how long it is fresh: neither the response nor the route.
+        NotFresh = "not-fresh",
         /// An event stream.
         Stream = "stream",
         /// A body longer than the route's limit.

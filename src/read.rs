@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{HeaderMap, Response, StatusCode};
 
 use crate::{
     answer::Asks,
@@ -10,6 +10,7 @@ use crate::{
     key::{Slot, Variant},
     nominated::Nominated,
     outcome::Forward,
+    policy::contradicts,
     shared::Shared,
 };
 
@@ -39,5 +40,16 @@ impl Read {
         let values = nominated.values(fields, &shared.identity.secret);
         self.slot.variant = self.base.nominating(&values);
         self.nominated = nominated.clone();
+    }
+
+    /// Whether the origin's answer to a HEAD shows that what is stored is no longer what GET would
+    /// bring (RFC 9111 §4.3.5).
+    pub(crate) fn is_contradicted_by<B>(&self, response: &Response<B>) -> bool {
+        let stored = self.seen.as_ref().and_then(|entry| entry.as_response());
+        self.asks.is_head
+            && response.status() == StatusCode::OK
+            && stored.is_some_and(|(head, body)| {
+                contradicts(response.headers(), head.stored(), body.len())
+            })
     }
 }

@@ -98,6 +98,7 @@ impl<St: Store> Shared<St> {
             bucket.is_off =
                 position.is_some_and(|at| self.is_switched_off[at].load(Ordering::Relaxed));
         }
+        snapshot.store = self.store.snapshot();
         snapshot
     }
 

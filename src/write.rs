@@ -49,6 +49,12 @@ impl<St: Store> PendingWrite<St> {
         Self { shared, keys }
     }
 
+    /// Adds keys that the write has changed too.
+    pub(crate) fn also(&mut self, keys: Vec<PrimaryKey>) {
+        self.keys
+            .extend(keys.into_iter().filter(|key| !self.keys.contains(key)).collect::<Vec<_>>());
+    }
+
     /// Invalidates what the write has changed or may have changed. The store keeps its own budget
     /// and retries by itself, so what it answers changes nothing for the writer.
     pub(crate) async fn settle(mut self, effect: Effect) {

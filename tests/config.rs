@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use http::Method;
 use tower_support_cache::{
-    Builder, CacheRoute, Coalescing, ConfigError, ConfigErrorKind as Kind, InvalidateRoute,
-    MemoryStore, SupportCacheLayer,
+    Builder, CacheRoute, Coalescing, ConfigError, ConfigErrorKind as Kind, Freshness,
+    InvalidateRoute, MemoryStore, SupportCacheLayer,
 };
 
 const TTL: Duration = Duration::from_secs(60);
@@ -223,4 +223,15 @@ fn patterns_and_templates_have_all_of_their_syntax() {
             .cache(route("/cases/{case}.json").key("case:{case}:{case}"))
             .cache(route("/odd/{{x}}/{näme}").key("odd:{{literal}}:{näme}")),
     );
+}
+
+#[test]
+fn a_route_that_leaves_freshness_to_the_origin_needs_no_lifetime() {
+    let route = || CacheRoute::get("/a").key("k").freshness(Freshness::Origin);
+    check_builds(builder().cache(route()));
+    check_builds(builder().cache(route().ttl(TTL).negative_ttl(TTL).heuristic(10)));
+    check(builder().cache(route().heuristic(11)), Kind::Limit, "GET /a", "heuristic");
+    check(builder().cache(route().ttl(Duration::ZERO)), Kind::Ttl, "GET /a", "ttl");
+    let fixed = CacheRoute::get("/a").key("k").ttl(TTL).heuristic(10);
+    check(builder().cache(fixed), Kind::Limit, "GET /a", "heuristic");
 }

@@ -29,6 +29,7 @@ const MODULES: &[(&str, Tier)] = &[
     ("gauge", Tier::Leaf),
     ("key", Tier::Leaf),
     ("nominated", Tier::Leaf),
+    ("operations", Tier::Leaf),
     ("outcome", Tier::Leaf),
     ("seconds", Tier::Leaf),
     ("secret", Tier::Leaf),
@@ -95,6 +96,7 @@ const WITHIN_A_TIER: &[(&str, &[&str], &str)] = &[
     ("detach", &["metrics"], "counts what is dropped, which happens where no flow runs any more"),
     ("metrics", &["telemetry"], "an end is counted and logged in one place"),
     ("recording", &["detach"], "goes on within the bound on work that lost its readers"),
+    ("store", &["telemetry"], "tells operators of a link that is lost, which no request sees"),
     ("reporter", &["metrics"], "an end is counted, logged and said in `Cache-Status` in one place"),
     // Flow, from the outside in.
     ("layer", &["handle", "service", "shared", "support"], "makes what it is the layer of"),

@@ -104,7 +104,7 @@ plant age-with-a-sign src/entry.rs 's/digits\.is_empty\(\) \|\| !first\.iter\(\)
 plant age-that-wraps src/entry.rs 's/unwrap_or\(u32::MAX\)\.min/unwrap_or(0).min/' rfc an_age_is_what_rfc_9111_makes_of_it
 plant rfc-store-hop-by-hop-fields src/entry.rs 's/!HOP_BY_HOP\.contains\(name\)/true/' rfc all_fields_are_stored_but_those_of_a_connection_or_a_client
 plant rfc-store-what-connection-names src/entry.rs 's/\n *&& !named_by_connection\.iter\(\)\.any\(\|named\| named == name\.as_str\(\)\)//' rfc all_fields_are_stored_but_those_of_a_connection_or_a_client
-plant drop-what-is-for-all src/entry.rs 's/\n *\.filter\(\|name\| !END_TO_END[^\n]*//' rfc all_fields_are_stored_but_those_of_a_connection_or_a_client
+plant drop-what-is-for-all src/entry.rs 's/\n *\.filter\(\|name\| !is_end_to_end[^\n]*//' rfc all_fields_are_stored_but_those_of_a_connection_or_a_client
 plant overlook-no-store src/policy/cache_control.rs 's/\.mentions\("no-store"\)/.mentions("no-stor")/' rfc what_a_response_forbids_is_not_stored
 plant overlook-no-cache src/policy/cache_control.rs 's/\.mentions\("no-cache"\)/.is_exactly("no-cache")/' rfc what_a_response_forbids_is_not_stored
 plant overlook-private src/policy/cache_control.rs 's/\.mentions\("private"\)/.is_exactly("private")/' rfc what_a_response_forbids_is_not_stored
@@ -117,6 +117,24 @@ plant store-despite-the-request src/exchange.rs 's/if read\.asks\.wishes\.no_sto
 plant heed-any-client src/policy/request_directives.rs 's/RequestDirectives::Ignore => Self \{ no_store: all\.no_store, \.\.Self::default\(\) \}/RequestDirectives::Ignore => all/' rfc request_directives_count_where_the_route_says_so
 plant forward-only-if-cached src/exchange.rs 's/if read\.asks\.wishes\.only_if_cached \{/if false {/' rfc request_directives_count_where_the_route_says_so
 plant forward-only-if-cached-on-a-pass src/exchange.rs 's/ && !asks\.wishes\.only_if_cached//' rfc request_directives_count_where_the_route_says_so
+plant take-the-last-lifetime src/policy/stated.rs 's/\*known = Some\(known\.map_or\(seconds, \|known\| known\.min\(seconds\)\)\)/*known = Some(seconds)/' rfc of_several_lifetimes_the_one_for_shared_caches_or_the_shortest_counts
+plant skip-a-malformed-lifetime src/policy/stated.rs 's/let seconds = seconds\.unwrap_or\(0\);/let Ok(seconds) = seconds else { return };/' rfc of_several_lifetimes_the_one_for_shared_caches_or_the_shortest_counts
+plant private-caches-lifetime-first src/policy/freshness.rs 's/stated\.s_maxage\.or\(stated\.max_age\)/stated.max_age.or(stated.s_maxage)/' rfc of_several_lifetimes_the_one_for_shared_caches_or_the_shortest_counts
+plant skip-expires-in-the-past src/policy/freshness.rs 's/lines\.map\(\|line\| until\(parsed\(line\)\)\.unwrap_or_default\(\)\)/lines.filter_map(|line| until(parsed(line)))/' rfc a_lifetime_is_guessed_only_where_the_route_says_so_and_none_is_stated
+plant measure-expires-by-our-clock src/policy/freshness.rs 's/date\.duration_since\(self\.date\(fields\)\)\.ok\(\)/date.duration_since(self.at).ok()/' rfc what_states_its_lifetime_is_fresh_for_it_and_nothing_else_is
+plant forget-the-date src/policy/freshness.rs 's/Duration::from_secs\(apparent\.as_secs\(\)\)\.max\(self\.corrected_age\)/self.corrected_age/' rfc an_age_that_a_response_brings_shortens_its_lifetime
+plant forget-the-age src/policy/storability.rs 's/lifetime\.saturating_sub\(initial_age\)/lifetime/' rfc an_age_that_a_response_brings_shortens_its_lifetime
+plant tell-no-age-of-the-origins src/fill.rs 's/\.at_least\(terms\.initial_age\)//' rfc an_age_that_a_response_brings_shortens_its_lifetime
+plant guess-unasked src/policy/storability.rs 's/0 => None,\n/0 if false => None,\n/; s/heuristic_lifetime\(fields, percent\)/heuristic_lifetime(fields, percent.max(10))/' rfc what_states_its_lifetime_is_fresh_for_it_and_nothing_else_is
+plant guess-for-any-status src/policy/storability.rs 's/percent if may_guess =>/percent if may_guess || true =>/' rfc a_lifetime_is_guessed_only_where_the_route_says_so_and_none_is_stated
+plant store-parts src/policy/storability.rs 's/ \|\| is_partial\(status\)//' rfc any_status_may_state_its_lifetime
+plant claim-to-understand src/policy/storability.rs 's/!stated\.must_understand \|\| is_understood\(status\)/true/' rfc any_status_may_state_its_lifetime
+plant store-what-is-withheld src/fill.rs 's/match terms\.withheld\.is_empty\(\)/match true/' rfc what_restricts_a_few_fields_withholds_these
+plant narrow-by-what-is-malformed src/policy/stated.rs 's/\(_, None\) => \*self = Self::Everything/(_, None) => {}/' rfc what_restricts_a_few_fields_withholds_these
+plant withhold-what-is-needed src/policy/stated.rs 's/\.filter\(\|names\| !names\.iter\(\)\.any\(is_for_every_recipient\)\)//' rfc what_restricts_a_few_fields_withholds_these
+plant keep-what-a-head-contradicts src/exchange.rs 's/if read\.is_contradicted_by\(&response\)/if false/' rfc a_head_that_contradicts_what_is_stored_makes_it_stale
+plant keep-what-a-write-names src/exchange.rs 's/if effect == Effect::Changed \{/if false {/' rfc a_write_invalidates_what_its_response_names_at_the_same_origin
+plant follow-a-refused-write src/exchange.rs 's/if effect == Effect::Changed \{/if true {/' rfc a_write_invalidates_what_its_response_names_at_the_same_origin
 plant since-over-none-match src/policy/validation.rs 's/if self\.none_match\.is_empty\(\)/if self.modified_since.is_some()/' rfc if_none_match_compares_weakly_and_before_if_modified_since
 plant compare-strongly src/policy/validation.rs 's/text\.strip_prefix\(b"W\/"\)\.unwrap_or\(text\);\n    let inside/text;\n    let inside/' rfc if_none_match_compares_weakly_and_before_if_modified_since
 plant no-date-without-last-modified src/policy/validation.rs 's/\.or_else\(\|\| response\.get\(DATE\)\)//' rfc if_modified_since_is_compared_with_last_modified_or_else_with_date
@@ -220,7 +238,7 @@ plant store-streams src/policy/storability.rs 's/if is_event_stream\(fields\)/if
 plant answer-upgrades src/policy/admission.rs 's/if facts\.is_upgrade/if false/' security sec_body_5_streams_and_upgrades_are_untouched
 plant store-hop-by-hop-fields src/entry.rs 's/!HOP_BY_HOP\.contains\(name\)/true/' security sec_hop_1_what_belongs_to_the_connection_is_not_stored
 plant store-what-connection-names src/entry.rs 's/\n *&& !named_by_connection\.iter\(\)\.any\(\|named\| named == name\.as_str\(\)\)//' security sec_hop_1_what_belongs_to_the_connection_is_not_stored
-plant let-connection-remove-anything src/entry.rs 's/\n *\.filter\(\|name\| !END_TO_END[^\n]*//' security sec_hop_1_connection_removes_no_field_that_a_client_must_see
+plant let-connection-remove-anything src/entry.rs 's/\n *\.filter\(\|name\| !is_end_to_end[^\n]*//' security sec_hop_1_connection_removes_no_field_that_a_client_must_see
 plant answer-without-reading-content src/policy/admission.rs 's/if has_content \{/if false {/' security sec_drain_1_the_next_request_on_the_connection_parses
 plant store-pages-in-disguise src/policy/admission.rs 's/Credentials::Bypass if facts\.has_credentials => return Err\(Bypass::Credentials\),//' security sec_wcd_1_a_page_with_credentials_is_not_stored_under_a_static_disguise
 plant tell-the-key src/exchange.rs 's/(self\.shared\.reporter\.mark\(bucket, outcome, &mut head\.headers\);)/$1 head.headers.append("x-cache-key", read.slot.key.as_str().parse().unwrap());/' security sec_pii_1_cache_status_and_metrics_name_no_key_path_query_or_caller
@@ -228,6 +246,7 @@ plant log-the-key src/shared.rs 's/(self\.metrics\(\)\.invalidated\(\);\n)( *sel
 plant tell-what-others-view src/policy/admission.rs 's/push_part\(extras, &digest\);//' security sec_enum_1_nobody_learns_what_another_caller_has_viewed
 plant remove-on-refusal src/write.rs 's/400\.\.=499 => Self::Unchanged/400..=499 => Self::Changed/' security sec_inv_1_a_write_that_is_refused_removes_nothing
 plant keep-on-an-unknown-outcome src/write.rs 's/500\.\. => Self::Unknown/500.. => Self::Unchanged/' security sec_inv_1_a_write_whose_outcome_is_unknown_removes_what_it_may_have_changed
+plant remove-at-another-origin src/route/reference.rs 's/is_same_scheme && is_same$/is_same_scheme/m' security sec_inv_1_a_write_removes_no_location_at_another_origin
 plant remove-everything src/shared.rs 's/(self\.metrics\(\)\.invalidated\(\);\n *)self\.store\.invalidate\(key\)/$1 let _ = key; self.store.invalidate_all()/' security sec_inv_3_a_flood_of_invalidations_leaves_other_keys_and_holds_no_memory
 plant remove-nothing src/store/memory.rs 's/self\.shared\.remove\(variants\.into_iter\(\)\.flatten\(\)\);/drop(variants);/' security sec_inv_3_reads_among_a_flood_of_invalidations_are_never_stale
 
@@ -237,7 +256,7 @@ plant forget-the-index src/store/memory.rs 's/variants\.push\(variant\.clone\(\)
 plant commit-through-the-fence src/sequence.rs 's/self\.is_current\(key, fence\)\.then\(store\)/Some(store())/' conformance the_memory_store_conforms
 plant invalidate-when-polled src/store/memory.rs 's/self\.shared\.sequence\.invalidate\(key, \|\| \{\n(.*?)\}\);\n        ready\(Ok\(\(\)\)\)/let key = key.clone();\n        async move { let key = &key; self.shared.sequence.invalidate(key, || {\n$1});\n        Ok(()) }/s' conformance the_memory_store_conforms
 plant leave-what-is-invalidated src/store/memory.rs 's/self\.entries\.remove\(&variant\);/let _ = variant;/' conformance the_memory_store_conforms
-plant take-any-lifetime src/route/cache.rs 's/ttl if ttl > MAX_TTL =>/ttl if false \&\& ttl > MAX_TTL =>/' config a_lifetime_that_is_missing_zero_or_endless_is_refused
+plant take-any-lifetime src/route/cache.rs 's/ttl if ttl > LONGEST =>/ttl if false \&\& ttl > LONGEST =>/' config a_lifetime_that_is_missing_zero_or_endless_is_refused
 plant take-any-placeholder src/route/template.rs 's/let Some\(position\) = pattern\.position\(name\) else \{/let Some(position) = pattern.position(name).or(Some(0)) else {/' config a_placeholder_that_the_pattern_lacks_is_refused_by_name
 plant take-any-bucket-settings src/route/rule.rs 's/&& self\.body_limit == other\.body_limit//' config routes_of_one_bucket_have_the_same_settings
 plant tell-patterns-apart-by-names src/route/table.rs 's/pattern::insert\(&mut reads, &rule\.pattern, index, \|\| rule\.route\.clone\(\)\)\?;/let _ = pattern::insert(\&mut reads, \&rule.pattern, index, || rule.route.clone());/' config routes_that_match_the_same_paths_clash

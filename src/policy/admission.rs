@@ -81,7 +81,7 @@ impl Identity {
         head: HeadRef<'a>,
         facts: &Facts<'a>,
     ) -> Option<VariantRef<'a>> {
-        let original = original_uri(head);
+        let original = head.original_uri();
         let is_plain = facts.are_plain() && is_same(original, head.uri);
         is_plain.then(|| VariantRef {
             scope: &self.scope,
@@ -131,7 +131,7 @@ pub(crate) fn admit<'a>(
         push_part(&mut extras, made.as_str().as_bytes());
         key = Some(made);
     }
-    let original = original_uri(view.head);
+    let original = view.head.original_uri();
     if !is_same(original, view.head.uri) {
         push_seen(&mut extras, view.head.uri, &rule.query);
     }
@@ -207,18 +207,6 @@ impl Admitted<'_> {
             None => self.rule.key(self.view).ok_or(Bypass::Key),
         }
     }
-}
-
-/// Returns the URI as the client sent it: nested axum routers see it without their prefix.
-#[cfg(feature = "axum")]
-fn original_uri(head: HeadRef<'_>) -> &Uri {
-    let original = head.extensions.get::<axum::extract::OriginalUri>();
-    original.map_or(head.uri, |original| &original.0)
-}
-
-#[cfg(not(feature = "axum"))]
-fn original_uri(head: HeadRef<'_>) -> &Uri {
-    head.uri
 }
 
 /// Whether the inner service is asked for what the client has asked for: unless a layer in between

@@ -1,7 +1,7 @@
 //! `Cache-Control` (RFC 9111 §5.2), read strictly: whatever could be meant as a restriction is one,
 //! and only what is well formed is a permission.
 
-use http::{HeaderMap, header::CACHE_CONTROL};
+use http::{HeaderMap, HeaderName, header::CACHE_CONTROL};
 
 /// The directives of a response that matter where its route's own lifetime is in force.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl<'a> Member<'a> {
     }
 
     /// Whether this is the directive `name` without an argument.
-    fn is_exactly(self, name: &str) -> bool {
+    pub(super) fn is_exactly(self, name: &str) -> bool {
         self.0.trim_ascii().eq_ignore_ascii_case(name.as_bytes())
     }
 
@@ -69,6 +69,21 @@ impl<'a> Member<'a> {
         }
         let value = std::str::from_utf8(digits).map_err(|_| ());
         Some(value.map(|digits| digits.parse().unwrap_or(1 << 31)))
+    }
+
+    /// Returns the fields that this lists, if it is the directive `name` with a well-formed list of
+    /// them in quotes.
+    pub(super) fn listed(self, name: &str) -> Option<Vec<HeaderName>> {
+        let at = self.0.iter().position(|byte| *byte == b'=')?;
+        let (found, argument) = (self.0[..at].trim_ascii(), self.0[at + 1..].trim_ascii());
+        let list = argument.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+        if !found.eq_ignore_ascii_case(name.as_bytes()) {
+            return None;
+        }
+        // A name of a field has neither quotes nor backslashes.
+        list.split(|byte| *byte == b',')
+            .map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+            .collect()
     }
 
     /// Returns the first run of token characters (RFC 9110 §5.6.2).

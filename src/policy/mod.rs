@@ -4,11 +4,14 @@ mod admission;
 mod cache_control;
 mod credentials;
 mod facts;
+mod freshness;
 mod request_directives;
+mod stated;
 mod storability;
 mod validation;
 
 pub use credentials::{Caller, Credentials};
+pub use freshness::Freshness;
 pub use request_directives::RequestDirectives;
 
 pub(crate) use admission::{CREDENTIAL_FIELDS, Denied, Identity, Scope, admit};
@@ -16,5 +19,5 @@ pub(crate) use admission::{CREDENTIAL_FIELDS, Denied, Identity, Scope, admit};
 pub(crate) use cache_control::Directives;
 pub(crate) use facts::{Facts, Watched};
 pub(crate) use request_directives::Wishes;
-pub(crate) use storability::{declared_length, judge, may_be_remembered};
-pub(crate) use validation::{Conditions, retain_not_modified};
+pub(crate) use storability::{Asked, declared_length, judge, may_be_remembered};
+pub(crate) use validation::{Conditions, contradicts, retain_not_modified};

@@ -1,6 +1,6 @@
 //! Whether a response may be stored, and so shared: the two are one question.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::{
     HeaderMap, HeaderName, StatusCode,
@@ -8,7 +8,11 @@ use http::{
     response,
 };
 
-use super::cache_control::Directives;
+use super::{
+    cache_control::Directives,
+    freshness::{Arrival, Freshness, is_heuristically_cacheable, is_understood},
+    stated::{Extent, Stated},
+};
 use crate::{outcome::Refusal, route::CacheRule};
 
 /// Fields that are meant for one client. RFC 9111 §7.3 lets `Set-Cookie` be stored; we do not.
@@ -21,21 +25,63 @@ const PER_CLIENT: [HeaderName; 6] = [
     HeaderName::from_static("authentication-info"),
 ];
 
-/// Judges a response by its head, and returns how long it is fresh; `dice` is for the jitter.
-/// `Err` names the first rule that forbids storing it. `needs_permission` is whether the request
-/// carried credentials that only the response can say do not matter.
+/// What the request and its forward tell of a response, besides its head.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    /// Whether the request carried credentials that only the response can say do not matter.
+    pub(crate) needs_permission: bool,
+    /// Decides how much of a lifetime jitter takes off.
+    pub(crate) dice: u64,
+    /// What `Age` and the time that the response took come to.
+    pub(crate) corrected_age: Duration,
+    /// The time of receipt, read where the origin's clock counts.
+    pub(crate) time_of_day: fn() -> SystemTime,
+}
+
+/// How a response may be stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Terms {
+    /// From when it was received.
+    pub(crate) fresh_for: Duration,
+    /// How old it was then, where the origin's clock counts.
+    pub(crate) initial_age: Duration,
+    /// Fields that are for the client whose request was forwarded alone.
+    pub(crate) withheld: Vec<HeaderName>,
+}
+
+/// Judges a response by its head. `Err` names the first rule that forbids storing it.
 pub(crate) fn judge(
     rule: &CacheRule,
     head: &response::Parts,
-    needs_permission: bool,
-    dice: u64,
-) -> Result<Duration, Refusal> {
+    asked: &Asked,
+) -> Result<Terms, Refusal> {
     let fields = &head.headers;
-    let lifetime = rule.lifetimes.of(head.status, dice).ok_or(Refusal::Status)?;
+    let directives = Directives::of(fields);
+    let terms = match rule.lifetimes.freshness {
+        Freshness::Fixed => by_route(rule, head, directives, asked.dice)?,
+        Freshness::Origin => by_origin(rule, head, directives, asked)?,
+    };
     if is_event_stream(fields) {
         return Err(Refusal::Stream);
     }
-    let directives = Directives::of(fields);
+    if asked.needs_permission && !directives.permits_sharing {
+        return Err(Refusal::Credentials);
+    }
+    let is_kept = |name: &HeaderName| !rule.strips(name) && !terms.withheld.contains(name);
+    if PER_CLIENT.iter().any(|name| fields.contains_key(name) && is_kept(name)) {
+        return Err(Refusal::SetCookie);
+    }
+    Ok(terms)
+}
+
+/// The terms of a route with a lifetime of its own.
+fn by_route(
+    rule: &CacheRule,
+    head: &response::Parts,
+    directives: Directives,
+    dice: u64,
+) -> Result<Terms, Refusal> {
+    let lifetime = rule.lifetimes.of(head.status).ok_or(Refusal::Status)?;
     if directives.no_store {
         return Err(Refusal::NoStore);
     }
@@ -45,13 +91,59 @@ pub(crate) fn judge(
     if directives.private && !rule.credentials.is_per_caller() {
         return Err(Refusal::Private);
     }
-    if needs_permission && !directives.permits_sharing {
-        return Err(Refusal::Credentials);
+    Ok(Terms { fresh_for: rule.lifetimes.jittered(lifetime, dice), ..Terms::default() })
+}
+
+/// The terms that the response itself states, for a shared cache (RFC 9111 §3).
+fn by_origin(
+    rule: &CacheRule,
+    head: &response::Parts,
+    directives: Directives,
+    asked: &Asked,
+) -> Result<Terms, Refusal> {
+    let (status, fields) = (head.status, &head.headers);
+    let mut stated = Stated::of(fields);
+    let is_understood = !stated.must_understand || is_understood(status);
+    if !is_understood || status.is_informational() || is_partial(status) {
+        return Err(Refusal::Status);
     }
-    if PER_CLIENT.iter().any(|name| fields.contains_key(name) && !rule.strips(name)) {
-        return Err(Refusal::SetCookie);
+    // RFC 9111 §5.2.2.3: `no-store` beside it is for caches that do not know the status.
+    if directives.no_store && !stated.must_understand {
+        return Err(Refusal::NoStore);
     }
-    Ok(lifetime)
+    if stated.no_cache == Extent::Everything {
+        return Err(Refusal::NoCache);
+    }
+    if rule.credentials.is_per_caller() {
+        stated.private = Extent::Nothing;
+    }
+    if stated.private == Extent::Everything {
+        return Err(Refusal::Private);
+    }
+    let arrival = Arrival { at: (asked.time_of_day)(), corrected_age: asked.corrected_age };
+    let may_guess = stated.is_public || is_heuristically_cacheable(status);
+    let guess = || match rule.lifetimes.heuristic_percent {
+        0 => None,
+        percent if may_guess => arrival.heuristic_lifetime(fields, percent),
+        _ => None,
+    };
+    let lifetime = arrival
+        .stated_lifetime(fields, &stated)
+        .or_else(guess)
+        .or_else(|| rule.lifetimes.of(status))
+        .unwrap_or_default();
+    let initial_age = arrival.initial_age(fields);
+    let fresh_for = rule.lifetimes.jittered(lifetime.saturating_sub(initial_age), asked.dice);
+    if fresh_for.is_zero() {
+        return Err(Refusal::NotFresh);
+    }
+    let withheld = [stated.no_cache.fields(), stated.private.fields()].concat();
+    Ok(Terms { fresh_for, initial_age, withheld })
+}
+
+/// Whether a status is that of a part of a response, which is nothing without the rest.
+fn is_partial(status: StatusCode) -> bool {
+    status == StatusCode::PARTIAL_CONTENT || status == StatusCode::NOT_MODIFIED
 }
 
 /// Whether a refusal says something about the next response too: a `Pass` entry remembers it. A
@@ -101,6 +193,11 @@ mod tests {
     use super::*;
     use crate::{CacheRoute, Caller, Credentials};
 
+    fn asked(needs_permission: bool) -> Asked {
+        let time_of_day = || SystemTime::UNIX_EPOCH;
+        Asked { needs_permission, dice: 0, corrected_age: Duration::ZERO, time_of_day }
+    }
+
     fn rule(credentials: &Credentials) -> CacheRule {
         let route = CacheRoute::get("/").key("k").ttl(Duration::from_secs(1));
         route.build(credentials).unwrap()
@@ -113,7 +210,7 @@ mod tests {
             response = response.header(*name, *value);
         }
         let head = response.body(()).unwrap().into_parts().0;
-        let judged = judge(&rule(&Credentials::Bypass), &head, false, 0);
+        let judged = judge(&rule(&Credentials::Bypass), &head, &asked(false));
         assert_eq!(judged.map(drop), expected, "{fields:?}");
     }
 
@@ -133,14 +230,15 @@ mod tests {
     fn private_may_be_stored_for_the_caller_alone() {
         let head = Response::builder().header("cache-control", "private").body(()).unwrap();
         let rule = rule(&Credentials::PerCaller(Caller::authorization()));
-        assert!(judge(&rule, &head.into_parts().0, false, 0).is_ok());
+        assert!(judge(&rule, &head.into_parts().0, &asked(false)).is_ok());
     }
 
     #[test]
     fn only_200_is_stored() {
         for status in [100, 101, 201, 203, 204, 206, 301, 304, 400, 404, 410, 500, 503] {
             let response = Response::builder().status(status).body(()).unwrap();
-            let judged = judge(&rule(&Credentials::Bypass), &response.into_parts().0, false, 0);
+            let judged =
+                judge(&rule(&Credentials::Bypass), &response.into_parts().0, &asked(false));
             assert_eq!(judged.map(drop), Err(Refusal::Status), "{status}");
         }
     }
@@ -149,7 +247,7 @@ mod tests {
     fn credentials_need_the_responses_permission() {
         let judged = |line: &str| {
             let head = Response::builder().header("cache-control", line).body(()).unwrap();
-            judge(&rule(&Credentials::ByResponse), &head.into_parts().0, true, 0).map(drop)
+            judge(&rule(&Credentials::ByResponse), &head.into_parts().0, &asked(true)).map(drop)
         };
         for line in ["public", "s-maxage=5", "must-revalidate", "max-age=5, public"] {
             assert_eq!(judged(line), Ok(()), "{line}");
@@ -164,14 +262,15 @@ mod tests {
         let route = CacheRoute::get("/").key("k").ttl(Duration::from_secs(1)).strip([SET_COOKIE]);
         let rule = route.build(&Credentials::Bypass).unwrap();
         let head = Response::builder().header("set-cookie", "a=b").body(()).unwrap();
-        assert!(judge(&rule, &head.into_parts().0, false, 0).is_ok());
+        assert!(judge(&rule, &head.into_parts().0, &asked(false)).is_ok());
     }
 
     #[test]
     fn jitter_only_shortens_a_lifetime() {
         let route = CacheRoute::get("/").key("k").ttl(Duration::from_secs(100)).jitter(10);
         let lifetimes = route.build(&Credentials::Bypass).unwrap().lifetimes;
-        let lifetime = |dice| lifetimes.of(StatusCode::OK, dice).unwrap().as_secs_f64().round();
+        let lifetime = lifetimes.of(StatusCode::OK).unwrap();
+        let lifetime = |dice| lifetimes.jittered(lifetime, dice).as_secs_f64().round();
         assert_eq!((lifetime(0), lifetime(u64::MAX / 2), lifetime(u64::MAX)), (100.0, 95.0, 90.0));
     }
 
@@ -181,7 +280,7 @@ mod tests {
         let route = route.negative_ttl(Duration::from_secs(5));
         let lifetimes = route.build(&Credentials::Bypass).unwrap().lifetimes;
         for (status, seconds) in [(200, Some(100)), (404, Some(5)), (410, Some(5)), (403, None)] {
-            let lifetime = lifetimes.of(StatusCode::from_u16(status).unwrap(), 0);
+            let lifetime = lifetimes.of(StatusCode::from_u16(status).unwrap());
             assert_eq!(lifetime.map(|lifetime| lifetime.as_secs()), seconds, "{status}");
         }
     }

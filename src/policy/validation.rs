@@ -49,6 +49,20 @@ pub(crate) fn retain_not_modified(fields: &mut HeaderMap) {
     }
 }
 
+/// Whether the fields of the answer to a HEAD tell of another representation than the stored one,
+/// whose content has `length` bytes (RFC 9111 §4.3.5).
+pub(crate) fn contradicts(answer: &HeaderMap, stored: &HeaderMap, length: usize) -> bool {
+    let differs = |name: &HeaderName| match (answer.get(name), stored.get(name)) {
+        (Some(one), Some(other)) => one != other,
+        _ => false,
+    };
+    let has_length =
+        |value: &HeaderValue| value.to_str().is_ok_and(|text| text.parse() == Ok(length));
+    differs(&ETAG)
+        || differs(&LAST_MODIFIED)
+        || answer.get(CONTENT_LENGTH).is_some_and(|value| !has_length(value))
+}
+
 /// Whether the response is newer than an HTTP-date. Without `Last-Modified` its `Date` counts
 /// (RFC 9111 §4.3.2); what is no date makes the response newer.
 fn is_newer(response: &HeaderMap, since: &HeaderValue) -> bool {

@@ -7,21 +7,21 @@ use http::{HeaderName, StatusCode};
 use super::{
     pattern::Pattern,
     request::{Extract, KeyRequest},
-    rule::{CacheRule, KeyBuilder, Lifetimes},
+    rule::{CacheRule, KeyBuilder, LONGEST, Lifetimes},
     template::Template,
 };
 use crate::{
     error::{ConfigError, ConfigErrorKind},
     nominated::Nominated,
-    policy::{Credentials, RequestDirectives},
+    policy::{Credentials, Freshness, RequestDirectives},
 };
 
 const DEFAULT_BODY_LIMIT: u64 = 1024 * 1024;
-/// A century: long enough for any response, short enough to add to any clock.
-const MAX_TTL: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 const MAX_NAME: usize = 64;
 const DEFAULT_JITTER: u8 = 10;
 const MAX_JITTER: u8 = 50;
+/// RFC 9111 §4.2.2 suggests no more.
+const MAX_HEURISTIC: u8 = 10;
 
 /// Which part of the query a stored response was made for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,6 +71,8 @@ pub struct CacheRoute {
     template: Option<String>,
     key_with: Option<Extract>,
     ttl: Option<Duration>,
+    freshness: Freshness,
+    heuristic_percent: u8,
     credentials: Option<Credentials>,
     query: QueryPolicy,
     request_directives: RequestDirectives,
@@ -94,6 +96,8 @@ impl CacheRoute {
             template: None,
             key_with: None,
             ttl: None,
+            freshness: Freshness::Fixed,
+            heuristic_percent: 0,
             credentials: None,
             query: QueryPolicy::AsSent,
             request_directives: RequestDirectives::Ignore,
@@ -140,9 +144,27 @@ impl CacheRoute {
         self
     }
 
-    /// Sets how long a response is fresh, from when its head arrived. Required.
+    /// Sets how long a response is fresh, from when its head arrived. Required, unless the route
+    /// leaves that to the origin.
+    ///
+    /// With [`Freshness::Origin`] it is the lifetime of a response that states none, and whose
+    /// status is one of [`statuses`](Self::statuses).
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
+        self
+    }
+
+    /// Sets who decides how long a response is fresh. Defaults to [`Freshness::Fixed`]: the route.
+    pub fn freshness(mut self, freshness: Freshness) -> Self {
+        self.freshness = freshness;
+        self
+    }
+
+    /// Sets how much of the time since its `Last-Modified` a response that states no lifetime is
+    /// taken to be fresh, in percent (RFC 9111 §4.2.2). Defaults to 0, at most 10; never more than
+    /// seven days. For [`Freshness::Origin`].
+    pub fn heuristic(mut self, percent: u8) -> Self {
+        self.heuristic_percent = percent;
         self
     }
 
@@ -187,6 +209,8 @@ impl CacheRoute {
     }
 
     /// Sets the statuses that are stored. Defaults to 200 alone.
+    ///
+    /// With [`Freshness::Origin`], what states its lifetime is stored whatever its status.
     ///
     /// 1xx, 206, 304, 401, 407 and 5xx cannot be.
     pub fn statuses(mut self, statuses: impl IntoIterator<Item = StatusCode>) -> Self {
@@ -287,12 +311,18 @@ impl CacheRoute {
     fn lifetimes(&self) -> Result<Lifetimes, (ConfigErrorKind, &'static str, &'static str)> {
         let checked = |ttl: Duration, field| match ttl {
             Duration::ZERO => Err((ConfigErrorKind::Ttl, field, "is zero")),
-            ttl if ttl > MAX_TTL => Err((ConfigErrorKind::Ttl, field, "is over a century")),
+            ttl if ttl > LONGEST => Err((ConfigErrorKind::Ttl, field, "is over a century")),
             ttl => Ok(ttl),
         };
-        let Some(ttl) = self.ttl else {
+        if self.ttl.is_none() && self.freshness == Freshness::Fixed {
             return Err((ConfigErrorKind::Ttl, "ttl", "is missing"));
-        };
+        }
+        if self.heuristic_percent > MAX_HEURISTIC {
+            return Err((ConfigErrorKind::Limit, "heuristic", "is over 10 percent"));
+        }
+        if self.heuristic_percent > 0 && self.freshness == Freshness::Fixed {
+            return Err((ConfigErrorKind::Limit, "heuristic", "is for `Freshness::Origin`"));
+        }
         if self.jitter_percent > MAX_JITTER {
             return Err((ConfigErrorKind::Limit, "jitter", "is over 50 percent"));
         }
@@ -300,7 +330,9 @@ impl CacheRoute {
             return Err((ConfigErrorKind::Status, "statuses", problem));
         }
         Ok(Lifetimes {
-            ttl: checked(ttl, "ttl")?,
+            freshness: self.freshness,
+            heuristic_percent: self.heuristic_percent,
+            ttl: self.ttl.map(|ttl| checked(ttl, "ttl")).transpose()?,
             negative_ttl: self.negative_ttl.map(|ttl| checked(ttl, "negative_ttl")).transpose()?,
             statuses: self.statuses.clone(),
             jitter_percent: self.jitter_percent,

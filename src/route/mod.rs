@@ -3,6 +3,7 @@
 mod cache;
 mod invalidate;
 mod pattern;
+mod reference;
 mod request;
 mod rule;
 mod table;
@@ -12,6 +13,7 @@ pub use cache::{CacheRoute, Coalescing, QueryPolicy};
 pub use invalidate::InvalidateRoute;
 pub use request::KeyRequest;
 
+pub(crate) use reference::Target;
 pub(crate) use request::{Extract, HeadRef, RequestView};
 pub(crate) use rule::CacheRule;
 pub(crate) use table::{Matched, Table};

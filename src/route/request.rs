@@ -25,6 +25,18 @@ impl<'a> HeadRef<'a> {
             extensions: request.extensions(),
         }
     }
+
+    /// Returns the URI as the client sent it: nested axum routers see it without their prefix.
+    #[cfg(feature = "axum")]
+    pub(crate) fn original_uri(self) -> &'a Uri {
+        let original = self.extensions.get::<axum::extract::OriginalUri>();
+        original.map_or(self.uri, |original| &original.0)
+    }
+
+    #[cfg(not(feature = "axum"))]
+    pub(crate) fn original_uri(self) -> &'a Uri {
+        self.uri
+    }
 }
 
 impl<'a> From<&'a request::Parts> for HeadRef<'a> {

@@ -13,8 +13,12 @@ use super::{
 use crate::{
     key::PrimaryKey,
     nominated::Nominated,
-    policy::{Credentials, RequestDirectives},
+    policy::{Credentials, Freshness, RequestDirectives},
 };
+
+/// The longest lifetime that a response can have: a century, long enough for any of them, and short
+/// enough to add to any clock.
+pub(super) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// How a route makes its keys.
 #[derive(Clone)]
@@ -56,28 +60,37 @@ pub(crate) struct CacheRule {
 /// How long responses are fresh, by status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Lifetimes {
-    pub(super) ttl: Duration,
+    pub(crate) freshness: Freshness,
+    /// How much of the time since its last change a response is taken to be fresh, in percent.
+    pub(crate) heuristic_percent: u8,
+    pub(super) ttl: Option<Duration>,
     pub(super) negative_ttl: Option<Duration>,
     pub(super) statuses: Vec<StatusCode>,
     pub(super) jitter_percent: u8,
 }
 
 impl Lifetimes {
-    /// Returns how long a response of this status is fresh, if it may be stored at all. `dice`
-    /// decides how much jitter takes off.
-    pub(crate) fn of(&self, status: StatusCode, dice: u64) -> Option<Duration> {
+    /// Returns how long the route says that a response of this status is fresh.
+    pub(crate) fn of(&self, status: StatusCode) -> Option<Duration> {
         let is_negative = status == StatusCode::NOT_FOUND || status == StatusCode::GONE;
-        let lifetime = match self.negative_ttl {
-            Some(negative_ttl) if is_negative => negative_ttl,
-            _ => self.statuses.contains(&status).then_some(self.ttl)?,
-        };
+        match self.negative_ttl {
+            Some(negative_ttl) if is_negative => Some(negative_ttl),
+            _ => self.ttl.filter(|_| self.statuses.contains(&status)),
+        }
+    }
+
+    /// Takes as much off a lifetime as jitter may and `dice` decides.
+    pub(crate) fn jittered(&self, lifetime: Duration, dice: u64) -> Duration {
         let most = lifetime.mul_f64(f64::from(self.jitter_percent) / 100.0);
-        Some(lifetime - most.mul_f64(dice as f64 / u64::MAX as f64))
+        lifetime - most.mul_f64(dice as f64 / u64::MAX as f64)
     }
 
     /// Returns the longest that any response is fresh.
     pub(crate) fn longest(&self) -> Duration {
-        self.negative_ttl.map_or(self.ttl, |negative_ttl| negative_ttl.max(self.ttl))
+        match self.freshness {
+            Freshness::Fixed => self.ttl.max(self.negative_ttl).unwrap_or_default(),
+            Freshness::Origin => LONGEST,
+        }
     }
 }
 

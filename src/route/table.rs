@@ -2,12 +2,13 @@
 
 use std::fmt;
 
-use http::Method;
+use http::{Extensions, HeaderMap, Method, Uri};
 use matchit::Router;
 
 use super::{
     invalidate::{InvalidateRule, is_unsafe},
     pattern::{self, Pattern},
+    reference::{Target, references},
     request::{HeadRef, RequestView},
     rule::CacheRule,
 };
@@ -121,6 +122,23 @@ impl Table {
             matched.add(rule.key(RequestView { head, parameters: &found.params }), &rule.route);
         }
         matched
+    }
+
+    /// Returns the keys of cached routes that the response to a write names as changed too (RFC
+    /// 9111 §4.4), where their paths alone tell them.
+    pub(crate) fn named(&self, target: &Target, response: &HeaderMap) -> Vec<PrimaryKey> {
+        let (headers, extensions) = (HeaderMap::new(), Extensions::new());
+        let mut keys = Vec::new();
+        for path in references(response).filter_map(|reference| target.path_of(reference)) {
+            let Ok(found) = self.reads.at(&path) else { continue };
+            let rule = &self.read_rules[*found.value];
+            if rule.target_implies_key() {
+                let (method, uri) = (&Method::GET, &Uri::default());
+                let head = HeadRef { method, uri, headers: &headers, extensions: &extensions };
+                keys.extend(rule.key(RequestView { head, parameters: &found.params }));
+            }
+        }
+        keys
     }
 }
 

@@ -78,7 +78,7 @@ impl MemoryStore {
         MemoryStoreBuilder { capacity: DEFAULT_CAPACITY }
     }
 
-    fn with_capacity(capacity: u64) -> Self {
+    pub(super) fn with_capacity(capacity: u64) -> Self {
         let threads = available_parallelism().map_or(1, usize::from) as u64;
         let shards = (capacity / BYTES_PER_SHARD).clamp(1, threads * 4);
         // The largest power of two: the library would round up, to smaller shards.

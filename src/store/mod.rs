@@ -43,6 +43,8 @@
 #[cfg(feature = "testing")]
 pub mod conformance;
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 
 use std::{
     future::{Future, ready},
@@ -54,9 +56,12 @@ pub use crate::{
     entry::Entry,
     error::Pending,
     key::{PrimaryKey, Slot, Token, Variant, VariantRef},
+    operations::{Latency, Operation, OperationSnapshot, StoreSnapshot},
     sequence::{Fence, Sequence},
 };
 pub use memory::{MemoryStore, MemoryStoreBuilder};
+#[cfg(feature = "redis")]
+pub use redis::{RedisLease, RedisStore, RedisStoreBuilder};
 
 /// What [`Store::lookup`] found.
 #[derive(Debug)]
@@ -195,6 +200,11 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// As for [`invalidate`](Self::invalidate).
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send;
+
+    /// Copies the store's own counts out. `None`, the default, if it has none.
+    fn snapshot(&self) -> Option<StoreSnapshot> {
+        None
+    }
 
     /// Waits until every invalidation so far is acknowledged.
     ///

@@ -20,3 +20,26 @@ pub(crate) fn invalidation_failed(route: &str) {
 pub(crate) fn ended(bucket: &str, outcome: &Outcome) {
     tracing::debug!(bucket, ?outcome, "request ended");
 }
+
+/// Tells that the link to the store was lost: requests are forwarded until it is back.
+#[cfg(feature = "redis")]
+pub(crate) fn store_lost() {
+    tracing::warn!("link to redis lost: the cache is bypassed until it is back");
+}
+
+/// Tells, once until there is a link again, why there is none.
+#[cfg(feature = "redis")]
+pub(crate) fn store_unreachable(problem: &str) {
+    tracing::warn!(problem, "no link to redis: the cache is bypassed");
+}
+
+#[cfg(feature = "redis")]
+pub(crate) fn store_linked() {
+    tracing::info!("link to redis");
+}
+
+/// Tells once that something at the server cannot be read.
+#[cfg(feature = "redis")]
+pub(crate) fn record_unreadable() {
+    tracing::warn!("a record in redis cannot be used and counts as a miss; see `StoreSnapshot`");
+}

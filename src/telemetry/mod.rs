@@ -3,9 +3,9 @@
 #[cfg(feature = "tracing")]
 mod enabled;
 #[cfg(feature = "tracing")]
-pub(crate) use enabled::{credentials_bypassed, ended, invalidation_failed};
+pub(crate) use enabled::*;
 
 #[cfg(not(feature = "tracing"))]
 mod disabled;
 #[cfg(not(feature = "tracing"))]
-pub(crate) use disabled::{credentials_bypassed, ended, invalidation_failed};
+pub(crate) use disabled::*;

@@ -53,10 +53,41 @@ async fn what_changed_nothing_invalidates_nothing() {
     }
 }
 
-/// RFC 9111 §4.4 lets `Location` and `Content-Location` be invalidated too; what a response names
-/// decides nothing here.
+/// Stores `/cases/1`, writes elsewhere with a response that names it, and asks again.
+async fn check_named(status: u16, fields: &'static [(&str, &str)], is_invalidated: bool) {
+    let (cache, _, calls) = cache();
+    calls.serve(move |head| match head.method {
+        Method::GET => response(200, &[], "stored"),
+        _ => response(status, fields, ""),
+    });
+    let ask = || send(&cache, with(get("/cases/1"), "host", "example.com"));
+    got(ask()).await;
+    let write = with(request(Method::POST, "/cases/2/comments"), "host", "example.com");
+    got(send(&cache, write)).await;
+    assert_eq!(got(ask()).await.is_hit(), !is_invalidated, "{status} {fields:?}");
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_write_invalidates_its_own_target_and_not_what_its_response_names() {
-    check(Method::POST, "/cases/2", 201, false).await;
-    check(Method::POST, "/elsewhere", 201, false).await;
+async fn a_write_invalidates_what_its_response_names_at_the_same_origin() {
+    check_named(201, &[("location", "/cases/1")], true).await;
+    check_named(200, &[("content-location", "/cases/1")], true).await;
+    check_named(303, &[("location", "../1?new#top")], true).await;
+    check_named(201, &[("location", "https://example.com/cases/1")], true).await;
+    check_named(201, &[("location", "/cases/3"), ("content-location", "/cases/1")], true).await;
+    check_named(201, &[("location", "/elsewhere"), ("location", "/cases/1")], true).await;
+    check_named(201, &[("location", "https://other.example/cases/1")], false).await;
+    check_named(201, &[("location", "//other.example/cases/1")], false).await;
+    check_named(201, &[("location", "/cases/3")], false).await;
+    check_named(400, &[("location", "/cases/1")], false).await;
+    check_named(503, &[("location", "/cases/1")], false).await;
+}
+
+/// What a read's response names is not invalidated: only a write has changed something.
+#[tokio::test(start_paused = true)]
+async fn a_read_invalidates_nothing_that_its_response_names() {
+    let (cache, _, calls) = cache();
+    calls.serve(|_| response(200, &[("content-location", "/cases/1")], "x"));
+    fetch(&cache, "/cases/1").await;
+    fetch(&cache, "/cases/2").await;
+    assert!(fetch(&cache, "/cases/1").await.is_hit());
 }

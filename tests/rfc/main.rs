@@ -1,5 +1,5 @@
-//! The rules of RFC 9110, 9111 and 9211 that a route with a fixed lifetime keeps, as tables: what is
-//! stored, what is asked, and what must be answered, through the layer and in paused time.
+//! The rules of RFC 9110, 9111 and 9211, as tables: what is stored, what is asked, and what must be
+//! answered, through the layer and in paused time.
 
 #![allow(clippy::unwrap_used)] // clippy.toml lets tests unwrap, but not what they call.
 
@@ -8,6 +8,7 @@ mod support;
 
 mod cache_status;
 mod checklist;
+mod freshness;
 mod invalidation;
 mod reuse;
 mod row;

@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use http::{HeaderMap, HeaderName, Method};
@@ -15,10 +15,10 @@ use tower_support_cache::CacheRoute;
 
 use super::{
     cache_status,
-    support::{Got, cache_with, got, request, response, send, settle, with},
+    support::{GatedBody, Got, cache_with, got, request, response, send, settle, with},
 };
 
-type Fields = &'static [(&'static str, &'static str)];
+pub(crate) type Fields = &'static [(&'static str, &'static str)];
 
 /// How the second request of a row is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +135,7 @@ impl Row {
         let count = calls.serve(move |head| {
             *seen_there.lock().unwrap() = head.headers.clone();
             match asked.fetch_add(1, Ordering::SeqCst) {
-                0 => response(status, stored, "stored"),
+                0 => dated(response(status, stored, "stored")),
                 _ => response(200, &[], "new"),
             }
         });
@@ -199,6 +199,28 @@ impl Row {
             _ => Ok(()),
         }
     }
+}
+
+/// Writes the dates that a row gives as seconds from now, like `@-30`.
+fn dated(mut response: http::Response<GatedBody>) -> http::Response<GatedBody> {
+    for value in response.headers_mut().values_mut() {
+        let Some(seconds) = value.to_str().unwrap().strip_prefix('@') else { continue };
+        let seconds: i64 = seconds.parse().unwrap();
+        let distance = Duration::from_secs(seconds.unsigned_abs());
+        let now = time_of_day();
+        let date = if seconds < 0 { now - distance } else { now + distance };
+        *value = httpdate::fmt_http_date(date).parse().unwrap();
+    }
+    response
+}
+
+/// The time of day, moved along with the paused clock as the cache does.
+#[allow(clippy::disallowed_methods)]
+fn time_of_day() -> SystemTime {
+    let moved = tokio::time::Instant::now().into_std();
+    let actual = std::time::Instant::now();
+    SystemTime::now() + moved.saturating_duration_since(actual)
+        - actual.saturating_duration_since(moved)
 }
 
 pub(crate) fn lines<'a>(fields: &'a HeaderMap, name: &str) -> Vec<&'a str> {

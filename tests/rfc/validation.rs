@@ -1,10 +1,14 @@
 //! Conditional requests (RFC 9111 §4.3.2, RFC 9110 §13 and §15.4.5).
 
 use http::Method;
+use tower_support_cache::RequestDirectives;
 
 use super::{
     row::{Answer, Answer::*, Row, check, lines},
-    support::{Cached, Got, Sent, cache, fetch, get, got, request, response, send, settle, with},
+    support::{
+        Cached, Got, Sent, cache, cache_with, fetch, get, got, request, response, send, settle,
+        with,
+    },
 };
 
 const EARLIER: &str = "Sun, 22 Nov 2026 08:00:00 GMT";
@@ -267,4 +271,27 @@ async fn conditionals_of_a_request_that_misses_alone_are_left_as_they_are() {
     assert!(call.head.headers.contains_key("if-none-match"));
     call.with(304, ("etag", "\"a\""), "");
     assert_eq!(got(reply).await.status, 304);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_contradicts_what_is_stored_makes_it_stale() {
+    for (fields, is_stale) in [
+        (&[("etag", "\"a\""), ("last-modified", EARLIER), ("content-length", "5")][..], false),
+        (&[], false),
+        (&[("etag", "\"b\"")], true),
+        (&[("last-modified", LATER)], true),
+        (&[("content-length", "6")], true),
+        (&[("content-length", "x")], true),
+    ] {
+        let (cache, _, calls) =
+            cache_with(|route| route.request_directives(RequestDirectives::Honour));
+        calls.serve(move |head| match head.method {
+            Method::HEAD => response(200, fields, ""),
+            _ => response(200, &[("etag", "\"a\""), ("last-modified", EARLIER)], "whole"),
+        });
+        fetch(&cache, "/cases/1").await;
+        let head = with(request(Method::HEAD, "/cases/1"), "cache-control", "no-cache");
+        got(send(&cache, head)).await;
+        assert_eq!(fetch(&cache, "/cases/1").await.is_hit(), !is_stale, "{fields:?}");
+    }
 }

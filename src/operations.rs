@@ -1,0 +1,107 @@
+//! What a store over a network counts, as users see it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+/// An operation of a store over a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "kebab-case"))]
+#[non_exhaustive]
+pub enum Operation {
+    /// Looking a slot up.
+    Lookup,
+    /// Asking for the right to fill.
+    Lease,
+    /// Storing a response.
+    Commit,
+    /// Giving the right to fill back.
+    Release,
+    /// Invalidating a key.
+    Invalidate,
+    /// Invalidating everything.
+    InvalidateAll,
+    /// Asking the server whether it is the one it was.
+    Heartbeat,
+}
+
+impl Operation {
+    /// Returns the operation's name in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lookup => "lookup",
+            Self::Lease => "lease",
+            Self::Commit => "commit",
+            Self::Release => "release",
+            Self::Invalidate => "invalidate",
+            Self::InvalidateAll => "invalidate-all",
+            Self::Heartbeat => "heartbeat",
+        }
+    }
+}
+
+/// The counts of a store over a network, copied out at one moment.
+///
+/// They are the store's: layers that share it see the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct StoreSnapshot {
+    /// Whether there is a link to the server. Without one every request is forwarded.
+    pub is_linked: bool,
+    /// Whether the breaker is open: five lookups in a row took longer than their budget, and no
+    /// heartbeat has come back in time since.
+    pub is_breaker_open: bool,
+    /// Links to the server that were lost.
+    pub links_lost: u64,
+    /// The operations, by kind; kinds that never occurred are absent.
+    pub operations: BTreeMap<Operation, OperationSnapshot>,
+    /// Responses that were not stored because an invalidation overtook them at the server.
+    pub fenced: u64,
+    /// Records that could not be used: foreign, of another version, corrupt, or of another slot.
+    pub unreadable: u64,
+    /// Keys at which the server has something else than this crate puts there. It is left alone.
+    pub foreign: u64,
+    /// Invalidations that the server has not acknowledged yet.
+    pub pending: u64,
+}
+
+/// The counts of one operation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct OperationSnapshot {
+    /// The server has answered.
+    pub answered: u64,
+    /// The server refused it, or the link was lost.
+    pub failed: u64,
+    /// It took longer than its budget.
+    pub timed_out: u64,
+    /// How long they took, whichever way they ended.
+    pub latency: Latency,
+}
+
+/// How long operations took, to within a factor of two.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Latency {
+    /// At each index, how many took under 2^index microseconds and not less than half of that.
+    pub(crate) counts: Vec<u64>,
+}
+
+impl Latency {
+    /// Returns how many operations there were.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// Returns the time that a share of them took at most, `0.99` for the 99th percentile, to
+    /// within a factor of two. `None` if there were none.
+    pub fn quantile(&self, share: f64) -> Option<Duration> {
+        let wanted = (self.count() as f64 * share.clamp(0.0, 1.0)).ceil().max(1.0) as u64;
+        let mut seen = 0;
+        let index = self.counts.iter().position(|count| {
+            seen += count;
+            seen >= wanted
+        });
+        index.map(|index| Duration::from_micros(1 << index))
+    }
+}

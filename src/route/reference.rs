@@ -1,0 +1,207 @@
+//! What the response to a write names beside its target (RFC 9111 §4.4).
+
+use http::{HeaderMap, HeaderValue, Uri, header::HOST};
+
+use super::request::HeadRef;
+
+/// The target of a write, which its response's references are relative to.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// As the client sent it.
+    original: Uri,
+    /// As the layer sees it: a nested router's own path.
+    seen: Uri,
+    host: Option<HeaderValue>,
+}
+
+/// A reference taken apart (RFC 3986 §3), without query and fragment.
+struct Reference<'a> {
+    scheme: Option<&'a str>,
+    authority: Option<&'a str>,
+    path: &'a str,
+}
+
+impl Target {
+    pub(crate) fn of(head: HeadRef<'_>) -> Self {
+        Self {
+            original: head.original_uri().clone(),
+            seen: head.uri.clone(),
+            host: head.headers.get(HOST).cloned(),
+        }
+    }
+
+    /// Returns the path that a reference leads to, as the layer sees paths. `None` if that is at
+    /// another origin or outside of what the layer sees.
+    pub(super) fn path_of(&self, reference: &str) -> Option<String> {
+        let reference = Reference::parse(reference);
+        if !self.is_origin_of(&reference) {
+            return None;
+        }
+        let own = self.original.path();
+        let path = match reference.path {
+            "" if reference.authority.is_some() => "/".to_owned(),
+            "" => own.to_owned(),
+            absolute if absolute.starts_with('/') => without_dots(absolute),
+            // A path begins with a slash.
+            _ if reference.authority.is_some() => return None,
+            relative => {
+                let folder = &own[..own.rfind('/').map_or(0, |at| at + 1)];
+                without_dots(&format!("{folder}{relative}"))
+            }
+        };
+        let mount = own.strip_suffix(self.seen.path()).unwrap_or_default();
+        let path = path.strip_prefix(mount)?;
+        path.starts_with('/').then(|| path.to_owned())
+    }
+
+    /// Whether a reference stays where the target is: what another origin has is not ours to judge.
+    fn is_origin_of(&self, reference: &Reference<'_>) -> bool {
+        let own = self.original.scheme_str();
+        let scheme = reference.scheme.or(own);
+        let is_same_scheme = match (reference.scheme, own) {
+            (Some(one), Some(other)) => one.eq_ignore_ascii_case(other),
+            (Some(one), None) => ["http", "https"].iter().any(|s| one.eq_ignore_ascii_case(s)),
+            (None, _) => true,
+        };
+        let Some(authority) = reference.authority else {
+            return is_same_scheme && reference.scheme.is_none();
+        };
+        let host = || self.host.as_ref().and_then(|host| host.to_str().ok());
+        let own = self.original.authority().map(http::uri::Authority::as_str).or_else(host);
+        let is_same = own.is_some_and(|own| {
+            without_port(own, scheme).eq_ignore_ascii_case(without_port(authority, scheme))
+        });
+        is_same_scheme && is_same
+    }
+}
+
+impl<'a> Reference<'a> {
+    fn parse(text: &'a str) -> Self {
+        let text = &text[..text.find(['?', '#']).unwrap_or(text.len())];
+        let (scheme, rest) = match text.split_once(':') {
+            Some((scheme, rest)) if !scheme.contains('/') => (Some(scheme), rest),
+            _ => (None, text),
+        };
+        let Some(rest) = rest.strip_prefix("//") else {
+            return Self { scheme, authority: None, path: rest };
+        };
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        Self { scheme, authority: Some(authority), path }
+    }
+}
+
+/// Returns an authority without the port that its scheme implies.
+fn without_port<'a>(authority: &'a str, scheme: Option<&str>) -> &'a str {
+    let implied = match scheme {
+        Some(scheme) if scheme.eq_ignore_ascii_case("https") => ":443",
+        Some(_) => ":80",
+        None => return authority,
+    };
+    authority.strip_suffix(implied).unwrap_or(authority)
+}
+
+/// Resolves `.` and `..` (RFC 3986 §5.2.4).
+fn without_dots(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    let mut segments = path.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        let is_last = segments.peek().is_none();
+        match segment {
+            "." | ".." => {
+                if segment == ".." {
+                    kept.pop();
+                }
+                if is_last {
+                    kept.push("");
+                }
+            }
+            _ => kept.push(segment),
+        }
+    }
+    format!("/{}", kept.join("/"))
+}
+
+/// Returns the references in the fields of a response.
+pub(super) fn references(fields: &HeaderMap) -> impl Iterator<Item = &str> {
+    use http::header::{CONTENT_LOCATION, LOCATION};
+    let lines = [LOCATION, CONTENT_LOCATION].into_iter().flat_map(|name| fields.get_all(name));
+    lines.filter_map(|line| line.to_str().ok()).map(str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(uri: &str, host: Option<&str>, reference: &str, expected: Option<&str>) {
+        let mut request = Request::post(uri);
+        if let Some(host) = host {
+            request = request.header(HOST, host);
+        }
+        let request = request.body(()).unwrap();
+        let target = Target::of(HeadRef::of(&request));
+        assert_eq!(target.path_of(reference).as_deref(), expected, "{uri} {host:?} {reference}");
+    }
+
+    #[test]
+    fn a_reference_is_relative_to_the_target() {
+        for (reference, expected) in [
+            ("/b", "/b"),
+            ("/b?x#y", "/b"),
+            ("c", "/a/c"),
+            ("./c", "/a/c"),
+            ("../c", "/c"),
+            ("../../../c", "/c"),
+            ("c/./d/../e", "/a/c/e"),
+            ("..", "/"),
+            ("c/.", "/a/c/"),
+            ("", "/a/b"),
+            ("?x", "/a/b"),
+            ("#y", "/a/b"),
+            ("/%2e%2E/c", "/%2e%2E/c"),
+        ] {
+            check("/a/b?q", None, reference, Some(expected));
+        }
+    }
+
+    #[test]
+    fn another_origin_is_none_of_the_targets() {
+        let own = Some("example.com");
+        for (reference, expected) in [
+            ("http://example.com/b", Some("/b")),
+            ("https://EXAMPLE.com/b", Some("/b")),
+            ("https://example.com:443/b", Some("/b")),
+            ("http://example.com", Some("/")),
+            ("//example.com/b", Some("/b")),
+            ("http://example.com:8080/b", None),
+            ("http://example.com:443/b", None),
+            ("http://user@example.com/b", None),
+            ("http://example.com.evil/b", None),
+            ("//evil/b", None),
+            ("ftp://example.com/b", None),
+            ("mailto:a@example.com", None),
+            ("http:/b", None),
+        ] {
+            check("/a", own, reference, expected);
+        }
+        check("/a", None, "http://example.com/b", None);
+        check("https://example.com/a", None, "https://example.com/b", Some("/b"));
+        check("https://example.com/a", None, "http://example.com/b", None);
+        check("https://example.com:443/a", None, "https://example.com/b", Some("/b"));
+    }
+
+    #[cfg(feature = "axum")]
+    #[test]
+    fn a_nested_router_sees_the_path_behind_its_own() {
+        let uri: Uri = "/api/a".parse().unwrap();
+        let mut request = Request::post("/a").body(()).unwrap();
+        request.extensions_mut().insert(axum::extract::OriginalUri(uri));
+        let target = Target::of(HeadRef::of(&request));
+        assert_eq!(target.path_of("/api/b").as_deref(), Some("/b"));
+        assert_eq!(target.path_of("b").as_deref(), Some("/b"));
+        assert_eq!(target.path_of("/b"), None);
+        assert_eq!(target.path_of("/apix/b"), None);
+    }
+}

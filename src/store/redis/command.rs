@@ -1,0 +1,200 @@
+//! What is said to the server, and what its errors mean.
+
+use std::{sync::LazyLock, time::Duration};
+
+use bytes::Bytes;
+use redis::{
+    Cmd, ErrorKind, RedisError, Script as Source, ServerErrorKind, Value,
+    aio::MultiplexedConnection, cmd,
+};
+
+use crate::key::Token;
+
+/// What a request may be told that the server was asked for something in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// No answer within the budget.
+    TimedOut,
+    /// The connection is gone, or leads to a server that may not be asked any more.
+    Link,
+    /// The key holds something that is not ours.
+    Foreign,
+    /// The server refused, or answered with what nobody asked for.
+    Refused,
+}
+
+impl Fault {
+    pub(super) fn of(error: &RedisError) -> Self {
+        // A demoted primary keeps its connections open and answers reads.
+        let is_elsewhere = matches!(
+            error.kind(),
+            ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown)
+        );
+        if is_elsewhere || error.is_unrecoverable_error() || error.is_io_error() {
+            Self::Link
+        } else if error.code() == Some("WRONGTYPE") {
+            Self::Foreign
+        } else {
+            Self::Refused
+        }
+    }
+}
+
+/// A script, which the server knows by its digest.
+pub(super) struct Script {
+    code: &'static str,
+    digest: String,
+}
+
+pub(super) static LEASE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("lease.lua")));
+pub(super) static COMMIT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("commit.lua")));
+pub(super) static RELEASE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("release.lua")));
+
+impl Script {
+    fn new(code: &'static str) -> Self {
+        Self { code, digest: Source::new(code).get_hash().to_owned() }
+    }
+
+    /// Calls it on a key by its digest, and where the server does not know that by its text.
+    pub(super) async fn call(
+        &self,
+        connection: &mut MultiplexedConnection,
+        key: &str,
+        arguments: impl Fn(&mut Cmd),
+    ) -> Result<Value, RedisError> {
+        let call = |how: &str, what: &str| {
+            let mut call = cmd(how);
+            call.arg(what).arg(1).arg(key);
+            arguments(&mut call);
+            call
+        };
+        match call("EVALSHA", &self.digest).query_async(connection).await {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                call("EVAL", self.code).query_async(connection).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// Returns the command that makes it known to the server.
+    pub(super) fn load(&self) -> Cmd {
+        let mut load = cmd("SCRIPT");
+        load.arg("LOAD").arg(self.code);
+        load
+    }
+}
+
+/// Asks for what a hit needs: generation, record and lease.
+pub(super) fn look(key: &str, vk: &str) -> Cmd {
+    let mut look = cmd("HMGET");
+    look.arg(key).arg("g").arg(Field('v', vk)).arg(Field('l', vk));
+    look
+}
+
+/// A field of a key's hash.
+struct Field<'a>(char, &'a str);
+
+impl redis::ToRedisArgs for Field<'_> {
+    fn write_redis_args<W: ?Sized + redis::RedisWrite>(&self, out: &mut W) {
+        out.write_arg_fmt(format_args!("{}:{}", self.0, self.1));
+    }
+}
+
+/// What the server answered to [`look`].
+pub(super) struct Looked {
+    pub(super) generation: u64,
+    pub(super) record: Option<Bytes>,
+    pub(super) lease: Option<HeldLease>,
+}
+
+/// A lease as it stands in the hash.
+pub(super) struct HeldLease {
+    pub(super) token: Token,
+    /// In milliseconds of the server's clock.
+    pub(super) expiry: u64,
+    pub(super) generation: u64,
+}
+
+impl Looked {
+    pub(super) fn of(answer: Value) -> Option<Self> {
+        let Value::Array(fields) = answer else { return None };
+        let [generation, record, lease] = <[Value; 3]>::try_from(fields).ok()?;
+        Some(Self {
+            generation: generation_of(bulk(generation).as_ref()),
+            record: bulk(record),
+            lease: bulk(lease).and_then(|lease| HeldLease::parse(&lease)),
+        })
+    }
+}
+
+impl HeldLease {
+    fn parse(text: &[u8]) -> Option<Self> {
+        let mut parts = std::str::from_utf8(text).ok()?.split(' ');
+        let token = parse_token(parts.next()?)?;
+        let (expiry, generation) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        parts.next().is_none().then_some(Self { token, expiry, generation })
+    }
+}
+
+/// What the server answered to a request for a lease.
+pub(super) enum Leased {
+    /// In this generation.
+    Granted(u64),
+    Held(Token),
+    Found {
+        generation: u64,
+        record: Bytes,
+    },
+}
+
+impl Leased {
+    pub(super) fn of(answer: Value) -> Option<Self> {
+        let Value::Array(parts) = answer else { return None };
+        let mut parts = parts.into_iter();
+        match parts.next()? {
+            Value::Int(0) => Some(Self::Granted(generation_of(bulk(parts.next()?).as_ref()))),
+            Value::Int(1) => {
+                let token = bulk(parts.next()?)?;
+                Some(Self::Held(parse_token(std::str::from_utf8(&token).ok()?)?))
+            }
+            Value::Int(2) => {
+                let generation = generation_of(bulk(parts.next()?).as_ref());
+                Some(Self::Found { generation, record: bulk(parts.next()?)? })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Returns the bytes of a string; it is not copied.
+pub(super) fn bulk(value: Value) -> Option<Bytes> {
+    match value {
+        Value::BulkString(bytes) => Some(bytes.into()),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text.into()),
+        _ => None,
+    }
+}
+
+/// An absent generation is zero, and so is one that is none: no record has that of the others.
+fn generation_of(text: Option<&Bytes>) -> u64 {
+    let number = text.and_then(|text| std::str::from_utf8(text).ok());
+    number.map_or(0, |number| number.parse().unwrap_or(u64::MAX))
+}
+
+/// Returns a token as the server knows it.
+pub(super) fn token_text(token: Token) -> String {
+    format!("{:032x}", token.number())
+}
+
+fn parse_token(text: &str) -> Option<Token> {
+    let is_token = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_token.then(|| u128::from_str_radix(text, 16).ok().map(Token::new))?
+}
+
+/// Whole milliseconds, and at least one.
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
+}

@@ -1,0 +1,191 @@
+//! A connection to one incarnation of the server, and what is asked over it.
+
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, Value, aio::MultiplexedConnection, cmd};
+
+use super::{
+    command::{COMMIT, Fault, LEASE, RELEASE, token_text},
+    pending::Release,
+    random,
+};
+use crate::sync::{Mutex, lock};
+
+/// So many lookups over their budget in a row open the breaker.
+const SLOW_LOOKUPS: u32 = 5;
+
+/// A connection to one incarnation of the server.
+pub(super) struct Connection {
+    multiplexed: MultiplexedConnection,
+    /// Digests the server's `run_id` and `master_replid`, which is new at every promotion.
+    pub(super) incarnation: u64,
+    /// A random value at the server that every variant's digest contains. Zero while unknown.
+    epoch: AtomicU64,
+    /// How many epochs were begun over this connection; held while the epoch is written.
+    epochs_begun: Mutex<u64>,
+    /// Lookups in a row that took longer than their budget.
+    pub(super) slow: AtomicU32,
+    /// Until when answers may be used, in microseconds since the anchor.
+    pub(super) proven_until: AtomicU64,
+    /// What the server's clock is ahead of the time since the anchor, in milliseconds.
+    pub(super) clock: AtomicI64,
+}
+
+/// What the server says of itself.
+pub(super) struct Report {
+    pub(super) incarnation: u64,
+    pub(super) is_primary: bool,
+    pub(super) epoch: u64,
+    /// In milliseconds.
+    pub(super) time: u64,
+}
+
+impl Connection {
+    pub(super) fn new(multiplexed: MultiplexedConnection) -> Self {
+        Self {
+            multiplexed,
+            incarnation: 0,
+            epoch: AtomicU64::new(0),
+            epochs_begun: Mutex::new(0),
+            slow: AtomicU32::new(0),
+            proven_until: AtomicU64::new(0),
+            clock: AtomicI64::new(0),
+        }
+    }
+
+    /// Takes note of what the server says of itself at first.
+    pub(super) fn introduce(&mut self, report: &Report) {
+        self.incarnation = report.incarnation;
+        self.epoch = AtomicU64::new(report.epoch);
+    }
+
+    pub(super) fn epochs_begun(&self) -> u64 {
+        *lock(&self.epochs_begun)
+    }
+
+    /// Takes note of an epoch that was asked for when so many had begun here. One that began
+    /// meanwhile may be newer.
+    pub(super) fn set_epoch(&self, epoch: u64, before: u64) {
+        let begun = lock(&self.epochs_begun);
+        if *begun == before {
+            self.epoch.store(epoch, Ordering::SeqCst);
+        }
+    }
+
+    pub(super) fn multiplexed(&self) -> MultiplexedConnection {
+        self.multiplexed.clone()
+    }
+
+    /// Returns the epoch, if it is known.
+    pub(super) fn epoch(&self) -> Option<u64> {
+        Some(self.epoch.load(Ordering::SeqCst)).filter(|epoch| *epoch != 0)
+    }
+
+    /// Whether lookups are not worth trying before the next heartbeat.
+    pub(super) fn is_slow(&self) -> bool {
+        self.slow.load(Ordering::Relaxed) >= SLOW_LOOKUPS
+    }
+
+    pub(super) async fn report(&self, epoch_key: &str) -> Result<Report, RedisError> {
+        let mut connection = self.multiplexed();
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("INFO").arg("server").cmd("INFO").arg("replication").cmd("TIME");
+        pipeline.cmd("GET").arg(epoch_key);
+        type Answers = (String, String, (u64, u64), Option<String>);
+        let (server, replication, (seconds, micros), epoch): Answers =
+            pipeline.query_async(&mut connection).await?;
+        let epoch = match epoch.as_deref().and_then(parse_epoch) {
+            Some(epoch) => epoch,
+            None => self.found_epoch(epoch_key, epoch.is_some()).await?,
+        };
+        let line = |text: &'_ str, name: &str| {
+            text.lines().find_map(|line| line.strip_prefix(name).map(str::to_owned))
+        };
+        let (run, replica) = (line(&server, "run_id:"), line(&replication, "master_replid:"));
+        let (Some(run), Some(replica)) = (run, replica) else {
+            return Err((ErrorKind::Client, "the server does not say who it is").into());
+        };
+        Ok(Report {
+            incarnation: incarnation(&run, &replica),
+            is_primary: line(&replication, "role:").as_deref() == Some("master"),
+            epoch,
+            time: seconds.saturating_mul(1000).saturating_add(micros / 1000),
+        })
+    }
+
+    /// Sees to it that there is an epoch; returns zero where the server has no room for one.
+    async fn found_epoch(&self, key: &str, is_foreign: bool) -> Result<u64, RedisError> {
+        let mut pipeline = Pipeline::new();
+        let set = pipeline.cmd("SET").arg(key).arg(format!("{:016x}", random_epoch()));
+        // Never absent while this crate's values are: an epoch that comes back would bring back what
+        // was invalidated under it.
+        let set = if is_foreign { set } else { set.arg("NX") };
+        set.cmd("GET").arg(key);
+        match pipeline.query_async::<(Value, Option<String>)>(&mut self.multiplexed()).await {
+            Ok((_, epoch)) => Ok(epoch.as_deref().and_then(parse_epoch).unwrap_or(0)),
+            Err(error) if Fault::of(&error) == Fault::Refused => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Begins another epoch: nothing of those before is read any more.
+    pub(super) async fn begin_epoch(&self, key: &str) -> Result<(), RedisError> {
+        let epoch = random_epoch();
+        let mut connection = self.multiplexed();
+        let set = cmd("SET")
+            .arg(key)
+            .arg(format!("{epoch:016x}"))
+            .query_async::<Value>(&mut connection)
+            .await;
+        let epoch = match set {
+            Ok(_) => epoch,
+            Err(error) if error.code() == Some("OOM") => {
+                // No room for another one: without any, nothing is read at all.
+                cmd("UNLINK").arg(key).query_async::<Value>(&mut connection).await?;
+                0
+            }
+            Err(error) => return Err(error),
+        };
+        let mut begun = lock(&self.epochs_begun);
+        *begun += 1;
+        self.epoch.store(epoch, Ordering::SeqCst);
+        Ok(())
+    }
+
+    pub(super) async fn unlink(&self, key: &str) -> Result<Value, RedisError> {
+        cmd("UNLINK").arg(key).query_async(&mut self.multiplexed()).await
+    }
+
+    pub(super) async fn release(&self, key: &str, release: &Release) -> Result<Value, RedisError> {
+        let arguments = |call: &mut Cmd| {
+            call.arg(&release.vk).arg(token_text(release.token));
+        };
+        RELEASE.call(&mut self.multiplexed(), key, arguments).await
+    }
+
+    /// A server that forbids it is told the scripts with their first calls.
+    pub(super) async fn load_scripts(&self) {
+        let mut pipeline = Pipeline::new();
+        for script in [&LEASE, &COMMIT, &RELEASE] {
+            pipeline.add_command(script.load());
+        }
+        let _ = pipeline.query_async::<Value>(&mut self.multiplexed()).await;
+    }
+}
+
+fn parse_epoch(text: &str) -> Option<u64> {
+    (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok())?
+}
+
+/// Never zero, which is for an unknown one.
+fn random_epoch() -> u64 {
+    random() as u64 | 1
+}
+
+fn incarnation(run: &str, replica: &str) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(run.as_bytes()).update(b" ").update(replica.as_bytes());
+    let mut digest = [0; 8];
+    digest.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    u64::from_be_bytes(digest)
+}

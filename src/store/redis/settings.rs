@@ -1,0 +1,218 @@
+//! What a Redis store is told when it is made.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use redis::{ConnectionInfo, IntoConnectionInfo};
+
+use super::{RedisStore, record::Seal};
+use crate::{
+    error::{ConfigError, ConfigErrorKind},
+    key::PrimaryKey,
+};
+
+const LOOKUP_BUDGET: Duration = Duration::from_millis(50);
+const INVALIDATE_BUDGET: Duration = Duration::from_millis(100);
+const LEASE: Duration = Duration::from_secs(30);
+const HEARTBEAT: Duration = Duration::from_millis(200);
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(100);
+/// A variant and its lease are a field each.
+const MAX_FIELDS: usize = 512;
+
+#[derive(Clone)]
+pub(super) struct Settings {
+    pub(super) server: ConnectionInfo,
+    pub(super) namespace: String,
+    pub(super) lookup_budget: Duration,
+    pub(super) invalidate_budget: Duration,
+    pub(super) lease: Duration,
+    pub(super) heartbeat: Duration,
+    pub(super) heartbeat_timeout: Duration,
+    pub(super) max_fields: usize,
+    pub(super) seal: Seal,
+}
+
+impl Settings {
+    pub(super) fn key(&self, key: &PrimaryKey) -> String {
+        [&self.namespace, key.as_str()].concat()
+    }
+
+    pub(super) fn epoch_key(&self) -> String {
+        [&self.namespace, "tower-support-cache:epoch"].concat()
+    }
+}
+
+/// Builds a [`RedisStore`].
+#[derive(Clone)]
+#[must_use = "a builder does nothing itself, use `.build()` to build it"]
+pub struct RedisStoreBuilder {
+    url: String,
+    username: Option<String>,
+    password: Option<String>,
+    database: Option<u32>,
+    namespace: String,
+    lookup_budget: Duration,
+    invalidate_budget: Duration,
+    lease: Duration,
+    heartbeat: Duration,
+    heartbeat_timeout: Duration,
+    seal: Seal,
+}
+
+impl RedisStoreBuilder {
+    pub(super) fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            username: None,
+            password: None,
+            database: None,
+            namespace: String::new(),
+            lookup_budget: LOOKUP_BUDGET,
+            invalidate_budget: INVALIDATE_BUDGET,
+            lease: LEASE,
+            heartbeat: HEARTBEAT,
+            heartbeat_timeout: HEARTBEAT_TIMEOUT,
+            seal: Seal::Checksum,
+        }
+    }
+
+    /// Sets the ACL user. Defaults to the one in the address, or to none.
+    ///
+    /// It needs `INFO`, `TIME`, `GET`, `SET`, `UNLINK`, `HMGET`, `EVALSHA`, `EVAL`, and what the
+    /// scripts call: `HGET`, `HSET`, `HDEL`, `HLEN`, `HRANDFIELD`, `PTTL`, `PEXPIRE`. Without `INFO`
+    /// the store cannot know one server from another and is bypassed.
+    pub fn username(mut self, name: impl Into<String>) -> Self {
+        self.username = Some(name.into());
+        self
+    }
+
+    /// Sets the password. Defaults to the one in the address, or to none.
+    pub fn password(mut self, password: impl Into<String>) -> Self {
+        self.password = Some(password.into());
+        self
+    }
+
+    /// Sets the number of the database. Defaults to the one in the address, or to 0.
+    pub fn database(mut self, number: u32) -> Self {
+        self.database = Some(number);
+        self
+    }
+
+    /// Sets what all keys begin with at the server. Defaults to nothing.
+    ///
+    /// Give each application and each environment that shares a server its own.
+    pub fn namespace(mut self, prefix: impl Into<String>) -> Self {
+        self.namespace = prefix.into();
+        self
+    }
+
+    /// Sets how long a request waits for a look at the server, or for the right to fill. Defaults to
+    /// 50 ms.
+    ///
+    /// A request that has waited in vain is forwarded and waits for the server no more.
+    pub fn lookup_budget(mut self, limit: Duration) -> Self {
+        self.lookup_budget = limit;
+        self
+    }
+
+    /// Sets how long a write waits for its invalidation to be acknowledged, and a response for being
+    /// stored. Defaults to 100 ms.
+    ///
+    /// An invalidation that takes longer is sent again in the background until it is acknowledged.
+    pub fn invalidate_budget(mut self, limit: Duration) -> Self {
+        self.invalidate_budget = limit;
+        self
+    }
+
+    /// Sets how long the right to fill lasts. Defaults to 30 s.
+    ///
+    /// Make it longer than the service takes to answer. A process that dies in mid-fill keeps others
+    /// from filling the same slot for this long at most; meanwhile they forward.
+    pub fn lease(mut self, length: Duration) -> Self {
+        self.lease = length;
+        self
+    }
+
+    /// Sets how often the link to the server is proven, and how long a proof may take. Defaults to
+    /// 200 ms and 100 ms.
+    ///
+    /// For the sum of both a link that is broken without a sign, or a primary that was demoted, may
+    /// go unnoticed.
+    pub fn heartbeat(mut self, every: Duration, timeout: Duration) -> Self {
+        (self.heartbeat, self.heartbeat_timeout) = (every, timeout);
+        self
+    }
+
+    /// Seals what is stored with a digest by this key. Defaults to a checksum, which finds damage but
+    /// can be made by anybody.
+    ///
+    /// Then nobody who can write to the server but lacks the key can make up a response. They can
+    /// still remove one, or put an older one back in its place while it is fresh. Give all processes
+    /// the same key.
+    pub fn authenticate(mut self, key: [u8; 32]) -> Self {
+        self.seal = Seal::Keyed(key);
+        self
+    }
+
+    /// Builds the store. It connects in the background once it is used within a tokio runtime; the
+    /// server need not be there yet.
+    ///
+    /// # Errors
+    ///
+    /// An address that cannot be parsed or needs a feature that is off, a limit of zero, a namespace
+    /// with control characters.
+    pub fn build(self) -> Result<RedisStore, ConfigError> {
+        let error =
+            |field, problem: String| ConfigError::new(ConfigErrorKind::Store, None, field, problem);
+        let limits = [
+            ("lookup_budget", self.lookup_budget),
+            ("invalidate_budget", self.invalidate_budget),
+            ("lease", self.lease),
+            ("heartbeat", self.heartbeat),
+            ("heartbeat", self.heartbeat_timeout),
+        ];
+        if let Some((field, _)) = limits.iter().find(|(_, limit)| limit.as_millis() == 0) {
+            return Err(error(field, "is under one millisecond".to_owned()));
+        }
+        if self.namespace.chars().any(char::is_control) {
+            return Err(error("namespace", "has control characters".to_owned()));
+        }
+        // The error does not repeat the address, which may hold a password.
+        let info = self.url.as_str().into_connection_info();
+        let info = info.map_err(|problem| error("url", problem.to_string()))?;
+        if !info.addr().is_supported() {
+            return Err(error("url", "needs the feature `redis-tls`".to_owned()));
+        }
+        let mut redis = info.redis_settings().clone();
+        if let Some(username) = &self.username {
+            redis = redis.set_username(username);
+        }
+        if let Some(password) = &self.password {
+            redis = redis.set_password(password);
+        }
+        if let Some(database) = self.database {
+            redis = redis.set_db(i64::from(database));
+        }
+        let tcp = info.tcp_settings().clone().set_nodelay(true);
+        let settings = Settings {
+            server: info.set_redis_settings(redis).set_tcp_settings(tcp),
+            namespace: self.namespace,
+            lookup_budget: self.lookup_budget,
+            invalidate_budget: self.invalidate_budget,
+            lease: self.lease,
+            heartbeat: self.heartbeat,
+            heartbeat_timeout: self.heartbeat_timeout,
+            max_fields: MAX_FIELDS,
+            seal: self.seal,
+        };
+        Ok(RedisStore::new(Arc::new(super::link::Link::new(settings))))
+    }
+}
+
+impl fmt::Debug for RedisStoreBuilder {
+    // Neither the address nor what is secret is shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStoreBuilder")
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,216 @@
+//! The supervisor of a link: connects, proves the connection, and sends what is still to be sent.
+
+use std::{
+    sync::{Arc, Weak, atomic::Ordering},
+    time::Duration,
+};
+
+use redis::{
+    AsyncConnectionConfig, Client, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError,
+    aio::MultiplexedConnection,
+};
+use tokio::time::{sleep, timeout, timeout_at};
+
+use super::{
+    command::Fault,
+    connection::{Connection, Report},
+    link::Link,
+    pending::Release,
+};
+use crate::{
+    clock::{Instant, now},
+    key::seeded_hash,
+    operations::Operation,
+    telemetry,
+};
+
+/// How long connecting may take, and then asking the server who it is.
+const CONNECT: Duration = Duration::from_millis(300);
+const MIN_BACKOFF: Duration = Duration::from_millis(5);
+const MAX_BACKOFF: Duration = Duration::from_millis(200);
+/// How many invalidations are sent again between two heartbeats at most, so that these are in time.
+const BATCH: usize = 512;
+
+/// The supervisor of a link. There is one at a time.
+pub(super) struct Supervisor(Weak<Link>);
+
+impl Supervisor {
+    pub(super) fn new(link: &Arc<Link>) -> Self {
+        Self(Arc::downgrade(link))
+    }
+
+    pub(super) async fn run(&self) {
+        let mut backoff = MIN_BACKOFF;
+        while let Some(link) = self.0.upgrade() {
+            let connected = match timeout(2 * CONNECT, link.connect()).await {
+                Ok(Ok(connection)) => Some(Arc::new(connection)),
+                Ok(Err(error)) => {
+                    link.tell_unreachable(&error.to_string());
+                    None
+                }
+                Err(_) => {
+                    link.tell_unreachable("no answer in time");
+                    None
+                }
+            };
+            if let Some(connection) = connected {
+                backoff = MIN_BACKOFF;
+                link.current.store(Some(Arc::clone(&connection)));
+                link.has_told.store(false, Ordering::Relaxed);
+                telemetry::store_linked();
+                drop(link);
+                self.keep(&connection).await;
+            } else {
+                drop(link);
+            }
+            sleep(jittered(backoff)).await;
+            backoff = (backoff * 2).min(MAX_BACKOFF);
+        }
+    }
+
+    /// Keeps a connection published as long as it is proven.
+    async fn keep(&self, connection: &Arc<Connection>) {
+        let mut next = now();
+        next += self.0.upgrade().map_or(Duration::ZERO, |link| link.settings.heartbeat);
+        while let Some(link) = self.0.upgrade() {
+            let is_current =
+                link.current.load().as_ref().is_some_and(|held| Arc::ptr_eq(held, connection));
+            if !is_current {
+                return;
+            }
+            let errands = link.run_errands(connection).await;
+            let is_due = errands.is_err() || now() >= next;
+            if is_due {
+                next = now() + link.settings.heartbeat;
+                if link.beat(connection).await.is_err() {
+                    link.lose(connection);
+                    return;
+                }
+            }
+            let _ = timeout_at(next, link.wake.notified()).await;
+            if link.is_doubted.swap(false, Ordering::SeqCst) {
+                next = now();
+            }
+        }
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        if let Some(link) = self.0.upgrade() {
+            link.current.store(None);
+            link.is_supervised.store(false, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Link {
+    async fn connect(self: &Arc<Self>) -> Result<Connection, RedisError> {
+        let multiplexed = match self.open(ProtocolVersion::RESP3).await {
+            Err(error) if error.kind() == ErrorKind::RESP3NotSupported => {
+                self.open(ProtocolVersion::RESP2).await?
+            }
+            opened => opened?,
+        };
+        let mut connection = Connection::new(multiplexed);
+        let sent = now();
+        let report = connection.report(&self.settings.epoch_key()).await?;
+        if !report.is_primary {
+            return Err((ErrorKind::Client, "the server is no primary").into());
+        }
+        connection.introduce(&report);
+        self.take_note(&connection, &report, sent);
+        connection.load_scripts().await;
+        Ok(connection)
+    }
+
+    async fn open(
+        self: &Arc<Self>,
+        protocol: ProtocolVersion,
+    ) -> Result<MultiplexedConnection, RedisError> {
+        let info = self.settings.server.clone();
+        let redis = info.redis_settings().clone().set_protocol(protocol);
+        let client = Client::open(info.set_redis_settings(redis))?;
+        let mut config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT))
+            // Every command has a budget of its own.
+            .set_response_timeout(None);
+        if protocol == ProtocolVersion::RESP3 {
+            let link = Arc::downgrade(self);
+            config = config.set_push_sender(move |push: PushInfo| -> Result<(), RedisError> {
+                if let (PushKind::Disconnection, Some(link)) = (push.kind, link.upgrade()) {
+                    link.doubt();
+                }
+                Ok(())
+            });
+        }
+        client.get_multiplexed_async_connection_with_config(&config).await
+    }
+
+    fn tell_unreachable(&self, problem: &str) {
+        if !self.has_told.swap(true, Ordering::Relaxed) {
+            telemetry::store_unreachable(problem);
+        }
+    }
+
+    /// Asks the server whether it is still the one it was.
+    async fn beat(&self, connection: &Arc<Connection>) -> Result<(), Fault> {
+        let (sent, limit) = (now(), self.settings.heartbeat_timeout);
+        let epoch_key = self.settings.epoch_key();
+        let before = connection.epochs_begun();
+        let asked = connection.report(&epoch_key);
+        let report = self.ask(connection, (Operation::Heartbeat, limit), asked).await?;
+        if !report.is_primary || report.incarnation != connection.incarnation {
+            return Err(Fault::Link);
+        }
+        connection.set_epoch(report.epoch, before);
+        self.take_note(connection, &report, sent);
+        Ok(())
+    }
+
+    fn take_note(&self, connection: &Connection, report: &Report, sent: Instant) {
+        let received = now();
+        let middle = sent + received.saturating_duration_since(sent) / 2;
+        let since = middle.saturating_duration_since(self.anchor).as_millis();
+        let ahead = i64::try_from(report.time).unwrap_or(0) - i64::try_from(since).unwrap_or(0);
+        connection.clock.store(ahead, Ordering::Relaxed);
+        let until = sent + self.settings.heartbeat + self.settings.heartbeat_timeout;
+        connection.proven_until.store(self.micros(until), Ordering::SeqCst);
+        connection.slow.store(0, Ordering::Relaxed);
+    }
+
+    /// Sends what waits to be sent. What fails stays due.
+    async fn run_errands(self: &Arc<Self>, connection: &Arc<Connection>) -> Result<(), Fault> {
+        for release in self.pending.take_releases() {
+            let sent = self.release(connection, &release).await;
+            if let Err(fault @ (Fault::Link | Fault::TimedOut)) = sent {
+                self.pending.give_back(release);
+                return Err(fault);
+            }
+        }
+        for (target, number) in self.pending.due(BATCH) {
+            match self.invalidate(connection, &target).await {
+                Ok(()) => self.pending.acknowledge(&target, number),
+                Err(fault @ (Fault::Link | Fault::TimedOut)) => return Err(fault),
+                // Tried again with the next heartbeat, and the others are none the worse for it.
+                Err(Fault::Foreign | Fault::Refused) => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn release(&self, connection: &Arc<Connection>, release: &Release) -> Result<(), Fault> {
+        if (release.token.number() >> 64) as u64 != connection.incarnation {
+            // Of another incarnation: nobody waits for it.
+            return Ok(());
+        }
+        let budget = (Operation::Release, self.settings.invalidate_budget);
+        let key = self.settings.key(&release.key);
+        self.ask(connection, budget, connection.release(&key, release)).await.map(drop)
+    }
+}
+
+fn jittered(pause: Duration) -> Duration {
+    let share = seeded_hash(now()) % 512;
+    pause.mul_f64(0.75 + share as f64 / 1024.0)
+}
