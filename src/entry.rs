@@ -13,8 +13,8 @@ use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{
-        AGE, CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
-        UPGRADE,
+        AGE, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG,
+        LAST_MODIFIED, VARY,
     },
     response,
 };
@@ -22,20 +22,6 @@ use http::{
 use crate::{clock::Instant, gauge::Gauge, key::Slot, nominated::Nominated, sequence::Fence};
 
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-
-/// RFC 9111 §3.1: fields that belong to one connection or one proxy are not stored.
-const HOP_BY_HOP: [HeaderName; 10] = [
-    CONNECTION,
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-authentication-info"),
-    HeaderName::from_static("proxy-connection"),
-];
 
 /// Fields that are for every recipient, besides those that describe the content: naming them in
 /// `Connection` is forbidden (RFC 9110 §7.6.1), and doing so does not remove them.
@@ -179,6 +165,21 @@ fn fields_weight(fields: &HeaderMap) -> usize {
 /// Returns the bytes that a name takes outside the map. A standard name is a constant of the library,
 /// at the same address whenever it is parsed; any other is allocated.
 fn name_weight(name: &HeaderName) -> usize {
+    // The names that most responses have need no parsing.
+    if matches!(
+        *name,
+        AGE | CACHE_CONTROL
+            | CACHE_STATUS
+            | CONTENT_ENCODING
+            | CONTENT_LENGTH
+            | CONTENT_TYPE
+            | DATE
+            | ETAG
+            | LAST_MODIFIED
+            | VARY
+    ) {
+        return 0;
+    }
     let text = name.as_str();
     let again = HeaderName::from_bytes(text.as_bytes());
     let is_standard = again.is_ok_and(|again| std::ptr::eq(again.as_str(), text));
@@ -202,6 +203,23 @@ pub(crate) fn is_for_every_recipient(name: &HeaderName) -> bool {
     is_end_to_end(name.as_str())
 }
 
+/// RFC 9111 §3.1: whether a field belongs to one connection or one proxy, and is not stored.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authentication-info"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
 fn is_end_to_end(name: &str) -> bool {
     END_TO_END.contains(&name) || name.starts_with("content-")
 }
@@ -219,21 +237,24 @@ fn storable_fields(origin: &HeaderMap, stripped: &[HeaderName]) -> HeaderMap {
         .collect();
     let is_stored = |name: &HeaderName| {
         *name != AGE
-            && !HOP_BY_HOP.contains(name)
+            && !is_hop_by_hop(name)
             && !stripped.contains(name)
             && !named_by_connection.iter().any(|named| named == name.as_str())
     };
-    let kept: Vec<_> = origin.iter().filter(|(name, _)| is_stored(name)).collect();
-    let mut packed = BytesMut::with_capacity(kept.iter().map(|(_, value)| value.len()).sum());
-    kept.iter().for_each(|(_, value)| packed.extend_from_slice(value.as_bytes()));
+    let kept = || origin.iter().filter(|(name, _)| is_stored(name));
+    let mut packed = BytesMut::with_capacity(kept().map(|(_, value)| value.len()).sum());
+    let mut has_inner_status = false;
+    for (name, value) in kept() {
+        packed.extend_from_slice(value.as_bytes());
+        has_inner_status |= *name == CACHE_STATUS;
+    }
     let mut packed = packed.freeze();
     let mut fields = HeaderMap::with_capacity(origin.keys_len() + 2);
     fields.append(AGE, HeaderValue::from_static("0"));
-    let has_inner_status = kept.iter().any(|(name, _)| **name == CACHE_STATUS);
     if !has_inner_status {
         fields.append(CACHE_STATUS, HeaderValue::from_static(""));
     }
-    for (name, value) in kept {
+    for (name, value) in kept() {
         let bytes = packed.split_to(value.len());
         // The bytes were a field value before; a copy of them is one.
         let Ok(mut copy) = HeaderValue::from_maybe_shared(bytes) else { continue };

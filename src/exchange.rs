@@ -270,8 +270,10 @@ impl<S, St: Store> Exchange<S, St> {
         let bucket = self.shared.bucket(read.route);
         // Taken off, so that what comes back is the whole representation and not a 304 to this
         // client's copy.
-        request.headers_mut().remove(IF_NONE_MATCH);
-        request.headers_mut().remove(IF_MODIFIED_SINCE);
+        if read.asks.conditions.is_some() {
+            request.headers_mut().remove(IF_NONE_MATCH);
+            request.headers_mut().remove(IF_MODIFIED_SINCE);
+        }
         // Kept, because the response may nominate any of them.
         let fields = request.headers().clone();
         filling.requested = now();
