@@ -135,6 +135,7 @@ mod metrics;
 #[cfg(all(test, shuttle))]
 mod model;
 mod nominated;
+mod notice;
 mod operations;
 mod outcome;
 mod policy;

@@ -43,6 +43,7 @@ const MODULES: &[(&str, Tier)] = &[
     ("coalesce", Tier::Mechanism),
     ("detach", Tier::Mechanism),
     ("metrics", Tier::Mechanism),
+    ("notice", Tier::Mechanism),
     ("recording", Tier::Mechanism),
     ("reporter", Tier::Mechanism),
     ("store", Tier::Mechanism),
@@ -93,6 +94,7 @@ const WITHIN_A_TIER: &[(&str, &[&str], &str)] = &[
     ("route", &["policy"], "`Credentials` is a setting of a route and a rule of its own"),
     // Mechanisms.
     ("body", &["recording"], "the public face of a recording's reader"),
+    ("coalesce", &["notice"], "tells followers how their flight settled"),
     ("detach", &["metrics"], "counts what is dropped, which happens where no flow runs any more"),
     ("metrics", &["telemetry"], "an end is counted and logged in one place"),
     ("recording", &["detach"], "goes on within the bound on work that lost its readers"),
