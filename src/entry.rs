@@ -272,8 +272,6 @@ fn storable_fields(origin: &HeaderMap, stripped: &[HeaderName]) -> HeaderMap {
 #[derive(Debug)]
 pub(crate) struct Provenance {
     pub(crate) slot: Slot,
-    /// The route of the layer with the slot's scope, by position; `None` where that is not known.
-    pub(crate) route: Option<usize>,
     pub(crate) fence: Fence,
     /// When the request was forwarded.
     pub(crate) requested: Instant,
@@ -283,6 +281,7 @@ pub(crate) struct Provenance {
 /// What a store keeps for one slot: a response, or the note that there is none to be had.
 pub struct Entry {
     provenance: Provenance,
+    route: Option<usize>,
     content: Content,
     fresh_until: Instant,
     is_held: AtomicBool,
@@ -347,7 +346,7 @@ impl Entry {
         let identity = slot.key.as_str().len() + slot.variant.as_bytes().len();
         let weight = (size_of::<Self>() + OVERHEAD + identity + content_weight) as u64;
         let is_held = AtomicBool::new(false);
-        Self { provenance, content, fresh_until, is_held, weight }
+        Self { provenance, route: None, content, fresh_until, is_held, weight }
     }
 
     /// Returns where the entry belongs.
@@ -355,10 +354,16 @@ impl Entry {
         &self.provenance.slot
     }
 
-    /// Returns the route that the response is of, by its position among the routes of every layer
-    /// with the scope that the variant holds.
+    /// Notes the route that the response is of, by its position among the routes of every layer with
+    /// the scope that the variant holds.
+    pub(crate) fn of_route(mut self, route: usize) -> Self {
+        self.route = Some(route);
+        self
+    }
+
+    /// Returns the route that the response is of, if it is known.
     pub(crate) fn route(&self) -> Option<usize> {
-        self.provenance.route
+        self.route
     }
 
     /// Returns the number at which its fill began.

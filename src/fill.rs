@@ -172,7 +172,6 @@ impl<St: Store> Filling<St> {
     fn provenance(&self, variant: &Variant) -> Provenance {
         Provenance {
             slot: Slot { key: self.lead.slot().key.clone(), variant: variant.clone() },
-            route: Some(self.route),
             fence: self.lead.fence(),
             requested: self.requested,
             gauge: self.shared.metrics().gauge(self.shared.bucket(self.route)),
@@ -252,7 +251,8 @@ impl<St: Store> Filling<St> {
         let note = self.note(&storable.place, storable.head.received);
         let provenance = self.provenance(&storable.place.variant);
         let (entry, body) = Entry::response(provenance, Arc::clone(&storable.head), chunks);
-        let commit = bounded(self.shared.store.commit(self.lease, Arc::new(entry), note)).await;
+        let entry = Arc::new(entry.of_route(self.route));
+        let commit = bounded(self.shared.store.commit(self.lease, entry, note)).await;
         let stored = match commit.unwrap_or(Commit::Failed) {
             Commit::Stored => {
                 metrics.stored(bucket);

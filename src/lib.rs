@@ -99,8 +99,8 @@
 //! * `serde`: [`Snapshot`] and the reasons implement `serde::Serialize`.
 //! * `axum`: the original URI under `axum::Router::nest` is read from the request's extensions.
 //!   Without it, give each nest a layer with its own [`Builder::mount`].
-//! * `testing`: the conformance suite for a [`Store`] of your own, and the replay of requests that
-//!   finds undeclared fields.
+//! * `testing`: the conformance suite for a [`Store`] of your own, a store that fails by a plan, and
+//!   the replay of requests that finds undeclared fields.
 //!
 //! A tokio runtime is needed, with its timer.
 //!

@@ -62,6 +62,26 @@ pub struct StoreSnapshot {
     pub foreign: u64,
     /// Invalidations that the server has not acknowledged yet.
     pub pending: u64,
+    /// What is kept in this process's memory.
+    pub near: NearSnapshot,
+}
+
+/// The counts of a store's near cache.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct NearSnapshot {
+    /// Whether it may answer now.
+    pub is_proven: bool,
+    /// Responses found in it; whether they answered a request is counted by the layers.
+    pub hits: u64,
+    /// Messages of the server that something has changed.
+    pub pushes: u64,
+    /// How often it fell silent, because a link was lost.
+    pub silenced: u64,
+    /// How long the last proof took. Messages come in the order of what changed, so none that was
+    /// sent longer ago than that is still on its way.
+    pub lag: Option<Duration>,
 }
 
 /// The counts of one operation.

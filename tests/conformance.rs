@@ -3,7 +3,12 @@
 #![cfg(feature = "testing")]
 #![allow(clippy::unwrap_used)] // Clippy sees no test in a function that tests share.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    future::ready,
+    pin::pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
+};
 
 use tower_support_cache::{
     MemoryStore,
@@ -16,6 +21,12 @@ use tower_support_cache::{
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_memory_store_conforms() {
     conformance::check(async || MemoryStore::new()).await;
+}
+
+/// The suite lets a store wait, and ask again for a right to fill; this one has no reason to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_memory_store_answers_at_once() {
+    conformance::check(async || Prompt(MemoryStore::new())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,6 +101,50 @@ enum Flaw {
     LeaksEntries,
     VoidsEverything,
     ChecksFirst,
+}
+
+/// A memory store that may not wait, nor say that it cannot be asked.
+struct Prompt(MemoryStore);
+
+impl Store for Prompt {
+    type Lease = ();
+
+    fn sequence(&self) -> &Sequence {
+        self.0.sequence()
+    }
+
+    fn peek(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
+        self.0.peek(variant)
+    }
+
+    async fn lookup(&self, slot: &Slot) -> Lookup {
+        at_once(self.0.lookup(slot))
+    }
+
+    async fn begin(&self, slot: &Slot, token: Option<Token>, seen: Option<&Entry>) -> Begin<()> {
+        let begun = at_once(self.0.begin(slot, token, seen));
+        assert!(matches!(begun, Begin::Granted(()) | Begin::Found(_)), "it is there: {begun:?}");
+        begun
+    }
+
+    async fn commit(&self, lease: (), entry: Arc<Entry>, note: Option<Arc<Entry>>) -> Commit {
+        at_once(self.0.commit(lease, entry, note))
+    }
+
+    fn invalidate(&self, key: &PrimaryKey) -> impl Future<Output = Result<(), Pending>> + Send {
+        ready(at_once(self.0.invalidate(key)))
+    }
+
+    fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send {
+        ready(at_once(self.0.invalidate_all()))
+    }
+}
+
+fn at_once<R>(future: impl Future<Output = R>) -> R {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => panic!("the memory store does not wait"),
+    }
 }
 
 /// A store in a list, without bounds, that does one thing wrong.
@@ -253,6 +308,6 @@ impl Store for Listed {
             self.sequence.invalidate_all(|_| self.entries.lock().unwrap().clear());
         }
         self.entries.lock().unwrap().clear();
-        std::future::ready(Ok(()))
+        ready(Ok(()))
     }
 }

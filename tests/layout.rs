@@ -126,7 +126,7 @@ const WITHIN_A_TIER: &[(&str, &[&str], &str)] = &[
 ];
 
 /// Tests that run against a real server and wait for it; they may poll to a deadline.
-const TESTS_AGAINST_SERVERS: &[&str] = &[];
+const TESTS_AGAINST_SERVERS: &[&str] = &["support/server.rs"];
 
 const MAX_CODE_LINES: usize = 400;
 

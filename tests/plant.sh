@@ -163,11 +163,11 @@ plant forget-earlier-names src/nominated.rs 's/names\.extend\(self\.0\.iter\(\)\
 plant list-less-than-is-held src/store/memory.rs 's/variants\.push\(variant\.clone\(\)\);/if variants.len() < 2 { variants.push(variant.clone()); }/' vary an_invalidation_takes_all_variants_and_what_was_learned
 plant pass-for-all-variants src/fill.rs 's/let variant = place\.map_or\(&self\.lead\.slot\(\)\.variant, \|place\| &place\.variant\);/let base = self.lead.slot().variant.nominating(b"");\n            let variant = \&base;/' adversary a_refusal_of_one_variant_says_nothing_of_the_others
 # ===== the replay =====
-plant replay-nothing src/testing.rs 's/Some\(value\) => drop\(changed\.headers_mut\(\)\.insert\(name\.clone\(\), value\.clone\(\)\)\),/Some(_) => {}/' replay a_handler_that_reflects_x_forwarded_host_is_found
-plant trust-one-vary src/testing.rs 's/\(true, false\) => is_plain\(changed\)/(true, false) => true/; s/\(false, true\) => is_plain\(unchanged\)/(false, true) => true/' replay vary_on_one_of_two_answers_is_not_enough
-plant compare-nothing-but-bodies src/testing.rs 's/if self\.status != other\.status/if false/' replay a_change_of_status_or_of_a_field_is_found_too
-plant judge-a-moving-answer src/testing.rs 's/if let Some\(change\) = unchanged\.change\(&again, &self\.ignored\)/if let (false, Some(change)) = (true, unchanged.change(\&again, \&self.ignored))/' replay a_body_that_changes_by_itself_tells_nothing
-plant keep-what-the-request-has src/testing.rs 's/removed\.chain\(set\)/removed.take(0).chain(set)/' replay a_field_that_the_request_has_is_left_out_once
+plant replay-nothing src/testing/replay.rs 's/Some\(value\) => drop\(changed\.headers_mut\(\)\.insert\(name\.clone\(\), value\.clone\(\)\)\),/Some(_) => {}/' replay a_handler_that_reflects_x_forwarded_host_is_found
+plant trust-one-vary src/testing/replay.rs 's/\(true, false\) => is_plain\(changed\)/(true, false) => true/; s/\(false, true\) => is_plain\(unchanged\)/(false, true) => true/' replay vary_on_one_of_two_answers_is_not_enough
+plant compare-nothing-but-bodies src/testing/replay.rs 's/if self\.status != other\.status/if false/' replay a_change_of_status_or_of_a_field_is_found_too
+plant judge-a-moving-answer src/testing/replay.rs 's/if let Some\(change\) = unchanged\.change\(&again, &self\.ignored\)/if let (false, Some(change)) = (true, unchanged.change(\&again, \&self.ignored))/' replay a_body_that_changes_by_itself_tells_nothing
+plant keep-what-the-request-has src/testing/replay.rs 's/removed\.chain\(set\)/removed.take(0).chain(set)/' replay a_field_that_the_request_has_is_left_out_once
 # ===== properties =====
 plant skip-escaping src/key.rs 's/\n    \.add\(b\x27:\x27\)//' lib templates_make_injective_keys
 plant names-without-order src/nominated.rs 's/names\.sort_by\(\|left, right\| left\.as_str\(\)\.cmp\(right\.as_str\(\)\)\);//' lib nominated_names_add_up

@@ -144,7 +144,7 @@ impl Crowded {
     }
 
     fn provenance(&self, slot: Slot, fence: Fence) -> Provenance {
-        Provenance { slot, route: None, fence, requested: now(), gauge: Arc::clone(&self.gauge) }
+        Provenance { slot, fence, requested: now(), gauge: Arc::clone(&self.gauge) }
     }
 
     fn entries(&self, key: usize, (version, value): Version, fence: Fence) -> (Entry, Entry) {

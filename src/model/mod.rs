@@ -152,8 +152,7 @@ fn entry(version: u64, fence: Fence) -> Entry {
     let lifetime = Duration::from_secs(60);
     let head = Head::new(&head, &[], Timing { requested: now(), received: now(), lifetime });
     let body = Bytes::copy_from_slice(&version.to_be_bytes());
-    let provenance =
-        Provenance { slot: slot(), route: None, fence, requested: now(), gauge: Arc::default() };
+    let provenance = Provenance { slot: slot(), fence, requested: now(), gauge: Arc::default() };
     Entry::response(provenance, Arc::new(head), &[body]).0
 }
 

@@ -269,7 +269,10 @@ mod tests {
 
     #[test]
     fn a_stripped_field_does_not_keep_a_response_from_being_stored() {
-        let route = CacheRoute::get("/").key("k").ttl(Duration::from_secs(1)).strip([SET_COOKIE]);
+        let route = CacheRoute::get("/")
+            .key("k")
+            .ttl(Duration::from_secs(1))
+            .strip([http::header::SET_COOKIE]);
         let rule = route.build(&Credentials::Bypass).unwrap();
         let head = Response::builder().header("set-cookie", "a=b").body(()).unwrap();
         assert!(judge(&rule, &head.into_parts().0, &asked(false)).is_ok());

@@ -85,13 +85,8 @@ pub async fn a_pass_entry_is_found<St: Store>(store: &St) {
     let place = Place("a", "/1");
     let fence = store.sequence().begin();
     let lease = place.granted(store).await;
-    let provenance = Provenance {
-        slot: place.slot(),
-        route: None,
-        fence,
-        requested: now(),
-        gauge: Arc::default(),
-    };
+    let provenance =
+        Provenance { slot: place.slot(), fence, requested: now(), gauge: Arc::default() };
     let pass = Entry::pass(provenance, now() + LIFETIME);
     let commit = store.commit(lease, Arc::new(pass), None).await;
     assert_eq!(commit, Commit::Stored, "a `Pass` entry is stored");
@@ -472,18 +467,13 @@ impl Place {
         let (origin, ()) = http::Response::new(()).into_parts();
         let head = Head::new(&origin, &[], Timing { requested, received: now(), lifetime });
         let body = [Bytes::copy_from_slice(body.as_bytes())];
-        let provenance = Provenance { slot: self.slot(), route: None, fence, requested, gauge };
+        let provenance = Provenance { slot: self.slot(), fence, requested, gauge };
         Arc::new(Entry::response(provenance, Arc::new(head), &body).0)
     }
 
     fn note(&self, fence: Fence) -> Arc<Entry> {
-        let provenance = Provenance {
-            slot: self.slot(),
-            route: None,
-            fence,
-            requested: now(),
-            gauge: Arc::default(),
-        };
+        let provenance =
+            Provenance { slot: self.slot(), fence, requested: now(), gauge: Arc::default() };
         let nominated = Nominated::new(vec![http::header::ACCEPT_LANGUAGE]);
         Arc::new(Entry::nominated(provenance, nominated, now() + LIFETIME))
     }

@@ -56,7 +56,7 @@ pub use crate::{
     entry::Entry,
     error::Pending,
     key::{PrimaryKey, Slot, Token, Variant, VariantRef},
-    operations::{Latency, Operation, OperationSnapshot, StoreSnapshot},
+    operations::{Latency, NearSnapshot, Operation, OperationSnapshot, StoreSnapshot},
     sequence::{Fence, Sequence},
 };
 pub use memory::{MemoryStore, MemoryStoreBuilder};

@@ -17,3 +17,6 @@ pub(crate) fn store_linked() {}
 
 #[cfg(feature = "redis")]
 pub(crate) fn record_unreadable() {}
+
+#[cfg(feature = "redis")]
+pub(crate) fn near_cache_off() {}

@@ -43,3 +43,9 @@ pub(crate) fn store_linked() {
 pub(crate) fn record_unreadable() {
     tracing::warn!("a record in redis cannot be used and counts as a miss; see `StoreSnapshot`");
 }
+
+/// Tells once that the server does not say what changes.
+#[cfg(feature = "redis")]
+pub(crate) fn near_cache_off() {
+    tracing::warn!("redis has no RESP3 or no CLIENT TRACKING for us: the near cache stays off");
+}

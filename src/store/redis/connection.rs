@@ -6,6 +6,7 @@ use redis::{Cmd, ErrorKind, Pipeline, RedisError, Value, aio::MultiplexedConnect
 
 use super::{
     command::{COMMIT, Fault, LEASE, RELEASE, token_text},
+    deadline::Deadline,
     pending::Release,
     random,
 };
@@ -21,12 +22,14 @@ pub(super) struct Connection {
     pub(super) incarnation: u64,
     /// A random value at the server that every variant's digest contains. Zero while unknown.
     epoch: AtomicU64,
+    /// Whether the server tells what has changed of what was read over this connection.
+    pub(super) is_tracking: bool,
     /// How many epochs were begun over this connection; held while the epoch is written.
     epochs_begun: Mutex<u64>,
     /// Lookups in a row that took longer than their budget.
     pub(super) slow: AtomicU32,
-    /// Until when answers may be used, in microseconds since the anchor.
-    pub(super) proven_until: AtomicU64,
+    /// Until when answers may be used.
+    pub(super) proven: Deadline,
     /// What the server's clock is ahead of the time since the anchor, in milliseconds.
     pub(super) clock: AtomicI64,
 }
@@ -48,7 +51,8 @@ impl Connection {
             epoch: AtomicU64::new(0),
             epochs_begun: Mutex::new(0),
             slow: AtomicU32::new(0),
-            proven_until: AtomicU64::new(0),
+            proven: Deadline::none(),
+            is_tracking: false,
             clock: AtomicI64::new(0),
         }
     }
@@ -161,6 +165,11 @@ impl Connection {
             call.arg(&release.vk).arg(token_text(release.token));
         };
         RELEASE.call(&mut self.multiplexed(), key, arguments).await
+    }
+
+    /// Asks the server to tell what changes of what is read from now on.
+    pub(super) async fn track(&self) -> Result<Value, RedisError> {
+        cmd("CLIENT").arg("TRACKING").arg("ON").query_async(&mut self.multiplexed()).await
     }
 
     /// A server that forbids it is told the scripts with their first calls.

@@ -26,6 +26,7 @@ use super::{
     command::Fault,
     connection::Connection,
     counts::{Counts, Ended, count},
+    near::Near,
     pending::{Pending, Target},
     settings::Settings,
     supervisor::Supervisor,
@@ -41,6 +42,7 @@ pub(super) struct Link {
     pub(super) settings: Settings,
     pub(super) pending: Arc<Pending>,
     pub(super) counts: Counts,
+    pub(super) near: Near,
     pub(super) current: ArcSwapOption<Connection>,
     /// Wakes the supervisor: there is something to send, or a doubt.
     pub(super) wake: Arc<Notify>,
@@ -49,6 +51,7 @@ pub(super) struct Link {
     pub(super) is_supervised: AtomicBool,
     /// Whether it was told that there is no link, since there was one.
     pub(super) has_told: AtomicBool,
+    pub(super) has_told_untracked: AtomicBool,
     /// Where this process's time is counted from.
     pub(super) anchor: Instant,
 }
@@ -56,6 +59,7 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn new(settings: Settings) -> Self {
         Self {
+            near: Near::new(&settings.namespace, settings.near_capacity, settings.near_limit),
             settings,
             pending: Arc::default(),
             counts: Counts::default(),
@@ -64,6 +68,7 @@ impl Link {
             is_doubted: AtomicBool::new(false),
             is_supervised: AtomicBool::new(false),
             has_told: AtomicBool::new(false),
+            has_told_untracked: AtomicBool::new(false),
             anchor: now(),
         }
     }
@@ -131,10 +136,19 @@ impl Link {
     pub(super) fn lose(&self, connection: &Arc<Connection>) {
         let lost = self.current.compare_and_swap(Arc::as_ptr(connection), None);
         if lost.as_ref().is_some_and(|lost| Arc::ptr_eq(lost, connection)) {
+            self.near.silence();
             count(&self.counts.links_lost);
             telemetry::store_lost();
         }
         self.doubt();
+    }
+
+    /// Lets this process forget what it has read of what is invalidated.
+    pub(super) fn forget(&self, target: &Target) {
+        match target {
+            Target::Key(key) => self.near.invalidate(key),
+            Target::All => self.near.invalidate_all(),
+        }
     }
 
     pub(super) fn doubt(&self) {
@@ -163,14 +177,8 @@ impl Link {
         }
     }
 
-    /// Whether answers that have come by now may be used.
-    pub(super) fn is_proven(&self, connection: &Connection) -> bool {
-        self.micros(now()) <= connection.proven_until.load(Ordering::SeqCst)
-    }
-
-    pub(super) fn micros(&self, instant: Instant) -> u64 {
-        let since = instant.saturating_duration_since(self.anchor);
-        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    pub(super) fn is_current(&self, connection: &Arc<Connection>) -> bool {
+        self.current.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, connection))
     }
 
     /// Returns what the server's clock shows at an instant, in milliseconds.

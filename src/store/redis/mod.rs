@@ -16,15 +16,19 @@
 mod command;
 mod connection;
 mod counts;
+mod deadline;
 mod lease;
 mod link;
+mod near;
 mod pending;
 mod record;
 mod settings;
 mod supervisor;
+mod waiters;
 
 use std::{
     fmt,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -33,6 +37,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use tokio::time::{sleep, timeout};
 
 use self::{
     command::{Fault, LEASE as LEASE_SCRIPT, Leased, Looked, look, millis, token_text},
@@ -40,12 +45,11 @@ use self::{
     counts::count,
     lease::Lease,
     link::Link,
-    pending::Target,
+    pending::{Target, Ticket},
     record::{StoredContent, decode},
 };
 use super::{
-    Begin, Commit, Entry, Lookup, MemoryStore, Pending, PrimaryKey, Sequence, Slot, Store, Token,
-    VariantRef,
+    Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Token, VariantRef,
 };
 use crate::{
     clock::now,
@@ -59,8 +63,10 @@ use crate::{
 
 pub use self::{lease::RedisLease, settings::RedisStoreBuilder};
 
-/// What this process remembers of how responses are found, in bytes.
-const HINTS: u64 = 4 * 1024 * 1024;
+/// Who waits for another process's fill is woken by a message of the server, and looks by itself for
+/// the case that there is none.
+const MIN_PAUSE: Duration = Duration::from_millis(5);
+const MAX_PAUSE: Duration = Duration::from_millis(50);
 
 /// A store in Redis 7 or Valkey, for services of more than one process.
 ///
@@ -87,9 +93,6 @@ pub struct RedisStore {
 struct Shared {
     link: Arc<Link>,
     sequence: Sequence,
-    /// Which fields responses nominate, as the server has told. A hint that is out of date costs no
-    /// more than a miss.
-    hints: MemoryStore,
     gauge: Arc<Gauge>,
     has_warned: AtomicBool,
 }
@@ -112,10 +115,9 @@ impl RedisStore {
 
     fn new(link: Arc<Link>) -> Self {
         link.supervise();
-        let hints = MemoryStore::with_capacity(HINTS);
         let sequence = Sequence::new();
         let (gauge, has_warned) = (Arc::default(), AtomicBool::new(false));
-        Self { shared: Arc::new(Shared { link, sequence, hints, gauge, has_warned }) }
+        Self { shared: Arc::new(Shared { link, sequence, gauge, has_warned }) }
     }
 }
 
@@ -133,7 +135,7 @@ impl Store for RedisStore {
     }
 
     fn peek(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
-        self.shared.hints.peek(variant)
+        self.shared.link.near.peek(variant)
     }
 
     async fn lookup(&self, slot: &Slot) -> Lookup {
@@ -162,6 +164,23 @@ impl Store for RedisStore {
         begun.unwrap_or(Begin::Unavailable)
     }
 
+    async fn wait(&self, slot: &Slot, token: Token) -> Lookup {
+        let waiter = self.shared.link.near.waiters.enter(&slot.key);
+        let mut pause = MIN_PAUSE;
+        loop {
+            // Before it looks: a message that comes after that wakes it.
+            let mut changed = pin!(waiter.changed.notified());
+            changed.as_mut().enable();
+            match self.lookup(slot).await {
+                Lookup::Held(holder) if holder == token => {}
+                found => return found,
+            }
+            if timeout(pause, changed).await.is_err() {
+                pause = (pause * 2).min(MAX_PAUSE);
+            }
+        }
+    }
+
     async fn commit(
         &self,
         lease: RedisLease,
@@ -177,7 +196,7 @@ impl Store for RedisStore {
         if commit == Commit::Stored
             && let Some(note) = note
         {
-            self.shared.remember(&note, self.shared.hints.sequence().begin());
+            self.shared.remember(&note);
         }
         commit
     }
@@ -199,7 +218,7 @@ impl Store for RedisStore {
         let link = &self.shared.link;
         link.supervise();
         link.wake.notify_one();
-        tokio::time::timeout(limit, link.pending.flushed()).await.map_err(|_| Pending)
+        timeout(limit, link.pending.flushed()).await.map_err(|_| Pending)
     }
 
     fn snapshot(&self) -> Option<StoreSnapshot> {
@@ -208,6 +227,7 @@ impl Store for RedisStore {
             is_linked: link.is_published(),
             is_breaker_open: link.is_breaker_open(),
             pending: link.pending.len() as u64,
+            near: link.near.snapshot(),
             ..link.counts.snapshot()
         })
     }
@@ -226,23 +246,21 @@ impl Shared {
 
     async fn lookup(&self, slot: &Slot) -> Option<Lookup> {
         let (connection, epoch) = self.usable(&slot.key)?;
-        let fence = self.hints.sequence().begin();
+        let fence = self.link.near.fence();
         let look = look(&self.link.settings.key(&slot.key), &digest(slot, epoch));
         let mut multiplexed = connection.multiplexed();
         let asked = (Operation::Lookup, self.link.settings.lookup_budget);
         let answer =
             self.link.ask(&connection, asked, look.query_async(&mut multiplexed)).await.ok()?;
-        if !self.link.is_proven(&connection) {
+        if !connection.proven.is_ahead() {
             return None;
         }
         let looked = Looked::of(answer)?;
         let found = looked
             .record
-            .and_then(|record| self.read(slot, &connection, (looked.generation, record)));
+            .and_then(|record| self.read((slot, fence), &connection, (looked.generation, record)));
         if let Some(entry) = found.filter(|entry| entry.is_fresh()) {
-            if !entry.is_answer() {
-                self.remember(&entry, fence);
-            }
+            self.link.near.keep(&entry);
             return Some(Lookup::Found(entry));
         }
         let held = looked.lease.filter(|lease| {
@@ -265,6 +283,7 @@ impl Shared {
         }
         let key = self.link.settings.key(&slot.key);
         let vk = digest(slot, epoch);
+        let fence = self.link.near.fence();
         for is_unwanted in [is_unwanted, true] {
             // Made before it is asked for: whatever the answer may be, or if there is none, it is
             // given back when it is dropped.
@@ -284,7 +303,7 @@ impl Shared {
                     return None;
                 }
             };
-            if !self.link.is_proven(&connection) {
+            if !connection.proven.is_ahead() {
                 return None;
             }
             match Leased::of(answer)? {
@@ -298,7 +317,7 @@ impl Shared {
                 }
                 Leased::Found { generation, record } => {
                     lease.forget();
-                    let found = self.read(slot, &connection, (generation, record));
+                    let found = self.read((slot, fence), &connection, (generation, record));
                     if let Some(entry) = found.filter(|entry| entry.is_fresh() && entry.is_answer())
                     {
                         return Some(Begin::Found(entry));
@@ -310,10 +329,10 @@ impl Shared {
         None
     }
 
-    /// Reads a record that was found for a slot.
+    /// Reads a record that was found for a slot. `fence` was taken before it was asked for.
     fn read(
         &self,
-        slot: &Slot,
+        (slot, fence): (&Slot, Fence),
         connection: &Connection,
         (generation, record): (u64, Bytes),
     ) -> Option<Arc<Entry>> {
@@ -343,27 +362,29 @@ impl Shared {
         };
         let provenance = Provenance {
             slot: slot.clone(),
-            route: None,
-            fence: self.sequence.begin(),
+            fence,
             requested: received,
             gauge: Arc::clone(&self.gauge),
+        };
+        // The copy is looked up again before the response is stale.
+        let until = match content {
+            Content::Nominated(_) => until,
+            Content::Response { .. } | Content::Pass => self.link.near.fresh_until(until),
         };
         Some(Arc::new(Entry::restored(provenance, content, until)))
     }
 
-    /// Keeps the note of nominated fields, unless the key was invalidated since `fence`.
-    fn remember(&self, note: &Entry, fence: Fence) {
+    /// Remembers the nominated fields that this process has just stored a note of.
+    fn remember(&self, note: &Entry) {
         let Content::Nominated(nominated) = note.content() else { return };
         let provenance = Provenance {
             slot: note.slot().clone(),
-            route: None,
-            fence,
+            fence: self.link.near.fence(),
             requested: now(),
             gauge: Arc::clone(&self.gauge),
         };
         let hint = Entry::nominated(provenance, nominated.clone(), note.fresh_until());
-        // Done when it is called.
-        drop(self.hints.commit((), Arc::new(hint), None));
+        self.link.near.keep(&Arc::new(hint));
     }
 
     /// Invalidates at the server; acknowledged `later` than the server has. What happens in this
@@ -373,20 +394,46 @@ impl Shared {
         target: Target,
         later: Duration,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
-        match &target {
-            Target::Key(key) => drop(self.hints.invalidate(key)),
-            Target::All => drop(self.hints.invalidate_all()),
-        }
-        let link = Arc::clone(&self.link);
-        let ticket = link.pending.enter(target.clone(), &link.wake);
+        let call = Call::new(&self.link, target);
         async move {
-            let connection = link.connection().ok_or(Pending)?;
-            link.invalidate(&connection, &target).await.map_err(|_| Pending)?;
-            ticket.acknowledge();
+            let connection = call.link.connection().ok_or(Pending)?;
+            call.link.invalidate(&connection, &call.target).await.map_err(|_| Pending)?;
+            call.acknowledge();
             if !later.is_zero() {
-                tokio::time::sleep(later).await;
+                sleep(later).await;
             }
             Ok(())
+        }
+    }
+}
+
+/// One call of an invalidation. Dropped before the server has acknowledged it, it is due.
+struct Call {
+    link: Arc<Link>,
+    target: Target,
+    ticket: Option<Ticket>,
+}
+
+impl Call {
+    fn new(link: &Arc<Link>, target: Target) -> Self {
+        link.forget(&target);
+        let ticket = Some(link.pending.enter(target.clone(), &link.wake));
+        Self { link: Arc::clone(link), target, ticket }
+    }
+
+    fn acknowledge(mut self) {
+        // What was read between the call and the server's doing.
+        self.link.forget(&self.target);
+        self.ticket.take().map(Ticket::acknowledge);
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            // From here on nobody reads the key, and what was read before is forgotten.
+            drop(ticket);
+            self.link.forget(&self.target);
         }
     }
 }

@@ -15,6 +15,8 @@ const INVALIDATE_BUDGET: Duration = Duration::from_millis(100);
 const LEASE: Duration = Duration::from_secs(30);
 const HEARTBEAT: Duration = Duration::from_millis(200);
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(100);
+const NEAR_CAPACITY: u64 = 32 * 1024 * 1024;
+const NEAR_LIMIT: Duration = Duration::from_secs(5);
 /// A variant and its lease are a field each.
 const MAX_FIELDS: usize = 512;
 
@@ -29,6 +31,9 @@ pub(super) struct Settings {
     pub(super) heartbeat_timeout: Duration,
     pub(super) max_fields: usize,
     pub(super) seal: Seal,
+    /// Zero for no near cache.
+    pub(super) near_capacity: u64,
+    pub(super) near_limit: Duration,
 }
 
 impl Settings {
@@ -56,6 +61,8 @@ pub struct RedisStoreBuilder {
     heartbeat: Duration,
     heartbeat_timeout: Duration,
     seal: Seal,
+    near_capacity: u64,
+    near_limit: Duration,
 }
 
 impl RedisStoreBuilder {
@@ -72,6 +79,8 @@ impl RedisStoreBuilder {
             heartbeat: HEARTBEAT,
             heartbeat_timeout: HEARTBEAT_TIMEOUT,
             seal: Seal::Checksum,
+            near_capacity: NEAR_CAPACITY,
+            near_limit: NEAR_LIMIT,
         }
     }
 
@@ -153,6 +162,19 @@ impl RedisStoreBuilder {
         self
     }
 
+    /// Sets how much this process keeps in memory of what it has read, in bytes, and for how long it
+    /// uses that without reading it again. Defaults to 32 MiB and 5 s; 0 bytes turn it off.
+    ///
+    /// A hit in this *near cache* asks the server nothing. The server tells when a key has changed;
+    /// until that message is here, a fraction of a millisecond after the change as a rule, this
+    /// process may still answer with what was there before. What this process invalidates itself is
+    /// gone at once. While the link is not [proven](Self::heartbeat) the near cache answers nothing.
+    /// Without RESP3 or `CLIENT TRACKING` at the server it stays off.
+    pub fn near_cache(mut self, capacity: u64, limit: Duration) -> Self {
+        (self.near_capacity, self.near_limit) = (capacity, limit);
+        self
+    }
+
     /// Builds the store. It connects in the background once it is used within a tokio runtime; the
     /// server need not be there yet.
     ///
@@ -203,6 +225,8 @@ impl RedisStoreBuilder {
             heartbeat_timeout: self.heartbeat_timeout,
             max_fields: MAX_FIELDS,
             seal: self.seal,
+            near_capacity: self.near_capacity,
+            near_limit: self.near_limit,
         };
         Ok(RedisStore::new(Arc::new(super::link::Link::new(settings))))
     }

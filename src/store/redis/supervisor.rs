@@ -71,11 +71,8 @@ impl Supervisor {
     /// Keeps a connection published as long as it is proven.
     async fn keep(&self, connection: &Arc<Connection>) {
         let mut next = now();
-        next += self.0.upgrade().map_or(Duration::ZERO, |link| link.settings.heartbeat);
         while let Some(link) = self.0.upgrade() {
-            let is_current =
-                link.current.load().as_ref().is_some_and(|held| Arc::ptr_eq(held, connection));
-            if !is_current {
+            if !link.is_current(connection) {
                 return;
             }
             let errands = link.run_errands(connection).await;
@@ -99,6 +96,7 @@ impl Drop for Supervisor {
     fn drop(&mut self) {
         if let Some(link) = self.0.upgrade() {
             link.current.store(None);
+            link.near.silence();
             link.is_supervised.store(false, Ordering::SeqCst);
         }
     }
@@ -106,11 +104,11 @@ impl Drop for Supervisor {
 
 impl Link {
     async fn connect(self: &Arc<Self>) -> Result<Connection, RedisError> {
-        let multiplexed = match self.open(ProtocolVersion::RESP3).await {
+        let (protocol, multiplexed) = match self.open(ProtocolVersion::RESP3).await {
             Err(error) if error.kind() == ErrorKind::RESP3NotSupported => {
-                self.open(ProtocolVersion::RESP2).await?
+                (ProtocolVersion::RESP2, self.open(ProtocolVersion::RESP2).await?)
             }
-            opened => opened?,
+            opened => (ProtocolVersion::RESP3, opened?),
         };
         let mut connection = Connection::new(multiplexed);
         let sent = now();
@@ -121,6 +119,12 @@ impl Link {
         connection.introduce(&report);
         self.take_note(&connection, &report, sent);
         connection.load_scripts().await;
+        connection.is_tracking = self.near.is_wanted()
+            && protocol == ProtocolVersion::RESP3
+            && connection.track().await.is_ok();
+        if self.near.is_wanted() && !connection.is_tracking {
+            self.tell_untracked();
+        }
         Ok(connection)
     }
 
@@ -138,8 +142,11 @@ impl Link {
         if protocol == ProtocolVersion::RESP3 {
             let link = Arc::downgrade(self);
             config = config.set_push_sender(move |push: PushInfo| -> Result<(), RedisError> {
-                if let (PushKind::Disconnection, Some(link)) = (push.kind, link.upgrade()) {
-                    link.doubt();
+                match link.upgrade() {
+                    Some(link) if push.kind == PushKind::Disconnection => link.doubt(),
+                    // A message over a connection that was given up does no harm.
+                    Some(link) => link.near.heed(push),
+                    None => {}
                 }
                 Ok(())
             });
@@ -165,6 +172,7 @@ impl Link {
         }
         connection.set_epoch(report.epoch, before);
         self.take_note(connection, &report, sent);
+        self.prove_near(connection, (sent, now()));
         Ok(())
     }
 
@@ -175,8 +183,28 @@ impl Link {
         let ahead = i64::try_from(report.time).unwrap_or(0) - i64::try_from(since).unwrap_or(0);
         connection.clock.store(ahead, Ordering::Relaxed);
         let until = sent + self.settings.heartbeat + self.settings.heartbeat_timeout;
-        connection.proven_until.store(self.micros(until), Ordering::SeqCst);
+        connection.proven.set(until);
         connection.slow.store(0, Ordering::Relaxed);
+    }
+
+    /// Lets the near cache answer as long as the connection is proven, if the server tracks what is
+    /// read over it.
+    fn prove_near(&self, connection: &Arc<Connection>, (sent, received): (Instant, Instant)) {
+        if !connection.is_tracking {
+            return;
+        }
+        let until = sent + self.settings.heartbeat + self.settings.heartbeat_timeout;
+        self.near.prove(until, received.saturating_duration_since(sent));
+        // Whoever gives a connection up does that first, and then silences the near cache.
+        if !self.is_current(connection) {
+            self.near.silence();
+        }
+    }
+
+    fn tell_untracked(&self) {
+        if !self.has_told_untracked.swap(true, Ordering::Relaxed) {
+            telemetry::near_cache_off();
+        }
     }
 
     /// Sends what waits to be sent. What fails stays due.

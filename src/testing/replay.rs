@@ -1,31 +1,4 @@
-//! What helps to test a service that is to be cached.
-//!
-//! A cache tells requests apart by their target and by the fields that the route declares
-//! ([`CacheRoute::vary`]) or the response nominates (`Vary`). A handler that reads another field,
-//! such as `X-Forwarded-Host`, makes one client's response answer others: that is cache poisoning.
-//! [`Replay`] finds such fields: it sends a request again and again to the service *without* the
-//! cache, each time with one field changed, and tells which of them changed the answer.
-//!
-//! ```
-//! use axum::{Router, body::Body, http::HeaderMap, routing::get};
-//! use http::{HeaderName, Request};
-//! use tower_support_cache::testing::Replay;
-//!
-//! async fn cases(fields: HeaderMap) -> String {
-//!     let host = fields.get("x-forwarded-host").and_then(|host| host.to_str().ok());
-//!     format!("https://{}/cases/1", host.unwrap_or("example.com"))
-//! }
-//!
-//! # #[tokio::main(flavor = "current_thread")] async fn main() {
-//! let app: Router = Router::new().route("/cases", get(cases));
-//! let request = || Request::get("/cases").body(Body::empty()).unwrap();
-//! let found = Replay::new().undeclared(app.clone(), request).await;
-//! assert_eq!(found[0].name(), "x-forwarded-host");
-//!
-//! let declared = HeaderName::from_static("x-forwarded-host");
-//! Replay::new().declared([declared]).assert_declared(app, request).await;
-//! # }
-//! ```
+//! Replaying a request with one field changed at a time.
 
 use std::{fmt, future::poll_fn, pin::pin};
 
@@ -72,7 +45,7 @@ const FLIPPED: &[(&str, &[&str])] = &[
 /// `Forwarded`, `Origin`, `Referer`, `User-Agent`, `X-Forwarded-Host`, `-Port`, `-Prefix` and
 /// `-Proto`, `X-Host`, `X-HTTP-Method-Override`, `X-Original-URL`, `X-Requested-With`,
 /// `X-Rewrite-URL`, and what [`flip`](Self::flip) adds: each is set to one or a few values of its
-/// kind, and left out if the request has it. See the [module documentation](self).
+/// kind, and left out if the request has it. See the [module documentation](super).
 #[derive(Clone, Debug)]
 #[must_use = "a replay does nothing until it is given a service"]
 pub struct Replay {

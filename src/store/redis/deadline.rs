@@ -1,0 +1,43 @@
+//! An instant that many read and one moves.
+
+use crate::{
+    clock::{Instant, now},
+    sync::{AtomicU64, Ordering},
+};
+
+#[derive(Debug)]
+pub(super) struct Deadline {
+    anchor: Instant,
+    /// Microseconds since the anchor; zero while there is none.
+    micros: AtomicU64,
+}
+
+impl Deadline {
+    pub(super) fn none() -> Self {
+        Self { anchor: now(), micros: AtomicU64::new(0) }
+    }
+
+    pub(super) fn set(&self, instant: Instant) {
+        self.micros.store(self.micros(instant), Ordering::SeqCst);
+    }
+
+    /// Returns whether there was one.
+    pub(super) fn clear(&self) -> bool {
+        self.micros.swap(0, Ordering::SeqCst) != 0
+    }
+
+    pub(super) fn is_set(&self) -> bool {
+        self.micros.load(Ordering::SeqCst) != 0
+    }
+
+    /// Whether there is one, and it has not passed.
+    pub(super) fn is_ahead(&self) -> bool {
+        let micros = self.micros.load(Ordering::SeqCst);
+        micros != 0 && self.micros(now()) <= micros
+    }
+
+    fn micros(&self, instant: Instant) -> u64 {
+        let since = instant.saturating_duration_since(self.anchor);
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    }
+}

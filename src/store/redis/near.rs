@@ -1,0 +1,152 @@
+//! The near cache: what this process keeps in memory of what it has read at the server.
+//!
+//! The server tracks which keys were read over the connection and pushes a message when one of them
+//! changes. A copy answers only while the link is proven: with the connection gone or silent, a
+//! message may be missing. Only what was read enters, never what this process has stored itself, and
+//! nothing that was read before the last message for its key.
+//!
+//! The notes of nominated fields are kept here as well. They are hints, good without any proof: one
+//! that is out of date costs no more than a miss.
+
+use std::{sync::Arc, time::Duration};
+
+use redis::{PushInfo, PushKind, Value};
+
+use super::{command::bulk, deadline::Deadline, waiters::Waiters};
+use crate::{
+    clock::{Instant, now},
+    entry::Entry,
+    key::{PrimaryKey, VariantRef},
+    operations::NearSnapshot,
+    sequence::Fence,
+    store::{MemoryStore, Store},
+    sync::{AtomicU64, Ordering},
+};
+
+/// Hints alone need no more, in bytes.
+const HINTS: u64 = 4 * 1024 * 1024;
+
+pub(super) struct Near {
+    namespace: String,
+    /// Its own sequence is moved by messages, never a flight's.
+    copies: MemoryStore,
+    pub(super) waiters: Waiters,
+    /// How long a copy is used without being read again; zero for no copies at all.
+    limit: Duration,
+    /// Until when copies may answer.
+    proven: Deadline,
+    /// How long the last proof took, in microseconds, and one more; zero if there was none.
+    lag: AtomicU64,
+    pub(super) hits: AtomicU64,
+    pub(super) pushes: AtomicU64,
+    pub(super) silenced: AtomicU64,
+}
+
+impl Near {
+    pub(super) fn new(namespace: &str, capacity: u64, limit: Duration) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            copies: MemoryStore::with_capacity(capacity.max(HINTS)),
+            waiters: Waiters::default(),
+            limit: if capacity == 0 { Duration::ZERO } else { limit },
+            proven: Deadline::none(),
+            lag: AtomicU64::new(0),
+            hits: AtomicU64::new(0),
+            pushes: AtomicU64::new(0),
+            silenced: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether the server is to track what is read.
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.limit.is_zero()
+    }
+
+    pub(super) fn peek(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
+        let entry = self.copies.peek(variant)?;
+        if !entry.is_answer() {
+            return Some(entry);
+        }
+        // Asked after the copy was found: what was removed meanwhile is not an answer either.
+        let is_proven = self.proven.is_ahead();
+        if is_proven && entry.is_fresh() {
+            self.hits.fetch_add(1, Ordering::Relaxed);
+        }
+        is_proven.then_some(entry)
+    }
+
+    /// Returns the number for what is read from now on.
+    pub(super) fn fence(&self) -> Fence {
+        self.copies.sequence().begin()
+    }
+
+    /// Returns until when a copy of what is fresh until `until` may answer.
+    pub(super) fn fresh_until(&self, until: Instant) -> Instant {
+        until.min(now() + self.limit)
+    }
+
+    /// Keeps a copy, unless its key has changed since its fence was taken.
+    pub(super) fn keep(&self, entry: &Arc<Entry>) {
+        if !entry.is_answer() || self.proven.is_set() {
+            // Done when it is called.
+            drop(self.copies.commit((), Arc::clone(entry), None));
+        }
+    }
+
+    /// Removes the copies of a key, and lets none enter that was read before.
+    pub(super) fn invalidate(&self, key: &PrimaryKey) {
+        drop(self.copies.invalidate(key));
+        self.waiters.wake(key);
+    }
+
+    pub(super) fn invalidate_all(&self) {
+        drop(self.copies.invalidate_all());
+        self.waiters.wake_all();
+    }
+
+    /// Lets copies answer until an instant: the server tracks what is read, and has just proven that
+    /// no message before that is missing.
+    pub(super) fn prove(&self, until: Instant, lag: Duration) {
+        let lag = u64::try_from(lag.as_micros()).unwrap_or(u64::MAX);
+        self.lag.store(lag.saturating_add(1), Ordering::Relaxed);
+        self.proven.set(until);
+    }
+
+    /// Removes everything, and lets nothing answer until there is another proof.
+    pub(super) fn silence(&self) {
+        if self.proven.clear() {
+            self.silenced.fetch_add(1, Ordering::Relaxed);
+        }
+        self.invalidate_all();
+    }
+
+    /// Takes a message of the server. It is called where messages are read from the connection, so
+    /// that it has been heeded before any later answer is seen.
+    pub(super) fn heed(&self, push: PushInfo) {
+        if push.kind != PushKind::Invalidate {
+            return;
+        }
+        self.pushes.fetch_add(1, Ordering::Relaxed);
+        match push.data.into_iter().next() {
+            Some(Value::Array(keys)) => keys.into_iter().filter_map(bulk).for_each(|key| {
+                let key = std::str::from_utf8(&key).ok();
+                if let Some(key) = key.and_then(|key| key.strip_prefix(&self.namespace)) {
+                    self.invalidate(&PrimaryKey::new(key));
+                }
+            }),
+            // The server was flushed.
+            _ => self.invalidate_all(),
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> NearSnapshot {
+        let lag = self.lag.load(Ordering::Relaxed).checked_sub(1);
+        NearSnapshot {
+            is_proven: self.proven.is_ahead(),
+            hits: self.hits.load(Ordering::Relaxed),
+            pushes: self.pushes.load(Ordering::Relaxed),
+            silenced: self.silenced.load(Ordering::Relaxed),
+            lag: lag.map(Duration::from_micros),
+        }
+    }
+}

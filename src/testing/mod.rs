@@ -1,0 +1,58 @@
+//! What helps to test a service that is to be cached, and a stack around a store that fails.
+//!
+//! # Fields that nobody declared
+//!
+//! A cache tells requests apart by their target and by the fields that the route declares
+//! ([`CacheRoute::vary`](crate::CacheRoute::vary)) or the response nominates (`Vary`). A handler
+//! that reads another field, such as `X-Forwarded-Host`, makes one client's response answer others:
+//! that is cache poisoning. [`Replay`] finds such fields: it sends a request again and again to the
+//! service *without* the cache, each time with one field changed, and tells which of them changed
+//! the answer.
+//!
+//! ```
+//! use axum::{Router, body::Body, http::HeaderMap, routing::get};
+//! use http::{HeaderName, Request};
+//! use tower_support_cache::testing::Replay;
+//!
+//! async fn cases(fields: HeaderMap) -> String {
+//!     let host = fields.get("x-forwarded-host").and_then(|host| host.to_str().ok());
+//!     format!("https://{}/cases/1", host.unwrap_or("example.com"))
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! let app: Router = Router::new().route("/cases", get(cases));
+//! let request = || Request::get("/cases").body(Body::empty()).unwrap();
+//! let found = Replay::new().undeclared(app.clone(), request).await;
+//! assert_eq!(found[0].name(), "x-forwarded-host");
+//!
+//! let declared = HeaderName::from_static("x-forwarded-host");
+//! Replay::new().declared([declared]).assert_declared(app, request).await;
+//! # }
+//! ```
+//!
+//! # A store that fails
+//!
+//! [`Chaos`] wraps a [`Store`](crate::Store) and makes its operations fail, wait or hang by a plan,
+//! so that you see what your own stack does when the store is not well.
+//!
+//! ```
+//! use tower_support_cache::{
+//!     CacheRoute, MemoryStore, SupportCacheLayer,
+//!     testing::{Chaos, Fault, Operation},
+//! };
+//!
+//! let store = Chaos::new(MemoryStore::new(), |operation, count| match operation {
+//!     Operation::Commit if count % 2 == 0 => Fault::Fail,
+//!     _ => Fault::None,
+//! });
+//! let layer = SupportCacheLayer::builder(store)
+//!     .cache(CacheRoute::get("/cases/{case}").key("case:{case}").ttl(std::time::Duration::from_secs(60)))
+//!     .build()?;
+//! # Ok::<(), tower_support_cache::ConfigError>(())
+//! ```
+
+mod chaos;
+mod replay;
+
+pub use chaos::{Chaos, Fault, Operation};
+pub use replay::{Replay, Undeclared};

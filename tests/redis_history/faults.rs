@@ -1,0 +1,210 @@
+//! What is done to the server, and to the links to it, while processes use it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::{
+    proxy::Proxy,
+    random::Random,
+    scenario::Scenario,
+    server::{Disk, Server, free_port, pause},
+};
+
+const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// Within this time each process knows of a demotion: heartbeat, its timeout, and some room.
+const HEARTBEATS: Duration = ms(450);
+
+/// A fault, and what it leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fault {
+    RestartEmpty,
+    RestartFromRdb,
+    RestartFromAof,
+    Failover,
+    Demotion,
+    Hang,
+    BlackHole,
+    Cut,
+    ClientKill,
+    ScriptFlush,
+    FlushAll,
+    NoEviction,
+    Eviction,
+}
+
+impl Fault {
+    pub(crate) const ALL: &[Self] = &[
+        Self::RestartEmpty,
+        Self::RestartFromRdb,
+        Self::RestartFromAof,
+        Self::Failover,
+        Self::Demotion,
+        Self::Hang,
+        Self::BlackHole,
+        Self::Cut,
+        Self::ClientKill,
+        Self::ScriptFlush,
+        Self::FlushAll,
+        Self::NoEviction,
+        Self::Eviction,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::RestartEmpty => "killed, back empty",
+            Self::RestartFromRdb => "killed, back from RDB",
+            Self::RestartFromAof => "killed, back from AOF",
+            Self::Failover => "failover, deletes lost",
+            Self::Demotion => "planned demotion",
+            Self::Hang => "hang",
+            Self::BlackHole => "black hole",
+            Self::Cut => "links cut",
+            Self::ClientKill => "CLIENT KILL",
+            Self::ScriptFlush => "SCRIPT FLUSH",
+            Self::FlushAll => "FLUSHALL",
+            Self::NoEviction => "full, noeviction",
+            Self::Eviction => "full, allkeys-lru",
+        }
+    }
+}
+
+/// A primary, its replica, and a proxy in front of them for each process.
+pub(crate) struct Faults {
+    primary: Server,
+    standby: Server,
+    /// Between the standby and the primary.
+    replication: Proxy,
+    links: Vec<Proxy>,
+    kinds: &'static [Fault],
+    injected: BTreeMap<Fault, u64>,
+    random: Random,
+}
+
+impl Faults {
+    pub(crate) async fn new(scenario: &Scenario) -> Self {
+        let (primary, standby) = (Server::start().await, Server::start().await);
+        let replication = Proxy::to(primary.port).await;
+        standby.follow(replication.port).await;
+        let mut links = Vec::new();
+        for _ in 0..scenario.processes {
+            links.push(Proxy::to(primary.port).await);
+        }
+        Self {
+            primary,
+            standby,
+            replication,
+            links,
+            kinds: scenario.faults,
+            injected: BTreeMap::new(),
+            random: Random(scenario.seed),
+        }
+    }
+
+    pub(crate) fn url(&self, process: usize) -> String {
+        self.links[process].url()
+    }
+
+    pub(crate) fn injected(&self) -> BTreeMap<Fault, u64> {
+        self.injected.clone()
+    }
+
+    /// Lets the processes work for a while, and then injects the fault that was seen least.
+    pub(crate) async fn next(&mut self) {
+        pause(ms(200 + self.random.below(300))).await;
+        let count = |fault: &Fault| self.injected.get(fault).copied().unwrap_or_default();
+        if let Some(fault) = self.kinds.iter().copied().min_by_key(count) {
+            self.inject(fault).await;
+            *self.injected.entry(fault).or_default() += 1;
+        }
+    }
+
+    async fn inject(&mut self, fault: Fault) {
+        match fault {
+            Fault::RestartEmpty => self.restart(Disk::Empty).await,
+            Fault::RestartFromRdb => {
+                self.primary.run(&["SAVE"]).await;
+                // What is invalidated from here on comes back.
+                pause(ms(200)).await;
+                self.restart(Disk::Kept).await;
+            }
+            Fault::RestartFromAof => {
+                self.primary.run(&["CONFIG", "SET", "appendonly", "yes"]).await;
+                self.primary.option("appendonly", "yes");
+                pause(ms(200)).await;
+                self.restart(Disk::Kept).await;
+                self.primary.run(&["CONFIG", "SET", "appendonly", "no"]).await;
+                self.primary.option("appendonly", "no");
+            }
+            Fault::Failover => self.fail_over().await,
+            Fault::Demotion => self.demote().await,
+            Fault::Hang => {
+                self.primary.stop();
+                pause(ms(400)).await;
+                self.primary.cont();
+            }
+            Fault::BlackHole => {
+                let link = self.random.below(self.links.len() as u64) as usize;
+                self.links[link].freeze();
+                pause(ms(500)).await;
+                self.links[link].thaw();
+            }
+            Fault::Cut => self.links.iter().for_each(Proxy::cut),
+            Fault::ClientKill => self.primary.kill_clients().await,
+            Fault::ScriptFlush => self.primary.run(&["SCRIPT", "FLUSH"]).await,
+            Fault::FlushAll => self.primary.run(&["FLUSHALL"]).await,
+            Fault::NoEviction => self.fill("noeviction").await,
+            Fault::Eviction => self.fill("allkeys-lru").await,
+        }
+    }
+
+    async fn restart(&mut self, disk: Disk) {
+        self.primary.kill();
+        pause(ms(100)).await;
+        self.primary.restart(disk).await;
+    }
+
+    /// The primary dies, and its replica has not seen the latest deletes.
+    async fn fail_over(&mut self) {
+        self.replication.freeze();
+        pause(ms(300)).await;
+        self.primary.kill();
+        self.standby.promote().await;
+        self.lead_to_the_standby().await;
+        self.rebuild().await;
+    }
+
+    /// The primary becomes a replica that sees nothing new, and keeps its connections.
+    async fn demote(&mut self) {
+        self.primary.demote(free_port()).await;
+        pause(HEARTBEATS).await;
+        self.standby.promote().await;
+        self.lead_to_the_standby().await;
+        // Whoever still reads there reads what is invalidated elsewhere.
+        pause(ms(600)).await;
+        self.primary.kill();
+        self.rebuild().await;
+    }
+
+    async fn lead_to_the_standby(&mut self) {
+        self.links.iter().for_each(|link| link.lead_to(self.standby.port));
+    }
+
+    /// The old primary comes back as an empty replica of the new one.
+    async fn rebuild(&mut self) {
+        std::mem::swap(&mut self.primary, &mut self.standby);
+        self.standby.restart(Disk::Empty).await;
+        self.replication.lead_to(self.primary.port);
+        self.replication.cut();
+        self.replication.thaw();
+        self.standby.follow(self.replication.port).await;
+    }
+
+    async fn fill(&self, policy: &str) {
+        self.primary.run(&["CONFIG", "SET", "maxmemory-policy", policy]).await;
+        self.primary.run(&["CONFIG", "SET", "maxmemory", "1"]).await;
+        pause(ms(300)).await;
+        self.primary.run(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    }
+}

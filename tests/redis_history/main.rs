@@ -1,0 +1,147 @@
+//! The history checker over Redis: processes that read and write registers whose versions only grow,
+//! through the layer and one server, while that server is killed, stopped, demoted, emptied and cut
+//! off. After an acknowledged invalidation no read that begins later may be of an older version, and
+//! each body must belong to its key and its caller.
+//!
+//! ```sh
+//! cargo test --all-features --test redis_history                     # about 20 s
+//! cargo test --release --all-features --test redis_history long      # the one that counts
+//! ```
+//!
+//! Scenarios: `short` (the default), `long`, and for planted mistakes `quiet`, `restarts`,
+//! `failovers` and `demotions`. Options: `--processes`, `--tasks`, `--seconds`, `--seed`.
+
+#![allow(clippy::unwrap_used)] // clippy.toml lets tests unwrap, but not what they call.
+
+#[path = "../support/proxy.rs"]
+mod proxy;
+#[path = "../support/server.rs"]
+mod server;
+
+mod faults;
+mod origin;
+mod random;
+mod report;
+mod scenario;
+mod tally;
+mod worker;
+mod world;
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, ChildStdin, Command, ExitCode, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use faults::Faults;
+use report::Report;
+use scenario::{Goal, Scenario, Settings};
+use server::{new_folder, until};
+use tally::Tally;
+use world::World;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(settings) = Settings::of_worker(&arguments) {
+        worker::run(&settings);
+        return ExitCode::SUCCESS;
+    }
+    let Some(runs) = Scenario::asked_for(&arguments) else {
+        // As a filter that matches no test of a harness.
+        println!("running 0 tests");
+        return ExitCode::SUCCESS;
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let faultless = runs.iter().filter(|scenario| runtime.block_on(run(scenario))).count();
+    if faultless == runs.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs a scenario. Returns whether it is as it must be.
+async fn run(scenario: &Scenario) -> bool {
+    println!("{scenario}");
+    let mut faults = Faults::new(scenario).await;
+    let folder = new_folder();
+    World::create(&folder);
+    let workers: Vec<_> = (0..scenario.processes)
+        .map(|index| Worker::start(scenario, index, &faults.url(index), &folder))
+        .collect();
+    let total = || workers.iter().map(Worker::tally).fold(Tally::default(), Tally::plus);
+    until(Duration::from_secs(20), "every process reads", async || {
+        workers.iter().all(|worker| worker.tally().reads > 0).then_some(())
+    })
+    .await;
+    let mut report = Report::new(scenario);
+    while !report.progress(&total(), &faults.injected()) {
+        faults.next().await;
+    }
+    let workers: Vec<_> = workers.into_iter().map(Worker::finish).collect();
+    let total = workers.iter().copied().fold(Tally::default(), Tally::plus);
+    report.table(&total, &workers, &faults.injected());
+    let _ = std::fs::remove_dir_all(folder);
+    Goal::verdict(scenario, &total)
+}
+
+/// A process that reads and writes.
+struct Worker {
+    process: Child,
+    /// It ends when this is closed, also if we die.
+    alive: Option<ChildStdin>,
+    tally: Arc<Mutex<Tally>>,
+    reading: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Worker {
+    fn start(scenario: &Scenario, index: usize, url: &str, folder: &Path) -> Self {
+        let settings = Settings {
+            index,
+            processes: scenario.processes,
+            tasks: scenario.tasks,
+            seed: scenario.seed.wrapping_add(index as u64),
+            url: url.to_owned(),
+            folder: folder.to_owned(),
+        };
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .args(settings.arguments())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a worker starts");
+        let lines = BufReader::new(process.stdout.take().expect("it is piped")).lines();
+        let tally = Arc::new(Mutex::new(Tally::default()));
+        let latest = Arc::clone(&tally);
+        let reading = std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                match Tally::parse(&line) {
+                    Some(tally) => *latest.lock().unwrap() = tally,
+                    None => println!("process {index}: {line}"),
+                }
+            }
+        });
+        let alive = process.stdin.take();
+        Self { process, alive, tally, reading: Some(reading) }
+    }
+
+    fn tally(&self) -> Tally {
+        *self.tally.lock().unwrap()
+    }
+
+    /// Lets it end, and returns its last word.
+    fn finish(mut self) -> Tally {
+        drop(self.alive.take());
+        let status = self.process.wait().unwrap();
+        if let Some(reading) = self.reading.take() {
+            reading.join().unwrap();
+        }
+        assert!(status.success(), "a worker failed: {status}");
+        self.tally()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

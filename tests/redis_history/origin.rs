@@ -1,0 +1,81 @@
+//! The origin: a handler that reads the register, takes its time, and now and then fails.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body_util::Full;
+use tower::Service;
+
+use crate::{random::Random, server::pause, world::World};
+
+/// What a handler that panics says.
+pub(crate) const PANIC: &str = "a handler panics now and then";
+
+#[derive(Clone)]
+pub(crate) struct Origin {
+    pub(crate) world: Arc<World>,
+    pub(crate) seed: Arc<AtomicU64>,
+}
+
+type Answer = Result<Response<Full<Bytes>>, Infallible>;
+
+impl<B: Send + 'static> Service<Request<B>> for Origin {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let world = Arc::clone(&self.world);
+        let mut random = Random(self.seed.fetch_add(0x1234_5677, Relaxed));
+        Box::pin(async move {
+            let (kind, key) = place(request.uri().path());
+            if *request.method() == Method::POST {
+                let version = world.write(key).to_string();
+                return Ok(Response::builder().status(201).body(Full::from(version)).unwrap());
+            }
+            // Read first and slow afterwards: what is answered may be old by then.
+            let version = world.version(key);
+            pause(Duration::from_micros(random.below(4000))).await;
+            if random.below(200) == 0 {
+                panic!("{PANIC}");
+            }
+            let caller = request.headers().get("x-caller").map_or("", |c| c.to_str().unwrap());
+            let body = body(kind, key, caller, version);
+            let mut response = Response::builder();
+            if random.below(100) == 0 {
+                response = response.header("cache-control", "no-store");
+            }
+            Ok(response.body(Full::from(body)).unwrap())
+        })
+    }
+}
+
+fn place(path: &str) -> (&str, usize) {
+    let (kind, key) = path.trim_start_matches('/').split_once('/').expect("/kind/key");
+    (kind, key.parse().expect("a key is a number"))
+}
+
+/// Returns what the origin answers. Two kilobytes, as a list of cases may have.
+fn body(kind: &str, key: usize, caller: &str, version: u64) -> String {
+    format!("{kind} {key} {caller} {version} {}", ".".repeat(2000))
+}
+
+/// Returns the version in a body of this key and caller; `None` if it is another's.
+pub(crate) fn version_of(body: &str, kind: &str, key: usize, caller: &str) -> Option<u64> {
+    body.strip_prefix(&format!("{kind} {key} {caller} "))?.split(' ').next()?.parse().ok()
+}

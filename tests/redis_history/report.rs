@@ -1,0 +1,83 @@
+//! The progress bar and the final table.
+
+use std::{
+    collections::BTreeMap,
+    io::{IsTerminal, Write},
+    time::{Duration, Instant},
+};
+
+use crate::{faults::Fault, scenario::Scenario, tally::Tally};
+
+const WIDTH: u64 = 30;
+/// Where nobody watches a bar, a line now and then.
+const LINE: Duration = Duration::from_secs(10);
+
+pub(crate) struct Report {
+    scenario: Scenario,
+    begun: Instant,
+    last: Duration,
+}
+
+impl Report {
+    #[allow(clippy::disallowed_methods)] // A wall clock for a report.
+    pub(crate) fn new(scenario: &Scenario) -> Self {
+        Self { scenario: scenario.clone(), begun: Instant::now(), last: Duration::ZERO }
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Shows how far the run is. Returns whether it is over.
+    pub(crate) fn progress(&mut self, tally: &Tally, injected: &BTreeMap<Fault, u64>) -> bool {
+        let fewest = self.scenario.faults.iter().map(|fault| injected.get(fault).copied());
+        let fewest = fewest.map(Option::unwrap_or_default).min().unwrap_or(u64::MAX);
+        let percent = self.scenario.goal.percent(tally, self.elapsed(), fewest);
+        let faults: u64 = injected.values().sum();
+        let filled = (percent * WIDTH / 100) as usize;
+        let bar = format!("{}{}", "#".repeat(filled), ".".repeat(WIDTH as usize - filled));
+        let Tally { reads, invalidations, violations, .. } = tally;
+        let line = format!(
+            "[{bar}] {percent:3} %  {:4} s  {reads} reads  {invalidations} invalidations  {faults} faults  {violations} violations",
+            self.elapsed().as_secs()
+        );
+        if std::io::stderr().is_terminal() {
+            eprint!("\r{line}");
+            let _ = std::io::stderr().flush();
+        } else if self.elapsed() >= self.last + LINE {
+            self.last = self.elapsed();
+            eprintln!("{line}");
+        }
+        percent == 100
+    }
+
+    pub(crate) fn table(&self, total: &Tally, workers: &[Tally], injected: &BTreeMap<Fault, u64>) {
+        if std::io::stderr().is_terminal() {
+            eprintln!();
+        }
+        let seconds = self.elapsed().as_secs_f64();
+        println!("\n{:<28}{:>12}{:>12}", "", "all", "per second");
+        let row = |name: &str, count: u64| {
+            println!("{name:<28}{count:>12}{:>12.0}", count as f64 / seconds);
+        };
+        row("reads", total.reads);
+        row("  hits", total.hits);
+        row("  joins", total.joins);
+        row("  over a second", total.slow);
+        row("reads cancelled", total.cancelled);
+        row("handler panics", total.panics);
+        row("invalidations", total.invalidations);
+        row("  acknowledged", total.acknowledged);
+        row("  pending at first", total.pending);
+        row("  dropped on the way", total.dropped);
+        for (fault, count) in injected {
+            println!("{:<28}{count:>12}", format!("fault: {}", fault.name()));
+        }
+        for (index, worker) in workers.iter().enumerate() {
+            println!("{:<28}{:>12}", format!("reads of process {index}"), worker.reads);
+        }
+        println!("{:<28}{:>12}", "failed requests", total.failures);
+        println!("{:<28}{:>12}", "VIOLATIONS", total.violations);
+        println!("{seconds:.1} s\n");
+    }
+}

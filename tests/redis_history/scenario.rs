@@ -1,0 +1,169 @@
+//! What is run: how many processes and tasks, which faults, and until when.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::{faults::Fault, tally::Tally};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    name: &'static str,
+    pub(crate) processes: usize,
+    /// In each process.
+    pub(crate) tasks: usize,
+    pub(crate) seed: u64,
+    pub(crate) faults: &'static [Fault],
+    pub(crate) goal: Goal,
+}
+
+/// When a run is over: all of it must be reached.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Goal {
+    pub(crate) time: Duration,
+    pub(crate) reads: u64,
+    pub(crate) invalidations: u64,
+    /// Of each kind.
+    pub(crate) faults: u64,
+    /// How many of a hundred reads must be hits or joins: a cache that only forwards proves nothing.
+    shared: u64,
+}
+
+impl Scenario {
+    /// Returns what the command line asks for; `None` if it names something else.
+    pub(crate) fn asked_for(arguments: &[String]) -> Option<Vec<Self>> {
+        let mut words = arguments.iter();
+        let mut name = "short";
+        let mut changes: Vec<(&str, u64)> = Vec::new();
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                option @ ("--processes" | "--tasks" | "--seconds" | "--seed") => {
+                    changes.push((option, words.next()?.parse().ok()?));
+                }
+                // What the harness of other tests takes means nothing here.
+                option if option.starts_with('-') => {}
+                word => name = word,
+            }
+        }
+        let mut scenarios = Self::named(name)?;
+        for scenario in &mut scenarios {
+            for (option, value) in &changes {
+                match *option {
+                    "--processes" => scenario.processes = *value as usize,
+                    "--tasks" => scenario.tasks = *value as usize,
+                    "--seconds" => scenario.goal.time = Duration::from_secs(*value),
+                    _ => scenario.seed = *value,
+                }
+            }
+        }
+        Some(scenarios)
+    }
+
+    fn named(name: &str) -> Option<Vec<Self>> {
+        let time = Duration::from_secs;
+        let some = |seconds| Goal {
+            time: time(seconds),
+            reads: 1000,
+            invalidations: 100,
+            faults: 0,
+            shared: 25,
+        };
+        let scenario = |name, faults, goal| Self {
+            name,
+            processes: 2,
+            tasks: 24,
+            seed: 20_261_122,
+            faults,
+            goal,
+        };
+        Some(match name {
+            "short" => vec![scenario("short", Fault::ALL, Goal { faults: 1, ..some(12) })],
+            "long" => {
+                let enough = Goal {
+                    time: time(60),
+                    reads: 1_000_000,
+                    invalidations: 100_000,
+                    faults: 20,
+                    shared: 50,
+                };
+                let four = Self { processes: 4, ..scenario("long", Fault::ALL, enough) };
+                vec![scenario("long", Fault::ALL, enough), four]
+            }
+            "quiet" => vec![scenario("quiet", &[], some(8))],
+            "restarts" => vec![scenario("restarts", &[Fault::RestartFromRdb], some(10))],
+            "failovers" => vec![scenario("failovers", &[Fault::Failover], some(10))],
+            "demotions" => vec![scenario("demotions", &[Fault::Demotion], some(10))],
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, processes, tasks, seed, .. } = self;
+        write!(f, "history `{name}`: {processes} processes of {tasks} tasks, seed {seed}")
+    }
+}
+
+impl Goal {
+    /// Returns how much of the goal is reached, in percent.
+    pub(crate) fn percent(&self, tally: &Tally, elapsed: Duration, fewest: u64) -> u64 {
+        let part = |is: u64, of: u64| (is * 100).checked_div(of).map_or(100, |part| part.min(100));
+        let parts = [
+            part(elapsed.as_millis() as u64, self.time.as_millis() as u64),
+            part(tally.reads, self.reads),
+            part(tally.invalidations, self.invalidations),
+            part(fewest, self.faults),
+        ];
+        parts.into_iter().min().unwrap_or(100)
+    }
+
+    /// Says what is missing. Returns whether the run is as it must be.
+    pub(crate) fn verdict(scenario: &Scenario, tally: &Tally) -> bool {
+        let shared = tally.hits + tally.joins;
+        let is_enough = shared * 100 >= tally.reads * scenario.goal.shared;
+        if !is_enough {
+            println!(
+                "only {shared} of {} reads were hits or joins: that proves little",
+                tally.reads
+            );
+        }
+        is_enough && tally.violations == 0 && tally.failures == 0
+    }
+}
+
+/// What a process is told by its parent.
+pub(crate) struct Settings {
+    pub(crate) index: usize,
+    pub(crate) processes: usize,
+    pub(crate) tasks: usize,
+    pub(crate) seed: u64,
+    pub(crate) url: String,
+    pub(crate) folder: PathBuf,
+}
+
+const WORKER: &str = "--worker";
+
+impl Settings {
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let Self { index, processes, tasks, seed, url, folder } = self;
+        let numbers = [*index as u64, *processes as u64, *tasks as u64, *seed];
+        let mut arguments = vec![WORKER.to_owned()];
+        arguments.extend(numbers.map(|number| number.to_string()));
+        arguments.extend([url.clone(), folder.to_str().unwrap().to_owned()]);
+        arguments
+    }
+
+    /// Returns the settings if this process is a worker.
+    pub(crate) fn of_worker(arguments: &[String]) -> Option<Self> {
+        let [mark, index, processes, tasks, seed, url, folder] = arguments else { return None };
+        if mark != WORKER {
+            return None;
+        }
+        let [index, processes, tasks] = [index, processes, tasks].map(|text| text.parse().unwrap());
+        let (url, folder) = (url.clone(), Path::new(folder).to_owned());
+        Some(Self { index, processes, tasks, seed: seed.parse().unwrap(), url, folder })
+    }
+}
