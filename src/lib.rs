@@ -161,6 +161,7 @@ pub use future::ResponseFuture;
 pub use handle::{SupportCacheHandle, Switch};
 pub use layer::{Builder, SupportCacheLayer};
 pub use metrics::{BucketSnapshot, Snapshot};
+pub use operations::{Latency, Operation, OperationSnapshot, StoreSnapshot};
 pub use outcome::{Alone, Bypass, Refusal};
 pub use policy::{Caller, Credentials, Freshness, RequestDirectives};
 pub use route::{CacheRoute, Coalescing, InvalidateRoute, KeyRequest, QueryPolicy};

@@ -6,5 +6,134 @@
 mod proxy;
 #[path = "../support/server.rs"]
 mod server;
+#[path = "../support/mod.rs"]
+mod support;
 
+mod access;
+mod conformance;
+mod faults;
 mod harness;
+mod invalidation;
+mod load;
+mod pending;
+mod records;
+mod sharing;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Empty;
+use server::{PATIENCE, until};
+use support::{Cached, Calls, Got, TTL, get, origin, send};
+use tower::Layer;
+use tower_support_cache::{
+    BucketSnapshot, CacheRoute, InvalidateRoute, RedisStore, RedisStoreBuilder, StoreSnapshot,
+    SupportCacheHandle, SupportCacheLayer,
+};
+
+/// The defaults, on which what is promised about faults depends.
+const HEARTBEAT: Duration = Duration::from_millis(200);
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// Returns a builder of a store that is patient: a busy machine is no fault.
+fn patient(url: &str) -> RedisStoreBuilder {
+    RedisStore::builder(url)
+        .lookup_budget(PATIENCE)
+        .invalidate_budget(PATIENCE)
+        .heartbeat(HEARTBEAT, Duration::from_millis(800))
+}
+
+/// A cache over Redis whose origin waits for the test, as one process has it.
+struct Site {
+    cache: Cached<RedisStore>,
+    handle: SupportCacheHandle,
+    calls: Calls,
+}
+
+impl Site {
+    /// A site that is linked to its server.
+    async fn on(url: &str) -> Self {
+        Self::over(patient(url).build().unwrap()).await
+    }
+
+    /// A site with the defaults, linked to its server.
+    async fn prompt(url: &str) -> Self {
+        Self::over(RedisStore::connect(url).unwrap()).await
+    }
+
+    async fn over(store: RedisStore) -> Self {
+        Self::lazy(store, |route| route).linked().await
+    }
+
+    /// A site that has not asked its server for anything yet.
+    fn lazy(store: RedisStore, route: impl FnOnce(CacheRoute) -> CacheRoute) -> Self {
+        let cached = CacheRoute::get("/cases/{case}").bucket("cases").key("case:{case}");
+        let invalidating = InvalidateRoute::post("/cases/{case}/comments").key("case:{case}");
+        let builder = SupportCacheLayer::builder(store)
+            // The same in all processes, or they do not agree on the values of fields.
+            .caller_key([1; 32])
+            .cache(route(cached.ttl(TTL).jitter(0)))
+            .invalidate(invalidating);
+        Self::of(&builder.build().unwrap())
+    }
+
+    fn of(layer: &SupportCacheLayer<RedisStore>) -> Self {
+        let (origin, calls) = origin();
+        Self { cache: layer.layer(origin), handle: layer.handle(), calls }
+    }
+
+    /// Waits until there is a link to the server.
+    async fn linked(self) -> Self {
+        self.is_linked_again().await;
+        self
+    }
+
+    async fn is_linked_again(&self) {
+        until(PATIENCE, "there is a link", async || {
+            let is_acknowledged = self.handle.invalidate("another").await.is_ok();
+            (is_acknowledged && self.store().is_linked).then_some(())
+        })
+        .await;
+    }
+
+    /// Sends a request; if the origin is asked, it answers with `body`.
+    async fn ask(&mut self, request: Request<Empty<Bytes>>, body: &'static str) -> Got {
+        let mut reading = send(&self.cache, request);
+        loop {
+            tokio::select! {
+                read = &mut reading => return read.unwrap().expect("no request fails"),
+                call = self.calls.next() => call.ok(body),
+            }
+        }
+    }
+
+    /// Reads `/cases/1`; if the origin is asked, it answers with `body`.
+    async fn read(&mut self, body: &'static str) -> Got {
+        self.ask(get("/cases/1"), body).await
+    }
+
+    /// Fills `/cases/1`, and any other body than this one is a failure.
+    async fn fill(&mut self, body: &'static str) {
+        until(PATIENCE, "a response is stored", async || {
+            let read = self.read(body).await;
+            assert_eq!(read.text(), body, "{}", read.cache_status());
+            read.is_hit().then_some(())
+        })
+        .await;
+    }
+
+    /// Asserts that `/cases/1` is answered from the store.
+    async fn hits(&mut self, body: &str) {
+        let read = self.read("not from the store").await;
+        assert_eq!((read.text(), read.is_hit()), (body, true), "{}", read.cache_status());
+    }
+
+    fn store(&self) -> StoreSnapshot {
+        self.handle.metrics().store.expect("a store over a network has counts")
+    }
+
+    fn counts(&self) -> BucketSnapshot {
+        self.handle.metrics().bucket("cases").unwrap().clone()
+    }
+}

@@ -31,7 +31,7 @@ impl Report {
     /// Shows how far the run is. Returns whether it is over.
     pub(crate) fn progress(&mut self, tally: &Tally, injected: &BTreeMap<Fault, u64>) -> bool {
         let fewest = self.scenario.faults.iter().map(|fault| injected.get(fault).copied());
-        let fewest = fewest.map(Option::unwrap_or_default).min().unwrap_or(u64::MAX);
+        let fewest = fewest.map(Option::unwrap_or_default).min().unwrap_or_default();
         let percent = self.scenario.goal.percent(tally, self.elapsed(), fewest);
         let faults: u64 = injected.values().sum();
         let filled = (percent * WIDTH / 100) as usize;

@@ -22,7 +22,7 @@ use http_body_util::{BodyExt, Empty};
 use tokio::time::timeout;
 use tower::{Layer, ServiceExt};
 use tower_support_cache::{
-    CacheRoute, Caller, Credentials, InvalidateRoute, ResponseBody, SupportCache,
+    CacheRoute, Caller, Credentials, InvalidateRoute, RedisStore, ResponseBody, SupportCache,
     SupportCacheHandle, SupportCacheLayer,
 };
 
@@ -35,19 +35,13 @@ use crate::{
     world::{KEYS, World},
 };
 
-type St = tower_support_cache::MemoryStore;
-
-fn open(_url: &str) -> St {
-    St::new()
-}
-
 const CALLERS: u64 = 2;
 const LIFETIME: Duration = Duration::from_secs(600);
 /// In this time a pending invalidation is delivered, unless the server stays away.
 const FLUSH: Duration = Duration::from_secs(3);
 
 struct Run {
-    cache: SupportCache<Origin, St>,
+    cache: SupportCache<Origin, RedisStore>,
     handle: SupportCacheHandle,
     world: Arc<World>,
     counters: Counters,
@@ -100,7 +94,7 @@ impl Run {
         let caller = Caller::with(|request| {
             Some(request.headers().get("x-caller")?.to_str().ok()?.to_owned())
         });
-        let layer = SupportCacheLayer::builder(open(&settings.url))
+        let layer = SupportCacheLayer::builder(RedisStore::connect(&settings.url).unwrap())
             .caller_key([7; 32])
             .cache(CacheRoute::get("/shared/{key}").bucket("shared").key("k:{key}").ttl(LIFETIME))
             .cache(
@@ -269,8 +263,7 @@ impl Run {
 
     /// Waits until what is pending has been acknowledged, if the server is there.
     async fn flush(&self) -> bool {
-        let _ = FLUSH;
-        false
+        self.handle.flush_pending(FLUSH).await.is_ok()
     }
 
     // ----- what must not be -----

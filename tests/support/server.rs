@@ -185,6 +185,11 @@ impl Server {
         .await;
     }
 
+    /// Starts the killed server again with what is on disk, and does not wait until it answers.
+    pub(crate) fn begin_restart(&mut self) {
+        self.process = spawn(self.port, &self.folder, &self.options);
+    }
+
     /// Sets an option for the next start.
     pub(crate) fn option(&mut self, name: &str, value: &str) {
         self.options.retain(|(known, _)| known != name);

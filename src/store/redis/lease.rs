@@ -75,7 +75,8 @@ impl Lease {
         for entry in note.into_iter().chain([entry]) {
             let (stamp, kept) = self.stamp(&connection, entry);
             retention = retention.max(kept);
-            records.push((digest(entry.slot(), self.epoch), encode(entry, stamp, &settings.seal)));
+            let record = encode(entry, &settings.namespace, stamp, &settings.seal);
+            records.push((digest(entry.slot(), self.epoch), record));
         }
         let key = settings.key(&release.key);
         let arguments = |call: &mut redis::Cmd| {

@@ -17,49 +17,32 @@ mod command;
 mod connection;
 mod counts;
 mod deadline;
+mod invalidation;
 mod lease;
 mod link;
 mod near;
 mod pending;
 mod record;
 mod settings;
+mod shared;
 mod supervisor;
 mod waiters;
 
 use std::{
     fmt,
+    future::Future,
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
-use bytes::Bytes;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use self::{
-    command::{Fault, LEASE as LEASE_SCRIPT, Leased, Looked, look, millis, token_text},
-    connection::Connection,
-    counts::count,
-    lease::Lease,
-    link::Link,
-    pending::{Target, Ticket},
-    record::{StoredContent, decode},
-};
+use self::{counts::count, invalidation::Call, link::Link, pending::Target, shared::Shared};
 use super::{
     Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Token, VariantRef,
 };
-use crate::{
-    clock::now,
-    entry::{Content, Head, Provenance},
-    error::ConfigError,
-    gauge::Gauge,
-    operations::{Operation, StoreSnapshot},
-    sequence::Fence,
-    telemetry,
-};
+use crate::{clock::now, error::ConfigError, operations::StoreSnapshot};
 
 pub use self::{lease::RedisLease, settings::RedisStoreBuilder};
 
@@ -88,13 +71,6 @@ const MAX_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Clone)]
 pub struct RedisStore {
     shared: Arc<Shared>,
-}
-
-struct Shared {
-    link: Arc<Link>,
-    sequence: Sequence,
-    gauge: Arc<Gauge>,
-    has_warned: AtomicBool,
 }
 
 impl RedisStore {
@@ -203,22 +179,20 @@ impl Store for RedisStore {
 
     fn invalidate(&self, key: &PrimaryKey) -> impl Future<Output = Result<(), Pending>> + Send {
         self.shared.sequence.invalidate(key, || ());
-        self.shared.invalidate(Target::Key(key.clone()), Duration::ZERO)
+        Call::new(&self.shared.link, Target::Key(key.clone())).run(Duration::ZERO)
     }
 
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send {
         self.shared.sequence.invalidate_all(|_| ());
-        let settings = &self.shared.link.settings;
-        // By then each process has seen the epoch, or knows that its link is not proven.
-        let until_seen = settings.heartbeat + settings.heartbeat_timeout;
-        self.shared.invalidate(Target::All, until_seen)
+        let until_seen = self.shared.link.settings.until_seen();
+        Call::new(&self.shared.link, Target::All).run(until_seen)
     }
 
     async fn flush_pending(&self, limit: Duration) -> Result<(), Pending> {
         let link = &self.shared.link;
         link.supervise();
         link.wake.notify_one();
-        timeout(limit, link.pending.flushed()).await.map_err(|_| Pending)
+        timeout(limit, link.pending.flushed(link.settings.until_seen())).await.map_err(|_| Pending)
     }
 
     fn snapshot(&self) -> Option<StoreSnapshot> {
@@ -230,211 +204,6 @@ impl Store for RedisStore {
             near: link.near.snapshot(),
             ..link.counts.snapshot()
         })
-    }
-}
-
-impl Shared {
-    /// Returns the connection that a key may be asked for over, and the epoch there.
-    fn usable(&self, key: &PrimaryKey) -> Option<(Arc<Connection>, u64)> {
-        let connection = self.link.connection()?;
-        if connection.is_slow() || self.link.pending.is_quarantined(key) {
-            return None;
-        }
-        let epoch = connection.epoch()?;
-        Some((connection, epoch))
-    }
-
-    async fn lookup(&self, slot: &Slot) -> Option<Lookup> {
-        let (connection, epoch) = self.usable(&slot.key)?;
-        let fence = self.link.near.fence();
-        let look = look(&self.link.settings.key(&slot.key), &digest(slot, epoch));
-        let mut multiplexed = connection.multiplexed();
-        let asked = (Operation::Lookup, self.link.settings.lookup_budget);
-        let answer =
-            self.link.ask(&connection, asked, look.query_async(&mut multiplexed)).await.ok()?;
-        if !connection.proven.is_ahead() {
-            return None;
-        }
-        let looked = Looked::of(answer)?;
-        let found = looked
-            .record
-            .and_then(|record| self.read((slot, fence), &connection, (looked.generation, record)));
-        if let Some(entry) = found.filter(|entry| entry.is_fresh()) {
-            self.link.near.keep(&entry);
-            return Some(Lookup::Found(entry));
-        }
-        let held = looked.lease.filter(|lease| {
-            lease.generation == looked.generation
-                && (lease.token.number() >> 64) as u64 == connection.incarnation
-                && lease.expiry > self.link.server_time(&connection, now())
-        });
-        Some(held.map_or(Lookup::Absent, |lease| Lookup::Held(lease.token)))
-    }
-
-    async fn begin(
-        &self,
-        slot: &Slot,
-        token: Token,
-        is_unwanted: bool,
-    ) -> Option<Begin<RedisLease>> {
-        let (connection, epoch) = self.usable(&slot.key)?;
-        if (token.number() >> 64) as u64 != connection.incarnation {
-            return None;
-        }
-        let key = self.link.settings.key(&slot.key);
-        let vk = digest(slot, epoch);
-        let fence = self.link.near.fence();
-        for is_unwanted in [is_unwanted, true] {
-            // Made before it is asked for: whatever the answer may be, or if there is none, it is
-            // given back when it is dropped.
-            let mut lease = Lease::new(&self.link, &connection, (&slot.key, &vk, epoch), token);
-            let arguments = |call: &mut redis::Cmd| {
-                call.arg(&vk).arg(token_text(token)).arg(millis(self.link.settings.lease));
-                call.arg(if is_unwanted { "1" } else { "" });
-            };
-            let mut multiplexed = connection.multiplexed();
-            let asked = (Operation::Lease, self.link.settings.lookup_budget);
-            let called = LEASE_SCRIPT.call(&mut multiplexed, &key, arguments);
-            let answer = match self.link.ask(&connection, asked, called).await {
-                Ok(answer) => answer,
-                Err(Fault::TimedOut | Fault::Link) => return None,
-                Err(Fault::Foreign | Fault::Refused) => {
-                    lease.forget();
-                    return None;
-                }
-            };
-            if !connection.proven.is_ahead() {
-                return None;
-            }
-            match Leased::of(answer)? {
-                Leased::Granted(generation) => {
-                    lease.generation = generation;
-                    return Some(Begin::Granted(RedisLease(lease)));
-                }
-                Leased::Held(holder) => {
-                    lease.forget();
-                    return Some(Begin::Held(holder));
-                }
-                Leased::Found { generation, record } => {
-                    lease.forget();
-                    let found = self.read((slot, fence), &connection, (generation, record));
-                    if let Some(entry) = found.filter(|entry| entry.is_fresh() && entry.is_answer())
-                    {
-                        return Some(Begin::Found(entry));
-                    }
-                    // Fresh by its stamp and of no use: asked again, it is not wanted.
-                }
-            }
-        }
-        None
-    }
-
-    /// Reads a record that was found for a slot. `fence` was taken before it was asked for.
-    fn read(
-        &self,
-        (slot, fence): (&Slot, Fence),
-        connection: &Connection,
-        (generation, record): (u64, Bytes),
-    ) -> Option<Arc<Entry>> {
-        let Ok(record) = decode(&record, slot, &self.link.settings.seal) else {
-            count(&self.link.counts.unreadable);
-            if !self.has_warned.swap(true, Ordering::Relaxed) {
-                telemetry::record_unreadable();
-            }
-            return None;
-        };
-        // Another incarnation has lost what came after it, invalidations included.
-        if record.stamp.incarnation != connection.incarnation {
-            return None;
-        }
-        let received = self.link.local_time(connection, record.stamp.stored)?;
-        let fresh_until = self.link.local_time(connection, record.stamp.fresh_until)?;
-        // Softly invalidated since.
-        let is_outdated = record.stamp.generation != generation;
-        let until = if is_outdated { received } else { fresh_until };
-        let content = match record.content {
-            StoredContent::Response(head, body) => {
-                let head = Arc::new(Head::restored(head, received, until));
-                Content::Response { head, body }
-            }
-            StoredContent::Pass => Content::Pass,
-            StoredContent::Nominated(nominated) => Content::Nominated(nominated),
-        };
-        let provenance = Provenance {
-            slot: slot.clone(),
-            fence,
-            requested: received,
-            gauge: Arc::clone(&self.gauge),
-        };
-        // The copy is looked up again before the response is stale.
-        let until = match content {
-            Content::Nominated(_) => until,
-            Content::Response { .. } | Content::Pass => self.link.near.fresh_until(until),
-        };
-        Some(Arc::new(Entry::restored(provenance, content, until)))
-    }
-
-    /// Remembers the nominated fields that this process has just stored a note of.
-    fn remember(&self, note: &Entry) {
-        let Content::Nominated(nominated) = note.content() else { return };
-        let provenance = Provenance {
-            slot: note.slot().clone(),
-            fence: self.link.near.fence(),
-            requested: now(),
-            gauge: Arc::clone(&self.gauge),
-        };
-        let hint = Entry::nominated(provenance, nominated.clone(), note.fresh_until());
-        self.link.near.keep(&Arc::new(hint));
-    }
-
-    /// Invalidates at the server; acknowledged `later` than the server has. What happens in this
-    /// process has happened when this returns.
-    fn invalidate(
-        &self,
-        target: Target,
-        later: Duration,
-    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
-        let call = Call::new(&self.link, target);
-        async move {
-            let connection = call.link.connection().ok_or(Pending)?;
-            call.link.invalidate(&connection, &call.target).await.map_err(|_| Pending)?;
-            call.acknowledge();
-            if !later.is_zero() {
-                sleep(later).await;
-            }
-            Ok(())
-        }
-    }
-}
-
-/// One call of an invalidation. Dropped before the server has acknowledged it, it is due.
-struct Call {
-    link: Arc<Link>,
-    target: Target,
-    ticket: Option<Ticket>,
-}
-
-impl Call {
-    fn new(link: &Arc<Link>, target: Target) -> Self {
-        link.forget(&target);
-        let ticket = Some(link.pending.enter(target.clone(), &link.wake));
-        Self { link: Arc::clone(link), target, ticket }
-    }
-
-    fn acknowledge(mut self) {
-        // What was read between the call and the server's doing.
-        self.link.forget(&self.target);
-        self.ticket.take().map(Ticket::acknowledge);
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
-            // From here on nobody reads the key, and what was read before is forgotten.
-            drop(ticket);
-            self.link.forget(&self.target);
-        }
     }
 }
 

@@ -9,11 +9,12 @@
 //! A new incarnation of the server settles nothing by itself: another process may have reached it
 //! first, and stored there what this invalidation is to remove.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::sleep_until};
 
 use crate::{
+    clock::{Instant, now},
     key::{PrimaryKey, Token},
     sync::{AtomicUsize, Mutex, Ordering, lock},
 };
@@ -40,6 +41,8 @@ struct State {
     calls: HashMap<Target, Call>,
     due: usize,
     releases: Vec<Release>,
+    /// When the last invalidation of everything was done at the server.
+    all_done: Option<Instant>,
 }
 
 /// The last call of an invalidation that is not acknowledged.
@@ -111,6 +114,9 @@ impl Pending {
     /// Takes note that the server has done it, which settles every call up to this one.
     pub(super) fn acknowledge(&self, target: &Target, number: u64) {
         let mut state = lock(&self.state);
+        if *target == Target::All {
+            state.all_done = Some(now());
+        }
         if state.calls.get(target).is_none_or(|call| call.number > number) {
             return;
         }
@@ -137,11 +143,18 @@ impl Pending {
         lock(&self.state).calls.len()
     }
 
-    /// Waits until every invalidation is acknowledged.
-    pub(super) async fn flushed(&self) {
+    /// Waits until every invalidation is acknowledged, and one of everything `until_seen` longer.
+    pub(super) async fn flushed(&self, until_seen: Duration) {
         loop {
             let acknowledged = self.acknowledged.notified();
-            if self.len() == 0 {
+            let (is_flushed, all_done) = {
+                let state = lock(&self.state);
+                (state.calls.is_empty(), state.all_done)
+            };
+            if is_flushed {
+                if let Some(done) = all_done {
+                    sleep_until(done + until_seen).await;
+                }
                 return;
             }
             acknowledged.await;

@@ -6,7 +6,7 @@
 //! ```text
 //! TSC1 <incarnation> <generation> <stored> <fresh until> <kept until>\n
 //! seal: kind, then a CRC-32 or a keyed digest of everything else
-//! identity: the primary key and the variant
+//! identity: the key, namespace included, and the variant
 //! kind: a response (status, ages, fields, body), a `Pass`, or the names of nominated fields
 //! ```
 
@@ -78,10 +78,12 @@ pub(super) enum StoredContent {
 
 // ===== encoding =====
 
-pub(super) fn encode(entry: &Entry, stamp: Stamp, seal: &Seal) -> Vec<u8> {
+/// The key is kept as the server knows it, so that a record is not another namespace's either.
+pub(super) fn encode(entry: &Entry, namespace: &str, stamp: Stamp, seal: &Seal) -> Vec<u8> {
     let mut rest = Vec::with_capacity(entry.weight() as usize);
     let slot = entry.slot();
-    push_u16(&mut rest, slot.key.as_str().len());
+    push_u16(&mut rest, namespace.len() + slot.key.as_str().len());
+    rest.extend_from_slice(namespace.as_bytes());
     rest.extend_from_slice(slot.key.as_str().as_bytes());
     push_u32(&mut rest, slot.variant.as_bytes().len());
     rest.extend_from_slice(slot.variant.as_bytes());
@@ -209,12 +211,17 @@ fn push_u32(bytes: &mut Vec<u8>, number: usize) {
 // ===== decoding =====
 
 /// Reads what was found for a slot. The body and the values are slices of `record`.
-pub(super) fn decode(record: &Bytes, slot: &Slot, seal: &Seal) -> Result<Record, Unreadable> {
+pub(super) fn decode(
+    record: &Bytes,
+    namespace: &str,
+    slot: &Slot,
+    seal: &Seal,
+) -> Result<Record, Unreadable> {
     let (line, sealed) = record.split_at_checked(STAMP).ok_or(Unreadable::Corrupt)?;
     let stamp = Stamp::decode(line).ok_or(Unreadable::Corrupt)?;
     let rest = seal.open(line, sealed).ok_or(Unreadable::Corrupt)?;
     let mut reader = Reader { record, rest };
-    if !reader.is_for(slot).ok_or(Unreadable::Corrupt)? {
+    if !reader.is_for(namespace, slot).ok_or(Unreadable::Corrupt)? {
         return Err(Unreadable::Misplaced);
     }
     let content = reader.content().ok_or(Unreadable::Corrupt)?;
@@ -230,12 +237,14 @@ struct Reader<'r> {
 }
 
 impl<'r> Reader<'r> {
-    fn is_for(&mut self, slot: &Slot) -> Option<bool> {
+    fn is_for(&mut self, namespace: &str, slot: &Slot) -> Option<bool> {
         let length = self.u16()?;
         let key = self.take(length)?;
         let length = self.u32()?;
         let variant = self.take(length)?;
-        Some(key == slot.key.as_str().as_bytes() && variant == slot.variant.as_bytes())
+        let key = key.strip_prefix(namespace.as_bytes());
+        let is_key = key.is_some_and(|key| key == slot.key.as_str().as_bytes());
+        Some(is_key && variant == slot.variant.as_bytes())
     }
 
     fn content(&mut self) -> Option<StoredContent> {

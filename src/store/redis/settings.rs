@@ -44,6 +44,12 @@ impl Settings {
     pub(super) fn epoch_key(&self) -> String {
         [&self.namespace, "tower-support-cache:epoch"].concat()
     }
+
+    /// Returns how long after an epoch has begun every process has seen it, or knows that its link
+    /// is not proven.
+    pub(super) fn until_seen(&self) -> Duration {
+        self.heartbeat + self.heartbeat_timeout
+    }
 }
 
 /// Builds a [`RedisStore`].

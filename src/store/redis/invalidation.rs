@@ -1,0 +1,56 @@
+//! An invalidation by this process.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::sleep;
+
+use super::{
+    link::Link,
+    pending::{Target, Ticket},
+};
+use crate::error::Pending;
+
+/// One call of an invalidation. Dropped before the server has acknowledged it, it is due.
+pub(super) struct Call {
+    link: Arc<Link>,
+    target: Target,
+    ticket: Option<Ticket>,
+}
+
+impl Call {
+    /// What happens in this process has happened when this returns.
+    pub(super) fn new(link: &Arc<Link>, target: Target) -> Self {
+        link.forget(&target);
+        let ticket = Some(link.pending.enter(target.clone(), &link.wake));
+        Self { link: Arc::clone(link), target, ticket }
+    }
+
+    /// Tells the server, and waits `later` than it has done it.
+    pub(super) async fn run(self, later: Duration) -> Result<(), Pending> {
+        let connection = self.link.connection().ok_or(Pending)?;
+        self.link.invalidate(&connection, &self.target).await.map_err(|_| Pending)?;
+        self.acknowledge();
+        if !later.is_zero() {
+            sleep(later).await;
+        }
+        Ok(())
+    }
+
+    fn acknowledge(mut self) {
+        // What was read between the call and the server's doing.
+        self.link.forget(&self.target);
+        if let Some(ticket) = self.ticket.take() {
+            ticket.acknowledge();
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            // From here on nobody reads the key, and what was read before is forgotten.
+            drop(ticket);
+            self.link.forget(&self.target);
+        }
+    }
+}

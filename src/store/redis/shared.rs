@@ -1,0 +1,192 @@
+//! What all clones of a store share, and what they ask the server for.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use bytes::Bytes;
+
+use super::{
+    RedisLease,
+    command::{Fault, LEASE, Leased, Looked, look, millis, token_text},
+    connection::Connection,
+    counts::count,
+    digest,
+    lease::Lease,
+    link::Link,
+    record::{StoredContent, decode},
+};
+use crate::{
+    clock::now,
+    entry::{Content, Entry, Head, Provenance},
+    gauge::Gauge,
+    key::{PrimaryKey, Slot, Token},
+    operations::Operation,
+    sequence::{Fence, Sequence},
+    store::{Begin, Lookup},
+    telemetry,
+};
+
+pub(super) struct Shared {
+    pub(super) link: Arc<Link>,
+    pub(super) sequence: Sequence,
+    pub(super) gauge: Arc<Gauge>,
+    pub(super) has_warned: AtomicBool,
+}
+
+impl Shared {
+    /// Returns the connection that a key may be asked for over, and the epoch there.
+    fn usable(&self, key: &PrimaryKey) -> Option<(Arc<Connection>, u64)> {
+        let connection = self.link.connection()?;
+        if connection.is_slow() || self.link.pending.is_quarantined(key) {
+            return None;
+        }
+        let epoch = connection.epoch()?;
+        Some((connection, epoch))
+    }
+
+    pub(super) async fn lookup(&self, slot: &Slot) -> Option<Lookup> {
+        let (connection, epoch) = self.usable(&slot.key)?;
+        let fence = self.link.near.fence();
+        let look = look(&self.link.settings.key(&slot.key), &digest(slot, epoch));
+        let mut multiplexed = connection.multiplexed();
+        let asked = (Operation::Lookup, self.link.settings.lookup_budget);
+        let answer =
+            self.link.ask(&connection, asked, look.query_async(&mut multiplexed)).await.ok()?;
+        if !connection.proven.is_ahead() {
+            return None;
+        }
+        let looked = Looked::of(answer)?;
+        let found = looked
+            .record
+            .and_then(|record| self.read((slot, fence), &connection, (looked.generation, record)));
+        if let Some(entry) = found.filter(|entry| entry.is_fresh()) {
+            self.link.near.keep(&entry);
+            return Some(Lookup::Found(entry));
+        }
+        let held = looked.lease.filter(|lease| {
+            lease.generation == looked.generation
+                && (lease.token.number() >> 64) as u64 == connection.incarnation
+                && lease.expiry > self.link.server_time(&connection, now())
+        });
+        Some(held.map_or(Lookup::Absent, |lease| Lookup::Held(lease.token)))
+    }
+
+    pub(super) async fn begin(
+        &self,
+        slot: &Slot,
+        token: Token,
+        is_unwanted: bool,
+    ) -> Option<Begin<RedisLease>> {
+        let (connection, epoch) = self.usable(&slot.key)?;
+        if (token.number() >> 64) as u64 != connection.incarnation {
+            return None;
+        }
+        let key = self.link.settings.key(&slot.key);
+        let vk = digest(slot, epoch);
+        let fence = self.link.near.fence();
+        for is_unwanted in [is_unwanted, true] {
+            // Made before it is asked for: whatever the answer may be, or if there is none, it is
+            // given back when it is dropped.
+            let mut lease = Lease::new(&self.link, &connection, (&slot.key, &vk, epoch), token);
+            let arguments = |call: &mut redis::Cmd| {
+                call.arg(&vk).arg(token_text(token)).arg(millis(self.link.settings.lease));
+                call.arg(if is_unwanted { "1" } else { "" });
+            };
+            let mut multiplexed = connection.multiplexed();
+            let asked = (Operation::Lease, self.link.settings.lookup_budget);
+            let called = LEASE.call(&mut multiplexed, &key, arguments);
+            let answer = match self.link.ask(&connection, asked, called).await {
+                Ok(answer) => answer,
+                Err(Fault::TimedOut | Fault::Link) => return None,
+                Err(Fault::Foreign | Fault::Refused) => {
+                    lease.forget();
+                    return None;
+                }
+            };
+            if !connection.proven.is_ahead() {
+                return None;
+            }
+            match Leased::of(answer)? {
+                Leased::Granted(generation) => {
+                    lease.generation = generation;
+                    return Some(Begin::Granted(RedisLease(lease)));
+                }
+                Leased::Held(holder) => {
+                    lease.forget();
+                    return Some(Begin::Held(holder));
+                }
+                Leased::Found { generation, record } => {
+                    lease.forget();
+                    let found = self.read((slot, fence), &connection, (generation, record));
+                    if let Some(entry) = found.filter(|entry| entry.is_fresh() && entry.is_answer())
+                    {
+                        return Some(Begin::Found(entry));
+                    }
+                    // Fresh by its stamp and of no use: asked again, it is not wanted.
+                }
+            }
+        }
+        None
+    }
+
+    /// Reads a record that was found for a slot. `fence` was taken before it was asked for.
+    fn read(
+        &self,
+        (slot, fence): (&Slot, Fence),
+        connection: &Connection,
+        (generation, record): (u64, Bytes),
+    ) -> Option<Arc<Entry>> {
+        let settings = &self.link.settings;
+        let Ok(record) = decode(&record, &settings.namespace, slot, &settings.seal) else {
+            count(&self.link.counts.unreadable);
+            if !self.has_warned.swap(true, Ordering::Relaxed) {
+                telemetry::record_unreadable();
+            }
+            return None;
+        };
+        // Another incarnation has lost what came after it, invalidations included.
+        if record.stamp.incarnation != connection.incarnation {
+            return None;
+        }
+        let received = self.link.local_time(connection, record.stamp.stored)?;
+        let fresh_until = self.link.local_time(connection, record.stamp.fresh_until)?;
+        // Softly invalidated since.
+        let is_outdated = record.stamp.generation != generation;
+        let until = if is_outdated { received } else { fresh_until };
+        let content = match record.content {
+            StoredContent::Response(head, body) => {
+                let head = Arc::new(Head::restored(head, received, until));
+                Content::Response { head, body }
+            }
+            StoredContent::Pass => Content::Pass,
+            StoredContent::Nominated(nominated) => Content::Nominated(nominated),
+        };
+        let provenance = Provenance {
+            slot: slot.clone(),
+            fence,
+            requested: received,
+            gauge: Arc::clone(&self.gauge),
+        };
+        // The copy is looked up again before the response is stale.
+        let until = match content {
+            Content::Nominated(_) => until,
+            Content::Response { .. } | Content::Pass => self.link.near.fresh_until(until),
+        };
+        Some(Arc::new(Entry::restored(provenance, content, until)))
+    }
+
+    /// Remembers the nominated fields that this process has just stored a note of.
+    pub(super) fn remember(&self, note: &Entry) {
+        let Content::Nominated(nominated) = note.content() else { return };
+        let provenance = Provenance {
+            slot: note.slot().clone(),
+            fence: self.link.near.fence(),
+            requested: now(),
+            gauge: Arc::clone(&self.gauge),
+        };
+        let hint = Entry::nominated(provenance, nominated.clone(), note.fresh_until());
+        self.link.near.keep(&Arc::new(hint));
+    }
+}

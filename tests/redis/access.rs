@@ -1,0 +1,168 @@
+//! Servers that ask who is there, or allow little: it works with what is there, or is a bypass.
+
+use std::time::Duration;
+
+use tower_support_cache::RedisStore;
+
+use crate::{
+    Site, patient,
+    server::{Disk, PATIENCE, Server, free_port, until},
+};
+
+/// Makes a user of the server with these rules, besides all keys and commands.
+async fn user(server: &Server, rules: &[&str]) {
+    let mut words = vec!["ACL", "SETUSER", "cache", "reset", "on", ">secret", "~*", "&*", "+@all"];
+    words.extend(rules);
+    server.run(&words).await;
+}
+
+fn store(server: &Server) -> RedisStore {
+    patient(&server.url()).username("cache").password("secret").build().unwrap()
+}
+
+#[tokio::test]
+async fn a_user_and_a_password_are_sent() {
+    let server = Server::start().await;
+    user(&server, &[]).await;
+    Site::over(store(&server)).await.fill("one").await;
+    let url = format!("redis://cache:secret@127.0.0.1:{}/", server.port);
+    Site::over(RedisStore::connect(&url).unwrap()).await.hits("one").await;
+    let clients: String = server.command(&["CLIENT", "LIST"]).await;
+    assert!(clients.contains("user=cache"), "{clients}");
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_a_bypass_and_shown_nowhere() {
+    let server = Server::start().await;
+    user(&server, &[]).await;
+    let store = patient(&server.url()).username("cache").password("wr0ng").build().unwrap();
+    assert!(!format!("{store:?}").contains("wr0ng"));
+    let mut site = Site::lazy(store, |route| route);
+    for _ in 0..5 {
+        assert_eq!(site.read("origin").await.text(), "origin");
+    }
+    assert!(site.handle.invalidate("case:1").await.is_err());
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_ask_who_the_server_is_bypasses() {
+    let server = Server::start().await;
+    user(&server, &["-info"]).await;
+    let mut site = Site::lazy(store(&server), |route| route);
+    for _ in 0..5 {
+        let read = site.read("origin").await;
+        assert_eq!((read.text(), read.is_hit()), ("origin", false));
+    }
+    assert!(!site.store().is_linked);
+    user(&server, &[]).await;
+    site.is_linked_again().await;
+    site.fill("one").await;
+}
+
+/// Each of these may be forbidden: there is another way.
+#[tokio::test]
+async fn a_user_who_may_do_little_is_served() {
+    for rules in [
+        &["-role"][..],
+        &["-script"],
+        &["-client"],
+        &["-role", "-script", "-client"],
+        &["-@dangerous", "+info"],
+    ] {
+        let server = Server::start().await;
+        user(&server, rules).await;
+        let mut site = Site::over(store(&server)).await;
+        site.fill("one").await;
+        site.handle.invalidate("case:1").await.unwrap();
+        assert_eq!(site.read("two").await.text(), "two", "{rules:?}");
+        site.handle.invalidate_all().await.unwrap();
+        assert_eq!(site.read("three").await.text(), "three", "{rules:?}");
+    }
+}
+
+/// Not enough to fill or to invalidate, and still no reason to fail.
+#[tokio::test]
+async fn a_user_who_may_do_too_little_is_forwarded() {
+    for rules in [&["-hmget"][..], &["-evalsha", "-eval"], &["-hset"], &["-@write"], &["resetkeys"]]
+    {
+        let server = Server::start().await;
+        user(&server, rules).await;
+        let store = RedisStore::builder(server.url()).username("cache").password("secret");
+        let mut site = Site::lazy(store.build().unwrap(), |route| route);
+        for _ in 0..10 {
+            let read = site.read("origin").await;
+            assert_eq!((read.text(), read.is_hit()), ("origin", false), "{rules:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_service_starts_while_its_server_is_down() {
+    let mut server = Server::start().await;
+    server.kill();
+    let mut site = Site::lazy(RedisStore::connect(server.url()).unwrap(), |route| route);
+    for _ in 0..10 {
+        assert_eq!(site.read("origin").await.text(), "origin");
+    }
+    server.restart(Disk::Empty).await;
+    site.fill("stored").await;
+}
+
+/// SEC-RED-7: a server that is starting answers `LOADING`, and is used once it has started.
+#[tokio::test]
+async fn a_server_that_is_loading_is_a_bypass_until_it_has() {
+    let mut server = Server::start().await;
+    for number in 0..100 {
+        server.run(&["SET", &format!("other:{number}"), &"x".repeat(4096)]).await;
+    }
+    server.run(&["SAVE"]).await;
+    let mut site = Site::prompt(&server.url()).await;
+    site.fill("old").await;
+    server.kill();
+    server.option("key-load-delay", "20000");
+    server.option("loading-process-events-interval-bytes", "1024");
+    server.begin_restart();
+    until(PATIENCE, "the server is loading", async || {
+        let error = server.ask::<String>(&["GET", "a"]).await.err()?;
+        (error.code() == Some("LOADING")).then_some(())
+    })
+    .await;
+    for _ in 0..5 {
+        assert_eq!(site.read("meanwhile").await.text(), "meanwhile");
+    }
+    site.fill("new").await;
+}
+
+/// SEC-RED-7: `CLUSTERDOWN` and `MOVED`, from a cluster that has not been told of.
+#[tokio::test]
+async fn a_cluster_that_does_not_have_the_key_is_forwarded() {
+    let server = Server::with(&[("cluster-enabled", "yes")]).await;
+    let store = RedisStore::connect(server.url()).unwrap();
+    let mut site = Site::lazy(store, |route| route);
+    for _ in 0..10 {
+        assert_eq!(site.read("origin").await.text(), "origin");
+    }
+    assert!(site.handle.invalidate("case:1").await.is_err());
+}
+
+/// SEC-RED-7: nobody listens, or something else does.
+#[tokio::test]
+async fn what_is_no_redis_server_is_forwarded() {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let answer = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await;
+        }
+    });
+    for port in [port, free_port()] {
+        let store = RedisStore::connect(format!("redis://127.0.0.1:{port}/")).unwrap();
+        let mut site = Site::lazy(store, |route| route);
+        for _ in 0..20 {
+            assert_eq!(site.read("origin").await.text(), "origin");
+        }
+        let flushed = site.handle.flush_pending(Duration::from_millis(10)).await;
+        assert!(flushed.is_ok(), "nothing is pending");
+    }
+}

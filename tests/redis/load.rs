@@ -1,0 +1,184 @@
+//! Many requests: what a hit costs the server, and what they pay while it is away.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::task::JoinSet;
+use tower_support_cache::{Bypass, Operation};
+
+use crate::{
+    Site,
+    proxy::Proxy,
+    server::{Disk, PATIENCE, Server, pause, until},
+    support::{fetch, response},
+};
+
+const CLIENTS: usize = 50;
+
+#[tokio::test]
+async fn a_hit_is_one_command() {
+    let server = Server::start().await;
+    let mut site = Site::on(&server.url()).await;
+    site.fill("one").await;
+    let before = server.calls().await;
+    for _ in 0..200 {
+        site.hits("one").await;
+    }
+    let after = server.calls().await;
+    let more = |command: &str| {
+        after.get(command).copied().unwrap_or_default()
+            - before.get(command).copied().unwrap_or_default()
+    };
+    assert_eq!(more("hmget"), 200);
+    for command in ["evalsha", "eval", "hget", "hset", "hdel", "exists", "pexpire", "unlink"] {
+        assert_eq!(more(command), 0, "{command}");
+    }
+    // All that is left is the heartbeat's, and our own question.
+    let beats = more("time");
+    let others = after.keys().filter(|command| *command != "hmget").map(|command| more(command));
+    assert!(others.sum::<u64>() <= 6 * (beats + 2), "{after:?}");
+}
+
+#[tokio::test]
+async fn a_miss_is_three_commands() {
+    let server = Server::start().await;
+    let mut site = Site::on(&server.url()).await;
+    site.fill("one").await;
+    let before = server.calls().await;
+    for case in 100..150 {
+        let uri = format!("/cases/{case}");
+        assert!(site.ask(crate::support::get(&uri), "x").await.cache_status().ends_with("stored"));
+    }
+    let after = server.calls().await;
+    // The scripts' own commands are counted as well: one look in each.
+    assert_eq!(after["evalsha"] - before["evalsha"], 100, "a lease and a commit");
+    assert_eq!(after["hmget"] - before["hmget"], 150, "a look, and one in each script");
+}
+
+/// Clients that send requests without a pause, until they are told to stop.
+struct Load {
+    clients: JoinSet<()>,
+    is_over: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+}
+
+impl Load {
+    fn on(site: &Site) -> Self {
+        let (is_over, answered) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        let mut clients = JoinSet::new();
+        for client in 0..CLIENTS {
+            let (cache, is_over) = (site.cache.clone(), Arc::clone(&is_over));
+            let answered: Arc<AtomicUsize> = Arc::clone(&answered);
+            clients.spawn(async move {
+                let mut number = client;
+                while !is_over.load(Ordering::SeqCst) {
+                    number += 7;
+                    let got = fetch(&cache, &format!("/cases/{}", number % 20)).await;
+                    assert_eq!((got.status.as_u16(), got.text()), (200, "body"));
+                    answered.fetch_add(1, Ordering::SeqCst);
+                    tokio::task::yield_now().await;
+                }
+            });
+        }
+        Self { clients, is_over, answered }
+    }
+
+    fn answered(&self) -> usize {
+        self.answered.load(Ordering::SeqCst)
+    }
+
+    /// Waits for another `number` of answers.
+    async fn goes_on(&self, number: usize) {
+        let before = self.answered();
+        until(PATIENCE, "requests are answered", async || {
+            (self.answered() >= before + number).then_some(())
+        })
+        .await;
+    }
+
+    async fn stop(mut self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        while let Some(client) = self.clients.join_next().await {
+            client.expect("no request fails");
+        }
+    }
+}
+
+/// How many requests have waited for the server in vain.
+fn paid(site: &Site) -> u64 {
+    let operations = site.store().operations;
+    let waited = [Operation::Lookup, Operation::Lease, Operation::Commit];
+    waited.iter().filter_map(|kind| operations.get(kind)).map(|counts| counts.timed_out).sum()
+}
+
+/// While the server is away no request fails; the first pay, and then nobody.
+async fn survives(
+    mut server: Server,
+    link: Option<Proxy>,
+    away: impl AsyncFnOnce(&mut Server, Option<&Proxy>),
+    back: impl AsyncFnOnce(&mut Server, Option<&Proxy>),
+) {
+    let url = link.as_ref().map_or_else(|| server.url(), Proxy::url);
+    let site = Site::prompt(&url).await;
+    let Site { cache, handle, calls } = site;
+    calls.serve(|_| response(200, &[], "body"));
+    // The origin is not needed any more: it answers by itself.
+    let site = Site { cache, handle, calls: crate::support::origin().1 };
+    let load = Load::on(&site);
+    load.goes_on(500).await;
+    let hits = site.counts().hits;
+    assert!(hits > 0);
+    let before = paid(&site);
+    away(&mut server, link.as_ref()).await;
+    until(PATIENCE, "the link is given up", async || (!site.store().is_linked).then_some(())).await;
+    // Whoever waited by then pays what is left of a budget.
+    pause(Duration::from_millis(300)).await;
+    let all = paid(&site) - before;
+    assert!(all <= 8 * CLIENTS as u64, "{all} requests of {CLIENTS} clients paid");
+    let bypassed = site.counts().bypassed[&Bypass::Store];
+    load.goes_on(20_000).await;
+    assert_eq!(paid(&site) - before, all, "later requests pay nothing");
+    assert!(site.counts().bypassed[&Bypass::Store] >= bypassed + 10_000);
+    back(&mut server, link.as_ref()).await;
+    let hits = site.counts().hits;
+    until(PATIENCE, "there are hits again", async || (site.counts().hits > hits).then_some(()))
+        .await;
+    load.stop().await;
+    assert_eq!(site.handle.metrics().flights, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_server_under_load_fails_no_request() {
+    let server = Server::start().await;
+    survives(
+        server,
+        None,
+        async |server, _| server.kill(),
+        async |server, _| server.restart(Disk::Empty).await,
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hung_server_under_load_fails_no_request() {
+    let server = Server::start().await;
+    survives(server, None, async |server, _| server.stop(), async |server, _| server.cont()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_black_hole_under_load_fails_no_request() {
+    let server = Server::start().await;
+    let link = Some(Proxy::to(server.port).await);
+    survives(
+        server,
+        link,
+        async |_, link| link.unwrap().freeze(),
+        async |_, link| link.unwrap().thaw(),
+    )
+    .await;
+}

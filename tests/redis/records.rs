@@ -1,0 +1,292 @@
+//! Whatever stands at a key: it is used only if it is ours, whole, and for this request (SEC-RED-*).
+
+use std::collections::BTreeMap;
+
+use redis::Value;
+use tower_support_cache::RedisStore;
+
+use crate::{
+    Site, patient,
+    server::{PATIENCE, Server, until},
+    support::{get, got, send},
+};
+
+/// The fields of a key's hash.
+async fn fields(server: &Server, key: &str) -> BTreeMap<String, Vec<u8>> {
+    server.command(&["HGETALL", key]).await
+}
+
+/// Returns the field and the bytes of the one record at a key.
+async fn record(server: &Server, key: &str) -> (String, Vec<u8>) {
+    let fields = fields(server, key).await;
+    let mut records = fields.into_iter().filter(|(field, _)| field.starts_with("v:"));
+    let record = records.next().expect("there is a record");
+    assert!(records.next().is_none(), "and one only");
+    record
+}
+
+async fn put(server: &Server, key: &str, field: &str, bytes: &[u8]) {
+    let words = [b"HSET", key.as_bytes(), field.as_bytes(), bytes];
+    let _: Value = server.ask_bytes(&words).await.unwrap();
+}
+
+/// Puts each of `records` where a good one was. Each must be a miss, and be replaced by what the
+/// origin says then.
+async fn are_misses(server: &Server, site: &mut Site, records: impl Iterator<Item = Vec<u8>>) {
+    for (number, bytes) in records.enumerate() {
+        let (field, good) = record(server, "case:1").await;
+        assert_ne!(bytes, good, "{number}: it is a bad one");
+        put(server, "case:1", &field, &bytes).await;
+        let read = site.read("new").await;
+        assert_eq!((read.status.as_u16(), read.text()), (200, "new"), "{number}: {bytes:?}");
+        site.fill("new").await;
+        // For the next, whose stamp is to be of the same fill.
+        put(server, "case:1", &field, &good).await;
+        site.hits("old").await;
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_a_hash_of_records_and_expires() {
+    let server = Server::start().await;
+    let mut site = Site::on(&server.url()).await;
+    site.fill("stored").await;
+    let fields = fields(&server, "case:1").await;
+    assert_eq!(fields.len(), 1, "{:?}", fields.keys());
+    let left: i64 = server.command(&["PTTL", "case:1"]).await;
+    assert!((1..=120_000).contains(&left), "{left} ms: its time and some room");
+}
+
+#[tokio::test]
+async fn a_record_with_any_byte_flipped_is_a_miss() {
+    let server = Server::start().await;
+    let mut site = Site::on(&server.url()).await;
+    site.fill("old").await;
+    let (_, good) = record(&server, "case:1").await;
+    let flipped = (0..good.len()).map(|at| {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1 << (at % 8);
+        bytes
+    });
+    are_misses(&server, &mut site, flipped).await;
+    assert!(site.store().unreadable > good.len() as u64 / 2, "{:?}", site.store());
+}
+
+#[tokio::test]
+async fn a_record_that_is_cut_off_or_has_something_behind_is_a_miss() {
+    let server = Server::start().await;
+    let mut site = Site::on(&server.url()).await;
+    site.fill("old").await;
+    let (_, good) = record(&server, "case:1").await;
+    let cut = (0..good.len()).step_by(5).map(|length| good[..length].to_vec());
+    let extended = [&b"\0"[..], b"more", &good].map(|more| [&good[..], more].concat());
+    are_misses(&server, &mut site, cut.chain(extended)).await;
+}
+
+#[tokio::test]
+async fn a_record_of_another_version_is_a_miss() {
+    let server = Server::start().await;
+    let mut site = Site::on(&server.url()).await;
+    site.fill("old").await;
+    let (_, good) = record(&server, "case:1").await;
+    let versions = [b"TSC0", b"TSC2", b"HC1 "].map(|version| [&version[..], &good[4..]].concat());
+    let foreign = [&b"{\"json\": true}"[..], b"", b"\xff\xff\xff\xff"].map(<[u8]>::to_vec);
+    are_misses(&server, &mut site, versions.into_iter().chain(foreign)).await;
+}
+
+#[tokio::test]
+async fn a_record_of_sixteen_megabytes_is_a_miss() {
+    let server = Server::start().await;
+    let mut site = Site::prompt(&server.url()).await;
+    site.fill("old").await;
+    let (field, good) = record(&server, "case:1").await;
+    let huge = [&good[..], &vec![b'x'; 16 << 20]].concat();
+    for bytes in [&huge, &huge[good.len()..]] {
+        put(&server, "case:1", &field, bytes).await;
+        assert_eq!(site.read("from the origin").await.text(), "from the origin");
+        server.run(&["DEL", "case:1"]).await;
+        site.fill("new").await;
+    }
+}
+
+/// SEC-RED-1: a record says for which key and variant it is.
+#[tokio::test]
+async fn a_record_that_was_moved_is_a_miss() {
+    let server = Server::start().await;
+    let mut site = Site::on(&server.url()).await;
+    for (target, body) in [("/cases/1", "one"), ("/cases/2", "two"), ("/cases/1?page=2", "three")] {
+        let read = site.ask(get(target), body).await;
+        assert!(read.cache_status().ends_with(";stored"), "{}", read.cache_status());
+    }
+    let (own, secret) = record(&server, "case:2").await;
+    for (field, _) in fields(&server, "case:1").await {
+        put(&server, "case:1", &field, &secret).await;
+    }
+    put(&server, "case:1", &own, &secret).await;
+    assert_eq!(site.read("origin").await.text(), "origin");
+    assert_eq!(site.ask(get("/cases/1?page=2"), "origin").await.text(), "origin");
+    assert!(site.store().unreadable >= 2, "{:?}", site.store());
+}
+
+/// SEC-RED-1, -6: nor may it be moved from one tenant's namespace to another's.
+#[tokio::test]
+async fn a_record_that_was_moved_to_another_namespace_is_a_miss() {
+    let server = Server::start().await;
+    let at = |namespace: &str| patient(&server.url()).namespace(namespace).build().unwrap();
+    let (mut site, mut tenant) = (Site::over(at("a:")).await, Site::over(at("b:")).await);
+    site.fill("of a").await;
+    tenant.fill("of b").await;
+    let (own, secret) = record(&server, "a:case:1").await;
+    for field in [own, record(&server, "b:case:1").await.0] {
+        put(&server, "b:case:1", &field, &secret).await;
+    }
+    assert_eq!(tenant.read("origin").await.text(), "origin");
+}
+
+/// SEC-RED-5: with a key, who writes to Redis and does not have it can plant nothing.
+#[tokio::test]
+async fn a_record_without_the_right_seal_is_a_miss() {
+    let server = Server::start().await;
+    let url = server.url();
+    let sealed = |key: u8| patient(&url).authenticate([key; 32]).build().unwrap();
+    let mut plain = Site::on(&url).await;
+    let mut owner = Site::over(sealed(1)).await;
+    let mut stranger = Site::over(sealed(2)).await;
+    for (body, writer) in [("without a seal", &mut plain), ("of a stranger", &mut stranger)] {
+        writer.fill(body).await;
+        let read = owner.read("origin").await;
+        assert_eq!(read.text(), "origin", "a response {body}");
+        server.run(&["DEL", "case:1"]).await;
+    }
+    owner.fill("sealed").await;
+    let (field, good) = record(&server, "case:1").await;
+    Site::over(sealed(1)).await.hits("sealed").await;
+    for at in (0..good.len()).step_by(3) {
+        let mut bytes = good.clone();
+        bytes[at] ^= 0x10;
+        put(&server, "case:1", &field, &bytes).await;
+        assert_eq!(owner.read("origin").await.text(), "origin", "byte {at}");
+    }
+}
+
+/// SEC-RED-4: the bug of many clients, in which a reply that nobody waits for any more is given to
+/// the next.
+#[tokio::test]
+async fn ten_thousand_requests_that_are_cancelled_leave_no_reply_to_others() {
+    let server = Server::start().await;
+    let site = Site::on(&server.url()).await;
+    let cache = site.cache.clone();
+    site.calls.serve(|head| {
+        let mut response = crate::support::response(200, &[], "");
+        *response.body_mut() = crate::support::GatedBody::full(head.uri.path().to_owned());
+        response
+    });
+    for round in 0..100 {
+        let readings: Vec<_> = (0..100)
+            .map(|case| {
+                let reading = send(&cache, get(&format!("/cases/{case}")));
+                if case % 3 == round % 3 {
+                    reading.abort();
+                }
+                (case, reading)
+            })
+            .collect();
+        for (_, reading) in readings.iter().take(round) {
+            tokio::task::yield_now().await;
+            reading.abort();
+        }
+        for (case, reading) in readings {
+            if let Ok(read) = reading.await {
+                assert_eq!(read.unwrap().text(), format!("/cases/{case}"));
+            }
+        }
+    }
+    for case in 0..100 {
+        let target = format!("/cases/{case}");
+        assert_eq!(got(send(&cache, get(&target))).await.text(), target);
+    }
+}
+
+/// Foreign data is not ours to delete, and no reason to fail.
+#[tokio::test]
+async fn a_key_that_holds_something_else_is_bypassed_and_left_alone() {
+    let server = Server::start().await;
+    let mut site = Site::on(&server.url()).await;
+    site.fill("old").await;
+    for (number, put) in [
+        &["SET", "case:1", "theirs"][..],
+        &["RPUSH", "case:1", "theirs"],
+        &["SADD", "case:1", "theirs"],
+        &["ZADD", "case:1", "1", "theirs"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        server.run(&["DEL", "case:1"]).await;
+        server.run(put).await;
+        let before: Vec<u8> = server.command(&["DUMP", "case:1"]).await;
+        for _ in 0..3 {
+            let read = site.read("origin").await;
+            assert_eq!((read.text(), read.is_hit()), ("origin", false));
+        }
+        let after: Vec<u8> = server.command(&["DUMP", "case:1"]).await;
+        assert_eq!(before, after, "{put:?}");
+        assert!(site.store().foreign > number as u64);
+    }
+    server.run(&["DEL", "case:1"]).await;
+    site.fill("new").await;
+}
+
+/// Also what is in our hash and is not of our kind.
+#[tokio::test]
+async fn fields_that_are_no_records_do_no_harm() {
+    let server = Server::start().await;
+    let mut site = Site::on(&server.url()).await;
+    site.fill("old").await;
+    put(&server, "case:1", "theirs", b"\0\xff").await;
+    site.hits("old").await;
+    let (field, _) = record(&server, "case:1").await;
+    let lease = field.replacen("v:", "l:", 1);
+    for nonsense in [&b""[..], b"nonsense", b"\xff\xff", b"0 0 0 0", b"zz 99999999999999999999 0"] {
+        server.run(&["HDEL", "case:1", &field]).await;
+        put(&server, "case:1", &lease, nonsense).await;
+        site.fill("new").await;
+    }
+    for generation in [&b"nonsense"[..], b"-1", b"1.5", b"", b"99999999999999999999999"] {
+        put(&server, "case:1", "g", generation).await;
+        assert_eq!(site.read("newer").await.text(), "newer", "{generation:?}");
+    }
+    server.run(&["DEL", "case:1"]).await;
+    site.fill("newest").await;
+}
+
+/// The key of what counts for everything is as open to others as any.
+#[tokio::test]
+async fn a_nonsensical_epoch_does_no_harm() {
+    let server = Server::start().await;
+    let mut site = Site::on(&server.url()).await;
+    site.fill("old").await;
+    let keys: Vec<String> = server.command(&["KEYS", "*"]).await;
+    let epoch = keys.iter().find(|key| *key != "case:1").expect("there is an epoch").clone();
+    for put in [&["SET", &epoch, "nonsense"][..], &["DEL", &epoch]] {
+        server.run(put).await;
+        until(PATIENCE, "the site works again", async || {
+            site.read("old").await.is_hit().then_some(())
+        })
+        .await;
+    }
+    server.run(&["DEL", &epoch]).await;
+    server.run(&["RPUSH", &epoch, "theirs"]).await;
+    for _ in 0..20 {
+        assert_eq!(site.read("old").await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_store_is_made_without_a_server_and_refuses_what_is_no_address() {
+    assert!(RedisStore::connect("redis://127.0.0.1:1/").is_ok());
+    for url in ["", "nonsense", "http://127.0.0.1/", "redis://"] {
+        let refused = RedisStore::connect(url).map(drop);
+        assert!(refused.is_err(), "{url:?}");
+    }
+}
