@@ -178,3 +178,30 @@ impl<'t> WriteMatch<'t> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{CacheRoute, Credentials, InvalidateRoute};
+
+    #[track_caller]
+    fn check(cached: &str, invalidating: &str, paths: &[(&str, bool)]) {
+        let cached = CacheRoute::get(cached).key("k").ttl(Duration::from_secs(1));
+        let invalidating = InvalidateRoute::post(invalidating).key("k");
+        let cached = vec![cached.build(&Credentials::Bypass).unwrap()];
+        let table = Table::build(cached, vec![invalidating.build().unwrap()]).unwrap();
+        for (path, expected) in paths {
+            assert_eq!(table.may_concern(path), *expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_concerns_no_rule_where_none_begins_like_it() {
+        check("/cases/{case}", "/notes", &[("/cases/1", true), ("/notes", true), ("/x", false)]);
+        check("/", "/notes", &[("/", true), ("/x", false), ("", true)]);
+        check("/{case}", "/notes", &[("/", true), ("/x", true)]);
+        check("/{{x", "/notes", &[("/{x", true)]);
+    }
+}
