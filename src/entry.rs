@@ -224,48 +224,61 @@ fn is_end_to_end(name: &str) -> bool {
     END_TO_END.contains(&name) || name.starts_with("content-")
 }
 
-/// Copies the fields that may be stored, their values packed into one allocation: a value cut from
-/// a connection's read buffer would otherwise keep that buffer alive as long as the entry.
+/// Copies the fields that may be stored, after the slots that [`Head::fields`] fills.
 fn storable_fields(origin: &HeaderMap, stripped: &[HeaderName]) -> HeaderMap {
-    let named_by_connection: Vec<String> = origin
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(','))
-        .map(|name| name.trim().to_ascii_lowercase())
-        .filter(|name| !is_end_to_end(name))
-        .collect();
-    let is_stored = |name: &HeaderName| {
-        *name != AGE
-            && !is_hop_by_hop(name)
-            && !stripped.contains(name)
-            && !named_by_connection.iter().any(|named| named == name.as_str())
-    };
-    let kept = || origin.iter().filter(|(name, _)| is_stored(name));
-    let mut packed = BytesMut::with_capacity(kept().map(|(_, value)| value.len()).sum());
-    let mut has_inner_status = false;
-    for (name, value) in kept() {
-        packed.extend_from_slice(value.as_bytes());
-        has_inner_status |= *name == CACHE_STATUS;
+    let (mut has_options, mut has_inner_status) = (false, false);
+    for name in origin.keys() {
+        match *name {
+            CONNECTION => has_options = true,
+            CACHE_STATUS => has_inner_status = true,
+            _ => {}
+        }
     }
-    let mut packed = packed.freeze();
+    let options = if has_options { connection_options(origin) } else { Vec::new() };
     let mut fields = HeaderMap::with_capacity(origin.keys_len() + 2);
     fields.append(AGE, HeaderValue::from_static("0"));
     if !has_inner_status {
         fields.append(CACHE_STATUS, HeaderValue::from_static(""));
     }
-    for (name, value) in kept() {
-        let bytes = packed.split_to(value.len());
-        // The bytes were a field value before; a copy of them is one.
-        let Ok(mut copy) = HeaderValue::from_maybe_shared(bytes) else { continue };
-        copy.set_sensitive(value.is_sensitive());
-        fields.append(name.clone(), copy);
+    for (name, value) in origin {
+        let is_stored = *name != AGE
+            && !is_hop_by_hop(name)
+            && !stripped.contains(name)
+            && !options.iter().any(|option| option == name.as_str());
+        if is_stored {
+            fields.append(name.clone(), value.clone());
+        }
     }
     if has_inner_status {
         fields.append(CACHE_STATUS, HeaderValue::from_static(""));
     }
+    packed(&fields)
+}
+
+/// Returns the fields that `Connection` names, and so are of this connection alone.
+fn connection_options(fields: &HeaderMap) -> Vec<String> {
+    let lines = fields.get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok());
+    let options = lines.flat_map(|line| line.split(','));
+    let options = options.map(|name| name.trim().to_ascii_lowercase());
+    options.filter(|name| !is_end_to_end(name)).collect()
+}
+
+/// Copies fields, their values into one allocation: a value cut from a connection's read buffer
+/// would otherwise keep that buffer alive as long as the entry.
+fn packed(fields: &HeaderMap) -> HeaderMap {
     // A clone's capacity is its length: what is stored is no larger than what is weighed.
-    fields.clone()
+    let mut fields = fields.clone();
+    let mut text = BytesMut::with_capacity(fields.values().map(HeaderValue::len).sum());
+    fields.values().for_each(|value| text.extend_from_slice(value.as_bytes()));
+    let mut text = text.freeze();
+    for value in fields.values_mut() {
+        let bytes = text.split_to(value.len());
+        // The bytes were a field value before; a copy of them is one.
+        let Ok(mut copy) = HeaderValue::from_maybe_shared(bytes) else { continue };
+        copy.set_sensitive(value.is_sensitive());
+        *value = copy;
+    }
+    fields
 }
 
 /// Which fill an entry comes from.

@@ -22,9 +22,10 @@ use crate::{
     detach::Detachable,
     fill::Filling,
     future::{Mark, ResponseFuture},
+    glance::Glance,
     key::{PrimaryKey, Slot},
     outcome::{Alone, Bypass, Forward, Outcome, Unshared},
-    policy::{Denied, Facts, admit},
+    policy::{Denied, admit},
     read::Read,
     route::{CacheRule, HeadRef, Matched, RequestView, Target},
     seek::{Ended, Search, Step},
@@ -85,16 +86,15 @@ fn decide<St: Store, Q: Body, B: Body>(shared: &Shared<St>, request: &Request<Q>
     if !shared.table.may_concern(head.uri.path()) {
         return Decision::Pass;
     }
-    let facts = Facts::of(head.headers, &shared.identity.watched);
-    let has_content = !request.body().is_end_stream();
-    if !has_content && let Some(response) = glance(shared, head, &facts) {
+    let glance = Glance::at(shared, head, !request.body().is_end_stream());
+    if let Some(response) = glance.answer(shared, head.method) {
         return Decision::Answer(response);
     }
     match shared.table.classify(head.method, head.uri.path()) {
         Matched::Pass => Decision::Pass,
         Matched::Read(route, rule, parameters) => {
             let view = RequestView { head, parameters: &parameters };
-            let reason = match decide_read(shared, (route, rule), view, (facts, has_content)) {
+            let reason = match decide_read(shared, (route, rule), view, glance) {
                 Ok(decision) => return decision,
                 Err(Denied::Upgrade) => return Decision::Pass,
                 Err(Denied::Bypass(reason)) => reason,
@@ -113,47 +113,21 @@ fn decide<St: Store, Q: Body, B: Body>(shared: &Shared<St>, request: &Request<Q>
     }
 }
 
-/// Answers an ordinary read by its target, before any pattern is matched: an entry knows its route.
-///
-/// The variant that is looked up holds the digest of all routes and the target that the inner
-/// service sees, so an entry with an equal one was matched to the route that this request would be.
-/// Where that route puts more into its variants, such as a caller, none of its entries is found.
-fn glance<St: Store, B: Body>(
-    shared: &Shared<St>,
-    head: HeadRef<'_>,
-    facts: &Facts<'_>,
-) -> Option<Response<ResponseBody<B>>> {
-    let asks = match *head.method {
-        Method::GET => Asks::GET,
-        Method::HEAD => Asks::HEAD,
-        _ => return None,
-    };
-    let entry = shared.store.peek(&shared.identity.plain_variant(head, facts)?)?;
-    let route = entry.route()?;
-    let rule = shared.table.read_rules().get(route)?;
-    let telling = shared.telling(route);
-    let is_answer = rule.credentials.overlook(facts)
-        && !shared.is_switched_off(route)
-        && entry.is_fresh_at(telling.now);
-    let found = entry.as_response().filter(|_| is_answer)?;
-    Some(hit(found, telling, asks))
-}
-
 fn decide_read<St: Store, B: Body>(
     shared: &Shared<St>,
     (route, rule): (usize, &CacheRule),
     view: RequestView<'_, '_>,
-    presented: (Facts<'_>, bool),
+    glance: Glance<'_>,
 ) -> Result<Decision<B>, Denied> {
     if shared.is_switched_off(route) {
         return Err(Bypass::Switch.into());
     }
     let (fields, secret) = (view.head.headers, &shared.identity.secret);
-    let admitted = admit(&shared.identity, rule, view, presented)?;
+    let admitted = admit(&shared.identity, rule, view, (glance.facts, glance.has_content))?;
     let declared = rule.vary.values(fields, secret);
     let mut learned = None;
     let mut forward = Forward::UriMiss;
-    let mut found = shared.store.peek(&admitted.variant(&declared));
+    let mut found = glance.peek(shared, &admitted.variant(&declared));
     if let Some(nominated) = found.as_ref().and_then(|note| note.as_nominated()).cloned() {
         let values = nominated.values(fields, secret);
         found = shared.store.peek(&admitted.variant(&values));

@@ -123,7 +123,7 @@ pub(crate) fn push_value(key: &mut String, value: &str) -> Option<()> {
 /// Everything a response was made for, borrowed from the request at hand.
 ///
 /// The order of the parts is the order they are encoded and hashed in.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct VariantRef<'a> {
     pub(crate) scope: &'a [u8; 16],
     pub(crate) scheme: &'a str,

@@ -128,6 +128,7 @@ mod exchange;
 mod fill;
 mod future;
 mod gauge;
+mod glance;
 mod handle;
 mod key;
 mod layer;

@@ -58,6 +58,7 @@ const MODULES: &[(&str, Tier)] = &[
     ("layer", Tier::Flow),
     ("lib", Tier::Flow),
     // A unit test of mechanisms together, built for the model checker alone.
+    ("glance", Tier::Flow),
     ("model", Tier::Flow),
     ("read", Tier::Flow),
     ("seek", Tier::Flow),
