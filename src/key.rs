@@ -77,8 +77,10 @@ impl PrimaryKey {
     /// Takes what a key builder made, or nothing if it is unfit: empty, blank, longer than 512
     /// bytes, or with control characters in it.
     pub(crate) fn checked(text: &str) -> Option<Self> {
-        let is_fit =
-            !text.trim().is_empty() && text.len() <= MAX_KEY && !text.chars().any(char::is_control);
+        // Most keys are plain ASCII, which is told without decoding it.
+        let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        let is_text = || !text.trim().is_empty() && !text.chars().any(char::is_control);
+        let is_fit = text.len() <= MAX_KEY && (is_plain || is_text());
         is_fit.then(|| Self::new(text))
     }
 
@@ -107,6 +109,11 @@ impl fmt::Debug for PrimaryKey {
 /// Appends a path parameter to `key`: percent-decoded once, then escaped, so that a separator in
 /// it cannot be mistaken for one of the template's. Refuses invalid UTF-8 and blank values.
 pub(crate) fn push_parameter(key: &mut String, raw: &str) -> Option<()> {
+    if !raw.is_empty() && raw.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        // As most are: there is nothing to decode, and nothing to escape.
+        key.push_str(raw);
+        return Some(());
+    }
     let decoded = percent_decode_str(raw).decode_utf8().ok()?;
     push_value(key, &decoded)
 }

@@ -125,6 +125,7 @@ mod detach;
 mod entry;
 mod error;
 mod exchange;
+mod few;
 mod fill;
 mod future;
 mod gauge;

@@ -26,6 +26,7 @@ const MODULES: &[(&str, Tier)] = &[
     ("clock", Tier::Leaf),
     ("entry", Tier::Leaf),
     ("error", Tier::Leaf),
+    ("few", Tier::Leaf),
     ("gauge", Tier::Leaf),
     ("key", Tier::Leaf),
     ("nominated", Tier::Leaf),
@@ -54,11 +55,11 @@ const MODULES: &[(&str, Tier)] = &[
     // What holds for rules and leaves, built for the fuzzer and for tests alone.
     ("fuzzing", Tier::Flow),
     ("future", Tier::Flow),
+    ("glance", Tier::Flow),
     ("handle", Tier::Flow),
     ("layer", Tier::Flow),
     ("lib", Tier::Flow),
     // A unit test of mechanisms together, built for the model checker alone.
-    ("glance", Tier::Flow),
     ("model", Tier::Flow),
     ("read", Tier::Flow),
     ("seek", Tier::Flow),
@@ -108,7 +109,7 @@ const WITHIN_A_TIER: &[(&str, &[&str], &str)] = &[
     ("service", &["exchange", "future", "shared"], "begins an exchange"),
     (
         "exchange",
-        &["answer", "fill", "future", "read", "seek", "shared", "write"],
+        &["answer", "fill", "future", "glance", "read", "seek", "shared", "write"],
         "tells the life of a request",
     ),
     (
@@ -116,6 +117,7 @@ const WITHIN_A_TIER: &[(&str, &[&str], &str)] = &[
         &["answer", "read", "shared"],
         "settles what a read began, with the store and the metrics of the layer",
     ),
+    ("glance", &["answer", "shared"], "answers what needs no route to be matched"),
     ("read", &["answer", "shared"], "knows what its request asks for"),
     (
         "seek",

@@ -167,7 +167,7 @@ plant share-across-variants src/exchange.rs 's/if read\.slot\.variant != fill\.v
 plant stream-across-variants src/exchange.rs 's/if read\.slot\.variant != fill\.variant/if false/' vary streaming_followers_read_only_what_was_made_for_them
 plant note-nothing src/fill.rs 's/\(variant != read\.base\)\.then/false.then/' vary learned_names_are_used_by_the_next_request
 plant note-dies-with-its-response src/fill.rs 's/let until = received \+ self\.rule\(\)\.lifetimes\.longest\(\);/let until = received + Duration::from_secs(1);/' vary learned_names_live_as_long_as_any_response_that_needs_them
-plant the-note-goes-first src/store/memory.rs 's/variants\.remove\(at\);/return drop((at, index));/' vary of_more_than_256_variants_the_oldest_goes
+plant the-note-goes-first src/store/memory.rs 's/variants\.retain\(\|known\| \*known != variant\);/if variants.contains(\&variant) { return; }/' vary of_more_than_256_variants_the_oldest_goes
 plant variants-without-a-bound src/store/memory.rs 's/MAX_VARIANTS: usize = 256/MAX_VARIANTS: usize = 100_000/' vary of_more_than_256_variants_the_oldest_goes
 plant trust-codings src/nominated.rs 's/if is_coded \{/if false {/' vary a_content_coding_is_told_apart_without_vary
 plant forget-earlier-names src/nominated.rs 's/names\.extend\(self\.0\.iter\(\)\.cloned\(\)\);//' vary a_declared_field_and_a_learned_one_go_together
@@ -215,7 +215,7 @@ plant identify-without-the-scheme src/policy/admission.rs 's/scheme: self\.origi
 plant take-two-hosts src/policy/admission.rs 's/if facts\.hosts > 1 \{/if false {/' security sec_key_1_two_hosts_are_a_bypass
 plant read-with-any-method src/route/table.rs 's/if \*method == Method::GET \|\| \*method == Method::HEAD \{/if *method != Method::POST {/' security sec_key_1_no_other_method_is_answered_from_what_get_stored
 plant forge-a-key src/key.rs 's/key\.extend\(utf8_percent_encode\(value, ESCAPED\)\);/key.push_str(value);/' security sec_key_2_a_separator_in_a_value_does_not_forge_another_key
-plant take-any-key src/key.rs 's/ && text\.len\(\) <= MAX_KEY//' security sec_key_4_an_unusable_key_is_a_bypass_and_not_even_coalesced
+plant take-any-key src/key.rs 's/text\.len\(\) <= MAX_KEY && //' security sec_key_4_an_unusable_key_is_a_bypass_and_not_even_coalesced
 plant build-keys-of-raw-parameters src/route/request.rs 's/percent_decode_str\(raw\)\.decode_utf8\(\)\.ok\(\)/Some(Cow::Borrowed(raw))/' security sec_key_5_a_key_builder_sees_the_value_that_the_handler_sees
 plant forget-what-is-declared src/route/cache.rs 's/vary: Nominated::new\(self\.vary\)/vary: Nominated::default()/' security sec_key_6_a_representation_is_for_the_fields_that_chose_it
 plant cloak-a-parameter src/policy/admission.rs 's/pair\.split\(\x27;\x27\)\.any/std::iter::once(pair).any/' security sec_key_7_a_named_parameter_cannot_be_cloaked
@@ -259,14 +259,14 @@ plant remove-on-refusal src/write.rs 's/400\.\.=499 => Self::Unchanged/400..=499
 plant keep-on-an-unknown-outcome src/write.rs 's/500\.\. => Self::Unknown/500.. => Self::Unchanged/' security sec_inv_1_a_write_whose_outcome_is_unknown_removes_what_it_may_have_changed
 plant remove-at-another-origin src/route/reference.rs 's/is_same_scheme && is_same$/is_same_scheme/m' security sec_inv_1_a_write_removes_no_location_at_another_origin
 plant remove-everything src/shared.rs 's/(self\.metrics\(\)\.invalidated\(\);\n *)self\.store\.invalidate\(key\)/$1 let _ = key; self.store.invalidate_all()/' security sec_inv_3_a_flood_of_invalidations_leaves_other_keys_and_holds_no_memory
-plant remove-nothing src/store/memory.rs 's/self\.shared\.remove\(variants\.into_iter\(\)\.flatten\(\)\);/drop(variants);/' security sec_inv_3_reads_among_a_flood_of_invalidations_are_never_stale
+plant remove-nothing src/store/memory.rs 's/self\.shared\.remove\(variants\.iter\(\)\.flat_map\(\|variants\| variants\.iter\(\)\)\);/drop(variants);/' security sec_inv_3_reads_among_a_flood_of_invalidations_are_never_stale
 
 # ===== stores, configuration, keys, privacy, stacks, readiness, fencing, memory =====
 plant find-nothing src/key.rs 's/self\.encodes_to\(&variant\.bytes\)/{ let _ = Self::encodes_to; variant.bytes.is_empty() }/' conformance the_memory_store_conforms
 plant forget-the-index src/store/memory.rs 's/variants\.push\(variant\.clone\(\)\);/if variants.is_empty() { variants.push(variant.clone()); }/' conformance the_memory_store_conforms
 plant commit-through-the-fence src/sequence.rs 's/self\.is_current\(key, fence\)\.then\(store\)/Some(store())/' conformance the_memory_store_conforms
 plant invalidate-when-polled src/store/memory.rs 's/self\.shared\.sequence\.invalidate\(key, \|\| \{\n(.*?)\}\);\n        ready\(Ok\(\(\)\)\)/let key = key.clone();\n        async move { let key = &key; self.shared.sequence.invalidate(key, || {\n$1});\n        Ok(()) }/s' conformance the_memory_store_conforms
-plant leave-what-is-invalidated src/store/memory.rs 's/self\.entries\.remove\(&variant\);/let _ = variant;/' conformance the_memory_store_conforms
+plant leave-what-is-invalidated src/store/memory.rs 's/self\.entries\.remove\(variant\);/let _ = variant;/' conformance the_memory_store_conforms
 plant take-any-lifetime src/route/cache.rs 's/ttl if ttl > LONGEST =>/ttl if false \&\& ttl > LONGEST =>/' config a_lifetime_that_is_missing_zero_or_endless_is_refused
 plant take-any-placeholder src/route/template.rs 's/let Some\(position\) = pattern\.position\(name\) else \{/let Some(position) = pattern.position(name).or(Some(0)) else {/' config a_placeholder_that_the_pattern_lacks_is_refused_by_name
 plant take-any-bucket-settings src/route/rule.rs 's/&& self\.body_limit == other\.body_limit//' config routes_of_one_bucket_have_the_same_settings
