@@ -1,11 +1,14 @@
 //! Answering a request with a response that is stored, or on its way to be.
 
+mod partial;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Response, StatusCode, header::CONTENT_LENGTH};
 use http_body::Body;
 
+use self::partial::partial;
 use crate::{
     body::ResponseBody,
     clock::Instant,
@@ -13,7 +16,7 @@ use crate::{
     key::Variant,
     nominated::Nominated,
     outcome::Outcome,
-    policy::{Conditions, Wishes, retain_not_modified},
+    policy::{Conditions, RangeAsked, Wishes, retain_not_modified},
     recording::Recording,
     reporter::Reporter,
     seconds::seconds,
@@ -25,17 +28,29 @@ pub(crate) struct Asks {
     pub(crate) is_head: bool,
     pub(crate) wishes: Wishes,
     pub(crate) conditions: Option<Conditions>,
+    /// The parts that it wants, if not the whole.
+    pub(crate) range: Option<Box<RangeAsked>>,
     /// Whether it carries credentials that only the response can say do not matter.
     pub(crate) needs_permission: bool,
 }
 
 impl Asks {
     /// What a plain GET asks for.
-    pub(crate) const GET: &Self =
-        &Self { is_head: false, wishes: Wishes::NONE, conditions: None, needs_permission: false };
+    pub(crate) const GET: &Self = &Self {
+        is_head: false,
+        wishes: Wishes::NONE,
+        conditions: None,
+        range: None,
+        needs_permission: false,
+    };
     /// What a plain HEAD asks for.
-    pub(crate) const HEAD: &Self =
-        &Self { is_head: true, wishes: Wishes::NONE, conditions: None, needs_permission: false };
+    pub(crate) const HEAD: &Self = &Self {
+        is_head: true,
+        wishes: Wishes::NONE,
+        conditions: None,
+        range: None,
+        needs_permission: false,
+    };
 
     /// Whether a fresh response is good enough for the request.
     pub(crate) fn accept(&self, head: &Head, now: Instant) -> bool {
@@ -109,7 +124,12 @@ pub(crate) fn hit<B: Body>(
     telling: Telling<'_>,
     asks: &Asks,
 ) -> Response<ResponseBody<B>> {
-    reuse((head, ResponseBody::stored(body.clone())), |ttl| Outcome::Hit { ttl }, telling, asks)
+    let hit = |ttl| Outcome::Hit { ttl };
+    let response = reuse((head, ResponseBody::stored(body.clone())), hit, telling, asks);
+    match &asks.range {
+        None => response,
+        Some(asked) => partial(response, body, asked),
+    }
 }
 
 fn reuse<B: Body>(

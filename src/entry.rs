@@ -119,6 +119,15 @@ impl Head {
         (self.initial_age.saturating_add(resident), self.lifetime.saturating_sub(resident))
     }
 
+    pub(crate) fn fresh_until(&self) -> Instant {
+        self.received + self.lifetime
+    }
+
+    /// Whether it may answer requests that did not ask the origin about it themselves.
+    pub(crate) fn was_ever_fresh(&self) -> bool {
+        !self.lifetime.is_zero()
+    }
+
     /// Returns the fields as they are stored.
     pub(crate) fn stored(&self) -> &HeaderMap {
         &self.fields
@@ -198,6 +207,29 @@ fn age_value(fields: &HeaderMap) -> Duration {
     Duration::from_secs(digits.parse::<u32>().unwrap_or(u32::MAX).min(1 << 31).into())
 }
 
+/// The fields of a message that are for the next hop alone (RFC 9110 §7.6.1).
+#[derive(Debug)]
+pub(crate) struct Hops(Vec<String>);
+
+impl Hops {
+    /// Returns the fields that `Connection` names; it removes none that is for every recipient.
+    pub(crate) fn of(fields: &HeaderMap) -> Self {
+        let named = fields
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|line| line.to_str().ok())
+            .flat_map(|line| line.split(','))
+            .map(|name| name.trim().to_ascii_lowercase())
+            .filter(|name| !is_end_to_end(name))
+            .collect();
+        Self(named)
+    }
+
+    pub(crate) fn contain(&self, name: &HeaderName) -> bool {
+        is_hop_by_hop(name) || self.0.iter().any(|named| named == name.as_str())
+    }
+}
+
 /// Whether a field is one that a response cannot do without.
 pub(crate) fn is_for_every_recipient(name: &HeaderName) -> bool {
     is_end_to_end(name.as_str())
@@ -226,26 +258,15 @@ fn is_end_to_end(name: &str) -> bool {
 
 /// Copies the fields that may be stored, after the slots that [`Head::fields`] fills.
 fn storable_fields(origin: &HeaderMap, stripped: &[HeaderName]) -> HeaderMap {
-    let (mut has_options, mut has_inner_status) = (false, false);
-    for name in origin.keys() {
-        match *name {
-            CONNECTION => has_options = true,
-            CACHE_STATUS => has_inner_status = true,
-            _ => {}
-        }
-    }
-    let options = if has_options { connection_options(origin) } else { Vec::new() };
+    let hops = Hops::of(origin);
+    let has_inner_status = origin.keys().any(|name| *name == CACHE_STATUS);
     let mut fields = HeaderMap::with_capacity(origin.keys_len() + 2);
     fields.append(AGE, HeaderValue::from_static("0"));
     if !has_inner_status {
         fields.append(CACHE_STATUS, HeaderValue::from_static(""));
     }
     for (name, value) in origin {
-        let is_stored = *name != AGE
-            && !is_hop_by_hop(name)
-            && !stripped.contains(name)
-            && !options.iter().any(|option| option == name.as_str());
-        if is_stored {
+        if *name != AGE && !stripped.contains(name) && !hops.contain(name) {
             fields.append(name.clone(), value.clone());
         }
     }
@@ -253,14 +274,6 @@ fn storable_fields(origin: &HeaderMap, stripped: &[HeaderName]) -> HeaderMap {
         fields.append(CACHE_STATUS, HeaderValue::from_static(""));
     }
     packed(&fields)
-}
-
-/// Returns the fields that `Connection` names, and so are of this connection alone.
-fn connection_options(fields: &HeaderMap) -> Vec<String> {
-    let lines = fields.get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok());
-    let options = lines.flat_map(|line| line.split(','));
-    let options = options.map(|name| name.trim().to_ascii_lowercase());
-    options.filter(|name| !is_end_to_end(name)).collect()
 }
 
 /// Copies fields, their values into one allocation: a value cut from a connection's read buffer
@@ -317,10 +330,14 @@ impl Entry {
         chunks: &[Bytes],
     ) -> (Self, Bytes) {
         let body = exact_copy(chunks);
+        (Self::freshened(provenance, head, body.clone()), body)
+    }
+
+    /// A response whose body is stored already.
+    pub(crate) fn freshened(provenance: Provenance, head: Arc<Head>, body: Bytes) -> Self {
         let weight = size_of::<Head>() + head.weight + body.len();
-        let fresh_until = head.received + head.lifetime;
-        let content = Content::Response { head, body: body.clone() };
-        (Self::new(provenance, content, fresh_until, weight), body)
+        let fresh_until = head.fresh_until();
+        Self::new(provenance, Content::Response { head, body }, fresh_until, weight)
     }
 
     /// A slot whose responses may not be stored until `until`: requests for it neither wait for

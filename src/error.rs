@@ -28,6 +28,9 @@ pub enum ConfigErrorKind {
     Name,
     /// A setting of a store: an address that cannot be used.
     Store,
+    /// Routes that digest callers or fields over a store of several processes, and no key that is
+    /// the same in all of them.
+    CallerKey,
 }
 
 /// The configuration was refused by [`build`](crate::Builder::build).

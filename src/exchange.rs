@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use http::{
-    Method, Request, Response,
+    Method, Request, Response, StatusCode,
     header::{IF_MODIFIED_SINCE, IF_NONE_MATCH},
 };
 use http_body::Body;
@@ -123,7 +123,7 @@ fn decide_read<St: Store, B: Body>(
         return Err(Bypass::Switch.into());
     }
     let (fields, secret) = (view.head.headers, &shared.identity.secret);
-    let admitted = admit(&shared.identity, rule, view, (glance.facts, glance.has_content))?;
+    let mut admitted = admit(&shared.identity, rule, view, (glance.facts, glance.has_content))?;
     let declared = rule.vary.values(fields, secret);
     let mut learned = None;
     let mut forward = Forward::UriMiss;
@@ -138,6 +138,7 @@ fn decide_read<St: Store, B: Body>(
         is_head: *view.head.method == Method::HEAD,
         wishes: admitted.wishes,
         conditions: admitted.conditions.clone(),
+        range: admitted.range.take(),
         needs_permission: admitted.needs_permission,
     };
     let telling = shared.telling(route);
@@ -149,7 +150,10 @@ fn decide_read<St: Store, B: Body>(
                 return Ok(Decision::Forward(telling.bucket, Unshared::Alone(Alone::Pass)));
             }
             None => {}
-            Some(_) if !is_fresh => forward = Forward::Stale,
+            Some(_) if !is_fresh => {
+                forward = Forward::Stale;
+                seen = Some(entry).filter(|_| rule.validates());
+            }
             Some(response) if asks.accept(response.0, telling.now) => {
                 return Ok(Decision::Answer(hit(response, telling, &asks)));
             }
@@ -250,6 +254,7 @@ impl<S, St: Store> Exchange<S, St> {
         }
         // Kept, because the response may nominate any of them.
         let fields = request.headers().clone();
+        let held = filling.validate(&read, request.headers_mut());
         filling.requested = now();
         let response = match self.inner.oneshot(request).await {
             Ok(response) => response,
@@ -260,10 +265,14 @@ impl<S, St: Store> Exchange<S, St> {
         };
         let (mut head, body) = response.into_parts();
         let status = head.status;
-        let (stored, body) = filling.receive((&read, &fields), &head, body).await;
+        let asked = (&*read, &fields);
+        let (stored, body) = match held.filter(|_| status == StatusCode::NOT_MODIFIED) {
+            Some(held) => filling.freshen(held, asked, &mut head).await,
+            None => filling.receive(asked, &head, body).await,
+        };
         let outcome = Outcome::Led { forward: read.forward, stored, status };
         self.shared.reporter.mark(bucket, outcome, &mut head.headers);
-        let is_had = stored.is_ok() && read.asks.have(status, &head.headers);
+        let is_had = stored.is_ok() && read.asks.have(head.status, &head.headers);
         let mut response = Response::from_parts(head, body);
         if is_had {
             turn_not_modified(&mut response);

@@ -1,5 +1,7 @@
 //! The second half of a leader's life: from the head of the response to the end of its flight.
 
+mod revalidate;
+
 use std::{borrow::Cow, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
@@ -139,7 +141,11 @@ impl<St: Store> Filling<St> {
 
     /// Settles the flight with nothing to share: there is no response.
     pub(crate) fn fail(self) {
-        self.shared.metrics().refused(self.shared.bucket(self.route), Refusal::Failed);
+        self.give_up(Refusal::Failed);
+    }
+
+    fn give_up(self, refusal: Refusal) {
+        self.shared.metrics().refused(self.shared.bucket(self.route), refusal);
         self.shared.store.release(self.lease);
         self.lead.decline();
     }
@@ -215,7 +221,7 @@ impl<St: Store> Filling<St> {
             recorder.conclude(settled.as_ref().ok());
             return (settled.map(drop), reader);
         }
-        if declared.is_some() {
+        if declared.is_some() && storable.head.was_ever_fresh() {
             self.lead.share(storable.fill(FillBody::Streaming(recording)));
         }
         if let Ok(runtime) = runtime {
@@ -246,11 +252,22 @@ impl<St: Store> Filling<St> {
 
     /// Stores a whole response and shares it. Returns its body as it is stored.
     async fn commit(self, storable: Storable, chunks: &[Bytes]) -> (Result<(), Refusal>, Bytes) {
+        let provenance = self.provenance(&storable.place.variant);
+        let (entry, body) = Entry::response(provenance, Arc::clone(&storable.head), chunks);
+        (self.store(storable, entry, body.clone()).await, body)
+    }
+
+    /// Stores a response whose body is stored already, and shares it.
+    async fn commit_freshened(self, storable: Storable, body: Bytes) -> Result<(), Refusal> {
+        let provenance = self.provenance(&storable.place.variant);
+        let entry = Entry::freshened(provenance, Arc::clone(&storable.head), body.clone());
+        self.store(storable, entry, body).await
+    }
+
+    async fn store(self, storable: Storable, entry: Entry, body: Bytes) -> Result<(), Refusal> {
         let bucket = self.shared.bucket(self.route);
         let metrics = self.shared.metrics();
         let note = self.note(&storable.place, storable.head.received);
-        let provenance = self.provenance(&storable.place.variant);
-        let (entry, body) = Entry::response(provenance, Arc::clone(&storable.head), chunks);
         let entry = Arc::new(entry.of_route(self.route));
         let commit = bounded(self.shared.store.commit(self.lease, entry, note)).await;
         let stored = match commit.unwrap_or(Commit::Failed) {
@@ -272,8 +289,11 @@ impl<St: Store> Filling<St> {
             metrics.refused(bucket, refusal);
         }
         // Those who follow began before whatever may have fenced the commit.
-        self.lead.fill(storable.fill(FillBody::Whole(body.clone())));
-        (stored, body)
+        match storable.head.was_ever_fresh() {
+            true => self.lead.fill(storable.fill(FillBody::Whole(body))),
+            false => self.lead.decline(),
+        }
+        stored
     }
 }
 

@@ -200,6 +200,12 @@ pub fn conditionals(input: &[u8]) {
     }
 }
 
+/// What stands in a record of the Redis store after its stamp.
+#[cfg(feature = "redis")]
+pub fn record(input: &[u8]) {
+    crate::store::read_anything(input);
+}
+
 /// Returns the lines that can be sent, at most eight.
 fn lines(input: &[u8]) -> Vec<HeaderValue> {
     let lines = input.split(|byte| *byte == b'\n');

@@ -305,6 +305,23 @@ pub struct Slot {
     pub variant: Variant,
 }
 
+impl Slot {
+    /// A slot for tests.
+    #[cfg(all(any(test, fuzzing), feature = "redis"))]
+    pub(crate) fn example() -> Self {
+        let variant = VariantRef {
+            scope: &[7; 16],
+            scheme: "https",
+            authority: "example.com",
+            host: b"",
+            target: "/accounts/A1/cases",
+            extras: b"",
+            nominated: b"",
+        };
+        Self { key: PrimaryKey::new("support:cases:A1"), variant: variant.to_variant() }
+    }
+}
+
 /// The name of one fill in a store that several processes share.
 ///
 /// It is made before the right to fill is asked for, and never again: who reads it in the store

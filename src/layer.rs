@@ -52,11 +52,14 @@ impl<St: Store> SupportCacheLayer<St> {
     /// Sets [`CacheRoute::credentials`] for every route that does not set it itself.
     ///
     /// Call it before you take a handle or wrap a service: the layer it returns shares the store
-    /// with those, but neither flights nor metrics.
+    /// with those, but neither flights nor metrics. Over a store that processes share use the
+    /// [builder](Self::builder) for routes per caller: here each process digests callers by a key of
+    /// its own, so that none finds what another has stored.
     #[must_use = "it returns another layer"]
     pub fn credentials(self, credentials: Credentials) -> Self {
         let store = Arc::clone(&self.shared.store);
-        let settings = Settings { credentials, ..(*self.settings).clone() };
+        let is_caller_key_optional = true;
+        let settings = Settings { credentials, is_caller_key_optional, ..(*self.settings).clone() };
         Builder { store, settings }.build().expect("credentials do not make valid routes invalid")
     }
 
@@ -68,6 +71,7 @@ impl<St: Store> SupportCacheLayer<St> {
             credentials: Credentials::Bypass,
             credential_fields: CREDENTIAL_FIELDS.to_vec(),
             caller_key: None,
+            is_caller_key_optional: false,
             name: "support-cache".to_owned(),
             mount: String::new(),
         };
@@ -114,6 +118,8 @@ struct Settings {
     credentials: Credentials,
     credential_fields: Vec<HeaderName>,
     caller_key: Option<[u8; 32]>,
+    /// Whether digests may differ among processes that share the store.
+    is_caller_key_optional: bool,
     name: String,
     mount: String,
 }
@@ -154,7 +160,8 @@ impl<St: Store> Builder<St> {
     /// process.
     ///
     /// Give the same key to processes that share a store, and keep it secret: who has it and the
-    /// store can try out whether a caller's responses are there.
+    /// store can try out whether a caller's responses are there. Without it [`build`](Self::build)
+    /// refuses such a store for routes per caller and routes with [`CacheRoute::vary`].
     pub fn caller_key(mut self, key: [u8; 32]) -> Self {
         self.settings.caller_key = Some(key);
         self
@@ -184,7 +191,8 @@ impl<St: Store> Builder<St> {
     ///
     /// [`ConfigError`] names the route and the field at fault: a pattern or a template that cannot
     /// be parsed, an unknown placeholder, routes that match the same paths, a missing key, a
-    /// missing or zero lifetime, a bucket with two meanings, a name that cannot be sent.
+    /// missing or zero lifetime, a bucket with two meanings, a name that cannot be sent, a missing
+    /// [`caller_key`](Self::caller_key).
     pub fn build(self) -> Result<SupportCacheLayer<St>, ConfigError> {
         let Self { store, settings } = self;
         let Ok(name) = Token::from_string(settings.name.clone()) else {
@@ -198,6 +206,15 @@ impl<St: Store> Builder<St> {
         let mut invalidating = Vec::with_capacity(settings.invalidating.len());
         for route in &settings.invalidating {
             invalidating.push(route.clone().build()?);
+        }
+        let is_shared = store.token().is_some();
+        let digesting = cached.iter().find(|rule| rule.digests_by_the_caller_key());
+        if let Some(rule) = digesting.filter(|_| is_shared && settings.caller_key.is_none())
+            && !settings.is_caller_key_optional
+        {
+            let problem = "is missing: processes that share a store need the same";
+            let (kind, route) = (ConfigErrorKind::CallerKey, Some(rule.route.clone()));
+            return Err(ConfigError::new(kind, route, "caller_key", problem));
         }
         let secret = match settings.caller_key {
             Some(key) => Secret::new(key),

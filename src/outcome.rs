@@ -34,8 +34,6 @@ reasons! {
         Switch = "switch",
         /// A GET or HEAD with content: what it means is not in its target.
         Content = "content",
-        /// `Range`: a part of a representation.
-        Range = "range",
         /// `If-Match` or `If-Unmodified-Since`, which only the origin may evaluate (RFC 9111 §4.3.2).
         Precondition = "precondition",
         /// A credential field, and a route that does not say whom the response is for.
@@ -79,6 +77,8 @@ reasons! {
         Budget = "budget",
         /// A body that failed, ended early, or contradicted its `Content-Length`.
         Incomplete = "incomplete",
+        /// A 304 that is about another representation than the one that is stored.
+        Validator = "validator",
         /// The service failed before it gave a response.
         Failed = "failed",
         /// An invalidation overtook it.
@@ -98,6 +98,8 @@ reasons! {
     Alone {
         /// `HEAD` is answered from a stored GET only.
         Head = "head",
+        /// `Range` is answered from a stored whole response only.
+        Range = "range",
         /// The last response of this slot could not be stored, a moment ago.
         Pass = "pass",
         /// The request says `no-store`.
@@ -199,9 +201,12 @@ impl Outcome {
                 // RFC 9211 §2.6: `?0` where collapsing was tried and a new request was needed.
                 let member = match reason {
                     Alone::Declined | Alone::Deadline => member.parameter(COLLAPSED, false),
-                    Alone::Head | Alone::Pass | Alone::NoStore | Alone::Crowd | Alone::Held => {
-                        member
-                    }
+                    Alone::Head
+                    | Alone::Range
+                    | Alone::Pass
+                    | Alone::NoStore
+                    | Alone::Crowd
+                    | Alone::Held => member,
                 };
                 member.parameter(DETAIL, reason.token())
             }

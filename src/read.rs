@@ -11,6 +11,7 @@ use crate::{
     nominated::Nominated,
     outcome::Forward,
     policy::contradicts,
+    route::CacheRule,
     shared::Shared,
 };
 
@@ -25,7 +26,7 @@ pub(crate) struct Read {
     pub(crate) asks: Asks,
     /// Why it is forwarded, if it is.
     pub(crate) forward: Forward,
-    /// A fresh entry that is not good enough for the request.
+    /// What it has found and cannot use as it is: stale, or not good enough for the request.
     pub(crate) seen: Option<Arc<Entry>>,
 }
 
@@ -40,6 +41,22 @@ impl Read {
         let values = nominated.values(fields, &shared.identity.secret);
         self.slot.variant = self.base.nominating(&values);
         self.nominated = nominated.clone();
+        self.seen = None;
+    }
+
+    /// Notes an entry that is stale.
+    pub(crate) fn found_stale(&mut self, rule: &CacheRule, entry: Arc<Entry>) {
+        if entry.as_response().is_some() {
+            self.forward = Forward::Stale;
+            self.seen = Some(entry).filter(|_| rule.validates());
+        }
+    }
+
+    /// Whether what answers others does not answer this request: it wants something newer than what
+    /// is fresh, or what is stored is never used without asking the origin.
+    pub(crate) fn asks_for_itself(&self) -> bool {
+        let stored = self.seen.as_ref().and_then(|entry| entry.as_response());
+        self.forward == Forward::Request || stored.is_some_and(|(head, _)| !head.was_ever_fresh())
     }
 
     /// Whether the origin's answer to a HEAD shows that what is stored is no longer what GET would

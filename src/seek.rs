@@ -110,7 +110,7 @@ impl<St: Store> Shared<St> {
         // A request that wants something newer than what is fresh waits for nobody: what is good
         // enough for others is not for it.
         let is_alone =
-            read.seen.is_some() || table.read_rules()[read.route].coalescing == Coalescing::Off;
+            read.asks_for_itself() || table.read_rules()[read.route].coalescing == Coalescing::Off;
         if is_alone {
             let lead = || Turn::Lead(flights.take_off(boards, sequence.begin()));
             return held.is_none().then(lead);
@@ -152,7 +152,8 @@ impl<St: Store> Shared<St> {
                 }
             },
             Lookup::Held(token) => search.held = Some(token),
-            Lookup::Found(_) | Lookup::Absent => {}
+            Lookup::Found(entry) => read.found_stale(&self.table.read_rules()[read.route], entry),
+            Lookup::Absent => {}
         }
         if read.asks.wishes.only_if_cached {
             self.metrics().unsatisfied(telling.bucket);
@@ -160,6 +161,9 @@ impl<St: Store> Shared<St> {
         }
         if read.asks.is_head {
             return ControlFlow::Break(Alone::Head.into());
+        }
+        if read.asks.range.is_some() {
+            return ControlFlow::Break(Alone::Range.into());
         }
         if read.asks.wishes.no_store {
             return ControlFlow::Break(Alone::NoStore.into());

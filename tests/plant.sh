@@ -72,8 +72,8 @@ plant record-what-is-declared-too-large src/recording.rs 's/if declared > limit/
 plant record-without-a-budget src/recording.rs 's/if !reservation\.grow_to\(declared\)/if false/' streaming bodies_in_flight_have_a_total_budget
 plant end-a-broken-body-cleanly src/body.rs 's/None => Some\(Err\(BodyError\(Cause::Interrupted\)\)\)/None => None/' streaming a_streaming_follower_shares_the_end_of_a_body_that_fails
 plant end-before-storing src/fill.rs 's/let settled = self\.settle\(storable, recorded\)\.await;\n                recorder\.conclude\(settled\.as_ref\(\)\.ok\(\)\);/recorder.conclude(None);\n                for _ in 0..50 { tokio::task::yield_now().await; }\n                let _ = self.settle(storable, recorded).await;/' streaming who_has_read_a_body_to_its_end_finds_it_stored
-plant wait-for-the-whole-body src/fill.rs 's/if declared\.is_some\(\) \{/if false {/' streaming a_follower_streams_along_once_the_length_is_known_to_fit
-plant share-what-may-turn-out-too-large src/fill.rs 's/if declared\.is_some\(\) \{/if true {/' streaming a_follower_of_unknown_length_waits_for_the_end
+plant wait-for-the-whole-body src/fill.rs 's/if declared\.is_some\(\) && /if false \&\& /' streaming a_follower_streams_along_once_the_length_is_known_to_fit
+plant share-what-may-turn-out-too-large src/fill.rs 's/if declared\.is_some\(\) && /if true \&\& /' streaming a_follower_of_unknown_length_waits_for_the_end
 plant store-event-streams src/policy/storability.rs 's/if is_event_stream\(fields\)/if false/' streaming an_event_stream_is_neither_stored_nor_delayed
 plant meddle-with-upgrades src/policy/admission.rs 's/if facts\.is_upgrade/if false/' streaming an_upgrade_is_not_the_caches_business
 # ===== cancellation =====
@@ -135,6 +135,28 @@ plant withhold-what-is-needed src/policy/stated.rs 's/\.filter\(\|names\| !names
 plant keep-what-a-head-contradicts src/exchange.rs 's/if read\.is_contradicted_by\(&response\)/if false/' rfc a_head_that_contradicts_what_is_stored_makes_it_stale
 plant keep-what-a-write-names src/exchange.rs 's/if effect == Effect::Changed \{/if false {/' rfc a_write_invalidates_what_its_response_names_at_the_same_origin
 plant follow-a-refused-write src/exchange.rs 's/if effect == Effect::Changed \{/if true {/' rfc a_write_invalidates_what_its_response_names_at_the_same_origin
+plant ask-about-what-was-invalidated src/fill/revalidate.rs 's/if !is_current \|\| /if /' rfc what_was_invalidated_before_the_question_is_not_asked_about
+plant believe-any-304 src/fill/revalidate.rs 's/let is_about_this = confirms\(&head\.headers, stored\);/let is_about_this = true; let _ = confirms;/' rfc a_304_is_believed_only_if_it_is_about_what_is_stored
+plant compare-a-strong-tag-weakly src/policy/validation.rs 's/is_some_and\(\|tag\| tag\.as_bytes\(\) == strong\)/is_some_and(|tag| opaque_tag(tag.as_bytes()) == opaque_tag(strong))/' rfc a_304_is_believed_only_if_it_is_about_what_is_stored
+plant keep-what-is-doubtful src/fill/revalidate.rs 's/bounded\(shared\.invalidate\(&key\)\)\.await;/let _ = (shared, key, bounded::<std::future::Ready<()>>);/' rfc a_304_is_believed_only_if_it_is_about_what_is_stored
+plant take-the-length-of-a-304 src/policy/validation.rs 's/if \[CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE\]\.contains\(name\) \|\| /if /' rfc a_304_makes_what_is_stored_fresh_again
+plant take-the-hops-of-a-304 src/policy/validation.rs 's/ \|\| hops\.contain\(name\)//' rfc a_304_makes_what_is_stored_fresh_again
+plant keep-old-lines-beside-new src/policy/validation.rs 's/        fields\.remove\(name\);\n//' rfc a_304_makes_what_is_stored_fresh_again
+plant share-what-is-never-fresh src/entry.rs 's/self\.fresh_until > self\.received/true/' rfc what_is_never_fresh_is_asked_about_by_each_request
+plant wait-for-what-is-never-fresh src/read.rs 's/ \|\| stored\.is_some_and\(\|\(head, _\)\| !head\.was_ever_fresh\(\)\)//; s/let stored = self\.seen\.as_ref/let _stored = self.seen.as_ref/' rfc what_is_never_fresh_is_asked_about_by_each_request
+plant use-no-cache-unasked src/policy/storability.rs 's/true => Duration::ZERO,/true => lifetime,/' rfc what_is_never_fresh_is_asked_about_by_each_request
+plant freshen-across-an-invalidation src/sequence.rs 's/self\.is_current\(key, fence\)\.then\(store\)/Some(store())/' rfc a_304_that_an_invalidation_overtakes_freshens_nothing
+plant ask-on-the-routes-own-account src/fill/revalidate.rs 's/ \|\| !self\.rule\(\)\.validates\(\)//' rfc a_route_that_decides_itself_asks_about_nothing
+plant answer-parts-of-the-absent src/seek.rs 's/if read\.asks\.range\.is_some\(\) \{/if false {/' rfc a_range_that_nothing_stored_answers_is_forwarded_as_it_is_and_stored_nowhere
+plant give-parts-to-head src/policy/admission.rs 's/facts\.has_range && \*view\.head\.method == Method::GET/facts.has_range/' rfc what_is_no_range_or_costs_too_much_brings_the_whole
+plant forget-if-range src/policy/range.rs 's/filter\(\|_\| !is_of_another\)/filter(|_| !is_of_another || true)/' rfc a_part_is_sent_only_of_what_if_range_names
+plant take-weak-tags-for-parts src/policy/range.rs 's/wanted\.as_bytes\(\)\.starts_with\(b"\\""\)/wanted.as_bytes().ends_with(b"\\"")/' lib a_part_is_wanted_of_exactly_one_representation
+plant take-a-date-of-the-same-second src/policy/range.rs 's/since >= Duration::from_secs\(1\)/since >= Duration::ZERO/' lib a_part_is_wanted_of_exactly_one_representation
+plant send-overlapping-parts src/policy/range.rs 's/if overlap \|\| /if /; s/let overlap/let _overlap/' rfc what_is_no_range_or_costs_too_much_brings_the_whole
+plant send-parts-beyond-the-whole src/policy/range.rs 's/satisfiable\.len\(\) > 1 && sum > length/false/; s/let sum/let _sum/' rfc what_is_no_range_or_costs_too_much_brings_the_whole
+plant send-any-number-of-parts src/policy/range.rs 's/if parts\.len\(\) == MAX_PARTS/if false/' lib what_means_nothing_or_costs_more_than_the_whole_brings_the_whole
+plant keep-the-lifetime-of-a-416 src/answer/partial.rs 's/\.filter\(\|\(name, _\)\| OF_ANY_ANSWER\.contains\(name\)\)//' rfc what_is_beyond_the_end_is_a_416_that_no_cache_keeps
+plant part-any-status src/answer/partial.rs 's/response\.status\(\) != StatusCode::OK \|\| //' rfc other_statuses_have_no_parts
 plant since-over-none-match src/policy/validation.rs 's/if self\.none_match\.is_empty\(\)/if self.modified_since.is_some()/' rfc if_none_match_compares_weakly_and_before_if_modified_since
 plant compare-strongly src/policy/validation.rs 's/text\.strip_prefix\(b"W\/"\)\.unwrap_or\(text\);\n    let inside/text;\n    let inside/' rfc if_none_match_compares_weakly_and_before_if_modified_since
 plant no-date-without-last-modified src/policy/validation.rs 's/\.or_else\(\|\| response\.get\(DATE\)\)//' rfc if_modified_since_is_compared_with_last_modified_or_else_with_date
@@ -199,12 +221,12 @@ plant store-cookies src/policy/storability.rs 's/\n    SET_COOKIE,\n/\n    WWW_A
 plant store-what-is-stripped src/entry.rs 's/\n *&& !stripped\.contains\(name\)//' security sec_cook_1_a_cookie_that_the_route_strips_is_never_replayed
 plant store-what-is-for-one-client src/policy/storability.rs 's/\|name\| is_per_client\(name\) &&/|name| false \&\& is_per_client(name) \&\&/' security sec_cook_2_a_response_for_one_client_is_not_stored
 plant coalesce-what-is-for-one-client src/policy/storability.rs 's/\|name\| is_per_client\(name\) &&/|name| false \&\& is_per_client(name) \&\&/' security sec_coal_1_no_follower_sees_what_may_not_be_stored_and_none_queues
-plant coalesce-what-turns-out-too-large src/fill.rs 's/if declared\.is_some\(\) \{/if true {/' security sec_coal_1_a_body_that_turns_out_too_large_is_the_leaders_own
+plant coalesce-what-turns-out-too-large src/fill.rs 's/if declared\.is_some\(\) && /if true \&\& /' security sec_coal_1_a_body_that_turns_out_too_large_is_the_leaders_own
 plant share-across-vary src/exchange.rs 's/if read\.slot\.variant != fill\.variant \{/if false {/' security sec_coal_2_a_follower_with_another_value_of_a_nominated_field_asks_for_itself
 plant strand-followers src/coalesce.rs 's/if let Some\(settled\) = self\.unsettled\.take\(\) \{/if let Some(settled) = None {/' security sec_coal_3_a_ruined_leader_stores_nothing_and_leaves_nobody_waiting
 plant drop-a-cancelled-fill src/detach.rs 's/filter\(\|_\| self\.is_begun\)/filter(|_| false)/' security sec_coal_3_a_cancelled_leader_harms_no_follower
 plant forward-the-attackers-etag src/exchange.rs 's/request\.headers_mut\(\)\.remove\(IF_NONE_MATCH\);//' security sec_coal_4_a_leader_that_has_the_response_already_does_not_make_a_304_of_it_for_others
-plant lead-with-a-range src/policy/admission.rs 's/if facts\.has_range \{/if false {/' security sec_coal_4_a_part_or_a_head_never_becomes_the_entity
+plant lead-with-a-range src/seek.rs 's/if read\.asks\.range\.is_some\(\) \{/if false {/' security sec_coal_4_a_part_or_a_head_never_becomes_the_entity
 plant follow-without-a-limit src/shared.rs 's/MAX_FOLLOWERS: usize = 10_000/MAX_FOLLOWERS: usize = 100_000/' security sec_coal_5_followers_over_the_limit_forward_for_themselves
 plant join-a-slow-leader src/coalesce.rs 's/< self\.limits\.wait/< 1000 * self.limits.wait/' security sec_coal_5_a_slow_leader_is_neither_waited_for_nor_joined_for_ever
 plant join-a-flight-from-before src/exchange.rs 's/\|fence\| sequence\.is_current\(&read\.slot\.key, fence\)/|_| true/' security sec_coal_6_a_request_after_an_invalidation_does_not_join_an_older_flight

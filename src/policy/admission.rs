@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use http::{
-    HeaderName, Uri,
+    HeaderName, Method, Uri,
     header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION},
     uri::Authority,
 };
@@ -12,6 +12,7 @@ use percent_encoding::percent_decode;
 use super::{
     credentials::Credentials,
     facts::{Facts, Watched},
+    range::RangeAsked,
     request_directives::Wishes,
     validation::Conditions,
 };
@@ -52,6 +53,8 @@ pub(crate) struct Admitted<'a> {
     pub(crate) wishes: Wishes,
     /// The conditions that concern what the client already has, if it sets any.
     pub(crate) conditions: Option<Conditions>,
+    /// The parts that are asked for, if not the whole.
+    pub(crate) range: Option<Box<RangeAsked>>,
     /// Whether the request carries credentials and only the response can say that they do not
     /// matter (RFC 9111 §3.5).
     pub(crate) needs_permission: bool,
@@ -108,9 +111,6 @@ pub(crate) fn admit<'a>(
     if has_content {
         return Err(Bypass::Content.into());
     }
-    if facts.has_range {
-        return Err(Bypass::Range.into());
-    }
     if facts.has_precondition {
         return Err(Bypass::Precondition.into());
     }
@@ -150,6 +150,9 @@ pub(crate) fn admit<'a>(
         key,
         wishes,
         conditions: facts.has_conditions.then(|| Conditions::of(view.head.headers)),
+        // RFC 9110 §14.2: for GET alone.
+        range: (facts.has_range && *view.head.method == Method::GET)
+            .then(|| Box::new(RangeAsked::of(view.head.headers))),
         needs_permission: facts.is_authorized && rule.credentials.is_by_response(),
     })
 }

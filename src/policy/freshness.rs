@@ -7,7 +7,7 @@ use http::{
     header::{DATE, EXPIRES, LAST_MODIFIED},
 };
 
-use super::stated::Stated;
+use super::{stated::Stated, validation::date};
 
 /// Seconds beyond which a lifetime is not told apart (RFC 9111 §1.2.2).
 const MOST_SECONDS: u64 = 1 << 31;
@@ -58,7 +58,7 @@ impl Arrival {
                 date.and_then(|date| date.duration_since(self.date(fields)).ok())
             };
             let lines = fields.get_all(EXPIRES).iter();
-            let lifetimes = lines.map(|line| until(parsed(line)).unwrap_or_default());
+            let lifetimes = lines.map(|line| until(date(line)).unwrap_or_default());
             lifetimes.min().map(|lifetime| lifetime.min(seconds(MOST_SECONDS)))
         })
     }
@@ -91,10 +91,6 @@ pub(super) fn is_understood(status: StatusCode) -> bool {
 
 fn single_date(fields: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
     let mut lines = fields.get_all(name).iter();
-    let date = parsed(lines.next()?);
+    let date = date(lines.next()?);
     date.filter(|_| lines.next().is_none())
-}
-
-fn parsed(line: &http::HeaderValue) -> Option<SystemTime> {
-    httpdate::parse_http_date(line.to_str().ok()?.trim()).ok()
 }

@@ -12,6 +12,7 @@ use super::{
     cache_control::Directives,
     freshness::{Arrival, Freshness, is_heuristically_cacheable, is_understood},
     stated::{Extent, Stated},
+    validation::Validators,
 };
 use crate::{outcome::Refusal, route::CacheRule};
 
@@ -114,7 +115,10 @@ fn by_origin(
     if directives.no_store && !stated.must_understand {
         return Err(Refusal::NoStore);
     }
-    if stated.no_cache == Extent::Everything {
+    // What has validators can be asked about, each time if need be.
+    let has_validators = status == StatusCode::OK && Validators::of(fields).is_some();
+    let is_never_fresh = stated.no_cache == Extent::Everything;
+    if is_never_fresh && !has_validators {
         return Err(Refusal::NoCache);
     }
     if rule.credentials.is_per_caller() {
@@ -136,8 +140,11 @@ fn by_origin(
         .or_else(|| rule.lifetimes.of(status))
         .unwrap_or_default();
     let initial_age = arrival.initial_age(fields);
-    let fresh_for = rule.lifetimes.jittered(lifetime.saturating_sub(initial_age), asked.dice);
-    if fresh_for.is_zero() {
+    let fresh_for = match is_never_fresh {
+        true => Duration::ZERO,
+        false => rule.lifetimes.jittered(lifetime.saturating_sub(initial_age), asked.dice),
+    };
+    if fresh_for.is_zero() && !has_validators {
         return Err(Refusal::NotFresh);
     }
     let withheld = [stated.no_cache.fields(), stated.private.fields()].concat();

@@ -1,12 +1,16 @@
 //! Conditional requests that the cache answers itself (RFC 9111 §4.3.2, RFC 9110 §13).
 
+use std::time::SystemTime;
+
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
-        CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE,
+        AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE,
         ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
     },
 };
+
+use crate::entry::{CACHE_STATUS, Hops};
 
 /// Fields of a 200 that describe its content and are no part of a 304 (RFC 9110 §15.4.5).
 const OF_THE_CONTENT: [HeaderName; 5] =
@@ -39,6 +43,65 @@ impl Conditions {
     }
 }
 
+/// What a stored response can be asked about by.
+#[derive(Clone, Debug)]
+pub(crate) struct Validators {
+    tag: Option<HeaderValue>,
+    modified: Option<HeaderValue>,
+}
+
+impl Validators {
+    /// Returns the validators of a stored response, if it has any.
+    pub(crate) fn of(stored: &HeaderMap) -> Option<Self> {
+        let tag = stored.get(ETAG).filter(|tag| opaque_tag(tag.as_bytes()).is_some()).cloned();
+        let modified = stored.get(LAST_MODIFIED).filter(|line| date(line).is_some()).cloned();
+        (tag.is_some() || modified.is_some()).then_some(Self { tag, modified })
+    }
+
+    /// Makes a request ask for what has changed since only.
+    pub(crate) fn put(self, request: &mut HeaderMap) {
+        for (name, value) in [(IF_NONE_MATCH, self.tag), (IF_MODIFIED_SINCE, self.modified)] {
+            if let Some(value) = value {
+                request.insert(name, value);
+            }
+        }
+    }
+}
+
+/// Whether a 304 is about the stored response, whose validators were asked about (RFC 9111 §4.3.4).
+/// One that names no validator can be about nothing else.
+pub(crate) fn confirms(told: &HeaderMap, stored: &HeaderMap) -> bool {
+    match told.get(ETAG).map(HeaderValue::as_bytes) {
+        Some(weak) if weak.starts_with(b"W/") => {
+            let own = stored.get(ETAG).and_then(|tag| opaque_tag(tag.as_bytes()));
+            own.is_some() && own == opaque_tag(weak)
+        }
+        Some(strong) => stored.get(ETAG).is_some_and(|tag| tag.as_bytes() == strong),
+        None => told.get(LAST_MODIFIED).is_none_or(|told| stored.get(LAST_MODIFIED) == Some(told)),
+    }
+}
+
+/// Returns the fields of a stored response with those that a 304 brings anew (RFC 9111 §3.2).
+pub(crate) fn freshened(stored: &HeaderMap, told: &HeaderMap) -> HeaderMap {
+    let hops = Hops::of(told);
+    let mut fields = stored.clone();
+    // Said anew with each response.
+    fields.remove(AGE);
+    fields.remove(CACHE_STATUS);
+    for name in told.keys() {
+        // These tell of the content, and a 304 has none.
+        if [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE].contains(name) || hops.contain(name) {
+            continue;
+        }
+        fields.remove(name);
+        for line in told.get_all(name) {
+            // A map of fields that is full has no room for more.
+            let _ = fields.try_append(name, line.clone());
+        }
+    }
+    fields
+}
+
 /// Turns the fields of a 200 into those of a 304.
 pub(crate) fn retain_not_modified(fields: &mut HeaderMap) {
     for name in &OF_THE_CONTENT {
@@ -66,12 +129,15 @@ pub(crate) fn contradicts(answer: &HeaderMap, stored: &HeaderMap, length: usize)
 /// Whether the response is newer than an HTTP-date. Without `Last-Modified` its `Date` counts
 /// (RFC 9111 §4.3.2); what is no date makes the response newer.
 fn is_newer(response: &HeaderMap, since: &HeaderValue) -> bool {
-    let date = |value: &HeaderValue| httpdate::parse_http_date(value.to_str().ok()?).ok();
     let modified = response.get(LAST_MODIFIED).or_else(|| response.get(DATE)).and_then(date);
     match (modified, date(since)) {
         (Some(modified), Some(since)) => modified > since,
         _ => true,
     }
+}
+
+pub(super) fn date(line: &HeaderValue) -> Option<SystemTime> {
+    httpdate::parse_http_date(line.to_str().ok()?).ok()
 }
 
 /// Compares weakly (RFC 9110 §8.8.3.2). A list that is malformed matches as far as it is not.

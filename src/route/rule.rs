@@ -95,9 +95,19 @@ impl Lifetimes {
 }
 
 impl CacheRule {
+    /// Whether a digest by the caller key is part of what identifies a response from the start.
+    pub(crate) fn digests_by_the_caller_key(&self) -> bool {
+        self.credentials.is_per_caller() || !self.vary.names().is_empty()
+    }
+
     /// Whether a field is left out of what is stored.
     pub(crate) fn strips(&self, name: &HeaderName) -> bool {
         self.stripped.contains(name)
+    }
+
+    /// Whether the origin is asked if what is stored is still good.
+    pub(crate) fn validates(&self) -> bool {
+        self.lifetimes.freshness == Freshness::Origin
     }
 
     pub(crate) fn key(&self, view: RequestView<'_, '_>) -> Option<PrimaryKey> {

@@ -60,6 +60,8 @@ pub use crate::{
     sequence::{Fence, Sequence},
 };
 pub use memory::{MemoryStore, MemoryStoreBuilder};
+#[cfg(all(any(test, fuzzing), feature = "redis"))]
+pub(crate) use redis::read_anything;
 #[cfg(feature = "redis")]
 pub use redis::{RedisLease, RedisStore, RedisStoreBuilder};
 

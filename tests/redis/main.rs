@@ -36,9 +36,14 @@ use tower_support_cache::{
 const HEARTBEAT: Duration = Duration::from_millis(200);
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(100);
 
+/// Returns a builder of a store without a near cache: what it answers is what the server has.
+fn far(url: &str) -> RedisStoreBuilder {
+    RedisStore::builder(url).near_cache(0, Duration::ZERO)
+}
+
 /// Returns a builder of a store that is patient: a busy machine is no fault.
 fn patient(url: &str) -> RedisStoreBuilder {
-    RedisStore::builder(url)
+    far(url)
         .lookup_budget(PATIENCE)
         .invalidate_budget(PATIENCE)
         .heartbeat(HEARTBEAT, Duration::from_millis(800))
@@ -59,7 +64,7 @@ impl Site {
 
     /// A site with the defaults, linked to its server.
     async fn prompt(url: &str) -> Self {
-        Self::over(RedisStore::connect(url).unwrap()).await
+        Self::over(far(url).build().unwrap()).await
     }
 
     async fn over(store: RedisStore) -> Self {

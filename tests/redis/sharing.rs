@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use tower_support_cache::{CacheRoute, Caller, Credentials, RedisStore, SupportCacheLayer};
+use tower_support_cache::{
+    CacheRoute, Caller, ConfigErrorKind, Credentials, RedisStore, SupportCacheLayer,
+};
 
 use crate::{
-    Site, patient,
+    Site, far, patient,
     server::{PATIENCE, Server, until},
-    support::{Sent, get, got, send, with},
+    support::{Sent, TTL, get, got, send, with},
 };
 
 #[tokio::test]
@@ -230,4 +232,26 @@ async fn clones_of_a_store_are_one_store() {
     other.hits("one").await;
     assert_eq!(site.store(), other.store());
     assert_eq!(server.info("clients", "connected_clients").await, "2", "it and this question");
+}
+
+#[tokio::test]
+async fn routes_that_digest_callers_need_a_key_that_all_processes_have() {
+    let route = || CacheRoute::get("/a/{id}").key("a:{id}").ttl(TTL);
+    let build = |route: CacheRoute, key: Option<[u8; 32]>| {
+        let builder = SupportCacheLayer::builder(far("redis://127.0.0.1:1/").build().unwrap());
+        let builder = builder.cache(route);
+        key.into_iter().fold(builder, |builder, key| builder.caller_key(key)).build()
+    };
+    let per_caller = || route().credentials(Credentials::PerCaller(Caller::authorization()));
+    let varying = || route().vary([http::header::ACCEPT]);
+    for digesting in [per_caller(), varying()] {
+        let error = build(digesting, None).unwrap_err();
+        assert_eq!(error.kind(), ConfigErrorKind::CallerKey);
+        assert_eq!((error.field(), error.route()), ("caller_key", Some("GET /a/{id}")));
+    }
+    assert!(build(per_caller(), Some([1; 32])).is_ok() && build(varying(), Some([1; 32])).is_ok());
+    assert!(build(route(), None).is_ok());
+    // The original policy has no error to return: there each process digests by its own.
+    let layer = SupportCacheLayer::new(far("redis://127.0.0.1:1/").build().unwrap());
+    drop(layer.credentials(Credentials::PerCaller(Caller::authorization())));
 }

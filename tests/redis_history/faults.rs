@@ -112,7 +112,7 @@ impl Faults {
 
     /// Lets the processes work for a while, and then injects the fault that was seen least.
     pub(crate) async fn next(&mut self) {
-        pause(ms(200 + self.random.below(300))).await;
+        pause(ms(400 + self.random.below(500))).await;
         let count = |fault: &Fault| self.injected.get(fault).copied().unwrap_or_default();
         if let Some(fault) = self.kinds.iter().copied().min_by_key(count) {
             self.inject(fault).await;

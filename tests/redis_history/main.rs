@@ -99,6 +99,7 @@ impl Worker {
             processes: scenario.processes,
             tasks: scenario.tasks,
             seed: scenario.seed.wrapping_add(index as u64),
+            is_near: scenario.is_near,
             url: url.to_owned(),
             folder: folder.to_owned(),
         };

@@ -50,7 +50,8 @@ impl<B: Send + 'static> Service<Request<B>> for Origin {
             }
             // Read first and slow afterwards: what is answered may be old by then.
             let version = world.version(key);
-            pause(Duration::from_micros(random.below(4000))).await;
+            let slowest = if random.below(20) == 0 { 40_000 } else { 4000 };
+            pause(Duration::from_micros(random.below(slowest))).await;
             if random.below(200) == 0 {
                 panic!("{PANIC}");
             }

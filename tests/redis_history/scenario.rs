@@ -15,6 +15,8 @@ pub(crate) struct Scenario {
     /// In each process.
     pub(crate) tasks: usize,
     pub(crate) seed: u64,
+    /// Whether processes keep copies of what they have read.
+    pub(crate) is_near: bool,
     pub(crate) faults: &'static [Fault],
     pub(crate) goal: Goal,
 }
@@ -75,6 +77,7 @@ impl Scenario {
             processes: 2,
             tasks: 24,
             seed: 20_261_122,
+            is_near: false,
             faults,
             goal,
         };
@@ -140,6 +143,7 @@ pub(crate) struct Settings {
     pub(crate) processes: usize,
     pub(crate) tasks: usize,
     pub(crate) seed: u64,
+    pub(crate) is_near: bool,
     pub(crate) url: String,
     pub(crate) folder: PathBuf,
 }
@@ -148,8 +152,8 @@ const WORKER: &str = "--worker";
 
 impl Settings {
     pub(crate) fn arguments(&self) -> Vec<String> {
-        let Self { index, processes, tasks, seed, url, folder } = self;
-        let numbers = [*index as u64, *processes as u64, *tasks as u64, *seed];
+        let Self { index, processes, tasks, seed, is_near, url, folder } = self;
+        let numbers = [*index as u64, *processes as u64, *tasks as u64, *seed, u64::from(*is_near)];
         let mut arguments = vec![WORKER.to_owned()];
         arguments.extend(numbers.map(|number| number.to_string()));
         arguments.extend([url.clone(), folder.to_str().unwrap().to_owned()]);
@@ -158,12 +162,15 @@ impl Settings {
 
     /// Returns the settings if this process is a worker.
     pub(crate) fn of_worker(arguments: &[String]) -> Option<Self> {
-        let [mark, index, processes, tasks, seed, url, folder] = arguments else { return None };
+        let [mark, index, processes, tasks, seed, is_near, url, folder] = arguments else {
+            return None;
+        };
         if mark != WORKER {
             return None;
         }
         let [index, processes, tasks] = [index, processes, tasks].map(|text| text.parse().unwrap());
         let (url, folder) = (url.clone(), Path::new(folder).to_owned());
-        Some(Self { index, processes, tasks, seed: seed.parse().unwrap(), url, folder })
+        let (seed, is_near) = (seed.parse().unwrap(), is_near == "1");
+        Some(Self { index, processes, tasks, seed, is_near, url, folder })
     }
 }

@@ -94,7 +94,11 @@ impl Run {
         let caller = Caller::with(|request| {
             Some(request.headers().get("x-caller")?.to_str().ok()?.to_owned())
         });
-        let layer = SupportCacheLayer::builder(RedisStore::connect(&settings.url).unwrap())
+        let mut store = RedisStore::builder(&settings.url);
+        if !settings.is_near {
+            store = store.near_cache(0, Duration::ZERO);
+        }
+        let layer = SupportCacheLayer::builder(store.build().unwrap())
             .caller_key([7; 32])
             .cache(CacheRoute::get("/shared/{key}").bucket("shared").key("k:{key}").ttl(LIFETIME))
             .cache(
@@ -120,11 +124,11 @@ impl Run {
 
     async fn task(self: Arc<Self>, mut random: Random) {
         loop {
-            match random.below(1000) {
-                0..60 => self.write(&mut random).await,
-                60 => self.write_all().await,
+            match random.below(10_000) {
+                0 => self.write_all().await,
+                1..700 => self.write(&mut random).await,
                 // Readers come in bursts and pause, so that there are fills, joins and hits.
-                61..100 => pause(Duration::from_micros(random.below(3000))).await,
+                700..1000 => pause(Duration::from_micros(random.below(3000))).await,
                 _ => self.read(&mut random).await,
             }
         }
@@ -148,8 +152,10 @@ impl Run {
             let response = self.cache.clone().oneshot(request).await.expect("it is infallible");
             text(response).await
         });
-        let patience = match random.below(10) {
-            0 => Duration::from_micros(random.below(3000)),
+        // Most clients give up some time, a few at once.
+        let patience = match random.below(100) {
+            0..10 => Duration::from_micros(random.below(3000)),
+            10..95 => Duration::from_millis(200),
             _ => Duration::from_secs(30),
         };
         let before = now();
@@ -190,43 +196,59 @@ impl Run {
 
     // ----- writes -----
 
-    async fn write(&self, random: &mut Random) {
+    async fn write(self: &Arc<Self>, random: &mut Random) {
         let key = self.world.own(random.next());
         self.counters.invalidations.fetch_add(1, Relaxed);
-        let (version, is_acknowledged) = match random.below(10) {
-            0..2 => match self.post(key).await {
-                Some(version) => (version, self.flush().await),
-                None => return,
-            },
-            2..4 => {
-                let version = self.world.write(key);
-                (version, self.delete(key).await.is_ok())
-            }
-            _ => {
-                let version = self.world.write(key);
-                let is_cut = random.in_percent(5);
-                let patience = if is_cut { random.below(300) } else { 30_000_000 };
-                let name = format!("k:{key}");
-                let invalidation = self.handle.invalidate(&name);
-                match timeout(Duration::from_micros(patience), invalidation).await {
-                    Ok(Ok(())) => (version, true),
-                    Ok(Err(_)) => {
-                        self.counters.pending.fetch_add(1, Relaxed);
-                        (version, self.flush().await)
-                    }
-                    // Dropped, and not lost for that.
-                    Err(_) if is_cut => {
-                        self.counters.dropped.fetch_add(1, Relaxed);
-                        (version, self.flush().await)
-                    }
-                    Err(_) => return self.fails(&format!("no invalidation of key {key}")),
+        match random.below(10) {
+            0..2 => {
+                if let Some(version) = self.post(key).await {
+                    self.acknowledge_later(key, version);
                 }
             }
-        };
-        if is_acknowledged {
-            self.counters.acknowledged.fetch_add(1, Relaxed);
-            self.world.acknowledge(key, version);
+            2..4 => {
+                let version = self.world.write(key);
+                if self.delete(key).await.is_ok() {
+                    self.acknowledge(key, version);
+                }
+            }
+            _ => self.invalidate(key, random).await,
         }
+    }
+
+    async fn invalidate(self: &Arc<Self>, key: usize, random: &mut Random) {
+        let version = self.world.write(key);
+        let is_cut = random.in_percent(5);
+        let patience = if is_cut { random.below(300) } else { 30_000_000 };
+        let name = format!("k:{key}");
+        let invalidation = self.handle.invalidate(&name);
+        match timeout(Duration::from_micros(patience), invalidation).await {
+            Ok(Ok(())) => self.acknowledge(key, version),
+            Ok(Err(_)) => {
+                self.counters.pending.fetch_add(1, Relaxed);
+                self.acknowledge_later(key, version);
+            }
+            // Dropped, and not lost for that.
+            Err(_) if is_cut => {
+                self.counters.dropped.fetch_add(1, Relaxed);
+                self.acknowledge_later(key, version);
+            }
+            Err(_) => self.fails(&format!("no invalidation of key {key}")),
+        }
+    }
+
+    fn acknowledge(&self, key: usize, version: u64) {
+        self.counters.acknowledged.fetch_add(1, Relaxed);
+        self.world.acknowledge(key, version);
+    }
+
+    /// Waits elsewhere until what is pending has been delivered, if the server is there in time.
+    fn acknowledge_later(self: &Arc<Self>, key: usize, version: u64) {
+        let run = Arc::clone(self);
+        tokio::spawn(async move {
+            if run.handle.flush_pending(FLUSH).await.is_ok() {
+                run.acknowledge(key, version);
+            }
+        });
     }
 
     async fn write_all(&self) {
@@ -259,11 +281,6 @@ impl Run {
     async fn delete(&self, key: usize) -> redis::RedisResult<()> {
         let mut connection = self.foreign.get_multiplexed_async_connection().await?;
         redis::cmd("DEL").arg(format!("k:{key}")).query_async(&mut connection).await
-    }
-
-    /// Waits until what is pending has been acknowledged, if the server is there.
-    async fn flush(&self) -> bool {
-        self.handle.flush_pending(FLUSH).await.is_ok()
     }
 
     // ----- what must not be -----

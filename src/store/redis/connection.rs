@@ -68,12 +68,10 @@ impl Connection {
     }
 
     /// Takes note of an epoch that was asked for when so many had begun here. One that began
-    /// meanwhile may be newer.
-    pub(super) fn set_epoch(&self, epoch: u64, before: u64) {
+    /// meanwhile may be newer. Returns whether it is another one than before.
+    pub(super) fn set_epoch(&self, epoch: u64, before: u64) -> bool {
         let begun = lock(&self.epochs_begun);
-        if *begun == before {
-            self.epoch.store(epoch, Ordering::SeqCst);
-        }
+        *begun == before && self.epoch.swap(epoch, Ordering::SeqCst) != epoch
     }
 
     pub(super) fn multiplexed(&self) -> MultiplexedConnection {

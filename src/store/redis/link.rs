@@ -59,7 +59,7 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn new(settings: Settings) -> Self {
         Self {
-            near: Near::new(&settings.namespace, settings.near_capacity, settings.near_limit),
+            near: Near::new(&settings),
             settings,
             pending: Arc::default(),
             counts: Counts::default(),

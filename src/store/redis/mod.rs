@@ -44,6 +44,8 @@ use super::{
 };
 use crate::{clock::now, error::ConfigError, operations::StoreSnapshot};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::record::read_anything;
 pub use self::{lease::RedisLease, settings::RedisStoreBuilder};
 
 /// Who waits for another process's fill is woken by a message of the server, and looks by itself for

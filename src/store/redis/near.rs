@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 
 use redis::{PushInfo, PushKind, Value};
 
-use super::{command::bulk, deadline::Deadline, waiters::Waiters};
+use super::{command::bulk, deadline::Deadline, settings::Settings, waiters::Waiters};
 use crate::{
     clock::{Instant, now},
     entry::Entry,
@@ -28,6 +28,7 @@ const HINTS: u64 = 4 * 1024 * 1024;
 
 pub(super) struct Near {
     namespace: String,
+    epoch_key: String,
     /// Its own sequence is moved by messages, never a flight's.
     copies: MemoryStore,
     pub(super) waiters: Waiters,
@@ -43,9 +44,11 @@ pub(super) struct Near {
 }
 
 impl Near {
-    pub(super) fn new(namespace: &str, capacity: u64, limit: Duration) -> Self {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let (capacity, limit) = (settings.near_capacity, settings.near_limit);
         Self {
-            namespace: namespace.to_owned(),
+            namespace: settings.namespace.clone(),
+            epoch_key: settings.epoch_key(),
             copies: MemoryStore::with_capacity(capacity.max(HINTS)),
             waiters: Waiters::default(),
             limit: if capacity == 0 { Duration::ZERO } else { limit },
@@ -82,7 +85,7 @@ impl Near {
 
     /// Returns until when a copy of what is fresh until `until` may answer.
     pub(super) fn fresh_until(&self, until: Instant) -> Instant {
-        until.min(now() + self.limit)
+        if self.is_wanted() { until.min(now() + self.limit) } else { until }
     }
 
     /// Keeps a copy, unless its key has changed since its fence was taken.
@@ -121,22 +124,28 @@ impl Near {
     }
 
     /// Takes a message of the server. It is called where messages are read from the connection, so
-    /// that it has been heeded before any later answer is seen.
-    pub(super) fn heed(&self, push: PushInfo) {
+    /// that it has been heeded before any later answer is seen. Returns whether the epoch may be over.
+    pub(super) fn heed(&self, push: PushInfo) -> bool {
         if push.kind != PushKind::Invalidate {
-            return;
+            return false;
         }
         self.pushes.fetch_add(1, Ordering::Relaxed);
-        match push.data.into_iter().next() {
-            Some(Value::Array(keys)) => keys.into_iter().filter_map(bulk).for_each(|key| {
-                let key = std::str::from_utf8(&key).ok();
-                if let Some(key) = key.and_then(|key| key.strip_prefix(&self.namespace)) {
-                    self.invalidate(&PrimaryKey::new(key));
-                }
-            }),
+        let Some(Value::Array(keys)) = push.data.into_iter().next() else {
             // The server was flushed.
-            _ => self.invalidate_all(),
+            self.invalidate_all();
+            return true;
+        };
+        let mut is_epoch_over = false;
+        for key in keys.into_iter().filter_map(bulk) {
+            let Ok(key) = std::str::from_utf8(&key) else { continue };
+            if key == self.epoch_key {
+                self.invalidate_all();
+                is_epoch_over = true;
+            } else if let Some(key) = key.strip_prefix(&self.namespace) {
+                self.invalidate(&PrimaryKey::new(key));
+            }
         }
+        is_epoch_over
     }
 
     pub(super) fn snapshot(&self) -> NearSnapshot {

@@ -311,3 +311,169 @@ impl<'r> Reader<'r> {
         Some(taken)
     }
 }
+
+/// Reads what may be anything, sealed as if this crate had written it: no bytes make it panic, or
+/// take more memory than there are.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_anything(rest: &[u8]) {
+    let slot = crate::key::Slot::example();
+    let stamp =
+        Stamp { incarnation: 1, generation: 0, stored: 1, fresh_until: 2, kept_until: 3 }.encode();
+    let key = ["", slot.key.as_str()].concat();
+    let mut sealed = Vec::new();
+    push_u16(&mut sealed, key.len());
+    sealed.extend_from_slice(key.as_bytes());
+    push_u32(&mut sealed, slot.variant.as_bytes().len());
+    sealed.extend_from_slice(slot.variant.as_bytes());
+    sealed.extend_from_slice(rest);
+    let mut record = stamp.into_bytes();
+    Seal::Checksum.push(&mut record, &sealed);
+    record.extend_from_slice(&sealed);
+    let _ = decode(&Bytes::from(record), "", &slot, &Seal::Checksum);
+    let _ = decode(&Bytes::copy_from_slice(rest), "", &slot, &Seal::Checksum);
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::sync::Arc;
+
+    use http::Response;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        clock::now,
+        entry::{Head, Provenance, Timing},
+        key::PrimaryKey,
+        sequence::Sequence,
+    };
+
+    const STAMP: Stamp = Stamp {
+        incarnation: 0x0123_4567_89ab_cdef,
+        generation: 7,
+        stored: 1_700_000_000_000,
+        fresh_until: 1_700_000_060_000,
+        kept_until: 1_700_000_061_000,
+    };
+
+    fn provenance(slot: Slot) -> Provenance {
+        let fence = Sequence::new().begin();
+        Provenance { slot, fence, requested: now(), gauge: Arc::default() }
+    }
+
+    fn response(status: u16, fields: &[(String, Vec<u8>)], body: &[u8]) -> Entry {
+        let mut response = Response::builder().status(status);
+        for (name, value) in fields {
+            response = response.header(name, HeaderValue::from_bytes(value).expect("a value"));
+        }
+        let (origin, ()) = response.body(()).expect("a response").into_parts();
+        let lifetime = Duration::from_secs(60);
+        let timing = Timing { requested: now(), received: now(), lifetime };
+        let head = Arc::new(Head::new(&origin, &[], timing));
+        Entry::response(provenance(Slot::example()), head, &[Bytes::copy_from_slice(body)]).0
+    }
+
+    fn example() -> Entry {
+        let fields = [("content-type", "application/json"), ("etag", "\"1\""), ("x-own", "1")];
+        let fields = fields.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
+        response(200, &fields, br#"{"cases":[]}"#)
+    }
+
+    fn seals() -> [Seal; 2] {
+        [Seal::Checksum, Seal::Keyed([3; 32])]
+    }
+
+    #[track_caller]
+    fn unreadable(record: &[u8], seal: &Seal) {
+        let decoded = decode(&Bytes::copy_from_slice(record), "ns:", &Slot::example(), seal);
+        assert_eq!(decoded.map(drop), Err(Unreadable::Corrupt));
+    }
+
+    #[test]
+    fn a_pass_and_a_note_come_back_as_they_were() {
+        let slot = Slot::example();
+        let pass = Entry::pass(provenance(slot.clone()), now());
+        let nominated = Nominated::new(vec![http::header::ACCEPT, http::header::COOKIE]);
+        let note = Entry::nominated(provenance(slot.clone()), nominated.clone(), now());
+        for seal in seals() {
+            let read = |entry: &Entry| {
+                let record = encode(entry, "ns:", STAMP, &seal);
+                decode(&record.into(), "ns:", &slot, &seal).unwrap().content
+            };
+            assert!(matches!(read(&pass), StoredContent::Pass));
+            let StoredContent::Nominated(found) = read(&note) else { panic!("a note") };
+            assert_eq!(found, nominated);
+        }
+    }
+
+    #[test]
+    fn no_byte_can_be_changed_cut_off_or_added() {
+        for seal in seals() {
+            let record = encode(&example(), "ns:", STAMP, &seal);
+            for at in 0..record.len() {
+                for flipped in [1, 0x20, 0xff] {
+                    let mut changed = record.clone();
+                    changed[at] ^= flipped;
+                    unreadable(&changed, &seal);
+                }
+                unreadable(&record[..at], &seal);
+            }
+            unreadable(&[&record[..], b"x"].concat(), &seal);
+        }
+    }
+
+    #[test]
+    fn a_record_is_read_for_its_own_slot_alone() {
+        let seal = Seal::Checksum;
+        let record = Bytes::from(encode(&example(), "ns:", STAMP, &seal));
+        let slot = Slot::example();
+        let other_key = Slot { key: PrimaryKey::new("other"), variant: slot.variant.clone() };
+        let other_variant =
+            Slot { key: slot.key.clone(), variant: slot.variant.nominating(b"other") };
+        for (namespace, slot) in [("ns:", &other_key), ("ns:", &other_variant), ("n:s", &slot)] {
+            let decoded = decode(&record, namespace, slot, &seal);
+            assert_eq!(decoded.map(drop), Err(Unreadable::Misplaced));
+        }
+    }
+
+    #[test]
+    fn a_seal_is_no_other_seal() {
+        let [plain, keyed] = seals();
+        unreadable(&encode(&example(), "ns:", STAMP, &plain), &keyed);
+        unreadable(&encode(&example(), "ns:", STAMP, &keyed), &plain);
+        unreadable(&encode(&example(), "ns:", STAMP, &keyed), &Seal::Keyed([4; 32]));
+    }
+
+    proptest! {
+        #[test]
+        fn a_response_comes_back_as_it_was(
+            status in 200_u16..600,
+            fields in prop::collection::vec(("[a-z][a-z0-9-]{0,20}", "[ -~]{0,40}"), 0..20),
+            body in prop::collection::vec(any::<u8>(), 0..300),
+            generation in 0_u64..999_999_999_999,
+        ) {
+            let fields: Vec<_> =
+                fields.into_iter().map(|(name, value)| (name, value.trim().into())).collect();
+            let entry = response(status, &fields, &body);
+            let stamp = Stamp { generation, ..STAMP };
+            let record = encode(&entry, "", stamp, &Seal::Checksum);
+            let read = decode(&record.into(), "", &Slot::example(), &Seal::Checksum).unwrap();
+            prop_assert_eq!(read.stamp, stamp);
+            let StoredContent::Response(head, found) = read.content else { panic!("a response") };
+            let (known, _) = entry.as_response().unwrap();
+            let known = known.to_stored();
+            prop_assert_eq!(head.status, known.status);
+            prop_assert_eq!(head.initial_age, known.initial_age.min(head.initial_age));
+            let lines = |fields: &HeaderMap| {
+                fields.iter().map(|(n, v)| (n.clone(), v.clone())).collect::<Vec<_>>()
+            };
+            prop_assert_eq!(lines(&head.fields), lines(&known.fields));
+            prop_assert_eq!(&found[..], &body[..]);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(rest in prop::collection::vec(any::<u8>(), 0..200)) {
+            read_anything(&rest);
+        }
+    }
+}

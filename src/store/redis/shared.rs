@@ -47,8 +47,9 @@ impl Shared {
     }
 
     pub(super) async fn lookup(&self, slot: &Slot) -> Option<Lookup> {
-        let (connection, epoch) = self.usable(&slot.key)?;
+        // Before the epoch is read: what is read under an epoch that ends meanwhile is not kept.
         let fence = self.link.near.fence();
+        let (connection, epoch) = self.usable(&slot.key)?;
         let look = look(&self.link.settings.key(&slot.key), &digest(slot, epoch));
         let mut multiplexed = connection.multiplexed();
         let asked = (Operation::Lookup, self.link.settings.lookup_budget);

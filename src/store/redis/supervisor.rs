@@ -145,8 +145,8 @@ impl Link {
                 match link.upgrade() {
                     Some(link) if push.kind == PushKind::Disconnection => link.doubt(),
                     // A message over a connection that was given up does no harm.
-                    Some(link) => link.near.heed(push),
-                    None => {}
+                    Some(link) if link.near.heed(push) => link.doubt(),
+                    _ => {}
                 }
                 Ok(())
             });
@@ -170,7 +170,9 @@ impl Link {
         if !report.is_primary || report.incarnation != connection.incarnation {
             return Err(Fault::Link);
         }
-        connection.set_epoch(report.epoch, before);
+        if connection.set_epoch(report.epoch, before) {
+            self.near.invalidate_all();
+        }
         self.take_note(connection, &report, sent);
         self.prove_near(connection, (sent, now()));
         Ok(())

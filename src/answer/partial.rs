@@ -1,0 +1,100 @@
+//! Answering with parts of a stored response (RFC 9110 §15.3.7, §15.5.17).
+
+use std::ops::Range;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{
+    HeaderName, HeaderValue, Response, StatusCode,
+    header::{AGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, VARY},
+};
+use http_body::Body;
+
+use crate::{
+    body::ResponseBody,
+    entry::CACHE_STATUS,
+    key::seeded_hash,
+    policy::{RangeAsked, Selected},
+};
+
+const OF_ANY_ANSWER: [HeaderName; 4] = [AGE, CACHE_STATUS, DATE, VARY];
+
+/// Makes of a stored 200 what a request for parts of it is answered with. `body` is the whole.
+pub(super) fn partial<B: Body>(
+    mut response: Response<ResponseBody<B>>,
+    body: &Bytes,
+    asked: &RangeAsked,
+) -> Response<ResponseBody<B>> {
+    let whole = body.len();
+    if response.status() != StatusCode::OK || response.headers().contains_key(CONTENT_RANGE) {
+        return response;
+    }
+    let ranges = match asked.select(response.headers(), whole) {
+        Selected::Whole => return response,
+        Selected::Unsatisfiable => {
+            *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+            // What is said of the whole is not said of this, least of all how long it is fresh.
+            let fields = std::mem::take(response.headers_mut());
+            let kept = fields.into_iter().filter_map(|(name, line)| Some((name?, line)));
+            response.headers_mut().extend(kept.filter(|(name, _)| OF_ANY_ANSWER.contains(name)));
+            response.headers_mut().insert(CONTENT_RANGE, value(format!("bytes */{whole}")));
+            *response.body_mut() = ResponseBody::empty();
+            return response;
+        }
+        Selected::Parts(ranges) => ranges,
+    };
+    let fields = response.headers_mut();
+    let content = match &ranges[..] {
+        [range] => {
+            fields.insert(CONTENT_RANGE, value(content_range(range, whole)));
+            body.slice(range.clone())
+        }
+        ranges => {
+            let boundary = boundary(body);
+            let own = value(format!("multipart/byteranges; boundary={boundary}"));
+            let media_type = fields.insert(CONTENT_TYPE, own);
+            parts((ranges, body), media_type.as_ref(), &boundary)
+        }
+    };
+    fields.insert(CONTENT_LENGTH, content.len().into());
+    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    *response.body_mut() = ResponseBody::stored(content);
+    response
+}
+
+fn content_range(range: &Range<usize>, whole: usize) -> String {
+    format!("bytes {}-{}/{whole}", range.start, range.end - 1)
+}
+
+/// Writes several parts (RFC 9110 §14.6).
+fn parts(
+    (ranges, body): (&[Range<usize>], &Bytes),
+    media_type: Option<&HeaderValue>,
+    boundary: &str,
+) -> Bytes {
+    let mut content = BytesMut::new();
+    for range in ranges {
+        content.put_slice(format!("--{boundary}\r\n").as_bytes());
+        if let Some(media_type) = media_type {
+            content.put_slice(b"Content-Type: ");
+            content.put_slice(media_type.as_bytes());
+            content.put_slice(b"\r\n");
+        }
+        let line = format!("Content-Range: {}\r\n\r\n", content_range(range, body.len()));
+        content.put_slice(line.as_bytes());
+        content.put_slice(&body[range.clone()]);
+        content.put_slice(b"\r\n");
+    }
+    content.put_slice(format!("--{boundary}--\r\n").as_bytes());
+    content.freeze()
+}
+
+/// Returns what does not stand in the body: who made it does not know the seed.
+fn boundary(body: &Bytes) -> String {
+    let half = |salt: u8| seeded_hash((salt, &body[..]));
+    format!("{:016x}{:016x}", half(0), half(1))
+}
+
+/// Text of ours is fit for a field, so the fallback is never taken.
+fn value(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("bytes"))
+}
