@@ -102,8 +102,8 @@ plant history-join-across src/exchange.rs 's/\|fence\| sequence\.is_current\(&re
 # ===== the rules of the RFCs =====
 plant age-with-a-sign src/entry.rs 's/digits\.is_empty\(\) \|\| !first\.iter\(\)\.all\(u8::is_ascii_digit\)/false/' rfc an_age_is_what_rfc_9111_makes_of_it
 plant age-that-wraps src/entry.rs 's/unwrap_or\(u32::MAX\)\.min/unwrap_or(0).min/' rfc an_age_is_what_rfc_9111_makes_of_it
-plant rfc-store-hop-by-hop-fields src/entry.rs 's/!is_hop_by_hop\(name\)/true/' rfc all_fields_are_stored_but_those_of_a_connection_or_a_client
-plant rfc-store-what-connection-names src/entry.rs 's/\n *&& !named_by_connection\.iter\(\)\.any\(\|named\| named == name\.as_str\(\)\)//' rfc all_fields_are_stored_but_those_of_a_connection_or_a_client
+plant rfc-store-hop-by-hop-fields src/entry.rs 's/is_hop_by_hop\(name\) \|\|/false ||/' rfc all_fields_are_stored_but_those_of_a_connection_or_a_client
+plant rfc-store-what-connection-names src/entry.rs 's/ \|\| self\.0\.iter\(\)\.any\(\|named\| named == name\.as_str\(\)\)//' rfc all_fields_are_stored_but_those_of_a_connection_or_a_client
 plant drop-what-is-for-all src/entry.rs 's/\n *\.filter\(\|name\| !is_end_to_end[^\n]*//' rfc all_fields_are_stored_but_those_of_a_connection_or_a_client
 plant overlook-no-store src/policy/cache_control.rs 's/\.mentions\("no-store"\)/.mentions("no-stor")/' rfc what_a_response_forbids_is_not_stored
 plant overlook-no-cache src/policy/cache_control.rs 's/\.mentions\("no-cache"\)/.is_exactly("no-cache")/' rfc what_a_response_forbids_is_not_stored
@@ -142,7 +142,7 @@ plant keep-what-is-doubtful src/fill/revalidate.rs 's/bounded\(shared\.invalidat
 plant take-the-length-of-a-304 src/policy/validation.rs 's/if \[CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE\]\.contains\(name\) \|\| /if /' rfc a_304_makes_what_is_stored_fresh_again
 plant take-the-hops-of-a-304 src/policy/validation.rs 's/ \|\| hops\.contain\(name\)//' rfc a_304_makes_what_is_stored_fresh_again
 plant keep-old-lines-beside-new src/policy/validation.rs 's/        fields\.remove\(name\);\n//' rfc a_304_makes_what_is_stored_fresh_again
-plant share-what-is-never-fresh src/entry.rs 's/self\.fresh_until > self\.received/true/' rfc what_is_never_fresh_is_asked_about_by_each_request
+plant share-what-is-never-fresh src/entry.rs 's/!self\.lifetime\.is_zero\(\)/true/' rfc what_is_never_fresh_is_asked_about_by_each_request
 plant wait-for-what-is-never-fresh src/read.rs 's/ \|\| stored\.is_some_and\(\|\(head, _\)\| !head\.was_ever_fresh\(\)\)//; s/let stored = self\.seen\.as_ref/let _stored = self.seen.as_ref/' rfc what_is_never_fresh_is_asked_about_by_each_request
 plant use-no-cache-unasked src/policy/storability.rs 's/true => Duration::ZERO,/true => lifetime,/' rfc what_is_never_fresh_is_asked_about_by_each_request
 plant freshen-across-an-invalidation src/sequence.rs 's/self\.is_current\(key, fence\)\.then\(store\)/Some(store())/' rfc a_304_that_an_invalidation_overtakes_freshens_nothing
@@ -218,7 +218,7 @@ plant take-blank-tenants src/key.rs 's/!text\.trim\(\)\.is_empty\(\) && //' secu
 plant fold-the-case-of-callers src/policy/credentials.rs 's/present\(extract\(request\)\?\.as_bytes\(\)\)/present(extract(request)?.to_lowercase().as_bytes())/' security sec_auth_5_callers_are_the_same_only_if_byte_equal
 plant bypass-without-counting src/metrics.rs 's/add\(&bucket\.bypassed\[\*reason as usize\]\)/{ let _ = reason; }/' security sec_auth_6_junk_credentials_are_counted_and_displace_nothing
 plant store-cookies src/policy/storability.rs 's/\n    SET_COOKIE,\n/\n    WWW_AUTHENTICATE,\n/' security sec_cook_1_a_response_that_sets_a_cookie_is_not_stored
-plant store-what-is-stripped src/entry.rs 's/\n *&& !stripped\.contains\(name\)//' security sec_cook_1_a_cookie_that_the_route_strips_is_never_replayed
+plant store-what-is-stripped src/entry.rs 's/ && !stripped\.contains\(name\)//' security sec_cook_1_a_cookie_that_the_route_strips_is_never_replayed
 plant store-what-is-for-one-client src/policy/storability.rs 's/\|name\| is_per_client\(name\) &&/|name| false \&\& is_per_client(name) \&\&/' security sec_cook_2_a_response_for_one_client_is_not_stored
 plant coalesce-what-is-for-one-client src/policy/storability.rs 's/\|name\| is_per_client\(name\) &&/|name| false \&\& is_per_client(name) \&\&/' security sec_coal_1_no_follower_sees_what_may_not_be_stored_and_none_queues
 plant coalesce-what-turns-out-too-large src/fill.rs 's/if declared\.is_some\(\) && /if true \&\& /' security sec_coal_1_a_body_that_turns_out_too_large_is_the_leaders_own
@@ -269,8 +269,8 @@ plant serve-any-coding src/nominated.rs 's/if is_coded \{/if false {/' security 
 plant lose-trailers src/recording.rs 's/self\.trailers\.is_none\(\) && //' security sec_body_4_trailers_become_no_fields
 plant store-streams src/policy/storability.rs 's/if is_event_stream\(fields\)/if false/' security sec_body_5_streams_and_upgrades_are_untouched
 plant answer-upgrades src/policy/admission.rs 's/if facts\.is_upgrade/if false/' security sec_body_5_streams_and_upgrades_are_untouched
-plant store-hop-by-hop-fields src/entry.rs 's/!is_hop_by_hop\(name\)/true/' security sec_hop_1_what_belongs_to_the_connection_is_not_stored
-plant store-what-connection-names src/entry.rs 's/\n *&& !named_by_connection\.iter\(\)\.any\(\|named\| named == name\.as_str\(\)\)//' security sec_hop_1_what_belongs_to_the_connection_is_not_stored
+plant store-hop-by-hop-fields src/entry.rs 's/is_hop_by_hop\(name\) \|\|/false ||/' security sec_hop_1_what_belongs_to_the_connection_is_not_stored
+plant store-what-connection-names src/entry.rs 's/ \|\| self\.0\.iter\(\)\.any\(\|named\| named == name\.as_str\(\)\)//' security sec_hop_1_what_belongs_to_the_connection_is_not_stored
 plant let-connection-remove-anything src/entry.rs 's/\n *\.filter\(\|name\| !is_end_to_end[^\n]*//' security sec_hop_1_connection_removes_no_field_that_a_client_must_see
 plant answer-without-reading-content src/policy/admission.rs 's/if has_content \{/if false {/' security sec_drain_1_the_next_request_on_the_connection_parses
 plant store-pages-in-disguise src/policy/admission.rs 's/Credentials::Bypass if facts\.has_credentials => return Err\(Bypass::Credentials\),//' security sec_wcd_1_a_page_with_credentials_is_not_stored_under_a_static_disguise
