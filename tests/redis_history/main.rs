@@ -8,8 +8,9 @@
 //! cargo test --release --all-features --test redis_history long      # the one that counts
 //! ```
 //!
-//! Scenarios: `short` (the default), `long`, and for planted mistakes `quiet`, `restarts`,
-//! `failovers` and `demotions`. Options: `--processes`, `--tasks`, `--seconds`, `--seed`.
+//! Scenarios: `short` (the default), `long`; with near caches, whose messages may be on their way,
+//! `near`; for planted mistakes `quiet`, `near-quiet`, `restarts`, `failovers`, `demotions`. Options:
+//! `--processes`, `--tasks`, `--seconds`, `--seed`.
 
 #![allow(clippy::unwrap_used)] // clippy.toml lets tests unwrap, but not what they call.
 
@@ -76,9 +77,12 @@ async fn run(scenario: &Scenario) -> bool {
     while !report.progress(&total(), &faults.injected()) {
         faults.next().await;
     }
+    let late = workers.iter().map(|worker| Arc::clone(&worker.late)).collect::<Vec<_>>();
     let workers: Vec<_> = workers.into_iter().map(Worker::finish).collect();
+    let late = late.iter().flat_map(|late| std::mem::take(&mut *late.lock().unwrap())).collect();
     let total = workers.iter().copied().fold(Tally::default(), Tally::plus);
     report.table(&total, &workers, &faults.injected());
+    report::lateness(late);
     let _ = std::fs::remove_dir_all(folder);
     Goal::verdict(scenario, &total)
 }
@@ -89,6 +93,8 @@ struct Worker {
     /// It ends when this is closed, also if we die.
     alive: Option<ChildStdin>,
     tally: Arc<Mutex<Tally>>,
+    /// How late messages were, in microseconds.
+    late: Arc<Mutex<Vec<u64>>>,
     reading: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -111,17 +117,20 @@ impl Worker {
             .expect("a worker starts");
         let lines = BufReader::new(process.stdout.take().expect("it is piped")).lines();
         let tally = Arc::new(Mutex::new(Tally::default()));
-        let latest = Arc::clone(&tally);
+        let late = Arc::new(Mutex::new(Vec::new()));
+        let (latest, told) = (Arc::clone(&tally), Arc::clone(&late));
         let reading = std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                match Tally::parse(&line) {
-                    Some(tally) => *latest.lock().unwrap() = tally,
-                    None => println!("process {index}: {line}"),
+                let late = line.strip_prefix(worker::LATE).and_then(|micros| micros.parse().ok());
+                match (Tally::parse(&line), late) {
+                    (Some(tally), _) => *latest.lock().unwrap() = tally,
+                    (None, Some(micros)) => told.lock().unwrap().push(micros),
+                    (None, None) => println!("process {index}: {line}"),
                 }
             }
         });
         let alive = process.stdin.take();
-        Self { process, alive, tally, reading: Some(reading) }
+        Self { process, alive, tally, late, reading: Some(reading) }
     }
 
     fn tally(&self) -> Tally {

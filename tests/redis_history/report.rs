@@ -81,3 +81,18 @@ impl Report {
         println!("{seconds:.1} s\n");
     }
 }
+
+/// Shows how late the messages to near caches were, as far as a read has seen it.
+pub(crate) fn lateness(mut micros: Vec<u64>) {
+    micros.sort_unstable();
+    let Some(worst) = micros.last() else { return };
+    let at = |percent: usize| micros[(micros.len() - 1) * percent / 100] as f64 / 1000.0;
+    println!(
+        "{} reads of a near cache before the message: p50 {:.2} ms, p90 {:.2}, p99 {:.2}, worst {:.2}\n",
+        micros.len(),
+        at(50),
+        at(90),
+        at(99),
+        *worst as f64 / 1000.0
+    );
+}

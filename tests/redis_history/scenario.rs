@@ -70,7 +70,7 @@ impl Scenario {
             reads: 1000,
             invalidations: 100,
             faults: 0,
-            shared: 25,
+            shared: 10,
         };
         let scenario = |name, faults, goal| Self {
             name,
@@ -94,6 +94,11 @@ impl Scenario {
                 let four = Self { processes: 4, ..scenario("long", Fault::ALL, enough) };
                 vec![scenario("long", Fault::ALL, enough), four]
             }
+            "near" => vec![Self {
+                is_near: true,
+                ..scenario("near", Fault::ALL, Goal { faults: 1, ..some(12) })
+            }],
+            "near-quiet" => vec![Self { is_near: true, ..scenario("near-quiet", &[], some(8)) }],
             "quiet" => vec![scenario("quiet", &[], some(8))],
             "restarts" => vec![scenario("restarts", &[Fault::RestartFromRdb], some(10))],
             "failovers" => vec![scenario("failovers", &[Fault::Failover], some(10))],

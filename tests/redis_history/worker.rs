@@ -32,10 +32,14 @@ use crate::{
     scenario::Settings,
     server::pause,
     tally::Counters,
-    world::{KEYS, World},
+    world::{By, KEYS, World, micros},
 };
 
 const CALLERS: u64 = 2;
+/// After heartbeat and timeout a near cache that hears nothing is silent.
+const PROVEN: Duration = Duration::from_millis(300);
+/// What a line begins with that tells how late a message was, in microseconds.
+pub(crate) const LATE: &str = "late ";
 const LIFETIME: Duration = Duration::from_secs(600);
 /// In this time a pending invalidation is delivered, unless the server stays away.
 const FLUSH: Duration = Duration::from_secs(3);
@@ -44,6 +48,7 @@ struct Run {
     cache: SupportCache<Origin, RedisStore>,
     handle: SupportCacheHandle,
     world: Arc<World>,
+    is_near: bool,
     counters: Counters,
     /// For invalidations by a program that knows nothing of us.
     foreign: redis::Client,
@@ -117,6 +122,7 @@ impl Run {
             cache: layer.layer(origin),
             handle: layer.handle(),
             world,
+            is_near: settings.is_near,
             counters: Counters::default(),
             foreign: redis::Client::open(settings.url.as_str()).unwrap(),
         }
@@ -148,6 +154,7 @@ impl Run {
         }
         let request = request.body(Empty::<Bytes>::new()).unwrap();
         let bound = self.world.acknowledged(key);
+        let begun = micros();
         let read = caught(async {
             let response = self.cache.clone().oneshot(request).await.expect("it is infallible");
             text(response).await
@@ -184,6 +191,7 @@ impl Run {
         }
         match version_of(&body, kind, key, &caller) {
             Some(version) if version >= bound => {}
+            Some(version) if self.is_late_message(key, version, begun) => {}
             Some(version) => self.violates(&format!(
                 "key {key}: version {version} after {bound} was acknowledged ({status})"
             )),
@@ -192,6 +200,15 @@ impl Run {
                 self.violates(&format!("key {key} of {caller}: another's body {start:?}"));
             }
         }
+    }
+
+    /// Whether a version that is out of date was read because a message was still on its way to
+    /// this process's near cache.
+    fn is_late_message(&self, key: usize, version: u64, begun: u64) -> bool {
+        let found = self.world.out_of_date(key, version, begun).filter(|_| self.is_near);
+        let Some((late, by_owner)) = found else { return false };
+        println!("{LATE}{late}");
+        late <= PROVEN.as_micros() as u64 && !(by_owner && self.world.is_own(key))
     }
 
     // ----- writes -----
@@ -208,7 +225,7 @@ impl Run {
             2..4 => {
                 let version = self.world.write(key);
                 if self.delete(key).await.is_ok() {
-                    self.acknowledge(key, version);
+                    self.acknowledge(key, version, By::Stranger);
                 }
             }
             _ => self.invalidate(key, random).await,
@@ -222,7 +239,7 @@ impl Run {
         let name = format!("k:{key}");
         let invalidation = self.handle.invalidate(&name);
         match timeout(Duration::from_micros(patience), invalidation).await {
-            Ok(Ok(())) => self.acknowledge(key, version),
+            Ok(Ok(())) => self.acknowledge(key, version, By::Owner),
             Ok(Err(_)) => {
                 self.counters.pending.fetch_add(1, Relaxed);
                 self.acknowledge_later(key, version);
@@ -236,9 +253,9 @@ impl Run {
         }
     }
 
-    fn acknowledge(&self, key: usize, version: u64) {
+    fn acknowledge(&self, key: usize, version: u64, by: By) {
         self.counters.acknowledged.fetch_add(1, Relaxed);
-        self.world.acknowledge(key, version);
+        self.world.acknowledge(key, version, by);
     }
 
     /// Waits elsewhere until what is pending has been delivered, if the server is there in time.
@@ -246,7 +263,7 @@ impl Run {
         let run = Arc::clone(self);
         tokio::spawn(async move {
             if run.handle.flush_pending(FLUSH).await.is_ok() {
-                run.acknowledge(key, version);
+                run.acknowledge(key, version, By::Owner);
             }
         });
     }
@@ -257,7 +274,9 @@ impl Run {
         self.counters.invalidations.fetch_add(1, Relaxed);
         if self.handle.invalidate_all().await.is_ok() {
             self.counters.acknowledged.fetch_add(1, Relaxed);
-            versions.iter().for_each(|(key, version)| self.world.acknowledge(*key, *version));
+            for (key, version) in versions {
+                self.world.acknowledge(key, version, By::Owner);
+            }
         } else {
             self.counters.pending.fetch_add(1, Relaxed);
         }

@@ -2,7 +2,7 @@
 //! acknowledged as invalidated.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     os::unix::fs::FileExt,
     path::Path,
     sync::Mutex,
@@ -13,6 +13,10 @@ pub(crate) const KEYS: usize = 12;
 const NAME: &str = "registers";
 /// A number, and its complement to tell a read that a write has torn.
 const CELL: usize = 16;
+/// How many acknowledgements of a key are kept.
+const RING: u64 = 512;
+const NOTE: usize = 32;
+const NOTES: u64 = (2 * KEYS * CELL) as u64;
 
 /// Each key is written by one process, and read by all.
 pub(crate) struct World {
@@ -31,10 +35,30 @@ enum Register {
     Acknowledged,
 }
 
+/// Who has invalidated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// The process that the key belongs to, through its layer.
+    Owner,
+    /// A program that the layer knows nothing of.
+    Stranger,
+}
+
+/// An acknowledgement, as it is kept.
+#[derive(Clone, Copy)]
+struct Note {
+    version: u64,
+    /// In microseconds, on a clock that the processes share.
+    at: u64,
+    by: u64,
+}
+
 impl World {
     pub(crate) fn create(folder: &Path) {
         let zeroes: Vec<_> = (0..2 * KEYS).flat_map(|_| cell(0)).collect();
-        fs::write(folder.join(NAME), zeroes).unwrap();
+        let file = File::create(folder.join(NAME)).unwrap();
+        file.write_all_at(&zeroes, 0).unwrap();
+        file.set_len(NOTES + KEYS as u64 * RING * NOTE as u64).unwrap();
     }
 
     pub(crate) fn open(folder: &Path, index: usize, processes: usize) -> Self {
@@ -68,12 +92,34 @@ impl World {
         version
     }
 
+    pub(crate) fn is_own(&self, key: usize) -> bool {
+        key % self.processes == self.index
+    }
+
     /// Notes that an invalidation after `version` was written has been acknowledged.
-    pub(crate) fn acknowledge(&self, key: usize, version: u64) {
+    pub(crate) fn acknowledge(&self, key: usize, version: u64, by: By) {
         let _held = self.writing[key].lock().unwrap();
         if self.acknowledged(key) < version {
+            let note = Note { version, at: micros(), by: by as u64 };
+            self.file.write_all_at(&note.bytes(), note_offset(key, version)).unwrap();
             self.put(key, Register::Acknowledged, version);
         }
+    }
+
+    /// Returns for how long `version` had been out of date at an instant, in microseconds, and
+    /// whether its owner had said so; `None` if that was too many versions ago.
+    pub(crate) fn out_of_date(&self, key: usize, version: u64, at: u64) -> Option<(u64, bool)> {
+        if self.acknowledged(key) >= version + RING {
+            return None;
+        }
+        let notes = (0..RING).filter_map(|slot| {
+            let mut bytes = [0; NOTE];
+            self.file.read_exact_at(&mut bytes, note_offset(key, slot)).unwrap();
+            Note::parse(bytes).filter(|note| note.version > version && note.at <= at)
+        });
+        let notes: Vec<_> = notes.collect();
+        let first = notes.iter().map(|note| note.at).min()?;
+        Some((at - first, notes.iter().any(|note| note.by == By::Owner as u64)))
     }
 
     fn read(&self, key: usize, register: Register) -> u64 {
@@ -91,6 +137,34 @@ impl World {
     fn put(&self, key: usize, register: Register, number: u64) {
         self.file.write_all_at(&cell(number), offset(key, register)).unwrap();
     }
+}
+
+impl Note {
+    fn bytes(self) -> [u8; NOTE] {
+        let Self { version, at, by } = self;
+        let mut bytes = [0; NOTE];
+        for (part, number) in [version, at, by, !(version ^ at ^ by)].into_iter().enumerate() {
+            bytes[8 * part..][..8].copy_from_slice(&number.to_le_bytes());
+        }
+        bytes
+    }
+
+    fn parse(bytes: [u8; NOTE]) -> Option<Self> {
+        let part = |part: usize| u64::from_le_bytes(bytes[8 * part..][..8].try_into().unwrap());
+        let note = Self { version: part(0), at: part(1), by: part(2) };
+        (note.bytes() == bytes).then_some(note)
+    }
+}
+
+/// Returns the time on a clock that all processes share, in microseconds.
+#[allow(clippy::disallowed_methods)] // Nothing waits for it.
+pub(crate) fn micros() -> u64 {
+    let now = std::time::SystemTime::now();
+    now.duration_since(std::time::UNIX_EPOCH).unwrap().as_micros() as u64
+}
+
+fn note_offset(key: usize, version: u64) -> u64 {
+    NOTES + (key as u64 * RING + version % RING) * NOTE as u64
 }
 
 fn offset(key: usize, register: Register) -> u64 {
