@@ -171,7 +171,7 @@ plant glance-at-what-is-stale src/glance.rs 's/\n            && entry\.is_fresh_
 plant overlook-authorization src/policy/credentials.rs 's/Self::ByResponse => !facts\.is_authorized/Self::ByResponse => true/' security sec_auth_2_callers_and_the_anonymous_share_nothing
 plant glance-past-conditions src/policy/facts.rs 's/\n            \| self\.has_conditions//' rfc what_the_client_has_is_not_sent_again
 plant glance-past-directives src/policy/facts.rs 's/\n            \| self\.has_directives//' rfc request_directives_count_where_the_route_says_so
-plant glance-past-content src/glance.rs 's/is_read && !has_content/is_read/' security sec_key_7_a_get_with_content_is_a_bypass
+plant glance-past-content src/glance.rs 's/may_be_plain && !has_content/may_be_plain/' security sec_key_7_a_get_with_content_is_a_bypass
 plant look-past-a-field src/policy/facts.rs 's/            RANGE,\n//' security sec_coal_4_a_part_or_a_head_never_becomes_the_entity
 plant concern-reads-alone src/route/table.rs 's/patterns\.chain\(invalidating\.iter\(\)\.map\(\|rule\| &rule\.pattern\)\)/patterns/' lib a_path_concerns_no_rule_where_none_begins_like_it
 plant call-before-it-is-ready src/future.rs 's/inner\.poll_ready\(&mut unwoken\)/Poll::<Result<(), S::Error>>::Ready(Ok(()))/' readiness misses_and_writes_through_a_service_for_one_at_a_time_all_end
