@@ -165,7 +165,7 @@ plant describe-content-in-a-304 src/policy/validation.rs 's/for name in &OF_THE_
 plant evaluate-if-match src/policy/admission.rs 's/if facts\.has_precondition/if false/' rfc what_the_client_has_is_not_sent_again
 plant a-304-for-any-status src/answer.rs 's/\.filter\(\|_\| status\.is_success\(\)\)//' rfc what_the_client_has_is_not_sent_again
 plant lead-with-the-conditional src/exchange.rs 's/request\.headers_mut\(\)\.remove\(IF_NONE_MATCH\);//' rfc a_conditional_miss_brings_the_whole_representation_for_all
-plant glance-past-credentials src/glance.rs 's/let is_answer = rule\.credentials\.overlook\(&self\.facts\)/let is_answer = true/' security sec_auth_3_a_revoked_user_is_refused_within_the_lifetime
+plant glance-past-credentials src/glance.rs 's/let is_answer = rule\.credentials\.overlook\(&self\.facts\)/let is_answer = true/' security sec_auth_2_callers_and_the_anonymous_share_nothing
 plant glance-past-the-switch src/glance.rs 's/\n            && !shared\.is_switched_off\(route\)//' handle what_was_stored_is_used_again_once_a_bucket_is_on_unless_it_was_invalidated
 plant glance-at-what-is-stale src/glance.rs 's/\n            && entry\.is_fresh_at\(telling\.now\)//' flights an_entry_is_fresh_for_its_lifetime_and_no_longer
 plant overlook-authorization src/policy/credentials.rs 's/Self::ByResponse => !facts\.is_authorized/Self::ByResponse => true/' security sec_auth_2_callers_and_the_anonymous_share_nothing
