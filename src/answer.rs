@@ -125,7 +125,26 @@ pub(crate) fn hit<B: Body>(
     asks: &Asks,
 ) -> Response<ResponseBody<B>> {
     let hit = |ttl| Outcome::Hit { ttl };
-    let response = reuse((head, ResponseBody::stored(body.clone())), hit, telling, asks);
+    answer((head, body), hit, telling, asks)
+}
+
+/// Answers from a stored response that need not be fresh.
+pub(crate) fn stale<B: Body>(
+    (head, body): (&Arc<Head>, &Bytes),
+    outcome: Outcome,
+    telling: Telling<'_>,
+    asks: &Asks,
+) -> Response<ResponseBody<B>> {
+    answer((head, body), |_| outcome, telling, asks)
+}
+
+fn answer<B: Body>(
+    (head, body): (&Arc<Head>, &Bytes),
+    outcome: impl FnOnce(u64) -> Outcome,
+    telling: Telling<'_>,
+    asks: &Asks,
+) -> Response<ResponseBody<B>> {
+    let response = reuse((head, ResponseBody::stored(body.clone())), outcome, telling, asks);
     match &asks.range {
         None => response,
         Some(asked) => partial(response, body, asked),

@@ -51,8 +51,31 @@ pub(crate) struct Head {
     has_inner_status: bool,
     pub(crate) received: Instant,
     initial_age: Duration,
-    lifetime: Duration,
+    pub(crate) fresh_until: Instant,
+    pub(crate) windows: Windows,
     weight: usize,
+}
+
+/// For how long after it is stale a response is of some use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Windows {
+    /// To answer at once while the origin is asked (RFC 5861 §3).
+    pub(crate) while_revalidate: Duration,
+    /// To answer where the origin fails (RFC 5861 §4).
+    pub(crate) if_error: Duration,
+    /// To ask the origin about it.
+    pub(crate) to_validate: Duration,
+}
+
+impl Windows {
+    /// Whether it may answer at all while it is stale.
+    pub(crate) fn allow_stale(&self) -> bool {
+        !self.while_revalidate.is_zero() || !self.if_error.is_zero()
+    }
+
+    fn longest(&self) -> Duration {
+        self.while_revalidate.max(self.if_error).max(self.to_validate)
+    }
 }
 
 /// When a response was asked for and received, and how long it is fresh from then on.
@@ -82,17 +105,31 @@ impl Head {
             fields,
             received: timing.received,
             initial_age: timing.corrected_age(&origin.headers),
-            lifetime: timing.lifetime,
+            fresh_until: timing.received + timing.lifetime,
+            windows: Windows::default(),
         }
+    }
+
+    /// Says for how long it is of use after it is stale.
+    pub(crate) fn with_windows(mut self, windows: Windows) -> Self {
+        self.windows = windows;
+        self
     }
 
     /// Takes a head that was stored elsewhere, with when that was by this process's clock.
     #[cfg(feature = "redis")]
     pub(crate) fn restored(stored: StoredHead, received: Instant, fresh_until: Instant) -> Self {
-        let StoredHead { status, fields, has_inner_status, initial_age } = stored;
-        let weight = fields_weight(&fields);
-        let lifetime = fresh_until.saturating_duration_since(received);
-        Self { status, fields, has_inner_status, received, initial_age, lifetime, weight }
+        let StoredHead { status, fields, has_inner_status, initial_age, windows } = stored;
+        Self {
+            weight: fields_weight(&fields),
+            status,
+            fields,
+            has_inner_status,
+            received,
+            initial_age,
+            fresh_until,
+            windows,
+        }
     }
 
     /// Returns what has to be stored elsewhere, besides the times.
@@ -103,6 +140,7 @@ impl Head {
             fields: self.fields.clone(),
             has_inner_status: self.has_inner_status,
             initial_age: self.initial_age,
+            windows: self.windows,
         }
     }
 
@@ -114,18 +152,19 @@ impl Head {
 
     /// Returns the current age (RFC 9111 §4.2.3), and how long the response stays fresh.
     pub(crate) fn age_and_ttl(&self, now: Instant) -> (Duration, Duration) {
-        // Subtracted once for both.
         let resident = now.saturating_duration_since(self.received);
-        (self.initial_age.saturating_add(resident), self.lifetime.saturating_sub(resident))
-    }
-
-    pub(crate) fn fresh_until(&self) -> Instant {
-        self.received + self.lifetime
+        let ttl = self.fresh_until.saturating_duration_since(now);
+        (self.initial_age.saturating_add(resident), ttl)
     }
 
     /// Whether it may answer requests that did not ask the origin about it themselves.
-    pub(crate) fn was_ever_fresh(&self) -> bool {
-        !self.lifetime.is_zero()
+    pub(crate) fn may_be_shared(&self) -> bool {
+        self.fresh_until > self.received || self.windows.allow_stale()
+    }
+
+    /// Returns for how many whole seconds it has been stale.
+    pub(crate) fn staleness(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.fresh_until).as_secs()
     }
 
     /// Returns the fields as they are stored.
@@ -163,6 +202,7 @@ pub(crate) struct StoredHead {
     pub(crate) has_inner_status: bool,
     /// How old the response was when it was received.
     pub(crate) initial_age: Duration,
+    pub(crate) windows: Windows,
 }
 
 fn fields_weight(fields: &HeaderMap) -> usize {
@@ -336,7 +376,7 @@ impl Entry {
     /// A response whose body is stored already.
     pub(crate) fn freshened(provenance: Provenance, head: Arc<Head>, body: Bytes) -> Self {
         let weight = size_of::<Head>() + head.weight + body.len();
-        let fresh_until = head.fresh_until();
+        let fresh_until = head.fresh_until;
         Self::new(provenance, Content::Response { head, body }, fresh_until, weight)
     }
 
@@ -427,6 +467,35 @@ impl Entry {
     /// Counts the entry as evicted: a store calls it when it removed the entry to make room.
     pub fn evict(&self) {
         self.provenance.gauge.evict();
+    }
+
+    /// Returns until when it is of use, stale or not: a store may forget it then.
+    pub(crate) fn kept_until(&self) -> Instant {
+        match &self.content {
+            Content::Response { head, .. } => self.fresh_until + head.windows.longest(),
+            Content::Pass | Content::Nominated(_) => self.fresh_until,
+        }
+    }
+
+    /// Returns the entry as it is after a soft invalidation at `fence`: stale from now on, and of use
+    /// for as long as its windows say. `None` if it is of none.
+    pub(crate) fn outdated(&self, fence: Fence) -> Option<Self> {
+        let now = crate::clock::now();
+        let Provenance { slot, requested, gauge, .. } = &self.provenance;
+        let (slot, gauge) = (slot.clone(), Arc::clone(gauge));
+        let provenance = Provenance { slot, fence, requested: *requested, gauge };
+        match &self.content {
+            Content::Pass => None,
+            Content::Nominated(names) => {
+                Some(Self::nominated(provenance, names.clone(), self.fresh_until))
+            }
+            Content::Response { head, .. } if head.windows == Windows::default() => None,
+            Content::Response { head, body } => {
+                let mut head = Head::clone(head);
+                head.fresh_until = head.fresh_until.min(now);
+                Some(Self::freshened(provenance, Arc::new(head), body.clone()))
+            }
+        }
     }
 
     /// RFC 9111 §4.2: fresh while the lifetime *exceeds* the age, so equality is stale.

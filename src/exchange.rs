@@ -4,13 +4,17 @@
 //! the cache, and one that a fresh entry answers never get a box or a task. What is left is a read
 //! that missed ([`Exchange::read`]) or a write ([`Exchange::write`]).
 
-use std::sync::Arc;
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use http::{
     Method, Request, Response, StatusCode,
     header::{IF_MODIFIED_SINCE, IF_NONE_MATCH},
 };
 use http_body::Body;
+use tokio::{
+    runtime::Handle,
+    time::{timeout, timeout_at},
+};
 use tower::ServiceExt;
 use tower_service::Service;
 
@@ -43,6 +47,8 @@ enum Decision<B: Body> {
     Forward(usize, Unshared),
     /// Boxed, so that the answer to a hit is moved in small steps.
     Read(Box<Read>),
+    /// Answer with what is stale, and ask about it afterwards.
+    Refresh(Box<Read>, Response<ResponseBody<B>>),
     Write(Vec<PrimaryKey>),
 }
 
@@ -72,6 +78,11 @@ where
         Decision::Read(read) => {
             let exchange = Exchange { shared: Arc::clone(shared), inner: inner.clone() };
             ResponseFuture::exchange(exchange.read(read, request))
+        }
+        Decision::Refresh(read, response) => {
+            let exchange = Exchange { shared: Arc::clone(shared), inner: inner.clone() };
+            exchange.refresh(read, request);
+            ResponseFuture::ready(response)
         }
         Decision::Write(keys) => {
             let exchange = Exchange { shared: Arc::clone(shared), inner: inner.clone() };
@@ -152,7 +163,7 @@ fn decide_read<St: Store, B: Body>(
             None => {}
             Some(_) if !is_fresh => {
                 forward = Forward::Stale;
-                seen = Some(entry).filter(|_| rule.validates());
+                seen = Some(entry).filter(|_| rule.keeps_stale());
             }
             Some(response) if asks.accept(response.0, telling.now) => {
                 return Ok(Decision::Answer(hit(response, telling, &asks)));
@@ -169,8 +180,12 @@ fn decide_read<St: Store, B: Body>(
         None => (rule.vary.clone(), base.clone()),
     };
     let slot = Slot { key: admitted.key()?, variant };
-    let read = Read { route, slot, base, nominated, asks, forward, seen };
-    Ok(Decision::Read(Box::new(read)))
+    let is_background = false;
+    let read = Read { route, slot, base, nominated, asks, forward, seen, is_background };
+    Ok(match shared.stale_at_once(&read) {
+        Some(response) => Decision::Refresh(Box::new(read), response),
+        None => Decision::Read(Box::new(read)),
+    })
 }
 
 /// One request that is not answered at once, with what it needs.
@@ -193,21 +208,73 @@ impl<S, St: Store> Exchange<S, St> {
         B::Data: Send,
         B::Error: Send + 'static,
     {
-        let mut search = Search::until(now() + self.shared.follower_wait);
+        let patience = self.shared.patience(&read);
+        let wait = self.shared.follower_wait.min(patience.unwrap_or(Duration::MAX));
+        let mut search = Search::until(now() + wait);
         let ended = loop {
             match self.shared.step(&mut search, &mut read, request.headers()).await {
                 Step::Again => {}
                 Step::Ended(ended) => break ended,
                 Step::Fill(filling) => {
-                    let detachments = Arc::clone(&self.shared.detachments);
-                    return Detachable::new(self.fill(filling, read, request), &detachments).await;
+                    let shared = Arc::clone(&self.shared);
+                    let kept = patience.map(|limit| (limit, read.clone()));
+                    let fill = self.fill(filling, read, request);
+                    let mut fill = Detachable::new(fill, &shared.detachments);
+                    let Some((limit, kept)) = kept else { return fill.await };
+                    if let Ok(answer) = timeout(limit, &mut fill).await {
+                        return answer;
+                    }
+                    return match shared.stale_for_now(&kept) {
+                        // The fill goes on without its caller.
+                        Some(response) => Ok(response),
+                        None => fill.await,
+                    };
                 }
             }
         };
+        if matches!(ended, Ended::Unshared(Unshared::Alone(Alone::Deadline)))
+            && let Some(response) = self.shared.stale_for_now(&read)
+        {
+            return Ok(response);
+        }
         match ended {
             Ended::Answer(response) => Ok(response),
+            Ended::Stale(response) => {
+                self.refresh(read, request);
+                Ok(response)
+            }
             Ended::Unshared(why) => self.forward(&read, request, why).await,
         }
+    }
+
+    /// Asks about what is stale, for nobody: the request has been answered. One request at a time
+    /// does so for each variant.
+    fn refresh<Q, B>(self, mut read: Box<Read>, mut request: Request<Q>)
+    where
+        S: Service<Request<Q>, Response = Response<B>> + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Send + 'static,
+        Q: Body + Send + 'static,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Send + 'static,
+    {
+        let Some(right) = self.shared.refreshes.begin(&read.slot.variant) else { return };
+        let Ok(runtime) = Handle::try_current() else { return };
+        let Some(detached) = self.shared.detachments.begin() else { return };
+        read.ask_for_all(&mut request);
+        runtime.spawn(async move {
+            // It waits for nobody: who else fills does the same work.
+            let mut search = Search::until(now());
+            let asked = async {
+                match self.shared.step::<B>(&mut search, &mut read, request.headers()).await {
+                    Step::Fill(filling) => drop(self.fill(filling, read, request).await),
+                    Step::Again | Step::Ended(_) => {}
+                }
+            };
+            let _ = timeout_at(detached.deadline(), asked).await;
+            drop(right);
+        });
     }
 
     /// Forwards for this request alone.
@@ -256,7 +323,13 @@ impl<S, St: Store> Exchange<S, St> {
         let fields = request.headers().clone();
         let held = filling.validate(&read, request.headers_mut());
         filling.requested = now();
-        let response = match self.inner.oneshot(request).await {
+        let forwarded = self.inner.oneshot(request).await;
+        let status = forwarded.as_ref().ok().map(Response::status);
+        let filling = match filling.rescue(&read, status) {
+            ControlFlow::Break(response) => return Ok(response),
+            ControlFlow::Continue(filling) => filling,
+        };
+        let response = match forwarded {
             Ok(response) => response,
             Err(error) => {
                 filling.fail();
@@ -270,7 +343,10 @@ impl<S, St: Store> Exchange<S, St> {
             Some(held) => filling.freshen(held, asked, &mut head).await,
             None => filling.receive(asked, &head, body).await,
         };
-        let outcome = Outcome::Led { forward: read.forward, stored, status };
+        let outcome = match read.is_background {
+            true => Outcome::Refreshed { stored, status },
+            false => Outcome::Led { forward: read.forward, stored, status },
+        };
         self.shared.reporter.mark(bucket, outcome, &mut head.headers);
         let is_had = stored.is_ok() && read.asks.have(head.status, &head.headers);
         let mut response = Response::from_parts(head, body);

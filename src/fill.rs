@@ -135,13 +135,21 @@ impl<St: Store> Filling<St> {
             true => Cow::Borrowed(&*rule.stripped),
             false => Cow::Owned([&rule.stripped, &terms.withheld[..]].concat()),
         };
-        let head = Head::new(head, &unstored, timing).at_least(terms.initial_age);
+        let head = Head::new(head, &unstored, timing)
+            .at_least(terms.initial_age)
+            .with_windows(terms.windows);
         Ok(Storable { head: Arc::new(head), place })
     }
 
     /// Settles the flight with nothing to share: there is no response.
     pub(crate) fn fail(self) {
         self.give_up(Refusal::Failed);
+    }
+
+    /// Settles the flight with what there was before.
+    pub(crate) fn fill_with(self, fill: Fill) {
+        self.shared.store.release(self.lease);
+        self.lead.fill(fill);
     }
 
     fn give_up(self, refusal: Refusal) {
@@ -221,7 +229,7 @@ impl<St: Store> Filling<St> {
             recorder.conclude(settled.as_ref().ok());
             return (settled.map(drop), reader);
         }
-        if declared.is_some() && storable.head.was_ever_fresh() {
+        if declared.is_some() && storable.head.may_be_shared() {
             self.lead.share(storable.fill(FillBody::Streaming(recording)));
         }
         if let Ok(runtime) = runtime {
@@ -289,7 +297,7 @@ impl<St: Store> Filling<St> {
             metrics.refused(bucket, refusal);
         }
         // Those who follow began before whatever may have fenced the commit.
-        match storable.head.was_ever_fresh() {
+        match storable.head.may_be_shared() {
             true => self.lead.fill(storable.fill(FillBody::Whole(body))),
             false => self.lead.decline(),
         }

@@ -56,6 +56,26 @@ impl SupportCacheHandle {
         self.cache.invalidate(PrimaryKey::new(key)).await
     }
 
+    /// Makes what is stored under `key` stale: it answers only as far as
+    /// [`stale_while_revalidate`](crate::CacheRoute::stale_while_revalidate) and
+    /// [`stale_if_error`](crate::CacheRoute::stale_if_error) let it, from now on. What neither allows
+    /// is removed, and no fill that has begun is stored.
+    ///
+    /// Use it where a short time of the old value is better than a wait; it is no invalidation in the
+    /// sense of RFC 9111 §4.4.
+    ///
+    /// # Errors
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    ///
+    /// # Cancellation
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    #[doc(alias = "soft purge")]
+    pub async fn soft_invalidate(&self, key: &str) -> Result<(), Pending> {
+        self.cache.soft_invalidate(PrimaryKey::new(key)).await
+    }
+
     /// Invalidates the list of an account's cases: `support:cases:{account}`.
     ///
     /// # Errors
@@ -140,6 +160,7 @@ type Acknowledged<'a> = Pin<Box<dyn Future<Output = Result<(), Pending>> + Send 
 pub(crate) trait Operate: Send + Sync {
     fn snapshot(&self) -> Snapshot;
     fn invalidate(&self, key: PrimaryKey) -> Acknowledged<'_>;
+    fn soft_invalidate(&self, key: PrimaryKey) -> Acknowledged<'_>;
     fn invalidate_all(&self) -> Acknowledged<'_>;
     fn flush_pending(&self, limit: Duration) -> Acknowledged<'_>;
     fn switch(&self, bucket: &str, switch: Switch) -> bool;
@@ -152,6 +173,10 @@ impl<St: Store> Operate for Shared<St> {
 
     fn invalidate(&self, key: PrimaryKey) -> Acknowledged<'_> {
         Box::pin(async move { Self::invalidate(self, &key).await })
+    }
+
+    fn soft_invalidate(&self, key: PrimaryKey) -> Acknowledged<'_> {
+        Box::pin(async move { Self::soft_invalidate(self, &key).await })
     }
 
     fn invalidate_all(&self) -> Acknowledged<'_> {

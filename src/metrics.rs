@@ -30,6 +30,8 @@ struct Bucket {
     stored: AtomicU64,
     fenced: AtomicU64,
     unsatisfied: AtomicU64,
+    stale: AtomicU64,
+    refreshes: AtomicU64,
     alone: Vec<AtomicU64>,
     bypassed: Vec<AtomicU64>,
     refused: Vec<AtomicU64>,
@@ -60,6 +62,8 @@ impl Metrics {
         let bucket = &self.buckets[bucket];
         match outcome {
             Outcome::Hit { .. } => add(&bucket.hits),
+            Outcome::Stale { .. } | Outcome::Rescued { .. } => add(&bucket.stale),
+            Outcome::Refreshed { .. } => add(&bucket.refreshes),
             Outcome::Collapsed { .. } => add(&bucket.coalesced),
             Outcome::Led { .. } => add(&bucket.misses),
             Outcome::Alone { reason, .. } => {
@@ -136,6 +140,8 @@ impl Bucket {
             stored: AtomicU64::new(0),
             fenced: AtomicU64::new(0),
             unsatisfied: AtomicU64::new(0),
+            stale: AtomicU64::new(0),
+            refreshes: AtomicU64::new(0),
             alone: counters(Alone::ALL.len()),
             bypassed: counters(Bypass::ALL.len()),
             refused: counters(Refusal::ALL.len()),
@@ -153,6 +159,8 @@ impl Bucket {
             stored: get(&self.stored),
             fenced: get(&self.fenced),
             unsatisfied: get(&self.unsatisfied),
+            stale: get(&self.stale),
+            refreshes: get(&self.refreshes),
             alone: by_reason(Alone::ALL, &self.alone),
             bypassed: by_reason(Bypass::ALL, &self.bypassed),
             refused: by_reason(Refusal::ALL, &self.refused),
@@ -225,6 +233,10 @@ pub struct BucketSnapshot {
     pub fenced: u64,
     /// Requests with `only-if-cached`, on routes that honour it, that were answered by 504.
     pub unsatisfied: u64,
+    /// Requests answered from the store with what was no longer fresh.
+    pub stale: u64,
+    /// Forwards in the background that asked about what was stale.
+    pub refreshes: u64,
     /// Misses that joined no flight and stored nothing, by reason; reasons that never occurred are
     /// absent.
     pub alone: BTreeMap<Alone, u64>,

@@ -3,6 +3,12 @@
 use http::{HeaderValue, StatusCode};
 use sfv::{ItemSerializer, KeyRef, TokenRef, integer, key_ref, token_ref};
 
+const FWD: &KeyRef = key_ref("fwd");
+const FWD_STATUS: &KeyRef = key_ref("fwd-status");
+const DETAIL: &KeyRef = key_ref("detail");
+const COLLAPSED: &KeyRef = key_ref("collapsed");
+const TTL: &KeyRef = key_ref("ttl");
+
 /// Declares an enum of reasons with their names in metrics, logs and `Cache-Status`.
 macro_rules! reasons {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
@@ -115,6 +121,17 @@ reasons! {
     }
 }
 
+/// Why a stale response answered a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stale {
+    /// It is asked about meanwhile.
+    Revalidate,
+    /// The origin failed a moment ago and is let be.
+    Error,
+    /// The origin takes long.
+    Timeout,
+}
+
 /// Why a forward is shared with nobody and stored nowhere.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Unshared {
@@ -144,11 +161,39 @@ pub(crate) enum Forward {
     Request,
 }
 
+impl Forward {
+    fn token(self) -> &'static TokenRef {
+        match self {
+            Self::UriMiss => token_ref("uri-miss"),
+            Self::VaryMiss => token_ref("vary-miss"),
+            Self::Stale => token_ref("stale"),
+            Self::Request => token_ref("request"),
+        }
+    }
+}
+
+impl Stale {
+    fn token(self) -> &'static TokenRef {
+        match self {
+            Self::Revalidate => token_ref("stale-while-revalidate"),
+            Self::Error => token_ref("stale-if-error"),
+            Self::Timeout => token_ref("timeout"),
+        }
+    }
+}
+
 /// How a request on a cache route ended. Metrics, logs and `Cache-Status` are made from it alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Answered from the store; `ttl` in seconds.
     Hit { ttl: u64 },
+    /// Answered from the store with what has been stale for `over` seconds.
+    Stale { over: u64, why: Stale },
+    /// Answered from the store with what is stale, because the origin failed: with this status, or
+    /// without any.
+    Rescued { status: Option<StatusCode> },
+    /// Forwarded in the background, because what is stored was stale.
+    Refreshed { stored: Result<(), Refusal>, status: StatusCode },
     /// Answered with the response that another request's forward brings.
     Collapsed { ttl: u64 },
     /// Forwarded as the leader of a flight. Whether the response is stored is judged by its head.
@@ -164,12 +209,6 @@ pub(crate) enum Outcome {
 impl Outcome {
     /// Returns what this cache says of the outcome: one member of `Cache-Status` (RFC 9211 §2).
     pub(crate) fn cache_status(self, name: &TokenRef) -> HeaderValue {
-        const FWD: &KeyRef = key_ref("fwd");
-        const FWD_STATUS: &KeyRef = key_ref("fwd-status");
-        const DETAIL: &KeyRef = key_ref("detail");
-        const COLLAPSED: &KeyRef = key_ref("collapsed");
-        const TTL: &KeyRef = key_ref("ttl");
-
         // A lifetime is at most a century, so every count fits.
         let count = |seconds: u64| integer(i64::try_from(seconds).unwrap_or(0));
         let code = |status: StatusCode| integer(i64::from(status.as_u16()));
@@ -180,15 +219,24 @@ impl Outcome {
                 .parameter(FWD, token_ref("uri-miss"))
                 .parameter(COLLAPSED, true)
                 .parameter(TTL, count(ttl)),
-            Self::Led { forward, stored, status } => {
-                let forward = match forward {
-                    Forward::UriMiss => "uri-miss",
-                    Forward::VaryMiss => "vary-miss",
-                    Forward::Stale => "stale",
-                    Forward::Request => "request",
+            Self::Stale { over, why } => member
+                .parameter(key_ref("hit"), true)
+                .parameter(TTL, integer(-i64::try_from(over).unwrap_or(0)))
+                .parameter(DETAIL, why.token()),
+            Self::Rescued { status } => {
+                let member = member.parameter(FWD, token_ref("stale"));
+                let member = match status {
+                    Some(status) => member.parameter(FWD_STATUS, code(status)),
+                    None => member,
                 };
+                member.parameter(DETAIL, Stale::Error.token())
+            }
+            Self::Refreshed { status, .. } => {
+                member.parameter(FWD, token_ref("stale")).parameter(FWD_STATUS, code(status))
+            }
+            Self::Led { forward, stored, status } => {
                 let member =
-                    member.parameter(FWD, token_ref(forward)).parameter(FWD_STATUS, code(status));
+                    member.parameter(FWD, forward.token()).parameter(FWD_STATUS, code(status));
                 match stored {
                     Ok(()) => member.parameter(key_ref("stored"), true),
                     Err(refusal) => member.parameter(DETAIL, refusal.token()),
@@ -237,6 +285,18 @@ mod tests {
     fn cache_status_says_how_a_request_ended() {
         let status = StatusCode::OK;
         check(Outcome::Hit { ttl: 23 }, "bff;hit;ttl=23");
+        check(
+            Outcome::Stale { over: 3, why: Stale::Revalidate },
+            "bff;hit;ttl=-3;detail=stale-while-revalidate",
+        );
+        check(Outcome::Stale { over: 0, why: Stale::Error }, "bff;hit;ttl=0;detail=stale-if-error");
+        check(Outcome::Stale { over: 9, why: Stale::Timeout }, "bff;hit;ttl=-9;detail=timeout");
+        let down = Some(StatusCode::SERVICE_UNAVAILABLE);
+        check(
+            Outcome::Rescued { status: down },
+            "bff;fwd=stale;fwd-status=503;detail=stale-if-error",
+        );
+        check(Outcome::Rescued { status: None }, "bff;fwd=stale;detail=stale-if-error");
         check(Outcome::Collapsed { ttl: 60 }, "bff;fwd=uri-miss;collapsed;ttl=60");
         check(
             Outcome::Led { forward: Forward::UriMiss, stored: Ok(()), status },

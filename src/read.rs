@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Response, StatusCode};
+use http::{
+    HeaderMap, Method, Request, Response, StatusCode,
+    header::{IF_RANGE, RANGE},
+};
 
 use crate::{
     answer::Asks,
@@ -16,6 +19,7 @@ use crate::{
 };
 
 /// A read that found nothing in this process that could answer it.
+#[derive(Clone)]
 pub(crate) struct Read {
     pub(crate) route: usize,
     /// Where it looks: the variant holds the values of `nominated`.
@@ -28,6 +32,8 @@ pub(crate) struct Read {
     pub(crate) forward: Forward,
     /// What it has found and cannot use as it is: stale, or not good enough for the request.
     pub(crate) seen: Option<Arc<Entry>>,
+    /// Whether its caller has an answer already.
+    pub(crate) is_background: bool,
 }
 
 impl Read {
@@ -44,11 +50,20 @@ impl Read {
         self.seen = None;
     }
 
+    /// Makes a request whose caller is answered one for the whole representation.
+    pub(crate) fn ask_for_all<Q>(&mut self, request: &mut Request<Q>) {
+        self.is_background = true;
+        self.asks = Asks { needs_permission: self.asks.needs_permission, ..Asks::default() };
+        *request.method_mut() = Method::GET;
+        request.headers_mut().remove(RANGE);
+        request.headers_mut().remove(IF_RANGE);
+    }
+
     /// Notes an entry that is stale.
     pub(crate) fn found_stale(&mut self, rule: &CacheRule, entry: Arc<Entry>) {
         if entry.as_response().is_some() {
             self.forward = Forward::Stale;
-            self.seen = Some(entry).filter(|_| rule.validates());
+            self.seen = Some(entry).filter(|_| rule.keeps_stale());
         }
     }
 
@@ -56,7 +71,7 @@ impl Read {
     /// is fresh, or what is stored is never used without asking the origin.
     pub(crate) fn asks_for_itself(&self) -> bool {
         let stored = self.seen.as_ref().and_then(|entry| entry.as_response());
-        self.forward == Forward::Request || stored.is_some_and(|(head, _)| !head.was_ever_fresh())
+        self.forward == Forward::Request || stored.is_some_and(|(head, _)| !head.may_be_shared())
     }
 
     /// Whether the origin's answer to a HEAD shows that what is stored is no longer what GET would

@@ -25,6 +25,8 @@ use crate::{
 /// Where a search for a response ends: with one, or with the reason to forward alone.
 pub(crate) enum Ended<B: Body> {
     Answer(Response<ResponseBody<B>>),
+    /// With what is stale: it is to be asked about afterwards.
+    Stale(Response<ResponseBody<B>>),
     Unshared(Unshared),
 }
 
@@ -154,6 +156,11 @@ impl<St: Store> Shared<St> {
             Lookup::Held(token) => search.held = Some(token),
             Lookup::Found(entry) => read.found_stale(&self.table.read_rules()[read.route], entry),
             Lookup::Absent => {}
+        }
+        if !read.is_background
+            && let Some(response) = self.stale_at_once(read)
+        {
+            return ControlFlow::Break(Ended::Stale(response));
         }
         if read.asks.wishes.only_if_cached {
             self.metrics().unsatisfied(telling.bucket);

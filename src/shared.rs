@@ -19,6 +19,7 @@ use crate::{
     key::PrimaryKey,
     metrics::{Metrics, Snapshot},
     policy::Identity,
+    refresh::Refreshes,
     reporter::Reporter,
     route::Table,
     store::{Pending, Store},
@@ -38,6 +39,7 @@ pub(crate) struct Shared<St> {
     pub(crate) table: Table,
     pub(crate) identity: Identity,
     pub(crate) flights: Arc<Flights<Fill>>,
+    pub(crate) refreshes: Arc<Refreshes>,
     pub(crate) detachments: Arc<Detachments>,
     pub(crate) bodies: Arc<Budget>,
     pub(crate) reporter: Arc<Reporter>,
@@ -71,6 +73,7 @@ impl<St: Store> Shared<St> {
             table,
             identity,
             flights: Arc::new(Flights::new(limits)),
+            refreshes: Arc::default(),
             detachments: Arc::new(detachments),
             bodies: Arc::new(Budget::new(BODIES_IN_FLIGHT)),
             reporter: Arc::new(Reporter::new(metrics, name)),
@@ -136,6 +139,15 @@ impl<St: Store> Shared<St> {
     ) -> impl Future<Output = Result<(), Pending>> + Send {
         self.metrics().invalidated();
         self.store.invalidate(key)
+    }
+
+    /// Makes what is stored under a key stale; what may not be used stale goes.
+    pub(crate) fn soft_invalidate(
+        &self,
+        key: &PrimaryKey,
+    ) -> impl Future<Output = Result<(), Pending>> + Send {
+        self.metrics().invalidated();
+        self.store.soft_invalidate(key)
     }
 
     /// Invalidates a key whose write ended with an unknown outcome: at once, and again when the

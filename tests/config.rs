@@ -226,6 +226,20 @@ fn patterns_and_templates_have_all_of_their_syntax() {
 }
 
 #[test]
+fn an_endless_window_is_refused() {
+    const ENDLESS: Duration = Duration::from_secs(101 * 365 * 24 * 60 * 60);
+    let stale = route("/a").stale_while_revalidate(ENDLESS);
+    check(builder().cache(stale), Kind::Ttl, "GET /a", "stale_while_revalidate");
+    check(
+        builder().cache(route("/a").stale_if_error(ENDLESS)),
+        Kind::Ttl,
+        "GET /a",
+        "stale_if_error",
+    );
+    check_builds(builder().cache(route("/a").stale_while_revalidate(TTL).stale_if_error(TTL)));
+}
+
+#[test]
 fn a_route_that_leaves_freshness_to_the_origin_needs_no_lifetime() {
     let route = || CacheRoute::get("/a").key("k").freshness(Freshness::Origin);
     check_builds(builder().cache(route()));

@@ -46,6 +46,7 @@ const MODULES: &[(&str, Tier)] = &[
     ("metrics", Tier::Mechanism),
     ("notice", Tier::Mechanism),
     ("recording", Tier::Mechanism),
+    ("refresh", Tier::Mechanism),
     ("reporter", Tier::Mechanism),
     ("store", Tier::Mechanism),
     ("telemetry", Tier::Mechanism),
@@ -65,6 +66,7 @@ const MODULES: &[(&str, Tier)] = &[
     ("seek", Tier::Flow),
     ("service", Tier::Flow),
     ("shared", Tier::Flow),
+    ("stale", Tier::Flow),
     ("support", Tier::Flow),
     ("testing", Tier::Flow),
     ("write", Tier::Flow),
@@ -111,6 +113,11 @@ const WITHIN_A_TIER: &[(&str, &[&str], &str)] = &[
         "exchange",
         &["answer", "fill", "future", "glance", "read", "seek", "shared", "write"],
         "tells the life of a request",
+    ),
+    (
+        "stale",
+        &["answer", "fill", "read", "shared"],
+        "answers a read with what it has seen, in place of a fill",
     ),
     (
         "fill",

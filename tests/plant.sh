@@ -142,8 +142,8 @@ plant keep-what-is-doubtful src/fill/revalidate.rs 's/bounded\(shared\.invalidat
 plant take-the-length-of-a-304 src/policy/validation.rs 's/if \[CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE\]\.contains\(name\) \|\| /if /' rfc a_304_makes_what_is_stored_fresh_again
 plant take-the-hops-of-a-304 src/policy/validation.rs 's/ \|\| hops\.contain\(name\)//' rfc a_304_makes_what_is_stored_fresh_again
 plant keep-old-lines-beside-new src/policy/validation.rs 's/        fields\.remove\(name\);\n//' rfc a_304_makes_what_is_stored_fresh_again
-plant share-what-is-never-fresh src/entry.rs 's/!self\.lifetime\.is_zero\(\)/true/' rfc what_is_never_fresh_is_asked_about_by_each_request
-plant wait-for-what-is-never-fresh src/read.rs 's/ \|\| stored\.is_some_and\(\|\(head, _\)\| !head\.was_ever_fresh\(\)\)//; s/let stored = self\.seen\.as_ref/let _stored = self.seen.as_ref/' rfc what_is_never_fresh_is_asked_about_by_each_request
+plant share-what-is-never-fresh src/entry.rs 's/self\.fresh_until > self\.received \|\| /true || /' rfc what_is_never_fresh_is_asked_about_by_each_request
+plant wait-for-what-is-never-fresh src/read.rs 's/ \|\| stored\.is_some_and\(\|\(head, _\)\| !head\.may_be_shared\(\)\)//; s/let stored = self\.seen\.as_ref/let _stored = self.seen.as_ref/' rfc what_is_never_fresh_is_asked_about_by_each_request
 plant use-no-cache-unasked src/policy/storability.rs 's/true => Duration::ZERO,/true => lifetime,/' rfc what_is_never_fresh_is_asked_about_by_each_request
 plant freshen-across-an-invalidation src/sequence.rs 's/self\.is_current\(key, fence\)\.then\(store\)/Some(store())/' rfc a_304_that_an_invalidation_overtakes_freshens_nothing
 plant ask-on-the-routes-own-account src/fill/revalidate.rs 's/ \|\| !self\.rule\(\)\.validates\(\)//' rfc a_route_that_decides_itself_asks_about_nothing
@@ -157,6 +157,28 @@ plant send-parts-beyond-the-whole src/policy/range.rs 's/satisfiable\.len\(\) > 
 plant send-any-number-of-parts src/policy/range.rs 's/if parts\.len\(\) == MAX_PARTS/if false/' lib what_means_nothing_or_costs_more_than_the_whole_brings_the_whole
 plant keep-the-lifetime-of-a-416 src/answer/partial.rs 's/\.filter\(\|\(name, _\)\| OF_ANY_ANSWER\.contains\(name\)\)//' rfc what_is_beyond_the_end_is_a_416_that_no_cache_keeps
 plant part-any-status src/answer/partial.rs 's/response\.status\(\) != StatusCode::OK \|\| //' rfc other_statuses_have_no_parts
+plant heed-cache-control-beside src/policy/storability.rs 's/Some\(targeted\) => Directives::targeted\(targeted\),/Some(_) => Directives::of(fields),/' rfc a_targeted_field_takes_the_place_of_cache_control
+plant heed-expires-beside src/policy/freshness.rs 's/if stated\.is_targeted \{/if false {/' rfc a_targeted_field_takes_the_place_of_cache_control
+plant heed-any-name src/policy/targeted.rs 's/names\.iter\(\)\.find_map/fields.keys().find_map/' rfc a_targeted_field_takes_the_place_of_cache_control
+plant take-what-is-false src/policy/targeted.rs 's/is_some_and\(\|value\| value != Value::False\)/is_some()/' lib a_restriction_is_there_unless_it_is_false_and_a_lifetime_is_a_number
+# ===== stale =====
+plant stale-for-ever src/stale.rs 's/now\(\) < head\.fresh_until \+ window\(&head\.windows\)/window(\&head.windows) > Duration::ZERO/' stale the_window_ends
+plant stale-for-any-client src/stale.rs 's/ *&& self\.asks\.wishes == Wishes::default\(\)\n/\n/' stale a_client_that_says_what_it_accepts_is_given_nothing_stale
+plant stale-after-an-invalidation src/stale.rs 's/shared\.store\.sequence\(\)\.is_current\(&self\.slot\.key, entry\.fence\(\)\)/{ let _ = shared; true }/' stale what_was_invalidated_meanwhile_stands_in_for_nothing
+plant stale-in-spite-of-must-revalidate src/policy/stated.rs 's/if self\.must_revalidate \|\| /if /' stale what_must_be_revalidated_never_answers_stale
+plant stale-as-the-route-says src/policy/stated.rs 's/stated\.map_or\(of_route, \|seconds\| Duration::from_secs\(seconds\.min\(MOST_SECONDS\)\)\)/{ let _ = stated; of_route }/' stale a_response_says_its_own_windows
+plant refresh-for-each-request src/refresh.rs 's/if state\.is_running \|\| /if /' stale what_is_stale_answers_at_once_and_one_request_asks_about_it
+plant refresh-without-a-pause src/refresh.rs 's/state\.is_running \|\| state\.is_paused\(now\)/state.is_running/' stale while_the_origin_fails_it_is_asked_less_and_less
+plant refresh-never-again src/refresh.rs 's/state\.is_running = false;//; s/if state\.failures == 0/if false/' stale a_refresh_that_panics_leaves_the_next_its_right
+plant refresh-with-a-part src/read.rs 's/request\.headers_mut\(\)\.remove\(RANGE\);//' stale what_asks_in_the_background_asks_for_the_whole
+plant refresh-with-a-head src/read.rs 's/\*request\.method_mut\(\) = Method::GET;//' stale what_asks_in_the_background_asks_for_the_whole
+plant rescue-from-any-answer src/stale.rs 's/matches!\(status\.as_u16\(\), 500 \| 502 \| 503 \| 504\)/status.as_u16() >= 400/' stale other_answers_are_no_errors_and_the_window_ends
+plant rescue-the-leader-alone src/stale.rs 's/self\.fill_with\(fill\);/drop(fill); self.fail();/' stale what_is_stale_stands_in_for_an_error_and_all_who_wait_share_it
+plant ask-who-has-just-failed src/stale.rs 's/None if self\.refreshes\.is_paused\(&read\.slot\.variant\)/None if false/' stale an_origin_that_has_just_failed_is_let_be
+plant wait-for-who-takes-long src/stale.rs 's/read\.stale\(self, \|windows\| windows\.if_error\)\.map\(\|_\| limit\)/None.map(|_: ()| limit)/' stale an_origin_that_takes_long_is_not_waited_for_and_what_it_brings_is_stored
+plant keep-fresh-softly src/entry.rs 's/head\.fresh_until = head\.fresh_until\.min\(now\);/let _ = now;/' stale a_soft_invalidation_makes_stale_and_no_more
+plant keep-all-softly src/entry.rs 's/            Content::Response \{ head, \.\. \} if head\.windows == Windows::default\(\) => None,\n//' stale what_may_not_be_stale_goes_with_a_soft_invalidation
+plant fence-nothing-softly src/store/memory.rs 's/(fn soft_invalidate.*?)self\.shared\.sequence\.invalidate\(key, /$1self.shared.sequence.exclusive(key, /s' conformance the_memory_store_conforms
 plant since-over-none-match src/policy/validation.rs 's/if self\.none_match\.is_empty\(\)/if self.modified_since.is_some()/' rfc if_none_match_compares_weakly_and_before_if_modified_since
 plant compare-strongly src/policy/validation.rs 's/text\.strip_prefix\(b"W\/"\)\.unwrap_or\(text\);\n    let inside/text;\n    let inside/' rfc if_none_match_compares_weakly_and_before_if_modified_since
 plant no-date-without-last-modified src/policy/validation.rs 's/\.or_else\(\|\| response\.get\(DATE\)\)//' rfc if_modified_since_is_compared_with_last_modified_or_else_with_date
@@ -171,11 +193,11 @@ plant glance-at-what-is-stale src/glance.rs 's/\n            && entry\.is_fresh_
 plant overlook-authorization src/policy/credentials.rs 's/Self::ByResponse => !facts\.is_authorized/Self::ByResponse => true/' security sec_auth_2_callers_and_the_anonymous_share_nothing
 plant glance-past-conditions src/policy/facts.rs 's/\n            \| self\.has_conditions//' rfc what_the_client_has_is_not_sent_again
 plant glance-past-directives src/policy/facts.rs 's/\n            \| self\.has_directives//' rfc request_directives_count_where_the_route_says_so
-plant glance-past-content src/glance.rs 's/may_be_plain && !has_content/may_be_plain/' security sec_key_7_a_get_with_content_is_a_bypass
+plant glance-past-content src/glance.rs 's/may_be_plain && !has_content/may_be_plain/' security sec_drain_1_the_next_request_on_the_connection_parses
 plant look-past-a-field src/policy/facts.rs 's/            RANGE,\n//' security sec_coal_4_a_part_or_a_head_never_becomes_the_entity
 plant concern-reads-alone src/route/table.rs 's/patterns\.chain\(invalidating\.iter\(\)\.map\(\|rule\| &rule\.pattern\)\)/patterns/' lib a_path_concerns_no_rule_where_none_begins_like_it
 plant call-before-it-is-ready src/future.rs 's/inner\.poll_ready\(&mut unwoken\)/Poll::<Result<(), S::Error>>::Ready(Ok(()))/' readiness misses_and_writes_through_a_service_for_one_at_a_time_all_end
-plant tell-nobody src/notice.rs 's/waiting\.into_values\(\)\.for_each\(Waker::wake\);/drop(waiting);/' flights a_thousand_requests_on_a_cold_key_make_one_call
+plant tell-nobody src/notice.rs 's/waiting\.into_values\(\)\.for_each\(Waker::wake\);/drop(waiting);/' flights an_error_is_the_leaders_own_and_followers_ask_for_themselves_at_once
 plant forget-the-leaders-conditional src/exchange.rs 's/if is_had \{/if false {/' rfc a_conditional_miss_brings_the_whole_representation_for_all
 plant forget-a-followers-conditional src/answer.rs 's/if asks\.have\(head\.status, head\.stored\(\)\)/if false/' rfc a_followers_conditional_is_its_own
 plant replace-inner-cache-status src/reporter.rs 's/let _ = fields\.try_append\(CACHE_STATUS/fields.insert(CACHE_STATUS/; s/let _ = response\.headers_mut\(\)\.try_append\(CACHE_STATUS/response.headers_mut().insert(CACHE_STATUS/' rfc a_write_says_that_it_was_forwarded_for_its_method

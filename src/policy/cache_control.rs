@@ -3,6 +3,8 @@
 
 use http::{HeaderMap, HeaderName, header::CACHE_CONTROL};
 
+use super::targeted::Targeted;
+
 /// The directives of a response that matter where its route's own lifetime is in force.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Directives {
@@ -28,6 +30,18 @@ impl Directives {
                 || member.seconds("s-maxage").is_some_and(|seconds| seconds.is_ok());
         }
         directives
+    }
+
+    /// The same of a targeted field, which takes the place of this one.
+    pub(super) fn targeted(told: &Targeted) -> Self {
+        Self {
+            no_store: told.has("no-store"),
+            no_cache: told.has("no-cache"),
+            private: told.has("private"),
+            permits_sharing: ["public", "must-revalidate", "s-maxage"]
+                .iter()
+                .any(|name| told.has(name)),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use http::{
 use super::{stated::Stated, validation::date};
 
 /// Seconds beyond which a lifetime is not told apart (RFC 9111 §1.2.2).
-const MOST_SECONDS: u64 = 1 << 31;
+pub(super) const MOST_SECONDS: u64 = 1 << 31;
 
 /// The longest lifetime that is guessed: what was not changed for years may be changed today.
 const LONGEST_GUESS: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -57,6 +57,9 @@ impl Arrival {
             let until = |date: Option<SystemTime>| {
                 date.and_then(|date| date.duration_since(self.date(fields)).ok())
             };
+            if stated.is_targeted {
+                return None;
+            }
             let lines = fields.get_all(EXPIRES).iter();
             let lifetimes = lines.map(|line| until(date(line)).unwrap_or_default());
             lifetimes.min().map(|lifetime| lifetime.min(seconds(MOST_SECONDS)))

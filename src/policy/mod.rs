@@ -9,6 +9,7 @@ mod range;
 mod request_directives;
 mod stated;
 mod storability;
+mod targeted;
 mod validation;
 
 pub use credentials::{Caller, Credentials};

@@ -3,10 +3,16 @@
 //! For routes that leave it to the response. Where a route has a lifetime of its own, what is
 //! [forbidden](super::cache_control::Directives) is all that counts.
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderName};
 
-use super::cache_control::{Member, members};
-use crate::entry::is_for_every_recipient;
+use super::{
+    cache_control::{Member, members},
+    freshness::MOST_SECONDS,
+    targeted::Targeted,
+};
+use crate::entry::{Windows, is_for_every_recipient};
 
 /// The directives that say how long, and with which fields, a response may be used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +20,13 @@ pub(crate) struct Stated {
     /// The least of several; zero where one is malformed (RFC 9111 §4.2.1).
     pub(super) max_age: Option<u64>,
     pub(super) s_maxage: Option<u64>,
+    pub(super) stale_while_revalidate: Option<u64>,
+    pub(super) stale_if_error: Option<u64>,
+    /// Whether it is never used stale: `must-revalidate`, `proxy-revalidate`, or `s-maxage`, which
+    /// means the same (RFC 9111 §5.2.2.10).
+    pub(super) must_revalidate: bool,
+    /// Whether `Expires` is of no account: a targeted field takes its place too (RFC 9213 §2.2).
+    pub(super) is_targeted: bool,
     pub(super) is_public: bool,
     pub(super) must_understand: bool,
     pub(super) no_cache: Extent,
@@ -35,12 +48,51 @@ impl Stated {
         for member in members(fields) {
             least(&mut stated.max_age, member.seconds("max-age"));
             least(&mut stated.s_maxage, member.seconds("s-maxage"));
+            least(&mut stated.stale_while_revalidate, member.seconds("stale-while-revalidate"));
+            least(&mut stated.stale_if_error, member.seconds("stale-if-error"));
+            stated.must_revalidate |= ["must-revalidate", "proxy-revalidate", "s-maxage"]
+                .iter()
+                .any(|name| member.mentions(name));
             stated.is_public |= member.is_exactly("public");
             stated.must_understand |= member.mentions("must-understand");
             stated.no_cache.widen(member, "no-cache");
             stated.private.widen(member, "private");
         }
         stated
+    }
+
+    /// The same of a targeted field. A restriction is of the whole response there.
+    pub(super) fn targeted(told: &Targeted) -> Self {
+        let extent = |name| if told.has(name) { Extent::Everything } else { Extent::Nothing };
+        Self {
+            max_age: told.seconds("max-age"),
+            s_maxage: told.seconds("s-maxage"),
+            stale_while_revalidate: told.seconds("stale-while-revalidate"),
+            stale_if_error: told.seconds("stale-if-error"),
+            must_revalidate: ["must-revalidate", "proxy-revalidate", "s-maxage"]
+                .iter()
+                .any(|name| told.has(name)),
+            is_targeted: true,
+            is_public: told.has("public"),
+            must_understand: told.has("must-understand"),
+            no_cache: extent("no-cache"),
+            private: extent("private"),
+        }
+    }
+
+    /// Returns for how long the response may be used stale: as it says, or else as its route does.
+    pub(super) fn windows(&self, of_route: Windows) -> Windows {
+        if self.must_revalidate || self.no_cache != Extent::Nothing {
+            return Windows::default();
+        }
+        let window = |stated: Option<u64>, of_route| {
+            stated.map_or(of_route, |seconds| Duration::from_secs(seconds.min(MOST_SECONDS)))
+        };
+        Windows {
+            while_revalidate: window(self.stale_while_revalidate, of_route.while_revalidate),
+            if_error: window(self.stale_if_error, of_route.if_error),
+            to_validate: Duration::ZERO,
+        }
     }
 }
 

@@ -12,9 +12,13 @@ use super::{
     cache_control::Directives,
     freshness::{Arrival, Freshness, is_heuristically_cacheable, is_understood},
     stated::{Extent, Stated},
+    targeted::Targeted,
     validation::Validators,
 };
-use crate::{outcome::Refusal, route::CacheRule};
+use crate::{entry::Windows, outcome::Refusal, route::CacheRule};
+
+/// How long a store need keep what is stale for the origin to be asked about it.
+const KEPT_TO_VALIDATE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Whether a field is meant for one client. RFC 9111 §7.3 lets `Set-Cookie` be stored; we do not.
 fn is_per_client(name: &HeaderName) -> bool {
@@ -49,8 +53,35 @@ pub(crate) struct Terms {
     pub(crate) fresh_for: Duration,
     /// How old it was then, where the origin's clock counts.
     pub(crate) initial_age: Duration,
+    /// For how long after that it is of use.
+    pub(crate) windows: Windows,
     /// Fields that are for the client whose request was forwarded alone.
     pub(crate) withheld: Vec<HeaderName>,
+}
+
+/// What a response says to caches: in a field for this one, or else in `Cache-Control`.
+struct Said<'a> {
+    fields: &'a HeaderMap,
+    targeted: Option<Targeted>,
+    directives: Directives,
+}
+
+impl<'a> Said<'a> {
+    fn of(rule: &CacheRule, fields: &'a HeaderMap) -> Self {
+        let targeted = Targeted::of(&rule.targeted, fields);
+        let directives = match &targeted {
+            Some(targeted) => Directives::targeted(targeted),
+            None => Directives::of(fields),
+        };
+        Self { fields, targeted, directives }
+    }
+
+    fn stated(&self) -> Stated {
+        match &self.targeted {
+            Some(targeted) => Stated::targeted(targeted),
+            None => Stated::of(self.fields),
+        }
+    }
 }
 
 /// Judges a response by its head. `Err` names the first rule that forbids storing it.
@@ -60,15 +91,15 @@ pub(crate) fn judge(
     asked: &Asked,
 ) -> Result<Terms, Refusal> {
     let fields = &head.headers;
-    let directives = Directives::of(fields);
+    let said = Said::of(rule, fields);
     let terms = match rule.lifetimes.freshness {
-        Freshness::Fixed => by_route(rule, head, directives, asked.dice)?,
-        Freshness::Origin => by_origin(rule, head, directives, asked)?,
+        Freshness::Fixed => by_route(rule, head, &said, asked.dice)?,
+        Freshness::Origin => by_origin(rule, head, &said, asked)?,
     };
     if is_event_stream(fields) {
         return Err(Refusal::Stream);
     }
-    if asked.needs_permission && !directives.permits_sharing {
+    if asked.needs_permission && !said.directives.permits_sharing {
         return Err(Refusal::Credentials);
     }
     let is_kept = |name: &HeaderName| !rule.strips(name) && !terms.withheld.contains(name);
@@ -82,10 +113,11 @@ pub(crate) fn judge(
 fn by_route(
     rule: &CacheRule,
     head: &response::Parts,
-    directives: Directives,
+    said: &Said<'_>,
     dice: u64,
 ) -> Result<Terms, Refusal> {
     let lifetime = rule.lifetimes.of(head.status).ok_or(Refusal::Status)?;
+    let directives = said.directives;
     if directives.no_store {
         return Err(Refusal::NoStore);
     }
@@ -95,24 +127,29 @@ fn by_route(
     if directives.private && !rule.credentials.is_per_caller() {
         return Err(Refusal::Private);
     }
-    Ok(Terms { fresh_for: rule.lifetimes.jittered(lifetime, dice), ..Terms::default() })
+    let windows = match rule.windows.allow_stale() {
+        true => said.stated().windows(rule.windows),
+        false => Windows::default(),
+    };
+    let fresh_for = rule.lifetimes.jittered(lifetime, dice);
+    Ok(Terms { fresh_for, windows, ..Terms::default() })
 }
 
 /// The terms that the response itself states, for a shared cache (RFC 9111 §3).
 fn by_origin(
     rule: &CacheRule,
     head: &response::Parts,
-    directives: Directives,
+    said: &Said<'_>,
     asked: &Asked,
 ) -> Result<Terms, Refusal> {
     let (status, fields) = (head.status, &head.headers);
-    let mut stated = Stated::of(fields);
+    let mut stated = said.stated();
     let is_understood = !stated.must_understand || is_understood(status);
     if !is_understood || status.is_informational() || is_partial(status) {
         return Err(Refusal::Status);
     }
     // RFC 9111 §5.2.2.3: `no-store` beside it is for caches that do not know the status.
-    if directives.no_store && !stated.must_understand {
+    if said.directives.no_store && !stated.must_understand {
         return Err(Refusal::NoStore);
     }
     // What has validators can be asked about, each time if need be.
@@ -148,7 +185,9 @@ fn by_origin(
         return Err(Refusal::NotFresh);
     }
     let withheld = [stated.no_cache.fields(), stated.private.fields()].concat();
-    Ok(Terms { fresh_for, initial_age, withheld })
+    let to_validate = if has_validators { KEPT_TO_VALIDATE } else { Duration::ZERO };
+    let windows = Windows { to_validate, ..stated.windows(rule.windows) };
+    Ok(Terms { fresh_for, initial_age, windows, withheld })
 }
 
 /// Whether a status is that of a part of a response, which is nothing without the rest.

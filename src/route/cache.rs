@@ -11,6 +11,7 @@ use super::{
     template::Template,
 };
 use crate::{
+    entry::Windows,
     error::{ConfigError, ConfigErrorKind},
     nominated::Nominated,
     policy::{Credentials, Freshness, RequestDirectives},
@@ -73,10 +74,13 @@ pub struct CacheRoute {
     ttl: Option<Duration>,
     freshness: Freshness,
     heuristic_percent: u8,
+    windows: Windows,
+    soft_timeout: Option<Duration>,
     credentials: Option<Credentials>,
     query: QueryPolicy,
     request_directives: RequestDirectives,
     vary: Vec<HeaderName>,
+    targeted: Vec<HeaderName>,
     stripped: Vec<HeaderName>,
     statuses: Vec<StatusCode>,
     negative_ttl: Option<Duration>,
@@ -98,10 +102,13 @@ impl CacheRoute {
             ttl: None,
             freshness: Freshness::Fixed,
             heuristic_percent: 0,
+            windows: Windows::default(),
+            soft_timeout: None,
             credentials: None,
             query: QueryPolicy::AsSent,
             request_directives: RequestDirectives::Ignore,
             vary: Vec::new(),
+            targeted: Vec::new(),
             stripped: Vec::new(),
             statuses: vec![StatusCode::OK],
             negative_ttl: None,
@@ -168,6 +175,37 @@ impl CacheRoute {
         self
     }
 
+    /// Sets for how long after it is stale a response may still answer, while the origin is asked in
+    /// the background (RFC 5861 §3). Defaults to zero: it may not.
+    ///
+    /// The request that finds it stale is answered at once and forwarded afterwards; one such forward
+    /// for each response at a time, and fewer while the origin fails. A response that says
+    /// `stale-while-revalidate` decides itself, and one that says `must-revalidate`,
+    /// `proxy-revalidate`, `s-maxage` or `no-cache` is never used stale.
+    pub fn stale_while_revalidate(mut self, window: Duration) -> Self {
+        self.windows.while_revalidate = window;
+        self
+    }
+
+    /// Sets for how long after it is stale a response may answer where the service fails or answers
+    /// 500, 502, 503 or 504 (RFC 5861 §4). Defaults to zero: it may not.
+    ///
+    /// A response that says `stale-if-error` decides itself; what is never used stale is the same as
+    /// for [`stale_while_revalidate`](Self::stale_while_revalidate). After a failure the service is
+    /// let be for a second, after each further one for twice as long, at most 30 s.
+    pub fn stale_if_error(mut self, window: Duration) -> Self {
+        self.windows.if_error = window;
+        self
+    }
+
+    /// Sets how long the service is waited for where a stale response may answer instead, within its
+    /// [`stale_if_error`](Self::stale_if_error). The forward goes on, and what it brings is stored.
+    /// Defaults to no limit.
+    pub fn soft_timeout(mut self, limit: Duration) -> Self {
+        self.soft_timeout = Some(limit);
+        self
+    }
+
     /// Says whom a response is for when the request carries credentials. Defaults to what the layer
     /// says ([`Builder::credentials`](crate::Builder::credentials)), and that to
     /// [`Credentials::Bypass`].
@@ -196,6 +234,18 @@ impl CacheRoute {
     /// handler reads and no response nominates must be.
     pub fn vary(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         self.vary = names.into_iter().collect();
+        self
+    }
+
+    /// Names response fields that are for this cache in place of `Cache-Control` (RFC 9213), such as
+    /// `BFF-Cache-Control`. Defaults to none.
+    ///
+    /// The first of them that a response has, and that is a well-formed dictionary with members,
+    /// counts alone: `Cache-Control` and `Expires` are then for other caches. So a handler says
+    /// `BFF-Cache-Control: max-age=30` to be cached here, and `Cache-Control: no-store` to everybody
+    /// downstream. Clients receive the fields unless an outer layer removes them.
+    pub fn targeted(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        self.targeted = names.into_iter().collect();
         self
     }
 
@@ -298,10 +348,13 @@ impl CacheRoute {
             bucket: self.bucket,
             key,
             lifetimes,
+            windows: self.windows,
+            soft_timeout: self.soft_timeout,
             credentials: self.credentials.unwrap_or_else(|| credentials.clone()),
             query: self.query,
             request_directives: self.request_directives,
             vary: Nominated::new(self.vary),
+            targeted: self.targeted.into(),
             stripped: self.stripped.into(),
             body_limit: self.body_limit,
             coalescing: self.coalescing,
@@ -316,6 +369,13 @@ impl CacheRoute {
         };
         if self.ttl.is_none() && self.freshness == Freshness::Fixed {
             return Err((ConfigErrorKind::Ttl, "ttl", "is missing"));
+        }
+        let windows = [
+            (self.windows.while_revalidate, "stale_while_revalidate"),
+            (self.windows.if_error, "stale_if_error"),
+        ];
+        if let Some((_, field)) = windows.into_iter().find(|(window, _)| *window > LONGEST) {
+            return Err((ConfigErrorKind::Ttl, field, "is over a century"));
         }
         if self.heuristic_percent > MAX_HEURISTIC {
             return Err((ConfigErrorKind::Limit, "heuristic", "is over 10 percent"));

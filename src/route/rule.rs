@@ -11,6 +11,7 @@ use super::{
     template::Template,
 };
 use crate::{
+    entry::Windows,
     key::PrimaryKey,
     nominated::Nominated,
     policy::{Credentials, Freshness, RequestDirectives},
@@ -46,11 +47,17 @@ pub(crate) struct CacheRule {
     pub(super) key: KeyBuilder,
     pub(crate) bucket: String,
     pub(crate) lifetimes: Lifetimes,
+    /// For how long responses may be used stale that do not say it themselves.
+    pub(crate) windows: Windows,
+    /// How long the origin is waited for where what is stale may answer instead.
+    pub(crate) soft_timeout: Option<Duration>,
     pub(crate) credentials: Credentials,
     pub(crate) query: QueryPolicy,
     pub(crate) request_directives: RequestDirectives,
     /// Fields that every variant holds, whether a response nominates them or not.
     pub(crate) vary: Nominated,
+    /// Fields that take the place of `Cache-Control`, the first first.
+    pub(crate) targeted: Arc<[HeaderName]>,
     /// Fields that are not stored.
     pub(crate) stripped: Arc<[HeaderName]>,
     pub(crate) body_limit: u64,
@@ -105,6 +112,11 @@ impl CacheRule {
         self.stripped.contains(name)
     }
 
+    /// Whether what is stale is of any use.
+    pub(crate) fn keeps_stale(&self) -> bool {
+        self.validates() || self.windows.allow_stale()
+    }
+
     /// Whether the origin is asked if what is stored is still good.
     pub(crate) fn validates(&self) -> bool {
         self.lifetimes.freshness == Freshness::Origin
@@ -131,6 +143,8 @@ impl CacheRule {
         self.lifetimes == other.lifetimes
             && self.body_limit == other.body_limit
             && self.coalescing == other.coalescing
+            && self.windows == other.windows
+            && self.soft_timeout == other.soft_timeout
     }
 
     /// Adds what decides the meaning of stored entries to the digest of the policy.

@@ -12,6 +12,8 @@
 //! # }
 //! ```
 
+mod soft;
+
 use std::{
     sync::{
         Arc,
@@ -34,6 +36,8 @@ use crate::{
     nominated::Nominated,
 };
 
+pub use soft::a_soft_invalidation_leaves_nothing_fresh;
+
 /// How long a store may take to grant the right to fill.
 const PATIENCE: Duration = Duration::from_secs(5);
 const LIFETIME: Duration = Duration::from_secs(600);
@@ -54,6 +58,7 @@ pub async fn check<St: Store>(make: impl AsyncFn() -> St) {
     an_invalidation_removes_all_variants_of_its_key(&make().await).await;
     an_invalidation_voids_fills_in_flight(&make().await).await;
     an_invalidation_of_everything_leaves_nothing(&make().await).await;
+    a_soft_invalidation_leaves_nothing_fresh(&make().await).await;
     an_invalidation_is_in_force_before_it_is_polled(&make().await).await;
     a_note_is_stored_with_its_entry(&make().await).await;
     what_is_removed_is_let_go(&make().await).await;

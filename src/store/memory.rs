@@ -202,6 +202,26 @@ impl Store for MemoryStore {
         ready(Ok(()))
     }
 
+    fn soft_invalidate(
+        &self,
+        key: &PrimaryKey,
+    ) -> impl Future<Output = Result<(), Pending>> + Send {
+        let mut evicted = Evicted::default();
+        self.shared.sequence.invalidate(key, || {
+            let variants = lock(&self.shared.index[shard(key)]).remove(key);
+            // A number of now: what is left was stored again, so to speak, after the invalidation.
+            let fence = self.shared.sequence.begin();
+            for variant in variants.iter().flat_map(|variants| variants.iter()) {
+                let entry = self.shared.entries.remove(variant).map(|(_, entry)| entry);
+                if let Some(outdated) = entry.and_then(|entry| entry.outdated(fence)) {
+                    self.shared.insert(Arc::new(outdated), &mut evicted);
+                }
+            }
+        });
+        self.shared.forget(evicted);
+        ready(Ok(()))
+    }
+
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send {
         self.shared.sequence.invalidate_all(|shard| {
             let index = std::mem::take(&mut *lock(&self.shared.index[shard]));

@@ -196,7 +196,22 @@ pub trait Store: Send + Sync + 'static {
     /// and answers nothing for this key until then.
     fn invalidate(&self, key: &PrimaryKey) -> impl Future<Output = Result<(), Pending>> + Send;
 
-    /// The same for all keys.
+    /// Makes all entries of a key stale and voids every fill of it that has begun: what is left may
+    /// answer only as far as its response and its route allow stale ones.
+    ///
+    /// By default it is [`invalidate`](Self::invalidate), which leaves nothing.
+    ///
+    /// # Errors
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    fn soft_invalidate(
+        &self,
+        key: &PrimaryKey,
+    ) -> impl Future<Output = Result<(), Pending>> + Send {
+        self.invalidate(key)
+    }
+
+    /// Does the same as [`invalidate`](Self::invalidate) for all keys.
     ///
     /// # Errors
     ///

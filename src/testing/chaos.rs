@@ -161,6 +161,14 @@ impl<St: Store> Store for Chaos<St> {
         disturbed(fault, self.store.invalidate(key), || Err(Pending))
     }
 
+    fn soft_invalidate(
+        &self,
+        key: &PrimaryKey,
+    ) -> impl Future<Output = Result<(), Pending>> + Send {
+        let fault = self.fault(Operation::Invalidate);
+        disturbed(fault, self.store.soft_invalidate(key), || Err(Pending))
+    }
+
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send {
         let fault = self.fault(Operation::InvalidateAll);
         disturbed(fault, self.store.invalidate_all(), || Err(Pending))

@@ -18,6 +18,7 @@ mod load;
 mod pending;
 mod records;
 mod sharing;
+mod topology;
 
 use std::time::Duration;
 

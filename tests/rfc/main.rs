@@ -15,4 +15,5 @@ mod reuse;
 mod revalidation;
 mod row;
 mod storing;
+mod targeted;
 mod validation;

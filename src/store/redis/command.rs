@@ -3,11 +3,9 @@
 use std::{sync::LazyLock, time::Duration};
 
 use bytes::Bytes;
-use redis::{
-    Cmd, ErrorKind, RedisError, Script as Source, ServerErrorKind, Value,
-    aio::MultiplexedConnection, cmd,
-};
+use redis::{Cmd, ErrorKind, RedisError, Script as Source, ServerErrorKind, Value, cmd};
 
+use super::wire::Wire;
 use crate::key::Token;
 
 /// What a request may be told that the server was asked for something in vain.
@@ -61,7 +59,7 @@ impl Script {
     /// Calls it on a key by its digest, and where the server does not know that by its text.
     pub(super) async fn call(
         &self,
-        connection: &mut MultiplexedConnection,
+        wire: &mut Wire,
         key: &str,
         arguments: impl Fn(&mut Cmd),
     ) -> Result<Value, RedisError> {
@@ -71,9 +69,9 @@ impl Script {
             arguments(&mut call);
             call
         };
-        match call("EVALSHA", &self.digest).query_async(connection).await {
+        match call("EVALSHA", &self.digest).query_async(wire).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                call("EVAL", self.code).query_async(connection).await
+                call("EVAL", self.code).query_async(wire).await
             }
             answer => answer,
         }

@@ -1,14 +1,18 @@
 //! A connection to one incarnation of the server, and what is asked over it.
 
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::{
+    collections::HashSet,
+    sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering},
+};
 
-use redis::{Cmd, ErrorKind, Pipeline, RedisError, Value, aio::MultiplexedConnection, cmd};
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, Value, cmd};
 
 use super::{
     command::{COMMIT, Fault, LEASE, RELEASE, token_text},
     deadline::Deadline,
     pending::Release,
     random,
+    wire::Wire,
 };
 use crate::sync::{Mutex, lock};
 
@@ -17,8 +21,9 @@ const SLOW_LOOKUPS: u32 = 5;
 
 /// A connection to one incarnation of the server.
 pub(super) struct Connection {
-    multiplexed: MultiplexedConnection,
-    /// Digests the server's `run_id` and `master_replid`, which is new at every promotion.
+    wire: Wire,
+    /// Digests `run_id` and `master_replid`, which is new at every promotion, of the server or of all
+    /// primaries of a cluster.
     pub(super) incarnation: u64,
     /// A random value at the server that every variant's digest contains. Zero while unknown.
     epoch: AtomicU64,
@@ -44,9 +49,9 @@ pub(super) struct Report {
 }
 
 impl Connection {
-    pub(super) fn new(multiplexed: MultiplexedConnection) -> Self {
+    pub(super) fn new(wire: Wire) -> Self {
         Self {
-            multiplexed,
+            wire,
             incarnation: 0,
             epoch: AtomicU64::new(0),
             epochs_begun: Mutex::new(0),
@@ -74,8 +79,8 @@ impl Connection {
         *begun == before && self.epoch.swap(epoch, Ordering::SeqCst) != epoch
     }
 
-    pub(super) fn multiplexed(&self) -> MultiplexedConnection {
-        self.multiplexed.clone()
+    pub(super) fn wire(&self) -> Wire {
+        self.wire.clone()
     }
 
     /// Returns the epoch, if it is known.
@@ -89,30 +94,30 @@ impl Connection {
     }
 
     pub(super) async fn report(&self, epoch_key: &str) -> Result<Report, RedisError> {
-        let mut connection = self.multiplexed();
-        let mut pipeline = Pipeline::new();
-        pipeline.cmd("INFO").arg("server").cmd("INFO").arg("replication").cmd("TIME");
-        pipeline.cmd("GET").arg(epoch_key);
-        type Answers = (String, String, (u64, u64), Option<String>);
-        let (server, replication, (seconds, micros), epoch): Answers =
-            pipeline.query_async(&mut connection).await?;
-        let epoch = match epoch.as_deref().and_then(parse_epoch) {
+        let told = self.wire().tell(epoch_key).await?;
+        let epoch = match told.value.as_deref().and_then(parse_epoch) {
             Some(epoch) => epoch,
-            None => self.found_epoch(epoch_key, epoch.is_some()).await?,
+            None => self.found_epoch(epoch_key, told.value.is_some()).await?,
         };
-        let line = |text: &'_ str, name: &str| {
-            text.lines().find_map(|line| line.strip_prefix(name).map(str::to_owned))
-        };
-        let (run, replica) = (line(&server, "run_id:"), line(&replication, "master_replid:"));
-        let (Some(run), Some(replica)) = (run, replica) else {
-            return Err((ErrorKind::Client, "the server does not say who it is").into());
-        };
-        Ok(Report {
-            incarnation: incarnation(&run, &replica),
-            is_primary: line(&replication, "role:").as_deref() == Some("master"),
-            epoch,
-            time: seconds.saturating_mul(1000).saturating_add(micros / 1000),
-        })
+        let mut hasher = blake3::Hasher::new();
+        let mut runs = HashSet::new();
+        let mut is_primary = true;
+        for (server, replication) in &told.primaries {
+            let run = line(server, "run_id:");
+            let (Some(run), Some(replica)) = (run, line(replication, "master_replid:")) else {
+                return Err((ErrorKind::Client, "the server does not say who it is").into());
+            };
+            if !runs.insert(run) {
+                // Another one has answered for a primary of the cluster that is away.
+                return Err((ErrorKind::Client, "a primary is away").into());
+            }
+            hasher.update(run.as_bytes()).update(b" ").update(replica.as_bytes()).update(b" ");
+            is_primary &= line(replication, "role:") == Some("master");
+        }
+        let mut incarnation = [0; 8];
+        incarnation.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+        let incarnation = u64::from_be_bytes(incarnation);
+        Ok(Report { incarnation, is_primary, epoch, time: told.time })
     }
 
     /// Sees to it that there is an epoch; returns zero where the server has no room for one.
@@ -123,7 +128,7 @@ impl Connection {
         // was invalidated under it.
         let set = if is_foreign { set } else { set.arg("NX") };
         set.cmd("GET").arg(key);
-        match pipeline.query_async::<(Value, Option<String>)>(&mut self.multiplexed()).await {
+        match pipeline.query_async::<(Value, Option<String>)>(&mut self.wire()).await {
             Ok((_, epoch)) => Ok(epoch.as_deref().and_then(parse_epoch).unwrap_or(0)),
             Err(error) if Fault::of(&error) == Fault::Refused => Ok(0),
             Err(error) => Err(error),
@@ -133,7 +138,7 @@ impl Connection {
     /// Begins another epoch: nothing of those before is read any more.
     pub(super) async fn begin_epoch(&self, key: &str) -> Result<(), RedisError> {
         let epoch = random_epoch();
-        let mut connection = self.multiplexed();
+        let mut connection = self.wire();
         let set = cmd("SET")
             .arg(key)
             .arg(format!("{epoch:016x}"))
@@ -155,28 +160,21 @@ impl Connection {
     }
 
     pub(super) async fn unlink(&self, key: &str) -> Result<Value, RedisError> {
-        cmd("UNLINK").arg(key).query_async(&mut self.multiplexed()).await
+        cmd("UNLINK").arg(key).query_async(&mut self.wire()).await
     }
 
     pub(super) async fn release(&self, key: &str, release: &Release) -> Result<Value, RedisError> {
         let arguments = |call: &mut Cmd| {
             call.arg(&release.vk).arg(token_text(release.token));
         };
-        RELEASE.call(&mut self.multiplexed(), key, arguments).await
-    }
-
-    /// Asks the server to tell what changes of what is read from now on.
-    pub(super) async fn track(&self) -> Result<Value, RedisError> {
-        cmd("CLIENT").arg("TRACKING").arg("ON").query_async(&mut self.multiplexed()).await
+        RELEASE.call(&mut self.wire(), key, arguments).await
     }
 
     /// A server that forbids it is told the scripts with their first calls.
     pub(super) async fn load_scripts(&self) {
-        let mut pipeline = Pipeline::new();
         for script in [&LEASE, &COMMIT, &RELEASE] {
-            pipeline.add_command(script.load());
+            let _ = script.load().query_async::<Value>(&mut self.wire()).await;
         }
-        let _ = pipeline.query_async::<Value>(&mut self.multiplexed()).await;
     }
 }
 
@@ -189,10 +187,6 @@ fn random_epoch() -> u64 {
     random() as u64 | 1
 }
 
-fn incarnation(run: &str, replica: &str) -> u64 {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(run.as_bytes()).update(b" ").update(replica.as_bytes());
-    let mut digest = [0; 8];
-    digest.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
-    u64::from_be_bytes(digest)
+fn line<'i>(info: &'i str, name: &str) -> Option<&'i str> {
+    info.lines().find_map(|line| line.strip_prefix(name))
 }

@@ -86,9 +86,9 @@ impl Lease {
                 call.arg(vk).arg(record);
             }
         };
-        let mut multiplexed = connection.multiplexed();
+        let mut wire = connection.wire();
         let asked = (Operation::Commit, settings.invalidate_budget);
-        let called = COMMIT.call(&mut multiplexed, &key, arguments);
+        let called = COMMIT.call(&mut wire, &key, arguments);
         match self.link.ask(&connection, asked, called).await {
             Ok(Value::Int(1)) => {
                 self.forget();
@@ -115,7 +115,7 @@ impl Lease {
             Content::Response { head, .. } => time(head.received),
             Content::Pass | Content::Nominated(_) => now,
         };
-        let kept_until = fresh_until.saturating_add(SLACK);
+        let kept_until = time(entry.kept_until()).saturating_add(SLACK);
         let stamp = Stamp {
             incarnation: connection.incarnation,
             generation: self.generation,

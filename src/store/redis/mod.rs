@@ -27,6 +27,7 @@ mod settings;
 mod shared;
 mod supervisor;
 mod waiters;
+mod wire;
 
 use std::{
     fmt,
@@ -38,7 +39,10 @@ use std::{
 
 use tokio::time::timeout;
 
-use self::{counts::count, invalidation::Call, link::Link, pending::Target, shared::Shared};
+use self::{
+    counts::count, invalidation::Call, link::Link, pending::Target, settings::Address,
+    shared::Shared,
+};
 use super::{
     Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Token, VariantRef,
 };
@@ -47,6 +51,9 @@ use crate::{clock::now, error::ConfigError, operations::StoreSnapshot};
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::record::read_anything;
 pub use self::{lease::RedisLease, settings::RedisStoreBuilder};
+
+/// How long connecting to a server may take; to find it and ask it who it is, four times that.
+const CONNECT: Duration = Duration::from_millis(300);
 
 /// Who waits for another process's fill is woken by a message of the server, and looks by itself for
 /// the case that there is none.
@@ -88,7 +95,33 @@ impl RedisStore {
 
     /// Returns a builder, for other settings.
     pub fn builder(url: impl Into<String>) -> RedisStoreBuilder {
-        RedisStoreBuilder::new(url)
+        RedisStoreBuilder::new(Address::One(url.into()))
+    }
+
+    /// Returns a builder for the primary that sentinels call `name`. The addresses are the sentinels';
+    /// user, password and database of the primary are set on the builder.
+    ///
+    /// They are asked at every new connection, and the link notices a failover within a heartbeat and
+    /// its timeout. After one the cache is empty: nobody knows which invalidations the new primary has
+    /// not seen.
+    #[cfg(feature = "redis-sentinel")]
+    pub fn sentinel(
+        name: impl Into<String>,
+        urls: impl IntoIterator<Item = impl Into<String>>,
+    ) -> RedisStoreBuilder {
+        let urls = urls.into_iter().map(Into::into).collect();
+        RedisStoreBuilder::new(Address::Sentinels(name.into(), urls))
+    }
+
+    /// Returns a builder for a cluster, of which some nodes are given.
+    ///
+    /// There is no near cache over a cluster. The cache is empty after a failover or a restart of any
+    /// primary, and bypassed while one of them is away. A failover is noticed once the cluster tells of
+    /// it: until then a primary that is cut off from the others may still answer, with what was
+    /// invalidated elsewhere. The clocks of the nodes should agree to within a second.
+    #[cfg(feature = "redis-cluster")]
+    pub fn cluster(urls: impl IntoIterator<Item = impl Into<String>>) -> RedisStoreBuilder {
+        RedisStoreBuilder::new(Address::Cluster(urls.into_iter().map(Into::into).collect()))
     }
 
     fn new(link: Arc<Link>) -> Self {

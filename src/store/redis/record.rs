@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::{
-    entry::{Content, Entry, StoredHead},
+    entry::{Content, Entry, StoredHead, Windows},
     key::Slot,
     nominated::Nominated,
 };
@@ -189,6 +189,11 @@ fn push_head(rest: &mut Vec<u8>, head: &StoredHead) {
     rest.push(u8::from(head.has_inner_status));
     let initial_age = u64::try_from(head.initial_age.as_millis()).unwrap_or(u64::MAX);
     rest.extend_from_slice(&initial_age.to_be_bytes());
+    let Windows { while_revalidate, if_error, to_validate } = head.windows;
+    for window in [while_revalidate, if_error, to_validate] {
+        // Seconds beyond these are not told apart anywhere.
+        rest.extend_from_slice(&u32::try_from(window.as_secs()).unwrap_or(u32::MAX).to_be_bytes());
+    }
     push_u16(rest, head.fields.len());
     for (name, value) in &head.fields {
         push_u16(rest, name.as_str().len());
@@ -272,6 +277,9 @@ impl<'r> Reader<'r> {
         let status = StatusCode::from_u16(u16::from_be_bytes(self.array()?)).ok()?;
         let [has_inner_status] = self.array()?;
         let initial_age = Duration::from_millis(u64::from_be_bytes(self.array()?));
+        let mut window = || Some(Duration::from_secs(u32::from_be_bytes(self.array()?).into()));
+        let (while_revalidate, if_error, to_validate) = (window()?, window()?, window()?);
+        let windows = Windows { while_revalidate, if_error, to_validate };
         let count = self.u16()?;
         if count > self.rest.len() / MIN_FIELD {
             return None;
@@ -288,7 +296,7 @@ impl<'r> Reader<'r> {
             fields.try_append(name, value).ok()?;
         }
         let has_inner_status = has_inner_status == 1;
-        Some(StoredHead { status, fields, has_inner_status, initial_age })
+        Some(StoredHead { status, fields, has_inner_status, initial_age, windows })
     }
 
     fn u16(&mut self) -> Option<usize> {

@@ -2,9 +2,9 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use redis::{ConnectionInfo, IntoConnectionInfo};
+use redis::{ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 
-use super::{RedisStore, record::Seal};
+use super::{RedisStore, record::Seal, wire::Place};
 use crate::{
     error::{ConfigError, ConfigErrorKind},
     key::PrimaryKey,
@@ -22,7 +22,7 @@ const MAX_FIELDS: usize = 512;
 
 #[derive(Clone)]
 pub(super) struct Settings {
-    pub(super) server: ConnectionInfo,
+    pub(super) place: Place,
     pub(super) namespace: String,
     pub(super) lookup_budget: Duration,
     pub(super) invalidate_budget: Duration,
@@ -52,11 +52,21 @@ impl Settings {
     }
 }
 
+/// Where the server is, as it was said.
+#[derive(Clone)]
+pub(super) enum Address {
+    One(String),
+    #[cfg(feature = "redis-sentinel")]
+    Sentinels(String, Vec<String>),
+    #[cfg(feature = "redis-cluster")]
+    Cluster(Vec<String>),
+}
+
 /// Builds a [`RedisStore`].
 #[derive(Clone)]
 #[must_use = "a builder does nothing itself, use `.build()` to build it"]
 pub struct RedisStoreBuilder {
-    url: String,
+    address: Address,
     username: Option<String>,
     password: Option<String>,
     database: Option<u32>,
@@ -72,9 +82,9 @@ pub struct RedisStoreBuilder {
 }
 
 impl RedisStoreBuilder {
-    pub(super) fn new(url: impl Into<String>) -> Self {
+    pub(super) fn new(address: Address) -> Self {
         Self {
-            url: url.into(),
+            address,
             username: None,
             password: None,
             database: None,
@@ -189,8 +199,6 @@ impl RedisStoreBuilder {
     /// An address that cannot be parsed or needs a feature that is off, a limit of zero, a namespace
     /// with control characters.
     pub fn build(self) -> Result<RedisStore, ConfigError> {
-        let error =
-            |field, problem: String| ConfigError::new(ConfigErrorKind::Store, None, field, problem);
         let limits = [
             ("lookup_budget", self.lookup_budget),
             ("invalidate_budget", self.invalidate_budget),
@@ -199,30 +207,14 @@ impl RedisStoreBuilder {
             ("heartbeat", self.heartbeat_timeout),
         ];
         if let Some((field, _)) = limits.iter().find(|(_, limit)| limit.as_millis() == 0) {
-            return Err(error(field, "is under one millisecond".to_owned()));
+            return Err(error(field, "is under one millisecond"));
         }
         if self.namespace.chars().any(char::is_control) {
-            return Err(error("namespace", "has control characters".to_owned()));
+            return Err(error("namespace", "has control characters"));
         }
-        // The error does not repeat the address, which may hold a password.
-        let info = self.url.as_str().into_connection_info();
-        let info = info.map_err(|problem| error("url", problem.to_string()))?;
-        if !info.addr().is_supported() {
-            return Err(error("url", "needs the feature `redis-tls`".to_owned()));
-        }
-        let mut redis = info.redis_settings().clone();
-        if let Some(username) = &self.username {
-            redis = redis.set_username(username);
-        }
-        if let Some(password) = &self.password {
-            redis = redis.set_password(password);
-        }
-        if let Some(database) = self.database {
-            redis = redis.set_db(i64::from(database));
-        }
-        let tcp = info.tcp_settings().clone().set_nodelay(true);
+        let place = self.place()?;
         let settings = Settings {
-            server: info.set_redis_settings(redis).set_tcp_settings(tcp),
+            place,
             namespace: self.namespace,
             lookup_budget: self.lookup_budget,
             invalidate_budget: self.invalidate_budget,
@@ -236,6 +228,73 @@ impl RedisStoreBuilder {
         };
         Ok(RedisStore::new(Arc::new(super::link::Link::new(settings))))
     }
+
+    fn place(&self) -> Result<Place, ConfigError> {
+        match &self.address {
+            Address::One(url) => {
+                let info = parse(url)?;
+                let redis = self.redis(info.redis_settings().clone());
+                let tcp = info.tcp_settings().clone().set_nodelay(true);
+                Ok(Place::One(Box::new(info.set_redis_settings(redis).set_tcp_settings(tcp))))
+            }
+            #[cfg(feature = "redis-sentinel")]
+            Address::Sentinels(name, urls) => {
+                let (sentinels, name) = (parse_all(urls)?, name.clone());
+                Ok(Place::Sentinels { sentinels, name, redis: self.redis(Default::default()) })
+            }
+            #[cfg(feature = "redis-cluster")]
+            Address::Cluster(urls) => {
+                if self.database.is_some_and(|number| number != 0) {
+                    return Err(error("database", "is not 0, and a cluster has no other"));
+                }
+                let nodes = parse_all(urls)?;
+                let redis = self.redis(nodes[0].redis_settings().clone());
+                Ok(Place::Cluster { nodes, redis })
+            }
+        }
+    }
+
+    /// Adds what was set to what an address says.
+    fn redis(&self, mut redis: RedisConnectionInfo) -> RedisConnectionInfo {
+        if let Some(username) = &self.username {
+            redis = redis.set_username(username);
+        }
+        if let Some(password) = &self.password {
+            redis = redis.set_password(password);
+        }
+        if let Some(database) = self.database {
+            redis = redis.set_db(i64::from(database));
+        }
+        redis
+    }
+}
+
+fn error(field: &'static str, problem: impl Into<String>) -> ConfigError {
+    ConfigError::new(ConfigErrorKind::Store, None, field, problem)
+}
+
+fn parse(url: &str) -> Result<ConnectionInfo, ConfigError> {
+    // The error does not repeat the address, which may hold a password.
+    let info = url.into_connection_info().map_err(|problem| error("url", problem.to_string()))?;
+    if !info.addr().is_supported() {
+        return Err(error("url", "needs the feature `redis-tls`"));
+    }
+    #[cfg(feature = "redis-tls")]
+    if matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. })
+        && rustls::crypto::CryptoProvider::get_default().is_none()
+    {
+        let problem = "needs a crypto provider: call `CryptoProvider::install_default` of `rustls`";
+        return Err(error("url", problem));
+    }
+    Ok(info)
+}
+
+#[cfg(any(feature = "redis-sentinel", feature = "redis-cluster"))]
+fn parse_all(urls: &[String]) -> Result<Vec<ConnectionInfo>, ConfigError> {
+    if urls.is_empty() {
+        return Err(error("urls", "are none"));
+    }
+    urls.iter().map(|url| parse(url)).collect()
 }
 
 impl fmt::Debug for RedisStoreBuilder {

@@ -51,10 +51,9 @@ impl Shared {
         let fence = self.link.near.fence();
         let (connection, epoch) = self.usable(&slot.key)?;
         let look = look(&self.link.settings.key(&slot.key), &digest(slot, epoch));
-        let mut multiplexed = connection.multiplexed();
+        let mut wire = connection.wire();
         let asked = (Operation::Lookup, self.link.settings.lookup_budget);
-        let answer =
-            self.link.ask(&connection, asked, look.query_async(&mut multiplexed)).await.ok()?;
+        let answer = self.link.ask(&connection, asked, look.query_async(&mut wire)).await.ok()?;
         if !connection.proven.is_ahead() {
             return None;
         }
@@ -95,9 +94,9 @@ impl Shared {
                 call.arg(&vk).arg(token_text(token)).arg(millis(self.link.settings.lease));
                 call.arg(if is_unwanted { "1" } else { "" });
             };
-            let mut multiplexed = connection.multiplexed();
+            let mut wire = connection.wire();
             let asked = (Operation::Lease, self.link.settings.lookup_budget);
-            let called = LEASE.call(&mut multiplexed, &key, arguments);
+            let called = LEASE.call(&mut wire, &key, arguments);
             let answer = match self.link.ask(&connection, asked, called).await {
                 Ok(answer) => answer,
                 Err(Fault::TimedOut | Fault::Link) => return None,

@@ -5,17 +5,16 @@ use std::{
     time::Duration,
 };
 
-use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError,
-    aio::MultiplexedConnection,
-};
+use redis::{AsyncConnectionConfig, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError};
 use tokio::time::{sleep, timeout, timeout_at};
 
 use super::{
+    CONNECT,
     command::Fault,
     connection::{Connection, Report},
     link::Link,
     pending::Release,
+    wire::Wire,
 };
 use crate::{
     clock::{Instant, now},
@@ -24,8 +23,6 @@ use crate::{
     telemetry,
 };
 
-/// How long connecting may take, and then asking the server who it is.
-const CONNECT: Duration = Duration::from_millis(300);
 const MIN_BACKOFF: Duration = Duration::from_millis(5);
 const MAX_BACKOFF: Duration = Duration::from_millis(200);
 /// How many invalidations are sent again between two heartbeats at most, so that these are in time.
@@ -41,8 +38,10 @@ impl Supervisor {
 
     pub(super) async fn run(&self) {
         let mut backoff = MIN_BACKOFF;
+        let mut attempt = 0;
         while let Some(link) = self.0.upgrade() {
-            let connected = match timeout(2 * CONNECT, link.connect()).await {
+            attempt += 1;
+            let connected = match timeout(4 * CONNECT, link.connect(attempt)).await {
                 Ok(Ok(connection)) => Some(Arc::new(connection)),
                 Ok(Err(error)) => {
                     link.tell_unreachable(&error.to_string());
@@ -103,14 +102,14 @@ impl Drop for Supervisor {
 }
 
 impl Link {
-    async fn connect(self: &Arc<Self>) -> Result<Connection, RedisError> {
-        let (protocol, multiplexed) = match self.open(ProtocolVersion::RESP3).await {
+    async fn connect(self: &Arc<Self>, attempt: usize) -> Result<Connection, RedisError> {
+        let (protocol, wire) = match self.open(ProtocolVersion::RESP3, attempt).await {
             Err(error) if error.kind() == ErrorKind::RESP3NotSupported => {
-                (ProtocolVersion::RESP2, self.open(ProtocolVersion::RESP2).await?)
+                (ProtocolVersion::RESP2, self.open(ProtocolVersion::RESP2, attempt).await?)
             }
             opened => (ProtocolVersion::RESP3, opened?),
         };
-        let mut connection = Connection::new(multiplexed);
+        let mut connection = Connection::new(wire);
         let sent = now();
         let report = connection.report(&self.settings.epoch_key()).await?;
         if !report.is_primary {
@@ -119,11 +118,12 @@ impl Link {
         connection.introduce(&report);
         self.take_note(&connection, &report, sent);
         connection.load_scripts().await;
-        connection.is_tracking = self.near.is_wanted()
-            && protocol == ProtocolVersion::RESP3
-            && connection.track().await.is_ok();
-        if self.near.is_wanted() && !connection.is_tracking {
-            self.tell_untracked();
+        if self.near.is_wanted() && self.settings.place.can_track() {
+            let is_told = protocol == ProtocolVersion::RESP3;
+            connection.is_tracking = is_told && connection.wire().track().await.is_ok();
+            if !connection.is_tracking {
+                self.tell_untracked();
+            }
         }
         Ok(connection)
     }
@@ -131,10 +131,8 @@ impl Link {
     async fn open(
         self: &Arc<Self>,
         protocol: ProtocolVersion,
-    ) -> Result<MultiplexedConnection, RedisError> {
-        let info = self.settings.server.clone();
-        let redis = info.redis_settings().clone().set_protocol(protocol);
-        let client = Client::open(info.set_redis_settings(redis))?;
+        attempt: usize,
+    ) -> Result<Wire, RedisError> {
         let mut config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT))
             // Every command has a budget of its own.
@@ -151,7 +149,7 @@ impl Link {
                 Ok(())
             });
         }
-        client.get_multiplexed_async_connection_with_config(&config).await
+        self.settings.place.connect(protocol, &config, attempt).await
     }
 
     fn tell_unreachable(&self, problem: &str) {

@@ -1,0 +1,170 @@
+//! Fields that are meant for this cache in place of `Cache-Control` (RFC 9213).
+
+use std::convert::Infallible;
+
+use http::{HeaderMap, HeaderName};
+use sfv::{
+    BareItemFromInput, KeyRef, Parser,
+    visitor::{
+        DictionaryVisitor, EntryVisitor, Ignored, InnerListVisitor, ItemVisitor, ParameterVisitor,
+    },
+};
+
+/// The members of a targeted field, each with its last value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Targeted(Vec<(String, Value)>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Value {
+    False,
+    /// Bare, or what has no number to tell.
+    Present,
+    Seconds(u64),
+}
+
+impl Targeted {
+    /// Returns the first field of `names` that a response has and that means something (RFC 9213
+    /// §2.2). One that is empty or malformed is as good as none.
+    pub(super) fn of(names: &[HeaderName], fields: &HeaderMap) -> Option<Self> {
+        names.iter().find_map(|name| {
+            let lines: Vec<_> = fields.get_all(name).iter().map(|line| line.as_bytes()).collect();
+            let line = lines.join(&b", "[..]);
+            let targeted = Parser::new(&line[..]).parse_dictionary_with_visitor(Self::default());
+            targeted.ok().filter(|targeted| !targeted.0.is_empty())
+        })
+    }
+
+    /// Whether a directive is there, whatever its value, but for `?0`.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.value(name).is_some_and(|value| value != Value::False)
+    }
+
+    /// Returns the seconds that a directive gives; none at all where it gives no number.
+    pub(super) fn seconds(&self, name: &str) -> Option<u64> {
+        match self.value(name)? {
+            Value::Seconds(seconds) => Some(seconds),
+            Value::Present | Value::False => Some(0),
+        }
+    }
+
+    fn value(&self, name: &str) -> Option<Value> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
+    }
+}
+
+impl<'de> DictionaryVisitor<'de> for Targeted {
+    type Out = Self;
+    type Error = Infallible;
+
+    fn entry(&mut self, key: &'de KeyRef) -> Result<impl EntryVisitor<'de>, Infallible> {
+        self.0.retain(|(known, _)| known != key.as_str());
+        self.0.push((key.as_str().to_owned(), Value::Present));
+        Ok(Member(self.0.last_mut().map(|(_, value)| value)))
+    }
+
+    fn finish(self) -> Result<Self, Infallible> {
+        Ok(self)
+    }
+}
+
+/// The value of one member, as it is read.
+struct Member<'v>(Option<&'v mut Value>);
+
+impl<'de> EntryVisitor<'de> for Member<'_> {
+    type Error = Infallible;
+
+    fn item(self) -> Result<impl ItemVisitor<'de>, Infallible> {
+        Ok(self)
+    }
+
+    fn inner_list(self) -> Result<impl InnerListVisitor<'de>, Infallible> {
+        Ok(Ignored)
+    }
+}
+
+impl<'de> ItemVisitor<'de> for Member<'_> {
+    type Out = ();
+    type Error = Infallible;
+
+    fn bare_item(
+        self,
+        item: BareItemFromInput<'de>,
+    ) -> Result<impl ParameterVisitor<'de, Out = ()>, Infallible> {
+        if let Some(value) = self.0 {
+            *value = match item {
+                BareItemFromInput::Boolean(false) => Value::False,
+                BareItemFromInput::Integer(number) => {
+                    Value::Seconds(u64::try_from(i64::from(number)).unwrap_or(0))
+                }
+                _ => Value::Present,
+            };
+        }
+        Ok(Ignored)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAMES: [HeaderName; 2] = [
+        HeaderName::from_static("bff-cache-control"),
+        HeaderName::from_static("cdn-cache-control"),
+    ];
+
+    fn targeted(lines: &[(&'static str, &str)]) -> Option<Targeted> {
+        let line = |(name, value): &(&'static str, &str)| {
+            (HeaderName::from_static(name), value.parse().unwrap())
+        };
+        Targeted::of(&NAMES, &lines.iter().map(line).collect())
+    }
+
+    #[test]
+    fn the_first_field_that_means_something_counts() {
+        let seconds = |lines: &[_]| targeted(lines).and_then(|found| found.seconds("max-age"));
+        let cdn = ("cdn-cache-control", "max-age=2");
+        for (own, expected) in [
+            ("max-age=1", Some(1)),
+            ("max-age=1;x=y, other", Some(1)),
+            ("", Some(2)),
+            ("max-age=", Some(2)),
+            ("MAX-AGE=1", Some(2)),
+            ("max-age=1,", Some(2)),
+            ("max-age=1, x=\"", Some(2)),
+        ] {
+            assert_eq!(seconds(&[("bff-cache-control", own), cdn]), expected, "{own}");
+        }
+        assert_eq!(seconds(&[("cache-control", "max-age=1")]), None);
+        assert_eq!(seconds(&[("x-cache-control", "max-age=1")]), None);
+        let two = [("bff-cache-control", "max-age=1"), ("bff-cache-control", "max-age=3")];
+        assert_eq!(seconds(&two), Some(3), "the last of several counts (RFC 9651 §3.2)");
+    }
+
+    #[test]
+    fn a_restriction_is_there_unless_it_is_false_and_a_lifetime_is_a_number() {
+        let own = |line| targeted(&[("bff-cache-control", line)]).unwrap();
+        for (line, is_there) in [
+            ("no-store", true),
+            ("no-store=?1", true),
+            ("no-store=?0", false),
+            ("no-store=\"x\"", true),
+            ("no-store=(a b)", true),
+            ("no-store;x=1", true),
+            ("no-store-at-all", false),
+            ("x=no-store", false),
+        ] {
+            assert_eq!(own(line).has("no-store"), is_there, "{line}");
+        }
+        for (line, seconds) in [
+            ("max-age=5", Some(5)),
+            ("max-age=-5", Some(0)),
+            ("max-age=5.5", Some(0)),
+            ("max-age=\"5\"", Some(0)),
+            ("max-age", Some(0)),
+            ("s-maxage=5", None),
+            ("max-age=999999999999999", Some(999_999_999_999_999)),
+        ] {
+            assert_eq!(own(line).seconds("max-age"), seconds, "{line}");
+        }
+    }
+}
