@@ -61,9 +61,14 @@ impl Shared {
         let found = looked
             .record
             .and_then(|record| self.read((slot, fence), &connection, (looked.generation, record)));
-        if let Some(entry) = found.filter(|entry| entry.is_fresh()) {
-            self.link.near.keep(&entry);
-            return Some(Lookup::Found(entry));
+        if let Some(entry) = found {
+            if entry.is_fresh() {
+                self.link.near.keep(&entry);
+                return Some(Lookup::Found(entry));
+            }
+            if entry.kept_until() > now().max(entry.fresh_until()) {
+                return Some(Lookup::Found(entry));
+            }
         }
         let held = looked.lease.filter(|lease| {
             lease.generation == looked.generation
@@ -152,9 +157,9 @@ impl Shared {
         }
         let received = self.link.local_time(connection, record.stamp.stored)?;
         let fresh_until = self.link.local_time(connection, record.stamp.fresh_until)?;
-        // Softly invalidated since.
+        // Softly invalidated since, nobody knows when: outdated from now on.
         let is_outdated = record.stamp.generation != generation;
-        let until = if is_outdated { received } else { fresh_until };
+        let until = if is_outdated { fresh_until.min(now()) } else { fresh_until };
         let content = match record.content {
             StoredContent::Response(head, body) => {
                 let head = Arc::new(Head::restored(head, received, until));
