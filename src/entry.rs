@@ -70,7 +70,7 @@ impl Windows {
         !self.while_revalidate.is_zero() || !self.if_error.is_zero()
     }
 
-    fn longest(&self) -> Duration {
+    pub(crate) fn longest(&self) -> Duration {
         self.while_revalidate.max(self.if_error).max(self.to_validate)
     }
 }

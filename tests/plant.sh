@@ -155,7 +155,7 @@ plant give-parts-to-head src/policy/admission.rs 's/facts\.has_range && \*view\.
 plant forget-if-range src/policy/range.rs 's/filter\(\|_\| !is_of_another\)/filter(|_| !is_of_another || true)/' rfc a_part_is_sent_only_of_what_if_range_names
 plant take-weak-tags-for-parts src/policy/range.rs 's/wanted\.as_bytes\(\)\.starts_with\(b"\\""\)/wanted.as_bytes().ends_with(b"\\"")/' lib a_part_is_wanted_of_exactly_one_representation
 plant take-a-date-of-the-same-second src/policy/range.rs 's/since >= Duration::from_secs\(1\)/since >= Duration::ZERO/' lib a_part_is_wanted_of_exactly_one_representation
-plant send-overlapping-parts src/policy/range.rs 's/if overlap \|\| /if /; s/let overlap/let _overlap/' rfc what_is_no_range_or_costs_too_much_brings_the_whole
+plant send-overlapping-parts src/policy/range.rs 's/if overlap \|\| /if /; s/let overlap/let _overlap/' lib what_means_nothing_or_costs_more_than_the_whole_brings_the_whole
 plant send-parts-beyond-the-whole src/policy/range.rs 's/satisfiable\.len\(\) > 1 && sum > length/false/; s/let sum/let _sum/' rfc what_is_no_range_or_costs_too_much_brings_the_whole
 plant send-any-number-of-parts src/policy/range.rs 's/if parts\.len\(\) == MAX_PARTS/if false/' lib what_means_nothing_or_costs_more_than_the_whole_brings_the_whole
 plant keep-the-lifetime-of-a-416 src/answer/partial.rs 's/\.filter\(\|\(name, _\)\| OF_ANY_ANSWER\.contains\(name\)\)//' rfc what_is_beyond_the_end_is_a_416_that_no_cache_keeps
@@ -165,13 +165,14 @@ plant heed-expires-beside src/policy/freshness.rs 's/if stated\.is_targeted \{/i
 plant heed-any-name src/policy/targeted.rs 's/names\.iter\(\)\.find_map/fields.keys().find_map/' rfc a_targeted_field_takes_the_place_of_cache_control
 plant take-what-is-false src/policy/targeted.rs 's/is_some_and\(\|value\| value != Value::False\)/is_some()/' lib a_restriction_is_there_unless_it_is_false_and_a_lifetime_is_a_number
 # ===== stale =====
+plant forget-the-way-to-a-variant src/fill.rs 's/self\.note\(&storable\.place, entry\.kept_until\(\)\)/self.note(\&storable.place, storable.head.received)/' stale each_variant_answers_stale_for_itself
 plant stale-for-ever src/stale.rs 's/now\(\) < head\.fresh_until \+ window\(&head\.windows\)/window(\&head.windows) > Duration::ZERO/' stale the_window_ends
 plant stale-for-any-client src/stale.rs 's/ *&& self\.asks\.wishes == Wishes::default\(\)\n/\n/' stale a_client_that_says_what_it_accepts_is_given_nothing_stale
 plant stale-after-an-invalidation src/stale.rs 's/shared\.store\.sequence\(\)\.is_current\(&self\.slot\.key, entry\.fence\(\)\)/{ let _ = shared; true }/' stale what_was_invalidated_meanwhile_stands_in_for_nothing
 plant stale-in-spite-of-must-revalidate src/policy/stated.rs 's/if self\.must_revalidate \|\| /if /' stale what_must_be_revalidated_never_answers_stale
 plant stale-as-the-route-says src/policy/stated.rs 's/stated\.map_or\(of_route, \|seconds\| Duration::from_secs\(seconds\.min\(MOST_SECONDS\)\)\)/{ let _ = stated; of_route }/' stale a_response_says_its_own_windows
-plant refresh-for-each-request src/refresh.rs 's/if state\.is_running \|\| /if /' stale what_is_stale_answers_at_once_and_one_request_asks_about_it
-plant refresh-without-a-pause src/refresh.rs 's/state\.is_running \|\| state\.is_paused\(now\)/state.is_running/' stale while_the_origin_fails_it_is_asked_less_and_less
+plant refresh-for-each-request src/refresh.rs 's/if state\.is_running \|\| /if /' stale one_request_asks_even_where_each_forwards_for_itself
+plant refresh-without-a-pause src/refresh.rs 's/if state\.is_running \|\| state\.is_paused\(now\)/if state.is_running/' stale while_the_origin_fails_it_is_asked_less_and_less
 plant refresh-never-again src/refresh.rs 's/state\.is_running = false;//; s/if state\.failures == 0/if false/' stale a_refresh_that_panics_leaves_the_next_its_right
 plant refresh-with-a-part src/read.rs 's/request\.headers_mut\(\)\.remove\(RANGE\);//' stale what_asks_in_the_background_asks_for_the_whole
 plant refresh-with-a-head src/read.rs 's/\*request\.method_mut\(\) = Method::GET;//' stale what_asks_in_the_background_asks_for_the_whole

@@ -105,7 +105,7 @@ step "tests"
 cargo test --all-features --no-fail-fast
 
 scripts=0
-for script in tests/portal.sh tests/page.sh tests/model.sh $counts; do
+for script in tests/portal.sh tests/portal_redis.sh tests/page.sh tests/model.sh $counts; do
     if [ -f "$script" ]; then
         step "$script"
         bash "$script"

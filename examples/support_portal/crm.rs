@@ -2,16 +2,19 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-use tokio::time::{interval, sleep};
+use tokio::{
+    sync::Mutex,
+    time::{interval, sleep},
+};
 
-use crate::seed::{self, Random};
+use crate::{
+    ledger::{Change, Ledger},
+    seed::{self, Random},
+};
 
 const CALLS_A_DAY: u64 = 15_000;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -20,6 +23,8 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) struct Accounts {
     pub(crate) by_name: HashMap<String, Vec<Case>>,
     pub(crate) case_count: u64,
+    /// How many changes of the ledger are among them.
+    pub(crate) changes: usize,
 }
 
 #[derive(Clone)]
@@ -42,6 +47,8 @@ pub(crate) enum CrmError {
     NotFound,
     /// No calls are left today.
     QuotaExhausted,
+    /// What other processes change is not known.
+    Unreachable,
 }
 
 /// How many calls the CRM has answered, and how many it will today.
@@ -52,18 +59,22 @@ pub(crate) struct Usage {
     pub(crate) left: u64,
 }
 
-/// A client of the CRM. Each method is one call: it takes 250 to 400 ms and one off the quota.
+/// A client of the CRM. Each method is one call: it takes 250 to 400 ms and one off the quota, which
+/// is this process's own.
 pub(crate) struct Crm {
     accounts: Mutex<Accounts>,
+    /// Where other processes find what this one changes.
+    ledger: Option<Ledger>,
     seed: u64,
     calls: AtomicU64,
     left: AtomicU64,
 }
 
 impl Crm {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, ledger: Option<Ledger>) -> Self {
         Self {
             accounts: Mutex::new(seed::accounts(seed)),
+            ledger,
             seed,
             calls: AtomicU64::new(0),
             left: AtomicU64::new(CALLS_A_DAY),
@@ -71,7 +82,7 @@ impl Crm {
     }
 
     pub(crate) async fn cases(&self, account: &str) -> Result<Vec<Case>, CrmError> {
-        self.call(|accounts| accounts.cases(account).cloned()).await
+        self.read(|accounts| accounts.cases(account).cloned()).await
     }
 
     pub(crate) async fn messages(
@@ -79,7 +90,7 @@ impl Crm {
         account: &str,
         case: &str,
     ) -> Result<Vec<Message>, CrmError> {
-        self.call(|accounts| Ok(accounts.case(account, case)?.messages.clone())).await
+        self.read(|accounts| Ok(accounts.case(account, case)?.messages.clone())).await
     }
 
     pub(crate) async fn create_case(
@@ -88,32 +99,18 @@ impl Crm {
         subject: String,
         text: String,
     ) -> Result<Case, CrmError> {
-        let message = Message { author: account.to_owned(), text };
-        self.call(|accounts| {
-            let id = format!("C{}", accounts.case_count + 1);
-            let case = Case { id, subject, status: "open", messages: vec![message] };
-            accounts.cases(account)?.push(case.clone());
-            accounts.case_count += 1;
-            Ok(case)
-        })
-        .await
+        self.change(Change::Case { account: account.to_owned(), subject, text }).await
     }
 
-    /// Adds a comment and opens the case again.
     pub(crate) async fn add_comment(
         &self,
         account: &str,
         case: &str,
         text: String,
     ) -> Result<Message, CrmError> {
-        let message = Message { author: account.to_owned(), text };
-        self.call(|accounts| {
-            let case = accounts.case(account, case)?;
-            case.status = "open";
-            case.messages.push(message.clone());
-            Ok(message)
-        })
-        .await
+        let (account, case) = (account.to_owned(), case.to_owned());
+        let mut case = self.change(Change::Comment { account, case, text }).await?;
+        case.messages.pop().ok_or(CrmError::NotFound)
     }
 
     pub(crate) fn usage(&self) -> Usage {
@@ -135,9 +132,49 @@ impl Crm {
         }
     }
 
+    async fn read<T>(
+        &self,
+        look: impl FnOnce(&mut Accounts) -> Result<T, CrmError>,
+    ) -> Result<T, CrmError> {
+        self.call(async {
+            let mut accounts = self.accounts.lock().await;
+            if let Some(ledger) = &self.ledger {
+                // Where that cannot be read, the last that is known is shown.
+                for change in ledger.after(accounts.changes).await.unwrap_or_default() {
+                    let _ = accounts.follow(change);
+                }
+            }
+            look(&mut accounts)
+        })
+        .await
+    }
+
+    /// Returns the case that was added or commented.
+    async fn change(&self, change: Change) -> Result<Case, CrmError> {
+        self.call(async {
+            let mut accounts = self.accounts.lock().await;
+            let Some(ledger) = &self.ledger else { return accounts.apply(change) };
+            let number = ledger.add(&change).await.map_err(|_| CrmError::Unreachable)?;
+            if number <= accounts.changes {
+                // Somebody has emptied the server.
+                *accounts = seed::accounts(self.seed);
+            }
+            let mut changed = Err(CrmError::Unreachable);
+            let changes = ledger.after(accounts.changes).await;
+            for change in changes.map_err(|_| CrmError::Unreachable)? {
+                let followed = accounts.follow(change);
+                if accounts.changes == number {
+                    changed = followed;
+                }
+            }
+            changed
+        })
+        .await
+    }
+
     async fn call<T>(
         &self,
-        work: impl FnOnce(&mut Accounts) -> Result<T, CrmError>,
+        work: impl Future<Output = Result<T, CrmError>>,
     ) -> Result<T, CrmError> {
         let number = self.take_from_quota()?;
         let there = self.latency(number) / 2;
@@ -145,7 +182,7 @@ impl Crm {
         // One half on the way there and one on the way back: a read that is overtaken by a write
         // brings what was true before it, as it would from a real CRM.
         sleep(there).await;
-        let answer = work(&mut self.accounts.lock().expect("no call panics under the lock"));
+        let answer = work.await;
         sleep(back).await;
         answer
     }
@@ -172,5 +209,31 @@ impl Accounts {
     fn case(&mut self, account: &str, id: &str) -> Result<&mut Case, CrmError> {
         let mut cases = self.cases(account)?.iter_mut();
         cases.find(|case| case.id == id).ok_or(CrmError::NotFound)
+    }
+
+    /// Makes a change of the ledger.
+    fn follow(&mut self, change: Change) -> Result<Case, CrmError> {
+        self.changes += 1;
+        self.apply(change)
+    }
+
+    /// Makes a change: a new case, or a comment, which opens its case again.
+    fn apply(&mut self, change: Change) -> Result<Case, CrmError> {
+        match change {
+            Change::Case { account, subject, text } => {
+                let id = format!("C{}", self.case_count + 1);
+                let message = Message { author: account.clone(), text };
+                let case = Case { id, subject, status: "open", messages: vec![message] };
+                self.cases(&account)?.push(case.clone());
+                self.case_count += 1;
+                Ok(case)
+            }
+            Change::Comment { account, case, text } => {
+                let case = self.case(&account, &case)?;
+                case.status = "open";
+                case.messages.push(Message { author: account, text });
+                Ok(case.clone())
+            }
+        }
     }
 }

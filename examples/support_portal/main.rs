@@ -6,24 +6,37 @@
 //!
 //! It prints the address of a page to open in a browser, and three `curl` lines to try. `PORT`
 //! chooses the port (3000; 0 takes any that is free).
+//!
+//! With `REDIS_URL` (and the feature) several processes share what they have stored, and each page
+//! shows all of them. The simulated CRM keeps what they change at the same server.
+//!
+//! ```console
+//! $ export REDIS_URL=redis://127.0.0.1:6379/
+//! $ PORT=3000 cargo run --features redis --example support_portal &
+//! $ PORT=3001 cargo run --features redis --example support_portal
+//! ```
 
 mod auth;
 mod burst;
 mod control;
 mod crm;
+mod ledger;
 mod metrics;
 mod page;
 mod portal;
+mod processes;
 mod seed;
 
-use std::{env, error::Error, process::ExitCode, sync::Arc};
+use std::{env, error::Error, process::ExitCode, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 
-use crate::crm::Crm;
+use crate::{crm::Crm, ledger::Ledger, processes::Processes};
 
 const DEFAULT_PORT: u16 = 3000;
 const SEED: u64 = 42;
+/// How long the process stays for what it owes its Redis.
+const FLUSH: Duration = Duration::from_secs(2);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -39,16 +52,27 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {
-    let crm = Arc::new(Crm::new(SEED));
-    let app = portal::router(Arc::clone(&crm))?;
+    let redis = env::var("REDIS_URL").ok();
+    let ledger = redis.as_deref().map(Ledger::at).transpose()?;
+    let (crm, processes) = (Arc::new(Crm::new(SEED, ledger)), Processes::default());
+    let (app, cache) = match &redis {
+        Some(url) => portal::shared(url, Arc::clone(&crm), processes.clone())?,
+        None => portal::alone(Arc::clone(&crm))?,
+    };
     let port = port()?;
     let listener = TcpListener::bind(("127.0.0.1", port)).await.map_err(|error| {
         format!("cannot listen on 127.0.0.1:{port}: {error}; set PORT to another (0: any)")
     })?;
     let stop = stop_signal()?;
-    announce(&format!("http://{}", listener.local_addr()?));
+    let url = format!("http://{}", listener.local_addr()?);
+    announce(&url);
+    if let Some(redis) = redis {
+        let client = redis::Client::open(redis)?;
+        tokio::spawn(processes.exchange(client, url, (cache.clone(), Arc::clone(&crm))));
+    }
     tokio::spawn(async move { crm.renew_quota_daily().await });
     axum::serve(listener, app).with_graceful_shutdown(stop).await?;
+    cache.flush_pending(FLUSH).await.map_err(|_| "an invalidation was not delivered")?;
     Ok(())
 }
 

@@ -6,16 +6,21 @@ use axum::{Router, http::header::CONTENT_TYPE, response::IntoResponse, routing::
 use serde_json::{Map, Value, json};
 use tower_support_cache::{Alone, BucketSnapshot, Bypass, Refusal, Snapshot, SupportCacheHandle};
 
-use crate::crm::{Crm, Usage};
+use crate::{
+    crm::{Crm, Usage},
+    processes::{self, Processes},
+};
 
-pub(crate) fn router(cache: SupportCacheHandle, crm: Arc<Crm>) -> Router {
-    Router::new().route("/metrics", get(async move || show(&cache.metrics(), &crm.usage())))
+pub(crate) fn router(cache: SupportCacheHandle, crm: Arc<Crm>, processes: Processes) -> Router {
+    let metrics = async move || show(&cache.metrics(), &crm.usage(), &processes.all());
+    Router::new().route("/metrics", get(metrics))
 }
 
-fn show(cache: &Snapshot, crm: &Usage) -> impl IntoResponse + use<> {
+fn show(cache: &Snapshot, crm: &Usage, processes: &[Value]) -> impl IntoResponse + use<> {
     let Usage { calls, calls_a_day, left } = crm;
     let shown = json!({
         "cache": snapshot(cache),
+        "processes": processes,
         "crm": { "calls": calls, "calls_a_day": calls_a_day, "left": left },
     });
     // Indented: it is read in a terminal.
@@ -33,6 +38,7 @@ fn snapshot(counts: &Snapshot) -> Value {
         "invalidations": counts.invalidations,
         "invalidation_failures": counts.invalidation_failures,
         "detached_dropped": counts.detached_dropped,
+        "store": counts.store.as_ref().map(processes::store),
     })
 }
 

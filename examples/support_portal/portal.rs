@@ -14,19 +14,57 @@ use axum::{
 use serde_json::{Value, json};
 use tower_support_cache::{
     CASE_LIST_TTL, CASE_MESSAGES_TTL, CacheRoute, ConfigError, Credentials, InvalidateRoute,
-    MemoryStore, SupportCacheLayer,
+    MemoryStore, Store, SupportCacheHandle, SupportCacheLayer,
 };
 
 use crate::{
     auth, burst, control,
     crm::{Case, Crm, CrmError, Message},
     metrics, page,
+    processes::Processes,
 };
 
 const MAX_TEXT: usize = 4_000;
 
-pub(crate) fn router(crm: Arc<Crm>) -> Result<Router, ConfigError> {
-    let cache = cache_layer()?;
+/// Makes the portal of one process, whose responses are in its memory.
+pub(crate) fn alone(crm: Arc<Crm>) -> Result<(Router, SupportCacheHandle), ConfigError> {
+    router(MemoryStore::new(), (crm, Processes::default()))
+}
+
+/// Makes the portal of one of several processes, which share a Redis.
+#[cfg(feature = "redis")]
+pub(crate) fn shared(
+    redis: &str,
+    crm: Arc<Crm>,
+    processes: Processes,
+) -> Result<(Router, SupportCacheHandle), ConfigError> {
+    let store = tower_support_cache::RedisStore::connect(redis)?;
+    let (router, handle) = router(store, (crm, processes))?;
+    // A stored response is for one host, and here each process is reached at an address of its own.
+    // The same name for all comes from a load balancer otherwise.
+    let named = middleware::map_request(async |mut request: axum::extract::Request| {
+        let host = axum::http::HeaderValue::from_static("portal.example");
+        request.headers_mut().insert(axum::http::header::HOST, host);
+        request
+    });
+    Ok((router.layer(named), handle))
+}
+
+/// Without the feature there is no store to share.
+#[cfg(not(feature = "redis"))]
+pub(crate) fn shared(
+    _: &str,
+    _: Arc<Crm>,
+    _: Processes,
+) -> Result<(Router, SupportCacheHandle), &'static str> {
+    Err("REDIS_URL needs `--features redis`")
+}
+
+fn router<St: Store>(
+    store: St,
+    (crm, processes): (Arc<Crm>, Processes),
+) -> Result<(Router, SupportCacheHandle), ConfigError> {
+    let cache = cache_layer(store)?;
     let handle = cache.handle();
     let authentication = middleware::from_fn_with_state(auth::tokens(), auth::require_own_account);
     let accounts = Router::new()
@@ -40,15 +78,16 @@ pub(crate) fn router(crm: Arc<Crm>) -> Result<Router, ConfigError> {
         .with_state(Arc::clone(&crm));
     let burst = burst::router(accounts.clone(), handle.clone(), Arc::clone(&crm))
         .route_layer(authentication);
-    Ok(page::router()
+    let portal = page::router()
         .merge(control::router(handle.clone()))
-        .merge(metrics::router(handle, crm))
+        .merge(metrics::router(handle.clone(), crm, processes))
         .merge(burst)
-        .merge(accounts))
+        .merge(accounts);
+    Ok((portal, handle))
 }
 
-fn cache_layer() -> Result<SupportCacheLayer<MemoryStore>, ConfigError> {
-    SupportCacheLayer::builder(MemoryStore::new())
+fn cache_layer<St: Store>(store: St) -> Result<SupportCacheLayer<St>, ConfigError> {
+    SupportCacheLayer::builder(store)
         .cache(
             CacheRoute::get("/accounts/{account}/cases")
                 .bucket("case_list")
@@ -139,6 +178,7 @@ impl IntoResponse for CrmError {
             Self::QuotaExhausted => {
                 (StatusCode::SERVICE_UNAVAILABLE, "the CRM takes no more calls today\n")
             }
+            Self::Unreachable => (StatusCode::SERVICE_UNAVAILABLE, "the CRM is not there\n"),
         }
         .into_response()
     }

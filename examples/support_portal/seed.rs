@@ -48,7 +48,7 @@ pub(crate) fn account_names() -> impl Iterator<Item = String> {
 /// Fills a CRM. The same seed gives the same accounts, cases and messages.
 pub(crate) fn accounts(seed: u64) -> Accounts {
     let mut random = Random::new(seed);
-    let mut accounts = Accounts { by_name: HashMap::new(), case_count: 0 };
+    let mut accounts = Accounts { by_name: HashMap::new(), case_count: 0, changes: 0 };
     for name in account_names() {
         let mut cases = Vec::new();
         for _ in 0..random.within(CASES) {

@@ -17,8 +17,6 @@ pub use freshness::Freshness;
 pub use request_directives::RequestDirectives;
 
 pub(crate) use admission::{CREDENTIAL_FIELDS, Denied, Identity, Scope, admit};
-#[cfg(any(fuzzing, test))]
-pub(crate) use cache_control::Directives;
 pub(crate) use facts::{Facts, Watched};
 pub(crate) use range::{RangeAsked, Selected};
 pub(crate) use request_directives::Wishes;
@@ -26,3 +24,5 @@ pub(crate) use storability::{Asked, declared_length, judge, may_be_remembered};
 pub(crate) use validation::{
     Conditions, Validators, confirms, contradicts, freshened, retain_not_modified,
 };
+#[cfg(any(fuzzing, test))]
+pub(crate) use {cache_control::Directives, freshness::Arrival, stated::Stated};

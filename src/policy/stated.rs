@@ -80,6 +80,12 @@ impl Stated {
         }
     }
 
+    /// Whether a directive says how long the response is fresh.
+    #[cfg(any(fuzzing, test))]
+    pub(crate) fn gives_lifetime(&self) -> bool {
+        self.max_age.is_some() || self.s_maxage.is_some()
+    }
+
     /// Returns for how long the response may be used stale: as it says, or else as its route does.
     pub(super) fn windows(&self, of_route: Windows) -> Windows {
         if self.must_revalidate || self.no_cache != Extent::Nothing {

@@ -11,6 +11,8 @@ mod support;
 
 mod access;
 mod conformance;
+mod crowd;
+mod deploy;
 mod faults;
 mod harness;
 mod invalidation;

@@ -270,6 +270,23 @@ async function sample(charts) {
   charts.sample(now);
   showNumbers(now);
   showBuckets(metrics.cache.buckets);
+  showProcesses(metrics.processes);
+}
+
+/// There are several only on a Redis.
+function showProcesses(processes) {
+  $('processes').hidden = processes.length === 0;
+  $('processes-rows').replaceChildren(...processes.map(({ name, is_this: isThis, hits, calls, store }) => {
+    const commands = Object.values(store.operations).reduce((all, number) => all + number, 0);
+    const link = store.is_linked ? (store.near.is_proven ? 'proven' : 'near cache silent') : 'lost';
+    const cells = [link, ...[hits, store.near.hits, commands, store.pending, calls].map(count)];
+    return element(
+      'tr',
+      {},
+      element('th', { scope: 'row', text: `${name.replace('http://', '')}${isThis ? ' (this one)' : ''}` }),
+      ...cells.map((text) => element('td', { text })),
+    );
+  }));
 }
 
 function wireCharts() {

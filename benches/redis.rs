@@ -1,0 +1,300 @@
+//! A hit over Redis beside the crate's own calls for the same bytes, and beside hits in memory.
+//!
+//! Starts its own `redis-server`. With a mode and a count it sends that many requests instead of
+//! timing them, for callgrind: see `redis.sh`.
+
+#[path = "../tests/support/server.rs"]
+mod server;
+mod support;
+
+use std::{
+    env,
+    hint::black_box,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use criterion::{BenchmarkId, Criterion, Throughput};
+use http::Method;
+use redis::{AsyncConnectionConfig, Client, ProtocolVersion, Value, aio::MultiplexedConnection};
+use tokio::{
+    runtime::{self, Runtime},
+    task::{JoinSet, yield_now},
+};
+use tower::{Layer, ServiceExt};
+use tower_support_cache::{
+    CacheRoute, Credentials, MemoryStore, RedisStore, Store, SupportCache, SupportCacheHandle,
+    SupportCacheLayer,
+};
+
+use server::{PATIENCE, Server, until};
+use support::{
+    origin::{BODY_LENGTH, Origin},
+    read, request,
+};
+
+const TTL: Duration = Duration::from_secs(3600);
+const TARGET: &str = "/cases/100000";
+const KEY: &str = "case:100000";
+const IN_FLIGHT: [usize; 3] = [1, 64, 256];
+/// For callgrind, which counts instructions and no times.
+const COUNTED_IN_FLIGHT: usize = 64;
+
+fn main() -> ExitCode {
+    // Cargo adds `--bench`.
+    let arguments: Vec<String> = env::args().skip(1).filter(|text| text != "--bench").collect();
+    let runtime = runtime();
+    let server = runtime.block_on(Server::start());
+    if let [mode, count] = arguments.as_slice() {
+        let (Some(mode), Ok(count)) = (Mode::named(mode), count.parse()) else {
+            eprintln!("usage: redis [{} COUNT]", Mode::ALL.map(Mode::name).join("|"));
+            return ExitCode::FAILURE;
+        };
+        runtime.block_on(async {
+            Course::new(mode, &server).await.run(count, COUNTED_IN_FLIGHT).await
+        });
+        return ExitCode::SUCCESS;
+    }
+    let mut criterion = Criterion::default().configure_from_args();
+    for in_flight in IN_FLIGHT {
+        compare(&mut criterion, (&runtime, &server), in_flight);
+    }
+    criterion.final_summary();
+    ExitCode::SUCCESS
+}
+
+fn compare(criterion: &mut Criterion, (runtime, server): (&Runtime, &Server), in_flight: usize) {
+    let mut group = criterion.benchmark_group("redis");
+    group.throughput(Throughput::Elements(1));
+    for mode in Mode::ALL {
+        let course = runtime.block_on(Course::new(mode, server));
+        group.bench_function(BenchmarkId::new(mode.name(), in_flight), |bencher| {
+            bencher.iter_custom(|count| {
+                runtime.block_on(async {
+                    let begun = now();
+                    course.run(count as usize, in_flight).await;
+                    begun.elapsed()
+                })
+            });
+        });
+    }
+    group.finish();
+}
+
+#[allow(clippy::disallowed_methods)] // Time that passes, not the cache's.
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// One thread for the client; the server has its own.
+fn runtime() -> Runtime {
+    runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be built")
+}
+
+// ===== what is compared =====
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// `GET` of a string as long as the record.
+    RawGet,
+    /// `HMGET` of the fields that a hit reads.
+    RawHmget,
+    /// A hit through the layer that asks the server.
+    RedisHit,
+    /// A hit in the near cache.
+    NearHit,
+    /// A hit in a `MemoryStore`.
+    MemoryHit,
+}
+
+impl Mode {
+    const ALL: [Self; 5] =
+        [Self::RawGet, Self::RawHmget, Self::RedisHit, Self::NearHit, Self::MemoryHit];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::RawGet => "redis_raw_get",
+            Self::RawHmget => "redis_raw_hmget",
+            Self::RedisHit => "redis_hit",
+            Self::NearHit => "near_hit",
+            Self::MemoryHit => "memory_hit",
+        }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.name() == name)
+    }
+}
+
+/// One side, warm.
+enum Course {
+    Raw(MultiplexedConnection, Arc<[String]>),
+    Far(Site<RedisStore>),
+    Near(Site<RedisStore>),
+    Memory(Site<MemoryStore>),
+}
+
+struct Site<St: Store> {
+    cache: SupportCache<Origin, St>,
+    handle: SupportCacheHandle,
+}
+
+impl Course {
+    async fn new(mode: Mode, server: &Server) -> Self {
+        let course = match mode {
+            Mode::RawGet => {
+                let (_, record) = record(server).await;
+                let set: Value = server
+                    .ask_bytes(&[b"SET", b"record", &record])
+                    .await
+                    .expect("the server stores it");
+                black_box(set);
+                let words = ["GET", "record"].map(str::to_owned);
+                Self::Raw(connection(server).await, Arc::new(words))
+            }
+            Mode::RawHmget => {
+                let (field, _) = record(server).await;
+                let lease = field.replacen('v', "l", 1);
+                let words = ["HMGET", KEY, "g", &field, &lease].map(str::to_owned);
+                Self::Raw(connection(server).await, Arc::new(words))
+            }
+            Mode::RedisHit => Self::Far(Site::far(server, 0).await),
+            Mode::NearHit => Self::Near(Site::far(server, 1 << 20).await),
+            Mode::MemoryHit => Self::Memory(Site::over(MemoryStore::new())),
+        };
+        course.run(1000, 1).await;
+        course.check().await;
+        course
+    }
+
+    /// Sends requests, so many at a time, and reads each answer to its end.
+    async fn run(&self, count: usize, in_flight: usize) {
+        match self {
+            Self::Raw(connection, words) => {
+                share(count, in_flight, || {
+                    let (mut connection, words) = (connection.clone(), Arc::clone(words));
+                    async move |own| {
+                        for _ in 0..own {
+                            // Made anew, as whoever asks for different keys has to.
+                            let mut asked = redis::cmd(&words[0]);
+                            for word in &words[1..] {
+                                asked.arg(word);
+                            }
+                            let answer = asked.query_async::<Value>(&mut connection).await;
+                            black_box(answer.expect("the server answers"));
+                        }
+                    }
+                })
+                .await;
+            }
+            Self::Far(site) | Self::Near(site) => site.run(count, in_flight).await,
+            Self::Memory(site) => site.run(count, in_flight).await,
+        }
+    }
+
+    /// Makes sure that each side does what its name says.
+    async fn check(&self) {
+        const REQUESTS: usize = 100;
+        let (site, is_near) = match self {
+            Self::Far(site) => (site, false),
+            Self::Near(site) => (site, true),
+            Self::Raw(..) | Self::Memory(_) => return,
+        };
+        let counts = || {
+            let counts = site.handle.metrics();
+            let store = counts.store.clone().expect("it has counts");
+            let lookups = store.operations.get(&tower_support_cache::Operation::Lookup);
+            let lookups = lookups.map_or(0, |lookups| lookups.answered);
+            (counts.bucket("cases").expect("there is one").hits, store.near.hits, lookups)
+        };
+        let before = counts();
+        self.run(REQUESTS, 1).await;
+        let after = counts();
+        assert_eq!(after.0 - before.0, REQUESTS as u64, "all are hits");
+        let (near, far) = (after.1 - before.1, after.2 - before.2);
+        assert_eq!((near > 0, far > 0), (is_near, !is_near), "{near} near, {far} lookups");
+    }
+}
+
+impl Site<RedisStore> {
+    async fn far(server: &Server, near_capacity: u64) -> Self {
+        // Under callgrind everything takes its time.
+        let store = RedisStore::builder(server.url())
+            .lookup_budget(PATIENCE)
+            .invalidate_budget(PATIENCE)
+            .heartbeat(Duration::from_millis(200), PATIENCE)
+            .near_cache(near_capacity, TTL)
+            .build()
+            .expect("these are settings");
+        let site = Self::over(store);
+        until(PATIENCE, "there is a link", async || {
+            let store = site.handle.metrics().store?;
+            (store.is_linked && (near_capacity == 0 || store.near.is_proven)).then_some(())
+        })
+        .await;
+        site
+    }
+}
+
+impl<St: Store> Site<St> {
+    fn over(store: St) -> Self {
+        let layer = SupportCacheLayer::builder(store)
+            .cache(CacheRoute::get("/cases/{case}").bucket("cases").key("case:{case}").ttl(TTL))
+            .credentials(Credentials::CoveredByKey)
+            .build()
+            .expect("the route is valid");
+        Self { cache: layer.layer(Origin), handle: layer.handle() }
+    }
+
+    async fn run(&self, count: usize, in_flight: usize) {
+        share(count, in_flight, || {
+            let cache = self.cache.clone();
+            async move |own| {
+                for number in 0..own {
+                    let request = request(Method::GET, TARGET);
+                    let Ok(response) = cache.clone().oneshot(request).await;
+                    assert_eq!(read(response.into_body()).await, BODY_LENGTH);
+                    // A hit in memory never waits, and the heartbeat has to.
+                    if number % 64 == 63 {
+                        yield_now().await;
+                    }
+                }
+            }
+        })
+        .await;
+    }
+}
+
+/// Shares a number of requests out among clients.
+async fn share<F, W>(count: usize, in_flight: usize, mut client: impl FnMut() -> W)
+where
+    W: FnOnce(usize) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut clients = JoinSet::new();
+    for number in 0..in_flight {
+        let own = (count + number) / in_flight;
+        clients.spawn(client()(own));
+    }
+    clients.join_all().await;
+}
+
+/// Stores the response, and returns the field that it is in, and its record.
+async fn record(server: &Server) -> (String, Vec<u8>) {
+    let site = Site::far(server, 0).await;
+    site.run(2, 1).await;
+    let fields: Vec<(String, Vec<u8>)> = server.command(&["HGETALL", KEY]).await;
+    fields.into_iter().find(|(field, _)| field.starts_with("v:")).expect("it is stored")
+}
+
+/// As the crate makes it, but for the protocol, which is the store's.
+async fn connection(server: &Server) -> MultiplexedConnection {
+    let info = redis::IntoConnectionInfo::into_connection_info(server.url()).expect("an address");
+    let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+    let tcp = info.tcp_settings().clone().set_nodelay(true);
+    let client = Client::open(info.set_redis_settings(settings).set_tcp_settings(tcp));
+    let config = AsyncConnectionConfig::new();
+    let client = client.expect("an address");
+    client.get_multiplexed_async_connection_with_config(&config).await.expect("it is there")
+}

@@ -1,0 +1,146 @@
+//! A rolling deploy: processes with other rules join, old ones leave, and requests go on.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use http::Method;
+use tokio::task::{JoinSet, yield_now};
+use tower_support_cache::{CacheRoute, SupportCacheHandle};
+
+use crate::{
+    Site, patient,
+    server::{PATIENCE, Server, until},
+    support::{Cached, GatedBody, TTL, fetch, request, send},
+};
+
+const READERS: usize = 8;
+const CASES: usize = 5;
+
+/// What the service knows: a version for all cases, which every write raises.
+#[derive(Default)]
+struct Truth {
+    version: AtomicU64,
+    /// The newest version whose write has been answered.
+    acknowledged: AtomicU64,
+}
+
+/// A process under load, and what its responses say of where they were made.
+struct Process {
+    handle: SupportCacheHandle,
+    clients: JoinSet<()>,
+    is_over: Arc<AtomicBool>,
+    reads: Arc<AtomicUsize>,
+}
+
+impl Process {
+    /// Starts a process whose rules have this name: `old` or `new`.
+    async fn start(server: &Server, rules: &'static str, truth: &Arc<Truth>) -> Self {
+        let ttl = if rules == "old" { TTL } else { TTL - Duration::from_secs(1) };
+        let store = patient(&server.url()).build().unwrap();
+        let site = Site::lazy(store, |route: CacheRoute| route.ttl(ttl)).linked().await;
+        let at_origin = Arc::clone(truth);
+        site.calls.serve(move |head| {
+            let version = match head.method {
+                Method::POST => at_origin.version.fetch_add(1, Ordering::SeqCst) + 1,
+                _ => at_origin.version.load(Ordering::SeqCst),
+            };
+            http::Response::new(GatedBody::full(format!("{rules} {version}")))
+        });
+        let mut process = Self {
+            handle: site.handle,
+            clients: JoinSet::new(),
+            is_over: Arc::default(),
+            reads: Arc::default(),
+        };
+        for reader in 0..READERS {
+            let is_over = Arc::clone(&process.is_over);
+            let reads = Arc::clone(&process.reads);
+            let (cache, truth) = (site.cache.clone(), Arc::clone(truth));
+            process.clients.spawn(async move {
+                let mut number = reader;
+                while !is_over.load(Ordering::SeqCst) {
+                    number += 1;
+                    read(&cache, number % CASES, (rules, &truth)).await;
+                    if number.is_multiple_of(64) {
+                        write(&cache, &truth).await;
+                    }
+                    reads.fetch_add(1, Ordering::SeqCst);
+                    yield_now().await;
+                }
+            });
+        }
+        process
+    }
+
+    /// Waits until it has answered more, from its store as well.
+    async fn goes_on(&self) {
+        let counts = || self.handle.metrics().bucket("cases").unwrap().hits;
+        let (reads, hits) = (self.reads.load(Ordering::SeqCst), counts());
+        until(PATIENCE, "requests are answered", async || {
+            let more = self.reads.load(Ordering::SeqCst) - reads;
+            (more >= 300 && counts() > hits).then_some(())
+        })
+        .await;
+    }
+
+    /// Stops as a service does that is told to: its requests end, and what it owes is sent.
+    async fn leave(mut self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        while let Some(client) = self.clients.join_next().await {
+            client.expect("no request fails, and none is answered with what is old");
+        }
+        self.handle.flush_pending(PATIENCE).await.unwrap();
+    }
+}
+
+async fn read(
+    cache: &Cached<tower_support_cache::RedisStore>,
+    case: usize,
+    (rules, truth): (&str, &Truth),
+) {
+    let acknowledged = truth.acknowledged.load(Ordering::SeqCst);
+    let got = fetch(cache, &format!("/cases/{case}")).await;
+    assert_eq!(got.status, 200);
+    let (made_by, version) = got.text().split_once(' ').unwrap();
+    assert_eq!(made_by, rules, "{}", got.cache_status());
+    let version: u64 = version.parse().unwrap();
+    assert!(version >= acknowledged, "{version} after {acknowledged}: {}", got.cache_status());
+}
+
+/// Writes to all cases; what was there before may not be read once the last has been answered.
+async fn write(cache: &Cached<tower_support_cache::RedisStore>, truth: &Truth) {
+    let mut version = u64::MAX;
+    for case in 0..CASES {
+        let comment = request(Method::POST, &format!("/cases/{case}/comments"));
+        let got = send(cache, comment).await.unwrap().unwrap();
+        assert_eq!(got.status, 200);
+        version = version.min(got.text().split_once(' ').unwrap().1.parse().unwrap());
+    }
+    truth.acknowledged.fetch_max(version, Ordering::SeqCst);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_deploy_fails_no_request_and_nothing_old_is_read() {
+    let server = Server::start().await;
+    let truth = Arc::default();
+    let first = Process::start(&server, "old", &truth).await;
+    let second = Process::start(&server, "old", &truth).await;
+    first.goes_on().await;
+    let third = Process::start(&server, "new", &truth).await;
+    third.goes_on().await;
+    first.leave().await;
+    let fourth = Process::start(&server, "new", &truth).await;
+    for process in [&second, &third, &fourth] {
+        process.goes_on().await;
+    }
+    second.leave().await;
+    third.goes_on().await;
+    third.leave().await;
+    fourth.leave().await;
+    assert!(truth.acknowledged.load(Ordering::SeqCst) > 0);
+}
