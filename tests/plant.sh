@@ -54,7 +54,7 @@ plant() {
 # ===== flights =====
 plant share-what-may-not-be-stored src/policy/storability.rs 's/\|name\| is_per_client\(name\) &&/|name| false \&\& is_per_client(name) \&\&/' flights what_may_not_be_stored_is_not_shared
 plant no-second-look src/store/memory.rs 's/entry\.is_answer\(\)\n/false\n/' flights a_leader_looks_once_more_before_it_forwards
-plant join-across-an-invalidation src/exchange.rs 's/\|fence\| sequence\.is_current\(&read\.slot\.key, fence\)/|_| true/' writes a_fill_that_a_write_overtakes_is_not_stored_and_late_comers_do_not_join_it
+plant join-across-an-invalidation src/seek.rs 's/\|fence\| sequence\.is_current\(&read\.slot\.key, fence\)/|_| true/' writes a_fill_that_a_write_overtakes_is_not_stored_and_late_comers_do_not_join_it
 plant forget-refusals src/policy/storability.rs 's/!is_momentary && !is_of/false \&\& !is_momentary \&\& !is_of/' flights two_bursts_on_an_uncacheable_key_never_queue
 plant remember-server-errors src/policy/storability.rs 's/ && !status\.is_server_error\(\)//' flights a_server_error_is_not_remembered
 plant remember-refusals-for-ever src/fill.rs 's/from_secs\(10\)/from_secs(1000)/' flights a_refusal_is_forgotten_after_ten_seconds
@@ -100,13 +100,13 @@ plant keep-the-target src/route/table.rs 's/if let Ok\(found\) = self\.reads\.at
 plant commit-across-an-invalidation-of-everything src/sequence.rs 's/self\.raise\(&self\.floor\);//' lib an_invalidation_of_everything_fences_every_key_and_visits_every_shard
 # ===== history =====
 plant history-commit-across src/sequence.rs 's/self\.is_current\(key, fence\)\.then\(store\)/Some(store())/' history no_read_is_stale
-plant history-join-across src/exchange.rs 's/\|fence\| sequence\.is_current\(&read\.slot\.key, fence\)/|_| true/' history no_read_is_stale
+plant history-join-across src/seek.rs 's/\|fence\| sequence\.is_current\(&read\.slot\.key, fence\)/|_| true/' history no_read_is_stale
 
 # ===== the rules of the RFCs =====
 plant age-with-a-sign src/entry.rs 's/digits\.is_empty\(\) \|\| !first\.iter\(\)\.all\(u8::is_ascii_digit\)/false/' rfc an_age_is_what_rfc_9111_makes_of_it
 plant age-that-wraps src/entry.rs 's/unwrap_or\(u32::MAX\)\.min/unwrap_or(0).min/' rfc an_age_is_what_rfc_9111_makes_of_it
 plant rfc-store-hop-by-hop-fields src/hops.rs 's/is_hop_by_hop\(name\) \|\|/false ||/' rfc all_fields_are_stored_but_those_of_a_connection_or_a_client
-plant rfc-store-what-connection-names src/entry.rs 's/ \|\| self\.0\.iter\(\)\.any\(\|named\| named == name\.as_str\(\)\)//' rfc all_fields_are_stored_but_those_of_a_connection_or_a_client
+plant rfc-store-what-connection-names src/hops.rs 's/ \|\| self\.0\.iter\(\)\.any\(\|named\| named == name\.as_str\(\)\)//' rfc all_fields_are_stored_but_those_of_a_connection_or_a_client
 plant drop-what-is-for-all src/hops.rs 's/\n *\.filter\(\|name\| !is_end_to_end[^\n]*//' rfc all_fields_are_stored_but_those_of_a_connection_or_a_client
 plant overlook-no-store src/policy/cache_control.rs 's/\.mentions\("no-store"\)/.mentions("no-stor")/' rfc what_a_response_forbids_is_not_stored
 plant overlook-no-cache src/policy/cache_control.rs 's/\.mentions\("no-cache"\)/.is_exactly("no-cache")/' rfc what_a_response_forbids_is_not_stored
@@ -116,9 +116,9 @@ plant hide-behind-an-open-quote src/policy/cache_control.rs 's/None => may_quote
 plant rfc-store-any-status src/route/rule.rs 's/self\.statuses\.contains\(&status\)/true/' rfc only_the_statuses_of_the_route_are_stored
 plant share-credentials src/policy/storability.rs 's/needs_permission && !directives/false \&\& !directives/' rfc credentials_are_shared_only_where_the_response_says_so
 plant lengthen-by-jitter src/route/rule.rs 's/lifetime - most/lifetime + most/' rfc what_a_response_forbids_is_not_stored
-plant store-despite-the-request src/exchange.rs 's/if read\.asks\.wishes\.no_store \{/if false {/' rfc a_request_says_what_of_it_is_stored
+plant store-despite-the-request src/seek.rs 's/if read\.asks\.wishes\.no_store \{/if false {/' rfc a_request_says_what_of_it_is_stored
 plant heed-any-client src/policy/request_directives.rs 's/RequestDirectives::Ignore => Self \{ no_store: all\.no_store, \.\.Self::default\(\) \}/RequestDirectives::Ignore => all/' rfc request_directives_count_where_the_route_says_so
-plant forward-only-if-cached src/exchange.rs 's/if read\.asks\.wishes\.only_if_cached \{/if false {/' rfc request_directives_count_where_the_route_says_so
+plant forward-only-if-cached src/seek.rs 's/if read\.asks\.wishes\.only_if_cached \{/if false {/' rfc request_directives_count_where_the_route_says_so
 plant forward-only-if-cached-on-a-pass src/exchange.rs 's/ && !asks\.wishes\.only_if_cached//' rfc request_directives_count_where_the_route_says_so
 plant take-the-last-lifetime src/policy/stated.rs 's/\*known = Some\(known\.map_or\(seconds, \|known\| known\.min\(seconds\)\)\)/*known = Some(seconds)/' rfc of_several_lifetimes_the_one_for_shared_caches_or_the_shortest_counts
 plant skip-a-malformed-lifetime src/policy/stated.rs 's/let seconds = seconds\.unwrap_or\(0\);/let Ok(seconds) = seconds else { return };/' rfc of_several_lifetimes_the_one_for_shared_caches_or_the_shortest_counts
@@ -211,8 +211,8 @@ plant keep-the-target-of-a-write src/route/table.rs 's/if let Ok\(found\) = self
 # ===== Vary =====
 plant ignore-vary src/nominated.rs 's/for line in response\.get_all\(VARY\) \{/for line in response.get_all(VARY).iter().take(0) {/' vary a_burst_in_two_languages_makes_two_calls
 plant ignore-declared-names src/route/cache.rs 's/vary: Nominated::new\(self\.vary\)/vary: Nominated::new(Vec::new())/' vary a_declared_field_is_told_apart_from_the_first_request_on
-plant share-across-variants src/exchange.rs 's/if read\.slot\.variant != fill\.variant/if false/' vary a_burst_in_two_languages_makes_two_calls
-plant stream-across-variants src/exchange.rs 's/if read\.slot\.variant != fill\.variant/if false/' vary streaming_followers_read_only_what_was_made_for_them
+plant share-across-variants src/seek.rs 's/if read\.slot\.variant != fill\.variant/if false/' vary a_burst_in_two_languages_makes_two_calls
+plant stream-across-variants src/seek.rs 's/if read\.slot\.variant != fill\.variant/if false/' vary streaming_followers_read_only_what_was_made_for_them
 plant note-nothing src/fill.rs 's/\(variant != read\.base\)\.then/false.then/' vary learned_names_are_used_by_the_next_request
 plant note-dies-with-its-response src/fill.rs 's/let until = received \+ self\.rule\(\)\.lifetimes\.longest\(\);/let until = received + Duration::from_secs(1);/' vary learned_names_live_as_long_as_any_response_that_needs_them
 plant the-note-goes-first src/store/memory.rs 's/variants\.retain\(\|known\| \*known != variant\);/if variants.contains(\&variant) { return; }/' vary of_more_than_256_variants_the_oldest_goes
@@ -248,14 +248,14 @@ plant store-what-is-stripped src/entry.rs 's/ && !stripped\.contains\(name\)//' 
 plant store-what-is-for-one-client src/policy/storability.rs 's/\|name\| is_per_client\(name\) &&/|name| false \&\& is_per_client(name) \&\&/' security sec_cook_2_a_response_for_one_client_is_not_stored
 plant coalesce-what-is-for-one-client src/policy/storability.rs 's/\|name\| is_per_client\(name\) &&/|name| false \&\& is_per_client(name) \&\&/' security sec_coal_1_no_follower_sees_what_may_not_be_stored_and_none_queues
 plant coalesce-what-turns-out-too-large src/fill.rs 's/if declared\.is_some\(\) && /if true \&\& /' security sec_coal_1_a_body_that_turns_out_too_large_is_the_leaders_own
-plant share-across-vary src/exchange.rs 's/if read\.slot\.variant != fill\.variant \{/if false {/' security sec_coal_2_a_follower_with_another_value_of_a_nominated_field_asks_for_itself
+plant share-across-vary src/seek.rs 's/if read\.slot\.variant != fill\.variant \{/if false {/' security sec_coal_2_a_follower_with_another_value_of_a_nominated_field_asks_for_itself
 plant strand-followers src/coalesce.rs 's/if let Some\(settled\) = self\.unsettled\.take\(\) \{/if let Some(settled) = None {/' security sec_coal_3_a_ruined_leader_stores_nothing_and_leaves_nobody_waiting
 plant drop-a-cancelled-fill src/detach.rs 's/filter\(\|_\| self\.is_begun\)/filter(|_| false)/' security sec_coal_3_a_cancelled_leader_harms_no_follower
 plant forward-the-attackers-etag src/exchange.rs 's/request\.headers_mut\(\)\.remove\(IF_NONE_MATCH\);//' security sec_coal_4_a_leader_that_has_the_response_already_does_not_make_a_304_of_it_for_others
 plant lead-with-a-range src/seek.rs 's/if read\.asks\.range\.is_some\(\) \{/if false {/' security sec_coal_4_a_part_or_a_head_never_becomes_the_entity
 plant follow-without-a-limit src/shared.rs 's/MAX_FOLLOWERS: usize = 10_000/MAX_FOLLOWERS: usize = 100_000/' security sec_coal_5_followers_over_the_limit_forward_for_themselves
 plant join-a-slow-leader src/coalesce.rs 's/< self\.limits\.wait/< 1000 * self.limits.wait/' security sec_coal_5_a_slow_leader_is_neither_waited_for_nor_joined_for_ever
-plant join-a-flight-from-before src/exchange.rs 's/\|fence\| sequence\.is_current\(&read\.slot\.key, fence\)/|_| true/' security sec_coal_6_a_request_after_an_invalidation_does_not_join_an_older_flight
+plant join-a-flight-from-before src/seek.rs 's/\|fence\| sequence\.is_current\(&read\.slot\.key, fence\)/|_| true/' security sec_coal_6_a_request_after_an_invalidation_does_not_join_an_older_flight
 plant identify-without-the-query src/policy/admission.rs 's/uri\.path_and_query\(\)\.map_or\("", \|target\| target\.as_str\(\)\)/uri.path()/' security sec_key_1_every_difference_in_the_target_is_a_difference
 plant identify-without-the-host src/policy/admission.rs 's/host: self\.host,/host: b"",/' security sec_key_1_every_difference_in_scheme_and_authority_is_a_difference
 plant identify-without-the-authority src/policy/admission.rs 's/authority: self\.original\.authority\(\)\.map_or\("", Authority::as_str\)/authority: ""/' security sec_key_1_every_difference_in_scheme_and_authority_is_a_difference
@@ -296,7 +296,7 @@ plant lose-trailers src/recording.rs 's/self\.trailers\.is_none\(\) && //' secur
 plant store-streams src/policy/storability.rs 's/if is_event_stream\(fields\)/if false/' security sec_body_5_streams_and_upgrades_are_untouched
 plant answer-upgrades src/policy/admission.rs 's/if facts\.is_upgrade/if false/' security sec_body_5_streams_and_upgrades_are_untouched
 plant store-hop-by-hop-fields src/hops.rs 's/is_hop_by_hop\(name\) \|\|/false ||/' security sec_hop_1_what_belongs_to_the_connection_is_not_stored
-plant store-what-connection-names src/entry.rs 's/ \|\| self\.0\.iter\(\)\.any\(\|named\| named == name\.as_str\(\)\)//' security sec_hop_1_what_belongs_to_the_connection_is_not_stored
+plant store-what-connection-names src/hops.rs 's/ \|\| self\.0\.iter\(\)\.any\(\|named\| named == name\.as_str\(\)\)//' security sec_hop_1_what_belongs_to_the_connection_is_not_stored
 plant let-connection-remove-anything src/hops.rs 's/\n *\.filter\(\|name\| !is_end_to_end[^\n]*//' security sec_hop_1_connection_removes_no_field_that_a_client_must_see
 plant answer-without-reading-content src/policy/admission.rs 's/if has_content \{/if false {/' security sec_drain_1_the_next_request_on_the_connection_parses
 plant store-pages-in-disguise src/policy/admission.rs 's/Credentials::Bypass if facts\.has_credentials => return Err\(Bypass::Credentials\),//' security sec_wcd_1_a_page_with_credentials_is_not_stored_under_a_static_disguise
@@ -349,7 +349,7 @@ plant warn-each-time src/shared.rs 's/if !self\.has_warned\[route\]\.swap\(true,
 plant forget-the-nest src/policy/admission.rs 's/let original = head\.extensions\.get::<axum::extract::OriginalUri>\(\);\n    original\.map_or\(head\.uri, \|original\| &original\.0\)/head.uri/' stacks one_layer_in_two_nests_does_not_mix_them
 plant send-content-on-head src/answer.rs 's/\.or_insert_with\(\|\| length\.into\(\)\);/.or_insert(0.into()); let _ = length;/' stacks a_connection_stays_in_sync_over_hits_and_heads
 plant wait-for-the-inner-service src/service.rs 's/fn poll_ready\(&mut self, _: &mut Context<.?._>\) -> Poll<Result<\(\), S::Error>> \{\n        Poll::Ready\(Ok\(\(\)\)\)/fn poll_ready(\&mut self, cx: \&mut Context<\x27_>) -> Poll<Result<(), S::Error>> {\n        self.inner.poll_ready(cx)/' readiness a_service_that_is_ready_and_not_called_holds_nothing
-plant join-older-flights src/exchange.rs 's/\|fence\| sequence\.is_current\(&read\.slot\.key, fence\)/|_| true/' fencing a_request_after_an_invalidation_joins_no_older
+plant join-older-flights src/seek.rs 's/\|fence\| sequence\.is_current\(&read\.slot\.key, fence\)/|_| true/' fencing a_request_after_an_invalidation_joins_no_older
 plant fence-per-layer src/fill.rs 's/fence: self\.lead\.fence\(\)/fence: self.shared.store.sequence().begin()/' fencing fences_a_fill
 plant say-stored-when-fenced src/fill.rs 's/Err\(Refusal::Fenced\)/Ok(())/' fencing an_invalidation_of_the_key_fences_a_fill
 plant weigh-no-names src/entry.rs 's/if is_standard \{ 0 \}/if is_standard || true { 0 }/' memory small_bodies_stay_within_the_capacity
