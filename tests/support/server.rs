@@ -166,6 +166,11 @@ impl Server {
 
     // ----- life and death -----
 
+    /// Writes everything to the disk. A replica that is on its way into step may be in the way.
+    pub(crate) async fn save(&self) {
+        until(PATIENCE, "it is saved", async || self.ask::<Value>(&["SAVE"]).await.ok()).await;
+    }
+
     /// Kills the server: no time to say goodbye, nor to save.
     pub(crate) fn kill(&mut self) {
         let _ = self.process.kill();
