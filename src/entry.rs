@@ -307,7 +307,7 @@ pub struct Entry {
 }
 
 /// What an entry tells of its slot.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Content {
     Response { head: Arc<Head>, body: Bytes },
     Pass,
@@ -453,6 +453,16 @@ impl Entry {
     /// RFC 9111 §4.2: fresh while the lifetime *exceeds* the age, so equality is stale.
     pub(crate) fn is_fresh_at(&self, now: Instant) -> bool {
         now < self.fresh_until
+    }
+
+    /// Returns a copy for another sequence: it is a copy of what was read at `fence` there, and fresh
+    /// until `until`.
+    #[cfg(feature = "redis")]
+    pub(crate) fn copied(&self, fence: Fence, until: Instant) -> Self {
+        let Provenance { slot, requested, gauge, .. } = &self.provenance;
+        let (slot, gauge) = (slot.clone(), Arc::clone(gauge));
+        let provenance = Provenance { slot, fence, requested: *requested, gauge };
+        Self::restored(provenance, self.content.clone(), until)
     }
 
     #[cfg(feature = "redis")]

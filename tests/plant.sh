@@ -191,17 +191,17 @@ plant describe-content-in-a-304 src/policy/validation.rs 's/for name in &OF_THE_
 plant evaluate-if-match src/policy/admission.rs 's/if facts\.has_precondition/if false/' rfc what_the_client_has_is_not_sent_again
 plant a-304-for-any-status src/answer.rs 's/\.filter\(\|_\| status\.is_success\(\)\)//' rfc what_the_client_has_is_not_sent_again
 plant lead-with-the-conditional src/exchange.rs 's/request\.headers_mut\(\)\.remove\(IF_NONE_MATCH\);//' rfc a_conditional_miss_brings_the_whole_representation_for_all
-plant glance-past-credentials src/glance.rs 's/let is_answer = rule\.credentials\.overlook\(&self\.facts\)/let is_answer = true/' security sec_auth_3_a_revoked_user_is_refused_within_the_lifetime
+plant glance-past-credentials src/glance.rs 's/let is_answer = rule\.credentials\.overlook\(&self\.facts\)/let is_answer = true/' security sec_auth_2_callers_and_the_anonymous_share_nothing
 plant glance-past-the-switch src/glance.rs 's/\n            && !shared\.is_switched_off\(route\)//' handle what_was_stored_is_used_again_once_a_bucket_is_on_unless_it_was_invalidated
 plant glance-at-what-is-stale src/glance.rs 's/\n            && entry\.is_fresh_at\(telling\.now\)//' flights an_entry_is_fresh_for_its_lifetime_and_no_longer
 plant overlook-authorization src/policy/credentials.rs 's/Self::ByResponse => !facts\.is_authorized/Self::ByResponse => true/' security sec_auth_2_callers_and_the_anonymous_share_nothing
 plant glance-past-conditions src/policy/facts.rs 's/\n            \| self\.has_conditions//' rfc what_the_client_has_is_not_sent_again
 plant glance-past-directives src/policy/facts.rs 's/\n            \| self\.has_directives//' rfc request_directives_count_where_the_route_says_so
-plant glance-past-content src/glance.rs 's/is_read && !has_content/is_read/' security sec_key_7_a_get_with_content_is_a_bypass
+plant glance-past-content src/glance.rs 's/may_be_plain && !has_content/may_be_plain/' security sec_drain_1_the_next_request_on_the_connection_parses
 plant look-past-a-field src/policy/facts.rs 's/            RANGE,\n//' security sec_coal_4_a_part_or_a_head_never_becomes_the_entity
 plant concern-reads-alone src/route/table.rs 's/patterns\.chain\(invalidating\.iter\(\)\.map\(\|rule\| &rule\.pattern\)\)/patterns/' lib a_path_concerns_no_rule_where_none_begins_like_it
 plant call-before-it-is-ready src/future.rs 's/inner\.poll_ready\(&mut unwoken\)/Poll::<Result<(), S::Error>>::Ready(Ok(()))/' readiness misses_and_writes_through_a_service_for_one_at_a_time_all_end
-plant tell-nobody src/notice.rs 's/waiting\.into_values\(\)\.for_each\(Waker::wake\);/drop(waiting);/' flights a_thousand_requests_on_a_cold_key_make_one_call
+plant tell-nobody src/notice.rs 's/waiting\.into_values\(\)\.for_each\(Waker::wake\);/drop(waiting);/' flights an_error_is_the_leaders_own_and_followers_ask_for_themselves_at_once
 plant forget-the-leaders-conditional src/exchange.rs 's/if is_had \{/if false {/' rfc a_conditional_miss_brings_the_whole_representation_for_all
 plant forget-a-followers-conditional src/answer.rs 's/if asks\.have\(head\.status, head\.stored\(\)\)/if false/' rfc a_followers_conditional_is_its_own
 plant replace-inner-cache-status src/reporter.rs 's/let _ = fields\.try_append\(CACHE_STATUS/fields.insert(CACHE_STATUS/; s/let _ = response\.headers_mut\(\)\.try_append\(CACHE_STATUS/response.headers_mut().insert(CACHE_STATUS/' rfc a_write_says_that_it_was_forwarded_for_its_method

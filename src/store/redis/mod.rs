@@ -207,7 +207,9 @@ impl Store for RedisStore {
         if commit == Commit::Stored
             && let Some(note) = note
         {
-            self.shared.remember(&note);
+            // A hint of how to find what has just been stored.
+            let near = &self.shared.link.near;
+            near.keep(&note, near.fence());
         }
         commit
     }
