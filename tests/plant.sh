@@ -349,6 +349,12 @@ plant share-trailers src/recording.rs 's/cursor\.is_past_trailers = true;/let _ 
 plant wake-under-the-lock src/recording.rs 's/let waiting = shared\.take_waiting\(\);\n        drop\(shared\);\n        waiting\.into_iter\(\)\.for_each\(Waker::wake\);\n        pushed/let waiting = shared.take_waiting();\n        waiting.into_iter().for_each(Waker::wake);\n        drop(shared);\n        pushed/' adversary a_waker_that_polls_at_once_does_not_deadlock
 plant share-across-credential-fields src/layer.rs 's/part\(&fields\.join\(","\)\);/let _ = fields;/' adversary layers_with_other_credential_fields_share_nothing
 
+# ===== several processes on one Redis =====
+plant take-other-spellings-of-a-stamp src/store/redis/record.rs "s/b'a'\.\.=b'f' if RADIX == 16/b'a'..=b'f'/" lib a_stamp_is_read_only_as_it_is_written
+plant forget-what-others-found-unfit src/store/redis/shared.rs 's/StoredContent::Pass => Content::Pass,/StoredContent::Pass => return None,/' redis what_may_not_be_stored_is_known_to_other_processes
+plant fill-beside-another-process src/store/redis/lease.lua 's/return \{1, token\}/l = false/' redis two_processes_make_one_call_where_they_look_by_themselves
+plant read-what-other-rules-stored src/route/rule.rs 's/self\.lifetimes,\n            self\.query,/(),\n            self.query,/' redis a_rolling_deploy_fails_no_request_and_nothing_old_is_read
+
 # The model needs another build, so its mistake is planted apart. That a number is published only
 # after it counts is a window of one instruction, too rare for schedules tried by chance: that rule
 # rests on the proof beside it in src/sequence.rs.
