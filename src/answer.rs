@@ -35,9 +35,29 @@ pub(crate) struct Asks {
 }
 
 impl Asks {
+    /// What a plain GET asks for.
+    pub(crate) const GET: &Self = &Self {
+        is_head: false,
+        wishes: Wishes::NONE,
+        conditions: None,
+        range: None,
+        needs_permission: false,
+    };
+    /// What a plain HEAD asks for.
+    pub(crate) const HEAD: &Self = &Self {
+        is_head: true,
+        wishes: Wishes::NONE,
+        conditions: None,
+        range: None,
+        needs_permission: false,
+    };
+
     /// Whether a fresh response is good enough for the request.
     pub(crate) fn accept(&self, head: &Head, now: Instant) -> bool {
-        self.wishes == Wishes::default() || self.wishes.accept(head.age(now), head.ttl(now))
+        self.wishes == Wishes::NONE || {
+            let (age, ttl) = head.age_and_ttl(now);
+            self.wishes.accept(age, ttl.as_secs())
+        }
     }
 
     /// Whether the client already has a response of this status and these fields.
@@ -86,8 +106,7 @@ impl Fill {
             FillBody::Whole(body) => ResponseBody::stored(body.clone()),
             FillBody::Streaming(recording) => ResponseBody::reader(recording.cursor()?),
         };
-        let outcome = Outcome::Collapsed { ttl: self.head.ttl(telling.now) };
-        Some(reuse((&self.head, body), outcome, telling, asks))
+        Some(reuse((&self.head, body), |ttl| Outcome::Collapsed { ttl }, telling, asks))
     }
 }
 
@@ -105,14 +124,23 @@ pub(crate) fn hit<B: Body>(
     telling: Telling<'_>,
     asks: &Asks,
 ) -> Response<ResponseBody<B>> {
-    let outcome = Outcome::Hit { ttl: head.ttl(telling.now) };
-    stale((head, body), outcome, telling, asks)
+    let hit = |ttl| Outcome::Hit { ttl };
+    respond((head, body), hit, telling, asks)
 }
 
 /// Answers from a stored response that need not be fresh.
 pub(crate) fn stale<B: Body>(
-    (head, body): (&Arc<Head>, &Bytes),
+    stored: (&Arc<Head>, &Bytes),
     outcome: Outcome,
+    telling: Telling<'_>,
+    asks: &Asks,
+) -> Response<ResponseBody<B>> {
+    respond(stored, |_| outcome, telling, asks)
+}
+
+fn respond<B: Body>(
+    (head, body): (&Arc<Head>, &Bytes),
+    outcome: impl FnOnce(u64) -> Outcome,
     telling: Telling<'_>,
     asks: &Asks,
 ) -> Response<ResponseBody<B>> {
@@ -125,16 +153,18 @@ pub(crate) fn stale<B: Body>(
 
 fn reuse<B: Body>(
     (head, body): (&Head, ResponseBody<B>),
-    outcome: Outcome,
+    outcome: impl FnOnce(u64) -> Outcome,
     telling: Telling<'_>,
     asks: &Asks,
 ) -> Response<ResponseBody<B>> {
-    let cache_status = telling.reporter.ended(telling.bucket, outcome);
+    let (age, ttl) = head.age_and_ttl(telling.now);
+    let cache_status = telling.reporter.ended(telling.bucket, outcome(ttl.as_secs()));
     let mut response = Response::new(body);
     *response.status_mut() = head.status;
-    *response.headers_mut() = head.fields(seconds(head.age(telling.now).as_secs()), cache_status);
+    *response.headers_mut() = head.fields(seconds(age.as_secs()), cache_status);
     if asks.have(head.status, head.stored()) {
-        return not_modified(response);
+        turn_not_modified(&mut response);
+        return response;
     }
     if asks.is_head {
         // RFC 9110 §9.3.2: the fields that GET would have sent, and no content.
@@ -147,13 +177,10 @@ fn reuse<B: Body>(
 }
 
 /// Turns a response that the client already has into a 304.
-pub(crate) fn not_modified<B: Body>(
-    mut response: Response<ResponseBody<B>>,
-) -> Response<ResponseBody<B>> {
+pub(crate) fn turn_not_modified<B: Body>(response: &mut Response<ResponseBody<B>>) {
     *response.status_mut() = StatusCode::NOT_MODIFIED;
     retain_not_modified(response.headers_mut());
     *response.body_mut() = ResponseBody::empty();
-    response
 }
 
 /// Answers `only-if-cached` where nothing is (RFC 9111 §5.2.1.7). `Cache-Status` is left out: it

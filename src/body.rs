@@ -64,35 +64,24 @@ impl<B: Body> Body for ResponseBody<B> {
     type Data = Bytes;
     type Error = BodyError<B::Error>;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let (cursor, rest) = match self.as_mut().project().inner.project() {
+    // Into the reader's loop: from the store it is a few instructions. What is longer stays outside.
+    #[inline]
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Polled<B>> {
+        match self.as_mut().project().inner.project() {
+            InnerProjection::Stored { bytes } if bytes.is_empty() => Poll::Ready(None),
             InnerProjection::Stored { bytes } => {
-                let bytes = std::mem::take(bytes);
-                return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
+                Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes)))))
             }
-            InnerProjection::Passing { body } => return poll_origin(body, cx),
-            InnerProjection::HandedOver { body } => return poll_origin(body.as_mut(), cx),
-            InnerProjection::Recorded { cursor, rest } => (cursor, rest),
-        };
-        match ready!(cursor.poll_next(cx)) {
-            Next::Chunk(chunk) => Poll::Ready(Some(Ok(Frame::data(chunk)))),
-            Next::Trailers(trailers) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
-            Next::End => Poll::Ready(None),
-            Next::Broken => {
-                let rest = rest.take().and_then(|mut rest| rest.try_recv().ok());
-                match rest {
-                    Some(Rest::Body(body)) => {
-                        self.as_mut().project().inner.set(Inner::HandedOver { body });
-                        self.poll_frame(cx)
+            InnerProjection::Passing { body } => poll_origin(body, cx),
+            InnerProjection::HandedOver { body } => poll_origin(body.as_mut(), cx),
+            InnerProjection::Recorded { cursor, rest } => {
+                match ready!(poll_recorded((cursor, rest), cx)) {
+                    Ok(frame) => Poll::Ready(frame),
+                    Err(mut body) => {
+                        let polled = poll_origin(body.as_mut(), cx);
+                        self.project().inner.set(Inner::HandedOver { body });
+                        polled
                     }
-                    Some(Rest::Failed(error)) => {
-                        Poll::Ready(Some(Err(BodyError(Cause::Origin(error)))))
-                    }
-                    Some(Rest::Panicked(panic)) => resume_unwind(panic),
-                    None => Poll::Ready(Some(Err(BodyError(Cause::Interrupted)))),
                 }
             }
         }
@@ -124,13 +113,33 @@ impl<B: Body> Body for ResponseBody<B> {
     }
 }
 
-fn poll_origin<B: Body>(
-    body: Pin<&mut B>,
+/// What a body is polled for.
+type Polled<B> = Option<Result<Frame<Bytes>, BodyError<<B as Body>::Error>>>;
+
+/// Reads a recording; `Err` is what is left of a body that is not stored.
+#[inline(never)]
+fn poll_recorded<B: Body>(
+    (cursor, rest): (&mut Cursor, &mut Option<oneshot::Receiver<Rest<B>>>),
     cx: &mut Context<'_>,
-) -> Poll<Option<Result<Frame<Bytes>, BodyError<B::Error>>>> {
-    body.poll_frame(cx)
-        .map_ok(|frame| frame.map_data(|mut data| data.copy_to_bytes(data.remaining())))
-        .map_err(|error| BodyError(Cause::Origin(error)))
+) -> Poll<Result<Polled<B>, Pin<Box<B>>>> {
+    Poll::Ready(Ok(match ready!(cursor.poll_next(cx)) {
+        Next::Chunk(chunk) => Some(Ok(Frame::data(chunk))),
+        Next::Trailers(trailers) => Some(Ok(Frame::trailers(trailers))),
+        Next::End => None,
+        Next::Broken => match rest.take().and_then(|mut rest| rest.try_recv().ok()) {
+            Some(Rest::Body(body)) => return Poll::Ready(Err(body)),
+            Some(Rest::Failed(error)) => Some(Err(BodyError(Cause::Origin(error)))),
+            Some(Rest::Panicked(panic)) => resume_unwind(panic),
+            None => Some(Err(BodyError(Cause::Interrupted))),
+        },
+    }))
+}
+
+fn poll_origin<B: Body>(body: Pin<&mut B>, cx: &mut Context<'_>) -> Poll<Polled<B>> {
+    Poll::Ready(ready!(body.poll_frame(cx)).map(|polled| match polled {
+        Ok(frame) => Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))),
+        Err(error) => Err(BodyError(Cause::Origin(error))),
+    }))
 }
 
 impl<B: Body> fmt::Debug for ResponseBody<B> {

@@ -12,11 +12,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::watch;
-
 use crate::{
     clock::{Instant, now},
     key::{Prehashed, Slot, Token, Variant},
+    notice::Notice,
     sequence::Fence,
     sync::{AtomicUsize, Mutex, Ordering, lock},
 };
@@ -78,8 +77,7 @@ struct Flight<T> {
     fence: Fence,
     begun: Instant,
     followers: AtomicUsize,
-    /// `None` until there is something to tell.
-    progress: watch::Sender<Option<Settled<T>>>,
+    progress: Notice<Settled<T>>,
 }
 
 /// What a request is to do.
@@ -140,7 +138,7 @@ impl<T: Clone> Flights<T> {
             fence,
             begun: now(),
             followers: AtomicUsize::new(0),
-            progress: watch::Sender::new(None),
+            progress: Notice::new(),
         });
         Lead { flights: Arc::clone(self), flight, unsettled: Some(Settled::Abandoned) }
     }
@@ -194,7 +192,7 @@ impl<T: Clone> Lead<T> {
     /// Lets followers have the response while its body is still on the way. The flight stays, and
     /// later requests join it, until it is settled.
     pub(crate) fn share(&self, response: T) {
-        self.flight.progress.send_replace(Some(Settled::Filled(response)));
+        self.flight.progress.put(Settled::Filled(response));
     }
 
     /// Settles the flight with a response to share.
@@ -218,7 +216,7 @@ impl<T: Clone> Lead<T> {
         drop(shard);
         // The flight has left the map before anybody is told, so a follower that wakes up abandoned
         // can only join a new flight, never this dead one.
-        self.flight.progress.send_replace(Some(settled));
+        self.flight.progress.put(settled);
         self.flights.airborne.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -234,7 +232,6 @@ impl<T: Clone> Drop for Lead<T> {
 /// A request that waits for a flight to settle. Dropping it harms nobody.
 pub(crate) struct Follower<T> {
     flight: Arc<Flight<T>>,
-    progress: watch::Receiver<Option<Settled<T>>>,
 }
 
 impl<T: Clone> Follower<T> {
@@ -244,7 +241,7 @@ impl<T: Clone> Follower<T> {
             return None;
         }
         flight.followers.fetch_add(1, Ordering::Relaxed);
-        Some(Self { flight: Arc::clone(flight), progress: flight.progress.subscribe() })
+        Some(Self { flight: Arc::clone(flight) })
     }
 
     /// Waits until there is something to tell.
@@ -252,11 +249,8 @@ impl<T: Clone> Follower<T> {
     /// # Cancellation
     ///
     /// Dropping the future only takes this follower off the flight.
-    pub(crate) async fn settled(mut self) -> Settled<T> {
-        match self.progress.wait_for(Option::is_some).await {
-            Ok(progress) => progress.clone().unwrap_or(Settled::Abandoned),
-            Err(_) => Settled::Abandoned,
-        }
+    pub(crate) async fn settled(self) -> Settled<T> {
+        self.flight.progress.read().await
     }
 }
 

@@ -13,34 +13,17 @@ use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{
-        AGE, CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
-        UPGRADE,
+        AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG,
+        LAST_MODIFIED, VARY,
     },
     response,
 };
 
-use crate::{clock::Instant, gauge::Gauge, key::Slot, nominated::Nominated, sequence::Fence};
+use crate::{
+    clock::Instant, gauge::Gauge, hops::Hops, key::Slot, nominated::Nominated, sequence::Fence,
+};
 
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-
-/// RFC 9111 §3.1: fields that belong to one connection or one proxy are not stored.
-const HOP_BY_HOP: [HeaderName; 10] = [
-    CONNECTION,
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-authentication-info"),
-    HeaderName::from_static("proxy-connection"),
-];
-
-/// Fields that are for every recipient, besides those that describe the content: naming them in
-/// `Connection` is forbidden (RFC 9110 §7.6.1), and doing so does not remove them.
-const END_TO_END: [&str; 7] =
-    ["cache-control", "date", "etag", "expires", "last-modified", "location", "vary"];
 
 /// Bytes that the allocator and the maps around an entry take besides what it points to: the
 /// reference counts, also of the two buffers with body and values, the slot in the eviction queue,
@@ -65,7 +48,7 @@ pub(crate) struct Head {
     has_inner_status: bool,
     pub(crate) received: Instant,
     initial_age: Duration,
-    pub(crate) fresh_until: Instant,
+    lifetime: Duration,
     pub(crate) windows: Windows,
     weight: usize,
 }
@@ -87,7 +70,7 @@ impl Windows {
         !self.while_revalidate.is_zero() || !self.if_error.is_zero()
     }
 
-    fn longest(&self) -> Duration {
+    pub(crate) fn longest(&self) -> Duration {
         self.while_revalidate.max(self.if_error).max(self.to_validate)
     }
 }
@@ -119,7 +102,7 @@ impl Head {
             fields,
             received: timing.received,
             initial_age: timing.corrected_age(&origin.headers),
-            fresh_until: timing.received + timing.lifetime,
+            lifetime: timing.lifetime,
             windows: Windows::default(),
         }
     }
@@ -141,7 +124,7 @@ impl Head {
             has_inner_status,
             received,
             initial_age,
-            fresh_until,
+            lifetime: fresh_until.saturating_duration_since(received),
             windows,
         }
     }
@@ -164,24 +147,25 @@ impl Head {
         self
     }
 
-    /// Returns the current age (RFC 9111 §4.2.3).
-    pub(crate) fn age(&self, now: Instant) -> Duration {
-        self.initial_age.saturating_add(now.saturating_duration_since(self.received))
+    /// Returns the current age (RFC 9111 §4.2.3), and how long the response stays fresh.
+    pub(crate) fn age_and_ttl(&self, now: Instant) -> (Duration, Duration) {
+        // Subtracted once for both.
+        let resident = now.saturating_duration_since(self.received);
+        (self.initial_age.saturating_add(resident), self.lifetime.saturating_sub(resident))
+    }
+
+    pub(crate) fn fresh_until(&self) -> Instant {
+        self.received + self.lifetime
     }
 
     /// Whether it may answer requests that did not ask the origin about it themselves.
     pub(crate) fn may_be_shared(&self) -> bool {
-        self.fresh_until > self.received || self.windows.allow_stale()
+        !self.lifetime.is_zero() || self.windows.allow_stale()
     }
 
     /// Returns for how many whole seconds it has been stale.
     pub(crate) fn staleness(&self, now: Instant) -> u64 {
-        now.saturating_duration_since(self.fresh_until).as_secs()
-    }
-
-    /// Returns how many whole seconds it stays fresh.
-    pub(crate) fn ttl(&self, now: Instant) -> u64 {
-        self.fresh_until.saturating_duration_since(now).as_secs()
+        now.saturating_duration_since(self.fresh_until()).as_secs()
     }
 
     /// Returns the fields as they are stored.
@@ -231,6 +215,21 @@ fn fields_weight(fields: &HeaderMap) -> usize {
 /// Returns the bytes that a name takes outside the map. A standard name is a constant of the library,
 /// at the same address whenever it is parsed; any other is allocated.
 fn name_weight(name: &HeaderName) -> usize {
+    // The names that most responses have need no parsing.
+    if matches!(
+        *name,
+        AGE | CACHE_CONTROL
+            | CACHE_STATUS
+            | CONTENT_ENCODING
+            | CONTENT_LENGTH
+            | CONTENT_TYPE
+            | DATE
+            | ETAG
+            | LAST_MODIFIED
+            | VARY
+    ) {
+        return 0;
+    }
     let text = name.as_str();
     let again = HeaderName::from_bytes(text.as_bytes());
     let is_standard = again.is_ok_and(|again| std::ptr::eq(again.as_str(), text));
@@ -249,66 +248,42 @@ fn age_value(fields: &HeaderMap) -> Duration {
     Duration::from_secs(digits.parse::<u32>().unwrap_or(u32::MAX).min(1 << 31).into())
 }
 
-/// The fields of a message that are for the next hop alone (RFC 9110 §7.6.1).
-#[derive(Debug)]
-pub(crate) struct Hops(Vec<String>);
-
-impl Hops {
-    /// Returns the fields that `Connection` names; it removes none that is for every recipient.
-    pub(crate) fn of(fields: &HeaderMap) -> Self {
-        let named = fields
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|line| line.to_str().ok())
-            .flat_map(|line| line.split(','))
-            .map(|name| name.trim().to_ascii_lowercase())
-            .filter(|name| !is_end_to_end(name))
-            .collect();
-        Self(named)
-    }
-
-    pub(crate) fn contain(&self, name: &HeaderName) -> bool {
-        HOP_BY_HOP.contains(name) || self.0.iter().any(|named| named == name.as_str())
-    }
-}
-
-/// Whether a field is one that a response cannot do without.
-pub(crate) fn is_for_every_recipient(name: &HeaderName) -> bool {
-    is_end_to_end(name.as_str())
-}
-
-fn is_end_to_end(name: &str) -> bool {
-    END_TO_END.contains(&name) || name.starts_with("content-")
-}
-
-/// Copies the fields that may be stored, their values packed into one allocation: a value cut from
-/// a connection's read buffer would otherwise keep that buffer alive as long as the entry.
+/// Copies the fields that may be stored, after the slots that [`Head::fields`] fills.
 fn storable_fields(origin: &HeaderMap, stripped: &[HeaderName]) -> HeaderMap {
     let hops = Hops::of(origin);
-    let is_stored =
-        |name: &HeaderName| *name != AGE && !stripped.contains(name) && !hops.contain(name);
-    let kept: Vec<_> = origin.iter().filter(|(name, _)| is_stored(name)).collect();
-    let mut packed = BytesMut::with_capacity(kept.iter().map(|(_, value)| value.len()).sum());
-    kept.iter().for_each(|(_, value)| packed.extend_from_slice(value.as_bytes()));
-    let mut packed = packed.freeze();
+    let has_inner_status = origin.keys().any(|name| *name == CACHE_STATUS);
     let mut fields = HeaderMap::with_capacity(origin.keys_len() + 2);
     fields.append(AGE, HeaderValue::from_static("0"));
-    let has_inner_status = kept.iter().any(|(name, _)| **name == CACHE_STATUS);
     if !has_inner_status {
         fields.append(CACHE_STATUS, HeaderValue::from_static(""));
     }
-    for (name, value) in kept {
-        let bytes = packed.split_to(value.len());
-        // The bytes were a field value before; a copy of them is one.
-        let Ok(mut copy) = HeaderValue::from_maybe_shared(bytes) else { continue };
-        copy.set_sensitive(value.is_sensitive());
-        fields.append(name.clone(), copy);
+    for (name, value) in origin {
+        if *name != AGE && !stripped.contains(name) && !hops.contain(name) {
+            fields.append(name.clone(), value.clone());
+        }
     }
     if has_inner_status {
         fields.append(CACHE_STATUS, HeaderValue::from_static(""));
     }
+    packed(&fields)
+}
+
+/// Copies fields, their values into one allocation: a value cut from a connection's read buffer
+/// would otherwise keep that buffer alive as long as the entry.
+fn packed(fields: &HeaderMap) -> HeaderMap {
     // A clone's capacity is its length: what is stored is no larger than what is weighed.
-    fields.clone()
+    let mut fields = fields.clone();
+    let mut text = BytesMut::with_capacity(fields.values().map(HeaderValue::len).sum());
+    fields.values().for_each(|value| text.extend_from_slice(value.as_bytes()));
+    let mut text = text.freeze();
+    for value in fields.values_mut() {
+        let bytes = text.split_to(value.len());
+        // The bytes were a field value before; a copy of them is one.
+        let Ok(mut copy) = HeaderValue::from_maybe_shared(bytes) else { continue };
+        copy.set_sensitive(value.is_sensitive());
+        *value = copy;
+    }
+    fields
 }
 
 /// Which fill an entry comes from.
@@ -324,6 +299,7 @@ pub(crate) struct Provenance {
 /// What a store keeps for one slot: a response, or the note that there is none to be had.
 pub struct Entry {
     provenance: Provenance,
+    route: Option<usize>,
     content: Content,
     fresh_until: Instant,
     is_held: AtomicBool,
@@ -331,7 +307,7 @@ pub struct Entry {
 }
 
 /// What an entry tells of its slot.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Content {
     Response { head: Arc<Head>, body: Bytes },
     Pass,
@@ -352,7 +328,7 @@ impl Entry {
     /// A response whose body is stored already.
     pub(crate) fn freshened(provenance: Provenance, head: Arc<Head>, body: Bytes) -> Self {
         let weight = size_of::<Head>() + head.weight + body.len();
-        let fresh_until = head.fresh_until;
+        let fresh_until = head.fresh_until();
         Self::new(provenance, Content::Response { head, body }, fresh_until, weight)
     }
 
@@ -392,12 +368,24 @@ impl Entry {
         let identity = slot.key.as_str().len() + slot.variant.as_bytes().len();
         let weight = (size_of::<Self>() + OVERHEAD + identity + content_weight) as u64;
         let is_held = AtomicBool::new(false);
-        Self { provenance, content, fresh_until, is_held, weight }
+        Self { provenance, route: None, content, fresh_until, is_held, weight }
     }
 
     /// Returns where the entry belongs.
     pub fn slot(&self) -> &Slot {
         &self.provenance.slot
+    }
+
+    /// Notes the route that the response is of, by its position among the routes of every layer with
+    /// the scope that the variant holds.
+    pub(crate) fn of_route(mut self, route: usize) -> Self {
+        self.route = Some(route);
+        self
+    }
+
+    /// Returns the route that the response is of, if it is known.
+    pub(crate) fn route(&self) -> Option<usize> {
+        self.route
     }
 
     /// Returns the number at which its fill began.
@@ -456,7 +444,7 @@ impl Entry {
             Content::Response { head, .. } if head.windows == Windows::default() => None,
             Content::Response { head, body } => {
                 let mut head = Head::clone(head);
-                head.fresh_until = head.fresh_until.min(now);
+                head.lifetime = head.lifetime.min(now.saturating_duration_since(head.received));
                 Some(Self::freshened(provenance, Arc::new(head), body.clone()))
             }
         }
@@ -465,6 +453,16 @@ impl Entry {
     /// RFC 9111 §4.2: fresh while the lifetime *exceeds* the age, so equality is stale.
     pub(crate) fn is_fresh_at(&self, now: Instant) -> bool {
         now < self.fresh_until
+    }
+
+    /// Returns a copy for another sequence: it is a copy of what was read at `fence` there, and fresh
+    /// until `until`.
+    #[cfg(feature = "redis")]
+    pub(crate) fn copied(&self, fence: Fence, until: Instant) -> Self {
+        let Provenance { slot, requested, gauge, .. } = &self.provenance;
+        let (slot, gauge) = (slot.clone(), Arc::clone(gauge));
+        let provenance = Provenance { slot, fence, requested: *requested, gauge };
+        Self::restored(provenance, self.content.clone(), until)
     }
 
     #[cfg(feature = "redis")]
@@ -607,7 +605,7 @@ mod tests {
             ("99999999999", saturated),
         ] {
             let head = head(&[("age", field)]);
-            assert_eq!(head.age(head.received).as_secs(), seconds, "{field}");
+            assert_eq!(head.age_and_ttl(head.received).0.as_secs(), seconds, "{field}");
         }
     }
 }

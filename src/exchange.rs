@@ -19,13 +19,14 @@ use tower::ServiceExt;
 use tower_service::Service;
 
 use crate::{
-    answer::{Asks, hit, not_modified},
+    answer::{Asks, hit, turn_not_modified},
     body::ResponseBody,
     bounded::bounded,
     clock::now,
     detach::Detachable,
     fill::Filling,
-    future::ResponseFuture,
+    future::{Mark, ResponseFuture},
+    glance::Glance,
     key::{PrimaryKey, Slot},
     outcome::{Alone, Bypass, Forward, Outcome, Unshared},
     policy::{Denied, admit},
@@ -68,11 +69,11 @@ where
     B::Error: Send + 'static,
 {
     match decide(shared, &request) {
-        Decision::Pass => ResponseFuture::passing(inner.clone().oneshot(request)),
+        Decision::Pass => ResponseFuture::forward(inner.clone(), request, None),
         Decision::Answer(response) => ResponseFuture::ready(response),
         Decision::Forward(bucket, why) => {
-            let reporter = Arc::clone(&shared.reporter);
-            ResponseFuture::marking(inner.clone().oneshot(request), reporter, bucket, why)
+            let mark = Mark { reporter: Arc::clone(&shared.reporter), bucket, why };
+            ResponseFuture::forward(inner.clone(), request, Some(mark))
         }
         Decision::Read(read) => {
             let exchange = Exchange { shared: Arc::clone(shared), inner: inner.clone() };
@@ -93,12 +94,18 @@ where
 
 fn decide<St: Store, Q: Body, B: Body>(shared: &Shared<St>, request: &Request<Q>) -> Decision<B> {
     let head = HeadRef::of(request);
+    if !shared.table.may_concern(head.uri.path()) {
+        return Decision::Pass;
+    }
+    let glance = Glance::at(shared, head, !request.body().is_end_stream());
+    if let Some(response) = glance.answer(shared, head.method) {
+        return Decision::Answer(response);
+    }
     match shared.table.classify(head.method, head.uri.path()) {
         Matched::Pass => Decision::Pass,
         Matched::Read(route, rule, parameters) => {
             let view = RequestView { head, parameters: &parameters };
-            let has_content = !request.body().is_end_stream();
-            let reason = match decide_read(shared, (route, rule), view, has_content) {
+            let reason = match decide_read(shared, (route, rule), view, glance) {
                 Ok(decision) => return decision,
                 Err(Denied::Upgrade) => return Decision::Pass,
                 Err(Denied::Bypass(reason)) => reason,
@@ -121,17 +128,17 @@ fn decide_read<St: Store, B: Body>(
     shared: &Shared<St>,
     (route, rule): (usize, &CacheRule),
     view: RequestView<'_, '_>,
-    has_content: bool,
+    glance: Glance<'_>,
 ) -> Result<Decision<B>, Denied> {
     if shared.is_switched_off(route) {
         return Err(Bypass::Switch.into());
     }
     let (fields, secret) = (view.head.headers, &shared.identity.secret);
-    let mut admitted = admit(&shared.identity, rule, view, has_content)?;
+    let mut admitted = admit(&shared.identity, rule, view, (glance.facts, glance.has_content))?;
     let declared = rule.vary.values(fields, secret);
     let mut learned = None;
     let mut forward = Forward::UriMiss;
-    let mut found = shared.store.peek(&admitted.variant(&declared));
+    let mut found = glance.peek(shared, &admitted.variant(&declared));
     if let Some(nominated) = found.as_ref().and_then(|note| note.as_nominated()).cloned() {
         let values = nominated.values(fields, secret);
         found = shared.store.peek(&admitted.variant(&values));
@@ -308,8 +315,10 @@ impl<S, St: Store> Exchange<S, St> {
         let bucket = self.shared.bucket(read.route);
         // Taken off, so that what comes back is the whole representation and not a 304 to this
         // client's copy.
-        request.headers_mut().remove(IF_NONE_MATCH);
-        request.headers_mut().remove(IF_MODIFIED_SINCE);
+        if read.asks.conditions.is_some() {
+            request.headers_mut().remove(IF_NONE_MATCH);
+            request.headers_mut().remove(IF_MODIFIED_SINCE);
+        }
         // Kept, because the response may nominate any of them.
         let fields = request.headers().clone();
         let held = filling.validate(&read, request.headers_mut());
@@ -340,8 +349,11 @@ impl<S, St: Store> Exchange<S, St> {
         };
         self.shared.reporter.mark(bucket, outcome, &mut head.headers);
         let is_had = stored.is_ok() && read.asks.have(head.status, &head.headers);
-        let response = Response::from_parts(head, body);
-        Ok(if is_had { not_modified(response) } else { response })
+        let mut response = Response::from_parts(head, body);
+        if is_had {
+            turn_not_modified(&mut response);
+        }
+        Ok(response)
     }
 
     /// Forwards a write, and invalidates before the writer sees its response.

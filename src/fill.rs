@@ -175,11 +175,11 @@ impl<St: Store> Filling<St> {
         self.lead.decline();
     }
 
-    /// Returns the note that leads to a place.
-    fn note(&self, place: &Place, received: Instant) -> Option<Arc<Entry>> {
+    /// Returns the note that leads to a place, where something is of use until `until` at least.
+    fn note(&self, place: &Place, until: Instant) -> Option<Arc<Entry>> {
         let base = self.provenance(place.noted_at.as_ref()?);
-        // Other responses that are found by the same note may be fresh for longer than this one.
-        let until = received + self.rule().lifetimes.longest();
+        // Other responses that are found by the same note may be of use for longer than this one.
+        let until = until.max(now() + self.rule().longest());
         Some(Arc::new(Entry::nominated(base, place.nominated.clone(), until)))
     }
 
@@ -275,8 +275,9 @@ impl<St: Store> Filling<St> {
     async fn store(self, storable: Storable, entry: Entry, body: Bytes) -> Result<(), Refusal> {
         let bucket = self.shared.bucket(self.route);
         let metrics = self.shared.metrics();
-        let note = self.note(&storable.place, storable.head.received);
-        let commit = bounded(self.shared.store.commit(self.lease, Arc::new(entry), note)).await;
+        let note = self.note(&storable.place, entry.kept_until());
+        let entry = Arc::new(entry.of_route(self.route));
+        let commit = bounded(self.shared.store.commit(self.lease, entry, note)).await;
         let stored = match commit.unwrap_or(Commit::Failed) {
             Commit::Stored => {
                 metrics.stored(bucket);

@@ -2,16 +2,16 @@
 
 use std::{
     fmt,
-    future::Future,
+    future::{Future, ready},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{self, Context, Poll, Waker},
 };
 
 use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
-use tower::util::Oneshot;
+use tower::ServiceExt;
 use tower_service::Service;
 
 use crate::{body::ResponseBody, outcome::Unshared, reporter::Reporter};
@@ -41,17 +41,24 @@ pin_project! {
         B: Body,
     {
         Ready { response: Option<Response<ResponseBody<B>>> },
-        Passing { #[pin] inner: Oneshot<S, Request<Q>> },
-        Marking { #[pin] inner: Oneshot<S, Request<Q>>, mark: Mark },
+        Passing { #[pin] inner: S::Future },
+        Marking { #[pin] inner: S::Future, mark: Mark },
         Exchange { exchange: Exchange<B, S::Error> },
     }
 }
 
 /// What to say of a forwarded response.
-struct Mark {
-    reporter: Arc<Reporter>,
-    bucket: usize,
-    why: Unshared,
+pub(crate) struct Mark {
+    pub(crate) reporter: Arc<Reporter>,
+    pub(crate) bucket: usize,
+    pub(crate) why: Unshared,
+}
+
+impl Mark {
+    fn put<B>(&self, response: &mut Response<B>) {
+        let outcome = self.why.outcome(response.status());
+        self.reporter.mark(self.bucket, outcome, response.headers_mut());
+    }
 }
 
 impl<S, Q, B> ResponseFuture<S, Q, B>
@@ -63,25 +70,56 @@ where
         Self { state: State::Ready { response: Some(response) } }
     }
 
-    pub(crate) fn passing(inner: Oneshot<S, Request<Q>>) -> Self {
-        Self { state: State::Passing { inner } }
-    }
-
-    pub(crate) fn marking(
-        inner: Oneshot<S, Request<Q>>,
-        reporter: Arc<Reporter>,
-        bucket: usize,
-        why: Unshared,
-    ) -> Self {
-        Self { state: State::Marking { inner, mark: Mark { reporter, bucket, why } } }
-    }
-
     pub(crate) fn exchange<F>(exchange: F) -> Self
     where
         F: Future<Output = Result<Response<ResponseBody<B>>, S::Error>> + Send + 'static,
     {
         Self { state: State::Exchange { exchange: Box::pin(exchange) } }
     }
+}
+
+impl<S, Q, B> ResponseFuture<S, Q, B>
+where
+    S: Service<Request<Q>, Response = Response<B>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    Q: Send + 'static,
+    B: Body + Send + 'static,
+    B::Error: Send,
+{
+    /// Forwards a request and passes the response on, with a mark if there is one.
+    ///
+    /// A service that is ready, as most always are, is called at once: so neither it nor the
+    /// request is moved into this future. One that is not is waited for in a box. Either way the
+    /// clone that is called is the one that said it was ready.
+    pub(crate) fn forward(mut inner: S, request: Request<Q>, mark: Option<Mark>) -> Self {
+        let mut unwoken = Context::from_waker(Waker::noop());
+        let state = match (inner.poll_ready(&mut unwoken), mark) {
+            (Poll::Ready(Ok(())), None) => State::Passing { inner: inner.call(request) },
+            (Poll::Ready(Ok(())), Some(mark)) => {
+                State::Marking { inner: inner.call(request), mark }
+            }
+            (Poll::Ready(Err(error)), _) => return Self::exchange(ready(Err(error))),
+            (Poll::Pending, mark) => return Self::exchange(wait(inner, request, mark)),
+        };
+        Self { state }
+    }
+}
+
+async fn wait<S, Q, B>(
+    inner: S,
+    request: Request<Q>,
+    mark: Option<Mark>,
+) -> Result<Response<ResponseBody<B>>, S::Error>
+where
+    S: Service<Request<Q>, Response = Response<B>>,
+    B: Body,
+{
+    let mut response = inner.oneshot(request).await?;
+    if let Some(mark) = mark {
+        mark.put(&mut response);
+    }
+    Ok(response.map(ResponseBody::passing))
 }
 
 impl<S, Q, B> Future for ResponseFuture<S, Q, B>
@@ -100,9 +138,8 @@ where
                 inner.poll(cx).map_ok(|response| response.map(ResponseBody::passing))
             }
             StateProjection::Marking { inner, mark } => {
-                let mut response = ready!(inner.poll(cx))?;
-                let outcome = mark.why.outcome(response.status());
-                mark.reporter.mark(mark.bucket, outcome, response.headers_mut());
+                let mut response = task::ready!(inner.poll(cx))?;
+                mark.put(&mut response);
                 Poll::Ready(Ok(response.map(ResponseBody::passing)))
             }
             StateProjection::Exchange { exchange } => exchange.as_mut().poll(cx),

@@ -3,16 +3,18 @@
 //! No part of the public API: it is there for `--cfg fuzzing` and for tests only.
 #![allow(missing_docs, reason = "no part of the public API")]
 
+use std::time::{Duration, SystemTime};
+
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request,
-    header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH, VARY},
+    header::{AGE, CACHE_CONTROL, DATE, ETAG, EXPIRES, IF_NONE_MATCH, IF_RANGE, RANGE, VARY},
 };
 use percent_encoding::percent_decode_str;
 
 use crate::{
     key::PrimaryKey,
     nominated::Nominated,
-    policy::{Conditions, Credentials, Directives},
+    policy::{Arrival, Conditions, Credentials, Directives, RangeAsked, Selected, Stated},
     route::{CacheRoute, HeadRef, Matched, RequestView, Table},
 };
 
@@ -206,6 +208,66 @@ pub fn record(input: &[u8]) {
     crate::store::read_anything(input);
 }
 
+/// `Age`, `Date` and `Expires`, and then lines of `Cache-Control`, separated by line feeds.
+///
+/// A response is as old as what brought it says, at least; its lifetime can be told, and one that is
+/// added only shortens it.
+pub fn freshness(input: &[u8]) {
+    let mut response = HeaderMap::new();
+    let lines = input.split(|byte| *byte == b'\n').map(HeaderValue::from_bytes);
+    let names = [AGE, DATE, EXPIRES].into_iter().chain(std::iter::repeat(CACHE_CONTROL));
+    for (name, line) in names.zip(lines).take(11) {
+        if let Ok(line) = line {
+            response.append(name, line);
+        }
+    }
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    let corrected_age = Duration::from_secs(input.len() as u64);
+    let arrival = Arrival { at: now, corrected_age };
+    assert!(arrival.initial_age(&response) >= corrected_age, "younger than it was told to be");
+    let lifetime = |fields: &HeaderMap| arrival.stated_lifetime(fields, &Stated::of(fields));
+    let before = lifetime(&response);
+    assert!(before.is_none_or(|lifetime| lifetime <= Duration::from_secs(1 << 31)), "endless");
+    for added in ["s-maxage=1", "s-maxage=x", "max-age=0, s-maxage=0"] {
+        let mut more = response.clone();
+        more.append(CACHE_CONTROL, HeaderValue::from_static(added));
+        let after = lifetime(&more);
+        assert!(after.is_some_and(|after| after <= Duration::from_secs(1)), "{added}: {after:?}");
+    }
+    let mut shorter = response.clone();
+    shorter.append(CACHE_CONTROL, HeaderValue::from_static("max-age=1"));
+    let is_stated = Stated::of(&response).gives_lifetime();
+    assert!(!is_stated || lifetime(&shorter) <= before, "lengthened by a shorter one");
+}
+
+/// `Range`, `If-Range` and `ETag`, separated by line feeds; the body is as long as the input.
+///
+/// Parts are within the whole, do not overlap and are no more than it; a part is only sent of what
+/// `If-Range` names.
+pub fn range(input: &[u8]) {
+    let mut lines =
+        input.split(|byte| *byte == b'\n').map(|line| HeaderValue::from_bytes(line).ok());
+    let mut next = || lines.next().flatten();
+    let (wanted, only_of, tag) = (next(), next(), next());
+    let mut request = HeaderMap::new();
+    request.extend(wanted.map(|line| (RANGE, line)));
+    let unconditional = RangeAsked::of(&request);
+    request.extend(only_of.clone().map(|line| (IF_RANGE, line)));
+    let stored: HeaderMap = tag.clone().map(|line| (ETAG, line)).into_iter().collect();
+    let length = input.len();
+    let selected = RangeAsked::of(&request).select(&stored, length);
+    if let Selected::Parts(parts) = &selected {
+        let mut sorted = parts.clone();
+        sorted.sort_unstable_by_key(|part| part.start);
+        assert!(sorted.iter().all(|part| !part.is_empty() && part.end <= length), "{parts:?}");
+        assert!(sorted.windows(2).all(|pair| pair[0].end <= pair[1].start), "{parts:?} overlap");
+    }
+    let is_named = only_of.is_none() || only_of == tag;
+    assert!(is_named || selected == Selected::Whole, "a part of what was not asked for");
+    let is_same = selected == unconditional.select(&stored, length);
+    assert!(is_same || selected == Selected::Whole, "If-Range selects other parts");
+}
+
 /// Returns the lines that can be sent, at most eight.
 fn lines(input: &[u8]) -> Vec<HeaderValue> {
     let lines = input.split(|byte| *byte == b'\n');
@@ -255,6 +317,23 @@ mod tests {
         ) {
             let input = [template_text, values.join(&b'\n')].join(&b'\n');
             template(&input);
+        }
+
+        #[test]
+        fn a_lifetime_is_never_lengthened_nor_an_age_shortened(
+            input in of(&["5", "99999999999999999999", "-1", ",", "\n", "\n", "\n", "0",
+                "Fri, 15 Jan 2027 08:00:00 GMT", "Fri, 15 Jan 2027 09:00:00 GMT", "max-age=",
+                "s-maxage=", "60", "\"", "; ", "x"]),
+        ) {
+            freshness(&input);
+        }
+
+        #[test]
+        fn a_part_is_within_the_whole_and_of_what_was_named(
+            input in of(&["bytes=", "0-0", "5-", "-3", "1-9", "99999999999999999999", "-", ",", " ",
+                "\n", "\n", "\"a\"", "\"b\"", "W/", "x"]),
+        ) {
+            range(&input);
         }
 
         #[test]

@@ -77,8 +77,10 @@ impl PrimaryKey {
     /// Takes what a key builder made, or nothing if it is unfit: empty, blank, longer than 512
     /// bytes, or with control characters in it.
     pub(crate) fn checked(text: &str) -> Option<Self> {
-        let is_fit =
-            !text.trim().is_empty() && text.len() <= MAX_KEY && !text.chars().any(char::is_control);
+        // Most keys are plain ASCII, which is told without decoding it.
+        let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        let is_text = || !text.trim().is_empty() && !text.chars().any(char::is_control);
+        let is_fit = text.len() <= MAX_KEY && (is_plain || is_text());
         is_fit.then(|| Self::new(text))
     }
 
@@ -107,6 +109,11 @@ impl fmt::Debug for PrimaryKey {
 /// Appends a path parameter to `key`: percent-decoded once, then escaped, so that a separator in
 /// it cannot be mistaken for one of the template's. Refuses invalid UTF-8 and blank values.
 pub(crate) fn push_parameter(key: &mut String, raw: &str) -> Option<()> {
+    if !raw.is_empty() && raw.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        // As most are: there is nothing to decode, and nothing to escape.
+        key.push_str(raw);
+        return Some(());
+    }
     let decoded = percent_decode_str(raw).decode_utf8().ok()?;
     push_value(key, &decoded)
 }
@@ -123,7 +130,7 @@ pub(crate) fn push_value(key: &mut String, value: &str) -> Option<()> {
 /// Everything a response was made for, borrowed from the request at hand.
 ///
 /// The order of the parts is the order they are encoded and hashed in.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct VariantRef<'a> {
     pub(crate) scope: &'a [u8; 16],
     pub(crate) scheme: &'a str,
@@ -158,13 +165,14 @@ impl<'a> VariantRef<'a> {
     }
 
     fn encodes_to(&self, encoded: &[u8]) -> bool {
-        let parts = self.parts();
-        // One comparison tells most variants apart, and makes sure of where the parts are.
-        let Some(mut rest) = encoded.strip_prefix(&lengths(&parts)) else { return false };
-        parts.iter().filter(|part| !part.is_empty()).all(|part| {
-            let (encoded, after) = rest.split_at(part.len());
-            rest = after;
-            encoded == *part
+        let (lengths, mut rest) = encoded.split_at(LENGTHS);
+        self.parts().iter().zip(lengths.as_chunks().0).all(|(part, length)| {
+            *length == encoded_length(part)
+                && (part.is_empty() || {
+                    let (encoded, after) = rest.split_at(part.len());
+                    rest = after;
+                    encoded == *part
+                })
         })
     }
 }
@@ -175,10 +183,12 @@ impl fmt::Debug for VariantRef<'_> {
     }
 }
 
-fn hash_parts<'p>(parts: impl Iterator<Item = &'p [u8]>) -> u64 {
-    // Where parts meet is left to the comparison: a collision costs no more than a look.
+fn hash_parts([scope, parts @ ..]: &[&[u8]; PARTS]) -> u64 {
     let mut hasher = HASHER.build_hasher();
-    for part in parts.filter(|part| !part.is_empty()) {
+    // The scope is a digest: half of it tells two apart well enough. What two scopes share, and
+    // where parts meet, is left to the comparison: a collision costs no more than a look.
+    hasher.write_u64(scope.first_chunk().map_or(0, |half| u64::from_ne_bytes(*half)));
+    for part in parts.iter().filter(|part| !part.is_empty()) {
         hasher.write(part);
     }
     hasher.finish()
@@ -189,14 +199,14 @@ const LENGTHS: usize = 4 * PARTS;
 
 fn lengths(parts: &[&[u8]; PARTS]) -> [u8; LENGTHS] {
     let mut lengths = [0; LENGTHS];
-    for (place, part) in lengths.chunks_exact_mut(4).zip(parts) {
-        place.copy_from_slice(&encoded_length(part));
+    for (place, part) in lengths.as_chunks_mut().0.iter_mut().zip(parts) {
+        *place = encoded_length(part);
     }
     lengths
 }
 
 fn encoded_length(part: &[u8]) -> [u8; 4] {
-    u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes()
+    u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes()
 }
 
 /// Appends one part with its length before it, which keeps the encoding injective.
@@ -214,7 +224,7 @@ fn shared_bytes(length: usize, write: impl FnOnce(&mut [u8])) -> Arc<[u8]> {
 
 impl Hash for VariantRef<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(hash_parts(self.parts().into_iter()));
+        state.write_u64(hash_parts(&self.parts()));
     }
 }
 
@@ -256,14 +266,14 @@ impl Variant {
                 rest = after;
             }
         });
-        Self { bytes, hash: hash_parts(parts.into_iter()) }
+        Self { bytes, hash: hash_parts(&parts) }
     }
 
     fn parts(&self) -> [&[u8]; PARTS] {
         let (lengths, mut rest) = self.bytes.split_at(LENGTHS);
         let mut parts = [&[][..]; PARTS];
         for (part, length) in parts.iter_mut().zip(lengths.as_chunks::<4>().0) {
-            (*part, rest) = rest.split_at(u32::from_be_bytes(*length) as usize);
+            (*part, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
         }
         parts
     }

@@ -9,7 +9,7 @@ use tower_layer::Layer;
 use crate::{
     error::{ConfigError, ConfigErrorKind},
     handle::SupportCacheHandle,
-    policy::{CREDENTIAL_FIELDS, Credentials, Identity, Scope},
+    policy::{CREDENTIAL_FIELDS, Credentials, Identity, Scope, Watched},
     route::{CacheRoute, CacheRule, InvalidateRoute, Table},
     secret::Secret,
     service::SupportCache,
@@ -224,8 +224,8 @@ impl<St: Store> Builder<St> {
             })?,
         };
         let scope = scope(&settings, &cached);
-        let credential_fields = settings.credential_fields.clone();
-        let identity = Identity { scope, secret, credential_fields };
+        let watched = Watched::new(settings.credential_fields.clone());
+        let identity = Identity { scope, secret, watched };
         let table = Table::build(cached, invalidating)?;
         let shared = Arc::new(Shared::new(store, table, identity, name));
         Ok(SupportCacheLayer { shared, settings: Arc::new(settings) })

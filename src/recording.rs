@@ -26,6 +26,7 @@ use crate::{
     budget::Reservation,
     clock::{Instant, now},
     detach::{Detached, Detachments},
+    few::Few,
     outcome::Refusal,
     sync::{Mutex, lock},
 };
@@ -33,7 +34,7 @@ use crate::{
 /// What has been read of a body.
 #[derive(Debug)]
 pub(crate) struct Tape {
-    pub(crate) chunks: Vec<Bytes>,
+    pub(crate) chunks: Few<Bytes>,
     bytes: u64,
     trailers: Option<HeaderMap>,
     limit: u64,
@@ -73,7 +74,7 @@ impl Tape {
         if !reservation.grow_to(declared) {
             return Err(Refusal::Budget);
         }
-        Ok(Self { chunks: Vec::new(), bytes: 0, trailers: None, limit, pieces: 0, reservation })
+        Ok(Self { chunks: Few::default(), bytes: 0, trailers: None, limit, pieces: 0, reservation })
     }
 
     /// Returns whether a body that has ended is what it declared to be, and nothing but bytes.
@@ -130,7 +131,7 @@ impl Tape {
     /// and so is their share of the budget.
     fn replace(&mut self, stored: &Bytes) {
         let mut at = 0;
-        for chunk in &mut self.chunks {
+        for chunk in self.chunks.iter_mut() {
             let end = at + chunk.len();
             *chunk = stored.slice(at..end);
             at = end;
@@ -309,7 +310,7 @@ impl Shared {
 #[derive(Debug)]
 pub(crate) enum Recorded {
     /// The whole body, in chunks.
-    Complete(Vec<Bytes>),
+    Complete(Few<Bytes>),
     /// The body cannot be stored.
     Refused(Refusal),
     /// Nobody was left to record for.

@@ -4,7 +4,7 @@ use std::{
     cell::Cell,
     fmt,
     sync::{
-        Mutex,
+        LazyLock, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -29,18 +29,20 @@ static DIGITS: [[u8; 3]; PREPARED] = {
     digits
 };
 
+/// The numbers under a thousand as field values. They point to constants, so that a clone counts no
+/// references.
+static VALUES: LazyLock<Box<[HeaderValue]>> = LazyLock::new(|| {
+    let value = |(number, digits): (usize, &'static [u8; 3])| {
+        let text = str::from_utf8(&digits[2 - (number.max(1).ilog10() as usize)..]);
+        HeaderValue::from_static(text.unwrap_or("0"))
+    };
+    DIGITS.iter().enumerate().map(value).collect()
+});
+
 /// Returns a number of seconds as a field value.
 pub(crate) fn seconds(number: u64) -> HeaderValue {
-    let prepared = usize::try_from(number).ok().and_then(|number| DIGITS.get(number));
-    let leading_zeros = match number {
-        0..10 => 2,
-        10..100 => 1,
-        _ => 0,
-    };
-    match prepared.map(|digits| std::str::from_utf8(&digits[leading_zeros..])) {
-        Some(Ok(text)) => HeaderValue::from_static(text),
-        _ => number.into(),
-    }
+    let prepared = usize::try_from(number).ok().and_then(|number| VALUES.get(number));
+    prepared.cloned().unwrap_or_else(|| number.into())
 }
 
 /// Values are shared by reference count. Threads that count on one value at once slow each other

@@ -32,7 +32,7 @@ impl Read {
         let (head, _) = entry.as_response()?;
         let is_allowed = self.forward == Forward::Stale
             && self.asks.wishes == Wishes::default()
-            && now() < head.fresh_until + window(&head.windows)
+            && now() < head.fresh_until() + window(&head.windows)
             && shared.store.sequence().is_current(&self.slot.key, entry.fence());
         is_allowed.then_some(entry)
     }

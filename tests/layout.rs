@@ -26,7 +26,9 @@ const MODULES: &[(&str, Tier)] = &[
     ("clock", Tier::Leaf),
     ("entry", Tier::Leaf),
     ("error", Tier::Leaf),
+    ("few", Tier::Leaf),
     ("gauge", Tier::Leaf),
+    ("hops", Tier::Leaf),
     ("key", Tier::Leaf),
     ("nominated", Tier::Leaf),
     ("operations", Tier::Leaf),
@@ -43,6 +45,7 @@ const MODULES: &[(&str, Tier)] = &[
     ("coalesce", Tier::Mechanism),
     ("detach", Tier::Mechanism),
     ("metrics", Tier::Mechanism),
+    ("notice", Tier::Mechanism),
     ("recording", Tier::Mechanism),
     ("refresh", Tier::Mechanism),
     ("reporter", Tier::Mechanism),
@@ -54,6 +57,7 @@ const MODULES: &[(&str, Tier)] = &[
     // What holds for rules and leaves, built for the fuzzer and for tests alone.
     ("fuzzing", Tier::Flow),
     ("future", Tier::Flow),
+    ("glance", Tier::Flow),
     ("handle", Tier::Flow),
     ("layer", Tier::Flow),
     ("lib", Tier::Flow),
@@ -75,7 +79,7 @@ const WITHIN_A_TIER: &[(&str, &[&str], &str)] = &[
     ("budget", &["sync"], "counts with the primitives that the model checker replaces"),
     (
         "entry",
-        &["clock", "gauge", "key", "nominated", "sequence"],
+        &["clock", "gauge", "hops", "key", "nominated", "sequence"],
         "knows its place, its fill, its age, and where it is counted",
     ),
     ("gauge", &["sync"], "counts with the primitives that the model checker replaces"),
@@ -95,6 +99,7 @@ const WITHIN_A_TIER: &[(&str, &[&str], &str)] = &[
     ("route", &["policy"], "`Credentials` is a setting of a route and a rule of its own"),
     // Mechanisms.
     ("body", &["recording"], "the public face of a recording's reader"),
+    ("coalesce", &["notice"], "tells followers how their flight settled"),
     ("detach", &["metrics"], "counts what is dropped, which happens where no flow runs any more"),
     ("metrics", &["telemetry"], "an end is counted and logged in one place"),
     ("recording", &["detach"], "goes on within the bound on work that lost its readers"),
@@ -107,7 +112,7 @@ const WITHIN_A_TIER: &[(&str, &[&str], &str)] = &[
     ("service", &["exchange", "future", "shared"], "begins an exchange"),
     (
         "exchange",
-        &["answer", "fill", "future", "read", "seek", "shared", "write"],
+        &["answer", "fill", "future", "glance", "read", "seek", "shared", "write"],
         "tells the life of a request",
     ),
     (
@@ -120,6 +125,7 @@ const WITHIN_A_TIER: &[(&str, &[&str], &str)] = &[
         &["answer", "read", "shared"],
         "settles what a read began, with the store and the metrics of the layer",
     ),
+    ("glance", &["answer", "shared"], "answers what needs no route to be matched"),
     ("read", &["answer", "shared"], "knows what its request asks for"),
     (
         "seek",

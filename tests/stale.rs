@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use http::Method;
 use tokio::time::advance;
-use tower_support_cache::{CacheRoute, Freshness, RequestDirectives, SupportCacheHandle};
+use tower_support_cache::{
+    CacheRoute, Coalescing, Freshness, RequestDirectives, SupportCacheHandle,
+};
 
 use support::{Cached, Calls, cache_with, fetch, get, got, request, response, send, settle, with};
 
@@ -50,6 +52,29 @@ async fn what_is_stale_answers_at_once_and_one_request_asks_about_it() {
     assert_eq!((fresh.text(), fresh.cache_status()), ("new", "support-cache;hit;ttl=60"));
     let counts = handle.metrics().bucket("cases").unwrap().clone();
     assert_eq!((counts.stale, counts.refreshes, counts.misses, counts.hits), (5, 1, 1, 1));
+}
+
+/// What leads to a variant is of use for as long as the variant.
+#[tokio::test(start_paused = true)]
+async fn each_variant_answers_stale_for_itself() {
+    let (cache, _, calls) = cache_with(windows);
+    calls.serve(|head| {
+        let body = if head.headers.contains_key("x") { "with" } else { "without" };
+        response(200, &[("vary", "x"), ("cache-control", "stale-while-revalidate=1000")], body)
+    });
+    let with_x = || with(get("/cases/1"), "x", "1");
+    fetch(&cache, "/cases/1").await;
+    got(send(&cache, with_x())).await;
+    settle().await;
+    advance(Duration::from_secs(1000)).await;
+    for (asked, body) in [(with_x(), "with"), (get("/cases/1"), "without")] {
+        let stale = got(send(&cache, asked)).await;
+        assert_eq!(stale.text(), body);
+        assert_eq!(
+            stale.cache_status(),
+            "support-cache;hit;ttl=-940;detail=stale-while-revalidate"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -165,6 +190,16 @@ async fn while_the_origin_fails_it_is_asked_less_and_less() {
     calls.now().await.expect("it is asked").ok("new");
     settle().await;
     assert_eq!(fetch(&cache, "/cases/1").await.text(), "new");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_request_asks_even_where_each_forwards_for_itself() {
+    let route = |route| windows(route).coalescing(Coalescing::Off);
+    let (cache, _, mut calls) = stored(route, &[], 61).await;
+    for _ in 0..5 {
+        assert_eq!(fetch(&cache, "/cases/1").await.text(), "old");
+    }
+    assert_eq!(calls.all().await.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

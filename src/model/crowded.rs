@@ -151,7 +151,7 @@ impl Crowded {
         let (head, ()) = Response::new(()).into_parts();
         let lifetime = Duration::from_secs(60);
         let head = Head::new(&head, &[], Timing { requested: now(), received: now(), lifetime });
-        let until = head.fresh_until;
+        let until = head.fresh_until();
         let mut body = vec![value; 6000];
         body[..8].copy_from_slice(&version.to_be_bytes());
         let provenance = self.provenance(Self::slot(key, &[value]), fence);

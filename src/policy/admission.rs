@@ -3,22 +3,23 @@
 use std::borrow::Cow;
 
 use http::{
-    HeaderMap, HeaderName, Method, Uri,
-    header::{
-        AUTHORIZATION, CACHE_CONTROL, COOKIE, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-        IF_UNMODIFIED_SINCE, PRAGMA, PROXY_AUTHORIZATION, RANGE, UPGRADE,
-    },
+    HeaderName, Method, Uri,
+    header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION},
     uri::Authority,
 };
 use percent_encoding::percent_decode;
 
 use super::{
-    credentials::Credentials, range::RangeAsked, request_directives::Wishes, validation::Conditions,
+    credentials::Credentials,
+    facts::{Facts, Watched},
+    range::RangeAsked,
+    request_directives::Wishes,
+    validation::Conditions,
 };
 use crate::{
     key::{PrimaryKey, VariantRef, push_part},
     outcome::Bypass,
-    route::{CacheRule, KeyRequest, QueryPolicy, RequestView},
+    route::{CacheRule, HeadRef, KeyRequest, QueryPolicy, RequestView},
     secret::Secret,
 };
 
@@ -34,49 +35,7 @@ pub(crate) type Scope = [u8; 16];
 pub(crate) struct Identity {
     pub(crate) scope: Scope,
     pub(crate) secret: Secret,
-    pub(crate) credential_fields: Vec<HeaderName>,
-}
-
-/// What one pass over a request's fields finds.
-#[derive(Clone, Copy, Default)]
-struct Facts<'a> {
-    host: &'a [u8],
-    hosts: usize,
-    has_credentials: bool,
-    /// Credentials other than cookies.
-    is_authorized: bool,
-    has_range: bool,
-    has_precondition: bool,
-    has_directives: bool,
-    has_conditions: bool,
-    is_upgrade: bool,
-}
-
-impl<'a> Facts<'a> {
-    fn of(fields: &'a HeaderMap, credential_fields: &[HeaderName]) -> Self {
-        let mut facts = Self::default();
-        for (name, value) in fields {
-            if *name == HOST {
-                facts.host = value.as_bytes();
-                facts.hosts += 1;
-            } else if *name == RANGE {
-                facts.has_range = true;
-            } else if *name == IF_MATCH || *name == IF_UNMODIFIED_SINCE {
-                facts.has_precondition = true;
-            } else if *name == IF_NONE_MATCH || *name == IF_MODIFIED_SINCE {
-                facts.has_conditions = true;
-            } else if *name == UPGRADE {
-                facts.is_upgrade = true;
-            } else if *name == CACHE_CONTROL || *name == PRAGMA {
-                facts.has_directives = true;
-            }
-            if credential_fields.contains(name) {
-                facts.has_credentials = true;
-                facts.is_authorized |= *name != COOKIE;
-            }
-        }
-        facts
-    }
+    pub(crate) watched: Watched,
 }
 
 /// A read that may consult the cache.
@@ -115,14 +74,37 @@ impl From<Bypass> for Denied {
     }
 }
 
+impl Identity {
+    /// Returns what a response to this request would be made for on a route that asks for no more
+    /// than the target, which is known before any route is.
+    ///
+    /// `None` where the request is out of the ordinary: that takes [`admit`].
+    pub(crate) fn plain_variant<'a>(
+        &'a self,
+        head: HeadRef<'a>,
+        facts: &Facts<'a>,
+    ) -> Option<VariantRef<'a>> {
+        let original = head.original_uri();
+        let is_plain = facts.are_plain() && is_same(original, head.uri);
+        is_plain.then(|| VariantRef {
+            scope: &self.scope,
+            scheme: original.scheme_str().unwrap_or(""),
+            authority: original.authority().map_or("", Authority::as_str),
+            host: facts.host,
+            target: target_as_sent(original),
+            extras: &[],
+            nominated: &[],
+        })
+    }
+}
+
 /// Decides whether a read may consult the cache. `has_content` is whether it carries a body.
 pub(crate) fn admit<'a>(
     identity: &'a Identity,
     rule: &'a CacheRule,
     view: RequestView<'a, 'a>,
-    has_content: bool,
+    (facts, has_content): (Facts<'a>, bool),
 ) -> Result<Admitted<'a>, Denied> {
-    let facts = Facts::of(view.head.headers, &identity.credential_fields);
     if facts.is_upgrade {
         return Err(Denied::Upgrade);
     }
@@ -150,8 +132,7 @@ pub(crate) fn admit<'a>(
         key = Some(made);
     }
     let original = view.head.original_uri();
-    // The same one, unless a layer in between has changed it or noted another.
-    if !std::ptr::eq(original, view.head.uri) && original != view.head.uri {
+    if !is_same(original, view.head.uri) {
         push_seen(&mut extras, view.head.uri, &rule.query);
     }
     let wishes = match facts.has_directives {
@@ -231,11 +212,19 @@ impl Admitted<'_> {
     }
 }
 
+/// Whether the inner service is asked for what the client has asked for: unless a layer in between
+/// has changed that or noted another.
+fn is_same(original: &Uri, seen: &Uri) -> bool {
+    std::ptr::eq(original, seen) || original == seen
+}
+
+fn target_as_sent(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("", |target| target.as_str())
+}
+
 fn target<'a>(uri: &'a Uri, policy: &QueryPolicy) -> Cow<'a, str> {
     match policy {
-        QueryPolicy::AsSent => {
-            Cow::Borrowed(uri.path_and_query().map_or("", |target| target.as_str()))
-        }
+        QueryPolicy::AsSent => Cow::Borrowed(target_as_sent(uri)),
         QueryPolicy::Ignore => Cow::Borrowed(uri.path()),
         QueryPolicy::Only(names) => {
             let mut target = uri.path().to_owned();

@@ -58,7 +58,11 @@ impl<'a> Member<'a> {
     /// Whether `name` stands anywhere in this, but for closed quotes behind the first name: a comma
     /// may have been left out, or another sign taken for it.
     pub(super) fn mentions(self, name: &str) -> bool {
-        self.is_named(name) || mentions(self.0, name.as_bytes())
+        // Most members have no such letter, and need not be taken apart to see that.
+        let initial = name.as_bytes().first();
+        let may_mention =
+            initial.is_none_or(|initial| self.0.iter().any(|b| b.eq_ignore_ascii_case(initial)));
+        may_mention && (self.is_named(name) || mentions(self.0, name.as_bytes()))
     }
 
     /// Whether this is the directive `name` without an argument.
@@ -107,8 +111,23 @@ impl<'a> Member<'a> {
     }
 }
 
+/// Which bytes are token characters.
+static TOKEN: [bool; 256] = {
+    let mut is_token = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        is_token[byte as usize] = byte.is_ascii_alphanumeric()
+            || matches!(
+                byte,
+                b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+            );
+        byte += 1;
+    }
+    is_token
+};
+
 fn is_token(byte: &u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte)
+    TOKEN[usize::from(*byte)]
 }
 
 /// Returns the token characters that `text` begins with.

@@ -7,6 +7,7 @@ use http::{
     header::{AUTHORIZATION, COOKIE},
 };
 
+use super::facts::Facts;
 use crate::{
     key::push_part,
     route::{Extract, KeyRequest},
@@ -48,6 +49,16 @@ pub enum Credentials {
 impl Credentials {
     pub(crate) fn is_by_response(&self) -> bool {
         matches!(self, Self::ByResponse)
+    }
+
+    /// Whether a request is admitted with its credentials as if it had none. Who it is from may
+    /// still be a part of its variant.
+    pub(crate) fn overlook(&self, facts: &Facts<'_>) -> bool {
+        match self {
+            Self::Bypass => !facts.has_credentials,
+            Self::ByResponse => !facts.is_authorized,
+            Self::CoveredByKey | Self::PerCaller(_) => true,
+        }
     }
 
     pub(crate) fn is_per_caller(&self) -> bool {

@@ -42,7 +42,7 @@ pub(crate) struct Arrival {
 impl Arrival {
     /// Returns the age of a response when it was received: `corrected_initial_age` (RFC 9111
     /// §4.2.3).
-    pub(super) fn initial_age(self, fields: &HeaderMap) -> Duration {
+    pub(crate) fn initial_age(self, fields: &HeaderMap) -> Duration {
         let apparent = self.at.duration_since(self.date(fields)).unwrap_or_default();
         // A date has whole seconds: what is left over tells nothing.
         Duration::from_secs(apparent.as_secs()).max(self.corrected_age)
@@ -50,7 +50,7 @@ impl Arrival {
 
     /// Returns the lifetime that a response states (RFC 9111 §4.2.1), `None` where it states none.
     /// One that cannot be read is none at all.
-    pub(super) fn stated_lifetime(self, fields: &HeaderMap, stated: &Stated) -> Option<Duration> {
+    pub(crate) fn stated_lifetime(self, fields: &HeaderMap, stated: &Stated) -> Option<Duration> {
         let seconds = |seconds: u64| Duration::from_secs(seconds.min(MOST_SECONDS));
         let directive = stated.s_maxage.or(stated.max_age).map(seconds);
         directive.or_else(|| {

@@ -3,6 +3,7 @@
 mod admission;
 mod cache_control;
 mod credentials;
+mod facts;
 mod freshness;
 mod range;
 mod request_directives;
@@ -16,11 +17,12 @@ pub use freshness::Freshness;
 pub use request_directives::RequestDirectives;
 
 pub(crate) use admission::{CREDENTIAL_FIELDS, Denied, Identity, Scope, admit};
-#[cfg(any(fuzzing, test))]
-pub(crate) use cache_control::Directives;
+pub(crate) use facts::{Facts, Watched};
 pub(crate) use range::{RangeAsked, Selected};
 pub(crate) use request_directives::Wishes;
 pub(crate) use storability::{Asked, declared_length, judge, may_be_remembered};
 pub(crate) use validation::{
     Conditions, Validators, confirms, contradicts, freshened, retain_not_modified,
 };
+#[cfg(any(fuzzing, test))]
+pub(crate) use {cache_control::Directives, freshness::Arrival, stated::Stated};

@@ -35,6 +35,10 @@ pub(crate) struct Wishes {
 }
 
 impl Wishes {
+    /// What most requests ask.
+    pub(crate) const NONE: Self =
+        Self { no_store: false, only_if_cached: false, max_age: None, min_fresh: None };
+
     pub(crate) fn of(fields: &HeaderMap, heeded: RequestDirectives) -> Self {
         let mut all = Self::default();
         for member in members(fields) {

@@ -12,7 +12,7 @@ use super::{
     freshness::MOST_SECONDS,
     targeted::Targeted,
 };
-use crate::entry::{Windows, is_for_every_recipient};
+use crate::{entry::Windows, hops::is_for_every_recipient};
 
 /// The directives that say how long, and with which fields, a response may be used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,6 +78,12 @@ impl Stated {
             no_cache: extent("no-cache"),
             private: extent("private"),
         }
+    }
+
+    /// Whether a directive says how long the response is fresh.
+    #[cfg(any(fuzzing, test))]
+    pub(crate) fn gives_lifetime(&self) -> bool {
+        self.max_age.is_some() || self.s_maxage.is_some()
     }
 
     /// Returns for how long the response may be used stale: as it says, or else as its route does.

@@ -17,6 +17,9 @@ use crate::{
     policy::{Credentials, Freshness, RequestDirectives},
 };
 
+/// What a lifetime that the origin decides is taken to be where another's matters: a day.
+const USUAL: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The longest lifetime that a response can have: a century, long enough for any of them, and short
 /// enough to add to any clock.
 pub(super) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
@@ -92,16 +95,22 @@ impl Lifetimes {
         lifetime - most.mul_f64(dice as f64 / u64::MAX as f64)
     }
 
-    /// Returns the longest that any response is fresh.
-    pub(crate) fn longest(&self) -> Duration {
+    /// Returns how long responses are fresh, most of them at most where they say it themselves.
+    fn longest(&self) -> Duration {
+        let own = self.ttl.max(self.negative_ttl).unwrap_or_default();
         match self.freshness {
-            Freshness::Fixed => self.ttl.max(self.negative_ttl).unwrap_or_default(),
-            Freshness::Origin => LONGEST,
+            Freshness::Fixed => own,
+            Freshness::Origin => own.max(USUAL),
         }
     }
 }
 
 impl CacheRule {
+    /// Returns how long responses are of use, stale or not; one that says it itself may be longer.
+    pub(crate) fn longest(&self) -> Duration {
+        self.lifetimes.longest() + self.windows.longest()
+    }
+
     /// Whether a digest by the caller key is part of what identifies a response from the start.
     pub(crate) fn digests_by_the_caller_key(&self) -> bool {
         self.credentials.is_per_caller() || !self.vary.names().is_empty()

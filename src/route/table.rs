@@ -1,11 +1,13 @@
 //! All routes of a layer, and which of them a request is for.
 
+use std::fmt;
+
 use http::{Extensions, HeaderMap, Method, Uri};
 use matchit::Router;
 
 use super::{
     invalidate::{InvalidateRule, is_unsafe},
-    pattern,
+    pattern::{self, Pattern},
     reference::{Target, references},
     request::{HeadRef, RequestView},
     rule::CacheRule,
@@ -18,6 +20,7 @@ use crate::{
 /// The checked routes of a layer.
 #[derive(Debug)]
 pub(crate) struct Table {
+    initials: Initials,
     reads: Router<usize>,
     read_rules: Vec<CacheRule>,
     /// Match wherever any of `write_rules` does, so that other requests cost one look. Several only
@@ -48,6 +51,8 @@ impl Table {
         cached: Vec<CacheRule>,
         invalidating: Vec<InvalidateRule>,
     ) -> Result<Self, ConfigError> {
+        let patterns = cached.iter().map(|rule| &rule.pattern);
+        let initials = Initials::of(patterns.chain(invalidating.iter().map(|rule| &rule.pattern)));
         let mut reads = Router::new();
         for (index, rule) in cached.iter().enumerate() {
             pattern::insert(&mut reads, &rule.pattern, index, || rule.route.clone())?;
@@ -75,11 +80,16 @@ impl Table {
             }
             write_rules.push((own, rule));
         }
-        Ok(Self { reads, read_rules: cached, writes, write_rules })
+        Ok(Self { initials, reads, read_rules: cached, writes, write_rules })
     }
 
     pub(crate) fn read_rules(&self) -> &[CacheRule] {
         &self.read_rules
+    }
+
+    /// Whether any rule can be for a path. Most requests that none is for cost no more than this.
+    pub(crate) fn may_concern(&self, path: &str) -> bool {
+        self.initials.0[usize::from(initial(path))]
     }
 
     pub(crate) fn classify<'t, 'a>(&'t self, method: &Method, path: &'a str) -> Matched<'t, 'a> {
@@ -132,6 +142,33 @@ impl Table {
     }
 }
 
+/// The first characters that paths have after the slash, where a rule may be for them.
+struct Initials([bool; 256]);
+
+impl Initials {
+    fn of<'p>(patterns: impl Iterator<Item = &'p Pattern>) -> Self {
+        let mut initials = [false; 256];
+        for pattern in patterns {
+            match initial(pattern.as_str()) {
+                // A parameter, or a brace that is meant: any character may stand there.
+                b'{' | b'}' => initials = [true; 256],
+                initial => initials[usize::from(initial)] = true,
+            }
+        }
+        Self(initials)
+    }
+}
+
+impl fmt::Debug for Initials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Initials").finish_non_exhaustive()
+    }
+}
+
+fn initial(path: &str) -> u8 {
+    path.as_bytes().get(1).copied().unwrap_or(0)
+}
+
 impl<'t> WriteMatch<'t> {
     fn add(&mut self, key: Option<PrimaryKey>, route: &'t str) {
         match key {
@@ -139,5 +176,32 @@ impl<'t> WriteMatch<'t> {
             Some(_) => {}
             None => self.failed.push(route),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{CacheRoute, Credentials, InvalidateRoute};
+
+    #[track_caller]
+    fn check(cached: &str, invalidating: &str, paths: &[(&str, bool)]) {
+        let cached = CacheRoute::get(cached).key("k").ttl(Duration::from_secs(1));
+        let invalidating = InvalidateRoute::post(invalidating).key("k");
+        let cached = vec![cached.build(&Credentials::Bypass).unwrap()];
+        let table = Table::build(cached, vec![invalidating.build().unwrap()]).unwrap();
+        for (path, expected) in paths {
+            assert_eq!(table.may_concern(path), *expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_concerns_no_rule_where_none_begins_like_it() {
+        check("/cases/{case}", "/notes", &[("/cases/1", true), ("/notes", true), ("/x", false)]);
+        check("/", "/notes", &[("/", true), ("/x", false), ("", true)]);
+        check("/{case}", "/notes", &[("/", true), ("/x", true)]);
+        check("/{{x", "/notes", &[("/{x", true)]);
     }
 }

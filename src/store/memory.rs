@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     error::{ConfigError, ConfigErrorKind},
+    few::Few,
     key::Prehashed,
     sequence::{LOCKS, shard},
     sync::{Mutex, lock},
@@ -65,7 +66,7 @@ struct Shared {
     largest: u64,
 }
 
-type Index = HashMap<PrimaryKey, Vec<Variant>, BuildHasherDefault<Prehashed>>;
+type Index = HashMap<PrimaryKey, Few<Variant>, BuildHasherDefault<Prehashed>>;
 
 impl MemoryStore {
     /// Creates a store of 64 MiB.
@@ -196,7 +197,7 @@ impl Store for MemoryStore {
     fn invalidate(&self, key: &PrimaryKey) -> impl Future<Output = Result<(), Pending>> + Send {
         self.shared.sequence.invalidate(key, || {
             let variants = lock(&self.shared.index[shard(key)]).remove(key);
-            self.shared.remove(variants.into_iter().flatten());
+            self.shared.remove(variants.iter().flat_map(|variants| variants.iter()));
         });
         ready(Ok(()))
     }
@@ -210,8 +211,8 @@ impl Store for MemoryStore {
             let variants = lock(&self.shared.index[shard(key)]).remove(key);
             // A number of now: what is left was stored again, so to speak, after the invalidation.
             let fence = self.shared.sequence.begin();
-            for variant in variants.into_iter().flatten() {
-                let entry = self.shared.entries.remove(&variant).map(|(_, entry)| entry);
+            for variant in variants.iter().flat_map(|variants| variants.iter()) {
+                let entry = self.shared.entries.remove(variant).map(|(_, entry)| entry);
                 if let Some(outdated) = entry.and_then(|entry| entry.outdated(fence)) {
                     self.shared.insert(Arc::new(outdated), &mut evicted);
                 }
@@ -224,7 +225,7 @@ impl Store for MemoryStore {
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send {
         self.shared.sequence.invalidate_all(|shard| {
             let index = std::mem::take(&mut *lock(&self.shared.index[shard]));
-            self.shared.remove(index.into_values().flatten());
+            self.shared.remove(index.values().flat_map(|variants| variants.iter()));
         });
         ready(Ok(()))
     }
@@ -258,11 +259,10 @@ impl Shared {
         let variants = index.entry(key).or_default();
         // What is stored again is the newest again: so is a note, with each response that is found
         // by it, and it is never the oldest while others need it.
-        if let Some(at) = variants.iter().position(|known| *known == variant) {
-            variants.remove(at);
-        } else if variants.len() >= MAX_VARIANTS {
-            let oldest = variants.remove(0);
-            evicted.0.extend(self.entries.remove(&oldest).map(|(_, entry)| entry));
+        variants.retain(|known| *known != variant);
+        if variants.len() >= MAX_VARIANTS {
+            let oldest = variants.remove_oldest().and_then(|oldest| self.entries.remove(&oldest));
+            evicted.0.extend(oldest.map(|(_, entry)| entry));
         }
         variants.push(variant.clone());
         drop(index);
@@ -272,9 +272,9 @@ impl Shared {
         evicted.0.retain(|entry| entry.slot().variant != variant);
     }
 
-    fn remove(&self, variants: impl Iterator<Item = Variant>) {
+    fn remove<'v>(&self, variants: impl Iterator<Item = &'v Variant>) {
         for variant in variants {
-            self.entries.remove(&variant);
+            self.entries.remove(variant);
         }
     }
 

@@ -108,9 +108,9 @@ async fn a_service_starts_while_its_server_is_down() {
     site.fill("stored").await;
 }
 
-/// SEC-RED-7: a server that is starting answers `LOADING`, and is used once it has started.
+/// A server that is starting answers `LOADING`, and is used once it has started.
 #[tokio::test]
-async fn a_server_that_is_loading_is_a_bypass_until_it_has() {
+async fn sec_red_7_a_server_that_is_loading_is_a_bypass_until_it_has() {
     let mut server = Server::start().await;
     for number in 0..100 {
         server.run(&["SET", &format!("other:{number}"), &"x".repeat(4096)]).await;
@@ -133,9 +133,9 @@ async fn a_server_that_is_loading_is_a_bypass_until_it_has() {
     site.fill("new").await;
 }
 
-/// SEC-RED-7: `CLUSTERDOWN` and `MOVED`, from a cluster that has not been told of.
+/// `CLUSTERDOWN` and `MOVED`, from a cluster that has not been told of.
 #[tokio::test]
-async fn a_cluster_that_does_not_have_the_key_is_forwarded() {
+async fn sec_red_7_a_cluster_that_does_not_have_the_key_is_forwarded() {
     let server = Server::with(&[("cluster-enabled", "yes")]).await;
     let store = RedisStore::connect(server.url()).unwrap();
     let mut site = Site::lazy(store, |route| route);
@@ -145,9 +145,9 @@ async fn a_cluster_that_does_not_have_the_key_is_forwarded() {
     assert!(site.handle.invalidate("case:1").await.is_err());
 }
 
-/// SEC-RED-7: nobody listens, or something else does.
+/// Nobody listens, or something else does.
 #[tokio::test]
-async fn what_is_no_redis_server_is_forwarded() {
+async fn sec_red_7_what_is_no_redis_server_is_forwarded() {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {

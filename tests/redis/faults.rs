@@ -151,7 +151,7 @@ async fn a_demoted_primary_is_noticed_within_a_heartbeat() {
 }
 
 #[tokio::test]
-async fn a_replica_is_not_used_at_all() {
+async fn sec_red_7_a_replica_is_not_used_at_all() {
     let (primary, replica) = (Server::start().await, Server::start().await);
     let mut site = Site::prompt(&primary.url()).await;
     site.fill("old").await;
@@ -228,6 +228,24 @@ async fn a_fill_whose_link_is_cut_gives_its_lease_back_over_the_next() {
     is_stored_again(&mut Site::on(&server.url()).await, "one").await;
 }
 
+/// Neither does a lease stay that was about to be given back.
+#[tokio::test]
+async fn a_lease_whose_way_back_is_cut_is_given_back_over_the_next_link() {
+    let server = Server::start().await;
+    let link = Proxy::to(server.port).await;
+    let mut site = Site::prompt(&link.url()).await;
+    let filling = send(&site.cache, get("/cases/1"));
+    let call = site.calls.next().await;
+    link.freeze();
+    call.fail();
+    assert!(filling.await.unwrap().is_err());
+    until(PATIENCE, "the link is given up", async || (!site.store().is_linked).then_some(())).await;
+    // What is still on its way is lost with the connection.
+    link.cut();
+    link.thaw();
+    is_stored_again(&mut Site::on(&server.url()).await, "one").await;
+}
+
 #[tokio::test]
 async fn a_fill_survives_script_flush() {
     let server = Server::start().await;
@@ -259,7 +277,7 @@ async fn a_fill_over_flushall_is_not_stored() {
 // ===== full =====
 
 #[tokio::test]
-async fn a_server_that_is_full_stores_nothing_and_still_invalidates() {
+async fn sec_red_7_a_server_that_is_full_stores_nothing_and_still_invalidates() {
     let server = Server::start().await;
     let mut site = Site::prompt(&server.url()).await;
     site.fill("old").await;

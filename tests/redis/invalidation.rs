@@ -1,11 +1,12 @@
 //! Whoever deletes a key invalidates it: we, another process, or a program that knows nothing of us.
 
 use http::Method;
+use tower_support_cache::CacheRoute;
 
 use crate::{
     Site, patient,
-    server::Server,
-    support::{get, got, request, send, with},
+    server::{PATIENCE, Server, until},
+    support::{TTL, get, got, request, send, with},
 };
 
 const FENCED: &str = "detail=fenced";
@@ -181,4 +182,40 @@ async fn an_invalidation_is_counted_and_answered_while_nothing_is_stored() {
     site.handle.invalidate("case:never").await.unwrap();
     assert_eq!(site.handle.metrics().invalidations, before + 1);
     assert_eq!(site.store().pending, 0);
+}
+
+#[tokio::test]
+async fn a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight() {
+    let server = Server::start().await;
+    let store = || patient(&server.url()).build().unwrap();
+    let stale = |route: CacheRoute| route.stale_while_revalidate(TTL);
+    let mut site = Site::lazy(store(), stale).linked().await;
+    let mut other = Site::lazy(store(), stale).linked().await;
+    site.fill("old").await;
+    other.hits("old").await;
+    site.handle.soft_invalidate("case:1").await.unwrap();
+    // In either process, and one call asks about it for both.
+    let read = got(send(&other.cache, get("/cases/1"))).await;
+    assert_eq!(read.text(), "old");
+    assert!(
+        read.cache_status().contains("detail=stale-while-revalidate"),
+        "{}",
+        read.cache_status()
+    );
+    let asking = other.calls.next().await;
+    assert_eq!(got(send(&site.cache, get("/cases/1"))).await.text(), "old");
+    asking.ok("new");
+    until(PATIENCE, "the new response is stored", async || {
+        let read = got(send(&site.cache, get("/cases/1"))).await;
+        (read.text() == "new" && read.is_hit()).then_some(())
+    })
+    .await;
+    assert_eq!(site.calls.count(), 1, "what filled it first");
+
+    let filling = send(&site.cache, get("/cases/2"));
+    let call = site.calls.next().await;
+    other.handle.soft_invalidate("case:2").await.unwrap();
+    call.ok("overtaken");
+    got(filling).await;
+    assert_eq!(other.ask(get("/cases/2"), "later").await.text(), "later");
 }

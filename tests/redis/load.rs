@@ -153,7 +153,7 @@ async fn survives(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_server_under_load_fails_no_request() {
+async fn sec_red_7_a_dead_server_under_load_fails_no_request() {
     let server = Server::start().await;
     survives(
         server,
@@ -165,13 +165,13 @@ async fn a_dead_server_under_load_fails_no_request() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hung_server_under_load_fails_no_request() {
+async fn sec_red_7_a_hung_server_under_load_fails_no_request() {
     let server = Server::start().await;
     survives(server, None, async |server, _| server.stop(), async |server, _| server.cont()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_black_hole_under_load_fails_no_request() {
+async fn sec_red_7_a_black_hole_under_load_fails_no_request() {
     let server = Server::start().await;
     let link = Some(Proxy::to(server.port).await);
     survives(

@@ -58,7 +58,7 @@ async fn a_key_is_a_hash_of_records_and_expires() {
 }
 
 #[tokio::test]
-async fn a_record_with_any_byte_flipped_is_a_miss() {
+async fn sec_red_2_a_record_with_any_byte_flipped_is_a_miss() {
     let server = Server::start().await;
     let mut site = Site::on(&server.url()).await;
     site.fill("old").await;
@@ -73,7 +73,7 @@ async fn a_record_with_any_byte_flipped_is_a_miss() {
 }
 
 #[tokio::test]
-async fn a_record_that_is_cut_off_or_has_something_behind_is_a_miss() {
+async fn sec_red_2_a_record_that_is_cut_off_or_has_something_behind_is_a_miss() {
     let server = Server::start().await;
     let mut site = Site::on(&server.url()).await;
     site.fill("old").await;
@@ -84,7 +84,7 @@ async fn a_record_that_is_cut_off_or_has_something_behind_is_a_miss() {
 }
 
 #[tokio::test]
-async fn a_record_of_another_version_is_a_miss() {
+async fn sec_red_2_a_record_of_another_version_is_a_miss() {
     let server = Server::start().await;
     let mut site = Site::on(&server.url()).await;
     site.fill("old").await;
@@ -95,7 +95,7 @@ async fn a_record_of_another_version_is_a_miss() {
 }
 
 #[tokio::test]
-async fn a_record_of_sixteen_megabytes_is_a_miss() {
+async fn sec_red_3_a_record_of_sixteen_megabytes_is_a_miss() {
     let server = Server::start().await;
     let mut site = Site::prompt(&server.url()).await;
     site.fill("old").await;
@@ -109,9 +109,9 @@ async fn a_record_of_sixteen_megabytes_is_a_miss() {
     }
 }
 
-/// SEC-RED-1: a record says for which key and variant it is.
+/// A record says for which key and variant it is.
 #[tokio::test]
-async fn a_record_that_was_moved_is_a_miss() {
+async fn sec_red_1_a_record_that_was_moved_is_a_miss() {
     let server = Server::start().await;
     let mut site = Site::on(&server.url()).await;
     for (target, body) in [("/cases/1", "one"), ("/cases/2", "two"), ("/cases/1?page=2", "three")] {
@@ -128,9 +128,9 @@ async fn a_record_that_was_moved_is_a_miss() {
     assert!(site.store().unreadable >= 2, "{:?}", site.store());
 }
 
-/// SEC-RED-1, -6: nor may it be moved from one tenant's namespace to another's.
+/// Nor may it be moved from one tenant's namespace to another's.
 #[tokio::test]
-async fn a_record_that_was_moved_to_another_namespace_is_a_miss() {
+async fn sec_red_1_a_record_that_was_moved_to_another_namespace_is_a_miss() {
     let server = Server::start().await;
     let at = |namespace: &str| patient(&server.url()).namespace(namespace).build().unwrap();
     let (mut site, mut tenant) = (Site::over(at("a:")).await, Site::over(at("b:")).await);
@@ -143,9 +143,9 @@ async fn a_record_that_was_moved_to_another_namespace_is_a_miss() {
     assert_eq!(tenant.read("origin").await.text(), "origin");
 }
 
-/// SEC-RED-5: with a key, who writes to Redis and does not have it can plant nothing.
+/// With a key, who writes to Redis and does not have it can plant nothing.
 #[tokio::test]
-async fn a_record_without_the_right_seal_is_a_miss() {
+async fn sec_red_5_a_record_without_the_right_seal_is_a_miss() {
     let server = Server::start().await;
     let url = server.url();
     let sealed = |key: u8| patient(&url).authenticate([key; 32]).build().unwrap();
@@ -169,10 +169,10 @@ async fn a_record_without_the_right_seal_is_a_miss() {
     }
 }
 
-/// SEC-RED-4: the bug of many clients, in which a reply that nobody waits for any more is given to
+/// The bug of many clients, in which a reply that nobody waits for any more is given to
 /// the next.
 #[tokio::test]
-async fn ten_thousand_requests_that_are_cancelled_leave_no_reply_to_others() {
+async fn sec_red_4_ten_thousand_requests_that_are_cancelled_leave_no_reply_to_others() {
     let server = Server::start().await;
     let site = Site::on(&server.url()).await;
     let cache = site.cache.clone();
@@ -207,6 +207,78 @@ async fn ten_thousand_requests_that_are_cancelled_leave_no_reply_to_others() {
     }
 }
 
+/// What may stand in a path, and means something to Redis, to its patterns, to scripts or in a
+/// namespace. Each is a key of its own.
+#[tokio::test]
+async fn sec_key_3_each_key_is_its_own_at_the_server() {
+    let server = Server::start().await;
+    let mut site = Site::on(&server.url()).await;
+    let cases = [
+        "1",
+        "01",
+        "1%20",
+        "1:2",
+        "1%3A2",
+        "1%253A2",
+        "a",
+        "A",
+        "a%0A",
+        "a%00b",
+        "%C3%A4",
+        "%C3%84",
+        "K",
+        "%E2%84%AA",
+        "*",
+        "%3F",
+        "%5B1%5D",
+        "%7B1%7D",
+        "1%0D%0ADEL%20case:1",
+        "v:1",
+        "g",
+        "%25",
+    ];
+    for case in cases {
+        let body = &*case.to_owned().leak();
+        let read = site.ask(get(&format!("/cases/{case}")), body).await;
+        assert!(read.cache_status().ends_with(";stored"), "{case}: {}", read.cache_status());
+    }
+    for case in cases {
+        let read = site.ask(get(&format!("/cases/{case}")), "not stored").await;
+        assert_eq!(read.text(), case);
+    }
+    let keys: Vec<Vec<u8>> = server.command(&["KEYS", "case:*"]).await;
+    // `1:2` and `1%3A2` are one value, written in two ways, and so one key with two variants.
+    assert_eq!(keys.len(), cases.len() - 1, "{keys:?}");
+}
+
+#[tokio::test]
+async fn sec_key_8_no_key_is_a_pattern_or_a_command() {
+    let server = Server::start().await;
+    let mut site = Site::on(&server.url()).await;
+    site.fill("one").await;
+    for key in [
+        "*",
+        "case:*",
+        "case:?",
+        "case:[1]",
+        "case:1*",
+        "",
+        "case:",
+        "case:1 case:1",
+        "case:1\n",
+        "x\r\nDEL case:1\r\n",
+        "') redis.call('FLUSHALL') --",
+        "case:1\0",
+    ] {
+        let _ = site.handle.invalidate(key).await;
+        site.hits("one").await;
+    }
+    let comments = "/cases/%2A/comments";
+    let written = site.ask(crate::support::request(http::Method::POST, comments), "").await;
+    assert_eq!(written.status, 200);
+    site.hits("one").await;
+}
+
 /// Foreign data is not ours to delete, and no reason to fail.
 #[tokio::test]
 async fn a_key_that_holds_something_else_is_bypassed_and_left_alone() {
@@ -239,7 +311,7 @@ async fn a_key_that_holds_something_else_is_bypassed_and_left_alone() {
 
 /// Also what is in our hash and is not of our kind.
 #[tokio::test]
-async fn fields_that_are_no_records_do_no_harm() {
+async fn sec_red_2_fields_that_are_no_records_do_no_harm() {
     let server = Server::start().await;
     let mut site = Site::on(&server.url()).await;
     site.fill("old").await;

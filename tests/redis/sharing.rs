@@ -152,7 +152,7 @@ async fn a_lease_runs_out_by_itself() {
 }
 
 #[tokio::test]
-async fn two_namespaces_share_nothing() {
+async fn sec_red_6_two_namespaces_share_nothing() {
     let server = Server::start().await;
     let at = |namespace: &str| patient(&server.url()).namespace(namespace).build().unwrap();
     let (mut site, mut other) = (Site::over(at("a:")).await, Site::over(at("b:")).await);
@@ -172,7 +172,7 @@ async fn two_namespaces_share_nothing() {
 }
 
 #[tokio::test]
-async fn two_databases_share_nothing() {
+async fn sec_red_6_two_databases_share_nothing() {
     let server = Server::start().await;
     let in_second = patient(&server.url()).database(1).build().unwrap();
     let (mut site, mut other) = (Site::on(&server.url()).await, Site::over(in_second).await);

@@ -85,8 +85,8 @@ async fn carry(client: TcpStream, mut state: watch::Receiver<State>) {
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
         tokio::select! {
-            ended = pump(from_client, to_server, state.clone()) => ended.ok(),
-            ended = pump(from_server, to_client, state.clone()) => ended.ok(),
+            ended = pump(from_client, to_server, (state.clone(), number)) => ended.ok(),
+            ended = pump(from_server, to_client, (state.clone(), number)) => ended.ok(),
         }
     };
     // Dropped sockets are cut connections.
@@ -99,7 +99,7 @@ async fn carry(client: TcpStream, mut state: watch::Receiver<State>) {
 async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    mut state: watch::Receiver<State>,
+    (mut state, number): (watch::Receiver<State>, u64),
 ) -> io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -107,8 +107,10 @@ async fn pump(
         if length == 0 {
             return Ok(());
         }
-        let thawed = state.wait_for(|state| !state.is_frozen).await.map(drop);
-        thawed.map_err(io::Error::other)?;
+        let thawed = *state.wait_for(|state| !state.is_frozen).await.map_err(io::Error::other)?;
+        if thawed.number != number {
+            return Ok(());
+        }
         to.write_all(&buffer[..length]).await?;
     }
 }

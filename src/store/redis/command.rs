@@ -51,6 +51,8 @@ pub(super) static COMMIT: LazyLock<Script> =
 pub(super) static RELEASE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("release.lua")));
 
+pub(super) static SOFT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("soft.lua")));
+
 impl Script {
     fn new(code: &'static str) -> Self {
         Self { code, digest: Source::new(code).get_hash().to_owned() }

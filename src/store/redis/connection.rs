@@ -8,7 +8,7 @@ use std::{
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, Value, cmd};
 
 use super::{
-    command::{COMMIT, Fault, LEASE, RELEASE, token_text},
+    command::{COMMIT, Fault, LEASE, RELEASE, SOFT, token_text},
     deadline::Deadline,
     pending::Release,
     random,
@@ -163,6 +163,14 @@ impl Connection {
         cmd("UNLINK").arg(key).query_async(&mut self.wire()).await
     }
 
+    /// Makes what is stored at a key outdated. A generation needs room: without any the key goes.
+    pub(super) async fn outdate(&self, key: &str) -> Result<Value, RedisError> {
+        match SOFT.call(&mut self.wire(), key, |_| ()).await {
+            Err(error) if error.code() == Some("OOM") => self.unlink(key).await,
+            answer => answer,
+        }
+    }
+
     pub(super) async fn release(&self, key: &str, release: &Release) -> Result<Value, RedisError> {
         let arguments = |call: &mut Cmd| {
             call.arg(&release.vk).arg(token_text(release.token));
@@ -172,7 +180,7 @@ impl Connection {
 
     /// A server that forbids it is told the scripts with their first calls.
     pub(super) async fn load_scripts(&self) {
-        for script in [&LEASE, &COMMIT, &RELEASE] {
+        for script in [&LEASE, &COMMIT, &RELEASE, &SOFT] {
             let _ = script.load().query_async::<Value>(&mut self.wire()).await;
         }
     }

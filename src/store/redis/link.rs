@@ -33,6 +33,7 @@ use super::{
 };
 use crate::{
     clock::{Instant, now},
+    key::PrimaryKey,
     operations::Operation,
     telemetry,
 };
@@ -154,6 +155,17 @@ impl Link {
     pub(super) fn doubt(&self) {
         self.is_doubted.store(true, Ordering::SeqCst);
         self.wake.notify_one();
+    }
+
+    /// Invalidates a key softly at the server.
+    pub(super) async fn outdate(
+        &self,
+        connection: &Arc<Connection>,
+        key: &PrimaryKey,
+    ) -> Result<(), Fault> {
+        let key = self.settings.key(key);
+        let asked = (Operation::Invalidate, self.settings.invalidate_budget);
+        self.ask(connection, asked, connection.outdate(&key)).await.map(drop)
     }
 
     /// Invalidates at the server.

@@ -169,7 +169,7 @@ impl Store for RedisStore {
         seen: Option<&Entry>,
     ) -> Begin<RedisLease> {
         let begun = match token {
-            Some(token) => self.shared.begin(slot, token, seen.is_some()).await,
+            Some(token) => self.shared.begin(slot, token, seen.is_some_and(Entry::is_fresh)).await,
             None => None,
         };
         begun.unwrap_or(Begin::Unavailable)
@@ -207,7 +207,9 @@ impl Store for RedisStore {
         if commit == Commit::Stored
             && let Some(note) = note
         {
-            self.shared.remember(&note);
+            // A hint of how to find what has just been stored.
+            let near = &self.shared.link.near;
+            near.keep(&note, near.fence());
         }
         commit
     }
@@ -215,6 +217,14 @@ impl Store for RedisStore {
     fn invalidate(&self, key: &PrimaryKey) -> impl Future<Output = Result<(), Pending>> + Send {
         self.shared.sequence.invalidate(key, || ());
         Call::new(&self.shared.link, Target::Key(key.clone())).run(Duration::ZERO)
+    }
+
+    fn soft_invalidate(
+        &self,
+        key: &PrimaryKey,
+    ) -> impl Future<Output = Result<(), Pending>> + Send {
+        self.shared.sequence.invalidate(key, || ());
+        Call::new(&self.shared.link, Target::Key(key.clone())).run_softly()
     }
 
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send {

@@ -71,11 +71,11 @@ impl Near {
             return Some(entry);
         }
         // Asked after the copy was found: what was removed meanwhile is not an answer either.
-        let is_proven = self.proven.is_ahead();
-        if is_proven && entry.is_fresh() {
+        let is_usable = self.proven.is_ahead() && entry.is_fresh();
+        if is_usable {
             self.hits.fetch_add(1, Ordering::Relaxed);
         }
-        is_proven.then_some(entry)
+        is_usable.then_some(entry)
     }
 
     /// Returns the number for what is read from now on.
@@ -83,16 +83,16 @@ impl Near {
         self.copies.sequence().begin()
     }
 
-    /// Returns until when a copy of what is fresh until `until` may answer.
-    pub(super) fn fresh_until(&self, until: Instant) -> Instant {
-        if self.is_wanted() { until.min(now() + self.limit) } else { until }
-    }
-
-    /// Keeps a copy, unless its key has changed since its fence was taken.
-    pub(super) fn keep(&self, entry: &Arc<Entry>) {
+    /// Keeps a copy of what was read at the server, unless its key has changed since `fence`.
+    pub(super) fn keep(&self, entry: &Entry, fence: Fence) {
+        // An answer is looked up again before it is stale.
+        let until = match entry.is_answer() {
+            true => entry.fresh_until().min(now() + self.limit),
+            false => entry.fresh_until(),
+        };
         if !entry.is_answer() || self.proven.is_set() {
             // Done when it is called.
-            drop(self.copies.commit((), Arc::clone(entry), None));
+            drop(self.copies.commit((), Arc::new(entry.copied(fence, until)), None));
         }
     }
 

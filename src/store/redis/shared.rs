@@ -48,7 +48,8 @@ impl Shared {
 
     pub(super) async fn lookup(&self, slot: &Slot) -> Option<Lookup> {
         // Before the epoch is read: what is read under an epoch that ends meanwhile is not kept.
-        let fence = self.link.near.fence();
+        let near_fence = self.link.near.fence();
+        let fence = self.sequence.begin();
         let (connection, epoch) = self.usable(&slot.key)?;
         let look = look(&self.link.settings.key(&slot.key), &digest(slot, epoch));
         let mut wire = connection.wire();
@@ -61,9 +62,14 @@ impl Shared {
         let found = looked
             .record
             .and_then(|record| self.read((slot, fence), &connection, (looked.generation, record)));
-        if let Some(entry) = found.filter(|entry| entry.is_fresh()) {
-            self.link.near.keep(&entry);
-            return Some(Lookup::Found(entry));
+        if let Some(entry) = found {
+            if entry.is_fresh() {
+                self.link.near.keep(&entry, near_fence);
+                return Some(Lookup::Found(entry));
+            }
+            if entry.kept_until() > now().max(entry.fresh_until()) {
+                return Some(Lookup::Found(entry));
+            }
         }
         let held = looked.lease.filter(|lease| {
             lease.generation == looked.generation
@@ -85,7 +91,7 @@ impl Shared {
         }
         let key = self.link.settings.key(&slot.key);
         let vk = digest(slot, epoch);
-        let fence = self.link.near.fence();
+        let fence = self.sequence.begin();
         for is_unwanted in [is_unwanted, true] {
             // Made before it is asked for: whatever the answer may be, or if there is none, it is
             // given back when it is dropped.
@@ -152,9 +158,9 @@ impl Shared {
         }
         let received = self.link.local_time(connection, record.stamp.stored)?;
         let fresh_until = self.link.local_time(connection, record.stamp.fresh_until)?;
-        // Softly invalidated since.
+        // Softly invalidated since, nobody knows when: outdated from now on.
         let is_outdated = record.stamp.generation != generation;
-        let until = if is_outdated { received } else { fresh_until };
+        let until = if is_outdated { fresh_until.min(now()) } else { fresh_until };
         let content = match record.content {
             StoredContent::Response(head, body) => {
                 let head = Arc::new(Head::restored(head, received, until));
@@ -169,24 +175,6 @@ impl Shared {
             requested: received,
             gauge: Arc::clone(&self.gauge),
         };
-        // The copy is looked up again before the response is stale.
-        let until = match content {
-            Content::Nominated(_) => until,
-            Content::Response { .. } | Content::Pass => self.link.near.fresh_until(until),
-        };
         Some(Arc::new(Entry::restored(provenance, content, until)))
-    }
-
-    /// Remembers the nominated fields that this process has just stored a note of.
-    pub(super) fn remember(&self, note: &Entry) {
-        let Content::Nominated(nominated) = note.content() else { return };
-        let provenance = Provenance {
-            slot: note.slot().clone(),
-            fence: self.link.near.fence(),
-            requested: now(),
-            gauge: Arc::clone(&self.gauge),
-        };
-        let hint = Entry::nominated(provenance, nominated.clone(), note.fresh_until());
-        self.link.near.keep(&Arc::new(hint));
     }
 }

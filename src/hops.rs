@@ -1,0 +1,57 @@
+//! Fields that are for one hop, and fields that are for every recipient.
+
+use http::{HeaderMap, HeaderName, header::CONNECTION};
+
+/// Fields that are for every recipient, besides those that describe the content: naming them in
+/// `Connection` is forbidden (RFC 9110 §7.6.1), and doing so does not remove them.
+const END_TO_END: [&str; 7] =
+    ["cache-control", "date", "etag", "expires", "last-modified", "location", "vary"];
+
+/// The fields of a message that are for the next hop alone (RFC 9110 §7.6.1).
+#[derive(Debug)]
+pub(crate) struct Hops(Vec<String>);
+
+impl Hops {
+    /// Returns the fields that `Connection` names; it removes none that is for every recipient.
+    pub(crate) fn of(fields: &HeaderMap) -> Self {
+        let named = fields
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|line| line.to_str().ok())
+            .flat_map(|line| line.split(','))
+            .map(|name| name.trim().to_ascii_lowercase())
+            .filter(|name| !is_end_to_end(name))
+            .collect();
+        Self(named)
+    }
+
+    pub(crate) fn contain(&self, name: &HeaderName) -> bool {
+        is_hop_by_hop(name) || self.0.iter().any(|named| named == name.as_str())
+    }
+}
+
+/// Whether a field is one that a response cannot do without.
+pub(crate) fn is_for_every_recipient(name: &HeaderName) -> bool {
+    is_end_to_end(name.as_str())
+}
+
+/// RFC 9111 §3.1: whether a field belongs to one connection or one proxy, and is not stored.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authentication-info"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+fn is_end_to_end(name: &str) -> bool {
+    END_TO_END.contains(&name) || name.starts_with("content-")
+}
