@@ -1,7 +1,8 @@
 //! A hit over Redis beside the crate's own calls for the same bytes, and beside hits in memory.
 //!
 //! Starts its own `redis-server`. With a mode and a count it sends that many requests instead of
-//! timing them, for callgrind: see `redis.sh`.
+//! timing them, for callgrind: see `redis.sh`. With `rounds` the sides take turns, and each is compared
+//! with the others of its round: for a machine that has other things to do.
 
 #[path = "../tests/support/server.rs"]
 mod server;
@@ -56,6 +57,10 @@ fn main() -> ExitCode {
         });
         return ExitCode::SUCCESS;
     }
+    if arguments.iter().any(|argument| argument == "rounds") {
+        IN_FLIGHT.iter().for_each(|in_flight| runtime.block_on(take_turns(&server, *in_flight)));
+        return ExitCode::SUCCESS;
+    }
     let mut criterion = Criterion::default().configure_from_args();
     for in_flight in IN_FLIGHT {
         compare(&mut criterion, (&runtime, &server), in_flight);
@@ -80,6 +85,39 @@ fn compare(criterion: &mut Criterion, (runtime, server): (&Runtime, &Server), in
         });
     }
     group.finish();
+}
+
+/// Prints the medians of what each side does in a second, and of its share of the raw commands' in the
+/// same round.
+async fn take_turns(server: &Server, in_flight: usize) {
+    const ROUNDS: usize = 31;
+    const REQUESTS: usize = 10_000;
+    let mut courses = Vec::new();
+    for mode in Mode::ALL {
+        courses.push(Course::new(mode, server).await);
+    }
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        let mut rates = Vec::new();
+        for course in &courses {
+            let begun = now();
+            course.run(REQUESTS, in_flight).await;
+            rates.push(REQUESTS as f64 / begun.elapsed().as_secs_f64());
+        }
+        rounds.push(rates);
+    }
+    let median = |of: &dyn Fn(&Vec<f64>) -> f64| {
+        let mut values: Vec<f64> = rounds.iter().map(of).collect();
+        values.sort_by(f64::total_cmp);
+        values[ROUNDS / 2]
+    };
+    println!("{in_flight} in flight: a second, of GET, of HMGET, of memory");
+    for (index, mode) in Mode::ALL.into_iter().enumerate() {
+        let rate = median(&|rates| rates[index]);
+        let [get, hmget, memory] =
+            [0, 1, 4].map(|other| median(&|rates| rates[index] / rates[other]));
+        println!("  {:16}{rate:>10.0}{get:>8.2}{hmget:>8.2}{memory:>8.2}", mode.name());
+    }
 }
 
 #[allow(clippy::disallowed_methods)] // Time that passes, not the cache's.

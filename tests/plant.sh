@@ -394,6 +394,10 @@ plant redis-fold-keys src/store/redis/settings.rs 's/key\.as_str\(\)\]\.concat\(
 plant redis-one-database src/store/redis/settings.rs 's/redis = redis\.set_db\(i64::from\(database\)\);/let _ = database;/' redis sec_red_6_two_databases_share_nothing
 plant redis-two-looks-at-a-hit src/store/redis/shared.rs 's/let answer = self\.link\.ask\(/let _ = look.query_async::<redis::Value>(\&mut wire.clone()).await;\n        let answer = self.link.ask(/' redis a_hit_is_one_command
 plant redis-keep-abandoned-questions src/store/redis/supervisor.rs 's/link\.lose\(connection\);\n//' redis_memory requests_leave_nothing_behind_while_the_server_hangs
+plant redis-take-other-spellings-of-a-stamp src/store/redis/record.rs "s/b'a'\.\.=b'f' if RADIX == 16/b'a'..=b'f'/" lib a_stamp_is_read_only_as_it_is_written
+plant redis-forget-what-others-found-unfit src/store/redis/shared.rs 's/StoredContent::Pass => Content::Pass,/StoredContent::Pass => return None,/' redis what_may_not_be_stored_is_known_to_other_processes
+plant redis-fill-beside-another-process src/store/redis/lease.lua 's/return \{1, token\}/l = false/' redis two_processes_make_one_call_where_they_look_by_themselves
+plant redis-read-what-other-rules-stored src/route/rule.rs 's/self\.lifetimes,\n            self\.query,/(),\n            self.query,/' redis a_rolling_deploy_fails_no_request_and_nothing_old_is_read
 # What the history finds: a plain write, a flight joined by its variant, values of an earlier server, a
 # primary that is none any more. The last needs both guards gone.
 plant history-commit-without-the-lease src/store/redis/commit.lua 's/if not r\[2\].*?\nend\n//s' redis_history quiet

@@ -126,18 +126,33 @@ impl Stamp {
         )
     }
 
+    /// Reads what [`encode`](Self::encode) writes, and nothing else.
     fn decode(line: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(line.strip_prefix(MAGIC)?.strip_suffix(b"\n")?).ok()?;
-        let mut parts = text.split(' ');
+        let mut line = line.strip_prefix(MAGIC)?;
         let stamp = Self {
-            incarnation: u64::from_str_radix(parts.next()?, 16).ok()?,
-            generation: parts.next()?.parse().ok()?,
-            stored: parts.next()?.parse().ok()?,
-            fresh_until: parts.next()?.parse().ok()?,
-            kept_until: parts.next()?.parse().ok()?,
+            incarnation: take_number::<16>(&mut line, 16, b' ')?,
+            generation: take_number::<10>(&mut line, 12, b' ')?,
+            stored: take_number::<10>(&mut line, 13, b' ')?,
+            fresh_until: take_number::<10>(&mut line, 13, b' ')?,
+            kept_until: take_number::<10>(&mut line, 13, b'\n')?,
         };
-        (stamp.encode().as_bytes() == line).then_some(stamp)
+        line.is_empty().then_some(stamp)
     }
+}
+
+/// Takes off a number of so many digits, and what ends it. By hand: every hit does it five times, and
+/// the standard library's parsers take other spellings too.
+fn take_number<const RADIX: u64>(line: &mut &[u8], digits: usize, end: u8) -> Option<u64> {
+    let (number, rest) = line.split_at_checked(digits)?;
+    *line = rest.strip_prefix(&[end])?;
+    number.iter().try_fold(0, |number, digit| {
+        let digit = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' if RADIX == 16 => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some(number * RADIX + u64::from(digit))
+    })
 }
 
 impl Seal {
@@ -427,6 +442,34 @@ mod tests {
                 unreadable(&record[..at], &seal);
             }
             unreadable(&[&record[..], b"x"].concat(), &seal);
+        }
+    }
+
+    #[test]
+    fn a_stamp_is_read_only_as_it_is_written() {
+        let stamp = Stamp {
+            incarnation: u64::MAX - 0xa0,
+            generation: 7,
+            stored: 1_795_000_000_000,
+            fresh_until: 9_999_999_999_999,
+            kept_until: 0,
+        };
+        let written = stamp.encode();
+        assert_eq!(written.len(), super::STAMP);
+        assert_eq!(Stamp::decode(written.as_bytes()), Some(stamp));
+        for (from, to) in [
+            ("TSC1", "TSC2"),
+            ("ffffffffffffff5f", "FFFFFFFFFFFFFF5F"),
+            ("000000000007", "+00000000007"),
+            ("000000000007", "00000000000a"),
+            (" 9999", "\n9999"),
+            ("0\n", "0 "),
+            ("0\n", "\n"),
+            ("0\n", "0\n\n"),
+        ] {
+            let other = written.replacen(from, to, 1);
+            assert_ne!(other, written, "{from}");
+            assert_eq!(Stamp::decode(other.as_bytes()), None, "{other:?}");
         }
     }
 
