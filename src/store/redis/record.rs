@@ -429,6 +429,26 @@ mod tests {
         }
     }
 
+    /// What this version writes, one record a line. What stands here never changes: with another
+    /// format comes another version and lines of its own.
+    #[test]
+    fn records_are_written_and_read_as_ever() {
+        let slot = Slot::example();
+        let pass = Entry::pass(provenance(slot.clone()), now());
+        let nominated = Nominated::new(vec![http::header::ACCEPT]);
+        let note = Entry::nominated(provenance(slot.clone()), nominated, now());
+        let mut written = String::new();
+        for seal in seals() {
+            for entry in [&example(), &pass, &note] {
+                let record = encode(entry, "ns:", STAMP, &seal);
+                written.extend(record.iter().map(|byte| format!("{byte:02x}")));
+                written.push('\n');
+                assert!(decode(&record.into(), "ns:", &slot, &seal).is_ok());
+            }
+        }
+        assert_eq!(written, include_str!("golden.txt"));
+    }
+
     #[test]
     fn no_byte_can_be_changed_cut_off_or_added() {
         for seal in seals() {
