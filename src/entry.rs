@@ -50,7 +50,6 @@ pub(crate) struct Head {
     initial_age: Duration,
     lifetime: Duration,
     pub(crate) windows: Windows,
-    weight: usize,
 }
 
 /// For how long after it is stale a response is of some use.
@@ -97,7 +96,6 @@ impl Head {
         let fields = storable_fields(&origin.headers, stripped);
         Self {
             status: origin.status,
-            weight: fields_weight(&fields),
             has_inner_status: fields.get_all(CACHE_STATUS).iter().count() > 1,
             fields,
             received: timing.received,
@@ -118,7 +116,6 @@ impl Head {
     pub(crate) fn restored(stored: StoredHead, received: Instant, fresh_until: Instant) -> Self {
         let StoredHead { status, fields, has_inner_status, initial_age, windows } = stored;
         Self {
-            weight: fields_weight(&fields),
             status,
             fields,
             has_inner_status,
@@ -206,10 +203,11 @@ pub(crate) struct StoredHead {
     pub(crate) windows: Windows,
 }
 
-fn fields_weight(fields: &HeaderMap) -> usize {
+fn response_weight(head: &Head, body: &Bytes) -> usize {
+    let fields = &head.fields;
     let names: usize = fields.keys().map(name_weight).sum();
     let values: usize = fields.values().map(HeaderValue::len).sum();
-    fields.len() * PER_FIELD + values + names
+    size_of::<Head>() + fields.len() * PER_FIELD + values + names + body.len()
 }
 
 /// Returns the bytes that a name takes outside the map. A standard name is a constant of the library,
@@ -327,7 +325,7 @@ impl Entry {
 
     /// A response whose body is stored already.
     pub(crate) fn freshened(provenance: Provenance, head: Arc<Head>, body: Bytes) -> Self {
-        let weight = size_of::<Head>() + head.weight + body.len();
+        let weight = response_weight(&head, &body);
         let fresh_until = head.fresh_until();
         Self::new(provenance, Content::Response { head, body }, fresh_until, weight)
     }
@@ -349,10 +347,8 @@ impl Entry {
     #[cfg(feature = "redis")]
     pub(crate) fn restored(provenance: Provenance, content: Content, until: Instant) -> Self {
         match content {
-            Content::Response { head, body } => {
-                let weight = size_of::<Head>() + head.weight + body.len();
-                Self::new(provenance, Content::Response { head, body }, until, weight)
-            }
+            // Weighed when it is copied: nobody holds it before.
+            Content::Response { .. } => Self::new(provenance, content, until, 0),
             Content::Pass => Self::pass(provenance, until),
             Content::Nominated(nominated) => Self::nominated(provenance, nominated, until),
         }
@@ -462,7 +458,13 @@ impl Entry {
         let Provenance { slot, requested, gauge, .. } = &self.provenance;
         let (slot, gauge) = (slot.clone(), Arc::clone(gauge));
         let provenance = Provenance { slot, fence, requested: *requested, gauge };
-        Self::restored(provenance, self.content.clone(), until)
+        let weight = match &self.content {
+            Content::Response { head, body } => response_weight(head, body),
+            Content::Pass | Content::Nominated(_) => 0,
+        };
+        let mut copy = Self::restored(provenance, self.content.clone(), until);
+        copy.weight += weight as u64;
+        copy
     }
 
     #[cfg(feature = "redis")]

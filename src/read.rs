@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{
     HeaderMap, Method, Request, Response, StatusCode,
-    header::{IF_RANGE, RANGE},
+    header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE},
 };
 
 use crate::{
@@ -55,8 +55,9 @@ impl Read {
         self.is_background = true;
         self.asks = Asks { needs_permission: self.asks.needs_permission, ..Asks::default() };
         *request.method_mut() = Method::GET;
-        request.headers_mut().remove(RANGE);
-        request.headers_mut().remove(IF_RANGE);
+        for name in [IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE] {
+            request.headers_mut().remove(name);
+        }
     }
 
     /// Notes an entry that is stale.

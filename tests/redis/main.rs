@@ -17,6 +17,7 @@ mod faults;
 mod harness;
 mod invalidation;
 mod load;
+mod near;
 mod pending;
 mod records;
 mod sharing;

@@ -1,0 +1,213 @@
+//! The near cache: what this process keeps of what it has read, and when that answers.
+
+use std::time::Duration;
+
+use tower_support_cache::{RedisStore, RedisStoreBuilder};
+
+use crate::{
+    HEARTBEAT, HEARTBEAT_TIMEOUT, Site, patient,
+    proxy::Proxy,
+    server::{PATIENCE, Server, until},
+    support::{TTL, get, got, send},
+};
+
+const CAPACITY: u64 = 1024 * 1024;
+
+fn near(url: &str) -> RedisStoreBuilder {
+    patient(url).near_cache(CAPACITY, TTL)
+}
+
+impl Site {
+    async fn near(url: &str) -> Self {
+        Self::over(near(url).build().unwrap()).await
+    }
+
+    /// Waits until a response is answered from the near cache.
+    async fn has_near(&mut self, body: &str) {
+        until(PATIENCE, "a copy is in the near cache", async || {
+            let before = self.store().near.hits;
+            self.hits(body).await;
+            (self.store().near.hits > before).then_some(())
+        })
+        .await;
+    }
+
+    /// Reads until the response is another one.
+    async fn sees(&mut self, body: &'static str) {
+        until(PATIENCE, "the message is here", async || {
+            (self.read(body).await.text() == body).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_near_hit_asks_the_server_nothing_and_ones_own_fill_does_not_enter() {
+    let server = Server::start().await;
+    let mut site = Site::near(&server.url()).await;
+    site.fill("one").await;
+    let fills = site.store().near.hits;
+    assert_eq!(fills, 0, "what was stored is read once before it is kept");
+    site.has_near("one").await;
+    let looks = server.calls().await["hmget"];
+    for _ in 0..10 {
+        site.hits("one").await;
+    }
+    assert_eq!(server.calls().await["hmget"], looks);
+}
+
+#[tokio::test]
+async fn what_is_deleted_elsewhere_is_gone_here() {
+    let server = Server::start().await;
+    let (mut site, mut other) = (Site::near(&server.url()).await, Site::near(&server.url()).await);
+    site.fill("one").await;
+    site.has_near("one").await;
+    server.run(&["DEL", "case:1"]).await;
+    site.sees("two").await;
+    site.has_near("two").await;
+    other.hits("two").await;
+    other.handle.invalidate("case:1").await.unwrap();
+    site.sees("three").await;
+    site.has_near("three").await;
+    server.run(&["FLUSHALL"]).await;
+    site.sees("four").await;
+    site.has_near("four").await;
+    other.handle.invalidate_all().await.unwrap();
+    assert_eq!(site.read("five").await.text(), "five", "acknowledged: each process knows");
+    assert!(site.store().near.pushes >= 3);
+}
+
+#[tokio::test]
+async fn what_this_process_invalidates_is_gone_at_once() {
+    let server = Server::start().await;
+    let mut site = Site::near(&server.url()).await;
+    for round in 0..20 {
+        let body: &'static str = if round % 2 == 0 { "even" } else { "odd" };
+        site.fill(body).await;
+        site.has_near(body).await;
+        site.handle.invalidate("case:1").await.unwrap();
+        assert_eq!(site.read("new").await.text(), "new", "round {round}");
+        site.handle.invalidate("case:1").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_is_silent_or_cut_silences_the_near_cache() {
+    let server = Server::start().await;
+    let proxy = Proxy::to(server.port).await;
+    let store = RedisStore::builder(proxy.url())
+        .near_cache(CAPACITY, TTL)
+        .heartbeat(HEARTBEAT, HEARTBEAT_TIMEOUT);
+    let mut site = Site::over(store.build().unwrap()).await;
+    site.fill("one").await;
+    site.has_near("one").await;
+    proxy.freeze();
+    server.run(&["DEL", "case:1"]).await;
+    until(PATIENCE, "the near cache is silent", async || {
+        (!site.store().near.is_proven).then_some(())
+    })
+    .await;
+    assert_eq!(site.read("two").await.text(), "two");
+    proxy.thaw();
+    site.is_linked_again().await;
+    site.sees("three").await;
+    site.has_near("three").await;
+
+    let silenced = site.store().near.silenced;
+    proxy.cut();
+    until(PATIENCE, "the link is lost", async || {
+        (site.store().near.silenced > silenced).then_some(())
+    })
+    .await;
+    site.is_linked_again().await;
+    site.has_near("three").await;
+}
+
+#[tokio::test]
+async fn a_copy_is_read_again_after_its_time() {
+    let server = Server::start().await;
+    let store = patient(&server.url()).near_cache(CAPACITY, Duration::from_millis(50));
+    let mut site = Site::over(store.build().unwrap()).await;
+    site.fill("one").await;
+    let looks = server.calls().await["hmget"];
+    until(PATIENCE, "it is read again, and again", async || {
+        site.hits("one").await;
+        (server.calls().await["hmget"] > looks + 2).then_some(())
+    })
+    .await;
+}
+
+/// The right to fill is at the key, and a message that something else there has changed takes nothing
+/// from it.
+#[tokio::test]
+async fn a_message_does_not_void_a_fill() {
+    let server = Server::start().await;
+    let mut site = Site::near(&server.url()).await;
+    let mut other = Site::near(&server.url()).await;
+    let filling = send(&site.cache, get("/cases/1?page=1"));
+    let call = site.calls.next().await;
+    let pushes = site.store().near.pushes;
+    assert_eq!(other.ask(get("/cases/1?page=2"), "two").await.text(), "two");
+    until(PATIENCE, "the message is here", async || {
+        (site.store().near.pushes > pushes).then_some(())
+    })
+    .await;
+    call.ok("one");
+    assert_eq!(got(filling).await.text(), "one");
+    let read = other.ask(get("/cases/1?page=1"), "not stored").await;
+    assert_eq!((read.text(), read.is_hit()), ("one", true));
+}
+
+/// Without messages there is no near cache, and the rest works.
+#[tokio::test]
+async fn a_server_that_tells_nothing_has_no_near_cache() {
+    for rules in ["-client|tracking", "-client", "-hello"] {
+        let server = Server::start().await;
+        let user = ["ACL", "SETUSER", "cache", "on", ">secret", "~*", "+@all", rules];
+        server.run(&user).await;
+        let store = near(&server.url()).username("cache").password("secret");
+        let mut site = Site::over(store.build().unwrap()).await;
+        site.fill("one").await;
+        for _ in 0..3 {
+            site.hits("one").await;
+        }
+        let store = site.store();
+        assert_eq!((store.near.hits, store.near.is_proven), (0, false), "{rules}");
+        server.run(&["DEL", "case:1"]).await;
+        assert_eq!(site.read("two").await.text(), "two", "{rules}");
+    }
+}
+
+#[tokio::test]
+async fn five_slow_lookups_open_the_breaker_and_a_heartbeat_closes_it() {
+    let server = Server::start().await;
+    let proxy = Proxy::to(server.port).await;
+    let store = RedisStore::builder(proxy.url())
+        .near_cache(0, Duration::ZERO)
+        .invalidate_budget(PATIENCE)
+        .lookup_budget(Duration::from_millis(20))
+        .heartbeat(HEARTBEAT, PATIENCE);
+    let mut site = Site::over(store.build().unwrap()).await;
+    site.fill("one").await;
+    proxy.freeze();
+    let timed_out = |site: &Site| {
+        let lookups =
+            site.store().operations[&tower_support_cache::store::Operation::Lookup].clone();
+        lookups.timed_out
+    };
+    until(PATIENCE, "the breaker opens", async || {
+        assert_eq!(site.read("origin").await.text(), "origin");
+        site.store().is_breaker_open.then_some(())
+    })
+    .await;
+    let slow = timed_out(&site);
+    for _ in 0..10 {
+        assert_eq!(site.read("origin").await.text(), "origin");
+    }
+    assert_eq!(timed_out(&site), slow, "nothing is asked while it is open");
+    assert!(site.store().is_linked);
+    proxy.thaw();
+    until(PATIENCE, "the breaker closes", async || (!site.store().is_breaker_open).then_some(()))
+        .await;
+    site.hits("one").await;
+}
