@@ -30,8 +30,9 @@ impl<'a> Glance<'a> {
         has_content: bool,
     ) -> Self {
         let facts = Facts::of(head.headers, &shared.identity.watched);
-        let is_read = *head.method == Method::GET || *head.method == Method::HEAD;
-        let variant = match is_read && !has_content {
+        let may_be_plain = (*head.method == Method::GET || *head.method == Method::HEAD)
+            && shared.table.may_be_plain(head.uri.path());
+        let variant = match may_be_plain && !has_content {
             true => shared.identity.plain_variant(head, &facts),
             false => None,
         };

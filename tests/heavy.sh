@@ -23,7 +23,8 @@ minimal() {
     copy=$(mktemp -d)
     trap 'rm -rf "$copy"' EXIT
     cp -r README.md src "$copy"
-    sed -e '/^\[dev-dependencies\]/,/^$/d' -e '/^\[\[bench\]\]/,/^$/d' Cargo.toml >"$copy/Cargo.toml"
+    sed -e '/^\[dev-dependencies\]/,/^$/d' -e '/^\[\[bench\]\]/,/^$/d' \
+        -e '/^\[\[test\]\]/,/^$/d' Cargo.toml >"$copy/Cargo.toml"
     cd "$copy"
     cargo "+$NIGHTLY" update -Z direct-minimal-versions
     cargo check --all-features
@@ -56,9 +57,23 @@ fuzz() {
     NIGHTLY="$NIGHTLY" bash tests/fuzz.sh 60
 }
 
+# Some tests start servers of their own.
+server() {
+    command -v redis-server >/dev/null && return
+    echo "tests/heavy.sh: \`redis-server\` is missing; tests/run.sh installs it" >&2
+    exit 1
+}
+
 # Each planted mistake is found by the test that names it.
 plant() {
+    server
     bash tests/plant.sh
+}
+
+# Processes read and write over one Redis through every fault, millions of times.
+history() {
+    server
+    cargo test --release --all-features --test redis_history long
 }
 
 licences() {
@@ -82,7 +97,7 @@ package() {
     cargo package --allow-dirty
 }
 
-jobs=(powerset minimal msrv miri docs plant fuzz licences advisories semver package)
+jobs=(powerset minimal msrv miri docs plant history fuzz licences advisories semver package)
 
 case " ${jobs[*]} " in
     *" ${1:-} "*) "$1" ;;

@@ -54,18 +54,18 @@ plant() {
 # ===== flights =====
 plant share-what-may-not-be-stored src/policy/storability.rs 's/\|name\| is_per_client\(name\) &&/|name| false \&\& is_per_client(name) \&\&/' flights what_may_not_be_stored_is_not_shared
 plant no-second-look src/store/memory.rs 's/entry\.is_answer\(\)\n/false\n/' flights a_leader_looks_once_more_before_it_forwards
-plant join-across-an-invalidation src/exchange.rs 's/\|fence\| sequence\.is_current\(&read\.slot\.key, fence\)/|_| true/' writes a_fill_that_a_write_overtakes_is_not_stored_and_late_comers_do_not_join_it
+plant join-across-an-invalidation src/seek.rs 's/\|fence\| sequence\.is_current\(&read\.slot\.key, fence\)/|_| true/' writes a_fill_that_a_write_overtakes_is_not_stored_and_late_comers_do_not_join_it
 plant forget-refusals src/policy/storability.rs 's/!is_momentary && !is_of/false \&\& !is_momentary \&\& !is_of/' flights two_bursts_on_an_uncacheable_key_never_queue
 plant remember-server-errors src/policy/storability.rs 's/ && !status\.is_server_error\(\)//' flights a_server_error_is_not_remembered
 plant remember-refusals-for-ever src/fill.rs 's/from_secs\(10\)/from_secs(1000)/' flights a_refusal_is_forgotten_after_ten_seconds
-plant wait-without-a-deadline src/exchange.rs 's/let deadline = now\(\) \+ self\.shared\.follower_wait/let deadline = now() + 1000 * self.shared.follower_wait/' flights a_follower_waits_no_longer_than_its_deadline_and_then_stores_nothing
+plant wait-without-a-deadline src/exchange.rs 's/now\(\) \+ wait\)/now() + 1000 * wait)/' flights a_follower_waits_no_longer_than_its_deadline_and_then_stores_nothing
 plant join-hung-flights src/coalesce.rs 's/< self\.limits\.wait/< 1000 * self.limits.wait/' flights a_flight_that_hangs_is_not_joined_for_ever
 plant older-over-newer src/store/memory.rs 's/entry\.is_older_than\(&earlier\)/false \&\& entry.is_older_than(\&earlier)/' flights an_older_fill_does_not_replace_a_newer_one
-plant decline-the-abandoned src/exchange.rs 's/\(mut was_abandoned, mut has_varied\) = \(false, false\)/(mut was_abandoned, mut has_varied) = (true, false)/' flights a_panic_is_the_leaders_own_and_one_follower_leads
-plant lead-one-by-one-for-ever src/exchange.rs 's/std::mem::replace\(&mut was_abandoned, true\)/std::mem::replace(\&mut was_abandoned, false)/' flights after_two_dead_fills_followers_forward_for_themselves
+plant decline-the-abandoned src/seek.rs 's/was_abandoned: false/was_abandoned: true/' flights a_panic_is_the_leaders_own_and_one_follower_leads
+plant lead-one-by-one-for-ever src/seek.rs 's/std::mem::replace\(&mut search\.was_abandoned, true\)/std::mem::replace(\&mut search.was_abandoned, false)/' flights after_two_dead_fills_followers_forward_for_themselves
 plant abandon-on-an-error src/exchange.rs 's/filling\.fail\(\);/drop(filling);/' flights an_error_is_the_leaders_own_and_followers_ask_for_themselves_at_once
 plant store-after-the-deadline src/entry.rs 's/now < self\.fresh_until$/now <= self.fresh_until/m' flights an_entry_is_fresh_for_its_lifetime_and_no_longer
-plant lead-with-a-head-request src/exchange.rs 's/if read\.asks\.is_head \{\n        return Look::Unshared/if false {\n        return Look::Unshared/' flights a_head_request_is_answered_from_get_and_never_the_reverse
+plant lead-with-a-head-request src/seek.rs 's/if read\.asks\.is_head \{/if false {/' flights a_head_request_is_answered_from_get_and_never_the_reverse
 plant keep-the-leaders-conditional src/exchange.rs 's/request\.headers_mut\(\)\.remove\(IF_NONE_MATCH\);//' flights a_leaders_conditional_does_not_reach_the_origin
 plant forget-the-response-delay src/entry.rs 's/\.saturating_add\(response_delay\)//' flights a_follower_says_that_it_collapsed_and_carries_an_age
 # ===== bodies =====
@@ -89,10 +89,10 @@ plant record-for-nobody-for-ever src/recording.rs 's/detached\.deadline\(\) <= n
 plant drop-a-recording-that-is-read src/recording.rs 's/shared\.readers\.is_empty\(\) && shared\.end/shared.end/' cancellation a_recording_with_a_streaming_follower_is_never_dropped
 plant leave-a-dead-flight src/coalesce.rs 's/if let Some\(settled\) = self\.unsettled\.take\(\) \{/if let Some(settled) = None {/' cancellation a_panic_after_the_caller_went_away_harms_nobody
 # ===== writes =====
-plant do-not-invalidate src/write.rs 's/Effect::Changed => \{/Effect::Changed if false => {}\n            Effect::Changed => { return;/' writes a_write_invalidates_before_its_writer_sees_the_response
+plant do-not-invalidate src/write.rs 's/Effect::Changed => all\(keys\.iter\(\)\.map\(\|key\| shared\.invalidate\(key\)\)\)\.await,/Effect::Changed => {}/' writes a_write_invalidates_before_its_writer_sees_the_response
 plant invalidate-on-refusal src/write.rs 's/400\.\.=499 => Self::Unchanged/400..=499 => Self::Changed/' writes a_refused_write_invalidates_nothing
 plant take-errors-for-refusals src/write.rs 's/500\.\. => Self::Unknown/500.. => Self::Unchanged/' writes nothing_is_stored_for_ten_seconds_after_a_write_with_an_unknown_outcome
-plant store-while-unsettled src/exchange.rs 's/if shared\.store\.sequence\(\)\.unsettled\(\)\.contains\(&read\.slot\.key\)/if false/' writes nothing_is_stored_for_ten_seconds_after_a_write_with_an_unknown_outcome
+plant store-while-unsettled src/seek.rs 's/if self\.store\.sequence\(\)\.unsettled\(\)\.contains\(&read\.slot\.key\)/if false/' writes nothing_is_stored_for_ten_seconds_after_a_write_with_an_unknown_outcome
 plant forget-a-panicked-write src/write.rs 's/for key in &self\.keys \{/for key in self.keys.iter().take(0) {/' writes a_write_that_panics_has_an_unknown_outcome
 plant forget-an-abandoned-write src/exchange.rs 's/ResponseFuture::exchange\(Detachable::new\(exchange\.write\(keys, request\), detachments\)\)/{ let _ = detachments; ResponseFuture::exchange(exchange.write(keys, request)) }/' writes a_write_that_its_client_abandons_completes_and_invalidates
 plant commit-across-an-invalidation src/sequence.rs 's/self\.is_current\(key, fence\)\.then\(store\)/Some(store())/' writes a_fill_that_a_write_overtakes_is_not_stored_and_late_comers_do_not_join_it
@@ -100,13 +100,13 @@ plant keep-the-target src/route/table.rs 's/if let Ok\(found\) = self\.reads\.at
 plant commit-across-an-invalidation-of-everything src/sequence.rs 's/self\.raise\(&self\.floor\);//' lib an_invalidation_of_everything_fences_every_key_and_visits_every_shard
 # ===== history =====
 plant history-commit-across src/sequence.rs 's/self\.is_current\(key, fence\)\.then\(store\)/Some(store())/' history no_read_is_stale
-plant history-join-across src/exchange.rs 's/\|fence\| sequence\.is_current\(&read\.slot\.key, fence\)/|_| true/' history no_read_is_stale
+plant history-join-across src/seek.rs 's/\|fence\| sequence\.is_current\(&read\.slot\.key, fence\)/|_| true/' history no_read_is_stale
 
 # ===== the rules of the RFCs =====
 plant age-with-a-sign src/entry.rs 's/digits\.is_empty\(\) \|\| !first\.iter\(\)\.all\(u8::is_ascii_digit\)/false/' rfc an_age_is_what_rfc_9111_makes_of_it
 plant age-that-wraps src/entry.rs 's/unwrap_or\(u32::MAX\)\.min/unwrap_or(0).min/' rfc an_age_is_what_rfc_9111_makes_of_it
 plant rfc-store-hop-by-hop-fields src/hops.rs 's/is_hop_by_hop\(name\) \|\|/false ||/' rfc all_fields_are_stored_but_those_of_a_connection_or_a_client
-plant rfc-store-what-connection-names src/entry.rs 's/ \|\| self\.0\.iter\(\)\.any\(\|named\| named == name\.as_str\(\)\)//' rfc all_fields_are_stored_but_those_of_a_connection_or_a_client
+plant rfc-store-what-connection-names src/hops.rs 's/ \|\| self\.0\.iter\(\)\.any\(\|named\| named == name\.as_str\(\)\)//' rfc all_fields_are_stored_but_those_of_a_connection_or_a_client
 plant drop-what-is-for-all src/hops.rs 's/\n *\.filter\(\|name\| !is_end_to_end[^\n]*//' rfc all_fields_are_stored_but_those_of_a_connection_or_a_client
 plant overlook-no-store src/policy/cache_control.rs 's/\.mentions\("no-store"\)/.mentions("no-stor")/' rfc what_a_response_forbids_is_not_stored
 plant overlook-no-cache src/policy/cache_control.rs 's/\.mentions\("no-cache"\)/.is_exactly("no-cache")/' rfc what_a_response_forbids_is_not_stored
@@ -114,16 +114,16 @@ plant overlook-private src/policy/cache_control.rs 's/\.mentions\("private"\)/.i
 plant read-the-first-name-only src/policy/cache_control.rs 's/self\.is_named\(name\) \|\| mentions\(self\.0, name\.as_bytes\(\)\)/self.is_named(name)/' lib restrictions_are_never_overlooked_nor_lifted
 plant hide-behind-an-open-quote src/policy/cache_control.rs 's/None => may_quote = false/None => return false/' lib restrictions_are_never_overlooked_nor_lifted
 plant rfc-store-any-status src/route/rule.rs 's/self\.statuses\.contains\(&status\)/true/' rfc only_the_statuses_of_the_route_are_stored
-plant share-credentials src/policy/storability.rs 's/needs_permission && !directives/false \&\& !directives/' rfc credentials_are_shared_only_where_the_response_says_so
+plant share-credentials src/policy/storability.rs 's/asked\.needs_permission \&\& !said/false \&\& !said/' rfc credentials_are_shared_only_where_the_response_says_so
 plant lengthen-by-jitter src/route/rule.rs 's/lifetime - most/lifetime + most/' rfc what_a_response_forbids_is_not_stored
-plant store-despite-the-request src/exchange.rs 's/if read\.asks\.wishes\.no_store \{/if false {/' rfc a_request_says_what_of_it_is_stored
+plant store-despite-the-request src/seek.rs 's/if read\.asks\.wishes\.no_store \{/if false {/' rfc a_request_says_what_of_it_is_stored
 plant heed-any-client src/policy/request_directives.rs 's/RequestDirectives::Ignore => Self \{ no_store: all\.no_store, \.\.Self::default\(\) \}/RequestDirectives::Ignore => all/' rfc request_directives_count_where_the_route_says_so
-plant forward-only-if-cached src/exchange.rs 's/if read\.asks\.wishes\.only_if_cached \{/if false {/' rfc request_directives_count_where_the_route_says_so
+plant forward-only-if-cached src/seek.rs 's/if read\.asks\.wishes\.only_if_cached \{/if false {/' rfc request_directives_count_where_the_route_says_so
 plant forward-only-if-cached-on-a-pass src/exchange.rs 's/ && !asks\.wishes\.only_if_cached//' rfc request_directives_count_where_the_route_says_so
 plant take-the-last-lifetime src/policy/stated.rs 's/\*known = Some\(known\.map_or\(seconds, \|known\| known\.min\(seconds\)\)\)/*known = Some(seconds)/' rfc of_several_lifetimes_the_one_for_shared_caches_or_the_shortest_counts
 plant skip-a-malformed-lifetime src/policy/stated.rs 's/let seconds = seconds\.unwrap_or\(0\);/let Ok(seconds) = seconds else { return };/' rfc of_several_lifetimes_the_one_for_shared_caches_or_the_shortest_counts
 plant private-caches-lifetime-first src/policy/freshness.rs 's/stated\.s_maxage\.or\(stated\.max_age\)/stated.max_age.or(stated.s_maxage)/' rfc of_several_lifetimes_the_one_for_shared_caches_or_the_shortest_counts
-plant skip-expires-in-the-past src/policy/freshness.rs 's/lines\.map\(\|line\| until\(parsed\(line\)\)\.unwrap_or_default\(\)\)/lines.filter_map(|line| until(parsed(line)))/' rfc a_lifetime_is_guessed_only_where_the_route_says_so_and_none_is_stated
+plant skip-expires-in-the-past src/policy/freshness.rs 's/lines\.map\(\|line\| until\(date\(line\)\)\.unwrap_or_default\(\)\)/lines.filter_map(|line| until(date(line)))/' rfc a_lifetime_is_guessed_only_where_the_route_says_so_and_none_is_stated
 plant measure-expires-by-our-clock src/policy/freshness.rs 's/date\.duration_since\(self\.date\(fields\)\)\.ok\(\)/date.duration_since(self.at).ok()/' rfc what_states_its_lifetime_is_fresh_for_it_and_nothing_else_is
 plant forget-the-date src/policy/freshness.rs 's/Duration::from_secs\(apparent\.as_secs\(\)\)\.max\(self\.corrected_age\)/self.corrected_age/' rfc an_age_that_a_response_brings_shortens_its_lifetime
 plant forget-the-age src/policy/storability.rs 's/lifetime\.saturating_sub\(initial_age\)/lifetime/' rfc an_age_that_a_response_brings_shortens_its_lifetime
@@ -166,7 +166,7 @@ plant heed-any-name src/policy/targeted.rs 's/names\.iter\(\)\.find_map/fields.k
 plant take-what-is-false src/policy/targeted.rs 's/is_some_and\(\|value\| value != Value::False\)/is_some()/' lib a_restriction_is_there_unless_it_is_false_and_a_lifetime_is_a_number
 # ===== stale =====
 plant forget-the-way-to-a-variant src/fill.rs 's/self\.note\(&storable\.place, entry\.kept_until\(\)\)/self.note(\&storable.place, storable.head.received)/' stale each_variant_answers_stale_for_itself
-plant stale-for-ever src/stale.rs 's/now\(\) < head\.fresh_until \+ window\(&head\.windows\)/window(\&head.windows) > Duration::ZERO/' stale the_window_ends
+plant stale-for-ever src/stale.rs 's/now\(\) < head\.fresh_until\(\) \+ window\(&head\.windows\)/window(\&head.windows) > Duration::ZERO/' stale the_window_ends
 plant stale-for-any-client src/stale.rs 's/ *&& self\.asks\.wishes == Wishes::default\(\)\n/\n/' stale a_client_that_says_what_it_accepts_is_given_nothing_stale
 plant stale-after-an-invalidation src/stale.rs 's/shared\.store\.sequence\(\)\.is_current\(&self\.slot\.key, entry\.fence\(\)\)/{ let _ = shared; true }/' stale what_was_invalidated_meanwhile_stands_in_for_nothing
 plant stale-in-spite-of-must-revalidate src/policy/stated.rs 's/if self\.must_revalidate \|\| /if /' stale what_must_be_revalidated_never_answers_stale
@@ -180,7 +180,7 @@ plant rescue-from-any-answer src/stale.rs 's/matches!\(status\.as_u16\(\), 500 \
 plant rescue-the-leader-alone src/stale.rs 's/self\.fill_with\(fill\);/drop(fill); self.fail();/' stale what_is_stale_stands_in_for_an_error_and_all_who_wait_share_it
 plant ask-who-has-just-failed src/stale.rs 's/None if self\.refreshes\.is_paused\(&read\.slot\.variant\)/None if false/' stale an_origin_that_has_just_failed_is_let_be
 plant wait-for-who-takes-long src/stale.rs 's/read\.stale\(self, \|windows\| windows\.if_error\)\.map\(\|_\| limit\)/None.map(|_: ()| limit)/' stale an_origin_that_takes_long_is_not_waited_for_and_what_it_brings_is_stored
-plant keep-fresh-softly src/entry.rs 's/head\.fresh_until = head\.fresh_until\.min\(now\);/let _ = now;/' stale a_soft_invalidation_makes_stale_and_no_more
+plant keep-fresh-softly src/entry.rs 's/head\.lifetime = head\.lifetime\.min\([^;]*;/let _ = now;/' stale a_soft_invalidation_makes_stale_and_no_more
 plant keep-all-softly src/entry.rs 's/            Content::Response \{ head, \.\. \} if head\.windows == Windows::default\(\) => None,\n//' stale what_may_not_be_stale_goes_with_a_soft_invalidation
 plant fence-nothing-softly src/store/memory.rs 's/(fn soft_invalidate.*?)self\.shared\.sequence\.invalidate\(key, /$1self.shared.sequence.exclusive(key, /s' conformance the_memory_store_conforms
 plant since-over-none-match src/policy/validation.rs 's/if self\.none_match\.is_empty\(\)/if self.modified_since.is_some()/' rfc if_none_match_compares_weakly_and_before_if_modified_since
@@ -191,17 +191,17 @@ plant describe-content-in-a-304 src/policy/validation.rs 's/for name in &OF_THE_
 plant evaluate-if-match src/policy/admission.rs 's/if facts\.has_precondition/if false/' rfc what_the_client_has_is_not_sent_again
 plant a-304-for-any-status src/answer.rs 's/\.filter\(\|_\| status\.is_success\(\)\)//' rfc what_the_client_has_is_not_sent_again
 plant lead-with-the-conditional src/exchange.rs 's/request\.headers_mut\(\)\.remove\(IF_NONE_MATCH\);//' rfc a_conditional_miss_brings_the_whole_representation_for_all
-plant glance-past-credentials src/glance.rs 's/let is_answer = rule\.credentials\.overlook\(&self\.facts\)/let is_answer = true/' security sec_auth_3_a_revoked_user_is_refused_within_the_lifetime
+plant glance-past-credentials src/glance.rs 's/let is_answer = rule\.credentials\.overlook\(&self\.facts\)/let is_answer = true/' privacy what_is_stored_for_nobody_answers_no_request_with_credentials
 plant glance-past-the-switch src/glance.rs 's/\n            && !shared\.is_switched_off\(route\)//' handle what_was_stored_is_used_again_once_a_bucket_is_on_unless_it_was_invalidated
 plant glance-at-what-is-stale src/glance.rs 's/\n            && entry\.is_fresh_at\(telling\.now\)//' flights an_entry_is_fresh_for_its_lifetime_and_no_longer
 plant overlook-authorization src/policy/credentials.rs 's/Self::ByResponse => !facts\.is_authorized/Self::ByResponse => true/' security sec_auth_2_callers_and_the_anonymous_share_nothing
 plant glance-past-conditions src/policy/facts.rs 's/\n            \| self\.has_conditions//' rfc what_the_client_has_is_not_sent_again
 plant glance-past-directives src/policy/facts.rs 's/\n            \| self\.has_directives//' rfc request_directives_count_where_the_route_says_so
-plant glance-past-content src/glance.rs 's/is_read && !has_content/is_read/' security sec_key_7_a_get_with_content_is_a_bypass
+plant glance-past-content src/glance.rs 's/may_be_plain && !has_content/may_be_plain/' privacy what_is_stored_answers_no_get_with_content
 plant look-past-a-field src/policy/facts.rs 's/            RANGE,\n//' security sec_coal_4_a_part_or_a_head_never_becomes_the_entity
 plant concern-reads-alone src/route/table.rs 's/patterns\.chain\(invalidating\.iter\(\)\.map\(\|rule\| &rule\.pattern\)\)/patterns/' lib a_path_concerns_no_rule_where_none_begins_like_it
 plant call-before-it-is-ready src/future.rs 's/inner\.poll_ready\(&mut unwoken\)/Poll::<Result<(), S::Error>>::Ready(Ok(()))/' readiness misses_and_writes_through_a_service_for_one_at_a_time_all_end
-plant tell-nobody src/notice.rs 's/waiting\.into_values\(\)\.for_each\(Waker::wake\);/drop(waiting);/' flights a_thousand_requests_on_a_cold_key_make_one_call
+plant tell-nobody src/notice.rs 's/waiting\.into_values\(\)\.for_each\(Waker::wake\);/drop(waiting);/' flights an_error_is_the_leaders_own_and_followers_ask_for_themselves_at_once
 plant forget-the-leaders-conditional src/exchange.rs 's/if is_had \{/if false {/' rfc a_conditional_miss_brings_the_whole_representation_for_all
 plant forget-a-followers-conditional src/answer.rs 's/if asks\.have\(head\.status, head\.stored\(\)\)/if false/' rfc a_followers_conditional_is_its_own
 plant replace-inner-cache-status src/reporter.rs 's/let _ = fields\.try_append\(CACHE_STATUS/fields.insert(CACHE_STATUS/; s/let _ = response\.headers_mut\(\)\.try_append\(CACHE_STATUS/response.headers_mut().insert(CACHE_STATUS/' rfc a_write_says_that_it_was_forwarded_for_its_method
@@ -211,10 +211,10 @@ plant keep-the-target-of-a-write src/route/table.rs 's/if let Ok\(found\) = self
 # ===== Vary =====
 plant ignore-vary src/nominated.rs 's/for line in response\.get_all\(VARY\) \{/for line in response.get_all(VARY).iter().take(0) {/' vary a_burst_in_two_languages_makes_two_calls
 plant ignore-declared-names src/route/cache.rs 's/vary: Nominated::new\(self\.vary\)/vary: Nominated::new(Vec::new())/' vary a_declared_field_is_told_apart_from_the_first_request_on
-plant share-across-variants src/exchange.rs 's/if read\.slot\.variant != fill\.variant/if false/' vary a_burst_in_two_languages_makes_two_calls
-plant stream-across-variants src/exchange.rs 's/if read\.slot\.variant != fill\.variant/if false/' vary streaming_followers_read_only_what_was_made_for_them
+plant share-across-variants src/seek.rs 's/if read\.slot\.variant != fill\.variant/if false/' vary a_burst_in_two_languages_makes_two_calls
+plant stream-across-variants src/seek.rs 's/if read\.slot\.variant != fill\.variant/if false/' vary streaming_followers_read_only_what_was_made_for_them
 plant note-nothing src/fill.rs 's/\(variant != read\.base\)\.then/false.then/' vary learned_names_are_used_by_the_next_request
-plant note-dies-with-its-response src/fill.rs 's/let until = received \+ self\.rule\(\)\.lifetimes\.longest\(\);/let until = received + Duration::from_secs(1);/' vary learned_names_live_as_long_as_any_response_that_needs_them
+plant note-dies-with-its-response src/fill.rs 's/let until = until\.max\(now\(\) \+ self\.rule\(\)\.longest\(\)\);/let until = now() + Duration::from_secs(1);/' vary learned_names_live_as_long_as_any_response_that_needs_them
 plant the-note-goes-first src/store/memory.rs 's/variants\.retain\(\|known\| \*known != variant\);/if variants.contains(\&variant) { return; }/' vary of_more_than_256_variants_the_oldest_goes
 plant variants-without-a-bound src/store/memory.rs 's/MAX_VARIANTS: usize = 256/MAX_VARIANTS: usize = 100_000/' vary of_more_than_256_variants_the_oldest_goes
 plant trust-codings src/nominated.rs 's/if is_coded \{/if false {/' vary a_content_coding_is_told_apart_without_vary
@@ -234,7 +234,7 @@ plant names-without-a-bound src/nominated.rs 's/if all\.0\.len\(\) > MAX_NAMES/i
 plant first-tag-only src/policy/validation.rs 's/self\.none_match\.iter\(\)\.any/self.none_match.iter().take(1).any/' lib a_stored_tag_is_never_overlooked_nor_made_up
 
 # ===== security: the vectors of docs/security.md =====
-plant share-without-permission src/policy/storability.rs 's/if needs_permission && /if false \&\& /' security sec_auth_1_one_callers_response_answers_another_only_where_both_route_and_response_say_so
+plant share-without-permission src/policy/storability.rs 's/asked\.needs_permission \&\& !said/false \&\& !said/' security sec_auth_1_one_callers_response_answers_another_only_where_both_route_and_response_say_so
 plant forget-the-caller src/policy/admission.rs 's/push_part\(extras, &digest\);//' security sec_auth_1_one_callers_response_answers_another_only_where_both_route_and_response_say_so
 plant look-up-with-credentials src/policy/admission.rs 's/Credentials::Bypass if facts\.has_credentials => return Err\(Bypass::Credentials\),//' security sec_auth_1_every_credential_field_bypasses_by_default
 plant mix-authorized-and-anonymous src/policy/admission.rs 's/Credentials::ByResponse if facts\.is_authorized => push_part\(extras, b"authorized"\),//' security sec_auth_2_callers_and_the_anonymous_share_nothing
@@ -243,19 +243,19 @@ plant take-blank-callers src/policy/credentials.rs 's/\(!is_blank\)\.then_some\(
 plant take-blank-tenants src/key.rs 's/!text\.trim\(\)\.is_empty\(\) && //' security sec_auth_4_no_tenant_is_a_bypass_and_not_a_tenant_of_its_own
 plant fold-the-case-of-callers src/policy/credentials.rs 's/present\(extract\(request\)\?\.as_bytes\(\)\)/present(extract(request)?.to_lowercase().as_bytes())/' security sec_auth_5_callers_are_the_same_only_if_byte_equal
 plant bypass-without-counting src/metrics.rs 's/add\(&bucket\.bypassed\[\*reason as usize\]\)/{ let _ = reason; }/' security sec_auth_6_junk_credentials_are_counted_and_displace_nothing
-plant store-cookies src/policy/storability.rs 's/\n    SET_COOKIE,\n/\n    WWW_AUTHENTICATE,\n/' security sec_cook_1_a_response_that_sets_a_cookie_is_not_stored
+plant store-cookies src/policy/storability.rs 's/"set-cookie"\n/"set-nothing"\n/' security sec_cook_1_a_response_that_sets_a_cookie_is_not_stored
 plant store-what-is-stripped src/entry.rs 's/ && !stripped\.contains\(name\)//' security sec_cook_1_a_cookie_that_the_route_strips_is_never_replayed
 plant store-what-is-for-one-client src/policy/storability.rs 's/\|name\| is_per_client\(name\) &&/|name| false \&\& is_per_client(name) \&\&/' security sec_cook_2_a_response_for_one_client_is_not_stored
 plant coalesce-what-is-for-one-client src/policy/storability.rs 's/\|name\| is_per_client\(name\) &&/|name| false \&\& is_per_client(name) \&\&/' security sec_coal_1_no_follower_sees_what_may_not_be_stored_and_none_queues
 plant coalesce-what-turns-out-too-large src/fill.rs 's/if declared\.is_some\(\) && /if true \&\& /' security sec_coal_1_a_body_that_turns_out_too_large_is_the_leaders_own
-plant share-across-vary src/exchange.rs 's/if read\.slot\.variant != fill\.variant \{/if false {/' security sec_coal_2_a_follower_with_another_value_of_a_nominated_field_asks_for_itself
+plant share-across-vary src/seek.rs 's/if read\.slot\.variant != fill\.variant \{/if false {/' security sec_coal_2_a_follower_with_another_value_of_a_nominated_field_asks_for_itself
 plant strand-followers src/coalesce.rs 's/if let Some\(settled\) = self\.unsettled\.take\(\) \{/if let Some(settled) = None {/' security sec_coal_3_a_ruined_leader_stores_nothing_and_leaves_nobody_waiting
 plant drop-a-cancelled-fill src/detach.rs 's/filter\(\|_\| self\.is_begun\)/filter(|_| false)/' security sec_coal_3_a_cancelled_leader_harms_no_follower
 plant forward-the-attackers-etag src/exchange.rs 's/request\.headers_mut\(\)\.remove\(IF_NONE_MATCH\);//' security sec_coal_4_a_leader_that_has_the_response_already_does_not_make_a_304_of_it_for_others
 plant lead-with-a-range src/seek.rs 's/if read\.asks\.range\.is_some\(\) \{/if false {/' security sec_coal_4_a_part_or_a_head_never_becomes_the_entity
 plant follow-without-a-limit src/shared.rs 's/MAX_FOLLOWERS: usize = 10_000/MAX_FOLLOWERS: usize = 100_000/' security sec_coal_5_followers_over_the_limit_forward_for_themselves
 plant join-a-slow-leader src/coalesce.rs 's/< self\.limits\.wait/< 1000 * self.limits.wait/' security sec_coal_5_a_slow_leader_is_neither_waited_for_nor_joined_for_ever
-plant join-a-flight-from-before src/exchange.rs 's/\|fence\| sequence\.is_current\(&read\.slot\.key, fence\)/|_| true/' security sec_coal_6_a_request_after_an_invalidation_does_not_join_an_older_flight
+plant join-a-flight-from-before src/seek.rs 's/\|fence\| sequence\.is_current\(&read\.slot\.key, fence\)/|_| true/' security sec_coal_6_a_request_after_an_invalidation_does_not_join_an_older_flight
 plant identify-without-the-query src/policy/admission.rs 's/uri\.path_and_query\(\)\.map_or\("", \|target\| target\.as_str\(\)\)/uri.path()/' security sec_key_1_every_difference_in_the_target_is_a_difference
 plant identify-without-the-host src/policy/admission.rs 's/host: self\.host,/host: b"",/' security sec_key_1_every_difference_in_scheme_and_authority_is_a_difference
 plant identify-without-the-authority src/policy/admission.rs 's/authority: self\.original\.authority\(\)\.map_or\("", Authority::as_str\)/authority: ""/' security sec_key_1_every_difference_in_scheme_and_authority_is_a_difference
@@ -283,9 +283,9 @@ plant ignore-the-values-of-vary src/nominated.rs 's/push_part\(&mut encoded, &se
 plant store-what-varies-by-everything src/nominated.rs 's/if member == "\*" \|\|/if/' security sec_vary_1_what_cannot_be_told_apart_is_not_stored
 plant overlook-names-that-are-no-text src/nominated.rs 's/line\.to_str\(\)\.map_err\(\|_\| Unpredictable\)\?/line.to_str().unwrap_or("")/' security sec_vary_1_a_name_that_is_no_text_is_not_stored
 plant store-by-the-names-known-before src/fill.rs 's/if nominated == read\.nominated \{/if true {/' security sec_vary_2_responses_that_nominate_different_fields_are_never_mixed_up
-plant store-any-status src/route/rule.rs 's/self\.statuses\.contains\(&status\)\.then_some\(self\.ttl\)\?/self.ttl/' security sec_stat_1_an_error_that_one_request_provokes_answers_no_other
-plant store-any-status-by-default src/route/rule.rs 's/self\.statuses\.contains\(&status\)\.then_some\(self\.ttl\)\?/self.ttl/' security sec_stat_2_nothing_but_200_is_stored_by_default
-plant remember-errors-for-long src/route/rule.rs 's/Some\(negative_ttl\) if is_negative => negative_ttl/Some(_) if is_negative => self.ttl/' security sec_stat_2_negative_responses_are_stored_for_a_time_of_their_own
+plant store-any-status src/route/rule.rs 's/self\.ttl\.filter\(\|_\| self\.statuses\.contains\(&status\)\)/self.ttl/' security sec_stat_1_an_error_that_one_request_provokes_answers_no_other
+plant store-any-status-by-default src/route/rule.rs 's/self\.ttl\.filter\(\|_\| self\.statuses\.contains\(&status\)\)/self.ttl/' security sec_stat_2_nothing_but_200_is_stored_by_default
+plant remember-errors-for-long src/route/rule.rs 's/Some\(negative_ttl\) if is_negative => Some\(negative_ttl\)/Some(_) if is_negative => self.ttl/' security sec_stat_2_negative_responses_are_stored_for_a_time_of_their_own
 plant declare-any-status src/route/cache.rs 's/401 \| 407 => Some\("401 and 407 are for one client"\),//' security sec_stat_2_what_is_no_whole_response_cannot_be_declared_storable
 plant store-truncated-bodies src/recording.rs 's/self\.declared\.is_none_or\(\|declared\| declared == shared\.tape\.bytes\)/true/; s/declared\.is_none_or\(\|declared\| declared == self\.bytes\)/true/' security sec_body_1_a_truncated_body_is_an_error_to_its_client_and_is_not_stored
 plant end-a-truncated-body-cleanly src/body.rs 's/Some\(Rest::Failed\(error\)\) => Some\(Err\(BodyError\(Cause::Origin\(error\)\)\)\)/Some(Rest::Failed(_)) => None/' security sec_body_1_an_upstream_that_closes_early_is_an_error_and_not_a_shorter_success
@@ -296,7 +296,7 @@ plant lose-trailers src/recording.rs 's/self\.trailers\.is_none\(\) && //' secur
 plant store-streams src/policy/storability.rs 's/if is_event_stream\(fields\)/if false/' security sec_body_5_streams_and_upgrades_are_untouched
 plant answer-upgrades src/policy/admission.rs 's/if facts\.is_upgrade/if false/' security sec_body_5_streams_and_upgrades_are_untouched
 plant store-hop-by-hop-fields src/hops.rs 's/is_hop_by_hop\(name\) \|\|/false ||/' security sec_hop_1_what_belongs_to_the_connection_is_not_stored
-plant store-what-connection-names src/entry.rs 's/ \|\| self\.0\.iter\(\)\.any\(\|named\| named == name\.as_str\(\)\)//' security sec_hop_1_what_belongs_to_the_connection_is_not_stored
+plant store-what-connection-names src/hops.rs 's/ \|\| self\.0\.iter\(\)\.any\(\|named\| named == name\.as_str\(\)\)//' security sec_hop_1_what_belongs_to_the_connection_is_not_stored
 plant let-connection-remove-anything src/hops.rs 's/\n *\.filter\(\|name\| !is_end_to_end[^\n]*//' security sec_hop_1_connection_removes_no_field_that_a_client_must_see
 plant answer-without-reading-content src/policy/admission.rs 's/if has_content \{/if false {/' security sec_drain_1_the_next_request_on_the_connection_parses
 plant store-pages-in-disguise src/policy/admission.rs 's/Credentials::Bypass if facts\.has_credentials => return Err\(Bypass::Credentials\),//' security sec_wcd_1_a_page_with_credentials_is_not_stored_under_a_static_disguise
@@ -346,10 +346,10 @@ plant forget-x-api-key src/policy/admission.rs 's/HeaderName::from_static\("x-ap
 plant share-private-responses src/policy/storability.rs 's/directives\.private && !rule/false \&\& directives.private \&\& !rule/' privacy private_responses_are_stored_for_their_caller_alone
 plant override-a-routes-credentials src/route/cache.rs 's/self\.credentials\.unwrap_or_else\(\|\| credentials\.clone\(\)\)/credentials.clone()/' privacy general_credentials_are_for_the_routes_that_say_nothing
 plant warn-each-time src/shared.rs 's/if !self\.has_warned\[route\]\.swap\(true, Ordering::Relaxed\)/if !self.has_warned[route].swap(false, Ordering::Relaxed)/' privacy a_route_that_bypasses_credentials_is_named_once
-plant forget-the-nest src/policy/admission.rs 's/let original = head\.extensions\.get::<axum::extract::OriginalUri>\(\);\n    original\.map_or\(head\.uri, \|original\| &original\.0\)/head.uri/' stacks one_layer_in_two_nests_does_not_mix_them
+plant forget-the-nest src/route/request.rs 's/original\.map_or\(self\.uri, \|original\| &original\.0\)/original.map_or(self.uri, |_| self.uri)/' stacks one_layer_in_two_nests_does_not_mix_them
 plant send-content-on-head src/answer.rs 's/\.or_insert_with\(\|\| length\.into\(\)\);/.or_insert(0.into()); let _ = length;/' stacks a_connection_stays_in_sync_over_hits_and_heads
 plant wait-for-the-inner-service src/service.rs 's/fn poll_ready\(&mut self, _: &mut Context<.?._>\) -> Poll<Result<\(\), S::Error>> \{\n        Poll::Ready\(Ok\(\(\)\)\)/fn poll_ready(\&mut self, cx: \&mut Context<\x27_>) -> Poll<Result<(), S::Error>> {\n        self.inner.poll_ready(cx)/' readiness a_service_that_is_ready_and_not_called_holds_nothing
-plant join-older-flights src/exchange.rs 's/\|fence\| sequence\.is_current\(&read\.slot\.key, fence\)/|_| true/' fencing a_request_after_an_invalidation_joins_no_older
+plant join-older-flights src/seek.rs 's/\|fence\| sequence\.is_current\(&read\.slot\.key, fence\)/|_| true/' fencing a_request_after_an_invalidation_joins_no_older
 plant fence-per-layer src/fill.rs 's/fence: self\.lead\.fence\(\)/fence: self.shared.store.sequence().begin()/' fencing fences_a_fill
 plant say-stored-when-fenced src/fill.rs 's/Err\(Refusal::Fenced\)/Ok(())/' fencing an_invalidation_of_the_key_fences_a_fill
 plant weigh-no-names src/entry.rs 's/if is_standard \{ 0 \}/if is_standard || true { 0 }/' memory small_bodies_stay_within_the_capacity

@@ -17,10 +17,40 @@ use proptest::{
     test_runner::{Config, TestRunner},
 };
 use support::{Cached, Calls, GatedBody, Got, TTL, cache_with, get, origin, send, with};
-use tower::Layer;
+use tower::{Layer, ServiceExt};
 use tower_support_cache::{
     Bypass, CacheRoute, Caller, Credentials, MemoryStore, SupportCacheHandle, SupportCacheLayer,
 };
+
+// ===== what is stored answers those it is for =====
+
+#[tokio::test(start_paused = true)]
+async fn what_is_stored_for_nobody_answers_no_request_with_credentials() {
+    let (cache, handle, mut calls) = cache_with(|route| route);
+    let filling = send(&cache, get("/cases/1"));
+    calls.next().await.ok("public");
+    support::got(filling).await;
+    assert!(support::fetch(&cache, "/cases/1").await.is_hit());
+    for field in ["authorization", "cookie", "proxy-authorization", "x-api-key"] {
+        let asking = send(&cache, with(get("/cases/1"), field, "a=b"));
+        calls.next().await.ok("for one");
+        assert_eq!(support::got(asking).await.text(), "for one", "{field}");
+    }
+    assert_eq!(handle.metrics().bucket("cases").unwrap().bypassed[&Bypass::Credentials], 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_stored_answers_no_get_with_content() {
+    let (cache, _, mut calls) = cache_with(|route| route);
+    let filling = send(&cache, get("/cases/1"));
+    calls.next().await.ok("without content");
+    support::got(filling).await;
+    let content = http_body_util::Full::new(Bytes::from_static(b"{\"id\":2}"));
+    let asking = tokio::spawn(cache.oneshot(Request::get("/cases/1").body(content).unwrap()));
+    calls.next().await.ok("with content");
+    let status = asking.await.unwrap().unwrap().headers()["cache-status"].clone();
+    assert!(status.to_str().unwrap().ends_with("detail=content"), "{status:?}");
+}
 
 // ===== any requests, any key =====
 

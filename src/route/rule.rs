@@ -140,6 +140,13 @@ impl CacheRule {
         matches!(self.key, KeyBuilder::Template(_))
     }
 
+    /// Whether its variants mostly hold no more than the target: no key of a closure, no caller, no
+    /// declared fields.
+    pub(crate) fn is_plain(&self) -> bool {
+        let is_shared = !matches!(self.credentials, Credentials::PerCaller(_));
+        self.target_implies_key() && is_shared && self.vary.names().is_empty()
+    }
+
     /// The settings that routes of one bucket share.
     pub(crate) fn has_settings_of(&self, other: &Self) -> bool {
         self.lifetimes == other.lifetimes

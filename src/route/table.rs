@@ -21,6 +21,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Table {
     initials: Initials,
+    /// Those of the routes whose entries can be found by their target alone.
+    plain_initials: Initials,
     reads: Router<usize>,
     read_rules: Vec<CacheRule>,
     /// Match wherever any of `write_rules` does, so that other requests cost one look. Several only
@@ -52,6 +54,8 @@ impl Table {
         invalidating: Vec<InvalidateRule>,
     ) -> Result<Self, ConfigError> {
         let patterns = cached.iter().map(|rule| &rule.pattern);
+        let plain = cached.iter().filter(|rule| rule.is_plain()).map(|rule| &rule.pattern);
+        let plain_initials = Initials::of(plain);
         let initials = Initials::of(patterns.chain(invalidating.iter().map(|rule| &rule.pattern)));
         let mut reads = Router::new();
         for (index, rule) in cached.iter().enumerate() {
@@ -80,7 +84,7 @@ impl Table {
             }
             write_rules.push((own, rule));
         }
-        Ok(Self { initials, reads, read_rules: cached, writes, write_rules })
+        Ok(Self { initials, plain_initials, reads, read_rules: cached, writes, write_rules })
     }
 
     pub(crate) fn read_rules(&self) -> &[CacheRule] {
@@ -90,6 +94,11 @@ impl Table {
     /// Whether any rule can be for a path. Most requests that none is for cost no more than this.
     pub(crate) fn may_concern(&self, path: &str) -> bool {
         self.initials.0[usize::from(initial(path))]
+    }
+
+    /// Whether a look by the target alone can find anything.
+    pub(crate) fn may_be_plain(&self, path: &str) -> bool {
+        self.plain_initials.0[usize::from(initial(path))]
     }
 
     pub(crate) fn classify<'t, 'a>(&'t self, method: &Method, path: &'a str) -> Matched<'t, 'a> {

@@ -115,7 +115,7 @@ async fn sec_red_7_a_server_that_is_loading_is_a_bypass_until_it_has() {
     for number in 0..100 {
         server.run(&["SET", &format!("other:{number}"), &"x".repeat(4096)]).await;
     }
-    server.run(&["SAVE"]).await;
+    server.save().await;
     let mut site = Site::prompt(&server.url()).await;
     site.fill("old").await;
     server.kill();

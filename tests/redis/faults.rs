@@ -67,7 +67,7 @@ async fn a_server_that_is_back_from_rdb_answers_with_nothing_old() {
     let mut server = Server::start().await;
     let mut site = Site::prompt(&server.url()).await;
     site.fill("old").await;
-    server.run(&["SAVE"]).await;
+    server.save().await;
     site.handle.invalidate("case:1").await.unwrap();
     server.kill();
     server.restart(Disk::Kept).await;
@@ -82,7 +82,7 @@ async fn a_lease_that_is_back_from_rdb_keeps_nobody_waiting_and_commits_nothing(
     let mut site = Site::prompt(&server.url()).await;
     let filling = send(&site.cache, get("/cases/1"));
     let call = site.calls.next().await;
-    server.run(&["SAVE"]).await;
+    server.save().await;
     server.kill();
     server.restart(Disk::Kept).await;
     assert_eq!(server.command::<u64>(&["EXISTS", "case:1"]).await, 1, "it is back");

@@ -30,7 +30,7 @@ async fn a_server_is_killed_with_its_value() {
 async fn a_server_comes_back_empty_or_with_what_was_saved() {
     let mut server = Server::start().await;
     server.run(&["SET", "a", "saved"]).await;
-    server.run(&["SAVE"]).await;
+    server.save().await;
     server.run(&["SET", "a", "not saved"]).await;
     server.kill();
     assert!(server.ask::<String>(&["PING"]).await.is_err());

@@ -139,7 +139,7 @@ async fn an_invalidation_outlives_the_death_of_the_server() {
     let mut server = Server::start().await;
     let mut site = Site::prompt(&server.url()).await;
     site.fill("old").await;
-    server.run(&["SAVE"]).await;
+    server.save().await;
     server.kill();
     assert!(site.handle.invalidate("case:1").await.is_err());
     server.restart(Disk::Kept).await;

@@ -124,7 +124,7 @@ impl Faults {
         match fault {
             Fault::RestartEmpty => self.restart(Disk::Empty).await,
             Fault::RestartFromRdb => {
-                self.primary.run(&["SAVE"]).await;
+                self.primary.save().await;
                 // What is invalidated from here on comes back.
                 pause(ms(200)).await;
                 self.restart(Disk::Kept).await;

@@ -113,8 +113,8 @@ impl Server {
     /// Opens a connection of its own, as any other program would.
     pub(crate) async fn connection(&self) -> RedisResult<MultiplexedConnection> {
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(Duration::from_secs(1)))
-            .set_response_timeout(Some(Duration::from_secs(5)));
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
         let client = Client::open(self.url())?;
         client.get_multiplexed_async_connection_with_config(&config).await
     }
@@ -165,6 +165,11 @@ impl Server {
     }
 
     // ----- life and death -----
+
+    /// Writes everything to the disk. A replica that is on its way into step may be in the way.
+    pub(crate) async fn save(&self) {
+        until(PATIENCE, "it is saved", async || self.ask::<Value>(&["SAVE"]).await.ok()).await;
+    }
 
     /// Kills the server: no time to say goodbye, nor to save.
     pub(crate) fn kill(&mut self) {
