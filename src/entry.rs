@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -297,7 +297,7 @@ pub(crate) struct Provenance {
 /// What a store keeps for one slot: a response, or the note that there is none to be had.
 pub struct Entry {
     provenance: Provenance,
-    route: Option<usize>,
+    route: OnceLock<usize>,
     content: Content,
     fresh_until: Instant,
     is_held: AtomicBool,
@@ -364,7 +364,7 @@ impl Entry {
         let identity = slot.key.as_str().len() + slot.variant.as_bytes().len();
         let weight = (size_of::<Self>() + OVERHEAD + identity + content_weight) as u64;
         let is_held = AtomicBool::new(false);
-        Self { provenance, route: None, content, fresh_until, is_held, weight }
+        Self { provenance, route: OnceLock::new(), content, fresh_until, is_held, weight }
     }
 
     /// Returns where the entry belongs.
@@ -373,15 +373,14 @@ impl Entry {
     }
 
     /// Notes the route that the response is of, by its position among the routes of every layer with
-    /// the scope that the variant holds.
-    pub(crate) fn of_route(mut self, route: usize) -> Self {
-        self.route = Some(route);
-        self
+    /// the scope that the variant holds. It is the same whoever notes it.
+    pub(crate) fn note_route(&self, route: usize) {
+        let _ = self.route.set(route);
     }
 
     /// Returns the route that the response is of, if it is known.
     pub(crate) fn route(&self) -> Option<usize> {
-        self.route
+        self.route.get().copied()
     }
 
     /// Returns the number at which its fill began.

@@ -166,6 +166,8 @@ fn decide_read<St: Store, B: Body>(
                 seen = Some(entry).filter(|_| rule.keeps_stale());
             }
             Some(response) if asks.accept(response.0, telling.now) => {
+                // What came from elsewhere does not know it yet.
+                entry.note_route(route);
                 return Ok(Decision::Answer(hit(response, telling, &asks)));
             }
             Some(_) => {

@@ -276,8 +276,8 @@ impl<St: Store> Filling<St> {
         let bucket = self.shared.bucket(self.route);
         let metrics = self.shared.metrics();
         let note = self.note(&storable.place, entry.kept_until());
-        let entry = Arc::new(entry.of_route(self.route));
-        let commit = bounded(self.shared.store.commit(self.lease, entry, note)).await;
+        entry.note_route(self.route);
+        let commit = bounded(self.shared.store.commit(self.lease, Arc::new(entry), note)).await;
         let stored = match commit.unwrap_or(Commit::Failed) {
             Commit::Stored => {
                 metrics.stored(bucket);

@@ -309,7 +309,14 @@ impl Slot {
     /// A slot for tests.
     #[cfg(all(any(test, fuzzing), feature = "redis"))]
     pub(crate) fn example() -> Self {
-        let variant = VariantRef {
+        let variant = Self::example_variant().to_variant();
+        Self { key: PrimaryKey::new("support:cases:A1"), variant }
+    }
+
+    /// Returns what identifies it, as a request would.
+    #[cfg(all(any(test, fuzzing), feature = "redis"))]
+    pub(crate) fn example_variant() -> VariantRef<'static> {
+        VariantRef {
             scope: &[7; 16],
             scheme: "https",
             authority: "example.com",
@@ -317,8 +324,7 @@ impl Slot {
             target: "/accounts/A1/cases",
             extras: b"",
             nominated: b"",
-        };
-        Self { key: PrimaryKey::new("support:cases:A1"), variant: variant.to_variant() }
+        }
     }
 }
 

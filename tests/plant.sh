@@ -174,7 +174,8 @@ plant stale-as-the-route-says src/policy/stated.rs 's/stated\.map_or\(of_route, 
 plant refresh-for-each-request src/refresh.rs 's/if state\.is_running \|\| /if /' stale one_request_asks_even_where_each_forwards_for_itself
 plant refresh-without-a-pause src/refresh.rs 's/if state\.is_running \|\| state\.is_paused\(now\)/if state.is_running/' stale while_the_origin_fails_it_is_asked_less_and_less
 plant refresh-never-again src/refresh.rs 's/state\.is_running = false;//; s/if state\.failures == 0/if false/' stale a_refresh_that_panics_leaves_the_next_its_right
-plant refresh-with-a-part src/read.rs 's/request\.headers_mut\(\)\.remove\(RANGE\);//' stale what_asks_in_the_background_asks_for_the_whole
+plant refresh-with-a-part src/read.rs 's/\[IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE\]/[IF_MODIFIED_SINCE, IF_NONE_MATCH]/' stale what_asks_in_the_background_asks_for_the_whole
+plant refresh-with-a-condition src/read.rs 's/\[IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE\]/[IF_RANGE, RANGE]/' stale what_asks_in_the_background_asks_for_the_whole
 plant refresh-with-a-head src/read.rs 's/\*request\.method_mut\(\) = Method::GET;//' stale what_asks_in_the_background_asks_for_the_whole
 plant rescue-from-any-answer src/stale.rs 's/matches!\(status\.as_u16\(\), 500 \| 502 \| 503 \| 504\)/status.as_u16() >= 400/' stale other_answers_are_no_errors_and_the_window_ends
 plant rescue-the-leader-alone src/stale.rs 's/self\.fill_with\(fill\);/drop(fill); self.fail();/' stale what_is_stale_stands_in_for_an_error_and_all_who_wait_share_it
@@ -400,6 +401,18 @@ plant redis-fill-beside-another-process src/store/redis/lease.lua 's/return \{1,
 plant redis-read-what-other-rules-stored src/route/rule.rs 's/self\.lifetimes,\n            self\.query,/(),\n            self.query,/' redis a_rolling_deploy_fails_no_request_and_nothing_old_is_read
 # What the history finds: a plain write, a flight joined by its variant, values of an earlier server, a
 # primary that is none any more. The last needs both guards gone.
+plant near-answer-without-proof src/store/redis/near.rs 's/self\.proven\.is_ahead\(\) && entry\.is_fresh\(\)/entry.is_fresh()/' redis a_link_that_is_silent_or_cut_silences_the_near_cache
+plant near-keep-what-was-read-before src/store/redis/near.rs 's/entry\.copied\(fence, until\)/{ let _ = fence; entry.copied(self.fence(), until) }/' lib what_was_read_before_a_message_does_not_enter
+plant near-keep-ones-own-fill src/store/redis/mod.rs 's/let commit = lease\.0\.commit\(&entry, note\.as_deref\(\)\)\.await;/let commit = lease.0.commit(\&entry, note.as_deref()).await;\n        self.shared.link.near.keep(\&entry, self.shared.link.near.fence());/' redis a_near_hit_asks_the_server_nothing_and_ones_own_fill_does_not_enter
+plant near-forget-no-flush src/store/redis/near.rs 's/            \/\/ The server was flushed\.\n            self\.invalidate_all\(\);\n//' lib what_was_read_before_a_message_does_not_enter
+plant near-keep-own-invalidations src/store/redis/link.rs 's/Target::Key\(key\) => self\.near\.invalidate\(key\),/Target::Key(_) => {}/' redis what_this_process_invalidates_is_gone_at_once
+plant near-trust-a-broken-link src/store/redis/link.rs 's/            self\.near\.silence\(\);\n//' redis a_link_that_is_silent_or_cut_silences_the_near_cache
+plant near-use-copies-for-ever src/store/redis/near.rs 's/entry\.fresh_until\(\)\.min\(now\(\) \+ self\.limit\)/entry.fresh_until()/' redis a_copy_is_read_again_after_its_time
+plant redis-insist-on-resp3 src/store/redis/supervisor.rs 's/ErrorKind::RESP3NotSupported \| ErrorKind::Server\(_\)/ErrorKind::RESP3NotSupported/' redis a_server_that_tells_nothing_has_no_near_cache
+plant redis-ask-on-while-it-is-slow src/store/redis/shared.rs 's/connection\.is_slow\(\) \|\| //' redis five_slow_lookups_open_the_breaker_and_a_heartbeat_closes_it
+plant redis-outdate-nothing src/store/redis/shared.rs 's/record\.stamp\.generation != generation/false/' redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
+plant redis-digest-without-a-key src/layer.rs 's/store\.token\(\)\.is_some\(\)/false/' redis routes_that_digest_callers_need_a_key_that_all_processes_have
+plant redis-take-one-primary-twice src/store/redis/connection.rs 's/!runs\.insert\(run\)/false/' redis a_cluster_is_used_and_a_failover_in_it_brings_back_nothing
 plant history-commit-without-the-lease src/store/redis/commit.lua 's/if not r\[2\].*?\nend\n//s' redis_history quiet
 plant history-join-without-a-token src/coalesce.rs 's/variant: slot\.variant\.clone\(\), token \}/variant: slot.variant.clone(), token: None }/; s/token: \*token \}/token: token.filter(|_| false) }/' redis_history quiet
 plant history-trust-what-came-back src/store/redis/shared.rs 's/if record\.stamp\.incarnation != connection\.incarnation/if false/' redis_history restarts

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tower_support_cache::{RedisStore, RedisStoreBuilder};
+use tower_support_cache::{RedisStore, RedisStoreBuilder, store::Operation};
 
 use crate::{
     HEARTBEAT, HEARTBEAT_TIMEOUT, Site, patient,
@@ -23,13 +23,18 @@ impl Site {
     }
 
     /// Waits until a response is answered from the near cache.
-    async fn has_near(&mut self, body: &str) {
+    async fn has_near(&mut self, body: &'static str) {
         until(PATIENCE, "a copy is in the near cache", async || {
             let before = self.store().near.hits;
-            self.hits(body).await;
+            let read = self.read(body).await;
+            assert_eq!(read.text(), body, "{}", read.cache_status());
             (self.store().near.hits > before).then_some(())
         })
         .await;
+    }
+
+    fn lookups(&self) -> u64 {
+        self.store().operations[&Operation::Lookup].answered
     }
 
     /// Reads until the response is another one.
@@ -146,6 +151,11 @@ async fn a_message_does_not_void_a_fill() {
     let mut other = Site::near(&server.url()).await;
     let filling = send(&site.cache, get("/cases/1?page=1"));
     let call = site.calls.next().await;
+    // Who follows has read the key once more, and is told what changes there.
+    let looks = site.lookups();
+    let following = send(&site.cache, get("/cases/1?page=1"));
+    until(PATIENCE, "the follower has looked", async || (site.lookups() > looks).then_some(()))
+        .await;
     let pushes = site.store().near.pushes;
     assert_eq!(other.ask(get("/cases/1?page=2"), "two").await.text(), "two");
     until(PATIENCE, "the message is here", async || {
@@ -154,6 +164,7 @@ async fn a_message_does_not_void_a_fill() {
     .await;
     call.ok("one");
     assert_eq!(got(filling).await.text(), "one");
+    assert_eq!(got(following).await.text(), "one");
     let read = other.ask(get("/cases/1?page=1"), "not stored").await;
     assert_eq!((read.text(), read.is_hit()), ("one", true));
 }
@@ -161,8 +172,10 @@ async fn a_message_does_not_void_a_fill() {
 /// Without messages there is no near cache, and the rest works.
 #[tokio::test]
 async fn a_server_that_tells_nothing_has_no_near_cache() {
-    for rules in ["-client|tracking", "-client", "-hello"] {
-        let server = Server::start().await;
+    let (tracking, client, resp3) = ("-client|tracking", "-client", "+@all");
+    for rules in [tracking, client, resp3] {
+        let renamed = [("rename-command", "HELLO HELLO-OF-THE-FUTURE")];
+        let server = Server::with(if rules == resp3 { &renamed } else { &[] }).await;
         let user = ["ACL", "SETUSER", "cache", "on", ">secret", "~*", "+@all", rules];
         server.run(&user).await;
         let store = near(&server.url()).username("cache").password("secret");
@@ -190,11 +203,7 @@ async fn five_slow_lookups_open_the_breaker_and_a_heartbeat_closes_it() {
     let mut site = Site::over(store.build().unwrap()).await;
     site.fill("one").await;
     proxy.freeze();
-    let timed_out = |site: &Site| {
-        let lookups =
-            site.store().operations[&tower_support_cache::store::Operation::Lookup].clone();
-        lookups.timed_out
-    };
+    let timed_out = |site: &Site| site.store().operations[&Operation::Lookup].timed_out;
     until(PATIENCE, "the breaker opens", async || {
         assert_eq!(site.read("origin").await.text(), "origin");
         site.store().is_breaker_open.then_some(())

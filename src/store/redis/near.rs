@@ -159,3 +159,77 @@ impl Near {
         }
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::{
+        entry::{Content, Provenance},
+        key::Slot,
+        store::redis::RedisStore,
+    };
+
+    fn near() -> Near {
+        let builder = RedisStore::builder("redis://127.0.0.1/").namespace("ns:");
+        Near::new(&builder.build().expect("an address").shared.link.settings)
+    }
+
+    fn proven() -> Near {
+        let near = near();
+        near.prove(now() + Duration::from_secs(60), Duration::ZERO);
+        near
+    }
+
+    /// What was read for the example's slot.
+    fn read() -> Entry {
+        let fence = MemoryStore::new().sequence().begin();
+        let provenance =
+            Provenance { slot: Slot::example(), fence, requested: now(), gauge: Arc::default() };
+        Entry::restored(provenance, Content::Pass, now() + Duration::from_secs(60))
+    }
+
+    fn found(near: &Near) -> bool {
+        near.peek(&Slot::example_variant()).is_some()
+    }
+
+    fn push(keys: Value) -> PushInfo {
+        PushInfo { kind: PushKind::Invalidate, data: vec![keys] }
+    }
+
+    fn keys(key: &str) -> Value {
+        Value::Array(vec![Value::BulkString(key.into())])
+    }
+
+    #[test]
+    fn a_copy_answers_only_while_the_link_is_proven() {
+        let near = near();
+        near.keep(&read(), near.fence());
+        assert!(!found(&near));
+        near.prove(now() + Duration::from_secs(60), Duration::ZERO);
+        near.keep(&read(), near.fence());
+        assert!(found(&near));
+        near.silence();
+        assert!(!found(&near));
+        near.prove(now() + Duration::from_secs(60), Duration::ZERO);
+        assert!(!found(&near), "nothing of before is left");
+    }
+
+    #[test]
+    fn what_was_read_before_a_message_does_not_enter() {
+        let near = proven();
+        for (message, is_for_it) in [
+            (keys("ns:support:cases:A1"), true),
+            (keys("support:cases:A1"), false),
+            (keys("ns:tower-support-cache:epoch"), true),
+            (Value::Nil, true),
+        ] {
+            near.keep(&read(), near.fence());
+            assert!(found(&near));
+            let fence = near.fence();
+            near.heed(push(message.clone()));
+            assert_eq!(found(&near), !is_for_it, "{message:?}");
+            near.keep(&read(), fence);
+            assert_eq!(found(&near), !is_for_it, "{message:?}");
+        }
+    }
+}

@@ -104,7 +104,10 @@ impl Drop for Supervisor {
 impl Link {
     async fn connect(self: &Arc<Self>, attempt: usize) -> Result<Connection, RedisError> {
         let (protocol, wire) = match self.open(ProtocolVersion::RESP3, attempt).await {
-            Err(error) if error.kind() == ErrorKind::RESP3NotSupported => {
+            // Servers and what stands before them refuse it in many words.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::RESP3NotSupported | ErrorKind::Server(_)) =>
+            {
                 (ProtocolVersion::RESP2, self.open(ProtocolVersion::RESP2, attempt).await?)
             }
             opened => (ProtocolVersion::RESP3, opened?),
