@@ -399,9 +399,7 @@ plant redis-take-other-spellings-of-a-stamp src/store/redis/record.rs "s/b'a'\.\
 plant redis-forget-what-others-found-unfit src/store/redis/shared.rs 's/StoredContent::Pass => Content::Pass,/StoredContent::Pass => return None,/' redis what_may_not_be_stored_is_known_to_other_processes
 plant redis-fill-beside-another-process src/store/redis/lease.lua 's/return \{1, token\}/l = false/' redis two_processes_make_one_call_where_they_look_by_themselves
 plant redis-read-what-other-rules-stored src/route/rule.rs 's/self\.lifetimes,\n            self\.query,/(),\n            self.query,/' redis a_rolling_deploy_fails_no_request_and_nothing_old_is_read
-# What the history finds: a plain write, a flight joined by its variant, values of an earlier server, a
-# primary that is none any more. The last needs both guards gone.
-plant near-answer-without-proof src/store/redis/near.rs 's/self\.proven\.is_ahead\(\) && entry\.is_fresh\(\)/entry.is_fresh()/' redis a_link_that_is_silent_or_cut_silences_the_near_cache
+plant near-answer-without-proof src/store/redis/near.rs 's/self\.proven\.is_ahead\(\) && entry\.is_fresh\(\)/entry.is_fresh()/' lib a_copy_answers_only_while_the_link_is_proven
 plant near-keep-what-was-read-before src/store/redis/near.rs 's/entry\.copied\(fence, until\)/{ let _ = fence; entry.copied(self.fence(), until) }/' lib what_was_read_before_a_message_does_not_enter
 plant near-keep-ones-own-fill src/store/redis/mod.rs 's/let commit = lease\.0\.commit\(&entry, note\.as_deref\(\)\)\.await;/let commit = lease.0.commit(\&entry, note.as_deref()).await;\n        self.shared.link.near.keep(\&entry, self.shared.link.near.fence());/' redis a_near_hit_asks_the_server_nothing_and_ones_own_fill_does_not_enter
 plant near-forget-no-flush src/store/redis/near.rs 's/            \/\/ The server was flushed\.\n            self\.invalidate_all\(\);\n//' lib what_was_read_before_a_message_does_not_enter
@@ -413,6 +411,8 @@ plant redis-ask-on-while-it-is-slow src/store/redis/shared.rs 's/connection\.is_
 plant redis-outdate-nothing src/store/redis/shared.rs 's/record\.stamp\.generation != generation/false/' redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
 plant redis-digest-without-a-key src/layer.rs 's/store\.token\(\)\.is_some\(\)/false/' redis routes_that_digest_callers_need_a_key_that_all_processes_have
 plant redis-take-one-primary-twice src/store/redis/connection.rs 's/!runs\.insert\(run\)/false/' redis a_cluster_is_used_and_a_failover_in_it_brings_back_nothing
+# What the history finds: a plain write, a flight joined by its variant, values of an earlier server, a
+# primary that is none any more. The last needs both guards gone.
 plant history-commit-without-the-lease src/store/redis/commit.lua 's/if not r\[2\].*?\nend\n//s' redis_history quiet
 plant history-join-without-a-token src/coalesce.rs 's/variant: slot\.variant\.clone\(\), token \}/variant: slot.variant.clone(), token: None }/; s/token: \*token \}/token: token.filter(|_| false) }/' redis_history quiet
 plant history-trust-what-came-back src/store/redis/shared.rs 's/if record\.stamp\.incarnation != connection\.incarnation/if false/' redis_history restarts

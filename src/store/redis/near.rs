@@ -200,9 +200,15 @@ mod tests {
         Value::Array(vec![Value::BulkString(key.into())])
     }
 
-    #[test]
-    fn a_copy_answers_only_while_the_link_is_proven() {
+    #[tokio::test(start_paused = true)]
+    async fn a_copy_answers_only_while_the_link_is_proven() {
         let near = near();
+        near.prove(now() + Duration::from_secs(1), Duration::ZERO);
+        near.keep(&read(), near.fence());
+        assert!(found(&near));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(!found(&near), "nobody has said that the link is lost, nor that it is not");
+        near.silence();
         near.keep(&read(), near.fence());
         assert!(!found(&near));
         near.prove(now() + Duration::from_secs(60), Duration::ZERO);
