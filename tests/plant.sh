@@ -403,7 +403,7 @@ plant near-answer-without-proof src/store/redis/near.rs 's/self\.proven\.is_ahea
 plant near-keep-what-was-read-before src/store/redis/near.rs 's/entry\.copied\(fence, until\)/{ let _ = fence; entry.copied(self.fence(), until) }/' lib what_was_read_before_a_message_does_not_enter
 plant near-keep-ones-own-fill src/store/redis/mod.rs 's/let commit = lease\.0\.commit\(&entry, note\.as_deref\(\)\)\.await;/let commit = lease.0.commit(\&entry, note.as_deref()).await;\n        self.shared.link.near.keep(\&entry, self.shared.link.near.fence());/' redis a_near_hit_asks_the_server_nothing_and_ones_own_fill_does_not_enter
 plant near-forget-no-flush src/store/redis/near.rs 's/            \/\/ The server was flushed\.\n            self\.invalidate_all\(\);\n//' lib what_was_read_before_a_message_does_not_enter
-plant near-keep-own-invalidations src/store/redis/link.rs 's/Target::Key\(key\) => self\.near\.invalidate\(key\),/Target::Key(_) => {}/' redis what_this_process_invalidates_is_gone_at_once
+plant near-keep-own-invalidations src/store/redis/link.rs 's/Target::Key\(key\) => self\.near\.invalidate\(key\),/Target::Key(_) => {}/' lib what_this_process_invalidates_is_gone_when_it_is_called
 plant near-trust-a-broken-link src/store/redis/link.rs 's/            self\.near\.silence\(\);\n//' redis a_link_that_is_silent_or_cut_silences_the_near_cache
 plant near-use-copies-for-ever src/store/redis/near.rs 's/entry\.fresh_until\(\)\.min\(now\(\) \+ self\.limit\)/entry.fresh_until()/' redis a_copy_is_read_again_after_its_time
 plant redis-insist-on-resp3 src/store/redis/supervisor.rs 's/ErrorKind::RESP3NotSupported \| ErrorKind::Server\(_\)/ErrorKind::RESP3NotSupported/' redis a_server_that_tells_nothing_has_no_near_cache

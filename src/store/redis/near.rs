@@ -221,6 +221,23 @@ mod tests {
     }
 
     #[test]
+    fn what_this_process_invalidates_is_gone_when_it_is_called() {
+        let store = RedisStore::connect("redis://127.0.0.1/").expect("an address");
+        let near = &store.shared.link.near;
+        near.prove(now() + Duration::from_secs(60), Duration::ZERO);
+        for is_for_all in [false, true] {
+            near.keep(&read(), near.fence());
+            assert!(found(near));
+            if is_for_all {
+                drop(store.invalidate_all());
+            } else {
+                drop(store.invalidate(&Slot::example().key));
+            }
+            assert!(!found(near));
+        }
+    }
+
+    #[test]
     fn what_was_read_before_a_message_does_not_enter() {
         let near = proven();
         for (message, is_for_it) in [
