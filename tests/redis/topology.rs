@@ -11,7 +11,7 @@ use tower_support_cache::{RedisStore, RedisStoreBuilder};
 
 use crate::{
     Site,
-    server::{PATIENCE, Server, free_port, new_folder, pause, until},
+    server::{PATIENCE, Server, free_port, new_folder, until},
 };
 
 /// Long enough for a busy machine.
@@ -172,8 +172,6 @@ async fn a_cluster_is_used_and_a_failover_in_it_brings_back_nothing() {
 
     cluster.nodes[0].kill();
     until(PATIENCE, "the link is lost", async || (site.store().links_lost > 0).then_some(())).await;
-    pause(Duration::from_millis(300)).await;
-    assert!(!site.store().is_linked, "the others do not stand in for a primary that is away");
     assert_eq!(site.read("while it is away").await.text(), "while it is away");
     until(PATIENCE, "the replica is promoted", async || {
         let role = cluster.nodes[3].info("replication", "role").await;

@@ -115,8 +115,8 @@ impl RedisStore {
 
     /// Returns a builder for a cluster, of which some nodes are given.
     ///
-    /// There is no near cache over a cluster. The cache is empty after a failover or a restart of any
-    /// primary, and bypassed while one of them is away. A failover is noticed once the cluster tells of
+    /// There is no near cache over a cluster. The cache is empty after any primary went away, was
+    /// restarted or failed over; the keys of one that is away are bypassed. A failover is noticed once the cluster tells of
     /// it: until then a primary that is cut off from the others may still answer, with what was
     /// invalidated elsewhere. The clocks of the nodes should agree to within a second.
     #[cfg(feature = "redis-cluster")]
