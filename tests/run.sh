@@ -70,6 +70,8 @@ need npm npm nodejs
 # Debian and Ubuntu name it after the server, Alpine and Homebrew after the project. The tests start
 # servers of their own on free ports.
 need redis-server redis-server redis
+need redis-cli redis-tools redis
+need openssl openssl
 # The page's test takes these names; on macOS set CHROMIUM to a browser's path.
 [ -n "${CHROMIUM:-}" ] || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
     need chromium chromium
