@@ -410,6 +410,7 @@ plant redis-insist-on-resp3 src/store/redis/supervisor.rs 's/ErrorKind::RESP3Not
 plant redis-ask-on-while-it-is-slow src/store/redis/shared.rs 's/connection\.is_slow\(\) \|\| //' redis five_slow_lookups_open_the_breaker_and_a_heartbeat_closes_it
 plant redis-outdate-nothing src/store/redis/shared.rs 's/record\.stamp\.generation != generation/false/' redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
 plant redis-digest-without-a-key src/layer.rs 's/store\.token\(\)\.is_some\(\)/false/' redis routes_that_digest_callers_need_a_key_that_all_processes_have
+plant redis-ask-on-beside-what-is-stale src/store/redis/shared.rs 's/\n            && \(held\.is_none\(\) \|\| held != awaited\)//' redis who_waits_beside_what_is_stale_asks_no_more_than_others
 plant redis-trust-a-failover-in-a-cluster src/store/redis/connection.rs 's/hasher\.update\(run\.as_bytes\(\)\)\.update\(b" "\)\.update\(replica\.as_bytes\(\)\)\.update\(b" "\);/let _ = (run, replica);/' redis a_cluster_is_used_and_a_failover_in_it_brings_back_nothing
 # What the history finds: a plain write, a flight joined by its variant, values of an earlier server, a
 # primary that is none any more. The last needs both guards gone.

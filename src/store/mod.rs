@@ -161,6 +161,11 @@ pub trait Store: Send + Sync + 'static {
             loop {
                 match self.lookup(slot).await {
                     Lookup::Held(holder) if holder == token => {}
+                    // It does not say whether the fill is over, so who asks again asks later.
+                    Lookup::Found(entry) if !entry.is_fresh() => {
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        return Lookup::Found(entry);
+                    }
                     found => return found,
                 }
                 tokio::time::sleep(pause).await;

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use tower_support_cache::CacheRoute;
+
 use crate::{
     Site, patient,
-    server::{PATIENCE, Server, until},
-    support::{Call, Sent, get, got, send},
+    server::{PATIENCE, Server, pause, until},
+    support::{Call, Sent, TTL, get, got, send},
 };
 
 const REQUESTS: usize = 50;
@@ -95,4 +97,27 @@ async fn what_may_not_be_stored_is_known_to_other_processes() {
     }
     assert_eq!(server.calls().await["evalsha"], 2, "the first one's lease and commit");
     drop(requests);
+}
+
+/// What is stale may have to be waited for all the same, and is no reason to ask on and on.
+#[tokio::test]
+async fn who_waits_beside_what_is_stale_asks_no_more_than_others() {
+    let server = Server::start().await;
+    let store = || patient(&server.url()).build().unwrap();
+    let stale = |route: CacheRoute| route.stale_if_error(TTL);
+    let mut site = Site::lazy(store(), stale).linked().await;
+    let other = Site::lazy(store(), stale).linked().await;
+    site.fill("old").await;
+    site.handle.soft_invalidate("case:1").await.unwrap();
+    let filling = send(&site.cache, get("/cases/1"));
+    let call = site.calls.next().await;
+    let before = server.calls().await["hmget"];
+    let waiting = send(&other.cache, get("/cases/1"));
+    pause(Duration::from_millis(500)).await;
+    let asked = server.calls().await["hmget"] - before;
+    assert!((1..40).contains(&asked), "{asked} looks in half a second");
+    call.ok("new");
+    assert_eq!(got(filling).await.text(), "new");
+    assert_eq!(got(waiting).await.text(), "new");
+    assert_eq!(other.calls.count(), 0);
 }

@@ -150,7 +150,7 @@ impl Store for RedisStore {
     }
 
     async fn lookup(&self, slot: &Slot) -> Lookup {
-        match self.shared.lookup(slot).await {
+        match self.shared.lookup(slot, None).await {
             Some(found) => found,
             None => Lookup::Unavailable,
         }
@@ -182,9 +182,9 @@ impl Store for RedisStore {
             // Before it looks: a message that comes after that wakes it.
             let mut changed = pin!(waiter.changed.notified());
             changed.as_mut().enable();
-            match self.lookup(slot).await {
-                Lookup::Held(holder) if holder == token => {}
-                found => return found,
+            match self.shared.lookup(slot, Some(token)).await {
+                Some(Lookup::Held(holder)) if holder == token => {}
+                found => return found.unwrap_or(Lookup::Unavailable),
             }
             if timeout(pause, changed).await.is_err() {
                 pause = (pause * 2).min(MAX_PAUSE);

@@ -46,7 +46,9 @@ impl Shared {
         Some((connection, epoch))
     }
 
-    pub(super) async fn lookup(&self, slot: &Slot) -> Option<Lookup> {
+    /// Looks a slot up. While the fill `awaited` has its right, what is stale is not what is waited
+    /// for.
+    pub(super) async fn lookup(&self, slot: &Slot, awaited: Option<Token>) -> Option<Lookup> {
         // Before the epoch is read: what is read under an epoch that ends meanwhile is not kept.
         let near_fence = self.link.near.fence();
         let fence = self.sequence.begin();
@@ -62,21 +64,23 @@ impl Shared {
         let found = looked
             .record
             .and_then(|record| self.read((slot, fence), &connection, (looked.generation, record)));
-        if let Some(entry) = found {
-            if entry.is_fresh() {
-                self.link.near.keep(&entry, near_fence);
-                return Some(Lookup::Found(entry));
-            }
-            if entry.kept_until() > now().max(entry.fresh_until()) {
-                return Some(Lookup::Found(entry));
-            }
+        if let Some(entry) = found.as_ref().filter(|entry| entry.is_fresh()) {
+            self.link.near.keep(entry, near_fence);
+            return Some(Lookup::Found(Arc::clone(entry)));
         }
         let held = looked.lease.filter(|lease| {
             lease.generation == looked.generation
                 && (lease.token.number() >> 64) as u64 == connection.incarnation
                 && lease.expiry > self.link.server_time(&connection, now())
         });
-        Some(held.map_or(Lookup::Absent, |lease| Lookup::Held(lease.token)))
+        let held = held.map(|lease| lease.token);
+        let is_of_use = |entry: &Arc<Entry>| entry.kept_until() > now().max(entry.fresh_until());
+        if let Some(stale) = found.filter(is_of_use)
+            && (held.is_none() || held != awaited)
+        {
+            return Some(Lookup::Found(stale));
+        }
+        Some(held.map_or(Lookup::Absent, Lookup::Held))
     }
 
     pub(super) async fn begin(
