@@ -247,6 +247,37 @@ async fn a_lease_whose_way_back_is_cut_is_given_back_over_the_next_link() {
 }
 
 #[tokio::test]
+async fn all_leases_whose_way_back_is_cut_are_given_back() {
+    let server = Server::start().await;
+    let link = Proxy::to(server.port).await;
+    let mut site = Site::prompt(&link.url()).await;
+    let keys: Vec<_> = (1..=5).map(|number| format!("case:{number}")).collect();
+    let mut filling = Vec::new();
+    for number in 1..=keys.len() {
+        let sent = send(&site.cache, get(&format!("/cases/{number}")));
+        filling.push((sent, site.calls.next().await));
+    }
+    link.freeze();
+    for (sent, call) in filling {
+        call.fail();
+        assert!(sent.await.unwrap().is_err());
+    }
+    until(PATIENCE, "the link is given up", async || (!site.store().is_linked).then_some(())).await;
+    link.cut();
+    link.thaw();
+    // Sooner than they run out.
+    until(PATIENCE, "no lease is left", async || {
+        for key in &keys {
+            if server.command::<u64>(&["EXISTS", key]).await > 0 {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_fill_survives_script_flush() {
     let server = Server::start().await;
     let mut site = Site::prompt(&server.url()).await;

@@ -212,10 +212,12 @@ impl Link {
 
     /// Sends what waits to be sent. What fails stays due.
     async fn run_errands(self: &Arc<Self>, connection: &Arc<Connection>) -> Result<(), Fault> {
-        for release in self.pending.take_releases() {
+        let mut releases = self.pending.take_releases().into_iter();
+        while let Some(release) = releases.next() {
             let sent = self.release(connection, &release).await;
             if let Err(fault @ (Fault::Link | Fault::TimedOut)) = sent {
                 self.pending.give_back(release);
+                releases.for_each(|release| self.pending.give_back(release));
                 return Err(fault);
             }
         }
