@@ -407,7 +407,7 @@ plant near-keep-own-invalidations src/store/redis/link.rs 's/Target::Key\(key\) 
 plant near-trust-a-broken-link src/store/redis/link.rs 's/            self\.near\.silence\(\);\n//' redis a_link_that_is_silent_or_cut_silences_the_near_cache
 plant near-use-copies-for-ever src/store/redis/near.rs 's/entry\.fresh_until\(\)\.min\(now\(\) \+ self\.limit\)/entry.fresh_until()/' redis a_copy_is_read_again_after_its_time
 plant redis-insist-on-resp3 src/store/redis/supervisor.rs 's/ErrorKind::RESP3NotSupported \| ErrorKind::Server\(_\)/ErrorKind::RESP3NotSupported/' redis a_server_that_tells_nothing_has_no_near_cache
-plant redis-ask-on-while-it-is-slow src/store/redis/shared.rs 's/connection\.is_slow\(\) \|\| //' redis five_slow_lookups_open_the_breaker_and_a_heartbeat_closes_it
+plant redis-ask-on-while-it-is-slow src/store/redis/shared.rs 's/connection\.is_slow\(self\.link\.settings\.slow_lookups\)/false/' redis slow_lookups_open_the_breaker_and_a_heartbeat_closes_it
 plant redis-outdate-nothing src/store/redis/shared.rs 's/record\.stamp\.generation != generation/false/' redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
 plant redis-digest-without-a-key src/layer.rs 's/store\.token\(\)\.is_some\(\)/false/' redis routes_that_digest_callers_need_a_key_that_all_processes_have
 plant redis-ask-on-beside-what-is-stale src/store/redis/shared.rs 's/\n            && \(held\.is_none\(\) \|\| held != awaited\)//' redis who_waits_beside_what_is_stale_asks_no_more_than_others

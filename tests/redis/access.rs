@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tower_support_cache::RedisStore;
+use tower_support_cache::{ConfigErrorKind, RedisStore};
 
 use crate::{
     Site, patient,
@@ -164,5 +164,28 @@ async fn sec_red_7_what_is_no_redis_server_is_forwarded() {
         }
         let flushed = site.handle.flush_pending(Duration::from_millis(10)).await;
         assert!(flushed.is_ok(), "nothing is pending");
+    }
+}
+
+#[test]
+fn a_store_that_cannot_work_is_refused_and_the_error_names_the_setting() {
+    let url = "redis://127.0.0.1/";
+    let zero = Duration::ZERO;
+    for (builder, field) in [
+        (RedisStore::builder("http://127.0.0.1/"), "url"),
+        (RedisStore::builder("redis://user:secret@:x/"), "url"),
+        (RedisStore::builder(url).lookup_budget(zero), "lookup_budget"),
+        (RedisStore::builder(url).invalidate_budget(zero), "invalidate_budget"),
+        (RedisStore::builder(url).lease(zero), "lease"),
+        (RedisStore::builder(url).heartbeat(zero, PATIENCE), "heartbeat"),
+        (RedisStore::builder(url).breaker(0), "breaker"),
+        (RedisStore::builder(url).namespace("a\nb"), "namespace"),
+        (RedisStore::cluster([url]).database(1), "database"),
+        (RedisStore::cluster(Vec::<String>::new()), "urls"),
+        (RedisStore::sentinel("main", Vec::<String>::new()), "urls"),
+    ] {
+        let error = builder.build().unwrap_err();
+        assert_eq!((error.kind(), error.field()), (ConfigErrorKind::Store, field));
+        assert!(!error.to_string().contains("secret"), "{error}");
     }
 }

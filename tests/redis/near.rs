@@ -192,13 +192,14 @@ async fn a_server_that_tells_nothing_has_no_near_cache() {
 }
 
 #[tokio::test]
-async fn five_slow_lookups_open_the_breaker_and_a_heartbeat_closes_it() {
+async fn slow_lookups_open_the_breaker_and_a_heartbeat_closes_it() {
     let server = Server::start().await;
     let proxy = Proxy::to(server.port).await;
     let store = RedisStore::builder(proxy.url())
         .near_cache(0, Duration::ZERO)
         .invalidate_budget(PATIENCE)
         .lookup_budget(Duration::from_millis(20))
+        .breaker(3)
         .heartbeat(HEARTBEAT, PATIENCE);
     let mut site = Site::over(store.build().unwrap()).await;
     site.fill("one").await;

@@ -13,9 +13,6 @@ use super::{
 };
 use crate::sync::{Mutex, lock};
 
-/// So many lookups over their budget in a row open the breaker.
-const SLOW_LOOKUPS: u32 = 5;
-
 /// A connection to one incarnation of the server.
 pub(super) struct Connection {
     wire: Wire,
@@ -85,9 +82,10 @@ impl Connection {
         Some(self.epoch.load(Ordering::SeqCst)).filter(|epoch| *epoch != 0)
     }
 
-    /// Whether lookups are not worth trying before the next heartbeat.
-    pub(super) fn is_slow(&self) -> bool {
-        self.slow.load(Ordering::Relaxed) >= SLOW_LOOKUPS
+    /// Whether lookups are not worth trying before the next heartbeat: `limit` of them in a row took
+    /// longer than their budget.
+    pub(super) fn is_slow(&self, limit: u32) -> bool {
+        self.slow.load(Ordering::Relaxed) >= limit
     }
 
     pub(super) async fn report(&self, epoch_key: &str) -> Result<Report, RedisError> {

@@ -88,7 +88,10 @@ impl Link {
     }
 
     pub(super) fn is_breaker_open(&self) -> bool {
-        self.current.load().as_ref().is_some_and(|connection| connection.is_slow())
+        self.current
+            .load()
+            .as_ref()
+            .is_some_and(|connection| connection.is_slow(self.settings.slow_lookups))
     }
 
     /// Starts the supervisor, if nobody has or its runtime is gone.

@@ -15,6 +15,7 @@ const INVALIDATE_BUDGET: Duration = Duration::from_millis(100);
 const LEASE: Duration = Duration::from_secs(30);
 const HEARTBEAT: Duration = Duration::from_millis(200);
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(100);
+const SLOW_LOOKUPS: u32 = 5;
 const NEAR_CAPACITY: u64 = 32 * 1024 * 1024;
 const NEAR_LIMIT: Duration = Duration::from_secs(5);
 /// A variant and its lease are a field each.
@@ -30,6 +31,7 @@ pub(super) struct Settings {
     pub(super) heartbeat: Duration,
     pub(super) heartbeat_timeout: Duration,
     pub(super) max_fields: usize,
+    pub(super) slow_lookups: u32,
     pub(super) seal: Seal,
     /// Zero for no near cache.
     pub(super) near_capacity: u64,
@@ -76,6 +78,7 @@ pub struct RedisStoreBuilder {
     lease: Duration,
     heartbeat: Duration,
     heartbeat_timeout: Duration,
+    slow_lookups: u32,
     seal: Seal,
     near_capacity: u64,
     near_limit: Duration,
@@ -94,6 +97,7 @@ impl RedisStoreBuilder {
             lease: LEASE,
             heartbeat: HEARTBEAT,
             heartbeat_timeout: HEARTBEAT_TIMEOUT,
+            slow_lookups: SLOW_LOOKUPS,
             seal: Seal::Checksum,
             near_capacity: NEAR_CAPACITY,
             near_limit: NEAR_LIMIT,
@@ -168,6 +172,13 @@ impl RedisStoreBuilder {
         self
     }
 
+    /// Sets how many lookups in a row may take longer than their budget before the breaker opens: then
+    /// none is tried until a heartbeat has come back in time. Defaults to 5.
+    pub fn breaker(mut self, slow_lookups: u32) -> Self {
+        self.slow_lookups = slow_lookups;
+        self
+    }
+
     /// Seals what is stored with a digest by this key. Defaults to a checksum, which finds damage but
     /// can be made by anybody.
     ///
@@ -210,6 +221,9 @@ impl RedisStoreBuilder {
         if let Some((field, _)) = limits.iter().find(|(_, limit)| limit.as_millis() == 0) {
             return Err(error(field, "is under one millisecond"));
         }
+        if self.slow_lookups == 0 {
+            return Err(error("breaker", "would never be closed"));
+        }
         if self.namespace.chars().any(char::is_control) {
             return Err(error("namespace", "has control characters"));
         }
@@ -223,6 +237,7 @@ impl RedisStoreBuilder {
             heartbeat: self.heartbeat,
             heartbeat_timeout: self.heartbeat_timeout,
             max_fields: MAX_FIELDS,
+            slow_lookups: self.slow_lookups,
             seal: self.seal,
             near_capacity: self.near_capacity,
             near_limit: self.near_limit,

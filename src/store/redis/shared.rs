@@ -39,7 +39,9 @@ impl Shared {
     /// Returns the connection that a key may be asked for over, and the epoch there.
     fn usable(&self, key: &PrimaryKey) -> Option<(Arc<Connection>, u64)> {
         let connection = self.link.connection()?;
-        if connection.is_slow() || self.link.pending.is_quarantined(key) {
+        if connection.is_slow(self.link.settings.slow_lookups)
+            || self.link.pending.is_quarantined(key)
+        {
             return None;
         }
         let epoch = connection.epoch()?;
