@@ -11,7 +11,10 @@ use super::{
     random,
     wire::Wire,
 };
-use crate::sync::{Mutex, lock};
+use crate::{
+    key::Token,
+    sync::{Mutex, lock},
+};
 
 /// A connection to one incarnation of the server.
 pub(super) struct Connection {
@@ -75,6 +78,11 @@ impl Connection {
 
     pub(super) fn wire(&self) -> Wire {
         self.wire.clone()
+    }
+
+    /// Whether a fill began under this incarnation: its token begins with it.
+    pub(super) fn is_of_its_time(&self, token: Token) -> bool {
+        (token.number() >> 64) as u64 == self.incarnation
     }
 
     /// Returns the epoch, if it is known.

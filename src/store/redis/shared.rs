@@ -72,7 +72,7 @@ impl Shared {
         }
         let held = looked.lease.filter(|lease| {
             lease.generation == looked.generation
-                && (lease.token.number() >> 64) as u64 == connection.incarnation
+                && connection.is_of_its_time(lease.token)
                 && lease.expiry > self.link.server_time(&connection, now())
         });
         let held = held.map(|lease| lease.token);
@@ -92,7 +92,7 @@ impl Shared {
         is_unwanted: bool,
     ) -> Option<Begin<RedisLease>> {
         let (connection, epoch) = self.usable(&slot.key)?;
-        if (token.number() >> 64) as u64 != connection.incarnation {
+        if !connection.is_of_its_time(token) {
             return None;
         }
         let key = self.link.settings.key(&slot.key);

@@ -233,7 +233,7 @@ impl Link {
     }
 
     async fn release(&self, connection: &Arc<Connection>, release: &Release) -> Result<(), Fault> {
-        if (release.token.number() >> 64) as u64 != connection.incarnation {
+        if !connection.is_of_its_time(release.token) {
             // Of another incarnation: nobody waits for it.
             return Ok(());
         }
