@@ -122,6 +122,7 @@ mod budget;
 mod clock;
 mod coalesce;
 mod detach;
+mod early;
 mod entry;
 mod error;
 mod exchange;
