@@ -28,7 +28,7 @@ use tokio::{
     time::{timeout, timeout_at},
 };
 
-use super::{Begin, Commit, Entry, Fence, Lookup, PrimaryKey, Slot, Store, VariantRef};
+use super::{Begin, Commit, Entry, Fence, Lookup, PrimaryKey, Slot, Store, Tags, VariantRef};
 use crate::{
     clock::now,
     entry::{Head, Provenance, Timing},
@@ -464,7 +464,8 @@ impl Place {
     }
 
     fn slot(&self) -> Slot {
-        Slot { key: PrimaryKey::new(self.0), variant: self.variant().to_variant() }
+        let (key, variant) = (PrimaryKey::new(self.0), self.variant().to_variant());
+        Slot { key, variant, tags: Tags::none() }
     }
 
     fn response(&self, fence: Fence, response: Response<'_>) -> Arc<Entry> {
