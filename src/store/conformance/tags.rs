@@ -124,7 +124,11 @@ pub async fn an_invalidation_of_a_tag_voids_fills_in_flight<St: Store>(store: &S
         let lease = Place::granted_at(store, &tagged.slot()).await;
         let _ = store.invalidate_tag(&Tag::new("t")).await;
         let commit = tagged.commit(store, (lease, fence), "overtaken").await;
-        assert_eq!(commit, Commit::Fenced, "a fill that an invalidation of a tag overtook is fenced");
+        assert_eq!(
+            commit,
+            Commit::Fenced,
+            "a fill that an invalidation of a tag overtook is fenced"
+        );
         assert_eq!(tagged.find(store).await, None, "a fill that is fenced stores nothing");
         tagged.fill(store, "two").await;
         assert_eq!(tagged.find(store).await.as_deref(), Some("two"), "a later fill is stored");
