@@ -20,7 +20,12 @@ use http::{
 };
 
 use crate::{
-    clock::Instant, gauge::Gauge, hops::Hops, key::Slot, nominated::Nominated, sequence::Fence,
+    clock::Instant,
+    gauge::Gauge,
+    hops::Hops,
+    key::Slot,
+    nominated::Nominated,
+    sequence::{Fence, Sequence},
 };
 
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -361,7 +366,7 @@ impl Entry {
         content_weight: usize,
     ) -> Self {
         let slot = &provenance.slot;
-        let identity = slot.key.as_str().len() + slot.variant.as_bytes().len();
+        let identity = slot.key.as_str().len() + slot.variant.as_bytes().len() + slot.tags.weight();
         let weight = (size_of::<Self>() + OVERHEAD + identity + content_weight) as u64;
         let is_held = AtomicBool::new(false);
         Self { provenance, route: OnceLock::new(), content, fresh_until, is_held, weight }
@@ -386,6 +391,11 @@ impl Entry {
     /// Returns the number at which its fill began.
     pub fn fence(&self) -> Fence {
         self.provenance.fence
+    }
+
+    /// Whether nothing has invalidated it, by its key or by a tag, since its fill began.
+    pub(crate) fn is_current(&self, sequence: &Sequence) -> bool {
+        sequence.is_slot_current(self.slot(), self.fence())
     }
 
     /// Returns the bytes of memory it occupies, the overhead of maps around it included.

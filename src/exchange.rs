@@ -27,9 +27,9 @@ use crate::{
     fill::Filling,
     future::{Mark, ResponseFuture},
     glance::Glance,
-    key::{PrimaryKey, Slot},
+    key::{Slot, Subject, Tag},
     outcome::{Alone, Bypass, Forward, Outcome, Unshared},
-    policy::{Denied, admit},
+    policy::{CACHE_GROUP_INVALIDATION, Denied, admit, groups},
     read::Read,
     route::{CacheRule, HeadRef, Matched, RequestView, Target},
     seek::{Ended, Search, Step},
@@ -49,7 +49,7 @@ enum Decision<B: Body> {
     Read(Box<Read>),
     /// Answer with what is stale or soon will be, and ask about it afterwards.
     Refresh(Box<Read>, Response<ResponseBody<B>>),
-    Write(Vec<PrimaryKey>),
+    Write(Vec<Subject>),
 }
 
 /// Begins a request's life.
@@ -84,10 +84,13 @@ where
             exchange.refresh(read, request);
             ResponseFuture::ready(response)
         }
-        Decision::Write(keys) => {
+        Decision::Write(subjects) => {
             let exchange = Exchange { shared: Arc::clone(shared), inner: inner.clone() };
             let detachments = &shared.detachments;
-            ResponseFuture::exchange(Detachable::new(exchange.write(keys, request), detachments))
+            ResponseFuture::exchange(Detachable::new(
+                exchange.write(subjects, request),
+                detachments,
+            ))
         }
     }
 }
@@ -118,8 +121,7 @@ fn decide<St: Store, Q: Body, B: Body>(shared: &Shared<St>, request: &Request<Q>
         Matched::Write => {
             let matched = shared.table.write(head);
             matched.failed.iter().for_each(|route| shared.invalidation_failed(route));
-            let is_none = matched.keys.is_empty() && matched.failed.is_empty();
-            if is_none { Decision::Pass } else { Decision::Write(matched.keys) }
+            if matched.is_matched { Decision::Write(matched.subjects) } else { Decision::Pass }
         }
     }
 }
@@ -181,7 +183,7 @@ fn decide_read<St: Store, B: Body>(
         Some((nominated, values)) => (nominated, base.nominating(&values)),
         None => (rule.vary.clone(), base.clone()),
     };
-    let slot = Slot { key: admitted.key()?, variant };
+    let slot = Slot { key: admitted.key()?, variant, tags: admitted.tags()? };
     let is_background = false;
     let read = Read { route, slot, base, nominated, asks, forward, seen, is_background };
     Ok(match due.or_else(|| shared.stale_at_once(&read)) {
@@ -360,18 +362,24 @@ impl<S, St: Store> Exchange<S, St> {
     }
 
     /// Forwards a write, and invalidates before the writer sees its response.
-    async fn write<Q, B>(self, keys: Vec<PrimaryKey>, request: Request<Q>) -> Answer<B, S::Error>
+    async fn write<Q, B>(self, subjects: Vec<Subject>, request: Request<Q>) -> Answer<B, S::Error>
     where
         S: Service<Request<Q>, Response = Response<B>>,
         B: Body,
     {
-        let mut write = PendingWrite::new(Arc::clone(&self.shared), keys);
+        let mut write = PendingWrite::new(Arc::clone(&self.shared), subjects);
         let target = Target::of(HeadRef::of(&request));
         match self.inner.oneshot(request).await {
             Ok(mut response) => {
                 let effect = Effect::of(response.status());
                 if effect == Effect::Changed {
-                    write.also(self.shared.table.named(&target, response.headers()));
+                    let fields = response.headers();
+                    write.also(
+                        self.shared.table.named(&target, fields).into_iter().map(Subject::Key),
+                    );
+                    let groups = groups(&CACHE_GROUP_INVALIDATION, fields).into_iter();
+                    let origin = target.origin();
+                    write.also(groups.map(|group| Subject::Tag(Tag::group(&origin, &group))));
                 }
                 write.settle(effect).await;
                 self.shared.reporter.mark_written(&mut response);

@@ -121,7 +121,7 @@ impl<St: Store> Shared<St> {
         // A request that began after an invalidation never joins an older flight.
         Some(flights.enter(
             boards,
-            |fence| sequence.is_current(&read.slot.key, fence),
+            |fence| sequence.is_slot_current(&read.slot, fence),
             || sequence.begin(),
         ))
     }
@@ -260,7 +260,7 @@ impl<St: Store> Shared<St> {
         (search, read): (&mut Search, &Read),
     ) -> Begun<St, B> {
         // Asked after the flight took its number: see `Unsettled::enter`.
-        if self.store.sequence().unsettled().contains(&read.slot.key) {
+        if self.store.sequence().unsettled().contains(&read.slot) {
             lead.decline();
             return Begun::Ended(Bypass::Unsettled.into());
         }
@@ -286,7 +286,10 @@ impl<St: Store> Shared<St> {
 
     /// Shares what was stored just before the fill could begin.
     fn found<B: Body>(&self, entry: &Entry, lead: Lead<Fill>, read: &Read) -> Ended<B> {
+        // Who joined has asked for the tags that the request tells, and for no other.
+        lead.close();
         match Fill::of(entry, &read.nominated) {
+            Some(_) if !entry.is_current(self.store.sequence()) => drop(lead),
             Some(fill) => lead.fill(fill),
             None => lead.decline(),
         }

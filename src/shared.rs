@@ -18,7 +18,7 @@ use crate::{
     detach::Detachments,
     early::Early,
     entry::Entry,
-    key::{PrimaryKey, seeded_hash},
+    key::{PrimaryKey, Subject, Tag, seeded_hash},
     metrics::{Metrics, Snapshot},
     policy::{Identity, Wishes},
     refresh::Refreshes,
@@ -149,7 +149,7 @@ impl<St: Store> Shared<St> {
         }
     }
 
-    /// Counts a write for which no usable key could be made, and warns of it once for each route.
+    /// Counts a write for which no usable key or tag could be made, and warns of it once for each route.
     pub(crate) fn invalidation_failed(&self, route: &str) {
         self.metrics().invalidation_failed();
         if lock(&self.failed).insert(route.to_owned()) {
@@ -175,28 +175,58 @@ impl<St: Store> Shared<St> {
         self.store.soft_invalidate(key)
     }
 
-    /// Invalidates a key whose write ended with an unknown outcome: at once, and again when the
+    /// Invalidates everything that has a tag. What happens in this process happens when this is called.
+    pub(crate) fn invalidate_tag(
+        &self,
+        tag: &Tag,
+    ) -> impl Future<Output = Result<(), Pending>> + Send {
+        self.metrics().invalidated_tag();
+        self.store.invalidate_tag(tag)
+    }
+
+    /// Invalidates a key or a tag. What happens in this process happens when this is called.
+    pub(crate) fn invalidate_subject(
+        &self,
+        subject: &Subject,
+    ) -> impl Future<Output = Result<(), Pending>> + Send {
+        let (key, tag) = match subject {
+            Subject::Key(key) => (Some(self.invalidate(key)), None),
+            Subject::Tag(tag) => (None, Some(self.invalidate_tag(tag))),
+        };
+        async move {
+            match (key, tag) {
+                (Some(key), _) => key.await,
+                (None, Some(tag)) => tag.await,
+                (None, None) => Ok(()),
+            }
+        }
+    }
+
+    /// Invalidates what was changed by a write with an unknown outcome: at once, and again when the
     /// origin can be taken to have made up its mind. Until then nothing is stored for it.
     pub(crate) fn invalidate_unknown(
         self: &Arc<Self>,
-        key: &PrimaryKey,
+        subject: &Subject,
     ) -> impl Future<Output = Result<(), Pending>> + Send {
-        if let Some(until) = self.store.sequence().unsettled().enter(key) {
-            self.settle_later(key.clone(), until);
+        if let Some(until) = self.store.sequence().unsettled().enter(subject) {
+            self.settle_later(subject.clone(), until);
         }
-        self.invalidate(key)
+        self.invalidate_subject(subject)
     }
 
-    fn settle_later(self: &Arc<Self>, key: PrimaryKey, mut until: Instant) {
-        // Without a runtime the key's time still runs out; the store has taken nothing for it.
+    fn settle_later(self: &Arc<Self>, subject: Subject, mut until: Instant) {
+        // Without a runtime its time still runs out; the store has taken nothing for it.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let shared = Arc::clone(self);
         runtime.spawn(async move {
             loop {
                 tokio::time::sleep_until(until).await;
-                // Before the key leaves, so that no fill slips in between.
-                let _ = shared.store.invalidate(&key).await;
-                match shared.store.sequence().unsettled().leave(&key) {
+                // Before it leaves, so that no fill slips in between.
+                let _ = match &subject {
+                    Subject::Key(key) => shared.store.invalidate(key).await,
+                    Subject::Tag(tag) => shared.store.invalidate_tag(tag).await,
+                };
+                match shared.store.sequence().unsettled().leave(&subject) {
                     Some(later) => until = later,
                     None => return,
                 }

@@ -33,7 +33,7 @@ impl Read {
         let is_allowed = self.forward == Forward::Stale
             && self.asks.wishes == Wishes::default()
             && now() < head.fresh_until() + window(&head.windows)
-            && shared.store.sequence().is_current(&self.slot.key, entry.fence());
+            && entry.is_current(shared.store.sequence());
         is_allowed.then_some(entry)
     }
 
@@ -107,6 +107,8 @@ impl<St: Store> Filling<St> {
             return ControlFlow::Continue(self);
         }
         self.shared.refreshes.failed(variant);
+        // What is asked from here on holds for all who wait.
+        self.lead.close();
         let Some(entry) = read.stale(&self.shared, |windows| windows.if_error) else {
             return ControlFlow::Continue(self);
         };

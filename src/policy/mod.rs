@@ -5,6 +5,7 @@ mod cache_control;
 mod credentials;
 mod facts;
 mod freshness;
+mod groups;
 mod range;
 mod request_directives;
 mod stated;
@@ -18,6 +19,7 @@ pub use request_directives::RequestDirectives;
 
 pub(crate) use admission::{Admitted, CREDENTIAL_FIELDS, Denied, Identity, Scope, admit};
 pub(crate) use facts::{Facts, Watched};
+pub(crate) use groups::{CACHE_GROUP_INVALIDATION, CACHE_GROUPS, groups};
 pub(crate) use range::{RangeAsked, Selected};
 pub(crate) use request_directives::Wishes;
 pub(crate) use storability::{Asked, declared_length, judge, may_be_remembered};

@@ -7,7 +7,7 @@ use http::{HeaderName, StatusCode};
 use super::{
     pattern::Pattern,
     request::{Extract, KeyRequest},
-    rule::{CacheRule, KeyBuilder, LONGEST, Lifetimes},
+    rule::{CacheRule, KeyBuilder, KeySource, LONGEST, Lifetimes},
     template::Template,
 };
 use crate::{
@@ -72,6 +72,7 @@ pub struct CacheRoute {
     bucket: String,
     template: Option<String>,
     key_with: Option<Extract>,
+    tags: Vec<KeySource>,
     ttl: Option<Duration>,
     freshness: Freshness,
     heuristic_percent: u8,
@@ -101,6 +102,7 @@ impl CacheRoute {
             bucket: "default".to_owned(),
             template: None,
             key_with: None,
+            tags: Vec::new(),
             ttl: None,
             freshness: Freshness::Fixed,
             heuristic_percent: 0,
@@ -151,6 +153,30 @@ impl CacheRoute {
         builder: impl Fn(&KeyRequest<'_>) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
         self.key_with = Some(Arc::new(builder));
+        self
+    }
+
+    /// Adds a tag to all responses, as a template over the pattern's parameters: `account:{account}`.
+    /// Several may be added.
+    ///
+    /// A tag is what responses of many keys are invalidated by, with
+    /// [`SupportCacheHandle::invalidate_tag`](crate::SupportCacheHandle::invalidate_tag) or
+    /// [`InvalidateRoute::tag`](crate::InvalidateRoute::tag), all of them at the cost of one. Values
+    /// are treated as those of a [`key`](Self::key), and a request whose tag cannot be made is
+    /// bypassed. What a response itself says by `Cache-Groups` (RFC 9875) is a tag as well, of another
+    /// kind: the same text is not the same tag. A response with more than 128 is not stored.
+    pub fn tag(mut self, template: impl Into<String>) -> Self {
+        self.tags.push(KeySource::Template(template.into()));
+        self
+    }
+
+    /// Adds a tag to all responses, made by a closure over the request's head; `None` bypasses the
+    /// cache. Requests with other tags share no responses.
+    pub fn tag_with(
+        mut self,
+        builder: impl Fn(&KeyRequest<'_>) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.tags.push(KeySource::Closure(Arc::new(builder)));
         self
     }
 
@@ -357,12 +383,18 @@ impl CacheRoute {
                 return refuse(ConfigErrorKind::MissingKey, "key_with", "`.key(..)` is given too");
             }
         };
+        let tags = self.tags.into_iter().map(|source| KeyBuilder::new(source, &pattern));
+        let tags = match tags.collect() {
+            Ok(tags) => tags,
+            Err((kind, problem)) => return refuse(kind, "tag", &problem),
+        };
         Ok(CacheRule {
             template: self.template,
             route,
             pattern,
             bucket: self.bucket,
             key,
+            tags,
             lifetimes,
             windows: self.windows,
             soft_timeout: self.soft_timeout,

@@ -498,9 +498,8 @@ mod tests {
         let seal = Seal::Checksum;
         let record = Bytes::from(encode(&example(), "ns:", STAMP, &seal));
         let slot = Slot::example();
-        let other_key = Slot { key: PrimaryKey::new("other"), variant: slot.variant.clone() };
-        let other_variant =
-            Slot { key: slot.key.clone(), variant: slot.variant.nominating(b"other") };
+        let other_key = Slot { key: PrimaryKey::new("other"), ..slot.clone() };
+        let other_variant = Slot { variant: slot.variant.nominating(b"other"), ..slot.clone() };
         for (namespace, slot) in [("ns:", &other_key), ("ns:", &other_variant), ("n:s", &slot)] {
             let decoded = decode(&record, namespace, slot, &seal);
             assert_eq!(decoded.map(drop), Err(Unreadable::Misplaced));
