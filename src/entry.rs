@@ -172,7 +172,28 @@ impl Head {
 
     /// Returns the fields with the two slots filled.
     pub(crate) fn fields(&self, age: HeaderValue, cache_status: HeaderValue) -> HeaderMap {
-        let mut fields = self.fields.clone();
+        self.filled(self.fields.clone(), age, cache_status)
+    }
+
+    /// Does the same to a head that is not needed any more. If nobody else has it, nothing is copied.
+    pub(crate) fn into_fields(
+        mut self: Arc<Self>,
+        age: HeaderValue,
+        cache_status: HeaderValue,
+    ) -> HeaderMap {
+        let fields = match Arc::get_mut(&mut self) {
+            Some(head) => std::mem::take(&mut head.fields),
+            None => self.fields.clone(),
+        };
+        self.filled(fields, age, cache_status)
+    }
+
+    fn filled(
+        &self,
+        mut fields: HeaderMap,
+        age: HeaderValue,
+        cache_status: HeaderValue,
+    ) -> HeaderMap {
         let mut slots = fields.values_mut();
         if let Some(slot) = slots.next() {
             *slot = age;
@@ -201,6 +222,40 @@ pub(crate) struct StoredHead {
     /// How old the response was when it was received.
     pub(crate) initial_age: Duration,
     pub(crate) windows: Windows,
+}
+
+#[cfg(feature = "redis")]
+impl StoredHead {
+    /// Returns the lines of the fields, but for the slots.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        let mut statuses = self.fields.get_all(CACHE_STATUS).iter().count();
+        self.fields.iter().filter(move |(name, _)| {
+            if **name != CACHE_STATUS {
+                return **name != AGE;
+            }
+            // The last one is the slot.
+            statuses -= 1;
+            statuses > 0
+        })
+    }
+
+    /// Makes fields of so many lines, which `push` adds, with the slots where they belong.
+    pub(crate) fn with_slots(
+        count: usize,
+        has_inner_status: bool,
+        push: impl FnOnce(&mut HeaderMap) -> Option<()>,
+    ) -> Option<HeaderMap> {
+        let mut fields = HeaderMap::try_with_capacity(count + 2).ok()?;
+        fields.append(AGE, HeaderValue::from_static("0"));
+        if !has_inner_status {
+            fields.append(CACHE_STATUS, HeaderValue::from_static(""));
+        }
+        push(&mut fields)?;
+        if has_inner_status {
+            fields.append(CACHE_STATUS, HeaderValue::from_static(""));
+        }
+        Some(fields)
+    }
 }
 
 fn response_weight(head: &Head, body: &Bytes) -> usize {
@@ -479,6 +534,19 @@ impl Entry {
 
     pub(crate) fn as_response(&self) -> Option<(&Arc<Head>, &Bytes)> {
         match &self.content {
+            Content::Response { head, body } => Some((head, body)),
+            Content::Pass | Content::Nominated(_) => None,
+        }
+    }
+
+    /// Returns the response of an entry that is not needed any more. If nobody else has it, nothing is
+    /// copied.
+    pub(crate) fn into_response(mut self: Arc<Self>) -> Option<(Arc<Head>, Bytes)> {
+        let content = match Arc::get_mut(&mut self) {
+            Some(entry) => std::mem::replace(&mut entry.content, Content::Pass),
+            None => self.content.clone(),
+        };
+        match content {
             Content::Response { head, body } => Some((head, body)),
             Content::Pass | Content::Nominated(_) => None,
         }

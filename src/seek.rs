@@ -7,7 +7,7 @@ use http_body::Body;
 use tokio::time::timeout_at;
 
 use crate::{
-    answer::{Fill, hit, unsatisfied},
+    answer::{Fill, hit, hit_read, unsatisfied},
     body::ResponseBody,
     bounded::bounded,
     clock::{Instant, now},
@@ -145,8 +145,10 @@ impl<St: Store> Shared<St> {
             Lookup::Found(entry) if entry.is_fresh() => match entry.as_response() {
                 None if read.asks.wishes.only_if_cached => {}
                 None => return ControlFlow::Break(Alone::Pass.into()),
-                Some(response) if read.asks.accept(response.0, telling.now) => {
-                    return ControlFlow::Break(Ended::Answer(hit(response, telling, &read.asks)));
+                Some((head, _)) if read.asks.accept(head, telling.now) => {
+                    let response = entry.into_response().expect("it is one");
+                    let answer = hit_read(response, telling, &read.asks);
+                    return ControlFlow::Break(Ended::Answer(answer));
                 }
                 Some(_) => {
                     read.forward = Forward::Request;

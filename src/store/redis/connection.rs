@@ -7,6 +7,7 @@ use redis::{Cmd, ErrorKind, Pipeline, RedisError, Value, cmd};
 use super::{
     command::{COMMIT, Fault, LEASE, RELEASE, SOFT, token_text},
     deadline::Deadline,
+    lease::SLACK,
     pending::Release,
     random,
     wire::Wire,
@@ -161,9 +162,12 @@ impl Connection {
         cmd("UNLINK").arg(key).query_async(&mut self.wire()).await
     }
 
-    /// Makes what is stored at a key outdated. A generation needs room: without any the key goes.
+    /// Makes what is stored at a key outdated. That needs room: without any the key goes.
     pub(super) async fn outdate(&self, key: &str) -> Result<Value, RedisError> {
-        match SOFT.call(&mut self.wire(), key, |_| ()).await {
+        let slack = |call: &mut Cmd| {
+            call.arg(SLACK);
+        };
+        match SOFT.call(&mut self.wire(), key, slack).await {
             Err(error) if error.code() == Some("OOM") => self.unlink(key).await,
             answer => answer,
         }
