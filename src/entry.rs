@@ -1,5 +1,8 @@
 //! Stored responses.
 
+#[cfg(feature = "redis")]
+mod stored;
+
 use std::{
     fmt,
     sync::{
@@ -22,6 +25,9 @@ use http::{
 use crate::{
     clock::Instant, gauge::Gauge, hops::Hops, key::Slot, nominated::Nominated, sequence::Fence,
 };
+
+#[cfg(feature = "redis")]
+pub(crate) use self::stored::StoredHead;
 
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
@@ -111,33 +117,6 @@ impl Head {
         self
     }
 
-    /// Takes a head that was stored elsewhere, with when that was by this process's clock.
-    #[cfg(feature = "redis")]
-    pub(crate) fn restored(stored: StoredHead, received: Instant, fresh_until: Instant) -> Self {
-        let StoredHead { status, fields, has_inner_status, initial_age, windows } = stored;
-        Self {
-            status,
-            fields,
-            has_inner_status,
-            received,
-            initial_age,
-            lifetime: fresh_until.saturating_duration_since(received),
-            windows,
-        }
-    }
-
-    /// Returns what has to be stored elsewhere, besides the times.
-    #[cfg(feature = "redis")]
-    pub(crate) fn to_stored(&self) -> StoredHead {
-        StoredHead {
-            status: self.status,
-            fields: self.fields.clone(),
-            has_inner_status: self.has_inner_status,
-            initial_age: self.initial_age,
-            windows: self.windows,
-        }
-    }
-
     /// Makes the response at least as old as its origin's clock says.
     pub(crate) fn at_least(mut self, initial_age: Duration) -> Self {
         self.initial_age = self.initial_age.max(initial_age);
@@ -208,53 +187,6 @@ impl Head {
             *last = cache_status;
         }
         fields
-    }
-}
-
-/// A head without the times of this process.
-#[cfg(feature = "redis")]
-#[derive(Debug)]
-pub(crate) struct StoredHead {
-    pub(crate) status: StatusCode,
-    /// With the slots for `Age` and `Cache-Status`.
-    pub(crate) fields: HeaderMap,
-    pub(crate) has_inner_status: bool,
-    /// How old the response was when it was received.
-    pub(crate) initial_age: Duration,
-    pub(crate) windows: Windows,
-}
-
-#[cfg(feature = "redis")]
-impl StoredHead {
-    /// Returns the lines of the fields, but for the slots.
-    pub(crate) fn lines(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-        let mut statuses = self.fields.get_all(CACHE_STATUS).iter().count();
-        self.fields.iter().filter(move |(name, _)| {
-            if **name != CACHE_STATUS {
-                return **name != AGE;
-            }
-            // The last one is the slot.
-            statuses -= 1;
-            statuses > 0
-        })
-    }
-
-    /// Makes fields of so many lines, which `push` adds, with the slots where they belong.
-    pub(crate) fn with_slots(
-        count: usize,
-        has_inner_status: bool,
-        push: impl FnOnce(&mut HeaderMap) -> Option<()>,
-    ) -> Option<HeaderMap> {
-        let mut fields = HeaderMap::try_with_capacity(count + 2).ok()?;
-        fields.append(AGE, HeaderValue::from_static("0"));
-        if !has_inner_status {
-            fields.append(CACHE_STATUS, HeaderValue::from_static(""));
-        }
-        push(&mut fields)?;
-        if has_inner_status {
-            fields.append(CACHE_STATUS, HeaderValue::from_static(""));
-        }
-        Some(fields)
     }
 }
 
@@ -398,17 +330,6 @@ impl Entry {
         Self::new(provenance, Content::Nominated(nominated), until, weight)
     }
 
-    /// An entry that was stored elsewhere.
-    #[cfg(feature = "redis")]
-    pub(crate) fn restored(provenance: Provenance, content: Content, until: Instant) -> Self {
-        match content {
-            // Weighed when it is copied: nobody holds it before.
-            Content::Response { .. } => Self::new(provenance, content, until, 0),
-            Content::Pass => Self::pass(provenance, until),
-            Content::Nominated(nominated) => Self::nominated(provenance, nominated, until),
-        }
-    }
-
     fn new(
         provenance: Provenance,
         content: Content,
@@ -503,33 +424,6 @@ impl Entry {
     /// RFC 9111 §4.2: fresh while the lifetime *exceeds* the age, so equality is stale.
     pub(crate) fn is_fresh_at(&self, now: Instant) -> bool {
         now < self.fresh_until
-    }
-
-    /// Returns a copy for another sequence: it is a copy of what was read at `fence` there, and fresh
-    /// until `until`.
-    #[cfg(feature = "redis")]
-    pub(crate) fn copied(&self, fence: Fence, until: Instant) -> Self {
-        let Provenance { slot, requested, gauge, .. } = &self.provenance;
-        let (slot, gauge) = (slot.clone(), Arc::clone(gauge));
-        let provenance = Provenance { slot, fence, requested: *requested, gauge };
-        let weight = match &self.content {
-            Content::Response { head, body } => response_weight(head, body),
-            Content::Pass | Content::Nominated(_) => 0,
-        };
-        let mut copy = Self::restored(provenance, self.content.clone(), until);
-        copy.weight += weight as u64;
-        copy
-    }
-
-    #[cfg(feature = "redis")]
-    pub(crate) fn content(&self) -> &Content {
-        &self.content
-    }
-
-    /// Returns when it stops being fresh.
-    #[cfg(feature = "redis")]
-    pub(crate) fn fresh_until(&self) -> Instant {
-        self.fresh_until
     }
 
     pub(crate) fn as_response(&self) -> Option<(&Arc<Head>, &Bytes)> {
