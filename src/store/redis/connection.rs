@@ -8,6 +8,7 @@ use super::{
     command::{COMMIT, Fault, LEASE, RELEASE, SOFT, token_text},
     deadline::Deadline,
     lease::SLACK,
+    looks::Looks,
     pending::Release,
     random,
     wire::Wire,
@@ -20,6 +21,7 @@ use crate::{
 /// A connection to one incarnation of the server.
 pub(super) struct Connection {
     wire: Wire,
+    pub(super) looks: Looks,
     /// Digests `run_id` and `master_replid`, which is new at every promotion, of the server or of all
     /// primaries of a cluster.
     pub(super) incarnation: u64,
@@ -50,6 +52,7 @@ impl Connection {
     pub(super) fn new(wire: Wire) -> Self {
         Self {
             wire,
+            looks: Looks::new(),
             incarnation: 0,
             epoch: AtomicU64::new(0),
             epochs_begun: Mutex::new(0),

@@ -22,6 +22,7 @@ mod deadline;
 mod invalidation;
 mod lease;
 mod link;
+mod looks;
 mod names;
 mod near;
 mod pending;

@@ -94,9 +94,7 @@ impl Shared {
 
     /// Asks within the budget of a lookup; `None` if the answer may not be used.
     async fn look(&self, connection: &Arc<Connection>, look: Cmd) -> Option<Value> {
-        let mut wire = connection.wire();
-        let asked = (Operation::Lookup, self.link.settings.lookup_budget);
-        let answer = self.link.ask(connection, asked, look.query_async(&mut wire)).await.ok()?;
+        let answer = self.link.look(connection, look).await.ok()?;
         connection.proven.is_ahead().then_some(answer)
     }
 
