@@ -376,8 +376,8 @@ plant wake-under-the-lock src/recording.rs 's/let waiting = shared\.take_waiting
 plant share-across-credential-fields src/layer.rs 's/part\(&fields\.join\(","\)\);/let _ = fields;/' adversary layers_with_other_credential_fields_share_nothing
 
 # ===== redis =====
-plant redis-commit-without-the-lease src/store/redis/commit.lua 's/if not r\[2\].*?\nend\n//s' redis a_plain_del_in_mid_fill_refuses_the_commit
-plant redis-commit-under-anothers-lease src/store/redis/commit.lua 's/if token ~= ARGV\[2\] then return -1 end\n//' redis a_fill_that_was_overtaken_does_not_commit_under_anothers_lease
+plant redis-commit-without-the-lease src/store/redis/commit.lua 's/if not l then return 0 end\nif .*?\n//' redis a_plain_del_in_mid_fill_refuses_the_commit
+plant redis-commit-under-anothers-lease src/store/redis/commit.lua 's/if string\.match\(l, .*?\n//' redis a_fill_that_was_overtaken_does_not_commit_under_anothers_lease
 plant redis-join-without-a-token src/coalesce.rs 's/variant: slot\.variant\.clone\(\), token \}/variant: slot.variant.clone(), token: None }/; s/token: \*token \}/token: token.filter(|_| false) }/' redis a_request_after_a_plain_del_joins_no_older_flight
 plant redis-trust-what-came-back src/store/redis/shared.rs 's/if record\.stamp\.incarnation != connection\.incarnation/if false/' redis a_server_that_is_back_from_rdb_answers_with_nothing_old
 plant redis-trust-a-failover src/store/redis/shared.rs 's/if record\.stamp\.incarnation != connection\.incarnation/if false/' redis a_failover_that_loses_deletes_brings_back_nothing
@@ -393,9 +393,9 @@ plant redis-read-what-is-pending src/store/redis/shared.rs 's/ \|\| self\.link\.
 plant redis-acknowledge-everything-at-once src/store/redis/invalidation.rs 's/if !later\.is_zero\(\)/if false/' redis an_invalidation_of_everything_reaches_all_processes_once_acknowledged
 plant redis-flush-everything-at-once src/store/redis/pending.rs 's/sleep_until\(done \+ until_seen\)/sleep_until(done)/' redis an_invalidation_of_everything_while_redis_is_away_is_delivered
 plant redis-one-epoch-for-ever src/store/redis/shared.rs 's/digest\(slot, epoch\)/digest(slot, epoch * 0)/g' redis an_invalidation_of_everything_reaches_all_processes_once_acknowledged
-plant redis-believe-any-bytes src/store/redis/record.rs 's/\(checksum\(stamp, rest\) == \*sum\)\.then_some\(rest\)/{ let _ = sum; Some(rest) }/' redis sec_red_2_a_record_with_any_byte_flipped_is_a_miss
-plant redis-believe-any-seal src/store/redis/record.rs 's/\(digest\(key, stamp, rest\) == \*sum\)\.then_some\(rest\)/{ let _ = (key, sum); Some(rest) }/' redis sec_red_5_a_record_without_the_right_seal_is_a_miss
-plant redis-read-on-behind-the-end src/store/redis/record.rs 's/let is_at_end = reader\.rest\.is_empty\(\);/let is_at_end = true;/; s/\(checksum\(stamp, rest\) == \*sum\)\.then_some\(rest\)/{ let _ = sum; Some(rest) }/' redis sec_red_2_a_record_that_is_cut_off_or_has_something_behind_is_a_miss
+plant redis-believe-any-bytes src/store/redis/record.rs 's/\(checksum\(sealed\) == \*sum\)\.then_some\(sealed\)/{ let _ = sum; Some(sealed) }/' redis sec_red_2_a_record_with_any_byte_flipped_is_a_miss
+plant redis-believe-any-seal src/store/redis/record.rs 's/\(digest\(key, sealed\) == \*sum\)\.then_some\(sealed\)/{ let _ = (key, sum); Some(sealed) }/' redis sec_red_5_a_record_without_the_right_seal_is_a_miss
+plant redis-read-on-behind-the-end src/store/redis/record.rs 's/let is_at_end = reader\.rest\.is_empty\(\);/let is_at_end = true;/' lib nothing_stands_behind_what_a_record_holds
 plant redis-believe-any-place src/store/redis/record.rs 's/Some\(is_key && variant == slot\.variant\.as_bytes\(\)\)/Some(is_key | true | (variant == slot.variant.as_bytes()))/' redis sec_red_1_a_record_that_was_moved_is_a_miss
 plant redis-forget-the-namespace-in-a-record src/store/redis/record.rs 's/rest\.extend_from_slice\(namespace\.as_bytes\(\)\);//; s/namespace\.len\(\) \+ //; s/key\.strip_prefix\(namespace\.as_bytes\(\)\)/Some(key).filter(|_| namespace.len() < 99)/' redis sec_red_1_a_record_that_was_moved_to_another_namespace_is_a_miss
 plant redis-insist-on-what-is-unreadable src/store/redis/shared.rs 's/for is_unwanted in \[is_unwanted, true\]/for is_unwanted in [is_unwanted, is_unwanted]/' redis sec_red_2_a_record_with_any_byte_flipped_is_a_miss
@@ -418,13 +418,18 @@ plant near-trust-a-broken-link src/store/redis/link.rs 's/            self\.near
 plant near-use-copies-for-ever src/store/redis/near.rs 's/entry\.fresh_until\(\)\.min\(now\(\) \+ self\.limit\)/entry.fresh_until()/' redis a_copy_is_read_again_after_its_time
 plant redis-insist-on-resp3 src/store/redis/supervisor.rs 's/ErrorKind::RESP3NotSupported \| ErrorKind::Server\(_\)/ErrorKind::RESP3NotSupported/' redis a_server_that_tells_nothing_has_no_near_cache
 plant redis-ask-on-while-it-is-slow src/store/redis/shared.rs 's/connection\.is_slow\(self\.link\.settings\.slow_lookups\)/false/' redis slow_lookups_open_the_breaker_and_a_heartbeat_closes_it
-plant redis-outdate-nothing src/store/redis/shared.rs 's/record\.stamp\.generation != generation/false/' redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
+plant redis-outdate-nothing src/store/redis/shared.rs 's/\(now\(\)\);\n        \}/(now());\n        }\n        until = until.max(now() + std::time::Duration::from_millis(1));/' redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
+plant redis-leave-what-is-outdated-in-force src/store/redis/soft.lua "s/if kind == 'v:' or kind == 'l:'/if kind == 'l:'/" redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
+plant redis-void-no-fill-softly src/store/redis/soft.lua "s/if kind == 'v:' or kind == 'l:'/if kind == 'v:'/" redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
+plant redis-keep-what-was-outdated src/store/redis/commit.lua 's/  gone\[#gone.*?\n//' redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
+plant redis-put-everything-aside src/store/redis/soft.lua 's/ and kept - fresh > tonumber\(ARGV\[1\]\)//' redis a_soft_invalidation_leaves_nothing_that_is_of_no_use
+plant redis-forget-since-when src/store/redis/shared.rs 's/self\.link\.local_time\(connection, since\)\?/{ let _ = since; now() }/' redis stale_windows_count_from_the_soft_invalidation
 plant redis-digest-without-a-key src/layer.rs 's/store\.token\(\)\.is_some\(\)/false/' redis routes_that_digest_callers_need_a_key_that_all_processes_have
-plant redis-ask-on-beside-what-is-stale src/store/redis/shared.rs 's/\n            && \(held\.is_none\(\) \|\| held != awaited\)//' redis who_waits_beside_what_is_stale_asks_no_more_than_others
+plant redis-ask-on-beside-what-is-stale src/store/redis/shared.rs 's/if \(held\.is_none\(\) \|\| held != awaited\)\n            && let/if let/' redis who_waits_beside_what_is_stale_asks_no_more_than_others
 plant redis-trust-a-failover-in-a-cluster src/store/redis/connection.rs 's/hasher\.update\(run\.as_bytes\(\)\)\.update\(b" "\)\.update\(replica\.as_bytes\(\)\)\.update\(b" "\);/let _ = (run, replica);/' redis a_cluster_is_used_and_a_failover_in_it_brings_back_nothing
 # What the history finds: a plain write, a flight joined by its variant, values of an earlier server, a
 # primary that is none any more. The last needs both guards gone.
-plant history-commit-without-the-lease src/store/redis/commit.lua 's/if not r\[2\].*?\nend\n//s' redis_history quiet
+plant history-commit-without-the-lease src/store/redis/commit.lua 's/if not l then return 0 end\nif .*?\n//' redis_history quiet
 plant history-join-without-a-token src/coalesce.rs 's/variant: slot\.variant\.clone\(\), token \}/variant: slot.variant.clone(), token: None }/; s/token: \*token \}/token: token.filter(|_| false) }/' redis_history quiet
 plant history-trust-what-came-back src/store/redis/shared.rs 's/if record\.stamp\.incarnation != connection\.incarnation/if false/' redis_history restarts
 plant history-trust-a-failover src/store/redis/shared.rs 's/if record\.stamp\.incarnation != connection\.incarnation/if false/' redis_history failovers
