@@ -5,7 +5,7 @@ mod partial;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Response, StatusCode, header::CONTENT_LENGTH};
+use http::{Method, Response, StatusCode, header::CONTENT_LENGTH};
 use http_body::Body;
 
 use self::partial::partial;
@@ -16,7 +16,7 @@ use crate::{
     key::Variant,
     nominated::Nominated,
     outcome::Outcome,
-    policy::{Conditions, RangeAsked, Wishes, retain_not_modified},
+    policy::{Admitted, Conditions, RangeAsked, Wishes, retain_not_modified},
     recording::Recording,
     reporter::Reporter,
     seconds::seconds,
@@ -51,6 +51,16 @@ impl Asks {
         range: None,
         needs_permission: false,
     };
+
+    pub(crate) fn of(method: &Method, admitted: &mut Admitted<'_>) -> Self {
+        Self {
+            is_head: *method == Method::HEAD,
+            wishes: admitted.wishes,
+            conditions: admitted.conditions.clone(),
+            range: admitted.range.take(),
+            needs_permission: admitted.needs_permission,
+        }
+    }
 
     /// Whether a fresh response is good enough for the request.
     pub(crate) fn accept(&self, head: &Head, now: Instant) -> bool {

@@ -482,7 +482,6 @@ impl Entry {
     }
 
     /// Returns when it stops being fresh.
-    #[cfg(feature = "redis")]
     pub(crate) fn fresh_until(&self) -> Instant {
         self.fresh_until
     }

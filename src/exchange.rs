@@ -7,7 +7,7 @@
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use http::{
-    Method, Request, Response, StatusCode,
+    Request, Response, StatusCode,
     header::{IF_MODIFIED_SINCE, IF_NONE_MATCH},
 };
 use http_body::Body;
@@ -47,7 +47,7 @@ enum Decision<B: Body> {
     Forward(usize, Unshared),
     /// Boxed, so that the answer to a hit is moved in small steps.
     Read(Box<Read>),
-    /// Answer with what is stale, and ask about it afterwards.
+    /// Answer with what is stale or soon will be, and ask about it afterwards.
     Refresh(Box<Read>, Response<ResponseBody<B>>),
     Write(Vec<Subject>),
 }
@@ -145,15 +145,9 @@ fn decide_read<St: Store, B: Body>(
         forward = Forward::VaryMiss;
         learned = Some((nominated, values));
     }
-    let asks = Asks {
-        is_head: *view.head.method == Method::HEAD,
-        wishes: admitted.wishes,
-        conditions: admitted.conditions.clone(),
-        range: admitted.range.take(),
-        needs_permission: admitted.needs_permission,
-    };
+    let asks = Asks::of(view.head.method, &mut admitted);
     let telling = shared.telling(route);
-    let mut seen = None;
+    let (mut seen, mut due) = (None, None);
     if let Some(entry) = found {
         let is_fresh = entry.is_fresh_at(telling.now);
         match entry.as_response() {
@@ -168,7 +162,13 @@ fn decide_read<St: Store, B: Body>(
             Some(response) if asks.accept(response.0, telling.now) => {
                 // What came from elsewhere does not know it yet.
                 entry.note_route(route);
-                return Ok(Decision::Answer(hit(response, telling, &asks)));
+                let answer = hit(response, telling, &asks);
+                if !shared.is_due((route, &asks), &entry, telling.now) {
+                    return Ok(Decision::Answer(answer));
+                }
+                due = Some(answer);
+                forward = Forward::Stale;
+                seen = Some(entry);
             }
             Some(_) => {
                 forward = Forward::Request;
@@ -184,7 +184,7 @@ fn decide_read<St: Store, B: Body>(
     let slot = Slot { key: admitted.key()?, variant, tags: admitted.tags()? };
     let is_background = false;
     let read = Read { route, slot, base, nominated, asks, forward, seen, is_background };
-    Ok(match shared.stale_at_once(&read) {
+    Ok(match due.or_else(|| shared.stale_at_once(&read)) {
         Some(response) => Decision::Refresh(Box::new(read), response),
         None => Decision::Read(Box::new(read)),
     })
@@ -241,7 +241,7 @@ impl<S, St: Store> Exchange<S, St> {
         }
         match ended {
             Ended::Answer(response) => Ok(response),
-            Ended::Stale(response) => {
+            Ended::Refresh(response) => {
                 self.refresh(read, request);
                 Ok(response)
             }
@@ -339,6 +339,7 @@ impl<S, St: Store> Exchange<S, St> {
             }
         };
         let (mut head, body) = response.into_parts();
+        filling.date(&mut head.headers);
         let status = head.status;
         let asked = (&*read, &fields);
         let (stored, body) = match held.filter(|_| status == StatusCode::NOT_MODIFIED) {

@@ -5,7 +5,7 @@ mod revalidate;
 use std::{borrow::Cow, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, response};
+use http::{HeaderMap, StatusCode, header::DATE, response};
 use http_body::Body;
 use tokio::runtime::Handle;
 
@@ -20,7 +20,7 @@ use crate::{
     key::{MAX_TAGS, Slot, Tag, Tags, Variant, seeded_hash},
     nominated::Nominated,
     outcome::Refusal,
-    policy::{Asked, CACHE_GROUPS, declared_length, groups, judge, may_be_remembered},
+    policy::{Asked, CACHE_GROUPS, date_value, declared_length, groups, judge, may_be_remembered},
     read::Read,
     recording::{Recorded, Recorder, Recording, Stop, Tape},
     route::CacheRule,
@@ -96,6 +96,13 @@ impl<St: Store> Filling<St> {
                 self.refuse(refusal, head.status, place.as_ref()).await;
                 (Err(refusal), ResponseBody::passing(body))
             }
+        }
+    }
+
+    /// Dates a response that has no date, where its age depends on it (RFC 9110 §6.6.1).
+    pub(crate) fn date(&self, response: &mut HeaderMap) {
+        if self.rule().validates() && !response.contains_key(DATE) {
+            response.insert(DATE, date_value(time_of_day()));
         }
     }
 
@@ -308,6 +315,7 @@ impl<St: Store> Filling<St> {
         let commit = bounded(self.shared.store.commit(self.lease, Arc::new(entry), note)).await;
         let stored = match commit.unwrap_or(Commit::Failed) {
             Commit::Stored => {
+                self.shared.early[self.route].note(now() - self.requested);
                 metrics.stored(bucket);
                 Ok(())
             }

@@ -126,6 +126,7 @@ mod budget;
 mod clock;
 mod coalesce;
 mod detach;
+mod early;
 mod entry;
 mod error;
 mod exchange;

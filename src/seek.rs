@@ -25,8 +25,8 @@ use crate::{
 /// Where a search for a response ends: with one, or with the reason to forward alone.
 pub(crate) enum Ended<B: Body> {
     Answer(Response<ResponseBody<B>>),
-    /// With what is stale: it is to be asked about afterwards.
-    Stale(Response<ResponseBody<B>>),
+    /// With what is stale or soon will be: it is to be asked about afterwards.
+    Refresh(Response<ResponseBody<B>>),
     Unshared(Unshared),
 }
 
@@ -75,6 +75,7 @@ impl<St: Store> Shared<St> {
         fields: &HeaderMap,
     ) -> Step<St, B> {
         if search.held.is_none()
+            && !read.is_early()
             && let ControlFlow::Break(ended) = self.look(search, read, fields).await
         {
             return Step::Ended(ended);
@@ -146,7 +147,13 @@ impl<St: Store> Shared<St> {
                 None if read.asks.wishes.only_if_cached => {}
                 None => return ControlFlow::Break(Alone::Pass.into()),
                 Some(response) if read.asks.accept(response.0, telling.now) => {
-                    return ControlFlow::Break(Ended::Answer(hit(response, telling, &read.asks)));
+                    let answer = hit(response, telling, &read.asks);
+                    if !self.is_due((read.route, &read.asks), &entry, telling.now) {
+                        return ControlFlow::Break(Ended::Answer(answer));
+                    }
+                    read.forward = Forward::Stale;
+                    read.seen = Some(entry);
+                    return ControlFlow::Break(Ended::Refresh(answer));
                 }
                 Some(_) => {
                     read.forward = Forward::Request;
@@ -160,7 +167,7 @@ impl<St: Store> Shared<St> {
         if !read.is_background
             && let Some(response) = self.stale_at_once(read)
         {
-            return ControlFlow::Break(Ended::Stale(response));
+            return ControlFlow::Break(Ended::Refresh(response));
         }
         if read.asks.wishes.only_if_cached {
             self.metrics().unsatisfied(telling.bucket);

@@ -11,14 +11,16 @@ use std::{
 };
 
 use crate::{
-    answer::{Fill, Telling},
+    answer::{Asks, Fill, Telling},
     budget::Budget,
     clock::{Instant, now},
     coalesce::{Flights, Limits},
     detach::Detachments,
-    key::{PrimaryKey, Subject, Tag},
+    early::Early,
+    entry::Entry,
+    key::{PrimaryKey, Subject, Tag, seeded_hash},
     metrics::{Metrics, Snapshot},
-    policy::Identity,
+    policy::{Identity, Wishes},
     refresh::Refreshes,
     reporter::Reporter,
     route::Table,
@@ -40,6 +42,8 @@ pub(crate) struct Shared<St> {
     pub(crate) identity: Identity,
     pub(crate) flights: Arc<Flights<Fill>>,
     pub(crate) refreshes: Arc<Refreshes>,
+    /// For each route.
+    pub(crate) early: Vec<Early>,
     pub(crate) detachments: Arc<Detachments>,
     pub(crate) bodies: Arc<Budget>,
     pub(crate) reporter: Arc<Reporter>,
@@ -56,6 +60,7 @@ impl<St: Store> Shared<St> {
     pub(crate) fn new(store: Arc<St>, table: Table, identity: Identity, name: sfv::Token) -> Self {
         let mut names: Vec<String> = Vec::new();
         let mut buckets = Vec::new();
+        let early = table.read_rules().iter().map(|rule| Early::new(rule.early_refresh)).collect();
         for rule in table.read_rules() {
             let known = names.iter().position(|name| *name == rule.bucket);
             buckets.push(known.unwrap_or(names.len()));
@@ -74,6 +79,7 @@ impl<St: Store> Shared<St> {
             identity,
             flights: Arc::new(Flights::new(limits)),
             refreshes: Arc::default(),
+            early,
             detachments: Arc::new(detachments),
             bodies: Arc::new(Budget::new(BODIES_IN_FLIGHT)),
             reporter: Arc::new(Reporter::new(metrics, name)),
@@ -115,6 +121,25 @@ impl<St: Store> Shared<St> {
 
     pub(crate) fn switch_off(&self, bucket: usize, is_off: bool) {
         self.is_switched_off[bucket].store(is_off, Ordering::Relaxed);
+    }
+
+    /// Whether a hit on a fresh entry may have to refresh it: it is near enough to its end.
+    pub(crate) fn may_be_due(&self, route: usize, entry: &Entry, now: Instant) -> bool {
+        self.early[route].may_be_due(|| entry.fresh_until() - now)
+    }
+
+    /// Whether this hit on a fresh entry is to refresh it. One whose request says what it accepts is
+    /// not.
+    pub(crate) fn is_due(
+        &self,
+        (route, asks): (usize, &Asks),
+        entry: &Entry,
+        now: Instant,
+    ) -> bool {
+        asks.wishes == Wishes::NONE && self.may_be_due(route, entry, now) && {
+            let dice = seeded_hash((entry.slot().variant.seeded_hash(), now));
+            self.early[route].is_due(entry.fresh_until() - now, dice)
+        }
     }
 
     /// Warns, once for each route, that requests with credentials bypass the cache there.

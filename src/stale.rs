@@ -98,7 +98,7 @@ impl<St: Store> Filling<St> {
         read: &Read,
         status: Option<StatusCode>,
     ) -> ControlFlow<Response<ResponseBody<B>>, Self> {
-        if !read.may_be_stale() {
+        if !read.may_be_stale() && !read.is_background {
             return ControlFlow::Continue(self);
         }
         let variant = &read.slot.variant;

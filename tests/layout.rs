@@ -44,6 +44,7 @@ const MODULES: &[(&str, Tier)] = &[
     ("bounded", Tier::Mechanism),
     ("coalesce", Tier::Mechanism),
     ("detach", Tier::Mechanism),
+    ("early", Tier::Mechanism),
     ("metrics", Tier::Mechanism),
     ("notice", Tier::Mechanism),
     ("recording", Tier::Mechanism),

@@ -160,6 +160,8 @@ plant claim-to-understand src/policy/storability.rs 's/!stated\.must_understand 
 plant store-what-is-withheld src/fill.rs 's/match terms\.withheld\.is_empty\(\)/match true/' rfc what_restricts_a_few_fields_withholds_these
 plant narrow-by-what-is-malformed src/policy/stated.rs 's/\(_, None\) => \*self = Self::Everything/(_, None) => {}/' rfc what_restricts_a_few_fields_withholds_these
 plant withhold-what-is-needed src/policy/stated.rs 's/\.filter\(\|names\| !names\.iter\(\)\.any\(is_for_every_recipient\)\)//' rfc what_restricts_a_few_fields_withholds_these
+plant leave-undated src/fill.rs 's/self\.rule\(\)\.validates\(\) && !response/false \&\& !response/' rfc a_response_without_a_date_is_dated_and_a_304_renews_the_date
+plant date-what-is-dated src/fill.rs 's/ && !response\.contains_key\(DATE\)//' rfc a_date_of_the_origins_own_is_left_alone
 plant keep-what-a-head-contradicts src/exchange.rs 's/if read\.is_contradicted_by\(&response\)/if false/' rfc a_head_that_contradicts_what_is_stored_makes_it_stale
 plant keep-what-a-write-names src/exchange.rs 's/if effect == Effect::Changed \{/if false {/' rfc a_write_invalidates_what_its_response_names_at_the_same_origin
 plant follow-a-refused-write src/exchange.rs 's/if effect == Effect::Changed \{/if true {/' rfc a_write_invalidates_what_its_response_names_at_the_same_origin
@@ -234,6 +236,14 @@ plant replace-inner-cache-status src/reporter.rs 's/let _ = fields\.try_append\(
 plant quote-the-detail src/outcome.rs 's/parameter\(DETAIL, refusal\.token\(\)\)/parameter(key_ref("stored"), false).parameter(key_ref("reason"), refusal.token())/' rfc cache_status_is_a_list_of_what_rfc_9211_knows
 plant invalidate-on-conflict src/write.rs 's/400\.\.=499 => Self::Unchanged/400..=499 => Self::Changed/' rfc what_changed_nothing_invalidates_nothing
 plant keep-the-target-of-a-write src/route/table.rs 's/if let Ok\(found\) = self\.reads\.at\(path\) \{\n            let rule/if let (false, Ok(found)) = (true, self.reads.at(path)) {\n            let rule/' rfc a_successful_write_invalidates_all_variants_of_its_target
+# ===== early refresh =====
+plant refresh-at-any-distance src/early.rs 's/as_secs_f64\(\) < self\.reach\(\) \* LONGEST_REACH/as_secs_f64() >= 0.0/; s/left\.as_secs_f64\(\) <= self\.reach\(\) \* -chance\.ln\(\)/left > Duration::ZERO/' early a_hit_far_from_the_end_asks_nobody
+plant refresh-early-by-default src/route/cache.rs 's/early_refresh: 0\.0/early_refresh: 1.0/' early nothing_is_refreshed_early_by_default
+plant let-no-origin-be-that-fails src/stale.rs 's/!read\.may_be_stale\(\) && !read\.is_background/!read.may_be_stale()/' early an_origin_that_fails_is_let_be_and_what_is_fresh_stays
+plant find-what-is-to-be-refreshed src/seek.rs 's/ *&& !read\.is_early\(\)\n//' redis what_is_in_use_is_refreshed_before_it_is_stale
+plant refresh-for-the-picky src/shared.rs 's/asks\.wishes == Wishes::NONE && //' early a_client_that_says_what_it_accepts_refreshes_nothing
+plant glance-past-what-is-due src/glance.rs 's/ *&& !shared\.may_be_due\(route, entry, telling\.now\)//' early a_hit_near_the_end_is_answered_at_once_and_one_request_asks_for_all
+
 # ===== Vary =====
 plant ignore-vary src/nominated.rs 's/for line in response\.get_all\(VARY\) \{/for line in response.get_all(VARY).iter().take(0) {/' vary a_burst_in_two_languages_makes_two_calls
 plant ignore-declared-names src/route/cache.rs 's/vary: Nominated::new\(self\.vary\)/vary: Nominated::new(Vec::new())/' vary a_declared_field_is_told_apart_from_the_first_request_on

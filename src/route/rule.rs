@@ -86,6 +86,8 @@ pub(crate) struct CacheRule {
     pub(crate) windows: Windows,
     /// How long the origin is waited for where what is stale may answer instead.
     pub(crate) soft_timeout: Option<Duration>,
+    /// How eagerly what is fresh is refreshed; 0 is not at all.
+    pub(crate) early_refresh: f32,
     pub(crate) credentials: Credentials,
     pub(crate) query: QueryPolicy,
     pub(crate) request_directives: RequestDirectives,
@@ -200,6 +202,7 @@ impl CacheRule {
             && self.coalescing == other.coalescing
             && self.windows == other.windows
             && self.soft_timeout == other.soft_timeout
+            && self.early_refresh == other.early_refresh
     }
 
     /// Adds what decides the meaning of stored entries to the digest of the policy.
