@@ -87,10 +87,8 @@ where
         Decision::Write(subjects) => {
             let exchange = Exchange { shared: Arc::clone(shared), inner: inner.clone() };
             let detachments = &shared.detachments;
-            ResponseFuture::exchange(Detachable::new(
-                exchange.write(subjects, request),
-                detachments,
-            ))
+            let write = Detachable::new(exchange.write(subjects, request), detachments);
+            ResponseFuture::exchange(write)
         }
     }
 }

@@ -54,7 +54,7 @@ plant() {
 # ===== flights =====
 plant share-what-may-not-be-stored src/policy/storability.rs 's/\|name\| is_per_client\(name\) &&/|name| false \&\& is_per_client(name) \&\&/' flights what_may_not_be_stored_is_not_shared
 plant no-second-look src/store/memory.rs 's/entry\.is_answer\(\)\n/false\n/' flights a_leader_looks_once_more_before_it_forwards
-plant join-across-an-invalidation src/seek.rs 's/\|fence\| sequence\.is_current\(&read\.slot\.key, fence\)/|_| true/' writes a_fill_that_a_write_overtakes_is_not_stored_and_late_comers_do_not_join_it
+plant join-across-an-invalidation src/seek.rs 's/\|fence\| sequence\.is_slot_current\(&read\.slot, fence\)/|_| true/' writes a_fill_that_a_write_overtakes_is_not_stored_and_late_comers_do_not_join_it
 plant forget-refusals src/policy/storability.rs 's/!is_momentary && !is_of/false \&\& !is_momentary \&\& !is_of/' flights two_bursts_on_an_uncacheable_key_never_queue
 plant remember-server-errors src/policy/storability.rs 's/ && !status\.is_server_error\(\)//' flights a_server_error_is_not_remembered
 plant remember-refusals-for-ever src/fill.rs 's/from_secs\(10\)/from_secs(1000)/' flights a_refusal_is_forgotten_after_ten_seconds
@@ -89,19 +89,44 @@ plant record-for-nobody-for-ever src/recording.rs 's/detached\.deadline\(\) <= n
 plant drop-a-recording-that-is-read src/recording.rs 's/shared\.readers\.is_empty\(\) && shared\.end/shared.end/' cancellation a_recording_with_a_streaming_follower_is_never_dropped
 plant leave-a-dead-flight src/coalesce.rs 's/if let Some\(settled\) = self\.unsettled\.take\(\) \{/if let Some(settled) = None {/' cancellation a_panic_after_the_caller_went_away_harms_nobody
 # ===== writes =====
-plant do-not-invalidate src/write.rs 's/Effect::Changed => all\(keys\.iter\(\)\.map\(\|key\| shared\.invalidate\(key\)\)\)\.await,/Effect::Changed => {}/' writes a_write_invalidates_before_its_writer_sees_the_response
+plant do-not-invalidate src/write.rs 's/Effect::Changed => all\(subjects\.iter\(\)\.map\(\|one\| shared\.invalidate_subject\(one\)\)\)\.await,/Effect::Changed => {}/' writes a_write_invalidates_before_its_writer_sees_the_response
 plant invalidate-on-refusal src/write.rs 's/400\.\.=499 => Self::Unchanged/400..=499 => Self::Changed/' writes a_refused_write_invalidates_nothing
 plant take-errors-for-refusals src/write.rs 's/500\.\. => Self::Unknown/500.. => Self::Unchanged/' writes nothing_is_stored_for_ten_seconds_after_a_write_with_an_unknown_outcome
-plant store-while-unsettled src/seek.rs 's/if self\.store\.sequence\(\)\.unsettled\(\)\.contains\(&read\.slot\.key\)/if false/' writes nothing_is_stored_for_ten_seconds_after_a_write_with_an_unknown_outcome
-plant forget-a-panicked-write src/write.rs 's/for key in &self\.keys \{/for key in self.keys.iter().take(0) {/' writes a_write_that_panics_has_an_unknown_outcome
-plant forget-an-abandoned-write src/exchange.rs 's/ResponseFuture::exchange\(Detachable::new\(exchange\.write\(keys, request\), detachments\)\)/{ let _ = detachments; ResponseFuture::exchange(exchange.write(keys, request)) }/' writes a_write_that_its_client_abandons_completes_and_invalidates
-plant commit-across-an-invalidation src/sequence.rs 's/self\.is_current\(key, fence\)\.then\(store\)/Some(store())/' writes a_fill_that_a_write_overtakes_is_not_stored_and_late_comers_do_not_join_it
+plant store-while-unsettled src/seek.rs 's/if self\.store\.sequence\(\)\.unsettled\(\)\.contains\(&read\.slot\)/if false/' writes nothing_is_stored_for_ten_seconds_after_a_write_with_an_unknown_outcome
+plant forget-a-panicked-write src/write.rs 's/for subject in &self\.subjects \{/for subject in self.subjects.iter().take(0) {/' writes a_write_that_panics_has_an_unknown_outcome
+plant forget-an-abandoned-write src/exchange.rs 's/let write = Detachable::new\(exchange\.write\(subjects, request\), detachments\);/let _ = detachments;\n            let write = exchange.write(subjects, request);/' writes a_write_that_its_client_abandons_completes_and_invalidates
+plant commit-across-an-invalidation src/sequence.rs 's/self\.is_slot_current\(slot, fence\)\.then\(store\)/Some(store())/' writes a_fill_that_a_write_overtakes_is_not_stored_and_late_comers_do_not_join_it
 plant keep-the-target src/route/table.rs 's/if let Ok\(found\) = self\.reads\.at\(path\) \{\n            let rule/if let (false, Ok(found)) = (true, self.reads.at(path)) {\n            let rule/' writes a_write_to_a_cached_target_invalidates_it_without_a_rule
 plant commit-across-an-invalidation-of-everything src/sequence.rs 's/self\.raise\(&self\.floor\);//' lib an_invalidation_of_everything_fences_every_key_and_visits_every_shard
 # ===== history =====
-plant history-commit-across src/sequence.rs 's/self\.is_current\(key, fence\)\.then\(store\)/Some(store())/' history no_read_is_stale
-plant history-join-across src/seek.rs 's/\|fence\| sequence\.is_current\(&read\.slot\.key, fence\)/|_| true/' history no_read_is_stale
+plant history-commit-across src/sequence.rs 's/self\.is_slot_current\(slot, fence\)\.then\(store\)/Some(store())/' history no_read_is_stale
+plant history-join-across src/seek.rs 's/\|fence\| sequence\.is_slot_current\(&read\.slot, fence\)/|_| true/' history no_read_is_stale
 
+# ===== tags =====
+plant tags-commit-across src/sequence.rs 's/self\.is_slot_current\(slot, fence\)\.then\(store\)/self.is_current(\&slot.key, fence).then(store)/' tags a_tag_fences_a_fill_and_late_comers_do_not_join_it
+plant tags-read-what-is-dead src/store/memory.rs 's/\.filter\(\|entry\| self\.shared\.is_alive\(entry\)\)\n    \}\n\n    fn lookup/\n    }\n\n    fn lookup/' tags a_tag_removes_what_has_it_under_every_key_and_nothing_else
+plant tags-find-what-is-dead src/store/memory.rs 's/sequence\.is_slot_current\(entry\.slot\(\), entry\.fence\(\)\)/sequence.is_current(\&slot.key, entry.fence())/' tags a_tag_removes_what_has_it_under_every_key_and_nothing_else
+plant tags-let-the-dead-live-again src/store/memory.rs 's/                let entry = entry\.filter\(\|entry\| self\.shared\.is_alive\(entry\)\);\n//' tags nothing_stale_is_used_after_its_tag_was_invalidated
+plant tags-join-across src/seek.rs 's/sequence\.is_slot_current\(&read\.slot, fence\)/sequence.is_current(\&read.slot.key, fence)/' tags a_tag_fences_a_fill_and_late_comers_do_not_join_it
+plant tags-use-what-is-dead-and-stale src/entry.rs 's/sequence\.is_slot_current\(self\.slot\(\), self\.fence\(\)\)/sequence.is_current(\&self.slot().key, self.fence())/' tags what_is_stale_stands_in_for_nobody_after_its_group_was_invalidated
+plant tags-forget-those-of-a-rule src/route/invalidate.rs 's/keys\.chain\(tags\)/{ drop(tags); keys }/' tags a_write_invalidates_the_tags_of_its_rule_before_its_writer_sees_the_response
+plant tags-store-while-unsettled src/unsettled.rs 's/slot\.tags\.iter\(\)\.any\(/slot.tags.iter().take(0).any(/' tags after_an_unknown_outcome_nothing_with_the_tag_is_stored_for_a_while
+plant tags-share-across-those-of-a-closure src/policy/admission.rs 's/if !rule\.target_implies_tags\(\)/if false/' tags requests_with_other_tags_of_a_closure_share_no_response
+plant tags-overlook-those-of-a-closure src/route/rule.rs 's/self\.target_implies_key\(\) && self\.target_implies_tags\(\)/self.target_implies_key()/' tags requests_with_other_tags_of_a_closure_share_no_response
+plant tags-read-what-was-stored-without src/route/rule.rs 's/            self\.tags,\n            self\.lifetimes/            (),\n            self.lifetimes/' tags layers_with_other_tags_share_no_responses
+plant groups-share-across src/fill.rs 's/_ if is_in_doubt => drop\(self\.lead\),/_ if false => drop(self.lead),/' tags who_came_after_its_group_was_invalidated_is_not_given_a_response_of_before
+plant groups-stream-across src/fill.rs 's/ && !self\.is_grouped\(&storable\)//' tags who_comes_while_a_response_of_a_group_streams_waits_for_its_end
+plant groups-without-a-limit src/fill.rs 's/if tags\.len\(\) > MAX_TAGS/if false/' tags a_response_with_more_groups_than_are_kept_is_not_stored
+plant groups-of-nobody src/route/table.rs 's/matched\.is_matched = true;\n                rule\.subjects/rule.subjects/' tags a_rule_may_leave_it_to_the_response_what_a_write_invalidates
+plant groups-forget-with-a-304 src/fill/revalidate.rs 's/own\.with\(held\.tags\.iter\(\)\.cloned\(\)\)/own/' rfc a_304_changes_the_groups_it_names
+plant groups-read-malformed-lists src/policy/groups.rs 's/else \{ return Err\(NoString\) \};/else { return Ok(Ignored) };/' rfc a_malformed_list_of_groups_is_as_good_as_none
+plant groups-of-one-spelling src/key.rs 's/without\.unwrap_or\(authority\)\.to_ascii_lowercase\(\)/without.unwrap_or(authority).to_vec()/' rfc a_group_is_invalidated_by_its_string_at_its_origin
+plant groups-on-refusal src/exchange.rs 's/if effect == Effect::Changed \{/if effect != Effect::Unknown {/; s/write\.settle\(effect\)/write.settle(Effect::Changed)/' rfc only_a_write_that_succeeds_invalidates_a_group
+plant history-read-what-is-dead src/store/memory.rs 's/\.filter\(\|entry\| self\.shared\.is_alive\(entry\)\)\n    \}\n\n    fn lookup/\n    }\n\n    fn lookup/' history no_read_is_stale
+plant history-commit-across-a-tag src/sequence.rs 's/self\.is_slot_current\(slot, fence\)\.then\(store\)/self.is_current(\&slot.key, fence).then(store)/' history no_read_is_stale
+plant history-join-across-a-tag src/seek.rs 's/sequence\.is_slot_current\(&read\.slot, fence\)/sequence.is_current(\&read.slot.key, fence)/' history no_read_is_stale
+plant history-share-across-a-group src/fill.rs 's/_ if is_in_doubt => drop\(self\.lead\),/_ if false => drop(self.lead),/' history no_read_is_stale
+plant history-outdate-nothing src/entry.rs 's/head\.lifetime = head\.lifetime\.min\(now\.saturating_duration_since\(head\.received\)\);//' history no_read_is_stale
 # ===== the rules of the RFCs =====
 plant age-with-a-sign src/entry.rs 's/digits\.is_empty\(\) \|\| !first\.iter\(\)\.all\(u8::is_ascii_digit\)/false/' rfc an_age_is_what_rfc_9111_makes_of_it
 plant age-that-wraps src/entry.rs 's/unwrap_or\(u32::MAX\)\.min/unwrap_or(0).min/' rfc an_age_is_what_rfc_9111_makes_of_it
@@ -150,7 +175,7 @@ plant keep-old-lines-beside-new src/policy/validation.rs 's/        fields\.remo
 plant share-what-is-never-fresh src/entry.rs 's/!self\.lifetime\.is_zero\(\) \|\| /true || /' rfc what_is_never_fresh_is_asked_about_by_each_request
 plant wait-for-what-is-never-fresh src/read.rs 's/ \|\| stored\.is_some_and\(\|\(head, _\)\| !head\.may_be_shared\(\)\)//; s/let stored = self\.seen\.as_ref/let _stored = self.seen.as_ref/' rfc what_is_never_fresh_is_asked_about_by_each_request
 plant use-no-cache-unasked src/policy/storability.rs 's/true => Duration::ZERO,/true => lifetime,/' rfc what_is_never_fresh_is_asked_about_by_each_request
-plant freshen-across-an-invalidation src/sequence.rs 's/self\.is_current\(key, fence\)\.then\(store\)/Some(store())/' rfc a_304_that_an_invalidation_overtakes_freshens_nothing
+plant freshen-across-an-invalidation src/sequence.rs 's/self\.is_slot_current\(slot, fence\)\.then\(store\)/Some(store())/' rfc a_304_that_an_invalidation_overtakes_freshens_nothing
 plant ask-on-the-routes-own-account src/fill/revalidate.rs 's/ \|\| !self\.rule\(\)\.validates\(\)//' rfc a_route_that_decides_itself_asks_about_nothing
 plant answer-parts-of-the-absent src/seek.rs 's/if read\.asks\.range\.is_some\(\) \{/if false {/' rfc a_range_that_nothing_stored_answers_is_forwarded_as_it_is_and_stored_nowhere
 plant give-parts-to-head src/policy/admission.rs 's/facts\.has_range && \*view\.head\.method == Method::GET/facts.has_range/' rfc what_is_no_range_or_costs_too_much_brings_the_whole
@@ -170,7 +195,7 @@ plant take-what-is-false src/policy/targeted.rs 's/is_some_and\(\|value\| value 
 plant forget-the-way-to-a-variant src/fill.rs 's/self\.note\(&storable\.place, entry\.kept_until\(\)\)/self.note(\&storable.place, storable.head.received)/' stale each_variant_answers_stale_for_itself
 plant stale-for-ever src/stale.rs 's/now\(\) < head\.fresh_until\(\) \+ window\(&head\.windows\)/window(\&head.windows) > Duration::ZERO/' stale the_window_ends
 plant stale-for-any-client src/stale.rs 's/ *&& self\.asks\.wishes == Wishes::default\(\)\n/\n/' stale a_client_that_says_what_it_accepts_is_given_nothing_stale
-plant stale-after-an-invalidation src/stale.rs 's/shared\.store\.sequence\(\)\.is_current\(&self\.slot\.key, entry\.fence\(\)\)/{ let _ = shared; true }/' stale what_was_invalidated_meanwhile_stands_in_for_nothing
+plant stale-after-an-invalidation src/stale.rs 's/entry\.is_current\(shared\.store\.sequence\(\)\)/{ let _ = shared; true }/' stale what_was_invalidated_meanwhile_stands_in_for_nothing
 plant stale-in-spite-of-must-revalidate src/policy/stated.rs 's/if self\.must_revalidate \|\| /if /' stale what_must_be_revalidated_never_answers_stale
 plant stale-as-the-route-says src/policy/stated.rs 's/stated\.map_or\(of_route, \|seconds\| Duration::from_secs\(seconds\.min\(MOST_SECONDS\)\)\)/{ let _ = stated; of_route }/' stale a_response_says_its_own_windows
 plant refresh-for-each-request src/refresh.rs 's/if state\.is_running \|\| /if /' stale one_request_asks_even_where_each_forwards_for_itself
@@ -266,7 +291,7 @@ plant forward-the-attackers-etag src/exchange.rs 's/request\.headers_mut\(\)\.re
 plant lead-with-a-range src/seek.rs 's/if read\.asks\.range\.is_some\(\) \{/if false {/' security sec_coal_4_a_part_or_a_head_never_becomes_the_entity
 plant follow-without-a-limit src/shared.rs 's/MAX_FOLLOWERS: usize = 10_000/MAX_FOLLOWERS: usize = 100_000/' security sec_coal_5_followers_over_the_limit_forward_for_themselves
 plant join-a-slow-leader src/coalesce.rs 's/< self\.limits\.wait/< 1000 * self.limits.wait/' security sec_coal_5_a_slow_leader_is_neither_waited_for_nor_joined_for_ever
-plant join-a-flight-from-before src/seek.rs 's/\|fence\| sequence\.is_current\(&read\.slot\.key, fence\)/|_| true/' security sec_coal_6_a_request_after_an_invalidation_does_not_join_an_older_flight
+plant join-a-flight-from-before src/seek.rs 's/\|fence\| sequence\.is_slot_current\(&read\.slot, fence\)/|_| true/' security sec_coal_6_a_request_after_an_invalidation_does_not_join_an_older_flight
 plant identify-without-the-query src/policy/admission.rs 's/uri\.path_and_query\(\)\.map_or\("", \|target\| target\.as_str\(\)\)/uri.path()/' security sec_key_1_every_difference_in_the_target_is_a_difference
 plant identify-without-the-host src/policy/admission.rs 's/host: self\.host,/host: b"",/' security sec_key_1_every_difference_in_scheme_and_authority_is_a_difference
 plant identify-without-the-authority src/policy/admission.rs 's/authority: self\.original\.authority\(\)\.map_or\("", Authority::as_str\)/authority: ""/' security sec_key_1_every_difference_in_scheme_and_authority_is_a_difference
@@ -320,10 +345,13 @@ plant remove-at-another-origin src/route/reference.rs 's/is_same_scheme && is_sa
 plant remove-everything src/shared.rs 's/(self\.metrics\(\)\.invalidated\(\);\n *)self\.store\.invalidate\(key\)/$1 let _ = key; self.store.invalidate_all()/' security sec_inv_3_a_flood_of_invalidations_leaves_other_keys_and_holds_no_memory
 plant remove-nothing src/store/memory.rs 's/self\.shared\.remove\(variants\.iter\(\)\.flat_map\(\|variants\| variants\.iter\(\)\)\);/drop(variants);/' security sec_inv_3_reads_among_a_flood_of_invalidations_are_never_stale
 
+plant let-reads-invalidate-groups src/exchange.rs 's/Decision::Read\(read\) => \{/Decision::Read(read) => {\n            for group in groups(\&CACHE_GROUP_INVALIDATION, request.headers()) {\n                let tag = Subject::Tag(Tag::group(\&read.slot.variant.origin(), \&group));\n                drop(shared.invalidate_subject(\&tag));\n            }/' security sec_inv_2_a_read_invalidates_no_group_and_neither_does_what_a_client_says
+plant mix-the-groups-of-origins src/key/tag.rs 's/        push_part\(&mut text, origin\);\n/        let _ = origin;\n/' security sec_inv_4_a_group_reaches_no_other_origin_and_no_tag_of_a_route
+plant mix-groups-and-tags src/key/tag.rs 's/        let mut text = Vec::with_capacity\(origin/        if origin.len() < 99 {\n            return Self::new(group);\n        }\n        let mut text = Vec::with_capacity(origin/' security sec_inv_4_a_group_reaches_no_other_origin_and_no_tag_of_a_route
 # ===== stores, configuration, keys, privacy, stacks, readiness, fencing, memory =====
 plant find-nothing src/key.rs 's/self\.encodes_to\(&variant\.bytes\)/{ let _ = Self::encodes_to; variant.bytes.is_empty() }/' conformance the_memory_store_conforms
 plant forget-the-index src/store/memory.rs 's/variants\.push\(variant\.clone\(\)\);/if variants.is_empty() { variants.push(variant.clone()); }/' conformance the_memory_store_conforms
-plant commit-through-the-fence src/sequence.rs 's/self\.is_current\(key, fence\)\.then\(store\)/Some(store())/' conformance the_memory_store_conforms
+plant commit-through-the-fence src/sequence.rs 's/self\.is_slot_current\(slot, fence\)\.then\(store\)/Some(store())/' conformance the_memory_store_conforms
 plant invalidate-when-polled src/store/memory.rs 's/self\.shared\.sequence\.invalidate\(key, \|\| \{\n(.*?)\}\);\n        ready\(Ok\(\(\)\)\)/let key = key.clone();\n        async move { let key = &key; self.shared.sequence.invalidate(key, || {\n$1});\n        Ok(()) }/s' conformance the_memory_store_conforms
 plant leave-what-is-invalidated src/store/memory.rs 's/self\.entries\.remove\(variant\);/let _ = variant;/' conformance the_memory_store_conforms
 plant take-any-lifetime src/route/cache.rs 's/ttl if ttl > LONGEST =>/ttl if false \&\& ttl > LONGEST =>/' config a_lifetime_that_is_missing_zero_or_endless_is_refused
@@ -338,7 +366,7 @@ plant take-what-is-no-text src/key.rs 's/let decoded = percent_decode_str\(raw\)
 plant take-long-keys src/key.rs 's/text\.len\(\) <= MAX_KEY/text.len() <= 10 * MAX_KEY/' keys a_key_is_at_most_512_bytes
 plant leave-the-closures-key-out src/policy/admission.rs 's/push_part\(&mut extras, made\.as_str\(\)\.as_bytes\(\)\);//' keys a_closures_key_is_part_of_what_identifies_a_response
 plant fail-writes-silently src/route/table.rs 's/None => self\.failed\.push\(route\),/None => { let _ = route; }/' keys a_write_whose_key_fails_is_counted_and_forwarded
-plant stop-at-the-first-rule src/route/table.rs 's/rule\.keys\(view\)\.for_each\(\|key\| matched\.add\(key, &rule\.route\)\);/rule.keys(view).for_each(|key| matched.add(key, \&rule.route));\n                break;/' keys every_rule_that_matches_a_write_applies
+plant stop-at-the-first-rule src/route/table.rs 's/rule\.subjects\(view\)\.for_each\(\|subject\| matched\.add\(subject, &rule\.route\)\);/rule.subjects(view).for_each(|one| matched.add(one, \&rule.route));\n                break;/' keys every_rule_that_matches_a_write_applies
 plant share-between-mounts src/layer.rs 's/    part\(&settings\.mount\);\n//' keys layers_with_different_mounts_or_rules_share_nothing
 plant share-between-rules src/layer.rs 's/cached\.iter\(\)\.for_each\(\|rule\| rule\.digest\(&mut hasher\)\);/let _ = cached;/' keys layers_with_different_mounts_or_rules_share_nothing
 plant trust-the-original-target src/policy/admission.rs 's/ \|\| original == seen/ || true/' keys a_target_that_is_rewritten_after_the_original_was_noted_tells_responses_apart
@@ -360,7 +388,7 @@ plant warn-each-time src/shared.rs 's/if !self\.has_warned\[route\]\.swap\(true,
 plant forget-the-nest src/route/request.rs 's/original\.map_or\(self\.uri, \|original\| &original\.0\)/original.map_or(self.uri, |_| self.uri)/' stacks one_layer_in_two_nests_does_not_mix_them
 plant send-content-on-head src/answer.rs 's/\.or_insert_with\(\|\| length\.into\(\)\);/.or_insert(0.into()); let _ = length;/' stacks a_connection_stays_in_sync_over_hits_and_heads
 plant wait-for-the-inner-service src/service.rs 's/fn poll_ready\(&mut self, _: &mut Context<.?._>\) -> Poll<Result<\(\), S::Error>> \{\n        Poll::Ready\(Ok\(\(\)\)\)/fn poll_ready(\&mut self, cx: \&mut Context<\x27_>) -> Poll<Result<(), S::Error>> {\n        self.inner.poll_ready(cx)/' readiness a_service_that_is_ready_and_not_called_holds_nothing
-plant join-older-flights src/seek.rs 's/\|fence\| sequence\.is_current\(&read\.slot\.key, fence\)/|_| true/' fencing a_request_after_an_invalidation_joins_no_older
+plant join-older-flights src/seek.rs 's/\|fence\| sequence\.is_slot_current\(&read\.slot, fence\)/|_| true/' fencing a_request_after_an_invalidation_joins_no_older
 plant fence-per-layer src/fill.rs 's/fence: self\.lead\.fence\(\)/fence: self.shared.store.sequence().begin()/' fencing fences_a_fill
 plant say-stored-when-fenced src/fill.rs 's/Err\(Refusal::Fenced\)/Ok(())/' fencing an_invalidation_of_the_key_fences_a_fill
 plant weigh-no-names src/entry.rs 's/if is_standard \{ 0 \}/if is_standard || true { 0 }/' memory small_bodies_stay_within_the_capacity
