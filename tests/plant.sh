@@ -236,6 +236,12 @@ plant replace-inner-cache-status src/reporter.rs 's/let _ = fields\.try_append\(
 plant quote-the-detail src/outcome.rs 's/parameter\(DETAIL, refusal\.token\(\)\)/parameter(key_ref("stored"), false).parameter(key_ref("reason"), refusal.token())/' rfc cache_status_is_a_list_of_what_rfc_9211_knows
 plant invalidate-on-conflict src/write.rs 's/400\.\.=499 => Self::Unchanged/400..=499 => Self::Changed/' rfc what_changed_nothing_invalidates_nothing
 plant keep-the-target-of-a-write src/route/table.rs 's/if let Ok\(found\) = self\.reads\.at\(path\) \{\n            let rule/if let (false, Ok(found)) = (true, self.reads.at(path)) {\n            let rule/' rfc a_successful_write_invalidates_all_variants_of_its_target
+# ===== stored fields =====
+plant cast-without-comparing-names src/entry/fields.rs 's/ *&& made\.iter\(\)\.skip\(SLOTS\).*\n//' lib other_names_are_copied_by_themselves
+plant cast-what-is-withheld src/entry/fields.rs 's/ *&& !stripped\.iter\(\).*\n//' lib what_may_not_be_stored_is_left_out_each_time
+plant cast-after-a-connection-field src/entry/fields.rs 's/fields\.len\(\) == origin\.len\(\) \+ SLOTS\n/true\n/; s/ *&& !origin\.contains_key\(CONNECTION\)\n//' lib what_may_not_be_stored_is_left_out_each_time
+plant forget-what-is-sensitive src/entry/fields.rs 's/ *copy\.set_sensitive.*\n//' lib the_values_are_of_each_response
+
 # ===== early refresh =====
 plant refresh-at-any-distance src/early.rs 's/as_secs_f64\(\) < self\.reach\(\) \* LONGEST_REACH/as_secs_f64() >= 0.0/; s/left\.as_secs_f64\(\) <= self\.reach\(\) \* -chance\.ln\(\)/left > Duration::ZERO/' early a_hit_far_from_the_end_asks_nobody
 plant refresh-early-by-default src/route/cache.rs 's/early_refresh: 0\.0/early_refresh: 1.0/' early nothing_is_refreshed_early_by_default
