@@ -112,7 +112,6 @@ plant tags-use-what-is-dead-and-stale src/entry.rs 's/sequence\.is_slot_current\
 plant tags-forget-those-of-a-rule src/route/invalidate.rs 's/keys\.chain\(tags\)/{ drop(tags); keys }/' tags a_write_invalidates_the_tags_of_its_rule_before_its_writer_sees_the_response
 plant tags-store-while-unsettled src/unsettled.rs 's/slot\.tags\.iter\(\)\.any\(/slot.tags.iter().take(0).any(/' tags after_an_unknown_outcome_nothing_with_the_tag_is_stored_for_a_while
 plant tags-share-across-those-of-a-closure src/policy/admission.rs 's/if !rule\.target_implies_tags\(\)/if false/' tags requests_with_other_tags_of_a_closure_share_no_response
-plant tags-overlook-those-of-a-closure src/route/rule.rs 's/self\.target_implies_key\(\) && self\.target_implies_tags\(\)/self.target_implies_key()/' tags requests_with_other_tags_of_a_closure_share_no_response
 plant tags-read-what-was-stored-without src/route/rule.rs 's/            self\.tags,\n            self\.lifetimes/            (),\n            self.lifetimes/' tags layers_with_other_tags_share_no_responses
 plant groups-share-across src/fill.rs 's/_ if is_in_doubt => drop\(self\.lead\),/_ if false => drop(self.lead),/' tags who_came_after_its_group_was_invalidated_is_not_given_a_response_of_before
 plant groups-stream-across src/fill.rs 's/ && !self\.is_grouped\(&storable\)//' tags who_comes_while_a_response_of_a_group_streams_waits_for_its_end
