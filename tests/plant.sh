@@ -238,7 +238,7 @@ plant keep-the-target-of-a-write src/route/table.rs 's/if let Ok\(found\) = self
 # ===== stored fields =====
 plant cast-without-comparing-names src/entry/fields.rs 's/ *&& made\.iter\(\)\.skip\(SLOTS\).*\n//' lib other_names_are_copied_by_themselves
 plant cast-what-is-withheld src/entry/fields.rs 's/ *&& !stripped\.iter\(\).*\n//' lib what_may_not_be_stored_is_left_out_each_time
-plant cast-after-a-connection-field src/entry/fields.rs 's/fields\.len\(\) == origin\.len\(\) \+ SLOTS\n/true\n/; s/ *&& !origin\.contains_key\(CONNECTION\)\n//' lib what_may_not_be_stored_is_left_out_each_time
+plant cast-with-an-inner-status src/entry/fields.rs 's/let is_usual = .*;/let is_usual = true;/' lib what_may_not_be_stored_is_left_out_each_time
 plant forget-what-is-sensitive src/entry/fields.rs 's/ *copy\.set_sensitive.*\n//' lib the_values_are_of_each_response
 
 # ===== early refresh =====
