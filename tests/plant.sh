@@ -168,7 +168,7 @@ plant ask-about-what-was-invalidated src/fill/revalidate.rs 's/if !is_current \|
 plant believe-any-304 src/fill/revalidate.rs 's/let is_about_this = confirms\(&head\.headers, stored\);/let is_about_this = true; let _ = confirms;/' rfc a_304_is_believed_only_if_it_is_about_what_is_stored
 plant compare-a-strong-tag-weakly src/policy/validation.rs 's/is_some_and\(\|tag\| tag\.as_bytes\(\) == strong\)/is_some_and(|tag| opaque_tag(tag.as_bytes()) == opaque_tag(strong))/' rfc a_304_is_believed_only_if_it_is_about_what_is_stored
 plant keep-what-is-doubtful src/fill/revalidate.rs 's/bounded\(shared\.invalidate\(&key\)\)\.await;/let _ = (shared, key, bounded::<std::future::Ready<()>>);/' rfc a_304_is_believed_only_if_it_is_about_what_is_stored
-plant take-the-length-of-a-304 src/policy/validation.rs 's/if \[CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE\]\.contains\(name\) \|\| /if /' rfc a_304_makes_what_is_stored_fresh_again
+plant take-the-length-of-a-304 src/policy/validation.rs 's/if of_content\.contains\(name\) \|\| /if /' rfc a_304_makes_what_is_stored_fresh_again
 plant take-the-hops-of-a-304 src/policy/validation.rs 's/ \|\| hops\.contain\(name\)//' rfc a_304_makes_what_is_stored_fresh_again
 plant keep-old-lines-beside-new src/policy/validation.rs 's/        fields\.remove\(name\);\n//' rfc a_304_makes_what_is_stored_fresh_again
 plant share-what-is-never-fresh src/entry.rs 's/!self\.lifetime\.is_zero\(\) \|\| /true || /' rfc what_is_never_fresh_is_asked_about_by_each_request
