@@ -3,7 +3,9 @@
 use std::{sync::LazyLock, time::Duration};
 
 use bytes::Bytes;
-use redis::{Cmd, ErrorKind, RedisError, Script as Source, ServerErrorKind, Value, cmd};
+use redis::{
+    Cmd, ErrorKind, RedisError, Script as Source, ServerErrorKind, ToRedisArgs, Value, cmd,
+};
 
 use super::wire::Wire;
 use crate::key::Token;
@@ -51,6 +53,10 @@ pub(super) static COMMIT: LazyLock<Script> =
 pub(super) static RELEASE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("release.lua")));
 
+pub(super) static STAMP: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("stamp.lua")));
+pub(super) static RESTAMP: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("restamp.lua")));
 pub(super) static SOFT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("soft.lua")));
 
 impl Script {
@@ -65,9 +71,19 @@ impl Script {
         key: &str,
         arguments: impl Fn(&mut Cmd),
     ) -> Result<Value, RedisError> {
+        self.call_on(wire, &[key], arguments).await
+    }
+
+    /// Calls it on several keys.
+    pub(super) async fn call_on(
+        &self,
+        wire: &mut Wire,
+        keys: &[impl ToRedisArgs],
+        arguments: impl Fn(&mut Cmd),
+    ) -> Result<Value, RedisError> {
         let call = |how: &str, what: &str| {
             let mut call = cmd(how);
-            call.arg(what).arg(1).arg(key);
+            call.arg(what).arg(keys.len()).arg(keys);
             arguments(&mut call);
             call
         };
@@ -109,6 +125,8 @@ pub(super) struct HeldLease {
     /// In milliseconds of the server's clock.
     pub(super) expiry: u64,
     pub(super) generation: u64,
+    /// The digest of the stamps that its tags had; empty where it has none.
+    pub(super) stamps: String,
 }
 
 impl Looked {
@@ -128,14 +146,15 @@ impl HeldLease {
         let mut parts = std::str::from_utf8(text).ok()?.split(' ');
         let token = parse_token(parts.next()?)?;
         let (expiry, generation) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        parts.next().is_none().then_some(Self { token, expiry, generation })
+        let stamps = parts.next().unwrap_or_default().to_owned();
+        parts.next().is_none().then_some(Self { token, expiry, generation, stamps })
     }
 }
 
 /// What the server answered to a request for a lease.
 pub(super) enum Leased {
-    /// In this generation.
-    Granted(u64),
+    /// In this generation, and when: in microseconds of the server's clock.
+    Granted(u64, u64),
     Held(Token),
     Found {
         generation: u64,
@@ -148,7 +167,11 @@ impl Leased {
         let Value::Array(parts) = answer else { return None };
         let mut parts = parts.into_iter();
         match parts.next()? {
-            Value::Int(0) => Some(Self::Granted(generation_of(bulk(parts.next()?).as_ref()))),
+            Value::Int(0) => {
+                let generation = generation_of(bulk(parts.next()?).as_ref());
+                let time = bulk(parts.next()?)?;
+                Some(Self::Granted(generation, std::str::from_utf8(&time).ok()?.parse().ok()?))
+            }
             Value::Int(1) => {
                 let token = bulk(parts.next()?)?;
                 Some(Self::Held(parse_token(std::str::from_utf8(&token).ok()?)?))

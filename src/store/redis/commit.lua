@@ -6,7 +6,7 @@
 local k, lf = KEYS[1], 'l:' .. ARGV[1]
 local r = redis.call('HMGET', k, 'g', lf)
 if not r[2] then return 0 end
-local token, lg = string.match(r[2], '^(%x+) %d+ (%d+)$')
+local token, lg = string.match(r[2], '^(%x+) %d+ (%d+) ?%x*$')
 if token ~= ARGV[2] then return -1 end
 if lg ~= (r[1] or '0') then
   redis.call('HDEL', k, lf)

@@ -7,6 +7,7 @@
 //!    v:<digest>  record     a response, or the note that there is none to be had
 //!    l:<digest>  lease      which fill has the right to store the variant of this digest
 //!    g           number     how often the key was invalidated softly
+//! tower-support-cache:tag:account:A1        STRING    the stamp of a tag
 //! ```
 //!
 //! The right to fill lives in the same key as what is stored, so whatever removes the key voids every
@@ -25,6 +26,7 @@ mod pending;
 mod record;
 mod settings;
 mod shared;
+mod stamps;
 mod supervisor;
 mod waiters;
 mod wire;
@@ -44,13 +46,17 @@ use self::{
     shared::Shared,
 };
 use super::{
-    Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Token, VariantRef,
+    Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Tag, Token,
+    VariantRef,
 };
 use crate::{clock::now, error::ConfigError, operations::StoreSnapshot};
 
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::record::read_anything;
 pub use self::{lease::RedisLease, settings::RedisStoreBuilder};
+
+/// What the names of tags' stamps begin with, after the namespace; no tag is called `epoch`.
+const TAGS: &str = "tower-support-cache:";
 
 /// How long connecting to a server may take; to find it and ask it who it is, four times that.
 const CONNECT: Duration = Duration::from_millis(300);
@@ -198,8 +204,7 @@ impl Store for RedisStore {
         entry: Arc<Entry>,
         note: Option<Arc<Entry>>,
     ) -> Commit {
-        let slot = entry.slot();
-        if !self.shared.sequence.is_current(&slot.key, entry.fence()) {
+        if !entry.is_current(&self.shared.sequence) {
             count(&self.shared.link.counts.fenced);
             return Commit::Fenced;
         }
@@ -225,6 +230,11 @@ impl Store for RedisStore {
     ) -> impl Future<Output = Result<(), Pending>> + Send {
         self.shared.sequence.invalidate(key, || ());
         Call::new(&self.shared.link, Target::Key(key.clone())).run_softly()
+    }
+
+    fn invalidate_tag(&self, tag: &Tag) -> impl Future<Output = Result<(), Pending>> + Send {
+        self.shared.sequence.invalidate_tag(tag);
+        Call::new(&self.shared.link, Target::Tag(tag.clone())).run(Duration::ZERO)
     }
 
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send {

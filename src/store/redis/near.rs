@@ -12,11 +12,11 @@ use std::{sync::Arc, time::Duration};
 
 use redis::{PushInfo, PushKind, Value};
 
-use super::{command::bulk, deadline::Deadline, settings::Settings, waiters::Waiters};
+use super::{TAGS, command::bulk, deadline::Deadline, settings::Settings, waiters::Waiters};
 use crate::{
     clock::{Instant, now},
     entry::Entry,
-    key::{PrimaryKey, VariantRef},
+    key::{PrimaryKey, Tag, VariantRef},
     operations::NearSnapshot,
     sequence::Fence,
     store::{MemoryStore, Store},
@@ -102,6 +102,11 @@ impl Near {
         self.waiters.wake(key);
     }
 
+    /// Lets no copy answer that has a tag, and none enter that was read before.
+    pub(super) fn invalidate_tag(&self, tag: &Tag) {
+        drop(self.copies.invalidate_tag(tag));
+    }
+
     pub(super) fn invalidate_all(&self) {
         drop(self.copies.invalidate_all());
         self.waiters.wake_all();
@@ -142,6 +147,10 @@ impl Near {
                 self.invalidate_all();
                 is_epoch_over = true;
             } else if let Some(key) = key.strip_prefix(&self.namespace) {
+                // It may be a key of that name as well.
+                if let Some(tag) = key.strip_prefix(TAGS) {
+                    self.invalidate_tag(&Tag::named(tag));
+                }
                 self.invalidate(&PrimaryKey::new(key));
             }
         }

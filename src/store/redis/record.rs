@@ -7,7 +7,8 @@
 //! TSC1 <incarnation> <generation> <stored> <fresh until> <kept until>\n
 //! seal: kind, then a CRC-32 or a keyed digest of everything else
 //! identity: the key, namespace included, and the variant
-//! kind: a response (status, ages, fields, body), a `Pass`, or the names of nominated fields
+//! kind: a response (status, ages, fields, body), a `Pass`, the names of nominated fields, or tags with
+//! their stamps and then a response
 //! ```
 
 use std::time::Duration;
@@ -15,9 +16,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use super::stamps::{Stamped, TagStamp};
 use crate::{
     entry::{Content, Entry, StoredHead, Windows},
-    key::Slot,
+    key::{MAX_TAGS, Slot, Tag},
     nominated::Nominated,
 };
 
@@ -61,10 +63,24 @@ pub(super) enum Unreadable {
     Misplaced,
 }
 
+/// What is noted of an entry besides itself.
+pub(super) struct Marks<'a> {
+    pub(super) stamp: Stamp,
+    pub(super) tags: &'a [Stamped],
+}
+
+impl From<Stamp> for Marks<'_> {
+    fn from(stamp: Stamp) -> Self {
+        Self { stamp, tags: &[] }
+    }
+}
+
 /// What a record holds.
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) stamp: Stamp,
+    /// The tags of a response, with the stamps that they had.
+    pub(super) tags: Vec<Stamped>,
     pub(super) content: StoredContent,
 }
 
@@ -79,7 +95,13 @@ pub(super) enum StoredContent {
 // ===== encoding =====
 
 /// The key is kept as the server knows it, so that a record is not another namespace's either.
-pub(super) fn encode(entry: &Entry, namespace: &str, stamp: Stamp, seal: &Seal) -> Vec<u8> {
+pub(super) fn encode<'a>(
+    entry: &Entry,
+    namespace: &str,
+    marks: impl Into<Marks<'a>>,
+    seal: &Seal,
+) -> Vec<u8> {
+    let Marks { stamp, tags } = marks.into();
     let mut rest = Vec::with_capacity(entry.weight() as usize);
     let slot = entry.slot();
     push_u16(&mut rest, namespace.len() + slot.key.as_str().len());
@@ -89,7 +111,10 @@ pub(super) fn encode(entry: &Entry, namespace: &str, stamp: Stamp, seal: &Seal) 
     rest.extend_from_slice(slot.variant.as_bytes());
     match entry.content() {
         Content::Response { head, body } => {
-            rest.push(0);
+            match tags {
+                [] => rest.push(0),
+                tags => push_tags(&mut rest, tags),
+            }
             push_head(&mut rest, &head.to_stored());
             push_u32(&mut rest, body.len());
             rest.extend_from_slice(body);
@@ -199,6 +224,17 @@ fn digest(key: &[u8; 32], stamp: &[u8], rest: &[u8]) -> blake3::Hash {
     blake3::Hasher::new_keyed(key).update(stamp).update(rest).finalize()
 }
 
+fn push_tags(rest: &mut Vec<u8>, tags: &[Stamped]) {
+    rest.push(3);
+    push_u16(rest, tags.len());
+    for (tag, stamp) in tags {
+        push_u16(rest, tag.as_str().len());
+        rest.extend_from_slice(tag.as_str().as_bytes());
+        rest.extend_from_slice(&stamp.time.to_be_bytes());
+        rest.extend_from_slice(&stamp.random.to_be_bytes());
+    }
+}
+
 fn push_head(rest: &mut Vec<u8>, head: &StoredHead) {
     rest.extend_from_slice(&head.status.as_u16().to_be_bytes());
     rest.push(u8::from(head.has_inner_status));
@@ -244,9 +280,9 @@ pub(super) fn decode(
     if !reader.is_for(namespace, slot).ok_or(Unreadable::Corrupt)? {
         return Err(Unreadable::Misplaced);
     }
-    let content = reader.content().ok_or(Unreadable::Corrupt)?;
+    let (tags, content) = reader.content().ok_or(Unreadable::Corrupt)?;
     let is_at_end = reader.rest.is_empty();
-    if is_at_end { Ok(Record { stamp, content }) } else { Err(Unreadable::Corrupt) }
+    if is_at_end { Ok(Record { stamp, tags, content }) } else { Err(Unreadable::Corrupt) }
 }
 
 /// Reads a record from front to end. A length is compared with what is there before anything is made
@@ -267,25 +303,40 @@ impl<'r> Reader<'r> {
         Some(is_key && variant == slot.variant.as_bytes())
     }
 
-    fn content(&mut self) -> Option<StoredContent> {
+    fn content(&mut self) -> Option<(Vec<Stamped>, StoredContent)> {
         match self.array::<1>()?[0] {
-            0 => {
-                let head = self.head()?;
-                let length = self.u32()?;
-                let body = self.take(length)?;
-                Some(StoredContent::Response(head, self.record.slice_ref(body)))
-            }
-            1 => Some(StoredContent::Pass),
+            0 => Some((Vec::new(), self.response()?)),
+            1 => Some((Vec::new(), StoredContent::Pass)),
             2 => {
                 let count = self.u16()?;
                 let names = (0..count).map(|_| {
                     let length = self.u16()?;
                     HeaderName::from_bytes(self.take(length)?).ok()
                 });
-                Some(StoredContent::Nominated(Nominated::new(names.collect::<Option<_>>()?)))
+                let names = names.collect::<Option<_>>()?;
+                Some((Vec::new(), StoredContent::Nominated(Nominated::new(names))))
             }
+            3 => Some((self.tags()?, self.response()?)),
             _ => None,
         }
+    }
+
+    fn response(&mut self) -> Option<StoredContent> {
+        let head = self.head()?;
+        let length = self.u32()?;
+        let body = self.take(length)?;
+        Some(StoredContent::Response(head, self.record.slice_ref(body)))
+    }
+
+    fn tags(&mut self) -> Option<Vec<Stamped>> {
+        let count = self.u16().filter(|count| *count <= MAX_TAGS)?;
+        let tags = (0..count).map(|_| {
+            let length = self.u16()?;
+            let tag = Tag::named(std::str::from_utf8(self.take(length)?).ok()?);
+            let time = u64::from_be_bytes(self.array()?);
+            Some((tag, TagStamp { time, random: u64::from_be_bytes(self.array()?) }))
+        });
+        tags.collect()
     }
 
     fn head(&mut self) -> Option<StoredHead> {

@@ -122,6 +122,15 @@ pub(super) struct Told {
 }
 
 impl Wire {
+    /// Whether a script can touch only keys of one node.
+    pub(super) fn is_of_a_cluster(&self) -> bool {
+        match self {
+            Self::One(_) => false,
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(_) => true,
+        }
+    }
+
     pub(super) async fn tell(&mut self, key: &str) -> Result<Told, RedisError> {
         type Time = (u64, u64);
         let millis = |(seconds, micros): Time| seconds.saturating_mul(1000) + micros / 1000;
