@@ -453,6 +453,11 @@ mod tests {
         response(200, &fields, br#"{"cases":[]}"#)
     }
 
+    fn tags() -> [Stamped; 2] {
+        let stamp = |random| TagStamp { time: 1_795_000_000_000_000, random };
+        [(Tag::new("account:A1"), stamp(7)), (Tag::named("group:0123"), stamp(u64::MAX))]
+    }
+
     fn seals() -> [Seal; 2] {
         [Seal::Checksum, Seal::Keyed([3; 32])]
     }
@@ -498,21 +503,47 @@ mod tests {
             }
         }
         assert_eq!(written, include_str!("golden.txt"));
+        let mut tagged = String::new();
+        for seal in seals() {
+            let record = encode(&example(), "ns:", Marks { stamp: STAMP, tags: &tags() }, &seal);
+            tagged.extend(record.iter().map(|byte| format!("{byte:02x}")));
+            tagged.push('\n');
+        }
+        assert_eq!(tagged, include_str!("golden_tags.txt"));
+    }
+
+    #[test]
+    fn tags_come_back_as_they_were_and_no_more_of_them_than_there_may_be() {
+        let slot = Slot::example();
+        let read = |tags: &[Stamped]| {
+            let seal = Seal::Checksum;
+            let record = encode(&example(), "ns:", Marks { stamp: STAMP, tags }, &seal);
+            decode(&record.into(), "ns:", &slot, &seal).map(|record| record.tags)
+        };
+        assert_eq!(read(&tags()).as_deref(), Ok(&tags()[..]));
+        let many = |count: usize| {
+            let tag = |n: usize| (Tag::new(n.to_string()), tags()[0].1);
+            (0..count).map(tag).collect::<Vec<_>>()
+        };
+        assert_eq!(read(&many(MAX_TAGS)).map(|tags| tags.len()), Ok(MAX_TAGS));
+        assert_eq!(read(&many(MAX_TAGS + 1)), Err(Unreadable::Corrupt));
     }
 
     #[test]
     fn no_byte_can_be_changed_cut_off_or_added() {
         for seal in seals() {
-            let record = encode(&example(), "ns:", STAMP, &seal);
-            for at in 0..record.len() {
-                for flipped in [1, 0x20, 0xff] {
-                    let mut changed = record.clone();
-                    changed[at] ^= flipped;
-                    unreadable(&changed, &seal);
+            for tags in [&[][..], &tags()] {
+                let record = encode(&example(), "ns:", Marks { stamp: STAMP, tags }, &seal);
+                for at in 0..record.len() {
+                    for flipped in [1, 0x20, 0xff] {
+                        let mut changed = record.clone();
+                        changed[at] ^= flipped;
+                        unreadable(&changed, &seal);
+                    }
+                    unreadable(&record[..at], &seal);
                 }
-                unreadable(&record[..at], &seal);
+                unreadable(&[&record[..], b"x"].concat(), &seal);
             }
-            unreadable(&[&record[..], b"x"].concat(), &seal);
         }
     }
 
