@@ -62,6 +62,11 @@ struct Found {
 type IsNew = bool;
 
 impl TagStamp {
+    /// Whether the tag was last invalidated before a right was granted, on clocks that differ by `slack`.
+    fn is_older_than(self, granted: Granted, slack: u64) -> bool {
+        self.time.saturating_add(slack) < granted.time
+    }
+
     /// Reads what the scripts write, and nothing else.
     fn parse(text: &[u8]) -> Option<Self> {
         let (time, random) = std::str::from_utf8(text).ok()?.split_once(' ')?;
@@ -72,6 +77,13 @@ impl TagStamp {
         is_stamp.then(|| {
             Some(Self { time: time.parse().ok()?, random: u64::from_str_radix(random, 16).ok()? })
         })?
+    }
+}
+
+impl Granted {
+    /// Returns what the server's clock shows some time after, in microseconds.
+    fn time_after(self, elapsed: Duration) -> u64 {
+        self.time.saturating_add(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX))
     }
 }
 
@@ -143,19 +155,16 @@ impl Link {
         retention: Duration,
     ) -> Result<Option<Vec<Stamped>>, Fault> {
         let asked = (Operation::Commit, self.settings.invalidate_budget);
-        let elapsed = now().saturating_duration_since(granted.at).as_micros();
-        let earliest = granted.time.saturating_add(u64::try_from(elapsed).unwrap_or(u64::MAX));
+        // Before it is asked: what passes until the answer was made counts for nothing.
+        let earliest = granted.time_after(now().saturating_duration_since(granted.at));
         let found = self.find_stamps(connection, tags, (asked, retention)).await?;
         let slack = if connection.is_of_a_cluster() { SKEW } else { 0 };
-        // A clock that was set back would make what was invalidated since look older than that.
-        let is_clock_set_back = found.time.saturating_add(TOLERANCE + slack) < earliest;
+        let is_set_back = found.is_set_back(earliest, slack);
         let stamped = tags.iter().zip(found.stamps).map(|(tag, (stamp, is_new))| {
             let is_good = match known.iter().find(|(known, _)| known == tag) {
                 Some((_, known)) => *known == stamp,
                 // One that was missing may have been removed to invalidate.
-                None => {
-                    !is_new && !is_clock_set_back && stamp.time.saturating_add(slack) < granted.time
-                }
+                None => !is_new && !is_set_back && stamp.is_older_than(granted, slack),
             };
             is_good.then(|| (tag.clone(), stamp))
         });
@@ -193,6 +202,12 @@ impl Link {
 }
 
 impl Found {
+    /// Whether the server's clock shows less than it must by now. What was invalidated since the right
+    /// was granted would then look older than that.
+    fn is_set_back(&self, earliest: u64, slack: u64) -> bool {
+        self.time.saturating_add(TOLERANCE + slack) < earliest
+    }
+
     /// What is no stamp is left out.
     fn add(&mut self, answer: Value) {
         let Value::Array(parts) = answer else { return };
@@ -228,6 +243,18 @@ mod tests {
         }
         let signed = text.replacen('1', "+", 1);
         assert_eq!(TagStamp::parse(signed.as_bytes()), None);
+    }
+
+    #[test]
+    fn a_group_is_older_than_a_fill_only_if_no_clock_can_hide_that_it_is_not() {
+        let granted = Granted { time: 5_000_000, at: now() };
+        let is_older = |time, slack| TagStamp { time, random: 0 }.is_older_than(granted, slack);
+        assert!(is_older(4_999_999, 0) && !is_older(5_000_000, 0));
+        assert!(is_older(3_999_999, SKEW) && !is_older(4_000_000, SKEW));
+        let earliest = granted.time_after(Duration::from_secs(3));
+        let is_set_back = |time| Found { time, stamps: Vec::new() }.is_set_back(earliest, 0);
+        assert!(!is_set_back(8_000_000) && !is_set_back(8_000_000 - TOLERANCE));
+        assert!(is_set_back(7_900_000));
     }
 
     #[test]
