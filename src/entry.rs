@@ -1,5 +1,9 @@
 //! Stored responses.
 
+mod fields;
+#[cfg(feature = "redis")]
+mod stored;
+
 use std::{
     fmt,
     sync::{
@@ -9,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{
@@ -22,11 +26,15 @@ use http::{
 use crate::{
     clock::Instant,
     gauge::Gauge,
-    hops::Hops,
     key::Slot,
     nominated::Nominated,
     sequence::{Fence, Sequence},
 };
+
+#[cfg(feature = "redis")]
+pub(crate) use self::stored::StoredHead;
+
+pub(crate) use self::fields::Mould;
 
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
@@ -97,8 +105,12 @@ impl Timing {
 
 impl Head {
     /// Copies a response's head; `stripped` fields are left out.
-    pub(crate) fn new(origin: &response::Parts, stripped: &[HeaderName], timing: Timing) -> Self {
-        let fields = storable_fields(&origin.headers, stripped);
+    pub(crate) fn new(
+        origin: &response::Parts,
+        (mould, stripped): (&Mould, &[HeaderName]),
+        timing: Timing,
+    ) -> Self {
+        let fields = mould.cast(&origin.headers, stripped);
         Self {
             status: origin.status,
             has_inner_status: fields.get_all(CACHE_STATUS).iter().count() > 1,
@@ -114,33 +126,6 @@ impl Head {
     pub(crate) fn with_windows(mut self, windows: Windows) -> Self {
         self.windows = windows;
         self
-    }
-
-    /// Takes a head that was stored elsewhere, with when that was by this process's clock.
-    #[cfg(feature = "redis")]
-    pub(crate) fn restored(stored: StoredHead, received: Instant, fresh_until: Instant) -> Self {
-        let StoredHead { status, fields, has_inner_status, initial_age, windows } = stored;
-        Self {
-            status,
-            fields,
-            has_inner_status,
-            received,
-            initial_age,
-            lifetime: fresh_until.saturating_duration_since(received),
-            windows,
-        }
-    }
-
-    /// Returns what has to be stored elsewhere, besides the times.
-    #[cfg(feature = "redis")]
-    pub(crate) fn to_stored(&self) -> StoredHead {
-        StoredHead {
-            status: self.status,
-            fields: self.fields.clone(),
-            has_inner_status: self.has_inner_status,
-            initial_age: self.initial_age,
-            windows: self.windows,
-        }
     }
 
     /// Makes the response at least as old as its origin's clock says.
@@ -177,7 +162,28 @@ impl Head {
 
     /// Returns the fields with the two slots filled.
     pub(crate) fn fields(&self, age: HeaderValue, cache_status: HeaderValue) -> HeaderMap {
-        let mut fields = self.fields.clone();
+        self.filled(self.fields.clone(), age, cache_status)
+    }
+
+    /// Does the same to a head that is not needed any more. If nobody else has it, nothing is copied.
+    pub(crate) fn into_fields(
+        mut self: Arc<Self>,
+        age: HeaderValue,
+        cache_status: HeaderValue,
+    ) -> HeaderMap {
+        let fields = match Arc::get_mut(&mut self) {
+            Some(head) => std::mem::take(&mut head.fields),
+            None => self.fields.clone(),
+        };
+        self.filled(fields, age, cache_status)
+    }
+
+    fn filled(
+        &self,
+        mut fields: HeaderMap,
+        age: HeaderValue,
+        cache_status: HeaderValue,
+    ) -> HeaderMap {
         let mut slots = fields.values_mut();
         if let Some(slot) = slots.next() {
             *slot = age;
@@ -193,19 +199,6 @@ impl Head {
         }
         fields
     }
-}
-
-/// A head without the times of this process.
-#[cfg(feature = "redis")]
-#[derive(Debug)]
-pub(crate) struct StoredHead {
-    pub(crate) status: StatusCode,
-    /// With the slots for `Age` and `Cache-Status`.
-    pub(crate) fields: HeaderMap,
-    pub(crate) has_inner_status: bool,
-    /// How old the response was when it was received.
-    pub(crate) initial_age: Duration,
-    pub(crate) windows: Windows,
 }
 
 fn response_weight(head: &Head, body: &Bytes) -> usize {
@@ -249,44 +242,6 @@ fn age_value(fields: &HeaderMap) -> Duration {
         return Duration::ZERO;
     }
     Duration::from_secs(digits.parse::<u32>().unwrap_or(u32::MAX).min(1 << 31).into())
-}
-
-/// Copies the fields that may be stored, after the slots that [`Head::fields`] fills.
-fn storable_fields(origin: &HeaderMap, stripped: &[HeaderName]) -> HeaderMap {
-    let hops = Hops::of(origin);
-    let has_inner_status = origin.keys().any(|name| *name == CACHE_STATUS);
-    let mut fields = HeaderMap::with_capacity(origin.keys_len() + 2);
-    fields.append(AGE, HeaderValue::from_static("0"));
-    if !has_inner_status {
-        fields.append(CACHE_STATUS, HeaderValue::from_static(""));
-    }
-    for (name, value) in origin {
-        if *name != AGE && !stripped.contains(name) && !hops.contain(name) {
-            fields.append(name.clone(), value.clone());
-        }
-    }
-    if has_inner_status {
-        fields.append(CACHE_STATUS, HeaderValue::from_static(""));
-    }
-    packed(&fields)
-}
-
-/// Copies fields, their values into one allocation: a value cut from a connection's read buffer
-/// would otherwise keep that buffer alive as long as the entry.
-fn packed(fields: &HeaderMap) -> HeaderMap {
-    // A clone's capacity is its length: what is stored is no larger than what is weighed.
-    let mut fields = fields.clone();
-    let mut text = BytesMut::with_capacity(fields.values().map(HeaderValue::len).sum());
-    fields.values().for_each(|value| text.extend_from_slice(value.as_bytes()));
-    let mut text = text.freeze();
-    for value in fields.values_mut() {
-        let bytes = text.split_to(value.len());
-        // The bytes were a field value before; a copy of them is one.
-        let Ok(mut copy) = HeaderValue::from_maybe_shared(bytes) else { continue };
-        copy.set_sensitive(value.is_sensitive());
-        *value = copy;
-    }
-    fields
 }
 
 /// Which fill an entry comes from.
@@ -346,17 +301,6 @@ impl Entry {
     pub(crate) fn nominated(provenance: Provenance, nominated: Nominated, until: Instant) -> Self {
         let weight = nominated.names().iter().map(|name| name.as_str().len() + 64).sum();
         Self::new(provenance, Content::Nominated(nominated), until, weight)
-    }
-
-    /// An entry that was stored elsewhere.
-    #[cfg(feature = "redis")]
-    pub(crate) fn restored(provenance: Provenance, content: Content, until: Instant) -> Self {
-        match content {
-            // Weighed when it is copied: nobody holds it before.
-            Content::Response { .. } => Self::new(provenance, content, until, 0),
-            Content::Pass => Self::pass(provenance, until),
-            Content::Nominated(nominated) => Self::nominated(provenance, nominated, until),
-        }
     }
 
     fn new(
@@ -460,27 +404,6 @@ impl Entry {
         now < self.fresh_until
     }
 
-    /// Returns a copy for another sequence: it is a copy of what was read at `fence` there, and fresh
-    /// until `until`.
-    #[cfg(feature = "redis")]
-    pub(crate) fn copied(&self, fence: Fence, until: Instant) -> Self {
-        let Provenance { slot, requested, gauge, .. } = &self.provenance;
-        let (slot, gauge) = (slot.clone(), Arc::clone(gauge));
-        let provenance = Provenance { slot, fence, requested: *requested, gauge };
-        let weight = match &self.content {
-            Content::Response { head, body } => response_weight(head, body),
-            Content::Pass | Content::Nominated(_) => 0,
-        };
-        let mut copy = Self::restored(provenance, self.content.clone(), until);
-        copy.weight += weight as u64;
-        copy
-    }
-
-    #[cfg(feature = "redis")]
-    pub(crate) fn content(&self) -> &Content {
-        &self.content
-    }
-
     /// Returns when it stops being fresh.
     pub(crate) fn fresh_until(&self) -> Instant {
         self.fresh_until
@@ -488,6 +411,19 @@ impl Entry {
 
     pub(crate) fn as_response(&self) -> Option<(&Arc<Head>, &Bytes)> {
         match &self.content {
+            Content::Response { head, body } => Some((head, body)),
+            Content::Pass | Content::Nominated(_) => None,
+        }
+    }
+
+    /// Returns the response of an entry that is not needed any more. If nobody else has it, nothing is
+    /// copied.
+    pub(crate) fn into_response(mut self: Arc<Self>) -> Option<(Arc<Head>, Bytes)> {
+        let content = match Arc::get_mut(&mut self) {
+            Some(entry) => std::mem::replace(&mut entry.content, Content::Pass),
+            None => self.content.clone(),
+        };
+        match content {
             Content::Response { head, body } => Some((head, body)),
             Content::Pass | Content::Nominated(_) => None,
         }
@@ -550,7 +486,11 @@ mod tests {
         let (parts, ()) = response.body(()).unwrap().into_parts();
         let now = crate::clock::now();
         let lifetime = Duration::from_secs(60);
-        Head::new(&parts, &[], Timing { requested: now, received: now, lifetime })
+        Head::new(
+            &parts,
+            (&Mould::default(), &[]),
+            Timing { requested: now, received: now, lifetime },
+        )
     }
 
     fn sent(head: &Head) -> Vec<(String, String)> {

@@ -7,7 +7,7 @@ use http_body::Body;
 use tokio::time::timeout_at;
 
 use crate::{
-    answer::{Fill, hit, unsatisfied},
+    answer::{Fill, hit, hit_read, unsatisfied},
     body::ResponseBody,
     bounded::bounded,
     clock::{Instant, now},
@@ -45,7 +45,7 @@ impl<B: Body> From<Bypass> for Ended<B> {
 /// Where one step of a search leads.
 pub(crate) enum Step<St: Store, B: Body> {
     Again,
-    Fill(Filling<St>),
+    Fill(Box<Filling<St>>),
     Ended(Ended<B>),
 }
 
@@ -147,13 +147,15 @@ impl<St: Store> Shared<St> {
                 None if read.asks.wishes.only_if_cached => {}
                 None => return ControlFlow::Break(Alone::Pass.into()),
                 Some(response) if read.asks.accept(response.0, telling.now) => {
-                    let answer = hit(response, telling, &read.asks);
-                    if !self.is_due((read.route, &read.asks), &entry, telling.now) {
-                        return ControlFlow::Break(Ended::Answer(answer));
+                    if self.is_due((read.route, &read.asks), &entry, telling.now) {
+                        let answer = hit(response, telling, &read.asks);
+                        read.forward = Forward::Stale;
+                        read.seen = Some(entry);
+                        return ControlFlow::Break(Ended::Refresh(answer));
                     }
-                    read.forward = Forward::Stale;
-                    read.seen = Some(entry);
-                    return ControlFlow::Break(Ended::Refresh(answer));
+                    let response = entry.into_response().expect("it is one");
+                    let answer = hit_read(response, telling, &read.asks);
+                    return ControlFlow::Break(Ended::Answer(answer));
                 }
                 Some(_) => {
                     read.forward = Forward::Request;
@@ -269,7 +271,8 @@ impl<St: Store> Shared<St> {
             Begin::Granted(lease) => {
                 let shared = Arc::clone(self);
                 let route = read.route;
-                Begun::Filling(Filling { shared, lead, lease, route, requested: now() })
+                let requested = now();
+                Begun::Filling(Box::new(Filling { shared, lead, lease, route, requested }))
             }
             Begin::Found(entry) => Begun::Ended(self.found(&entry, lead, read)),
             Begin::Held(token) => {
@@ -302,7 +305,7 @@ impl<St: Store> Shared<St> {
 
 /// What became of a flight that was to fill.
 enum Begun<St: Store, B: Body> {
-    Filling(Filling<St>),
+    Filling(Box<Filling<St>>),
     /// Another fill has the right.
     Elsewhere,
     Ended(Ended<B>),

@@ -80,8 +80,8 @@ const WITHIN_A_TIER: &[(&str, &[&str], &str)] = &[
     ("budget", &["sync"], "counts with the primitives that the model checker replaces"),
     (
         "entry",
-        &["clock", "gauge", "hops", "key", "nominated", "sequence"],
-        "knows its place, its fill, its age, and where it is counted",
+        &["clock", "gauge", "hops", "key", "nominated", "sequence", "sync"],
+        "knows its place, its fill, its age, and where it is counted; keeps a mould under a lock",
     ),
     ("gauge", &["sync"], "counts with the primitives that the model checker replaces"),
     (
@@ -94,6 +94,7 @@ const WITHIN_A_TIER: &[(&str, &[&str], &str)] = &[
         &["key", "sync", "unsettled"],
         "finds the stripe of a key, under its lock; what no layer on a store may fill",
     ),
+    ("seconds", &["sync"], "each thread has a place of its own"),
     ("unsettled", &["clock", "key", "sync"], "keys until an instant"),
     // Rules.
     ("policy", &["route"], "judges by the settings of a route, which the route carries"),

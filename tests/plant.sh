@@ -235,6 +235,12 @@ plant replace-inner-cache-status src/reporter.rs 's/let _ = fields\.try_append\(
 plant quote-the-detail src/outcome.rs 's/parameter\(DETAIL, refusal\.token\(\)\)/parameter(key_ref("stored"), false).parameter(key_ref("reason"), refusal.token())/' rfc cache_status_is_a_list_of_what_rfc_9211_knows
 plant invalidate-on-conflict src/write.rs 's/400\.\.=499 => Self::Unchanged/400..=499 => Self::Changed/' rfc what_changed_nothing_invalidates_nothing
 plant keep-the-target-of-a-write src/route/table.rs 's/if let Ok\(found\) = self\.reads\.at\(path\) \{\n            let rule/if let (false, Ok(found)) = (true, self.reads.at(path)) {\n            let rule/' rfc a_successful_write_invalidates_all_variants_of_its_target
+# ===== stored fields =====
+plant cast-without-comparing-names src/entry/fields.rs 's/ *&& made\.iter\(\)\.skip\(SLOTS\).*\n//' lib other_names_are_copied_by_themselves
+plant cast-what-is-withheld src/entry/fields.rs 's/ *&& !stripped\.iter\(\).*\n//' lib what_may_not_be_stored_is_left_out_each_time
+plant cast-with-an-inner-status src/entry/fields.rs 's/let is_usual = .*;/let is_usual = true;/' lib what_may_not_be_stored_is_left_out_each_time
+plant forget-what-is-sensitive src/entry/fields.rs 's/ *copy\.set_sensitive.*\n//' lib the_values_are_of_each_response
+
 # ===== early refresh =====
 plant refresh-at-any-distance src/early.rs 's/as_secs_f64\(\) < self\.reach\(\) \* LONGEST_REACH/as_secs_f64() >= 0.0/; s/left\.as_secs_f64\(\) <= self\.reach\(\) \* -chance\.ln\(\)/left > Duration::ZERO/' early a_hit_far_from_the_end_asks_nobody
 plant refresh-early-by-default src/route/cache.rs 's/early_refresh: 0\.0/early_refresh: 1.0/' early nothing_is_refreshed_early_by_default
@@ -403,8 +409,8 @@ plant wake-under-the-lock src/recording.rs 's/let waiting = shared\.take_waiting
 plant share-across-credential-fields src/layer.rs 's/part\(&fields\.join\(","\)\);/let _ = fields;/' adversary layers_with_other_credential_fields_share_nothing
 
 # ===== redis =====
-plant redis-commit-without-the-lease src/store/redis/commit.lua 's/if not r\[2\].*?\nend\n//s' redis a_plain_del_in_mid_fill_refuses_the_commit
-plant redis-commit-under-anothers-lease src/store/redis/commit.lua 's/if token ~= ARGV\[2\] then return -1 end\n//' redis a_fill_that_was_overtaken_does_not_commit_under_anothers_lease
+plant redis-commit-without-the-lease src/store/redis/commit.lua 's/if not l then return 0 end\nif .*?\n//' redis a_plain_del_in_mid_fill_refuses_the_commit
+plant redis-commit-under-anothers-lease src/store/redis/commit.lua 's/if string\.match\(l, .*?\n//' redis a_fill_that_was_overtaken_does_not_commit_under_anothers_lease
 plant redis-join-without-a-token src/coalesce.rs 's/variant: slot\.variant\.clone\(\), token \}/variant: slot.variant.clone(), token: None }/; s/token: \*token \}/token: token.filter(|_| false) }/' redis a_request_after_a_plain_del_joins_no_older_flight
 plant redis-trust-what-came-back src/store/redis/shared.rs 's/if record\.stamp\.incarnation != connection\.incarnation/if false/' redis a_server_that_is_back_from_rdb_answers_with_nothing_old
 plant redis-trust-a-failover src/store/redis/shared.rs 's/if record\.stamp\.incarnation != connection\.incarnation/if false/' redis a_failover_that_loses_deletes_brings_back_nothing
@@ -420,9 +426,9 @@ plant redis-read-what-is-pending src/store/redis/shared.rs 's/ \|\| self\.link\.
 plant redis-acknowledge-everything-at-once src/store/redis/invalidation.rs 's/if !later\.is_zero\(\)/if false/' redis an_invalidation_of_everything_reaches_all_processes_once_acknowledged
 plant redis-flush-everything-at-once src/store/redis/pending.rs 's/sleep_until\(done \+ until_seen\)/sleep_until(done)/' redis an_invalidation_of_everything_while_redis_is_away_is_delivered
 plant redis-one-epoch-for-ever src/store/redis/shared.rs 's/digest\(slot, epoch\)/digest(slot, epoch * 0)/g' redis an_invalidation_of_everything_reaches_all_processes_once_acknowledged
-plant redis-believe-any-bytes src/store/redis/record.rs 's/\(checksum\(stamp, rest\) == \*sum\)\.then_some\(rest\)/{ let _ = sum; Some(rest) }/' redis sec_red_2_a_record_with_any_byte_flipped_is_a_miss
-plant redis-believe-any-seal src/store/redis/record.rs 's/\(digest\(key, stamp, rest\) == \*sum\)\.then_some\(rest\)/{ let _ = (key, sum); Some(rest) }/' redis sec_red_5_a_record_without_the_right_seal_is_a_miss
-plant redis-read-on-behind-the-end src/store/redis/record.rs 's/let is_at_end = reader\.rest\.is_empty\(\);/let is_at_end = true;/; s/\(checksum\(stamp, rest\) == \*sum\)\.then_some\(rest\)/{ let _ = sum; Some(rest) }/' redis sec_red_2_a_record_that_is_cut_off_or_has_something_behind_is_a_miss
+plant redis-believe-any-bytes src/store/redis/record.rs 's/\(checksum\(sealed\) == \*sum\)\.then_some\(sealed\)/{ let _ = sum; Some(sealed) }/' redis sec_red_2_a_record_with_any_byte_flipped_is_a_miss
+plant redis-believe-any-seal src/store/redis/record.rs 's/\(digest\(key, sealed\) == \*sum\)\.then_some\(sealed\)/{ let _ = (key, sum); Some(sealed) }/' redis sec_red_5_a_record_without_the_right_seal_is_a_miss
+plant redis-read-on-behind-the-end src/store/redis/record.rs 's/let is_at_end = reader\.rest\.is_empty\(\);/let is_at_end = true;/' lib nothing_stands_behind_what_a_record_holds
 plant redis-believe-any-place src/store/redis/record.rs 's/Some\(is_key && variant == slot\.variant\.as_bytes\(\)\)/Some(is_key | true | (variant == slot.variant.as_bytes()))/' redis sec_red_1_a_record_that_was_moved_is_a_miss
 plant redis-forget-the-namespace-in-a-record src/store/redis/record.rs 's/rest\.extend_from_slice\(namespace\.as_bytes\(\)\);//; s/namespace\.len\(\) \+ //; s/key\.strip_prefix\(namespace\.as_bytes\(\)\)/Some(key).filter(|_| namespace.len() < 99)/' redis sec_red_1_a_record_that_was_moved_to_another_namespace_is_a_miss
 plant redis-insist-on-what-is-unreadable src/store/redis/shared.rs 's/for is_unwanted in \[is_unwanted, true\]/for is_unwanted in [is_unwanted, is_unwanted]/' redis sec_red_2_a_record_with_any_byte_flipped_is_a_miss
@@ -445,19 +451,23 @@ plant near-trust-a-broken-link src/store/redis/link.rs 's/            self\.near
 plant near-use-copies-for-ever src/store/redis/near.rs 's/entry\.fresh_until\(\)\.min\(now\(\) \+ self\.limit\)/entry.fresh_until()/' redis a_copy_is_read_again_after_its_time
 plant redis-insist-on-resp3 src/store/redis/supervisor.rs 's/ErrorKind::RESP3NotSupported \| ErrorKind::Server\(_\)/ErrorKind::RESP3NotSupported/' redis a_server_that_tells_nothing_has_no_near_cache
 plant redis-ask-on-while-it-is-slow src/store/redis/shared.rs 's/connection\.is_slow\(self\.link\.settings\.slow_lookups\)/false/' redis slow_lookups_open_the_breaker_and_a_heartbeat_closes_it
-plant redis-outdate-nothing src/store/redis/shared.rs 's/record\.stamp\.generation != generation/false/' redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
+plant redis-outdate-nothing src/store/redis/shared.rs 's/\(now\(\)\);\n        \}/(now());\n        }\n        until = until.max(now() + std::time::Duration::from_millis(1));/' redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
+plant redis-leave-what-is-outdated-in-force src/store/redis/soft.lua "s/if kind == 'v:' or kind == 'l:'/if kind == 'l:'/" redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
+plant redis-void-no-fill-softly src/store/redis/soft.lua "s/if kind == 'v:' or kind == 'l:'/if kind == 'v:'/" redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
+plant redis-keep-what-was-outdated src/store/redis/commit.lua 's/  gone\[#gone.*?\n//' redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
+plant redis-put-everything-aside src/store/redis/soft.lua 's/ and kept - fresh > tonumber\(ARGV\[1\]\)//' redis a_soft_invalidation_leaves_nothing_that_is_of_no_use
+plant redis-forget-since-when src/store/redis/shared.rs 's/self\.link\.local_time\(connection, since\)\?/{ let _ = since; now() }/' redis stale_windows_count_from_the_soft_invalidation
 plant redis-digest-without-a-key src/layer.rs 's/store\.token\(\)\.is_some\(\)/false/' redis routes_that_digest_callers_need_a_key_that_all_processes_have
-plant redis-ask-on-beside-what-is-stale src/store/redis/shared.rs 's/\n            && \(held\.is_none\(\) \|\| held != awaited\)//' redis who_waits_beside_what_is_stale_asks_no_more_than_others
+plant redis-ask-on-beside-what-is-stale src/store/redis/shared.rs 's/if \(held\.is_none\(\) \|\| held != awaited\)\n            && let/if let/' redis who_waits_beside_what_is_stale_asks_no_more_than_others
 plant redis-trust-a-failover-in-a-cluster src/store/redis/connection.rs 's/hasher\.update\(run\.as_bytes\(\)\)\.update\(b" "\)\.update\(replica\.as_bytes\(\)\)\.update\(b" "\);/let _ = (run, replica);/' redis a_cluster_is_used_and_a_failover_in_it_brings_back_nothing
 plant redis-tags-commit-across src/store/redis/stamps.rs 's/is_good\.then\(/{ let _ = is_good; true }.then(/' redis a_tag_that_is_invalidated_in_mid_fill_refuses_the_commit
-plant redis-groups-commit-across src/store/redis/stamps.rs 's/None => !is_new && !is_set_back && stamp\.is_older_than\(granted, slack\)/None => !is_new \&\& !is_set_back/' redis a_group_that_is_invalidated_in_mid_fill_refuses_the_commit
-plant redis-groups-trust-what-was-missing src/store/redis/stamps.rs 's/None => !is_new && /None => /' redis a_burst_on_a_response_of_an_unknown_group_makes_two_calls
+plant redis-groups-commit-across src/store/redis/stamps.rs 's/None => !is_set_back && stamp\.is_older_than\(granted, slack\)/None => !is_set_back/' redis a_group_that_is_invalidated_in_mid_fill_refuses_the_commit
 plant redis-groups-trust-any-clock src/store/redis/stamps.rs 's/self\.time\.saturating_add\(TOLERANCE \+ slack\) < earliest/{ let _ = (earliest, slack); false }/' lib a_group_is_older_than_a_fill_only_if_no_clock_can_hide_that_it_is_not
 plant redis-tags-read-without-comparing src/store/redis/shared.rs 's/record\.filter\(\|record\| stamps\.confirm\(&record\.tags\)\)/record/' redis a_tag_removes_what_has_it_for_all_processes
-plant redis-tags-find-without-comparing src/store/redis/shared.rs 's/stamps\.confirm\(&record\.tags\) && connection/{ let _ = stamps; true } \&\& connection/' redis a_tag_removes_what_has_it_for_all_processes
+plant redis-tags-find-without-comparing src/store/redis/shared.rs 's/Some\(record\)\.filter\(\|record\| stamps\.confirm\(&record\.tags\)\)\?/{ let _ = stamps; record }/' redis a_tag_removes_what_has_it_for_all_processes
 plant redis-tags-take-a-missing-stamp src/store/redis/stamps.rs 's/self\.0\.contains\(stamped\)/self.0.contains(stamped) || self.0.iter().all(|(tag, _)| *tag != stamped.0)/' redis whatever_removes_a_stamp_is_an_invalidation
-plant redis-tags-join-across src/store/redis/shared.rs 's/\n                && stamps\.digest\(&slot\.tags\)\.as_ref\(\) == Some\(&lease\.stamps\)//' redis a_request_after_a_tag_was_invalidated_elsewhere_joins_no_older_flight
-plant redis-tags-respect-an-older-right src/store/redis/lease.lua 's/ and ls == ARGV\[5\]//' redis a_request_after_a_tag_was_invalidated_elsewhere_joins_no_older_flight
+plant redis-tags-join-across src/store/redis/shared.rs 's/stamps\.digest\(&slot\.tags\)\.as_ref\(\) == Some\(&lease\.stamps\)/true/' redis a_request_after_a_tag_was_invalidated_elsewhere_joins_no_older_flight
+plant redis-tags-respect-an-older-right src/store/redis/lease.lua 's/ and stamps == ARGV\[5\]//' redis a_request_after_a_tag_was_invalidated_elsewhere_joins_no_older_flight
 plant redis-tags-stamp-what-nothing-has src/store/redis/restamp.lua 's/if redis\.call\(.EXISTS., KEYS\[1\]\) == 0 then return 0 end\n//' redis a_stamp_lives_as_long_as_what_names_it_and_no_tag_without_one_has_any
 plant redis-tags-let-stamps-expire-early src/store/redis/stamp.lua 's/redis\.call\(.PEXPIRE., k, 2 \* ARGV\[1\]\)//' redis a_stamp_lives_as_long_as_what_names_it_and_no_tag_without_one_has_any
 plant redis-tags-need-room-to-invalidate src/store/redis/connection.rs 's/match RESTAMP\.call\(&mut self\.wire\(\), key, arguments\)\.await \{\n            Err\(error\) if error\.code\(\) == Some\("OOM"\)/match RESTAMP.call(\&mut self.wire(), key, arguments).await {\n            Err(error) if error.code() == Some("NEVER")/' redis a_server_that_is_full_takes_an_invalidation_of_a_tag
@@ -468,7 +478,7 @@ plant near-forget-no-tag src/store/redis/near.rs 's/                    self\.in
 plant near-keep-own-invalidations-of-tags src/store/redis/link.rs 's/Target::Tag\(tag\) => self\.near\.invalidate_tag\(tag\),/Target::Tag(_) => {}/' lib what_this_process_invalidates_is_gone_when_it_is_called
 # What the history finds: a plain write, a flight joined by its variant, values of an earlier server, a
 # primary that is none any more. The last needs both guards gone.
-plant history-commit-without-the-lease src/store/redis/commit.lua 's/if not r\[2\].*?\nend\n//s' redis_history quiet
+plant history-commit-without-the-lease src/store/redis/commit.lua 's/if not l then return 0 end\nif .*?\n//' redis_history quiet
 plant history-join-without-a-token src/coalesce.rs 's/variant: slot\.variant\.clone\(\), token \}/variant: slot.variant.clone(), token: None }/; s/token: \*token \}/token: token.filter(|_| false) }/' redis_history quiet
 plant history-trust-what-came-back src/store/redis/shared.rs 's/if record\.stamp\.incarnation != connection\.incarnation/if false/' redis_history restarts
 plant history-trust-a-failover src/store/redis/shared.rs 's/if record\.stamp\.incarnation != connection\.incarnation/if false/' redis_history failovers
@@ -476,11 +486,11 @@ plant history-read-from-the-demoted 'src/store/redis/connection.rs src/store/red
 plant history-tags-commit-across src/store/redis/stamps.rs 's/is_good\.then\(/{ let _ = is_good; true }.then(/' redis_history quiet
 plant history-tags-read-without-comparing src/store/redis/shared.rs 's/record\.filter\(\|record\| stamps\.confirm\(&record\.tags\)\)/record/' redis_history quiet
 plant history-tags-take-a-missing-stamp src/store/redis/stamps.rs 's/self\.0\.contains\(stamped\)/self.0.contains(stamped) || self.0.iter().all(|(tag, _)| *tag != stamped.0)/' redis_history quiet
-plant history-tags-join-across src/store/redis/shared.rs 's/\n                && stamps\.digest\(&slot\.tags\)\.as_ref\(\) == Some\(&lease\.stamps\)//' redis_history quiet
-plant history-tags-respect-an-older-right src/store/redis/lease.lua 's/ and ls == ARGV\[5\]//' redis_history quiet
+plant history-tags-join-across src/store/redis/shared.rs 's/stamps\.digest\(&slot\.tags\)\.as_ref\(\) == Some\(&lease\.stamps\)/true/' redis_history quiet
+plant history-tags-respect-an-older-right src/store/redis/lease.lua 's/ and stamps == ARGV\[5\]//' redis_history quiet
 plant history-near-forgets-no-tag src/store/redis/near.rs 's/                    self\.invalidate_tag\(&Tag::named\(tag\)\);/                    let _ = Tag::named(tag);/' redis_history near-quiet
 plant history-redis-share-across-a-group src/fill.rs 's/_ if is_in_doubt => drop\(self\.lead\),/_ if false => drop(self.lead),/' redis_history quiet
-plant history-redis-outdate-nothing src/store/redis/shared.rs 's/record\.stamp\.generation != generation/false/' redis_history quiet
+plant history-redis-outdate-nothing src/store/redis/shared.rs 's/\(now\(\)\);\n        \}/(now());\n        }\n        until = until.max(now() + std::time::Duration::from_secs(9));/' redis_history quiet
 # ===== chaos =====
 plant chaos-ask-no-plan src/testing/chaos.rs 's/\(self\.plan\)\(operation, count\)/{ let _ = \&self.plan; let _ = count; Fault::None }/' chaos a_lookup_that_fails_is_a_bypass
 plant chaos-invalidate-when-polled src/testing/chaos.rs 's/disturbed\(fault, self\.store\.invalidate\(key\), \|\| Err\(Pending\)\)/{ let key = key.clone(); disturbed(fault, async move { self.store.invalidate(\&key).await }, || Err(Pending)) }/' chaos a_store_in_chaos_that_has_no_fault_conforms

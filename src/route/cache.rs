@@ -366,22 +366,9 @@ impl CacheRoute {
         if self.body_limit == 0 {
             return refuse(ConfigErrorKind::Limit, "body_limit", "is zero");
         }
-        let key = match (&self.template, self.key_with) {
-            (Some(text), None) => match Template::parse(text, &pattern) {
-                Ok(template) => KeyBuilder::Template(template),
-                Err((kind, problem)) => return refuse(kind, "key", &problem),
-            },
-            (None, Some(builder)) => KeyBuilder::Closure(builder),
-            (None, None) => {
-                return refuse(
-                    ConfigErrorKind::MissingKey,
-                    "key",
-                    "give `.key(..)` or `.key_with(..)`",
-                );
-            }
-            (Some(_), Some(_)) => {
-                return refuse(ConfigErrorKind::MissingKey, "key_with", "`.key(..)` is given too");
-            }
+        let key = match key(self.template.as_deref(), self.key_with, &pattern) {
+            Ok(key) => key,
+            Err((kind, field, problem)) => return refuse(kind, field, &problem),
         };
         let tags = self.tags.into_iter().map(|source| KeyBuilder::new(source, &pattern));
         let tags = match tags.collect() {
@@ -449,6 +436,23 @@ impl CacheRoute {
             statuses: self.statuses.clone(),
             jitter_percent: self.jitter_percent,
         })
+    }
+}
+
+fn key(
+    template: Option<&str>,
+    builder: Option<Extract>,
+    pattern: &Pattern,
+) -> Result<KeyBuilder, (ConfigErrorKind, &'static str, String)> {
+    let missing = ConfigErrorKind::MissingKey;
+    match (template, builder) {
+        (Some(text), None) => match Template::parse(text, pattern) {
+            Ok(template) => Ok(KeyBuilder::Template(template)),
+            Err((kind, problem)) => Err((kind, "key", problem)),
+        },
+        (None, Some(builder)) => Ok(KeyBuilder::Closure(builder)),
+        (None, None) => Err((missing, "key", "give `.key(..)` or `.key_with(..)`".to_owned())),
+        (Some(_), Some(_)) => Err((missing, "key_with", "`.key(..)` is given too".to_owned())),
     }
 }
 

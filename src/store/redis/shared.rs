@@ -6,23 +6,26 @@ use std::sync::{
 };
 
 use bytes::Bytes;
+use redis::{Cmd, Value};
 
 use super::{
     RedisLease,
-    command::{Fault, LEASE, Leased, Looked, look, millis, token_text},
+    command::{
+        Fault, Further, LEASE, Leased, Outdated, bulk, look, look_further, millis, token_text,
+    },
     connection::Connection,
     counts::count,
     digest,
     lease::Lease,
     link::Link,
     record::{Record, StoredContent, decode},
-    stamps::{self, Granted, Stamps},
+    stamps::{self, Granted, Stamped, Stamps},
 };
 use crate::{
     clock::now,
     entry::{Content, Entry, Head, Provenance},
     gauge::Gauge,
-    key::{Slot, Tags, Token},
+    key::{Slot, Token},
     operations::Operation,
     sequence::{Fence, Sequence},
     store::{Begin, Lookup},
@@ -56,37 +59,59 @@ impl Shared {
         let near_fence = self.link.near.fence();
         let fence = self.sequence.begin();
         let (connection, epoch) = self.usable(slot)?;
-        let look = look(&self.link.settings.key(&slot.key), &digest(slot, epoch));
-        let mut wire = connection.wire();
-        let asked = (Operation::Lookup, self.link.settings.lookup_budget);
-        let answer = self.link.ask(&connection, asked, look.query_async(&mut wire)).await.ok()?;
-        let Looked { generation, record, lease } = Looked::of(answer)?;
-        let record = record.and_then(|record| self.decode(slot, &record));
-        let stamps = self.stamps(slot, &connection, (record.as_ref(), lease.is_some())).await?;
-        if !connection.proven.is_ahead() {
-            return None;
+        let (key, vk) = (self.link.settings.key(&slot.key), digest(slot, epoch));
+        let answer = self.look(&connection, look(&key, &vk)).await?;
+        let record = bulk(answer).and_then(|record| self.decode(slot, &record));
+        let is_there = record.is_some();
+        let mut stamps = Stamps::default();
+        if let Some(record) = &record {
+            stamps = self.stamps(slot, &connection, &record.tags).await?;
         }
         let record = record.filter(|record| stamps.confirm(&record.tags));
-        let found = record
-            .and_then(|record| self.restore((slot, fence), &connection, (generation, record)));
+        let found =
+            record.and_then(|record| self.restore((slot, fence), &connection, (record, None)));
         if let Some(entry) = found.as_ref().filter(|entry| entry.is_fresh()) {
             self.link.near.keep(entry, near_fence);
             return Some(Lookup::Found(Arc::clone(entry)));
         }
+        let is_of_use = |entry: &Arc<Entry>| entry.kept_until() > now().max(entry.fresh_until());
+        let stale = found.filter(is_of_use);
+        if awaited.is_none()
+            && let Some(stale) = stale
+        {
+            return Some(Lookup::Found(stale));
+        }
+        let answer = self.look(&connection, look_further(&key, &vk)).await?;
+        let Further { outdated, lease } = Further::of(answer)?;
+        let outdated = outdated.and_then(|Outdated { since, record }| {
+            Some((self.decode(slot, &record)?, Some(since)))
+        });
+        if !is_there && (outdated.is_some() || lease.is_some()) {
+            let tags = outdated.as_ref().map_or(&[][..], |(record, _)| &record.tags);
+            stamps = self.stamps(slot, &connection, tags).await?;
+        }
         let held = lease.filter(|lease| {
-            lease.generation == generation
-                && stamps.digest(&slot.tags).as_ref() == Some(&lease.stamps)
+            stamps.digest(&slot.tags).as_ref() == Some(&lease.stamps)
                 && connection.is_of_its_time(lease.token)
                 && lease.expiry > self.link.server_time(&connection, now())
         });
         let held = held.map(|lease| lease.token);
-        let is_of_use = |entry: &Arc<Entry>| entry.kept_until() > now().max(entry.fresh_until());
-        if let Some(stale) = found.filter(is_of_use)
-            && (held.is_none() || held != awaited)
+        let outdated = || {
+            let outdated = outdated.filter(|(record, _)| stamps.confirm(&record.tags))?;
+            self.restore((slot, fence), &connection, outdated)
+        };
+        if (held.is_none() || held != awaited)
+            && let Some(stale) = stale.or_else(outdated).filter(is_of_use)
         {
             return Some(Lookup::Found(stale));
         }
         Some(held.map_or(Lookup::Absent, Lookup::Held))
+    }
+
+    /// Asks within the budget of a lookup; `None` if the answer may not be used.
+    async fn look(&self, connection: &Arc<Connection>, look: Cmd) -> Option<Value> {
+        let answer = self.link.look(connection, look).await.ok()?;
+        connection.proven.is_ahead().then_some(answer)
     }
 
     pub(super) async fn begin(
@@ -107,7 +132,7 @@ impl Shared {
         for is_unwanted in [is_unwanted, true] {
             // Made before it is asked for: whatever the answer may be, or if there is none, it is
             // given back when it is dropped.
-            let mut lease = Lease::new(&self.link, &connection, (&slot.key, &vk, epoch), token);
+            let mut lease = Lease::new(&self.link, &connection, (&slot.key, vk, epoch), token);
             let arguments = |call: &mut redis::Cmd| {
                 call.arg(&vk).arg(token_text(token)).arg(millis(self.link.settings.lease));
                 call.arg(if is_unwanted { "1" } else { "" }).arg(&stamps);
@@ -127,8 +152,7 @@ impl Shared {
                 return None;
             }
             match Leased::of(answer)? {
-                Leased::Granted(generation, time) => {
-                    lease.generation = generation;
+                Leased::Granted(time) => {
                     lease.granted = Granted { time, at: now() };
                     lease.known = known;
                     return Some(Begin::Granted(RedisLease(lease)));
@@ -137,9 +161,9 @@ impl Shared {
                     lease.forget();
                     return Some(Begin::Held(holder));
                 }
-                Leased::Found { generation, record } => {
+                Leased::Found(record) => {
                     lease.forget();
-                    let found = self.read((slot, fence), &connection, (generation, record)).await;
+                    let found = self.read((slot, fence), &connection, record).await;
                     if let Some(entry) = found.filter(|entry| entry.is_fresh() && entry.is_answer())
                     {
                         return Some(Begin::Found(entry));
@@ -151,18 +175,19 @@ impl Shared {
         None
     }
 
-    /// Reads the stamps that what was found depends on: those of a record, and those of the slot's own
-    /// tags where another fill has the right.
+    /// Reads the stamps of a record's tags, and of those that every response of the slot has.
     async fn stamps(
         &self,
         slot: &Slot,
         connection: &Arc<Connection>,
-        (record, is_held): (Option<&Record>, bool),
+        stamped: &[Stamped],
     ) -> Option<Stamps> {
-        let of_record = record.into_iter().flat_map(|record| &record.tags).map(|(tag, _)| tag);
-        let of_slot = slot.tags.iter().filter(|_| is_held);
-        let tags: Tags = of_record.chain(of_slot).cloned().collect();
-        self.link.read_stamps(connection, &tags).await.ok()
+        if stamped.is_empty() && slot.tags.is_empty() {
+            return Some(Stamps::default());
+        }
+        let tags = slot.tags.with(stamped.iter().map(|(tag, _)| tag.clone()));
+        let stamps = self.link.read_stamps(connection, &tags).await.ok()?;
+        connection.proven.is_ahead().then_some(stamps)
     }
 
     /// Reads a record that was found for a slot. `fence` was taken before it was asked for.
@@ -170,12 +195,12 @@ impl Shared {
         &self,
         found_for: (&Slot, Fence),
         connection: &Arc<Connection>,
-        (generation, record): (u64, Bytes),
+        record: Bytes,
     ) -> Option<Arc<Entry>> {
         let record = self.decode(found_for.0, &record)?;
-        let stamps = self.stamps(found_for.0, connection, (Some(&record), false)).await?;
-        let is_alive = stamps.confirm(&record.tags) && connection.proven.is_ahead();
-        is_alive.then(|| self.restore(found_for, connection, (generation, record)))?
+        let stamps = self.stamps(found_for.0, connection, &record.tags).await?;
+        let record = Some(record).filter(|record| stamps.confirm(&record.tags))?;
+        self.restore(found_for, connection, (record, None))
     }
 
     fn decode(&self, slot: &Slot, record: &Bytes) -> Option<Record> {
@@ -190,22 +215,24 @@ impl Shared {
         decoded.ok()
     }
 
-    /// Makes an entry of a record whose tags are alive. `fence` was taken before it was asked for.
+    /// Makes an entry of a record whose tags are alive, and since when it is outdated, if it is.
+    /// `fence` was taken before it was asked for.
     fn restore(
         &self,
         (slot, fence): (&Slot, Fence),
         connection: &Connection,
-        (generation, record): (u64, Record),
+        (record, outdated): (Record, Option<u64>),
     ) -> Option<Arc<Entry>> {
         // Another incarnation has lost what came after it, invalidations included.
         if record.stamp.incarnation != connection.incarnation {
             return None;
         }
         let received = self.link.local_time(connection, record.stamp.stored)?;
-        let fresh_until = self.link.local_time(connection, record.stamp.fresh_until)?;
-        // Softly invalidated since, nobody knows when: outdated from now on.
-        let is_outdated = record.stamp.generation != generation;
-        let until = if is_outdated { fresh_until.min(now()) } else { fresh_until };
+        let mut until = self.link.local_time(connection, record.stamp.fresh_until)?;
+        if let Some(since) = outdated {
+            // Never fresh, whatever two clocks make of the last millisecond.
+            until = until.min(self.link.local_time(connection, since)?).min(now());
+        }
         let content = match record.content {
             StoredContent::Response(head, body) => {
                 let head = Arc::new(Head::restored(head, received, until));

@@ -56,10 +56,8 @@ pub(super) struct Stamps(Vec<Stamped>);
 /// What the server answered to [`STAMP`].
 struct Found {
     time: u64,
-    stamps: Vec<(TagStamp, IsNew)>,
+    stamps: Vec<TagStamp>,
 }
-
-type IsNew = bool;
 
 impl TagStamp {
     /// Whether the tag was last invalidated before a right was granted, on clocks that differ by `slack`.
@@ -115,7 +113,7 @@ pub(super) fn digest(stamped: &[Stamped]) -> String {
 impl Link {
     /// Reads the stamps of tags.
     pub(super) async fn read_stamps(
-        &self,
+        self: &Arc<Self>,
         connection: &Arc<Connection>,
         tags: &[Tag],
     ) -> Result<Stamps, Fault> {
@@ -124,10 +122,9 @@ impl Link {
         }
         let mut read = cmd("MGET");
         read.arg(tags.iter().map(|tag| self.settings.tag_key(tag)).collect::<Vec<_>>());
-        let mut wire = connection.wire();
-        let asked = (Operation::Lookup, self.settings.lookup_budget);
-        let answer = self.ask(connection, asked, read.query_async(&mut wire)).await?;
-        let Value::Array(values) = answer else { return Err(Fault::Refused) };
+        let Value::Array(values) = self.look(connection, read).await? else {
+            return Err(Fault::Refused);
+        };
         let stamps = values.into_iter().map(|value| TagStamp::parse(&bulk(value)?));
         let stamps = tags.iter().cloned().zip(stamps);
         Ok(Stamps(stamps.filter_map(|(tag, stamp)| Some((tag, stamp?))).collect()))
@@ -142,7 +139,7 @@ impl Link {
     ) -> Result<Vec<Stamped>, Fault> {
         let asked = (Operation::Lease, self.settings.lookup_budget);
         let found = self.find_stamps(connection, tags, (asked, self.settings.lease)).await?;
-        Ok(tags.iter().cloned().zip(found.stamps.into_iter().map(|(stamp, _)| stamp)).collect())
+        Ok(tags.iter().cloned().zip(found.stamps).collect())
     }
 
     /// Returns the stamps with which a record may be stored: `known` are those that the fill began
@@ -158,13 +155,13 @@ impl Link {
         // Before it is asked: what passes until the answer was made counts for nothing.
         let earliest = granted.time_after(now().saturating_duration_since(granted.at));
         let found = self.find_stamps(connection, tags, (asked, retention)).await?;
-        let slack = if connection.is_of_a_cluster() { SKEW } else { 0 };
+        let slack = if connection.wire().is_one() { 0 } else { SKEW };
         let is_set_back = found.is_set_back(earliest, slack);
-        let stamped = tags.iter().zip(found.stamps).map(|(tag, (stamp, is_new))| {
+        let stamped = tags.iter().zip(found.stamps).map(|(tag, stamp)| {
             let is_good = match known.iter().find(|(known, _)| known == tag) {
                 Some((_, known)) => *known == stamp,
-                // One that was missing may have been removed to invalidate.
-                None => !is_new && !is_set_back && stamp.is_older_than(granted, slack),
+                // One that was missing may have been removed to invalidate: it is of now.
+                None => !is_set_back && stamp.is_older_than(granted, slack),
             };
             is_good.then(|| (tag.clone(), stamp))
         });
@@ -184,7 +181,7 @@ impl Link {
         let retention = super::command::millis(retention);
         let find = async {
             // A script may touch keys of one node only.
-            let at_once = if connection.is_of_a_cluster() { 1 } else { keys.len() };
+            let at_once = if connection.wire().is_one() { keys.len() } else { 1 };
             let mut found = Found { time: 0, stamps: Vec::with_capacity(keys.len()) };
             for keys in keys.chunks(at_once) {
                 let arguments = |call: &mut Cmd| {
@@ -217,10 +214,8 @@ impl Found {
             .and_then(bulk)
             .and_then(|text| std::str::from_utf8(&text).ok()?.parse().ok());
         self.time = time.unwrap_or(0);
-        while let (Some(stamp), Some(is_new)) = (parts.next(), parts.next()) {
-            let stamp = bulk(stamp).and_then(|text| TagStamp::parse(&text));
-            self.stamps.extend(stamp.map(|stamp| (stamp, is_new == Value::Int(1))));
-        }
+        let stamps = parts.filter_map(|stamp| TagStamp::parse(&bulk(stamp)?));
+        self.stamps.extend(stamps);
     }
 }
 

@@ -122,15 +122,6 @@ pub(super) struct Told {
 }
 
 impl Wire {
-    /// Whether a script can touch only keys of one node.
-    pub(super) fn is_of_a_cluster(&self) -> bool {
-        match self {
-            Self::One(_) => false,
-            #[cfg(feature = "redis-cluster")]
-            Self::Cluster(_) => true,
-        }
-    }
-
     pub(super) async fn tell(&mut self, key: &str) -> Result<Told, RedisError> {
         type Time = (u64, u64);
         let millis = |(seconds, micros): Time| seconds.saturating_mul(1000) + micros / 1000;
@@ -161,6 +152,27 @@ impl Wire {
                 Ok(Told { primaries, time: millis(time), value })
             }
         }
+    }
+
+    /// Whether commands for different keys can be sent in one piece.
+    pub(super) fn is_one(&self) -> bool {
+        match self {
+            Self::One(_) => true,
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(_) => false,
+        }
+    }
+
+    /// Sends commands in one piece, and returns what is answered to each: also the server's errors.
+    pub(super) async fn ask_all(mut self, commands: Vec<Cmd>) -> Result<Vec<Value>, RedisError> {
+        if let [command] = &commands[..] {
+            return Ok(vec![self.req_packed_command(command).await?]);
+        }
+        let mut pipeline = Pipeline::with_capacity(commands.len());
+        for command in commands {
+            pipeline.add_command(command);
+        }
+        self.req_packed_commands(&pipeline, 0, pipeline.len()).await
     }
 
     /// Asks the server to tell what changes of what is read from now on.
