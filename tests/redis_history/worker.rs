@@ -180,31 +180,36 @@ impl Run {
             Ok(Ok(Err(error))) => return self.fails(&format!("a read of key {key}: {error}")),
             Ok(Ok(Ok(answer))) => answer,
         };
+        let read = Read { kind, key, caller, begun, bounds: [bound, soft_bound] };
+        self.judge(&read, &status, &body);
+    }
+
+    /// Counts a read, and asks whether its answer is one that it may have.
+    fn judge(&self, read: &Read, status: &str, body: &str) {
+        let Read { kind, key, caller, begun, bounds: [bound, soft_bound] } = read;
+        let (key, begun) = (*key, *begun);
         self.counters.reads.fetch_add(1, Relaxed);
         if status.contains(";hit") {
             self.counters.hits.fetch_add(1, Relaxed);
         } else if status.contains(";collapsed") && !status.contains("collapsed=?0") {
             self.counters.joins.fetch_add(1, Relaxed);
         }
-        let is_stale = says_stale(&status);
+        let is_stale = says_stale(status);
         self.counters.stale.fetch_add(u64::from(is_stale), Relaxed);
-        match version_of(&body, kind, key, &caller) {
-            Some(version) if version >= bound && (version >= soft_bound || is_stale) => {}
-            Some(version) if version >= bound => {
-                if !self.is_late_message(softly(key), version, begun) {
-                    self.violates(&format!(
-                        "key {key}: version {version} is fresh after {soft_bound} was softly acknowledged ({status})"
-                    ));
-                }
-            }
-            Some(version) if self.is_late_message(key, version, begun) => {}
-            Some(version) => self.violates(&format!(
+        let Some(version) = version_of(body, kind, key, caller) else {
+            let start: String = body.chars().take(20).collect();
+            return self.violates(&format!("key {key} of {caller}: another's body {start:?}"));
+        };
+        if version < *bound && !self.is_late_message(key, version, begun) {
+            self.violates(&format!(
                 "key {key}: version {version} after {bound} was acknowledged ({status})"
-            )),
-            None => {
-                let start: String = body.chars().take(20).collect();
-                self.violates(&format!("key {key} of {caller}: another's body {start:?}"));
-            }
+            ));
+        }
+        let is_outdated = version >= *bound && version < *soft_bound;
+        if is_outdated && !is_stale && !self.is_late_message(softly(key), version, begun) {
+            self.violates(&format!(
+                "key {key}: version {version} is fresh after {soft_bound} was softly acknowledged ({status})"
+            ));
         }
     }
 
@@ -345,6 +350,16 @@ impl Run {
             println!("FAILURE {what}");
         }
     }
+}
+
+/// A read that was answered, with the newest versions whose invalidation was acknowledged when it began:
+/// in full, and softly.
+struct Read {
+    kind: &'static str,
+    key: usize,
+    caller: String,
+    begun: u64,
+    bounds: [u64; 2],
 }
 
 /// What was written, and where it is acknowledged.

@@ -82,9 +82,9 @@ impl Lease {
         for entry in note.into_iter().chain([entry]) {
             let (stamp, kept) = self.stamp(&connection, entry);
             retention = retention.max(kept);
-            let tags = &entry.slot().tags;
-            let (began, kept) = ((&self.known[..], self.granted), Duration::from_millis(kept));
-            let tags = match self.link.stamps_for_a_commit(&connection, tags, began, kept).await {
+            let tags = (&entry.slot().tags, Duration::from_millis(kept));
+            let began = (&self.known[..], self.granted);
+            let tags = match self.link.stamps_for_a_commit(&connection, tags, began).await {
                 Ok(Some(tags)) => tags,
                 Ok(None) => {
                     count(&self.link.counts.fenced);

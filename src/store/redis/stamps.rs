@@ -142,14 +142,13 @@ impl Link {
         Ok(tags.iter().cloned().zip(found.stamps).collect())
     }
 
-    /// Returns the stamps with which a record may be stored: `known` are those that the fill began
-    /// with. `Ok(None)` where a tag was invalidated since, or may have been.
+    /// Returns the stamps with which a record may be stored for some time: `known` are those that the
+    /// fill began with. `Ok(None)` where a tag was invalidated since, or may have been.
     pub(super) async fn stamps_for_a_commit(
         &self,
         connection: &Arc<Connection>,
-        tags: &Tags,
+        (tags, retention): (&Tags, Duration),
         (known, granted): (&[Stamped], Granted),
-        retention: Duration,
     ) -> Result<Option<Vec<Stamped>>, Fault> {
         let asked = (Operation::Commit, self.settings.invalidate_budget);
         // Before it is asked: what passes until the answer was made counts for nothing.
@@ -260,7 +259,7 @@ mod tests {
         assert!(stamps.confirm(&[]) && stamps.confirm(&[(b.clone(), stamp(2))]));
         assert!(!stamps.confirm(&[(a.clone(), stamp(1)), (b.clone(), stamp(1))]));
         assert!(!stamps.confirm(&[(c.clone(), stamp(1))]));
-        let tags = |tags: &[&Tag]| tags.iter().map(|tag| Tag::clone(tag)).collect::<Tags>();
+        let tags = |tags: &[&Tag]| tags.iter().copied().cloned().collect::<Tags>();
         assert_eq!(stamps.digest(&tags(&[])).as_deref(), Some(""));
         let of_both = stamps.digest(&tags(&[&a, &b]));
         assert_eq!(of_both, Some(digest(&[(a.clone(), stamp(1)), (b.clone(), stamp(2))])));
