@@ -180,13 +180,13 @@ impl Run {
             Ok(Ok(Err(error))) => return self.fails(&format!("a read of key {key}: {error}")),
             Ok(Ok(Ok(answer))) => answer,
         };
-        let read = Read { kind, key, caller, begun, bounds: [bound, soft_bound] };
+        let read = Asked { kind, key, caller, begun, bounds: [bound, soft_bound] };
         self.judge(&read, &status, &body);
     }
 
     /// Counts a read, and asks whether its answer is one that it may have.
-    fn judge(&self, read: &Read, status: &str, body: &str) {
-        let Read { kind, key, caller, begun, bounds: [bound, soft_bound] } = read;
+    fn judge(&self, read: &Asked, status: &str, body: &str) {
+        let Asked { kind, key, caller, begun, bounds: [bound, soft_bound] } = read;
         let (key, begun) = (*key, *begun);
         self.counters.reads.fetch_add(1, Relaxed);
         if status.contains(";hit") {
@@ -354,7 +354,7 @@ impl Run {
 
 /// A read that was answered, with the newest versions whose invalidation was acknowledged when it began:
 /// in full, and softly.
-struct Read {
+struct Asked {
     kind: &'static str,
     key: usize,
     caller: String,
