@@ -16,12 +16,15 @@ use crate::{
 
 /// Numbers in targets begin here, so that all have the same length.
 pub const FIRST: u32 = 100_000;
+const STREWN: u32 = 20_000;
 /// How many requests over Redis are on their way at once where they are counted.
 pub const COUNTED_IN_FLIGHT: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
     Hit,
+    /// Hits strewn over 20,000 keys: for a profile of what they find in the processor's caches.
+    StrewnHit,
     /// Each request for another target, each response stored.
     Miss,
     /// GET that no route is for.
@@ -33,11 +36,13 @@ pub enum Work {
 }
 
 impl Work {
-    pub const ALL: [Self; 5] = [Self::Hit, Self::Miss, Self::Unmatched, Self::Post, Self::RedisHit];
+    pub const ALL: [Self; 6] =
+        [Self::Hit, Self::StrewnHit, Self::Miss, Self::Unmatched, Self::Post, Self::RedisHit];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Hit => "hit",
+            Self::StrewnHit => "strewn-hit",
             Self::Miss => "miss",
             Self::Unmatched => "unmatched",
             Self::Post => "post",
@@ -57,10 +62,20 @@ impl Work {
         }
     }
 
+    /// Says what is wrong where the origin is not called as often as it should be.
+    fn fault(self) -> &'static str {
+        match self {
+            Self::Hit | Self::StrewnHit | Self::RedisHit => "calls the origin again",
+            Self::Miss => "does not call the origin once",
+            Self::Unmatched => "has no routes: caches it",
+            Self::Post => "answers it from its store",
+        }
+    }
+
     /// Returns how often one request reaches the origin once the service is warm.
     fn calls(self) -> u64 {
         match self {
-            Self::Hit | Self::RedisHit => 0,
+            Self::Hit | Self::StrewnHit | Self::RedisHit => 0,
             _ => 1,
         }
     }
@@ -96,16 +111,20 @@ impl Course {
         if size.variants > 1 {
             plan.grouping = Grouping::OneKey;
         }
+        if work == Work::StrewnHit {
+            plan.entries = 4 * STREWN as usize;
+        }
         let site = (column.build)(plan).await;
         let wish = work.wish();
         let mut course = Self { work, site, wish, variants: size.variants, next: 0 };
-        course.run(WARM_UP.max(2 * size.variants as usize)).await;
+        let strewn = if work == Work::StrewnHit { STREWN as usize } else { 0 };
+        course.run(WARM_UP.max(2 * size.variants as usize).max(strewn)).await;
         let before = script.calls();
         course.run(size.variants as usize).await;
         let calls = (script.calls() - before) / u64::from(size.variants);
         // What caches nothing, and what is no service, cannot do otherwise.
         if matches!(column.keeps, Keeps::Memory | Keeps::Redis) && calls != work.calls() {
-            return Err(format!("{calls} calls of the origin instead of {}", work.calls()));
+            return Err(work.fault().to_owned());
         }
         Ok(course)
     }
@@ -120,8 +139,9 @@ impl Course {
     pub fn numbers(&mut self, count: usize) -> Vec<u32> {
         let from = self.next;
         self.next += count as u32;
-        let number = |n| match self.work {
+        let number = |n: u32| match self.work {
             Work::Miss => FIRST + n,
+            Work::StrewnHit => FIRST + n.wrapping_mul(7919) % STREWN,
             _ => FIRST + n % self.variants,
         };
         (from..self.next).map(number).collect()
@@ -171,4 +191,23 @@ pub fn runtime_of_two() -> Runtime {
 /// Lets time pass.
 pub async fn pause(time: Duration) {
     tokio::time::sleep(time).await;
+}
+
+/// A clock that runs while this thread does: what else the machine does costs it little.
+pub struct Spent(f64);
+
+impl Spent {
+    pub fn begin() -> Self {
+        Self(thread_seconds())
+    }
+
+    /// Returns nanoseconds of work since then.
+    pub fn nanoseconds(&self) -> f64 {
+        (thread_seconds() - self.0) * 1e9
+    }
+}
+
+fn thread_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }

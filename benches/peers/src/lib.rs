@@ -2,6 +2,7 @@
 
 pub mod columns;
 pub mod course;
+pub mod draw;
 pub mod minimum;
 pub mod origin;
 mod ours;

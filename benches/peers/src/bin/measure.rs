@@ -25,6 +25,10 @@ fn main() -> ExitCode {
             Err(why) => refuse(&why),
         };
     }
+    if arguments == ["--list"] {
+        ROWS.iter().for_each(|row| println!("{}", row.name));
+        return ExitCode::SUCCESS;
+    }
     let is_named = |name: &str| arguments.iter().any(|argument| argument == name);
     let unknown = arguments.iter().find(|name| !ROWS.iter().any(|row| row.name == **name));
     if let Some(unknown) = unknown {

@@ -1,13 +1,11 @@
-//! How the cost grows with what there is more of.
-
-use std::time::Instant;
+//! How the cost grows with what there is more of: instructions, or the time of the one thread that works.
 
 use tokio::task::JoinSet;
 
 use super::{Bench, counted, in_memory, median_of, rate::random};
 use crate::{
     columns::{Entry, named},
-    course::{FIRST, Size, Work, runtime},
+    course::{FIRST, Size, Spent, Work, runtime},
     origin::{Content, Pace, Script, Storable},
     report::Cell,
     site::{AnySite, Plan, Wish},
@@ -77,9 +75,9 @@ pub fn keys(bench: &mut Bench) -> Vec<Cell> {
 
 /// Returns nanoseconds of one request.
 async fn each(site: &AnySite, numbers: &[u32]) -> f64 {
-    let begun = Instant::now();
+    let begun = Spent::begin();
     site.run(&Wish::get(), numbers).await;
-    begun.elapsed().as_secs_f64() * 1e9 / numbers.len() as f64
+    begun.nanoseconds() / numbers.len() as f64
 }
 
 fn timed<C>(
@@ -122,11 +120,11 @@ pub fn flights(bench: &mut Bench) -> Vec<Cell> {
 
 /// Returns nanoseconds until all are answered.
 async fn crowd(site: &AnySite, first: u32, flights: usize) -> f64 {
-    let begun = Instant::now();
+    let begun = Spent::begin();
     let asked: JoinSet<_> =
         (0..flights as u32).map(|flight| site.ask(Wish::get(), first + flight)).collect();
     let answers = asked.join_all().await;
-    let spent = begun.elapsed().as_secs_f64() * 1e9;
+    let spent = begun.nanoseconds();
     assert!(answers.iter().all(Result::is_ok), "all are answered");
     spent
 }
@@ -138,7 +136,7 @@ pub fn body(bench: &mut Bench) -> Vec<Cell> {
         let runtime = runtime();
         let build = |column: &'static Entry| {
             let script = Script::new(Storable::Yes, Content::Owned(length), Pace::AtOnce);
-            let site = runtime.block_on((column.build)(Plan::new(script).entries(1 << 10)));
+            let site = runtime.block_on((column.build)(Plan::new(script).entries(1 << 18)));
             runtime.block_on(site.run(&Wish::get(), &[FIRST]));
             (column, site)
         };

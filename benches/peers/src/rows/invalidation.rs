@@ -2,6 +2,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
+use bytes::Bytes;
 use tokio::time::timeout;
 
 use super::{Bench, columns};
@@ -10,7 +11,7 @@ use crate::{
     course::{FIRST, pause, runtime_of_two},
     origin::{Content, Pace, Script, Storable},
     report::Cell,
-    site::{Plan, Wish},
+    site::{AnySite, Plan, Wish},
 };
 
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -53,8 +54,21 @@ async fn race(column: &Entry, url: &str) -> Result<bool, String> {
     if !is_done {
         return Err("the invalidation hangs".to_owned());
     }
+    let is_new = look(&site, FIRST).await? == "2";
+    // Where nothing is under way an invalidation must work, or it was not one.
+    look(&site, FIRST + 1).await?;
+    script.value.store(3, Ordering::SeqCst);
+    let invalidated = site.invalidate(FIRST + 1).ok_or("it has no way to invalidate")?;
+    timeout(PATIENCE, invalidated).await.map_err(|_| "the invalidation hangs")?;
+    if look(&site, FIRST + 1).await? != "3" {
+        return Err("the invalidation does nothing".to_owned());
+    }
+    Ok(is_new)
+}
+
+async fn look(site: &AnySite, number: u32) -> Result<Bytes, String> {
     // A store may finish what it does on the side.
     pause(Duration::from_millis(50)).await;
-    let seen = timeout(PATIENCE, site.ask(Wish::get(), FIRST)).await;
-    Ok(seen.map_err(|_| "the next request hangs")??.body == "2")
+    let seen = timeout(PATIENCE, site.ask(Wish::get(), number)).await;
+    Ok(seen.map_err(|_| "the next request hangs")??.body)
 }
