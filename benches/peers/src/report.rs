@@ -109,7 +109,7 @@ impl Row {
         let arguments: Vec<String> = std::env::args().skip(1).collect();
         Self {
             date: said("date", &["-u", "+%F %H:%M"]),
-            commit: said("git", &["describe", "--always", "--dirty"]),
+            commit: commit(),
             command: format!("benches/peers/run.sh {}", arguments.join(" ")).trim().to_owned(),
             load: load.split(' ').next().unwrap_or_default().to_owned(),
             cells: Vec::new(),
@@ -122,6 +122,13 @@ fn said(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     let output = output.map(|output| output.stdout).unwrap_or_default();
     String::from_utf8_lossy(&output).trim().to_owned()
+}
+
+/// Returns the commit, and whether what is measured has been changed since.
+fn commit() -> String {
+    let commit = said("git", &["rev-parse", "--short", "HEAD"]);
+    let changed = said("git", &["status", "--porcelain", "--", "src", "Cargo.toml"]);
+    if changed.is_empty() { commit } else { commit + "-dirty" }
 }
 
 fn versions() -> BTreeMap<String, String> {

@@ -1,5 +1,5 @@
 //! Makes the tables and pictures from the report: `draw REPORT PLOTS DOCUMENT...`. In each document what
-//! stands between the markers is replaced. Each carries a digest of the report and one of itself, by
+//! stands between `<!-- peers:NAME … -->` and `<!-- peers:end -->` is made anew. Each carries a digest of the report and one of itself, by
 //! which `tests/peers.rs` finds what is out of step.
 
 use std::{env, fs, path::Path, process::ExitCode};
@@ -13,7 +13,6 @@ use tower_support_cache_peers::{
     report::Report,
 };
 
-const BEGIN: &str = "<!-- peers:begin";
 const END: &str = "<!-- peers:end -->";
 
 fn main() -> ExitCode {
@@ -35,15 +34,16 @@ fn main() -> ExitCode {
         }
     }
     for document in documents {
-        let text = fs::read_to_string(document).expect("the document can be read");
-        let (Some(begin), Some(end)) = (text.find(BEGIN), text.find(END)) else {
-            eprintln!("{document} has no markers");
-            return ExitCode::FAILURE;
-        };
-        let section = format!("\n{}\n", table::section(&report, &between(document, plots)));
-        let stamp = stamp(&source, &section);
-        let (before, after) = (&text[..begin], &text[end..]);
-        let text = format!("{before}{BEGIN} {stamp} -->{section}{after}");
+        let mut text = fs::read_to_string(document).expect("the document can be read");
+        for name in table::SECTIONS {
+            let begin = format!("<!-- peers:{name} ");
+            let Some(from) = text.find(&begin) else { continue };
+            let to = from + text[from..].find(END).expect("a section has an end");
+            let section = table::section(name, &report, &between(document, plots));
+            let section = format!("\n{section}");
+            let stamp = stamp(&source, &section);
+            text.replace_range(from..to, &format!("{begin}{stamp} -->{section}"));
+        }
         fs::write(document, text).expect("the document can be written");
     }
     ExitCode::SUCCESS

@@ -162,7 +162,7 @@ fn draw_bars(out: &mut String, bars: &[Bar], axis: Axis, theme: &Theme) {
     for tick in scale.ticks() {
         let x = scale.at(tick);
         line(out, (x, HEAD - 4.0), (x, bottom), theme.grid);
-        text(out, (x, bottom + 15.0), "middle", theme.faint, &plain(tick));
+        text(out, (x, bottom + 15.0), ("middle", theme.faint), &plain(tick));
     }
     for (index, bar) in bars.iter().enumerate() {
         let y = HEAD + index as f64 * BAR;
@@ -215,7 +215,7 @@ fn draw_curves(
     for tick in y.ticks() {
         let at = y.at(tick);
         line(out, (LEFT, at), (RIGHT, at), theme.grid);
-        text(out, (LEFT - 7.0, at + 4.0), "end", theme.faint, &tell_y(tick));
+        text(out, (LEFT - 7.0, at + 4.0), ("end", theme.faint), &tell_y(tick));
     }
     let mut seen: Vec<f64> = all().map(|(x, _)| *x).collect();
     seen.sort_by(f64::total_cmp);
@@ -223,7 +223,7 @@ fn draw_curves(
     for tick in seen {
         let at = x.at(tick);
         line(out, (at, HEAD + PLOT), (at, HEAD + PLOT + 4.0), theme.faint);
-        text(out, (at, HEAD + PLOT + 18.0), "middle", theme.faint, &tell_x(tick));
+        text(out, (at, HEAD + PLOT + 18.0), ("middle", theme.faint), &tell_x(tick));
     }
     // Ours lies above the others.
     let mut order: Vec<&Curve> = curves.iter().collect();
@@ -353,7 +353,7 @@ fn line(out: &mut String, (x1, y1): (f64, f64), (x2, y2): (f64, f64), colour: &s
     );
 }
 
-fn text(out: &mut String, (x, y): (f64, f64), anchor: &str, colour: &str, text: &str) {
+fn text(out: &mut String, (x, y): (f64, f64), (anchor, colour): (&str, &str), text: &str) {
     let _ = writeln!(
         out,
         "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"11\" text-anchor=\"{anchor}\" fill=\"{colour}\">{}</text>",

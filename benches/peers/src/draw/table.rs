@@ -3,7 +3,10 @@
 use std::fmt::Write;
 
 use super::{MEMORY, Name, REDIS, factor, grouped};
-use crate::report::{Cell, Report};
+use crate::{
+    columns::Keeps,
+    report::{Cell, Report},
+};
 
 /// One line of a table.
 struct Line {
@@ -141,6 +144,16 @@ const OVER_REDIS: &[Line] = &[
         better: Better::More,
     },
     Line {
+        title: "1,000 requests, one cold key, handler 50 ms, 2 services on one Redis: calls, p99",
+        tell: |r, c| crowd_at(r, "cold-shared", c, Some(2)),
+        better: Better::Less,
+    },
+    Line {
+        title: "the same, 8 services: calls, p99",
+        tell: |r, c| crowd_at(r, "cold-shared", c, Some(8)),
+        better: Better::Less,
+    },
+    Line {
         title: "invalidated during a fill: the next GET sees",
         tell: invalidation,
         better: Better::Less,
@@ -148,31 +161,69 @@ const OVER_REDIS: &[Line] = &[
     Line { title: "bytes of an entry of 1 KiB at the server", tell: entry, better: Better::Less },
 ];
 
-/// Returns what stands between the markers.
-pub fn section(report: &Report, plots: &str) -> String {
+/// What can stand between markers in a document.
+pub const SECTIONS: [&str; 3] = ["tables", "growth", "columns"];
+
+/// Returns a section, for a document from which the pictures are at `plots`.
+pub fn section(name: &str, report: &Report, plots: &str) -> String {
     let mut out = String::new();
-    picture(&mut out, plots, "memory", "What a hit, a miss and a long body cost beside the peers");
-    table(&mut out, report, &MEMORY, IN_MEMORY);
-    out.push_str(
-        "¹ Above the harness, which every column pays: making the request, reading the body.\n\n",
-    );
-    picture(
-        &mut out,
-        plots,
-        "redis",
-        "Hits over Redis beside the peers and the client's bare commands",
-    );
-    table(&mut out, report, &REDIS, OVER_REDIS);
-    picture(
-        &mut out,
-        plots,
-        "growth",
-        "How costs grow with keys, with misses at once, with the body",
-    );
-    grows(&mut out, report);
-    ahead(&mut out, report);
-    measured(&mut out, report);
+    match name {
+        "tables" => {
+            picture(
+                &mut out,
+                plots,
+                "memory",
+                "What a hit, a miss and a long body cost beside the peers",
+            );
+            table(&mut out, report, &MEMORY, IN_MEMORY);
+            out.push_str(
+                "¹ Above the harness, which every column pays: making the request, reading the body. In a row \
+                 of two figures the first is compared.\n\n",
+            );
+            picture(
+                &mut out,
+                plots,
+                "redis",
+                "Hits over Redis beside the peers and the client's bare commands",
+            );
+            table(&mut out, report, &REDIS, OVER_REDIS);
+            ahead(&mut out, report);
+            measured(&mut out, report);
+        }
+        "growth" => {
+            picture(
+                &mut out,
+                plots,
+                "growth",
+                "How costs grow with keys, with misses at once, with the body",
+            );
+            grows(&mut out, report);
+        }
+        _ => columns(&mut out, report),
+    }
     out
+}
+
+/// What each column leaves out.
+fn columns(out: &mut String, report: &Report) {
+    out.push_str(
+        "| | Version | What its key and policy know, and what they do not |\n|---|---|---|\n",
+    );
+    for name in MEMORY.iter().chain(&REDIS) {
+        let Some(column) = crate::columns::named(name.column) else { continue };
+        if column.safety.is_empty() || column.keeps == Keeps::Redis {
+            continue;
+        }
+        let package = match name.column {
+            "minimum-quick_cache" => "quick_cache",
+            "minimum-moka" => "moka",
+            "hitbox-moka" => "hitbox-tower",
+            package => package,
+        };
+        let version = report.versions.get(package).map_or("this one", String::as_str);
+        let _ = writeln!(out, "| {} | {version} | {} |", name.title, column.safety);
+    }
+    out.push('\n');
 }
 
 fn picture(out: &mut String, plots: &str, name: &str, alternative: &str) {
@@ -299,8 +350,17 @@ fn measured(out: &mut String, report: &Report) {
 
 /// Returns a cell, or what to write in its place.
 fn cell<'a>(report: &'a Report, row: &str, column: &str) -> Result<&'a Cell, Told> {
+    cell_at(report, row, column, None)
+}
+
+fn cell_at<'a>(
+    report: &'a Report,
+    row: &str,
+    column: &str,
+    at: Option<u64>,
+) -> Result<&'a Cell, Told> {
     let cells = &report.rows.get(row).ok_or_else(Told::nothing)?.cells;
-    let cell = cells.iter().find(|cell| cell.column == column && cell.at.is_none());
+    let cell = cells.iter().find(|cell| cell.column == column && cell.at == at);
     let cell = cell.ok_or_else(Told::nothing)?;
     match &cell.fault {
         Some(fault) => Err(Told::bad(fault.clone())),
@@ -347,7 +407,11 @@ fn throughput(report: &Report, column: &str) -> Told {
 }
 
 fn crowd(report: &Report, row: &str, column: &str) -> Told {
-    or(cell(report, row, column).map(|cell| {
+    crowd_at(report, row, column, None)
+}
+
+fn crowd_at(report: &Report, row: &str, column: &str, at: Option<u64>) -> Told {
+    or(cell_at(report, row, column, at).map(|cell| {
         let value = |name: &str| cell.values.get(name).copied().unwrap_or(0.0);
         let calls = value("calls");
         let mut text = match cell.values.get("p99_ms") {

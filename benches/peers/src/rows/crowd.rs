@@ -8,9 +8,9 @@ use std::{
 
 use tokio::{runtime::Runtime, task::JoinSet, time::timeout};
 
-use super::{Bench, bare_and_in_memory, in_memory, median_of};
+use super::{Bench, bare_and_in_memory, columns, in_memory, median_of};
 use crate::{
-    columns::Entry,
+    columns::{ALL, Entry, Keeps},
     course::{FIRST, pause, runtime_of_two},
     origin::{BODY_LENGTH, Content, Pace, Script, Storable},
     report::Cell,
@@ -23,7 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 struct Course {
     script: &'static Script,
-    site: AnySite,
+    /// Among which the crowd is divided.
+    sites: Vec<AnySite>,
 }
 
 fn built(
@@ -34,12 +35,20 @@ fn built(
     let mut built = Vec::new();
     for column in columns {
         let script = script();
-        let site = runtime.block_on((column.build)(Plan::new(script)));
-        // What is made once is made by another request.
-        let _ = runtime.block_on(async { timeout(PATIENCE, site.ask(Wish::get(), FIRST)).await });
-        built.push((column, Course { script, site }));
+        built.push((column, runtime.block_on(course(column, Plan::new(script), 1))));
     }
     built
+}
+
+async fn course(column: &'static Entry, plan: Plan, services: usize) -> Course {
+    let mut sites = Vec::new();
+    for _ in 0..services {
+        let site = (column.build)(plan.clone()).await;
+        // What is made once is made by another request.
+        let _ = timeout(PATIENCE, site.ask(Wish::get(), FIRST)).await;
+        sites.push(site);
+    }
+    Course { script: plan.script, sites }
 }
 
 /// What became of a crowd.
@@ -85,8 +94,13 @@ async fn gather(asked: JoinSet<(f64, Result<Seen, String>)>, course: &Course, ca
     }
 }
 
-fn ask(course: &Course, number: u32) -> impl Future<Output = (f64, Result<Seen, String>)> + use<> {
-    let asked = course.site.ask(Wish::get(), number);
+/// Asks for a target, the n-th of a crowd.
+fn ask(
+    course: &Course,
+    number: u32,
+    nth: usize,
+) -> impl Future<Output = (f64, Result<Seen, String>)> + use<> {
+    let asked = course.sites[nth % course.sites.len()].ask(Wish::get(), number);
     async move {
         let begun = Instant::now();
         let answer = asked.await;
@@ -111,11 +125,38 @@ pub fn cold_key(bench: &mut Bench) -> Vec<Cell> {
         runtime.block_on(async {
             let number = FIRST + 1 + round as u32;
             let before = course.script.calls();
-            let asked: JoinSet<_> = (0..COLD).map(|_| ask(course, number)).collect();
+            let asked: JoinSet<_> = (0..COLD).map(|nth| ask(course, number, nth)).collect();
             gather(asked, course, before).await
         })
     });
     cells(&columns, &rounds)
+}
+
+/// The same, divided among several services, each as a process has it, on one Redis.
+pub fn cold_key_shared(bench: &mut Bench) -> Vec<Cell> {
+    let runtime = runtime_of_two();
+    let url = bench.url();
+    let mut told = Vec::new();
+    for services in [2, 8] {
+        let mut built = Vec::new();
+        for column in columns(&[Keeps::Redis]) {
+            let plan = Plan { redis: Some(url.clone()), ..Plan::new(cold()) };
+            built.push((column, runtime.block_on(course(column, plan, services))));
+        }
+        // What an earlier crowd has stored is of other numbers.
+        let first = FIRST + 1000 * services as u32;
+        let rounds = bench.rounds(TURNS, &built, |column, course, round| {
+            let nth = ALL.iter().position(|other| other.name == column.name).unwrap_or(0);
+            runtime.block_on(async {
+                let number = first + 20 * nth as u32 + round as u32;
+                let before = course.script.calls();
+                let asked: JoinSet<_> = (0..COLD).map(|nth| ask(course, number, nth)).collect();
+                gather(asked, course, before).await
+            })
+        });
+        told.extend(cells(&built, &rounds).into_iter().map(|cell| cell.at(services)));
+    }
+    told
 }
 
 /// The same, and the first of them is dropped while the handler works.
@@ -126,11 +167,11 @@ pub fn cold_key_cancelled(bench: &mut Bench) -> Vec<Cell> {
         runtime.block_on(async {
             let number = FIRST + 1 + round as u32;
             let before = course.script.calls();
-            let leader = tokio::spawn(ask(course, number));
+            let leader = tokio::spawn(ask(course, number, 0));
             while course.script.calls.load(Ordering::SeqCst) == before {
                 pause(Duration::from_millis(1)).await;
             }
-            let asked: JoinSet<_> = (1..COLD).map(|_| ask(course, number)).collect();
+            let asked: JoinSet<_> = (1..COLD).map(|nth| ask(course, number, nth)).collect();
             pause(Duration::from_millis(10)).await;
             leader.abort();
             gather(asked, course, before).await
@@ -175,7 +216,7 @@ pub fn no_store(bench: &mut Bench) -> Vec<Cell> {
             let number = FIRST + 1 + round as u32;
             let burst = async || {
                 let before = course.script.calls();
-                let asked: JoinSet<_> = (0..BURST).map(|_| ask(course, number)).collect();
+                let asked: JoinSet<_> = (0..BURST).map(|nth| ask(course, number, nth)).collect();
                 gather(asked, course, before).await
             };
             (burst().await, burst().await)

@@ -43,6 +43,7 @@ pub const ROWS: &[Row] = &[
     Row { name: "throughput", measure: rate::throughput },
     Row { name: "cold-key", measure: crowd::cold_key },
     Row { name: "cold-cancelled", measure: crowd::cold_key_cancelled },
+    Row { name: "cold-shared", measure: crowd::cold_key_shared },
     Row { name: "no-store", measure: crowd::no_store },
     Row { name: "body-storable", measure: big_body::storable },
     Row { name: "body-no-store", measure: big_body::no_store },
@@ -91,6 +92,10 @@ impl Bench {
             programs: program.parent().expect("it lies in a folder").to_owned(),
             server: runtime().block_on(Server::start()),
         }
+    }
+
+    fn url(&self) -> String {
+        self.server.url()
     }
 
     /// Lets the columns take turns, so many rounds.
