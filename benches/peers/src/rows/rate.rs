@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use super::{Bench, columns, in_memory, median_of};
 use crate::{
     columns::{Entry, Keeps},
-    course::{FIRST, runtime},
+    course::{FIRST, Spent, runtime},
     origin::Script,
     report::Cell,
     site::{AnySite, Plan, Wish},
@@ -120,19 +120,23 @@ pub fn redis(bench: &mut Bench) -> Vec<Cell> {
     }
     let mut cells = Vec::new();
     for in_flight in [1, 64, 256] {
-        let rounds =
-            bench.rounds(TURNS, &built, |_, site, _| runtime.block_on(in_turns(site, in_flight)));
+        let rounds = bench.rounds(TURNS, &built, |_, site, _| {
+            runtime.block_on(in_turns(site, in_flight, TURN)).0
+        });
         let raw = |name: &str| built.iter().position(|(column, _)| column.name == name);
         let (get, hmget) = (raw("raw-GET"), raw("raw-HMGET"));
-        for (index, (column, _)) in built.iter().enumerate() {
+        for (index, (column, site)) in built.iter().enumerate() {
             let of = |other: Option<usize>| {
                 let other = other.expect("it is a column");
                 super::median(rounds.iter().map(|round| round[index] / round[other]).collect())
             };
+            let (client, server) = runtime.block_on(spent(bench, site, in_flight));
             let values = [
                 ("rate", median_of(&rounds, index, |rate| *rate)),
                 ("of_get", of(get)),
                 ("of_hmget", of(hmget)),
+                ("client_us", client),
+                ("server_us", server),
             ];
             cells.push(Cell::new(column.name, values).at(in_flight));
         }
@@ -140,7 +144,22 @@ pub fn redis(bench: &mut Bench) -> Vec<Cell> {
     cells
 }
 
-async fn in_turns(site: &AnySite, in_flight: usize) -> f64 {
+/// Returns microseconds of work that a hit takes here and at the server. A link's heartbeat is within.
+async fn spent(bench: &Bench, site: &AnySite, in_flight: usize) -> (f64, f64) {
+    let at_server = async || {
+        let user: f64 = bench.server.info("cpu", "used_cpu_user").await.parse().unwrap_or(0.0);
+        let system: f64 = bench.server.info("cpu", "used_cpu_sys").await.parse().unwrap_or(0.0);
+        user + system
+    };
+    let (before, begun) = (at_server().await, Spent::begin());
+    let (_, done) = in_turns(site, in_flight, 4 * TURN).await;
+    let client = begun.nanoseconds() / 1000.0;
+    let server = (at_server().await - before) * 1e6;
+    (client / done, server / done)
+}
+
+/// Returns hits in a second, and how many there were.
+async fn in_turns(site: &AnySite, in_flight: usize, turn: Duration) -> (f64, f64) {
     let done = Arc::new(AtomicU64::new(0));
     let begun = Instant::now();
     let mut clients = JoinSet::new();
@@ -148,7 +167,7 @@ async fn in_turns(site: &AnySite, in_flight: usize) -> f64 {
         let (site, done) = (Arc::clone(site), Arc::clone(&done));
         clients.spawn(async move {
             let wish = Wish::get();
-            while begun.elapsed() < TURN {
+            while begun.elapsed() < turn {
                 site.run(&wish, &[FIRST; 16]).await;
                 done.fetch_add(16, Relaxed);
                 tokio::task::yield_now().await;
@@ -156,5 +175,6 @@ async fn in_turns(site: &AnySite, in_flight: usize) -> f64 {
         });
     }
     clients.join_all().await;
-    done.load(Relaxed) as f64 / begun.elapsed().as_secs_f64()
+    let done = done.load(Relaxed) as f64;
+    (done / begun.elapsed().as_secs_f64(), done)
 }
