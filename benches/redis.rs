@@ -111,12 +111,12 @@ async fn take_turns(server: &Server, in_flight: usize) {
         values.sort_by(f64::total_cmp);
         values[ROUNDS / 2]
     };
-    println!("{in_flight} in flight: a second, of GET, of HMGET, of memory");
+    println!("{in_flight} in flight: a second, of GET, of HMGET, of HGET, of memory");
     for (index, mode) in Mode::ALL.into_iter().enumerate() {
         let rate = median(&|rates| rates[index]);
-        let [get, hmget, memory] =
-            [0, 1, 4].map(|other| median(&|rates| rates[index] / rates[other]));
-        println!("  {:16}{rate:>10.0}{get:>8.2}{hmget:>8.2}{memory:>8.2}", mode.name());
+        let shares = [0, 1, 2, 5].map(|other| median(&|rates| rates[index] / rates[other]));
+        let shares = shares.map(|share| format!("{share:>8.2}")).concat();
+        println!("  {:16}{rate:>10.0}{shares}", mode.name());
     }
 }
 
@@ -136,8 +136,10 @@ fn runtime() -> Runtime {
 enum Mode {
     /// `GET` of a string as long as the record.
     RawGet,
-    /// `HMGET` of the fields that a hit reads.
+    /// `HMGET` of the record and of two fields beside it, as other caches read.
     RawHmget,
+    /// `HGET` of the record: what a hit asks.
+    RawHget,
     /// A hit through the layer that asks the server.
     RedisHit,
     /// A hit in the near cache.
@@ -147,13 +149,20 @@ enum Mode {
 }
 
 impl Mode {
-    const ALL: [Self; 5] =
-        [Self::RawGet, Self::RawHmget, Self::RedisHit, Self::NearHit, Self::MemoryHit];
+    const ALL: [Self; 6] = [
+        Self::RawGet,
+        Self::RawHmget,
+        Self::RawHget,
+        Self::RedisHit,
+        Self::NearHit,
+        Self::MemoryHit,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Self::RawGet => "redis_raw_get",
             Self::RawHmget => "redis_raw_hmget",
+            Self::RawHget => "redis_raw_hget",
             Self::RedisHit => "redis_hit",
             Self::NearHit => "near_hit",
             Self::MemoryHit => "memory_hit",
@@ -195,6 +204,11 @@ impl Course {
                 let (field, _) = record(server).await;
                 let lease = field.replacen('v', "l", 1);
                 let words = ["HMGET", KEY, "g", &field, &lease].map(str::to_owned);
+                Self::Raw(connection(server).await, Arc::new(words))
+            }
+            Mode::RawHget => {
+                let (field, _) = record(server).await;
+                let words = ["HGET", KEY, &field].map(str::to_owned);
                 Self::Raw(connection(server).await, Arc::new(words))
             }
             Mode::RedisHit => Self::Far(Site::far(server, 0).await),

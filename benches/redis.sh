@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 
 FEW=6400
 MANY=19200
-MODES=(redis_raw_get redis_raw_hmget redis_hit memory_hit near_hit)
+MODES=(redis_raw_get redis_raw_hmget redis_raw_hget redis_hit memory_hit near_hit)
 
 fail() {
     echo "redis.sh: $1" >&2
@@ -70,4 +70,5 @@ ratio() { awk -v a="${median[$1]}" -v b="${median[$2]}" -v what="$1 / $2" 'BEGIN
 echo
 ratio redis_hit redis_raw_get
 ratio redis_hit redis_raw_hmget
+ratio redis_hit redis_raw_hget
 ratio near_hit memory_hit

@@ -5,7 +5,7 @@ mod partial;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Response, StatusCode, header::CONTENT_LENGTH};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header::CONTENT_LENGTH};
 use http_body::Body;
 
 use self::partial::partial;
@@ -16,7 +16,7 @@ use crate::{
     key::Variant,
     nominated::Nominated,
     outcome::Outcome,
-    policy::{Conditions, RangeAsked, Wishes, retain_not_modified},
+    policy::{Admitted, Conditions, RangeAsked, Wishes, retain_not_modified},
     recording::Recording,
     reporter::Reporter,
     seconds::seconds,
@@ -51,6 +51,16 @@ impl Asks {
         range: None,
         needs_permission: false,
     };
+
+    pub(crate) fn of(method: &Method, admitted: &mut Admitted<'_>) -> Self {
+        Self {
+            is_head: *method == Method::HEAD,
+            wishes: admitted.wishes,
+            conditions: admitted.conditions.clone(),
+            range: admitted.range.take(),
+            needs_permission: admitted.needs_permission,
+        }
+    }
 
     /// Whether a fresh response is good enough for the request.
     pub(crate) fn accept(&self, head: &Head, now: Instant) -> bool {
@@ -128,6 +138,21 @@ pub(crate) fn hit<B: Body>(
     respond((head, body), hit, telling, asks)
 }
 
+/// Answers from a stored response that was read for this request alone.
+pub(crate) fn hit_read<B: Body>(
+    (head, body): (Arc<Head>, Bytes),
+    telling: Telling<'_>,
+    asks: &Asks,
+) -> Response<ResponseBody<B>> {
+    let hit = |ttl| Outcome::Hit { ttl };
+    if asks.range.is_some() {
+        return respond((&head, &body), hit, telling, asks);
+    }
+    let status = head.status;
+    let (age, cache_status) = end(&head, hit, telling);
+    make(status, head.into_fields(age, cache_status), ResponseBody::stored(body), asks)
+}
+
 /// Answers from a stored response that need not be fresh.
 pub(crate) fn stale<B: Body>(
     stored: (&Arc<Head>, &Bytes),
@@ -157,12 +182,31 @@ fn reuse<B: Body>(
     telling: Telling<'_>,
     asks: &Asks,
 ) -> Response<ResponseBody<B>> {
+    let (age, cache_status) = end(head, outcome, telling);
+    make(head.status, head.fields(age, cache_status), body, asks)
+}
+
+/// Tells how a request ended, and returns what goes into the two slots of its head.
+fn end(
+    head: &Head,
+    outcome: impl FnOnce(u64) -> Outcome,
+    telling: Telling<'_>,
+) -> (HeaderValue, HeaderValue) {
     let (age, ttl) = head.age_and_ttl(telling.now);
     let cache_status = telling.reporter.ended(telling.bucket, outcome(ttl.as_secs()));
+    (seconds(age.as_secs()), cache_status)
+}
+
+fn make<B: Body>(
+    status: StatusCode,
+    fields: HeaderMap,
+    body: ResponseBody<B>,
+    asks: &Asks,
+) -> Response<ResponseBody<B>> {
     let mut response = Response::new(body);
-    *response.status_mut() = head.status;
-    *response.headers_mut() = head.fields(seconds(age.as_secs()), cache_status);
-    if asks.have(head.status, head.stored()) {
+    *response.status_mut() = status;
+    *response.headers_mut() = fields;
+    if asks.have(status, response.headers()) {
         turn_not_modified(&mut response);
         return response;
     }

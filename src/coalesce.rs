@@ -189,6 +189,16 @@ impl<T: Clone> Lead<T> {
         self
     }
 
+    /// Lets nobody join any more: what is found out from here on is true for all who wait.
+    pub(crate) fn close(&self) {
+        let Flight { slot, token, .. } = &*self.flight;
+        let berth = Berth { variant: slot.variant.clone(), token: *token };
+        let mut shard = lock(self.flights.shard(&berth.variant));
+        if shard.get(&berth).is_some_and(|known| Arc::ptr_eq(known, &self.flight)) {
+            shard.remove(&berth);
+        }
+    }
+
     /// Lets followers have the response while its body is still on the way. The flight stays, and
     /// later requests join it, until it is settled.
     pub(crate) fn share(&self, response: T) {
@@ -207,13 +217,7 @@ impl<T: Clone> Lead<T> {
 
     fn settle(&mut self, settled: Settled<T>) {
         self.unsettled = None;
-        let Flight { slot, token, .. } = &*self.flight;
-        let berth = Berth { variant: slot.variant.clone(), token: *token };
-        let mut shard = lock(self.flights.shard(&berth.variant));
-        if shard.get(&berth).is_some_and(|known| Arc::ptr_eq(known, &self.flight)) {
-            shard.remove(&berth);
-        }
-        drop(shard);
+        self.close();
         // The flight has left the map before anybody is told, so a follower that wakes up abandoned
         // can only join a new flight, never this dead one.
         self.flight.progress.put(settled);

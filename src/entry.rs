@@ -1,5 +1,8 @@
 //! Stored responses.
 
+#[cfg(feature = "redis")]
+mod stored;
+
 use std::{
     fmt,
     sync::{
@@ -20,8 +23,16 @@ use http::{
 };
 
 use crate::{
-    clock::Instant, gauge::Gauge, hops::Hops, key::Slot, nominated::Nominated, sequence::Fence,
+    clock::Instant,
+    gauge::Gauge,
+    hops::Hops,
+    key::Slot,
+    nominated::Nominated,
+    sequence::{Fence, Sequence},
 };
+
+#[cfg(feature = "redis")]
+pub(crate) use self::stored::StoredHead;
 
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
@@ -111,33 +122,6 @@ impl Head {
         self
     }
 
-    /// Takes a head that was stored elsewhere, with when that was by this process's clock.
-    #[cfg(feature = "redis")]
-    pub(crate) fn restored(stored: StoredHead, received: Instant, fresh_until: Instant) -> Self {
-        let StoredHead { status, fields, has_inner_status, initial_age, windows } = stored;
-        Self {
-            status,
-            fields,
-            has_inner_status,
-            received,
-            initial_age,
-            lifetime: fresh_until.saturating_duration_since(received),
-            windows,
-        }
-    }
-
-    /// Returns what has to be stored elsewhere, besides the times.
-    #[cfg(feature = "redis")]
-    pub(crate) fn to_stored(&self) -> StoredHead {
-        StoredHead {
-            status: self.status,
-            fields: self.fields.clone(),
-            has_inner_status: self.has_inner_status,
-            initial_age: self.initial_age,
-            windows: self.windows,
-        }
-    }
-
     /// Makes the response at least as old as its origin's clock says.
     pub(crate) fn at_least(mut self, initial_age: Duration) -> Self {
         self.initial_age = self.initial_age.max(initial_age);
@@ -172,7 +156,28 @@ impl Head {
 
     /// Returns the fields with the two slots filled.
     pub(crate) fn fields(&self, age: HeaderValue, cache_status: HeaderValue) -> HeaderMap {
-        let mut fields = self.fields.clone();
+        self.filled(self.fields.clone(), age, cache_status)
+    }
+
+    /// Does the same to a head that is not needed any more. If nobody else has it, nothing is copied.
+    pub(crate) fn into_fields(
+        mut self: Arc<Self>,
+        age: HeaderValue,
+        cache_status: HeaderValue,
+    ) -> HeaderMap {
+        let fields = match Arc::get_mut(&mut self) {
+            Some(head) => std::mem::take(&mut head.fields),
+            None => self.fields.clone(),
+        };
+        self.filled(fields, age, cache_status)
+    }
+
+    fn filled(
+        &self,
+        mut fields: HeaderMap,
+        age: HeaderValue,
+        cache_status: HeaderValue,
+    ) -> HeaderMap {
         let mut slots = fields.values_mut();
         if let Some(slot) = slots.next() {
             *slot = age;
@@ -188,19 +193,6 @@ impl Head {
         }
         fields
     }
-}
-
-/// A head without the times of this process.
-#[cfg(feature = "redis")]
-#[derive(Debug)]
-pub(crate) struct StoredHead {
-    pub(crate) status: StatusCode,
-    /// With the slots for `Age` and `Cache-Status`.
-    pub(crate) fields: HeaderMap,
-    pub(crate) has_inner_status: bool,
-    /// How old the response was when it was received.
-    pub(crate) initial_age: Duration,
-    pub(crate) windows: Windows,
 }
 
 fn response_weight(head: &Head, body: &Bytes) -> usize {
@@ -343,17 +335,6 @@ impl Entry {
         Self::new(provenance, Content::Nominated(nominated), until, weight)
     }
 
-    /// An entry that was stored elsewhere.
-    #[cfg(feature = "redis")]
-    pub(crate) fn restored(provenance: Provenance, content: Content, until: Instant) -> Self {
-        match content {
-            // Weighed when it is copied: nobody holds it before.
-            Content::Response { .. } => Self::new(provenance, content, until, 0),
-            Content::Pass => Self::pass(provenance, until),
-            Content::Nominated(nominated) => Self::nominated(provenance, nominated, until),
-        }
-    }
-
     fn new(
         provenance: Provenance,
         content: Content,
@@ -361,7 +342,7 @@ impl Entry {
         content_weight: usize,
     ) -> Self {
         let slot = &provenance.slot;
-        let identity = slot.key.as_str().len() + slot.variant.as_bytes().len();
+        let identity = slot.key.as_str().len() + slot.variant.as_bytes().len() + slot.tags.weight();
         let weight = (size_of::<Self>() + OVERHEAD + identity + content_weight) as u64;
         let is_held = AtomicBool::new(false);
         Self { provenance, route: OnceLock::new(), content, fresh_until, is_held, weight }
@@ -386,6 +367,11 @@ impl Entry {
     /// Returns the number at which its fill began.
     pub fn fence(&self) -> Fence {
         self.provenance.fence
+    }
+
+    /// Whether nothing has invalidated it, by its key or by a tag, since its fill began.
+    pub(crate) fn is_current(&self, sequence: &Sequence) -> bool {
+        sequence.is_slot_current(self.slot(), self.fence())
     }
 
     /// Returns the bytes of memory it occupies, the overhead of maps around it included.
@@ -450,35 +436,26 @@ impl Entry {
         now < self.fresh_until
     }
 
-    /// Returns a copy for another sequence: it is a copy of what was read at `fence` there, and fresh
-    /// until `until`.
-    #[cfg(feature = "redis")]
-    pub(crate) fn copied(&self, fence: Fence, until: Instant) -> Self {
-        let Provenance { slot, requested, gauge, .. } = &self.provenance;
-        let (slot, gauge) = (slot.clone(), Arc::clone(gauge));
-        let provenance = Provenance { slot, fence, requested: *requested, gauge };
-        let weight = match &self.content {
-            Content::Response { head, body } => response_weight(head, body),
-            Content::Pass | Content::Nominated(_) => 0,
-        };
-        let mut copy = Self::restored(provenance, self.content.clone(), until);
-        copy.weight += weight as u64;
-        copy
-    }
-
-    #[cfg(feature = "redis")]
-    pub(crate) fn content(&self) -> &Content {
-        &self.content
-    }
-
     /// Returns when it stops being fresh.
-    #[cfg(feature = "redis")]
     pub(crate) fn fresh_until(&self) -> Instant {
         self.fresh_until
     }
 
     pub(crate) fn as_response(&self) -> Option<(&Arc<Head>, &Bytes)> {
         match &self.content {
+            Content::Response { head, body } => Some((head, body)),
+            Content::Pass | Content::Nominated(_) => None,
+        }
+    }
+
+    /// Returns the response of an entry that is not needed any more. If nobody else has it, nothing is
+    /// copied.
+    pub(crate) fn into_response(mut self: Arc<Self>) -> Option<(Arc<Head>, Bytes)> {
+        let content = match Arc::get_mut(&mut self) {
+            Some(entry) => std::mem::replace(&mut entry.content, Content::Pass),
+            None => self.content.clone(),
+        };
+        match content {
             Content::Response { head, body } => Some((head, body)),
             Content::Pass | Content::Nominated(_) => None,
         }

@@ -7,7 +7,7 @@
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use http::{
-    Method, Request, Response, StatusCode,
+    Request, Response, StatusCode,
     header::{IF_MODIFIED_SINCE, IF_NONE_MATCH},
 };
 use http_body::Body;
@@ -27,9 +27,9 @@ use crate::{
     fill::Filling,
     future::{Mark, ResponseFuture},
     glance::Glance,
-    key::{PrimaryKey, Slot},
+    key::{Slot, Subject, Tag},
     outcome::{Alone, Bypass, Forward, Outcome, Unshared},
-    policy::{Denied, admit},
+    policy::{CACHE_GROUP_INVALIDATION, Denied, admit, groups},
     read::Read,
     route::{CacheRule, HeadRef, Matched, RequestView, Target},
     seek::{Ended, Search, Step},
@@ -47,9 +47,9 @@ enum Decision<B: Body> {
     Forward(usize, Unshared),
     /// Boxed, so that the answer to a hit is moved in small steps.
     Read(Box<Read>),
-    /// Answer with what is stale, and ask about it afterwards.
+    /// Answer with what is stale or soon will be, and ask about it afterwards.
     Refresh(Box<Read>, Response<ResponseBody<B>>),
-    Write(Vec<PrimaryKey>),
+    Write(Vec<Subject>),
 }
 
 /// Begins a request's life.
@@ -84,10 +84,11 @@ where
             exchange.refresh(read, request);
             ResponseFuture::ready(response)
         }
-        Decision::Write(keys) => {
+        Decision::Write(subjects) => {
             let exchange = Exchange { shared: Arc::clone(shared), inner: inner.clone() };
             let detachments = &shared.detachments;
-            ResponseFuture::exchange(Detachable::new(exchange.write(keys, request), detachments))
+            let write = Detachable::new(exchange.write(subjects, request), detachments);
+            ResponseFuture::exchange(write)
         }
     }
 }
@@ -118,8 +119,7 @@ fn decide<St: Store, Q: Body, B: Body>(shared: &Shared<St>, request: &Request<Q>
         Matched::Write => {
             let matched = shared.table.write(head);
             matched.failed.iter().for_each(|route| shared.invalidation_failed(route));
-            let is_none = matched.keys.is_empty() && matched.failed.is_empty();
-            if is_none { Decision::Pass } else { Decision::Write(matched.keys) }
+            if matched.is_matched { Decision::Write(matched.subjects) } else { Decision::Pass }
         }
     }
 }
@@ -145,15 +145,9 @@ fn decide_read<St: Store, B: Body>(
         forward = Forward::VaryMiss;
         learned = Some((nominated, values));
     }
-    let asks = Asks {
-        is_head: *view.head.method == Method::HEAD,
-        wishes: admitted.wishes,
-        conditions: admitted.conditions.clone(),
-        range: admitted.range.take(),
-        needs_permission: admitted.needs_permission,
-    };
+    let asks = Asks::of(view.head.method, &mut admitted);
     let telling = shared.telling(route);
-    let mut seen = None;
+    let (mut seen, mut due) = (None, None);
     if let Some(entry) = found {
         let is_fresh = entry.is_fresh_at(telling.now);
         match entry.as_response() {
@@ -168,7 +162,13 @@ fn decide_read<St: Store, B: Body>(
             Some(response) if asks.accept(response.0, telling.now) => {
                 // What came from elsewhere does not know it yet.
                 entry.note_route(route);
-                return Ok(Decision::Answer(hit(response, telling, &asks)));
+                let answer = hit(response, telling, &asks);
+                if !shared.is_due((route, &asks), &entry, telling.now) {
+                    return Ok(Decision::Answer(answer));
+                }
+                due = Some(answer);
+                forward = Forward::Stale;
+                seen = Some(entry);
             }
             Some(_) => {
                 forward = Forward::Request;
@@ -181,10 +181,10 @@ fn decide_read<St: Store, B: Body>(
         Some((nominated, values)) => (nominated, base.nominating(&values)),
         None => (rule.vary.clone(), base.clone()),
     };
-    let slot = Slot { key: admitted.key()?, variant };
+    let slot = Slot { key: admitted.key()?, variant, tags: admitted.tags()? };
     let is_background = false;
     let read = Read { route, slot, base, nominated, asks, forward, seen, is_background };
-    Ok(match shared.stale_at_once(&read) {
+    Ok(match due.or_else(|| shared.stale_at_once(&read)) {
         Some(response) => Decision::Refresh(Box::new(read), response),
         None => Decision::Read(Box::new(read)),
     })
@@ -241,7 +241,7 @@ impl<S, St: Store> Exchange<S, St> {
         }
         match ended {
             Ended::Answer(response) => Ok(response),
-            Ended::Stale(response) => {
+            Ended::Refresh(response) => {
                 self.refresh(read, request);
                 Ok(response)
             }
@@ -339,6 +339,7 @@ impl<S, St: Store> Exchange<S, St> {
             }
         };
         let (mut head, body) = response.into_parts();
+        filling.date(&mut head.headers);
         let status = head.status;
         let asked = (&*read, &fields);
         let (stored, body) = match held.filter(|_| status == StatusCode::NOT_MODIFIED) {
@@ -359,18 +360,24 @@ impl<S, St: Store> Exchange<S, St> {
     }
 
     /// Forwards a write, and invalidates before the writer sees its response.
-    async fn write<Q, B>(self, keys: Vec<PrimaryKey>, request: Request<Q>) -> Answer<B, S::Error>
+    async fn write<Q, B>(self, subjects: Vec<Subject>, request: Request<Q>) -> Answer<B, S::Error>
     where
         S: Service<Request<Q>, Response = Response<B>>,
         B: Body,
     {
-        let mut write = PendingWrite::new(Arc::clone(&self.shared), keys);
+        let mut write = PendingWrite::new(Arc::clone(&self.shared), subjects);
         let target = Target::of(HeadRef::of(&request));
         match self.inner.oneshot(request).await {
             Ok(mut response) => {
                 let effect = Effect::of(response.status());
                 if effect == Effect::Changed {
-                    write.also(self.shared.table.named(&target, response.headers()));
+                    let fields = response.headers();
+                    write.also(
+                        self.shared.table.named(&target, fields).into_iter().map(Subject::Key),
+                    );
+                    let groups = groups(&CACHE_GROUP_INVALIDATION, fields).into_iter();
+                    let origin = target.origin();
+                    write.also(groups.map(|group| Subject::Tag(Tag::group(&origin, &group))));
                 }
                 write.settle(effect).await;
                 self.shared.reporter.mark_written(&mut response);

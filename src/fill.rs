@@ -5,7 +5,7 @@ mod revalidate;
 use std::{borrow::Cow, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, response};
+use http::{HeaderMap, StatusCode, header::DATE, response};
 use http_body::Body;
 use tokio::runtime::Handle;
 
@@ -17,10 +17,10 @@ use crate::{
     clock::{Instant, now, time_of_day},
     coalesce::Lead,
     entry::{Entry, Head, Provenance, Timing},
-    key::{Slot, Variant, seeded_hash},
+    key::{MAX_TAGS, Slot, Tag, Tags, Variant, seeded_hash},
     nominated::Nominated,
     outcome::Refusal,
-    policy::{Asked, declared_length, judge, may_be_remembered},
+    policy::{Asked, CACHE_GROUPS, date_value, declared_length, groups, judge, may_be_remembered},
     read::Read,
     recording::{Recorded, Recorder, Recording, Stop, Tape},
     route::CacheRule,
@@ -50,6 +50,7 @@ pub(crate) struct Filling<St: Store> {
 struct Storable {
     head: Arc<Head>,
     place: Place,
+    tags: Tags,
 }
 
 /// Where a response belongs.
@@ -84,7 +85,8 @@ impl<St: Store> Filling<St> {
             Tape::new(self.rule().body_limit, declared, reservation)
         };
         let place = self.place(asked, &head.headers);
-        let judged = self.judge(asked.0, head, place.as_ref()).and_then(|storable| {
+        let tags = self.tags(&head.headers);
+        let judged = self.judge(asked.0, head, (place.as_ref(), tags)).and_then(|storable| {
             let declared = declared_length(&head.headers, body.size_hint().exact())?;
             Ok((storable, tape(declared)?, declared))
         });
@@ -94,6 +96,13 @@ impl<St: Store> Filling<St> {
                 self.refuse(refusal, head.status, place.as_ref()).await;
                 (Err(refusal), ResponseBody::passing(body))
             }
+        }
+    }
+
+    /// Dates a response that has no date, where its age depends on it (RFC 9110 §6.6.1).
+    pub(crate) fn date(&self, response: &mut HeaderMap) {
+        if self.rule().validates() && !response.contains_key(DATE) {
+            response.insert(DATE, date_value(time_of_day()));
         }
     }
 
@@ -109,11 +118,22 @@ impl<St: Store> Filling<St> {
         Some(Place { variant, nominated, noted_at })
     }
 
+    /// Returns the tags of a response: those that its request tells, and the groups that it names.
+    fn tags(&self, response: &HeaderMap) -> Tags {
+        let slot = self.lead.slot();
+        let groups = groups(&CACHE_GROUPS, response);
+        if groups.is_empty() {
+            return slot.tags.clone();
+        }
+        let origin = slot.variant.origin();
+        slot.tags.with(groups.iter().map(|group| Tag::group(&origin, group)))
+    }
+
     fn judge(
         &self,
         read: &Read,
         head: &response::Parts,
-        place: Option<&Place>,
+        (place, tags): (Option<&Place>, Tags),
     ) -> Result<Storable, Refusal> {
         let received = now();
         let dice = seeded_hash((read.slot.variant.seeded_hash(), received));
@@ -130,6 +150,9 @@ impl<St: Store> Filling<St> {
         };
         let terms = judge(rule, head, &asked)?;
         let place = place.ok_or(Refusal::Vary)?.clone();
+        if tags.len() > MAX_TAGS {
+            return Err(Refusal::Tags);
+        }
         timing.lifetime = terms.fresh_for;
         let unstored = match terms.withheld.is_empty() {
             true => Cow::Borrowed(&*rule.stripped),
@@ -138,7 +161,7 @@ impl<St: Store> Filling<St> {
         let head = Head::new(head, &unstored, timing)
             .at_least(terms.initial_age)
             .with_windows(terms.windows);
-        Ok(Storable { head: Arc::new(head), place })
+        Ok(Storable { head: Arc::new(head), place, tags })
     }
 
     /// Settles the flight with nothing to share: there is no response.
@@ -165,7 +188,8 @@ impl<St: Store> Filling<St> {
         self.shared.metrics().refused(bucket, refusal);
         if may_be_remembered(refusal, status) {
             let variant = place.map_or(&self.lead.slot().variant, |place| &place.variant);
-            let pass = Arc::new(Entry::pass(self.provenance(variant), now() + PASS));
+            let provenance = self.provenance(variant, Tags::none());
+            let pass = Arc::new(Entry::pass(provenance, now() + PASS));
             let note = place.and_then(|place| self.note(place, now()));
             // Before the followers are let go, so that those behind them need not wait at all.
             bounded(self.shared.store.commit(self.lease, pass, note)).await;
@@ -177,15 +201,15 @@ impl<St: Store> Filling<St> {
 
     /// Returns the note that leads to a place, where something is of use until `until` at least.
     fn note(&self, place: &Place, until: Instant) -> Option<Arc<Entry>> {
-        let base = self.provenance(place.noted_at.as_ref()?);
+        let base = self.provenance(place.noted_at.as_ref()?, Tags::none());
         // Other responses that are found by the same note may be of use for longer than this one.
         let until = until.max(now() + self.rule().longest());
         Some(Arc::new(Entry::nominated(base, place.nominated.clone(), until)))
     }
 
-    fn provenance(&self, variant: &Variant) -> Provenance {
+    fn provenance(&self, variant: &Variant, tags: Tags) -> Provenance {
         Provenance {
-            slot: Slot { key: self.lead.slot().key.clone(), variant: variant.clone() },
+            slot: Slot { key: self.lead.slot().key.clone(), variant: variant.clone(), tags },
             fence: self.lead.fence(),
             requested: self.requested,
             gauge: self.shared.metrics().gauge(self.shared.bucket(self.route)),
@@ -229,7 +253,7 @@ impl<St: Store> Filling<St> {
             recorder.conclude(settled.as_ref().ok());
             return (settled.map(drop), reader);
         }
-        if declared.is_some() && storable.head.may_be_shared() {
+        if declared.is_some() && storable.head.may_be_shared() && !self.is_grouped(&storable) {
             self.lead.share(storable.fill(FillBody::Streaming(recording)));
         }
         if let Ok(runtime) = runtime {
@@ -260,26 +284,38 @@ impl<St: Store> Filling<St> {
 
     /// Stores a whole response and shares it. Returns its body as it is stored.
     async fn commit(self, storable: Storable, chunks: &[Bytes]) -> (Result<(), Refusal>, Bytes) {
-        let provenance = self.provenance(&storable.place.variant);
+        let provenance = self.provenance(&storable.place.variant, storable.tags.clone());
         let (entry, body) = Entry::response(provenance, Arc::clone(&storable.head), chunks);
         (self.store(storable, entry, body.clone()).await, body)
     }
 
     /// Stores a response whose body is stored already, and shares it.
     async fn commit_freshened(self, storable: Storable, body: Bytes) -> Result<(), Refusal> {
-        let provenance = self.provenance(&storable.place.variant);
+        let provenance = self.provenance(&storable.place.variant, storable.tags.clone());
         let entry = Entry::freshened(provenance, Arc::clone(&storable.head), body.clone());
         self.store(storable, entry, body).await
+    }
+
+    /// Whether a response has tags that nobody knew who joined the flight: it may be that one of them
+    /// was invalidated between the flight's beginning and theirs.
+    fn is_grouped(&self, storable: &Storable) -> bool {
+        storable.tags.len() > self.lead.slot().tags.len()
     }
 
     async fn store(self, storable: Storable, entry: Entry, body: Bytes) -> Result<(), Refusal> {
         let bucket = self.shared.bucket(self.route);
         let metrics = self.shared.metrics();
+        let is_grouped = self.is_grouped(&storable);
+        if is_grouped {
+            // Who joins later could be younger than what the commit finds to be in order.
+            self.lead.close();
+        }
         let note = self.note(&storable.place, entry.kept_until());
         entry.note_route(self.route);
         let commit = bounded(self.shared.store.commit(self.lease, Arc::new(entry), note)).await;
         let stored = match commit.unwrap_or(Commit::Failed) {
             Commit::Stored => {
+                self.shared.early[self.route].note(now() - self.requested);
                 metrics.stored(bucket);
                 Ok(())
             }
@@ -296,8 +332,11 @@ impl<St: Store> Filling<St> {
         {
             metrics.refused(bucket, refusal);
         }
-        // Those who follow began before whatever may have fenced the commit.
+        let is_in_doubt = is_grouped && matches!(stored, Err(Refusal::Fenced | Refusal::Store));
         match storable.head.may_be_shared() {
+            // One of those who wait asks the origin again, for all.
+            _ if is_in_doubt => drop(self.lead),
+            // Those who follow began before whatever may have fenced the commit.
             true => self.lead.fill(storable.fill(FillBody::Whole(body))),
             false => self.lead.decline(),
         }

@@ -56,7 +56,8 @@ impl<'a> Glance<'a> {
         let telling = shared.telling(route);
         let is_answer = rule.credentials.overlook(&self.facts)
             && !shared.is_switched_off(route)
-            && entry.is_fresh_at(telling.now);
+            && entry.is_fresh_at(telling.now)
+            && !shared.may_be_due(route, entry, telling.now);
         let found = entry.as_response().filter(|_| is_answer)?;
         Some(hit(found, telling, if *method == Method::HEAD { Asks::HEAD } else { Asks::GET }))
     }

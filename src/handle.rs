@@ -4,7 +4,7 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use crate::{
     error::Pending,
-    key::{PrimaryKey, push_value},
+    key::{PrimaryKey, Tag, push_value},
     metrics::Snapshot,
     shared::Shared,
     store::Store,
@@ -74,6 +74,23 @@ impl SupportCacheHandle {
     #[doc(alias = "soft purge")]
     pub async fn soft_invalidate(&self, key: &str) -> Result<(), Pending> {
         self.cache.soft_invalidate(PrimaryKey::new(key)).await
+    }
+
+    /// Invalidates a [tag](crate::CacheRoute::tag): every response that has it, whatever its key, and
+    /// every fill of one that has begun. It costs no more than the invalidation of one key.
+    ///
+    /// The groups that responses name (RFC 9875) are no such tags: a write invalidates these, by the
+    /// `Cache-Group-Invalidation` of its response.
+    ///
+    /// # Errors
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    ///
+    /// # Cancellation
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    pub async fn invalidate_tag(&self, tag: &str) -> Result<(), Pending> {
+        self.cache.invalidate_tag(Tag::new(tag)).await
     }
 
     /// Invalidates the list of an account's cases: `support:cases:{account}`.
@@ -161,6 +178,7 @@ pub(crate) trait Operate: Send + Sync {
     fn snapshot(&self) -> Snapshot;
     fn invalidate(&self, key: PrimaryKey) -> Acknowledged<'_>;
     fn soft_invalidate(&self, key: PrimaryKey) -> Acknowledged<'_>;
+    fn invalidate_tag(&self, tag: Tag) -> Acknowledged<'_>;
     fn invalidate_all(&self) -> Acknowledged<'_>;
     fn flush_pending(&self, limit: Duration) -> Acknowledged<'_>;
     fn switch(&self, bucket: &str, switch: Switch) -> bool;
@@ -177,6 +195,10 @@ impl<St: Store> Operate for Shared<St> {
 
     fn soft_invalidate(&self, key: PrimaryKey) -> Acknowledged<'_> {
         Box::pin(async move { Self::soft_invalidate(self, &key).await })
+    }
+
+    fn invalidate_tag(&self, tag: Tag) -> Acknowledged<'_> {
+        Box::pin(async move { Self::invalidate_tag(self, &tag).await })
     }
 
     fn invalidate_all(&self) -> Acknowledged<'_> {

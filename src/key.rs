@@ -5,6 +5,8 @@
 //! for, and an entry answers only a request with an equal one. So a careless key builder can
 //! invalidate too much or too little, and can never hand one resource to a request for another.
 
+mod tag;
+
 use std::{
     fmt,
     hash::{BuildHasher, Hash, Hasher},
@@ -13,6 +15,9 @@ use std::{
 
 use foldhash::quality::RandomState;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+
+pub(crate) use self::tag::{MAX_TAGS, Subject};
+pub use self::tag::{Tag, Tags};
 
 /// The longest primary key, in bytes. A longer one is bypassed.
 pub(crate) const MAX_KEY: usize = 512;
@@ -278,9 +283,23 @@ impl Variant {
         parts
     }
 
+    /// Returns the authority it was made for, or what `Host` said where there was none: the origin of
+    /// a group, as far as requests tell it.
+    pub(crate) fn origin(&self) -> Vec<u8> {
+        let [_, _, authority, host, ..] = self.parts();
+        origin(if authority.is_empty() { host } else { authority })
+    }
+
     pub(crate) fn seeded_hash(&self) -> u64 {
         self.hash
     }
+}
+
+/// Returns an authority as origins are compared (RFC 9110 §4.3.1). One service may be asked over http
+/// and https, and not every request says over which: a port that either implies tells nothing.
+pub(crate) fn origin(authority: &[u8]) -> Vec<u8> {
+    let without = [&b":80"[..], b":443"].iter().find_map(|port| authority.strip_suffix(*port));
+    without.unwrap_or(authority).to_ascii_lowercase()
 }
 
 impl Hash for Variant {
@@ -296,13 +315,16 @@ impl fmt::Debug for Variant {
     }
 }
 
-/// The place of one stored response: its primary key and its variant.
+/// The place of one stored response: its primary key and its variant, and what else invalidates it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot {
     /// What groups the response with others.
     pub key: PrimaryKey,
     /// What identifies it.
     pub variant: Variant,
+    /// The tags of the response: those that its route makes of the request and, once there is a
+    /// response, those that it names itself.
+    pub tags: Tags,
 }
 
 impl Slot {
@@ -310,7 +332,7 @@ impl Slot {
     #[cfg(all(any(test, fuzzing), feature = "redis"))]
     pub(crate) fn example() -> Self {
         let variant = Self::example_variant().to_variant();
-        Self { key: PrimaryKey::new("support:cases:A1"), variant }
+        Self { key: PrimaryKey::new("support:cases:A1"), variant, tags: Tags::none() }
     }
 
     /// Returns what identifies it, as a request would.

@@ -61,6 +61,10 @@
 //! and can never hand one resource to a request for another. Three settings widen what is
 //! equal: [`Credentials::CoveredByKey`], [`Credentials::ByResponse`] and [`QueryPolicy`].
 //!
+//! A *tag* groups further: responses of many keys that are invalidated together
+//! ([`CacheRoute::tag`], [`InvalidateRoute::tag`], [`SupportCacheHandle::invalidate_tag`]), or that
+//! name a common group (`Cache-Groups`, RFC 9875).
+//!
 //! # The life of a request
 //!
 //! 1. A request that no rule is for, and a read that has an `Upgrade` field, passes through.
@@ -122,6 +126,7 @@ mod budget;
 mod clock;
 mod coalesce;
 mod detach;
+mod early;
 mod entry;
 mod error;
 mod exchange;

@@ -16,6 +16,7 @@ pub(crate) struct Metrics {
     buckets: Vec<Bucket>,
     writes: AtomicU64,
     invalidations: AtomicU64,
+    tag_invalidations: AtomicU64,
     invalidation_failures: AtomicU64,
     detached_dropped: AtomicU64,
 }
@@ -44,6 +45,7 @@ impl Metrics {
             buckets: names.into_iter().map(Bucket::new).collect(),
             writes: AtomicU64::new(0),
             invalidations: AtomicU64::new(0),
+            tag_invalidations: AtomicU64::new(0),
             invalidation_failures: AtomicU64::new(0),
             detached_dropped: AtomicU64::new(0),
         }
@@ -104,7 +106,11 @@ impl Metrics {
         add(&self.invalidations);
     }
 
-    /// Counts a write for which no usable key could be made.
+    pub(crate) fn invalidated_tag(&self) {
+        add(&self.tag_invalidations);
+    }
+
+    /// Counts a write for which no usable key or tag could be made.
     pub(crate) fn invalidation_failed(&self) {
         add(&self.invalidation_failures);
     }
@@ -121,6 +127,7 @@ impl Metrics {
             flights: flights as u64,
             writes: get(&self.writes),
             invalidations: get(&self.invalidations),
+            tag_invalidations: get(&self.tag_invalidations),
             invalidation_failures: get(&self.invalidation_failures),
             detached_dropped: get(&self.detached_dropped),
             // Known elsewhere: see `Shared::snapshot`.
@@ -199,7 +206,9 @@ pub struct Snapshot {
     pub writes: u64,
     /// Keys invalidated, by call or by rule. An invalidation of everything counts once.
     pub invalidations: u64,
-    /// Writes for which a rule could not make a usable key, so that it invalidated nothing.
+    /// Tags invalidated, by call, by rule or by a response (RFC 9875).
+    pub tag_invalidations: u64,
+    /// Writes for which a rule could not make a usable key or tag, so that it invalidated nothing.
     pub invalidation_failures: u64,
     /// Fills and writes that lost their callers and were dropped because too many had.
     pub detached_dropped: u64,

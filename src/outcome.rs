@@ -46,9 +46,9 @@ reasons! {
         Credentials = "credentials",
         /// A route per caller, and a request without one.
         Caller = "caller",
-        /// The key builder made no usable key.
+        /// The key builder made no usable key, or a tag builder no usable tag.
         Key = "key",
-        /// A write to this key ended with an unknown outcome a moment ago.
+        /// A write to this key or one of its tags ended with an unknown outcome a moment ago.
         Unsettled = "unsettled",
         /// The store could not be asked.
         Store = "store",
@@ -68,6 +68,8 @@ reasons! {
         Private = "private",
         /// `Vary: *`, or more names than can be told apart.
         Vary = "vary",
+        /// More tags and groups (RFC 9875) than are kept: 128.
+        Tags = "tags",
         /// The request carried credentials, and the response does not say that they do not matter
         /// (RFC 9111 §3.5).
         Credentials = "credentials",

@@ -60,6 +60,11 @@ impl Read {
         }
     }
 
+    /// Whether it refreshes what is fresh: to look would find that again.
+    pub(crate) fn is_early(&self) -> bool {
+        self.is_background && self.seen.as_ref().is_some_and(|entry| entry.is_fresh())
+    }
+
     /// Notes an entry that is stale.
     pub(crate) fn found_stale(&mut self, rule: &CacheRule, entry: Arc<Entry>) {
         if entry.as_response().is_some() {

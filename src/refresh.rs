@@ -68,6 +68,10 @@ impl Refreshes {
             return;
         }
         let state = known.entry(variant.clone()).or_default();
+        let is_long_ago = |until| until + LONGEST_PAUSE < now();
+        if state.paused_until.is_some_and(is_long_ago) {
+            state.failures = 0;
+        }
         let pause = FIRST_PAUSE * 2_u32.saturating_pow(state.failures.min(8));
         state.failures += 1;
         state.paused_until = Some(now() + pause.min(LONGEST_PAUSE));

@@ -1,16 +1,14 @@
 //! Field values that say whole seconds, made ahead of time: a hit allocates none.
 
 use std::{
-    cell::Cell,
     fmt,
-    sync::{
-        LazyLock, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{LazyLock, Mutex},
 };
 
 use bytes::Bytes;
 use http::HeaderValue;
+
+use crate::sync::lane;
 
 const PREPARED: usize = 1000;
 
@@ -67,7 +65,7 @@ impl BySeconds {
 
     /// Returns the value for a number of seconds.
     pub(crate) fn get(&self, number: u64) -> HeaderValue {
-        let place = number as usize % KEPT * LANES + lane();
+        let place = number as usize % KEPT * LANES + lane(LANES);
         // Never waited for: making a value anew costs less.
         let Ok(mut kept) = self.values[place].try_lock() else { return self.make(number) };
         match &*kept {
@@ -87,15 +85,6 @@ impl fmt::Debug for BySeconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BySeconds").field("prefix", &self.prefix).finish_non_exhaustive()
     }
-}
-
-/// Returns this thread's lane; threads take them in turn.
-fn lane() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static LANE: Cell<usize> = Cell::new(NEXT.fetch_add(1, Ordering::Relaxed) % LANES);
-    }
-    LANE.get()
 }
 
 #[cfg(test)]

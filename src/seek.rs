@@ -7,7 +7,7 @@ use http_body::Body;
 use tokio::time::timeout_at;
 
 use crate::{
-    answer::{Fill, hit, unsatisfied},
+    answer::{Fill, hit, hit_read, unsatisfied},
     body::ResponseBody,
     bounded::bounded,
     clock::{Instant, now},
@@ -25,8 +25,8 @@ use crate::{
 /// Where a search for a response ends: with one, or with the reason to forward alone.
 pub(crate) enum Ended<B: Body> {
     Answer(Response<ResponseBody<B>>),
-    /// With what is stale: it is to be asked about afterwards.
-    Stale(Response<ResponseBody<B>>),
+    /// With what is stale or soon will be: it is to be asked about afterwards.
+    Refresh(Response<ResponseBody<B>>),
     Unshared(Unshared),
 }
 
@@ -75,6 +75,7 @@ impl<St: Store> Shared<St> {
         fields: &HeaderMap,
     ) -> Step<St, B> {
         if search.held.is_none()
+            && !read.is_early()
             && let ControlFlow::Break(ended) = self.look(search, read, fields).await
         {
             return Step::Ended(ended);
@@ -120,7 +121,7 @@ impl<St: Store> Shared<St> {
         // A request that began after an invalidation never joins an older flight.
         Some(flights.enter(
             boards,
-            |fence| sequence.is_current(&read.slot.key, fence),
+            |fence| sequence.is_slot_current(&read.slot, fence),
             || sequence.begin(),
         ))
     }
@@ -146,7 +147,15 @@ impl<St: Store> Shared<St> {
                 None if read.asks.wishes.only_if_cached => {}
                 None => return ControlFlow::Break(Alone::Pass.into()),
                 Some(response) if read.asks.accept(response.0, telling.now) => {
-                    return ControlFlow::Break(Ended::Answer(hit(response, telling, &read.asks)));
+                    if self.is_due((read.route, &read.asks), &entry, telling.now) {
+                        let answer = hit(response, telling, &read.asks);
+                        read.forward = Forward::Stale;
+                        read.seen = Some(entry);
+                        return ControlFlow::Break(Ended::Refresh(answer));
+                    }
+                    let response = entry.into_response().expect("it is one");
+                    let answer = hit_read(response, telling, &read.asks);
+                    return ControlFlow::Break(Ended::Answer(answer));
                 }
                 Some(_) => {
                     read.forward = Forward::Request;
@@ -160,7 +169,7 @@ impl<St: Store> Shared<St> {
         if !read.is_background
             && let Some(response) = self.stale_at_once(read)
         {
-            return ControlFlow::Break(Ended::Stale(response));
+            return ControlFlow::Break(Ended::Refresh(response));
         }
         if read.asks.wishes.only_if_cached {
             self.metrics().unsatisfied(telling.bucket);
@@ -253,7 +262,7 @@ impl<St: Store> Shared<St> {
         (search, read): (&mut Search, &Read),
     ) -> Begun<St, B> {
         // Asked after the flight took its number: see `Unsettled::enter`.
-        if self.store.sequence().unsettled().contains(&read.slot.key) {
+        if self.store.sequence().unsettled().contains(&read.slot) {
             lead.decline();
             return Begun::Ended(Bypass::Unsettled.into());
         }
@@ -279,7 +288,10 @@ impl<St: Store> Shared<St> {
 
     /// Shares what was stored just before the fill could begin.
     fn found<B: Body>(&self, entry: &Entry, lead: Lead<Fill>, read: &Read) -> Ended<B> {
+        // Who joined has asked for the tags that the request tells, and for no other.
+        lead.close();
         match Fill::of(entry, &read.nominated) {
+            Some(_) if !entry.is_current(self.store.sequence()) => drop(lead),
             Some(fill) => lead.fill(fill),
             None => lead.decline(),
         }

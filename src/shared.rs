@@ -11,14 +11,16 @@ use std::{
 };
 
 use crate::{
-    answer::{Fill, Telling},
+    answer::{Asks, Fill, Telling},
     budget::Budget,
     clock::{Instant, now},
     coalesce::{Flights, Limits},
     detach::Detachments,
-    key::PrimaryKey,
+    early::Early,
+    entry::Entry,
+    key::{PrimaryKey, Subject, Tag, seeded_hash},
     metrics::{Metrics, Snapshot},
-    policy::Identity,
+    policy::{Identity, Wishes},
     refresh::Refreshes,
     reporter::Reporter,
     route::Table,
@@ -40,6 +42,8 @@ pub(crate) struct Shared<St> {
     pub(crate) identity: Identity,
     pub(crate) flights: Arc<Flights<Fill>>,
     pub(crate) refreshes: Arc<Refreshes>,
+    /// For each route.
+    pub(crate) early: Vec<Early>,
     pub(crate) detachments: Arc<Detachments>,
     pub(crate) bodies: Arc<Budget>,
     pub(crate) reporter: Arc<Reporter>,
@@ -56,6 +60,7 @@ impl<St: Store> Shared<St> {
     pub(crate) fn new(store: Arc<St>, table: Table, identity: Identity, name: sfv::Token) -> Self {
         let mut names: Vec<String> = Vec::new();
         let mut buckets = Vec::new();
+        let early = table.read_rules().iter().map(|rule| Early::new(rule.early_refresh)).collect();
         for rule in table.read_rules() {
             let known = names.iter().position(|name| *name == rule.bucket);
             buckets.push(known.unwrap_or(names.len()));
@@ -74,6 +79,7 @@ impl<St: Store> Shared<St> {
             identity,
             flights: Arc::new(Flights::new(limits)),
             refreshes: Arc::default(),
+            early,
             detachments: Arc::new(detachments),
             bodies: Arc::new(Budget::new(BODIES_IN_FLIGHT)),
             reporter: Arc::new(Reporter::new(metrics, name)),
@@ -117,6 +123,25 @@ impl<St: Store> Shared<St> {
         self.is_switched_off[bucket].store(is_off, Ordering::Relaxed);
     }
 
+    /// Whether a hit on a fresh entry may have to refresh it: it is near enough to its end.
+    pub(crate) fn may_be_due(&self, route: usize, entry: &Entry, now: Instant) -> bool {
+        self.early[route].may_be_due(|| entry.fresh_until() - now)
+    }
+
+    /// Whether this hit on a fresh entry is to refresh it. One whose request says what it accepts is
+    /// not.
+    pub(crate) fn is_due(
+        &self,
+        (route, asks): (usize, &Asks),
+        entry: &Entry,
+        now: Instant,
+    ) -> bool {
+        asks.wishes == Wishes::NONE && self.may_be_due(route, entry, now) && {
+            let dice = seeded_hash((entry.slot().variant.seeded_hash(), now));
+            self.early[route].is_due(entry.fresh_until() - now, dice)
+        }
+    }
+
     /// Warns, once for each route, that requests with credentials bypass the cache there.
     pub(crate) fn warn_of_credentials(&self, route: usize) {
         if !self.has_warned[route].swap(true, Ordering::Relaxed) {
@@ -124,7 +149,7 @@ impl<St: Store> Shared<St> {
         }
     }
 
-    /// Counts a write for which no usable key could be made, and warns of it once for each route.
+    /// Counts a write for which no usable key or tag could be made, and warns of it once for each route.
     pub(crate) fn invalidation_failed(&self, route: &str) {
         self.metrics().invalidation_failed();
         if lock(&self.failed).insert(route.to_owned()) {
@@ -150,28 +175,58 @@ impl<St: Store> Shared<St> {
         self.store.soft_invalidate(key)
     }
 
-    /// Invalidates a key whose write ended with an unknown outcome: at once, and again when the
+    /// Invalidates everything that has a tag. What happens in this process happens when this is called.
+    pub(crate) fn invalidate_tag(
+        &self,
+        tag: &Tag,
+    ) -> impl Future<Output = Result<(), Pending>> + Send {
+        self.metrics().invalidated_tag();
+        self.store.invalidate_tag(tag)
+    }
+
+    /// Invalidates a key or a tag. What happens in this process happens when this is called.
+    pub(crate) fn invalidate_subject(
+        &self,
+        subject: &Subject,
+    ) -> impl Future<Output = Result<(), Pending>> + Send {
+        let (key, tag) = match subject {
+            Subject::Key(key) => (Some(self.invalidate(key)), None),
+            Subject::Tag(tag) => (None, Some(self.invalidate_tag(tag))),
+        };
+        async move {
+            match (key, tag) {
+                (Some(key), _) => key.await,
+                (None, Some(tag)) => tag.await,
+                (None, None) => Ok(()),
+            }
+        }
+    }
+
+    /// Invalidates what was changed by a write with an unknown outcome: at once, and again when the
     /// origin can be taken to have made up its mind. Until then nothing is stored for it.
     pub(crate) fn invalidate_unknown(
         self: &Arc<Self>,
-        key: &PrimaryKey,
+        subject: &Subject,
     ) -> impl Future<Output = Result<(), Pending>> + Send {
-        if let Some(until) = self.store.sequence().unsettled().enter(key) {
-            self.settle_later(key.clone(), until);
+        if let Some(until) = self.store.sequence().unsettled().enter(subject) {
+            self.settle_later(subject.clone(), until);
         }
-        self.invalidate(key)
+        self.invalidate_subject(subject)
     }
 
-    fn settle_later(self: &Arc<Self>, key: PrimaryKey, mut until: Instant) {
-        // Without a runtime the key's time still runs out; the store has taken nothing for it.
+    fn settle_later(self: &Arc<Self>, subject: Subject, mut until: Instant) {
+        // Without a runtime its time still runs out; the store has taken nothing for it.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let shared = Arc::clone(self);
         runtime.spawn(async move {
             loop {
                 tokio::time::sleep_until(until).await;
-                // Before the key leaves, so that no fill slips in between.
-                let _ = shared.store.invalidate(&key).await;
-                match shared.store.sequence().unsettled().leave(&key) {
+                // Before it leaves, so that no fill slips in between.
+                let _ = match &subject {
+                    Subject::Key(key) => shared.store.invalidate(key).await,
+                    Subject::Tag(tag) => shared.store.invalidate_tag(tag).await,
+                };
+                match shared.store.sequence().unsettled().leave(&subject) {
                     Some(later) => until = later,
                     None => return,
                 }

@@ -33,7 +33,7 @@ impl Read {
         let is_allowed = self.forward == Forward::Stale
             && self.asks.wishes == Wishes::default()
             && now() < head.fresh_until() + window(&head.windows)
-            && shared.store.sequence().is_current(&self.slot.key, entry.fence());
+            && entry.is_current(shared.store.sequence());
         is_allowed.then_some(entry)
     }
 
@@ -98,7 +98,7 @@ impl<St: Store> Filling<St> {
         read: &Read,
         status: Option<StatusCode>,
     ) -> ControlFlow<Response<ResponseBody<B>>, Self> {
-        if !read.may_be_stale() {
+        if !read.may_be_stale() && !read.is_background {
             return ControlFlow::Continue(self);
         }
         let variant = &read.slot.variant;
@@ -107,6 +107,8 @@ impl<St: Store> Filling<St> {
             return ControlFlow::Continue(self);
         }
         self.shared.refreshes.failed(variant);
+        // What is asked from here on holds for all who wait.
+        self.lead.close();
         let Some(entry) = read.stale(&self.shared, |windows| windows.if_error) else {
             return ControlFlow::Continue(self);
         };

@@ -1,4 +1,4 @@
-//! What a write does to the keys it may have changed.
+//! What a write does to the keys and tags that it may have changed.
 
 use std::{
     future::{Future, poll_fn},
@@ -10,7 +10,7 @@ use http::StatusCode;
 
 use crate::{
     bounded::bounded,
-    key::PrimaryKey,
+    key::Subject,
     shared::Shared,
     store::{Pending, Store},
 };
@@ -41,29 +41,32 @@ impl Effect {
 /// A write that has been forwarded. Dropped without a word, its outcome is unknown.
 pub(crate) struct PendingWrite<St: Store> {
     shared: Arc<Shared<St>>,
-    keys: Vec<PrimaryKey>,
+    subjects: Vec<Subject>,
 }
 
 impl<St: Store> PendingWrite<St> {
-    pub(crate) fn new(shared: Arc<Shared<St>>, keys: Vec<PrimaryKey>) -> Self {
-        Self { shared, keys }
+    pub(crate) fn new(shared: Arc<Shared<St>>, subjects: Vec<Subject>) -> Self {
+        Self { shared, subjects }
     }
 
-    /// Adds keys that the write has changed too.
-    pub(crate) fn also(&mut self, keys: Vec<PrimaryKey>) {
-        self.keys
-            .extend(keys.into_iter().filter(|key| !self.keys.contains(key)).collect::<Vec<_>>());
+    /// Adds what the write has changed too.
+    pub(crate) fn also(&mut self, subjects: impl IntoIterator<Item = Subject>) {
+        for subject in subjects {
+            if !self.subjects.contains(&subject) {
+                self.subjects.push(subject);
+            }
+        }
     }
 
     /// Invalidates what the write has changed or may have changed. The store keeps its own budget
     /// and retries by itself, so what it answers changes nothing for the writer.
     pub(crate) async fn settle(mut self, effect: Effect) {
-        let keys = std::mem::take(&mut self.keys);
+        let subjects = std::mem::take(&mut self.subjects);
         let shared = &self.shared;
         match effect {
             Effect::Unchanged => {}
-            Effect::Changed => all(keys.iter().map(|key| shared.invalidate(key))).await,
-            Effect::Unknown => all(keys.iter().map(|key| shared.invalidate_unknown(key))).await,
+            Effect::Changed => all(subjects.iter().map(|one| shared.invalidate_subject(one))).await,
+            Effect::Unknown => all(subjects.iter().map(|one| shared.invalidate_unknown(one))).await,
         }
     }
 }
@@ -80,9 +83,9 @@ async fn all<F: Future<Output = Result<(), Pending>>>(calls: impl Iterator<Item 
 
 impl<St: Store> Drop for PendingWrite<St> {
     fn drop(&mut self) {
-        for key in &self.keys {
+        for subject in &self.subjects {
             // What happens in this process has happened when the call returns.
-            drop(self.shared.invalidate_unknown(key));
+            drop(self.shared.invalidate_unknown(subject));
         }
     }
 }

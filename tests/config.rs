@@ -244,6 +244,10 @@ fn a_route_that_leaves_freshness_to_the_origin_needs_no_lifetime() {
     let route = || CacheRoute::get("/a").key("k").freshness(Freshness::Origin);
     check_builds(builder().cache(route()));
     check_builds(builder().cache(route().ttl(TTL).negative_ttl(TTL).heuristic(10)));
+    for beta in [-0.1, 10.1, f32::NAN, f32::INFINITY] {
+        let eager = route().ttl(TTL).early_refresh(beta);
+        check(builder().cache(eager), Kind::Limit, "GET /a", "early_refresh");
+    }
     check(builder().cache(route().heuristic(11)), Kind::Limit, "GET /a", "heuristic");
     check(builder().cache(route().ttl(Duration::ZERO)), Kind::Ttl, "GET /a", "ttl");
     let fixed = CacheRoute::get("/a").key("k").ttl(TTL).heuristic(10);

@@ -13,8 +13,8 @@ use std::{
 use tower_support_cache::{
     MemoryStore,
     store::{
-        Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Token, Variant,
-        VariantRef, conformance,
+        Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Tag, Tags, Token,
+        Variant, VariantRef, conformance,
     },
 };
 
@@ -59,6 +59,10 @@ async fn each_flaw_is_caught_by_the_rule_it_breaks() {
     caught(KeepsLease, "the right to fill is granted").await;
     caught(LeaksEntries, "is let go").await;
     caught(VoidsEverything, "does not void the fills of other keys").await;
+    caught(IgnoresTags, "an invalidation of a tag removes all that has it: fence").await;
+    caught(ReadsWhatTagsRemoved, "an invalidation of a tag removes all that has it: memory").await;
+    caught(CommitsWhatTagsVoided, "a fill that an invalidation of a tag overtook is fenced").await;
+    caught(TagsWhenPolled, "an invalidation of a tag removes all that has it: fence").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -100,6 +104,10 @@ enum Flaw {
     KeepsLease,
     LeaksEntries,
     VoidsEverything,
+    IgnoresTags,
+    ReadsWhatTagsRemoved,
+    CommitsWhatTagsVoided,
+    TagsWhenPolled,
     ChecksFirst,
 }
 
@@ -221,7 +229,11 @@ impl Store for Listed {
     }
 
     fn peek(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
-        self.find(&variant.to_variant())
+        let is_alive = |entry: &Arc<Entry>| {
+            self.has(Flaw::ReadsWhatTagsRemoved)
+                || self.sequence.are_current(&entry.slot().tags, entry.fence())
+        };
+        self.find(&variant.to_variant()).filter(is_alive)
     }
 
     async fn lookup(&self, _: &Slot) -> Lookup {
@@ -232,6 +244,7 @@ impl Store for Listed {
         let is_wanted = |entry: &Arc<Entry>| {
             let is_seen = seen.is_some_and(|seen| std::ptr::eq(seen, &**entry));
             entry.is_fresh()
+                && self.sequence.is_slot_current(entry.slot(), entry.fence())
                 && (entry.is_answer() || self.has(Flaw::AnswersWithNotes))
                 && (!is_seen || self.has(Flaw::FindsWhatWasSeen))
                 && !self.has(Flaw::NeverLooksAgain)
@@ -251,15 +264,19 @@ impl Store for Listed {
 
     async fn commit(&self, (): (), entry: Arc<Entry>, note: Option<Arc<Entry>>) -> Commit {
         let fence = entry.fence();
-        let key = entry.slot().key.clone();
+        let mut slot = entry.slot().clone();
+        if self.has(Flaw::CommitsWhatTagsVoided) {
+            slot.tags = Tags::none();
+        }
         if self.has(Flaw::KeepsLease) {
-            self.leases.lock().unwrap().retain(|slot| slot != entry.slot());
+            let variant = &entry.slot().variant;
+            self.leases.lock().unwrap().retain(|slot| slot.variant != *variant);
         }
         if self.has(Flaw::IgnoresFence) {
             return self.insert(entry);
         }
         if self.has(Flaw::ChecksFirst) {
-            if !self.sequence.is_current(&key, fence) {
+            if !self.sequence.is_slot_current(&slot, fence) {
                 return Commit::Fenced;
             }
             tokio::task::yield_now().await;
@@ -273,7 +290,7 @@ impl Store for Listed {
             note.map(|note| self.insert(note));
             self.insert(entry)
         };
-        self.sequence.commit(&key, fence, store).unwrap_or(Commit::Fenced)
+        self.sequence.commit(&slot, fence, store).unwrap_or(Commit::Fenced)
     }
 
     fn invalidate(&self, key: &PrimaryKey) -> impl Future<Output = Result<(), Pending>> + Send {
@@ -298,6 +315,20 @@ impl Store for Listed {
         async move {
             if let Some(key) = act {
                 self.sequence.invalidate(&key, || self.remove(&key));
+            }
+            Ok(())
+        }
+    }
+
+    fn invalidate_tag(&self, tag: &Tag) -> impl Future<Output = Result<(), Pending>> + Send {
+        let is_late = self.has(Flaw::TagsWhenPolled);
+        if !is_late && !self.has(Flaw::IgnoresTags) {
+            self.sequence.invalidate_tag(tag);
+        }
+        let tag = tag.clone();
+        async move {
+            if is_late {
+                self.sequence.invalidate_tag(&tag);
             }
             Ok(())
         }

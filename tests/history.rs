@@ -1,5 +1,6 @@
 //! A history: registers whose versions only grow, readers and writers in random interleavings with
-//! cancellations, errors and panics; after an acknowledged invalidation no later read is older.
+//! cancellations, errors and panics; after an acknowledged invalidation, by key, by tag or by group, no
+//! later read is older. After a soft one what is older says that it is stale, and only for a while.
 //!
 //! The seed is printed where a read is stale; `HISTORY_SEED` and `HISTORY_OPERATIONS` set their own.
 
@@ -12,7 +13,7 @@ use std::{
     future::{Future, poll_fn},
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering::SeqCst},
     },
     task::{Context, Poll},
@@ -20,13 +21,31 @@ use std::{
 };
 
 use http::{Method, Request, Response};
-use support::{GatedBody, get, request};
+use support::{GatedBody, Got, get, request};
+use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt};
 use tower_support_cache::{
     CacheRoute, InvalidateRoute, MemoryStore, SupportCache, SupportCacheHandle, SupportCacheLayer,
 };
 
-const KEYS: usize = 6;
+/// Each of two tags is that of half of them, and so is each of two groups that the latter half of those
+/// name.
+const KEYS: usize = 8;
+const GROUPED: usize = 4;
+
+/// For how long what is stale may answer.
+const WINDOW: Duration = Duration::from_secs(20);
+
+fn path(key: usize) -> String {
+    format!("/k/{}/{key}", key % 2)
+}
+
+/// The keys that have the same tag as one, or the same group.
+fn fellows(key: usize, is_group: bool) -> impl Iterator<Item = usize> {
+    let first = if is_group { GROUPED } else { 0 };
+    (first..KEYS).filter(move |other| other % 2 == key % 2)
+}
+
 const TASKS: u64 = 48;
 
 /// SplitMix64: random enough, and the same on every machine.
@@ -62,6 +81,8 @@ struct World {
     version: [AtomicU64; KEYS],
     /// The newest version whose invalidation was acknowledged.
     acknowledged: [AtomicU64; KEYS],
+    /// The versions whose soft invalidation was acknowledged, and when.
+    softly: [Mutex<Vec<(u64, Instant)>>; KEYS],
     seed: AtomicU64,
     forwards: AtomicU64,
 }
@@ -84,12 +105,14 @@ impl<B: Send + 'static> Service<Request<B>> for Origin {
         let world = Arc::clone(&self.0);
         world.forwards.fetch_add(1, SeqCst);
         let mut random = Random(world.seed.fetch_add(0x1234_5677, SeqCst));
-        let key: usize = request.uri().path().split('/').nth(2).unwrap().parse().unwrap();
+        let mut parts = request.uri().path().split('/').skip(3);
+        let key: usize = parts.next().unwrap().parse().unwrap();
+        let is_group = parts.next() == Some("group");
         let is_write = *request.method() == Method::POST;
         Box::pin(async move {
             wander(&mut random, 6).await;
             if is_write {
-                return Ok(world.write(key, &mut random).await);
+                return Ok(world.write(key, is_group, &mut random).await);
             }
             let version = world.version[key].load(SeqCst);
             Ok(world.read(key, version, random).await)
@@ -98,8 +121,14 @@ impl<B: Send + 'static> Service<Request<B>> for Origin {
 }
 
 impl World {
-    async fn write(self: &Arc<Self>, key: usize, random: &mut Random) -> Response<GatedBody> {
-        if random.below(1000) < 5 {
+    async fn write(
+        self: &Arc<Self>,
+        key: usize,
+        is_group: bool,
+        random: &mut Random,
+    ) -> Response<GatedBody> {
+        // An error names no group.
+        if !is_group && random.below(1000) < 5 {
             // Given up, and committed all the same, later.
             let (world, late) = (Arc::clone(self), 1 + random.below(40));
             tokio::spawn(async move {
@@ -113,7 +142,11 @@ impl World {
         let version = self.version[key].fetch_add(1, SeqCst) + 1;
         wander(random, 4).await;
         let body = GatedBody::full(version.to_string());
-        Response::builder().status(201).body(body).unwrap()
+        let mut response = Response::builder().status(201);
+        if is_group {
+            response = response.header("cache-group-invalidation", format!("\"{}\"", key % 2));
+        }
+        response.body(body).unwrap()
     }
 
     async fn read(&self, key: usize, version: u64, mut random: Random) -> Response<GatedBody> {
@@ -126,6 +159,9 @@ impl World {
         let body = format!("{key}:{version}");
         let declared = random.in_percent(50).then_some(body.len() as u64);
         let mut response = Response::builder();
+        if key >= GROUPED {
+            response = response.header("cache-groups", format!("\"other\", \"{}\"", key % 2));
+        }
         if random.in_percent(5) {
             response = response.header("cache-control", "no-store");
         }
@@ -146,6 +182,22 @@ impl World {
 
 type Cached = SupportCache<Origin, MemoryStore>;
 
+/// What is invalidated where a register was written by somebody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Elsewhere {
+    Everything,
+    Key,
+    Tag,
+    Softly,
+}
+
+/// Whether a response says that it is not fresh any more. Who shares one that stands in for an error
+/// is told how long it is fresh: not at all.
+fn says_stale(got: &Got) -> bool {
+    let said = got.cache_status();
+    said.contains("detail=stale-") || said.ends_with("collapsed;ttl=0")
+}
+
 struct Run {
     world: Arc<World>,
     cache: Cached,
@@ -155,8 +207,17 @@ struct Run {
 impl Run {
     fn new(seed: u64) -> Self {
         let layer = SupportCacheLayer::builder(MemoryStore::new())
-            .cache(CacheRoute::get("/k/{key}").key("k:{key}").ttl(Duration::from_secs(60)))
-            .invalidate(InvalidateRoute::post("/k/{key}/writes").key("k:{key}"))
+            .cache(
+                CacheRoute::get("/k/{half}/{key}")
+                    .key("k:{key}")
+                    .tag("half:{half}")
+                    .ttl(Duration::from_secs(60))
+                    .stale_while_revalidate(WINDOW)
+                    .stale_if_error(WINDOW),
+            )
+            .invalidate(InvalidateRoute::post("/k/{half}/{key}/writes").key("k:{key}"))
+            .invalidate(InvalidateRoute::post("/k/{half}/{key}/tag").tag("half:{half}"))
+            .invalidate(InvalidateRoute::post("/k/{half}/{key}/group").groups())
             .build()
             .unwrap();
         let world = Arc::new(World { seed: AtomicU64::new(seed), ..World::default() });
@@ -166,7 +227,9 @@ impl Run {
 
     async fn read(&self, key: usize) {
         let acknowledged = self.world.acknowledged[key].load(SeqCst);
-        let Ok(response) = self.cache.clone().oneshot(get(&format!("/k/{key}"))).await;
+        let softly = self.world.softly[key].lock().unwrap().len();
+        let Ok(response) = self.cache.clone().oneshot(get(&path(key))).await;
+        let answered = Instant::now();
         let got = support::read(response).await;
         if got.status != 200 || got.body.is_err() {
             return;
@@ -175,33 +238,59 @@ impl Run {
         assert_eq!(of, key.to_string(), "another key's response");
         let version: u64 = version.parse().unwrap();
         assert!(version >= acknowledged, "stale: {version} after {acknowledged}, {got:?}");
+        let known = self.world.softly[key].lock().unwrap()[..softly].to_vec();
+        if let Some((newer, since)) = known.into_iter().find(|(newer, _)| version < *newer) {
+            assert!(says_stale(&got), "fresh: {version} after {newer} softly, {got:?}");
+            assert!(answered < since + WINDOW, "for too long: {version} after {newer}, {got:?}");
+        }
     }
 
-    async fn write(&self, key: usize) {
-        let request = request(Method::POST, &format!("/k/{key}/writes"));
+    /// Writes one register; `what` names the rule.
+    async fn write(&self, key: usize, what: &str) {
+        // What its fellows hold goes as well, as far as it was there before.
+        let fellows: Vec<_> = match what {
+            "writes" => vec![key],
+            _ => fellows(key, what == "group").collect(),
+        };
+        let before: Vec<_> =
+            fellows.iter().map(|other| (*other, self.world.version[*other].load(SeqCst))).collect();
+        let request = request(Method::POST, &format!("{}/{what}", path(key)));
         let Ok(response) = self.cache.clone().oneshot(request).await;
         let got = support::read(response).await;
         if got.status == 201 {
+            for (other, version) in before {
+                self.world.acknowledged[other].fetch_max(version, SeqCst);
+            }
             self.world.acknowledged[key].fetch_max(got.text().parse().unwrap(), SeqCst);
         }
     }
 
-    async fn write_elsewhere(&self, key: usize, is_everything: bool) {
+    async fn write_elsewhere(&self, key: usize, how: Elsewhere) {
         let version = self.world.version[key].fetch_add(1, SeqCst) + 1;
-        if is_everything {
-            self.handle.invalidate_all().await.unwrap();
-        } else {
-            self.handle.invalidate(&format!("k:{key}")).await.unwrap();
+        match how {
+            Elsewhere::Everything => self.handle.invalidate_all().await,
+            Elsewhere::Key => self.handle.invalidate(&format!("k:{key}")).await,
+            Elsewhere::Tag => self.handle.invalidate_tag(&format!("half:{}", key % 2)).await,
+            Elsewhere::Softly => self.handle.soft_invalidate(&format!("k:{key}")).await,
         }
-        self.world.acknowledged[key].fetch_max(version, SeqCst);
+        .unwrap();
+        if how == Elsewhere::Softly {
+            self.world.softly[key].lock().unwrap().push((version, Instant::now()));
+        } else {
+            self.world.acknowledged[key].fetch_max(version, SeqCst);
+        }
     }
 
     async fn step(self: Arc<Self>, mut random: Random) {
         let key = random.below(KEYS as u64) as usize;
         match random.below(1000) {
-            0..40 => self.write(key).await,
-            40..55 => self.write_elsewhere(key, false).await,
-            55..60 => self.write_elsewhere(key, true).await,
+            0..20 => self.write(key, "writes").await,
+            20..30 => self.write(key, "tag").await,
+            30..40 => self.write(GROUPED + key % (KEYS - GROUPED), "group").await,
+            40..46 => self.write_elsewhere(key, Elsewhere::Key).await,
+            46..50 => self.write_elsewhere(key, Elsewhere::Tag).await,
+            50..58 => self.write_elsewhere(key, Elsewhere::Softly).await,
+            58..60 => self.write_elsewhere(key, Elsewhere::Everything).await,
             // Time passes: slow enough that what an origin commits late is within its window.
             60..160 => tokio::time::advance(Duration::from_millis(50)).await,
             _ => self.read(key).await,
@@ -259,10 +348,11 @@ async fn run(seed: u64, operations: u64) {
     finish(&run).await;
 }
 
-/// Once the windows of unknown outcomes are over, every read is of the newest version.
+/// Once the windows of unknown outcomes and of what is stale are over, every read is of the newest
+/// version.
 async fn finish(run: &Run) {
     support::settle().await;
-    tokio::time::advance(Duration::from_secs(11)).await;
+    tokio::time::advance(WINDOW + Duration::from_secs(1)).await;
     support::settle().await;
     for key in 0..KEYS {
         let newest = run.world.version[key].load(SeqCst);
@@ -270,7 +360,7 @@ async fn finish(run: &Run) {
     }
     for key in 0..KEYS {
         for _ in 0..20 {
-            let read = run.cache.clone().oneshot(get(&format!("/k/{key}")));
+            let read = run.cache.clone().oneshot(get(&path(key)));
             let Ok(Ok(response)) = tokio::spawn(read).await else { continue };
             let got = support::read(response).await;
             if got.status == 200 && got.body.is_ok() {

@@ -44,6 +44,7 @@ const MODULES: &[(&str, Tier)] = &[
     ("bounded", Tier::Mechanism),
     ("coalesce", Tier::Mechanism),
     ("detach", Tier::Mechanism),
+    ("early", Tier::Mechanism),
     ("metrics", Tier::Mechanism),
     ("notice", Tier::Mechanism),
     ("recording", Tier::Mechanism),
@@ -93,6 +94,7 @@ const WITHIN_A_TIER: &[(&str, &[&str], &str)] = &[
         &["key", "sync", "unsettled"],
         "finds the stripe of a key, under its lock; what no layer on a store may fill",
     ),
+    ("seconds", &["sync"], "each thread has a place of its own"),
     ("unsettled", &["clock", "key", "sync"], "keys until an instant"),
     // Rules.
     ("policy", &["route"], "judges by the settings of a route, which the route carries"),

@@ -44,12 +44,13 @@ fn live() -> i64 {
 struct Origin {
     fields: usize,
     body: usize,
+    groups: usize,
     buffer: Bytes,
 }
 
 impl Origin {
     fn new(fields: usize, body: usize) -> Self {
-        Self { fields, body, buffer: Bytes::from(vec![b'7'; 64 * 1024]) }
+        Self { fields, body, groups: 0, buffer: Bytes::from(vec![b'7'; 64 * 1024]) }
     }
 
     fn fields(&self) -> HeaderMap {
@@ -82,6 +83,11 @@ impl Service<Request<Empty<Bytes>>> for Origin {
     fn call(&mut self, _: Request<Empty<Bytes>>) -> Self::Future {
         let mut response = Response::new(Full::new(self.buffer.slice(..self.body)));
         *response.headers_mut() = self.fields();
+        if self.groups > 0 {
+            let groups = (0..self.groups).map(|n| format!("\"{n}\"")).collect::<Vec<_>>();
+            let line = HeaderValue::from_maybe_shared(groups.join(",")).unwrap();
+            response.headers_mut().insert("cache-groups", line);
+        }
         ready(Ok(response))
     }
 }
@@ -115,7 +121,11 @@ fn bucket(handle: &SupportCacheHandle) -> BucketSnapshot {
 /// Puts many keys into a small store, and asserts that it never takes more than 15 % over its
 /// capacity, nor wastes most of it.
 async fn check(fields: usize, body: usize, keys: usize) {
-    let origin = Origin::new(fields, body);
+    check_origin(Origin::new(fields, body), keys).await;
+}
+
+async fn check_origin(origin: Origin, keys: usize) {
+    let Origin { fields, body, .. } = origin;
     fetch(&cache(origin.clone()).0, 0).await;
     let before = live();
     let (cache, handle, own) = cache(origin);
@@ -152,6 +162,14 @@ fn small_bodies_stay_within_the_capacity() {
     alone(async {
         check(6, 100, 100_000).await;
         check(20, 100, 100_000).await;
+    });
+}
+
+#[test]
+fn responses_with_tags_stay_within_the_capacity() {
+    alone(async {
+        check_origin(Origin { groups: 1, ..Origin::new(6, 100) }, 50_000).await;
+        check_origin(Origin { groups: 32, ..Origin::new(6, 100) }, 20_000).await;
     });
 }
 

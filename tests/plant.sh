@@ -54,7 +54,7 @@ plant() {
 # ===== flights =====
 plant share-what-may-not-be-stored src/policy/storability.rs 's/\|name\| is_per_client\(name\) &&/|name| false \&\& is_per_client(name) \&\&/' flights what_may_not_be_stored_is_not_shared
 plant no-second-look src/store/memory.rs 's/entry\.is_answer\(\)\n/false\n/' flights a_leader_looks_once_more_before_it_forwards
-plant join-across-an-invalidation src/seek.rs 's/\|fence\| sequence\.is_current\(&read\.slot\.key, fence\)/|_| true/' writes a_fill_that_a_write_overtakes_is_not_stored_and_late_comers_do_not_join_it
+plant join-across-an-invalidation src/seek.rs 's/\|fence\| sequence\.is_slot_current\(&read\.slot, fence\)/|_| true/' writes a_fill_that_a_write_overtakes_is_not_stored_and_late_comers_do_not_join_it
 plant forget-refusals src/policy/storability.rs 's/!is_momentary && !is_of/false \&\& !is_momentary \&\& !is_of/' flights two_bursts_on_an_uncacheable_key_never_queue
 plant remember-server-errors src/policy/storability.rs 's/ && !status\.is_server_error\(\)//' flights a_server_error_is_not_remembered
 plant remember-refusals-for-ever src/fill.rs 's/from_secs\(10\)/from_secs(1000)/' flights a_refusal_is_forgotten_after_ten_seconds
@@ -89,19 +89,44 @@ plant record-for-nobody-for-ever src/recording.rs 's/detached\.deadline\(\) <= n
 plant drop-a-recording-that-is-read src/recording.rs 's/shared\.readers\.is_empty\(\) && shared\.end/shared.end/' cancellation a_recording_with_a_streaming_follower_is_never_dropped
 plant leave-a-dead-flight src/coalesce.rs 's/if let Some\(settled\) = self\.unsettled\.take\(\) \{/if let Some(settled) = None {/' cancellation a_panic_after_the_caller_went_away_harms_nobody
 # ===== writes =====
-plant do-not-invalidate src/write.rs 's/Effect::Changed => all\(keys\.iter\(\)\.map\(\|key\| shared\.invalidate\(key\)\)\)\.await,/Effect::Changed => {}/' writes a_write_invalidates_before_its_writer_sees_the_response
+plant do-not-invalidate src/write.rs 's/Effect::Changed => all\(subjects\.iter\(\)\.map\(\|one\| shared\.invalidate_subject\(one\)\)\)\.await,/Effect::Changed => {}/' writes a_write_invalidates_before_its_writer_sees_the_response
 plant invalidate-on-refusal src/write.rs 's/400\.\.=499 => Self::Unchanged/400..=499 => Self::Changed/' writes a_refused_write_invalidates_nothing
 plant take-errors-for-refusals src/write.rs 's/500\.\. => Self::Unknown/500.. => Self::Unchanged/' writes nothing_is_stored_for_ten_seconds_after_a_write_with_an_unknown_outcome
-plant store-while-unsettled src/seek.rs 's/if self\.store\.sequence\(\)\.unsettled\(\)\.contains\(&read\.slot\.key\)/if false/' writes nothing_is_stored_for_ten_seconds_after_a_write_with_an_unknown_outcome
-plant forget-a-panicked-write src/write.rs 's/for key in &self\.keys \{/for key in self.keys.iter().take(0) {/' writes a_write_that_panics_has_an_unknown_outcome
-plant forget-an-abandoned-write src/exchange.rs 's/ResponseFuture::exchange\(Detachable::new\(exchange\.write\(keys, request\), detachments\)\)/{ let _ = detachments; ResponseFuture::exchange(exchange.write(keys, request)) }/' writes a_write_that_its_client_abandons_completes_and_invalidates
-plant commit-across-an-invalidation src/sequence.rs 's/self\.is_current\(key, fence\)\.then\(store\)/Some(store())/' writes a_fill_that_a_write_overtakes_is_not_stored_and_late_comers_do_not_join_it
+plant store-while-unsettled src/seek.rs 's/if self\.store\.sequence\(\)\.unsettled\(\)\.contains\(&read\.slot\)/if false/' writes nothing_is_stored_for_ten_seconds_after_a_write_with_an_unknown_outcome
+plant forget-a-panicked-write src/write.rs 's/for subject in &self\.subjects \{/for subject in self.subjects.iter().take(0) {/' writes a_write_that_panics_has_an_unknown_outcome
+plant forget-an-abandoned-write src/exchange.rs 's/let write = Detachable::new\(exchange\.write\(subjects, request\), detachments\);/let _ = detachments;\n            let write = exchange.write(subjects, request);/' writes a_write_that_its_client_abandons_completes_and_invalidates
+plant commit-across-an-invalidation src/sequence.rs 's/self\.is_slot_current\(slot, fence\)\.then\(store\)/Some(store())/' writes a_fill_that_a_write_overtakes_is_not_stored_and_late_comers_do_not_join_it
 plant keep-the-target src/route/table.rs 's/if let Ok\(found\) = self\.reads\.at\(path\) \{\n            let rule/if let (false, Ok(found)) = (true, self.reads.at(path)) {\n            let rule/' writes a_write_to_a_cached_target_invalidates_it_without_a_rule
 plant commit-across-an-invalidation-of-everything src/sequence.rs 's/self\.raise\(&self\.floor\);//' lib an_invalidation_of_everything_fences_every_key_and_visits_every_shard
 # ===== history =====
-plant history-commit-across src/sequence.rs 's/self\.is_current\(key, fence\)\.then\(store\)/Some(store())/' history no_read_is_stale
-plant history-join-across src/seek.rs 's/\|fence\| sequence\.is_current\(&read\.slot\.key, fence\)/|_| true/' history no_read_is_stale
+plant history-commit-across src/sequence.rs 's/self\.is_slot_current\(slot, fence\)\.then\(store\)/Some(store())/' history no_read_is_stale
+plant history-join-across src/seek.rs 's/\|fence\| sequence\.is_slot_current\(&read\.slot, fence\)/|_| true/' history no_read_is_stale
 
+# ===== tags =====
+plant tags-commit-across src/sequence.rs 's/self\.is_slot_current\(slot, fence\)\.then\(store\)/self.is_current(\&slot.key, fence).then(store)/' tags a_tag_fences_a_fill_and_late_comers_do_not_join_it
+plant tags-read-what-is-dead src/store/memory.rs 's/\.filter\(\|entry\| self\.shared\.is_alive\(entry\)\)\n    \}\n\n    fn lookup/\n    }\n\n    fn lookup/' tags a_tag_removes_what_has_it_under_every_key_and_nothing_else
+plant tags-find-what-is-dead src/store/memory.rs 's/sequence\.is_slot_current\(entry\.slot\(\), entry\.fence\(\)\)/sequence.is_current(\&slot.key, entry.fence())/' tags a_tag_removes_what_has_it_under_every_key_and_nothing_else
+plant tags-let-the-dead-live-again src/store/memory.rs 's/                let entry = entry\.filter\(\|entry\| self\.shared\.is_alive\(entry\)\);\n//' tags nothing_stale_is_used_after_its_tag_was_invalidated
+plant tags-join-across src/seek.rs 's/sequence\.is_slot_current\(&read\.slot, fence\)/sequence.is_current(\&read.slot.key, fence)/' tags a_tag_fences_a_fill_and_late_comers_do_not_join_it
+plant tags-use-what-is-dead-and-stale src/entry.rs 's/sequence\.is_slot_current\(self\.slot\(\), self\.fence\(\)\)/sequence.is_current(\&self.slot().key, self.fence())/' tags what_is_stale_stands_in_for_nobody_after_its_group_was_invalidated
+plant tags-forget-those-of-a-rule src/route/invalidate.rs 's/keys\.chain\(tags\)/{ drop(tags); keys }/' tags a_write_invalidates_the_tags_of_its_rule_before_its_writer_sees_the_response
+plant tags-store-while-unsettled src/unsettled.rs 's/slot\.tags\.iter\(\)\.any\(/slot.tags.iter().take(0).any(/' tags after_an_unknown_outcome_nothing_with_the_tag_is_stored_for_a_while
+plant tags-share-across-those-of-a-closure src/policy/admission.rs 's/if !rule\.target_implies_tags\(\)/if false/' tags requests_with_other_tags_of_a_closure_share_no_response
+plant tags-overlook-those-of-a-closure src/route/rule.rs 's/self\.target_implies_key\(\) && self\.target_implies_tags\(\)/self.target_implies_key()/' tags requests_with_other_tags_of_a_closure_share_no_response
+plant tags-read-what-was-stored-without src/route/rule.rs 's/            self\.tags,\n            self\.lifetimes/            (),\n            self.lifetimes/' tags layers_with_other_tags_share_no_responses
+plant groups-share-across src/fill.rs 's/_ if is_in_doubt => drop\(self\.lead\),/_ if false => drop(self.lead),/' tags who_came_after_its_group_was_invalidated_is_not_given_a_response_of_before
+plant groups-stream-across src/fill.rs 's/ && !self\.is_grouped\(&storable\)//' tags who_comes_while_a_response_of_a_group_streams_waits_for_its_end
+plant groups-without-a-limit src/fill.rs 's/if tags\.len\(\) > MAX_TAGS/if false/' tags a_response_with_more_groups_than_are_kept_is_not_stored
+plant groups-of-nobody src/route/table.rs 's/matched\.is_matched = true;\n                rule\.subjects/rule.subjects/' tags a_rule_may_leave_it_to_the_response_what_a_write_invalidates
+plant groups-forget-with-a-304 src/fill/revalidate.rs 's/own\.with\(held\.tags\.iter\(\)\.cloned\(\)\)/own/' rfc a_304_changes_the_groups_it_names
+plant groups-read-malformed-lists src/policy/groups.rs 's/else \{ return Err\(NoString\) \};/else { return Ok(Ignored) };/' rfc a_malformed_list_of_groups_is_as_good_as_none
+plant groups-of-one-spelling src/key.rs 's/without\.unwrap_or\(authority\)\.to_ascii_lowercase\(\)/without.unwrap_or(authority).to_vec()/' rfc a_group_is_invalidated_by_its_string_at_its_origin
+plant groups-on-refusal src/exchange.rs 's/if effect == Effect::Changed \{/if effect != Effect::Unknown {/; s/write\.settle\(effect\)/write.settle(Effect::Changed)/' rfc only_a_write_that_succeeds_invalidates_a_group
+plant history-read-what-is-dead src/store/memory.rs 's/\.filter\(\|entry\| self\.shared\.is_alive\(entry\)\)\n    \}\n\n    fn lookup/\n    }\n\n    fn lookup/' history no_read_is_stale
+plant history-commit-across-a-tag src/sequence.rs 's/self\.is_slot_current\(slot, fence\)\.then\(store\)/self.is_current(\&slot.key, fence).then(store)/' history no_read_is_stale
+plant history-join-across-a-tag src/seek.rs 's/sequence\.is_slot_current\(&read\.slot, fence\)/sequence.is_current(\&read.slot.key, fence)/' history no_read_is_stale
+plant history-share-across-a-group src/fill.rs 's/_ if is_in_doubt => drop\(self\.lead\),/_ if false => drop(self.lead),/' history no_read_is_stale
+plant history-outdate-nothing src/entry.rs 's/head\.lifetime = head\.lifetime\.min\(now\.saturating_duration_since\(head\.received\)\);//' history no_read_is_stale
 # ===== the rules of the RFCs =====
 plant age-with-a-sign src/entry.rs 's/digits\.is_empty\(\) \|\| !first\.iter\(\)\.all\(u8::is_ascii_digit\)/false/' rfc an_age_is_what_rfc_9111_makes_of_it
 plant age-that-wraps src/entry.rs 's/unwrap_or\(u32::MAX\)\.min/unwrap_or(0).min/' rfc an_age_is_what_rfc_9111_makes_of_it
@@ -135,6 +160,8 @@ plant claim-to-understand src/policy/storability.rs 's/!stated\.must_understand 
 plant store-what-is-withheld src/fill.rs 's/match terms\.withheld\.is_empty\(\)/match true/' rfc what_restricts_a_few_fields_withholds_these
 plant narrow-by-what-is-malformed src/policy/stated.rs 's/\(_, None\) => \*self = Self::Everything/(_, None) => {}/' rfc what_restricts_a_few_fields_withholds_these
 plant withhold-what-is-needed src/policy/stated.rs 's/\.filter\(\|names\| !names\.iter\(\)\.any\(is_for_every_recipient\)\)//' rfc what_restricts_a_few_fields_withholds_these
+plant leave-undated src/fill.rs 's/self\.rule\(\)\.validates\(\) && !response/false \&\& !response/' rfc a_response_without_a_date_is_dated_and_a_304_renews_the_date
+plant date-what-is-dated src/fill.rs 's/ && !response\.contains_key\(DATE\)//' rfc a_date_of_the_origins_own_is_left_alone
 plant keep-what-a-head-contradicts src/exchange.rs 's/if read\.is_contradicted_by\(&response\)/if false/' rfc a_head_that_contradicts_what_is_stored_makes_it_stale
 plant keep-what-a-write-names src/exchange.rs 's/if effect == Effect::Changed \{/if false {/' rfc a_write_invalidates_what_its_response_names_at_the_same_origin
 plant follow-a-refused-write src/exchange.rs 's/if effect == Effect::Changed \{/if true {/' rfc a_write_invalidates_what_its_response_names_at_the_same_origin
@@ -148,7 +175,7 @@ plant keep-old-lines-beside-new src/policy/validation.rs 's/        fields\.remo
 plant share-what-is-never-fresh src/entry.rs 's/!self\.lifetime\.is_zero\(\) \|\| /true || /' rfc what_is_never_fresh_is_asked_about_by_each_request
 plant wait-for-what-is-never-fresh src/read.rs 's/ \|\| stored\.is_some_and\(\|\(head, _\)\| !head\.may_be_shared\(\)\)//; s/let stored = self\.seen\.as_ref/let _stored = self.seen.as_ref/' rfc what_is_never_fresh_is_asked_about_by_each_request
 plant use-no-cache-unasked src/policy/storability.rs 's/true => Duration::ZERO,/true => lifetime,/' rfc what_is_never_fresh_is_asked_about_by_each_request
-plant freshen-across-an-invalidation src/sequence.rs 's/self\.is_current\(key, fence\)\.then\(store\)/Some(store())/' rfc a_304_that_an_invalidation_overtakes_freshens_nothing
+plant freshen-across-an-invalidation src/sequence.rs 's/self\.is_slot_current\(slot, fence\)\.then\(store\)/Some(store())/' rfc a_304_that_an_invalidation_overtakes_freshens_nothing
 plant ask-on-the-routes-own-account src/fill/revalidate.rs 's/ \|\| !self\.rule\(\)\.validates\(\)//' rfc a_route_that_decides_itself_asks_about_nothing
 plant answer-parts-of-the-absent src/seek.rs 's/if read\.asks\.range\.is_some\(\) \{/if false {/' rfc a_range_that_nothing_stored_answers_is_forwarded_as_it_is_and_stored_nowhere
 plant give-parts-to-head src/policy/admission.rs 's/facts\.has_range && \*view\.head\.method == Method::GET/facts.has_range/' rfc what_is_no_range_or_costs_too_much_brings_the_whole
@@ -168,7 +195,7 @@ plant take-what-is-false src/policy/targeted.rs 's/is_some_and\(\|value\| value 
 plant forget-the-way-to-a-variant src/fill.rs 's/self\.note\(&storable\.place, entry\.kept_until\(\)\)/self.note(\&storable.place, storable.head.received)/' stale each_variant_answers_stale_for_itself
 plant stale-for-ever src/stale.rs 's/now\(\) < head\.fresh_until\(\) \+ window\(&head\.windows\)/window(\&head.windows) > Duration::ZERO/' stale the_window_ends
 plant stale-for-any-client src/stale.rs 's/ *&& self\.asks\.wishes == Wishes::default\(\)\n/\n/' stale a_client_that_says_what_it_accepts_is_given_nothing_stale
-plant stale-after-an-invalidation src/stale.rs 's/shared\.store\.sequence\(\)\.is_current\(&self\.slot\.key, entry\.fence\(\)\)/{ let _ = shared; true }/' stale what_was_invalidated_meanwhile_stands_in_for_nothing
+plant stale-after-an-invalidation src/stale.rs 's/entry\.is_current\(shared\.store\.sequence\(\)\)/{ let _ = shared; true }/' stale what_was_invalidated_meanwhile_stands_in_for_nothing
 plant stale-in-spite-of-must-revalidate src/policy/stated.rs 's/if self\.must_revalidate \|\| /if /' stale what_must_be_revalidated_never_answers_stale
 plant stale-as-the-route-says src/policy/stated.rs 's/stated\.map_or\(of_route, \|seconds\| Duration::from_secs\(seconds\.min\(MOST_SECONDS\)\)\)/{ let _ = stated; of_route }/' stale a_response_says_its_own_windows
 plant refresh-for-each-request src/refresh.rs 's/if state\.is_running \|\| /if /' stale one_request_asks_even_where_each_forwards_for_itself
@@ -209,6 +236,14 @@ plant replace-inner-cache-status src/reporter.rs 's/let _ = fields\.try_append\(
 plant quote-the-detail src/outcome.rs 's/parameter\(DETAIL, refusal\.token\(\)\)/parameter(key_ref("stored"), false).parameter(key_ref("reason"), refusal.token())/' rfc cache_status_is_a_list_of_what_rfc_9211_knows
 plant invalidate-on-conflict src/write.rs 's/400\.\.=499 => Self::Unchanged/400..=499 => Self::Changed/' rfc what_changed_nothing_invalidates_nothing
 plant keep-the-target-of-a-write src/route/table.rs 's/if let Ok\(found\) = self\.reads\.at\(path\) \{\n            let rule/if let (false, Ok(found)) = (true, self.reads.at(path)) {\n            let rule/' rfc a_successful_write_invalidates_all_variants_of_its_target
+# ===== early refresh =====
+plant refresh-at-any-distance src/early.rs 's/as_secs_f64\(\) < self\.reach\(\) \* LONGEST_REACH/as_secs_f64() >= 0.0/; s/left\.as_secs_f64\(\) <= self\.reach\(\) \* -chance\.ln\(\)/left > Duration::ZERO/' early a_hit_far_from_the_end_asks_nobody
+plant refresh-early-by-default src/route/cache.rs 's/early_refresh: 0\.0/early_refresh: 1.0/' early nothing_is_refreshed_early_by_default
+plant let-no-origin-be-that-fails src/stale.rs 's/!read\.may_be_stale\(\) && !read\.is_background/!read.may_be_stale()/' early an_origin_that_fails_is_let_be_and_what_is_fresh_stays
+plant find-what-is-to-be-refreshed src/seek.rs 's/ *&& !read\.is_early\(\)\n//' redis what_is_in_use_is_refreshed_before_it_is_stale
+plant refresh-for-the-picky src/shared.rs 's/asks\.wishes == Wishes::NONE && //' early a_client_that_says_what_it_accepts_refreshes_nothing
+plant glance-past-what-is-due src/glance.rs 's/ *&& !shared\.may_be_due\(route, entry, telling\.now\)//' early a_hit_near_the_end_is_answered_at_once_and_one_request_asks_for_all
+
 # ===== Vary =====
 plant ignore-vary src/nominated.rs 's/for line in response\.get_all\(VARY\) \{/for line in response.get_all(VARY).iter().take(0) {/' vary a_burst_in_two_languages_makes_two_calls
 plant ignore-declared-names src/route/cache.rs 's/vary: Nominated::new\(self\.vary\)/vary: Nominated::new(Vec::new())/' vary a_declared_field_is_told_apart_from_the_first_request_on
@@ -256,7 +291,7 @@ plant forward-the-attackers-etag src/exchange.rs 's/request\.headers_mut\(\)\.re
 plant lead-with-a-range src/seek.rs 's/if read\.asks\.range\.is_some\(\) \{/if false {/' security sec_coal_4_a_part_or_a_head_never_becomes_the_entity
 plant follow-without-a-limit src/shared.rs 's/MAX_FOLLOWERS: usize = 10_000/MAX_FOLLOWERS: usize = 100_000/' security sec_coal_5_followers_over_the_limit_forward_for_themselves
 plant join-a-slow-leader src/coalesce.rs 's/< self\.limits\.wait/< 1000 * self.limits.wait/' security sec_coal_5_a_slow_leader_is_neither_waited_for_nor_joined_for_ever
-plant join-a-flight-from-before src/seek.rs 's/\|fence\| sequence\.is_current\(&read\.slot\.key, fence\)/|_| true/' security sec_coal_6_a_request_after_an_invalidation_does_not_join_an_older_flight
+plant join-a-flight-from-before src/seek.rs 's/\|fence\| sequence\.is_slot_current\(&read\.slot, fence\)/|_| true/' security sec_coal_6_a_request_after_an_invalidation_does_not_join_an_older_flight
 plant identify-without-the-query src/policy/admission.rs 's/uri\.path_and_query\(\)\.map_or\("", \|target\| target\.as_str\(\)\)/uri.path()/' security sec_key_1_every_difference_in_the_target_is_a_difference
 plant identify-without-the-host src/policy/admission.rs 's/host: self\.host,/host: b"",/' security sec_key_1_every_difference_in_scheme_and_authority_is_a_difference
 plant identify-without-the-authority src/policy/admission.rs 's/authority: self\.original\.authority\(\)\.map_or\("", Authority::as_str\)/authority: ""/' security sec_key_1_every_difference_in_scheme_and_authority_is_a_difference
@@ -310,10 +345,13 @@ plant remove-at-another-origin src/route/reference.rs 's/is_same_scheme && is_sa
 plant remove-everything src/shared.rs 's/(self\.metrics\(\)\.invalidated\(\);\n *)self\.store\.invalidate\(key\)/$1 let _ = key; self.store.invalidate_all()/' security sec_inv_3_a_flood_of_invalidations_leaves_other_keys_and_holds_no_memory
 plant remove-nothing src/store/memory.rs 's/self\.shared\.remove\(variants\.iter\(\)\.flat_map\(\|variants\| variants\.iter\(\)\)\);/drop(variants);/' security sec_inv_3_reads_among_a_flood_of_invalidations_are_never_stale
 
+plant let-reads-invalidate-groups src/exchange.rs 's/Decision::Read\(read\) => \{/Decision::Read(read) => {\n            for group in groups(\&CACHE_GROUP_INVALIDATION, request.headers()) {\n                let tag = Subject::Tag(Tag::group(\&read.slot.variant.origin(), \&group));\n                drop(shared.invalidate_subject(\&tag));\n            }/' security sec_inv_2_a_read_invalidates_no_group_and_neither_does_what_a_client_says
+plant mix-the-groups-of-origins src/key/tag.rs 's/        push_part\(&mut text, origin\);\n/        let _ = origin;\n/' security sec_inv_4_a_group_reaches_no_other_origin_and_no_tag_of_a_route
+plant mix-groups-and-tags src/key/tag.rs 's/        let mut text = Vec::with_capacity\(origin/        if origin.len() < 99 {\n            return Self::new(group);\n        }\n        let mut text = Vec::with_capacity(origin/' security sec_inv_4_a_group_reaches_no_other_origin_and_no_tag_of_a_route
 # ===== stores, configuration, keys, privacy, stacks, readiness, fencing, memory =====
 plant find-nothing src/key.rs 's/self\.encodes_to\(&variant\.bytes\)/{ let _ = Self::encodes_to; variant.bytes.is_empty() }/' conformance the_memory_store_conforms
 plant forget-the-index src/store/memory.rs 's/variants\.push\(variant\.clone\(\)\);/if variants.is_empty() { variants.push(variant.clone()); }/' conformance the_memory_store_conforms
-plant commit-through-the-fence src/sequence.rs 's/self\.is_current\(key, fence\)\.then\(store\)/Some(store())/' conformance the_memory_store_conforms
+plant commit-through-the-fence src/sequence.rs 's/self\.is_slot_current\(slot, fence\)\.then\(store\)/Some(store())/' conformance the_memory_store_conforms
 plant invalidate-when-polled src/store/memory.rs 's/self\.shared\.sequence\.invalidate\(key, \|\| \{\n(.*?)\}\);\n        ready\(Ok\(\(\)\)\)/let key = key.clone();\n        async move { let key = &key; self.shared.sequence.invalidate(key, || {\n$1});\n        Ok(()) }/s' conformance the_memory_store_conforms
 plant leave-what-is-invalidated src/store/memory.rs 's/self\.entries\.remove\(variant\);/let _ = variant;/' conformance the_memory_store_conforms
 plant take-any-lifetime src/route/cache.rs 's/ttl if ttl > LONGEST =>/ttl if false \&\& ttl > LONGEST =>/' config a_lifetime_that_is_missing_zero_or_endless_is_refused
@@ -328,7 +366,7 @@ plant take-what-is-no-text src/key.rs 's/let decoded = percent_decode_str\(raw\)
 plant take-long-keys src/key.rs 's/text\.len\(\) <= MAX_KEY/text.len() <= 10 * MAX_KEY/' keys a_key_is_at_most_512_bytes
 plant leave-the-closures-key-out src/policy/admission.rs 's/push_part\(&mut extras, made\.as_str\(\)\.as_bytes\(\)\);//' keys a_closures_key_is_part_of_what_identifies_a_response
 plant fail-writes-silently src/route/table.rs 's/None => self\.failed\.push\(route\),/None => { let _ = route; }/' keys a_write_whose_key_fails_is_counted_and_forwarded
-plant stop-at-the-first-rule src/route/table.rs 's/rule\.keys\(view\)\.for_each\(\|key\| matched\.add\(key, &rule\.route\)\);/rule.keys(view).for_each(|key| matched.add(key, \&rule.route));\n                break;/' keys every_rule_that_matches_a_write_applies
+plant stop-at-the-first-rule src/route/table.rs 's/rule\.subjects\(view\)\.for_each\(\|subject\| matched\.add\(subject, &rule\.route\)\);/rule.subjects(view).for_each(|one| matched.add(one, \&rule.route));\n                break;/' keys every_rule_that_matches_a_write_applies
 plant share-between-mounts src/layer.rs 's/    part\(&settings\.mount\);\n//' keys layers_with_different_mounts_or_rules_share_nothing
 plant share-between-rules src/layer.rs 's/cached\.iter\(\)\.for_each\(\|rule\| rule\.digest\(&mut hasher\)\);/let _ = cached;/' keys layers_with_different_mounts_or_rules_share_nothing
 plant trust-the-original-target src/policy/admission.rs 's/ \|\| original == seen/ || true/' keys a_target_that_is_rewritten_after_the_original_was_noted_tells_responses_apart
@@ -350,7 +388,7 @@ plant warn-each-time src/shared.rs 's/if !self\.has_warned\[route\]\.swap\(true,
 plant forget-the-nest src/route/request.rs 's/original\.map_or\(self\.uri, \|original\| &original\.0\)/original.map_or(self.uri, |_| self.uri)/' stacks one_layer_in_two_nests_does_not_mix_them
 plant send-content-on-head src/answer.rs 's/\.or_insert_with\(\|\| length\.into\(\)\);/.or_insert(0.into()); let _ = length;/' stacks a_connection_stays_in_sync_over_hits_and_heads
 plant wait-for-the-inner-service src/service.rs 's/fn poll_ready\(&mut self, _: &mut Context<.?._>\) -> Poll<Result<\(\), S::Error>> \{\n        Poll::Ready\(Ok\(\(\)\)\)/fn poll_ready(\&mut self, cx: \&mut Context<\x27_>) -> Poll<Result<(), S::Error>> {\n        self.inner.poll_ready(cx)/' readiness a_service_that_is_ready_and_not_called_holds_nothing
-plant join-older-flights src/seek.rs 's/\|fence\| sequence\.is_current\(&read\.slot\.key, fence\)/|_| true/' fencing a_request_after_an_invalidation_joins_no_older
+plant join-older-flights src/seek.rs 's/\|fence\| sequence\.is_slot_current\(&read\.slot, fence\)/|_| true/' fencing a_request_after_an_invalidation_joins_no_older
 plant fence-per-layer src/fill.rs 's/fence: self\.lead\.fence\(\)/fence: self.shared.store.sequence().begin()/' fencing fences_a_fill
 plant say-stored-when-fenced src/fill.rs 's/Err\(Refusal::Fenced\)/Ok(())/' fencing an_invalidation_of_the_key_fences_a_fill
 plant weigh-no-names src/entry.rs 's/if is_standard \{ 0 \}/if is_standard || true { 0 }/' memory small_bodies_stay_within_the_capacity
@@ -366,8 +404,8 @@ plant wake-under-the-lock src/recording.rs 's/let waiting = shared\.take_waiting
 plant share-across-credential-fields src/layer.rs 's/part\(&fields\.join\(","\)\);/let _ = fields;/' adversary layers_with_other_credential_fields_share_nothing
 
 # ===== redis =====
-plant redis-commit-without-the-lease src/store/redis/commit.lua 's/if not r\[2\].*?\nend\n//s' redis a_plain_del_in_mid_fill_refuses_the_commit
-plant redis-commit-under-anothers-lease src/store/redis/commit.lua 's/if token ~= ARGV\[2\] then return -1 end\n//' redis a_fill_that_was_overtaken_does_not_commit_under_anothers_lease
+plant redis-commit-without-the-lease src/store/redis/commit.lua 's/if not l then return 0 end\nif .*?\n//' redis a_plain_del_in_mid_fill_refuses_the_commit
+plant redis-commit-under-anothers-lease src/store/redis/commit.lua 's/if string\.match\(l, .*?\n//' redis a_fill_that_was_overtaken_does_not_commit_under_anothers_lease
 plant redis-join-without-a-token src/coalesce.rs 's/variant: slot\.variant\.clone\(\), token \}/variant: slot.variant.clone(), token: None }/; s/token: \*token \}/token: token.filter(|_| false) }/' redis a_request_after_a_plain_del_joins_no_older_flight
 plant redis-trust-what-came-back src/store/redis/shared.rs 's/if record\.stamp\.incarnation != connection\.incarnation/if false/' redis a_server_that_is_back_from_rdb_answers_with_nothing_old
 plant redis-trust-a-failover src/store/redis/shared.rs 's/if record\.stamp\.incarnation != connection\.incarnation/if false/' redis a_failover_that_loses_deletes_brings_back_nothing
@@ -383,9 +421,9 @@ plant redis-read-what-is-pending src/store/redis/shared.rs 's/ \|\| self\.link\.
 plant redis-acknowledge-everything-at-once src/store/redis/invalidation.rs 's/if !later\.is_zero\(\)/if false/' redis an_invalidation_of_everything_reaches_all_processes_once_acknowledged
 plant redis-flush-everything-at-once src/store/redis/pending.rs 's/sleep_until\(done \+ until_seen\)/sleep_until(done)/' redis an_invalidation_of_everything_while_redis_is_away_is_delivered
 plant redis-one-epoch-for-ever src/store/redis/shared.rs 's/digest\(slot, epoch\)/digest(slot, epoch * 0)/g' redis an_invalidation_of_everything_reaches_all_processes_once_acknowledged
-plant redis-believe-any-bytes src/store/redis/record.rs 's/\(checksum\(stamp, rest\) == \*sum\)\.then_some\(rest\)/{ let _ = sum; Some(rest) }/' redis sec_red_2_a_record_with_any_byte_flipped_is_a_miss
-plant redis-believe-any-seal src/store/redis/record.rs 's/\(digest\(key, stamp, rest\) == \*sum\)\.then_some\(rest\)/{ let _ = (key, sum); Some(rest) }/' redis sec_red_5_a_record_without_the_right_seal_is_a_miss
-plant redis-read-on-behind-the-end src/store/redis/record.rs 's/let is_at_end = reader\.rest\.is_empty\(\);/let is_at_end = true;/; s/\(checksum\(stamp, rest\) == \*sum\)\.then_some\(rest\)/{ let _ = sum; Some(rest) }/' redis sec_red_2_a_record_that_is_cut_off_or_has_something_behind_is_a_miss
+plant redis-believe-any-bytes src/store/redis/record.rs 's/\(checksum\(sealed\) == \*sum\)\.then_some\(sealed\)/{ let _ = sum; Some(sealed) }/' redis sec_red_2_a_record_with_any_byte_flipped_is_a_miss
+plant redis-believe-any-seal src/store/redis/record.rs 's/\(digest\(key, sealed\) == \*sum\)\.then_some\(sealed\)/{ let _ = (key, sum); Some(sealed) }/' redis sec_red_5_a_record_without_the_right_seal_is_a_miss
+plant redis-read-on-behind-the-end src/store/redis/record.rs 's/let is_at_end = reader\.rest\.is_empty\(\);/let is_at_end = true;/' lib nothing_stands_behind_what_a_record_holds
 plant redis-believe-any-place src/store/redis/record.rs 's/Some\(is_key && variant == slot\.variant\.as_bytes\(\)\)/Some(is_key | true | (variant == slot.variant.as_bytes()))/' redis sec_red_1_a_record_that_was_moved_is_a_miss
 plant redis-forget-the-namespace-in-a-record src/store/redis/record.rs 's/rest\.extend_from_slice\(namespace\.as_bytes\(\)\);//; s/namespace\.len\(\) \+ //; s/key\.strip_prefix\(namespace\.as_bytes\(\)\)/Some(key).filter(|_| namespace.len() < 99)/' redis sec_red_1_a_record_that_was_moved_to_another_namespace_is_a_miss
 plant redis-insist-on-what-is-unreadable src/store/redis/shared.rs 's/for is_unwanted in \[is_unwanted, true\]/for is_unwanted in [is_unwanted, is_unwanted]/' redis sec_red_2_a_record_with_any_byte_flipped_is_a_miss
@@ -408,13 +446,18 @@ plant near-trust-a-broken-link src/store/redis/link.rs 's/            self\.near
 plant near-use-copies-for-ever src/store/redis/near.rs 's/entry\.fresh_until\(\)\.min\(now\(\) \+ self\.limit\)/entry.fresh_until()/' redis a_copy_is_read_again_after_its_time
 plant redis-insist-on-resp3 src/store/redis/supervisor.rs 's/ErrorKind::RESP3NotSupported \| ErrorKind::Server\(_\)/ErrorKind::RESP3NotSupported/' redis a_server_that_tells_nothing_has_no_near_cache
 plant redis-ask-on-while-it-is-slow src/store/redis/shared.rs 's/connection\.is_slow\(self\.link\.settings\.slow_lookups\)/false/' redis slow_lookups_open_the_breaker_and_a_heartbeat_closes_it
-plant redis-outdate-nothing src/store/redis/shared.rs 's/record\.stamp\.generation != generation/false/' redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
+plant redis-outdate-nothing src/store/redis/shared.rs 's/\(now\(\)\);\n        \}/(now());\n        }\n        until = until.max(now() + std::time::Duration::from_millis(1));/' redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
+plant redis-leave-what-is-outdated-in-force src/store/redis/soft.lua "s/if kind == 'v:' or kind == 'l:'/if kind == 'l:'/" redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
+plant redis-void-no-fill-softly src/store/redis/soft.lua "s/if kind == 'v:' or kind == 'l:'/if kind == 'v:'/" redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
+plant redis-keep-what-was-outdated src/store/redis/commit.lua 's/  gone\[#gone.*?\n//' redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
+plant redis-put-everything-aside src/store/redis/soft.lua 's/ and kept - fresh > tonumber\(ARGV\[1\]\)//' redis a_soft_invalidation_leaves_nothing_that_is_of_no_use
+plant redis-forget-since-when src/store/redis/shared.rs 's/self\.link\.local_time\(connection, since\)\?/{ let _ = since; now() }/' redis stale_windows_count_from_the_soft_invalidation
 plant redis-digest-without-a-key src/layer.rs 's/store\.token\(\)\.is_some\(\)/false/' redis routes_that_digest_callers_need_a_key_that_all_processes_have
-plant redis-ask-on-beside-what-is-stale src/store/redis/shared.rs 's/\n            && \(held\.is_none\(\) \|\| held != awaited\)//' redis who_waits_beside_what_is_stale_asks_no_more_than_others
+plant redis-ask-on-beside-what-is-stale src/store/redis/shared.rs 's/if \(held\.is_none\(\) \|\| held != awaited\)\n            && let/if let/' redis who_waits_beside_what_is_stale_asks_no_more_than_others
 plant redis-trust-a-failover-in-a-cluster src/store/redis/connection.rs 's/hasher\.update\(run\.as_bytes\(\)\)\.update\(b" "\)\.update\(replica\.as_bytes\(\)\)\.update\(b" "\);/let _ = (run, replica);/' redis a_cluster_is_used_and_a_failover_in_it_brings_back_nothing
 # What the history finds: a plain write, a flight joined by its variant, values of an earlier server, a
 # primary that is none any more. The last needs both guards gone.
-plant history-commit-without-the-lease src/store/redis/commit.lua 's/if not r\[2\].*?\nend\n//s' redis_history quiet
+plant history-commit-without-the-lease src/store/redis/commit.lua 's/if not l then return 0 end\nif .*?\n//' redis_history quiet
 plant history-join-without-a-token src/coalesce.rs 's/variant: slot\.variant\.clone\(\), token \}/variant: slot.variant.clone(), token: None }/; s/token: \*token \}/token: token.filter(|_| false) }/' redis_history quiet
 plant history-trust-what-came-back src/store/redis/shared.rs 's/if record\.stamp\.incarnation != connection\.incarnation/if false/' redis_history restarts
 plant history-trust-a-failover src/store/redis/shared.rs 's/if record\.stamp\.incarnation != connection\.incarnation/if false/' redis_history failovers

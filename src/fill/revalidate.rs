@@ -11,6 +11,7 @@ use crate::{
     body::ResponseBody,
     bounded::bounded,
     entry::Head,
+    key::Tags,
     outcome::Refusal,
     policy::{Validators, confirms, freshened},
     read::Read,
@@ -22,6 +23,8 @@ use crate::{
 pub(crate) struct Held {
     head: Arc<Head>,
     body: Bytes,
+    /// Its groups need not be among the fields that are stored.
+    tags: Tags,
 }
 
 impl<St: Store> Filling<St> {
@@ -32,12 +35,13 @@ impl<St: Store> Filling<St> {
         let (head, body) = entry.as_response()?;
         // Asked after the flight took its number: what was invalidated before is not asked about,
         // and what is invalidated from then on is not stored again.
-        let is_current = self.shared.store.sequence().is_current(&read.slot.key, entry.fence());
+        let is_current = entry.is_current(self.shared.store.sequence());
         if !is_current || !self.rule().validates() || head.status != StatusCode::OK {
             return None;
         }
         Validators::of(head.stored())?.put(request);
-        Some(Held { head: Arc::clone(head), body: body.clone() })
+        let tags = entry.slot().tags.clone();
+        Some(Held { head: Arc::clone(head), body: body.clone(), tags })
     }
 
     /// Settles the flight with what was asked about, which the origin says to be good. `asked` is
@@ -60,9 +64,13 @@ impl<St: Store> Filling<St> {
             bounded(shared.invalidate(&key)).await;
             return (Err(Refusal::Validator), body);
         }
+        let own = self.tags(&head.headers);
+        // One that names no groups leaves those of before.
+        let names_groups = own.len() > self.lead.slot().tags.len();
+        let tags = if names_groups { own } else { own.with(held.tags.iter().cloned()) };
         head.headers = freshened(stored, &head.headers);
         let place = self.place(asked, &head.headers);
-        let outcome = match self.judge(asked.0, head, place.as_ref()) {
+        let outcome = match self.judge(asked.0, head, (place.as_ref(), tags)) {
             Ok(storable) => self.commit_freshened(storable, held.body).await,
             Err(refusal) => {
                 self.refuse(refusal, head.status, place.as_ref()).await;

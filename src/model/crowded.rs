@@ -18,7 +18,7 @@ use crate::{
     coalesce::{Flights, Limits, Settled, Turn},
     entry::{Entry, Head, Provenance, Timing},
     gauge::Gauge,
-    key::{PrimaryKey, Slot, VariantRef},
+    key::{PrimaryKey, Slot, Tags, VariantRef},
     nominated::Nominated,
     sequence::Fence,
     store::{Begin, MemoryStore, Store},
@@ -55,7 +55,7 @@ impl Crowded {
     fn slot(key: usize, nominated: &[u8]) -> Slot {
         let target = ["/a", "/b"][key];
         let variant = VariantRef { target, nominated, ..VARIANT }.to_variant();
-        Slot { key: PrimaryKey::new(target), variant }
+        Slot { key: PrimaryKey::new(target), variant, tags: Tags::none() }
     }
 
     fn peek(&self, key: usize, nominated: &[u8]) -> Option<Arc<Entry>> {

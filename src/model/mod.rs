@@ -20,9 +20,9 @@ use crate::{
     clock::now,
     coalesce::{Flights, Limits, Settled, Turn},
     entry::{Entry, Head, Provenance, Timing},
-    key::{PrimaryKey, Slot, VariantRef},
+    key::{PrimaryKey, Slot, Subject, Tag, Tags, VariantRef},
     sequence::Fence,
-    store::{Begin, MemoryStore, Store},
+    store::{Begin, Commit, MemoryStore, Store},
 };
 
 mod crowded;
@@ -35,6 +35,8 @@ struct World {
     /// The version at the last invalidation that was acknowledged.
     acknowledged: AtomicU64,
     forwards: AtomicU64,
+    /// Whether responses have a tag that is not known before they are there.
+    is_grouped: bool,
 }
 
 const VARIANT: VariantRef<'static> = VariantRef {
@@ -48,11 +50,19 @@ const VARIANT: VariantRef<'static> = VariantRef {
 };
 
 fn slot() -> Slot {
-    Slot { key: PrimaryKey::new("key"), variant: VARIANT.to_variant() }
+    Slot { key: PrimaryKey::new("key"), variant: VARIANT.to_variant(), tags: tags(&["tag"]) }
+}
+
+fn tags(texts: &[&str]) -> Tags {
+    texts.iter().map(Tag::new).collect()
 }
 
 impl World {
     fn new() -> Arc<Self> {
+        Self::with_groups(false)
+    }
+
+    fn with_groups(is_grouped: bool) -> Arc<Self> {
         let limits = Limits { flights: 8, followers: 8, wait: Duration::from_secs(60) };
         Arc::new(Self {
             store: MemoryStore::builder().capacity(1 << 20).build().unwrap(),
@@ -60,6 +70,7 @@ impl World {
             version: AtomicU64::new(0),
             acknowledged: AtomicU64::new(0),
             forwards: AtomicU64::new(0),
+            is_grouped,
         })
     }
 
@@ -87,7 +98,7 @@ impl World {
             let sequence = self.store.sequence();
             let turn = self.flights.enter(
                 (&slot, None),
-                |fence| sequence.is_current(&slot.key, fence),
+                |fence| sequence.is_slot_current(&slot, fence),
                 || sequence.begin(),
             );
             match turn {
@@ -98,22 +109,33 @@ impl World {
                     Settled::Abandoned | Settled::Over => {}
                 },
                 Turn::Lead(lead) => {
-                    if self.store.sequence().unsettled().contains(&slot.key) {
+                    if self.store.sequence().unsettled().contains(&slot) {
                         lead.decline();
                         return Some(self.forward());
                     }
                     let fence = lead.fence();
                     if let Begin::Found(entry) = block_on(self.store.begin(&slot, None, None)) {
                         let version = stored(&entry);
-                        lead.fill(version);
+                        lead.close();
+                        if entry.is_current(self.store.sequence()) {
+                            lead.fill(version);
+                        }
                         return Some(version);
                     }
                     let version = self.forward();
                     match thread_rng().gen_range(0..4) {
                         0 => return None,
                         1 => lead.decline(),
+                        _ if self.is_grouped => {
+                            lead.close();
+                            let entry = Arc::new(entry(version, fence, &["tag", "group"]));
+                            if block_on(self.store.commit((), entry, None)) == Commit::Stored {
+                                lead.fill(version);
+                            }
+                        }
                         _ => {
-                            block_on(self.store.commit((), Arc::new(entry(version, fence)), None));
+                            let entry = Arc::new(entry(version, fence, &["tag"]));
+                            block_on(self.store.commit((), entry, None));
                             lead.fill(version);
                         }
                     }
@@ -131,28 +153,31 @@ impl World {
 
     fn write(&self) {
         let version = self.version.fetch_add(1, Ordering::SeqCst) + 1;
-        if thread_rng().gen_bool(0.3) {
-            block_on(self.store.invalidate_all()).unwrap();
-        } else {
-            block_on(self.store.invalidate(&slot().key)).unwrap();
+        match thread_rng().gen_range(0..4) {
+            0 => block_on(self.store.invalidate_all()),
+            1 => block_on(self.store.invalidate(&slot().key)),
+            2 if self.is_grouped => block_on(self.store.invalidate_tag(&Tag::new("group"))),
+            _ => block_on(self.store.invalidate_tag(&Tag::new("tag"))),
         }
+        .unwrap();
         self.acknowledged.fetch_max(version, Ordering::SeqCst);
     }
 
     /// A write that the origin commits only after it was given up.
     fn write_with_unknown_outcome(&self) {
-        self.store.sequence().unsettled().enter(&slot().key);
+        self.store.sequence().unsettled().enter(&Subject::Key(slot().key));
         block_on(self.store.invalidate(&slot().key)).unwrap();
         self.version.fetch_add(1, Ordering::SeqCst);
     }
 }
 
-fn entry(version: u64, fence: Fence) -> Entry {
+fn entry(version: u64, fence: Fence, texts: &[&str]) -> Entry {
     let (head, ()) = Response::new(()).into_parts();
     let lifetime = Duration::from_secs(60);
     let head = Head::new(&head, &[], Timing { requested: now(), received: now(), lifetime });
     let body = Bytes::copy_from_slice(&version.to_be_bytes());
-    let provenance = Provenance { slot: slot(), fence, requested: now(), gauge: Arc::default() };
+    let slot = Slot { tags: tags(texts), ..slot() };
+    let provenance = Provenance { slot, fence, requested: now(), gauge: Arc::default() };
     Entry::response(provenance, Arc::new(head), &[body]).0
 }
 
@@ -171,8 +196,14 @@ fn explore(scenario: impl Fn() + Send + Sync + 'static) {
 
 #[test]
 fn no_read_is_older_than_an_acknowledged_invalidation() {
-    explore(|| {
-        let world = World::new();
+    for is_grouped in [false, true] {
+        check_reads(is_grouped);
+    }
+}
+
+fn check_reads(is_grouped: bool) {
+    explore(move || {
+        let world = World::with_groups(is_grouped);
         let threads: Vec<_> = (0..4)
             .map(|n| {
                 let world = Arc::clone(&world);
@@ -231,7 +262,7 @@ fn concurrent_reads_without_deaths_make_one_forward() {
                                 block_on(world.store.begin(&slot(), None, None))
                             {
                                 led.fetch_add(1, Ordering::SeqCst);
-                                let entry = Arc::new(entry(7, lead.fence()));
+                                let entry = Arc::new(entry(7, lead.fence(), &[]));
                                 block_on(world.store.commit((), entry, None));
                             }
                             lead.fill(7);
@@ -293,8 +324,8 @@ fn one_of_the_followers_of_an_abandoned_flight_leads() {
 #[test]
 fn a_second_look_shares_nothing_that_an_invalidation_has_overtaken() {
     explore(|| {
-        let world = World::new();
-        let stored = Arc::new(entry(0, world.store.sequence().begin()));
+        let world = World::with_groups(true);
+        let stored = Arc::new(entry(0, world.store.sequence().begin(), &["tag", "group"]));
         block_on(world.store.commit((), stored, None));
         let threads: Vec<_> = (0..3)
             .map(|n| {

@@ -17,7 +17,7 @@ use super::{
     validation::Conditions,
 };
 use crate::{
-    key::{PrimaryKey, VariantRef, push_part},
+    key::{PrimaryKey, Tags, VariantRef, push_part},
     outcome::Bypass,
     route::{CacheRule, HeadRef, KeyRequest, QueryPolicy, RequestView},
     secret::Secret,
@@ -131,6 +131,12 @@ pub(crate) fn admit<'a>(
         push_part(&mut extras, made.as_str().as_bytes());
         key = Some(made);
     }
+    if !rule.target_implies_tags() {
+        for tag in rule.tags(view).ok_or(Bypass::Key)?.iter() {
+            push_part(&mut extras, b"tag");
+            push_part(&mut extras, tag.as_str().as_bytes());
+        }
+    }
     let original = view.head.original_uri();
     if !is_same(original, view.head.uri) {
         push_seen(&mut extras, view.head.uri, &rule.query);
@@ -209,6 +215,11 @@ impl Admitted<'_> {
             Some(key) => Ok(key.clone()),
             None => self.rule.key(self.view).ok_or(Bypass::Key),
         }
+    }
+
+    /// Returns the tags that every response to the request has.
+    pub(crate) fn tags(&self) -> Result<Tags, Bypass> {
+        self.rule.tags(self.view).ok_or(Bypass::Key)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Conditional requests that the cache answers itself (RFC 9111 §4.3.2, RFC 9110 §13).
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
@@ -138,6 +138,15 @@ fn is_newer(response: &HeaderMap, since: &HeaderValue) -> bool {
 
 pub(super) fn date(line: &HeaderValue) -> Option<SystemTime> {
     httpdate::parse_http_date(line.to_str().ok()?).ok()
+}
+
+/// Returns a time as `Date` has it, in whole seconds.
+pub(crate) fn date_value(time: SystemTime) -> HeaderValue {
+    // Ends where the format does: with the year 9999.
+    let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+    let text = httpdate::fmt_http_date(time.clamp(SystemTime::UNIX_EPOCH, last));
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(text))
+        .unwrap_or_else(|_| HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))
 }
 
 /// Compares weakly (RFC 9110 §8.8.3.2). A list that is malformed matches as far as it is not.

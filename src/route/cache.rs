@@ -7,7 +7,7 @@ use http::{HeaderName, StatusCode};
 use super::{
     pattern::Pattern,
     request::{Extract, KeyRequest},
-    rule::{CacheRule, KeyBuilder, LONGEST, Lifetimes},
+    rule::{CacheRule, KeyBuilder, KeySource, LONGEST, Lifetimes},
     template::Template,
 };
 use crate::{
@@ -21,6 +21,7 @@ const DEFAULT_BODY_LIMIT: u64 = 1024 * 1024;
 const MAX_NAME: usize = 64;
 const DEFAULT_JITTER: u8 = 10;
 const MAX_JITTER: u8 = 50;
+const MAX_BETA: f32 = 10.0;
 /// RFC 9111 §4.2.2 suggests no more.
 const MAX_HEURISTIC: u8 = 10;
 
@@ -71,11 +72,13 @@ pub struct CacheRoute {
     bucket: String,
     template: Option<String>,
     key_with: Option<Extract>,
+    tags: Vec<KeySource>,
     ttl: Option<Duration>,
     freshness: Freshness,
     heuristic_percent: u8,
     windows: Windows,
     soft_timeout: Option<Duration>,
+    early_refresh: f32,
     credentials: Option<Credentials>,
     query: QueryPolicy,
     request_directives: RequestDirectives,
@@ -99,11 +102,13 @@ impl CacheRoute {
             bucket: "default".to_owned(),
             template: None,
             key_with: None,
+            tags: Vec::new(),
             ttl: None,
             freshness: Freshness::Fixed,
             heuristic_percent: 0,
             windows: Windows::default(),
             soft_timeout: None,
+            early_refresh: 0.0,
             credentials: None,
             query: QueryPolicy::AsSent,
             request_directives: RequestDirectives::Ignore,
@@ -148,6 +153,30 @@ impl CacheRoute {
         builder: impl Fn(&KeyRequest<'_>) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
         self.key_with = Some(Arc::new(builder));
+        self
+    }
+
+    /// Adds a tag to all responses, as a template over the pattern's parameters: `account:{account}`.
+    /// Several may be added.
+    ///
+    /// A tag is what responses of many keys are invalidated by, with
+    /// [`SupportCacheHandle::invalidate_tag`](crate::SupportCacheHandle::invalidate_tag) or
+    /// [`InvalidateRoute::tag`](crate::InvalidateRoute::tag), all of them at the cost of one. Values
+    /// are treated as those of a [`key`](Self::key), and a request whose tag cannot be made is
+    /// bypassed. What a response itself says by `Cache-Groups` (RFC 9875) is a tag as well, of another
+    /// kind: the same text is not the same tag. A response with more than 128 is not stored.
+    pub fn tag(mut self, template: impl Into<String>) -> Self {
+        self.tags.push(KeySource::Template(template.into()));
+        self
+    }
+
+    /// Adds a tag to all responses, made by a closure over the request's head; `None` bypasses the
+    /// cache. Requests with other tags share no responses.
+    pub fn tag_with(
+        mut self,
+        builder: impl Fn(&KeyRequest<'_>) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.tags.push(KeySource::Closure(Arc::new(builder)));
         self
     }
 
@@ -203,6 +232,19 @@ impl CacheRoute {
     /// Defaults to no limit.
     pub fn soft_timeout(mut self, limit: Duration) -> Self {
         self.soft_timeout = Some(limit);
+        self
+    }
+
+    /// Refreshes what is in use before it is stale, by the probabilistic method of XFetch: the nearer
+    /// the end of its lifetime, the likelier does a hit make a forward in the background. Defaults to
+    /// 0: never.
+    ///
+    /// `beta` weighs how long fills of the route take on average. With 1, which suits most, the
+    /// chance at one such time before the end is 37 %, at three of them 5 %. At most 10. The hit is
+    /// answered at once; one such forward for each response at a time, and fewer while the origin
+    /// fails.
+    pub fn early_refresh(mut self, beta: f32) -> Self {
+        self.early_refresh = beta;
         self
     }
 
@@ -324,22 +366,14 @@ impl CacheRoute {
         if self.body_limit == 0 {
             return refuse(ConfigErrorKind::Limit, "body_limit", "is zero");
         }
-        let key = match (&self.template, self.key_with) {
-            (Some(text), None) => match Template::parse(text, &pattern) {
-                Ok(template) => KeyBuilder::Template(template),
-                Err((kind, problem)) => return refuse(kind, "key", &problem),
-            },
-            (None, Some(builder)) => KeyBuilder::Closure(builder),
-            (None, None) => {
-                return refuse(
-                    ConfigErrorKind::MissingKey,
-                    "key",
-                    "give `.key(..)` or `.key_with(..)`",
-                );
-            }
-            (Some(_), Some(_)) => {
-                return refuse(ConfigErrorKind::MissingKey, "key_with", "`.key(..)` is given too");
-            }
+        let key = match key(self.template.as_deref(), self.key_with, &pattern) {
+            Ok(key) => key,
+            Err((kind, field, problem)) => return refuse(kind, field, &problem),
+        };
+        let tags = self.tags.into_iter().map(|source| KeyBuilder::new(source, &pattern));
+        let tags = match tags.collect() {
+            Ok(tags) => tags,
+            Err((kind, problem)) => return refuse(kind, "tag", &problem),
         };
         Ok(CacheRule {
             template: self.template,
@@ -347,9 +381,11 @@ impl CacheRoute {
             pattern,
             bucket: self.bucket,
             key,
+            tags,
             lifetimes,
             windows: self.windows,
             soft_timeout: self.soft_timeout,
+            early_refresh: self.early_refresh,
             credentials: self.credentials.unwrap_or_else(|| credentials.clone()),
             query: self.query,
             request_directives: self.request_directives,
@@ -383,6 +419,9 @@ impl CacheRoute {
         if self.heuristic_percent > 0 && self.freshness == Freshness::Fixed {
             return Err((ConfigErrorKind::Limit, "heuristic", "is for `Freshness::Origin`"));
         }
+        if !(0.0..=MAX_BETA).contains(&self.early_refresh) {
+            return Err((ConfigErrorKind::Limit, "early_refresh", "is not between 0 and 10"));
+        }
         if self.jitter_percent > MAX_JITTER {
             return Err((ConfigErrorKind::Limit, "jitter", "is over 50 percent"));
         }
@@ -397,6 +436,23 @@ impl CacheRoute {
             statuses: self.statuses.clone(),
             jitter_percent: self.jitter_percent,
         })
+    }
+}
+
+fn key(
+    template: Option<&str>,
+    builder: Option<Extract>,
+    pattern: &Pattern,
+) -> Result<KeyBuilder, (ConfigErrorKind, &'static str, String)> {
+    let missing = ConfigErrorKind::MissingKey;
+    match (template, builder) {
+        (Some(text), None) => match Template::parse(text, pattern) {
+            Ok(template) => Ok(KeyBuilder::Template(template)),
+            Err((kind, problem)) => Err((kind, "key", problem)),
+        },
+        (None, Some(builder)) => Ok(KeyBuilder::Closure(builder)),
+        (None, None) => Err((missing, "key", "give `.key(..)` or `.key_with(..)`".to_owned())),
+        (Some(_), Some(_)) => Err((missing, "key_with", "`.key(..)` is given too".to_owned())),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Rules that say which keys a write invalidates.
+//! Rules that say which keys and tags a write invalidates.
 
 use std::{fmt, sync::Arc};
 
@@ -6,18 +6,17 @@ use http::Method;
 
 use super::{
     pattern::Pattern,
-    request::{Extract, KeyRequest, RequestView},
-    rule::KeyBuilder,
-    template::Template,
+    request::{KeyRequest, RequestView},
+    rule::{KeyBuilder, KeySource},
 };
 use crate::{
     error::{ConfigError, ConfigErrorKind},
-    key::PrimaryKey,
+    key::Subject,
 };
 
-/// A route whose requests change what is cached: the keys that a successful one invalidates.
+/// A route whose requests change what is cached: the keys and tags that a successful one invalidates.
 ///
-/// Keys are invalidated when the response is 2xx or 3xx, and also when the outcome is unknown
+/// They are invalidated when the response is 2xx or 3xx, and also when the outcome is unknown
 /// (408, 499, 5xx, an error of the service, a dropped request), before the writer sees it; after an
 /// unknown outcome nothing is stored for them for 10 s. A handler that knows that nothing changed
 /// says so by another 4xx, such as 429. All rules that match a request apply.
@@ -27,7 +26,8 @@ use crate::{
 ///
 /// InvalidateRoute::post("/accounts/{account}/cases/{case}/comments")
 ///     .key("support:messages:{case}")
-///     .key("support:cases:{account}");
+///     .key("support:cases:{account}")
+///     .tag("account:{account}");
 /// ```
 #[derive(Clone)]
 #[must_use = "a rule does nothing until it is given to `Builder::invalidate`"]
@@ -35,6 +35,8 @@ pub struct InvalidateRoute {
     methods: Methods,
     pattern: String,
     keys: Vec<KeySource>,
+    tags: Vec<KeySource>,
+    heeds_groups: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,17 +45,11 @@ enum Methods {
     AnyUnsafe,
 }
 
-#[derive(Clone)]
-enum KeySource {
-    Template(String),
-    Closure(Extract),
-}
-
 impl InvalidateRoute {
     /// Matches requests of `method` whose path matches `pattern`. The method must be unsafe
     /// (RFC 9110 §9.2.1): reads do not invalidate.
     pub fn new(method: Method, pattern: impl Into<String>) -> Self {
-        Self { methods: Methods::One(method), pattern: pattern.into(), keys: Vec::new() }
+        Self::matching(Methods::One(method), pattern.into())
     }
 
     /// Matches POST.
@@ -78,7 +74,11 @@ impl InvalidateRoute {
 
     /// Matches every method that is not safe, unknown ones included.
     pub fn any_unsafe(pattern: impl Into<String>) -> Self {
-        Self { methods: Methods::AnyUnsafe, pattern: pattern.into(), keys: Vec::new() }
+        Self::matching(Methods::AnyUnsafe, pattern.into())
+    }
+
+    fn matching(methods: Methods, pattern: String) -> Self {
+        Self { methods, pattern, keys: Vec::new(), tags: Vec::new(), heeds_groups: false }
     }
 
     /// Adds a key to invalidate, as a template over the pattern's parameters.
@@ -94,6 +94,33 @@ impl InvalidateRoute {
         builder: impl Fn(&KeyRequest<'_>) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
         self.keys.push(KeySource::Closure(Arc::new(builder)));
+        self
+    }
+
+    /// Adds a [tag](crate::CacheRoute::tag) to invalidate, as a template over the pattern's parameters:
+    /// every response that has it goes, whatever its key.
+    pub fn tag(mut self, template: impl Into<String>) -> Self {
+        self.tags.push(KeySource::Template(template.into()));
+        self
+    }
+
+    /// Adds a tag to invalidate, made by a closure over the request's head. `None`, or an unfit tag,
+    /// is counted as an error and logged; the write is forwarded all the same.
+    pub fn tag_with(
+        mut self,
+        builder: impl Fn(&KeyRequest<'_>) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.tags.push(KeySource::Closure(Arc::new(builder)));
+        self
+    }
+
+    /// Heeds what successful responses name by `Cache-Group-Invalidation` (RFC 9875 §3), where no
+    /// other rule and no cached route matches: there it is heeded anyway.
+    ///
+    /// The groups are those of the request's own authority. Give a rule this alone if the service
+    /// decides what its writes invalidate.
+    pub fn groups(mut self) -> Self {
+        self.heeds_groups = true;
         self
     }
 
@@ -114,21 +141,18 @@ impl InvalidateRoute {
         }
         let pattern = Pattern::parse(&self.pattern)
             .map_err(|problem| refuse(ConfigErrorKind::Pattern, "pattern", problem))?;
-        if self.keys.is_empty() {
-            let problem = "give at least one `.key(..)` or `.key_with(..)`";
+        if self.keys.is_empty() && self.tags.is_empty() && !self.heeds_groups {
+            let problem = "give at least one key or tag, or `.groups()`";
             return Err(refuse(ConfigErrorKind::MissingKey, "key", problem));
         }
-        let mut keys = Vec::with_capacity(self.keys.len());
-        for source in self.keys {
-            keys.push(match source {
-                KeySource::Closure(builder) => KeyBuilder::Closure(builder),
-                KeySource::Template(text) => KeyBuilder::Template(
-                    Template::parse(&text, &pattern)
-                        .map_err(|(kind, problem)| refuse(kind, "key", &problem))?,
-                ),
-            });
-        }
-        Ok(InvalidateRule { route, methods: self.methods, pattern, keys })
+        let builders = |sources: Vec<KeySource>, field| {
+            let builders = sources.into_iter().map(|source| KeyBuilder::new(source, &pattern));
+            builders
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|(kind, problem)| refuse(kind, field, &problem))
+        };
+        let (keys, tags) = (builders(self.keys, "key")?, builders(self.tags, "tag")?);
+        Ok(InvalidateRule { route, methods: self.methods, pattern, keys, tags })
     }
 }
 
@@ -153,6 +177,7 @@ pub(crate) struct InvalidateRule {
     pub(crate) pattern: Pattern,
     methods: Methods,
     keys: Vec<KeyBuilder>,
+    tags: Vec<KeyBuilder>,
 }
 
 impl InvalidateRule {
@@ -163,12 +188,14 @@ impl InvalidateRule {
         }
     }
 
-    /// Returns one key for each `.key(..)`; `None` where no usable key could be made.
-    pub(crate) fn keys<'a>(
+    /// Returns what each `.key(..)` and `.tag(..)` makes of a request; `None` where that is of no use.
+    pub(crate) fn subjects<'a>(
         &'a self,
         view: RequestView<'a, 'a>,
-    ) -> impl Iterator<Item = Option<PrimaryKey>> {
-        self.keys.iter().map(move |key| key.key(&self.pattern, view))
+    ) -> impl Iterator<Item = Option<Subject>> {
+        let keys = self.keys.iter().map(move |key| key.key(&self.pattern, view).map(Subject::Key));
+        let tags = self.tags.iter().map(move |tag| tag.tag(&self.pattern, view).map(Subject::Tag));
+        keys.chain(tags)
     }
 }
 

@@ -3,6 +3,7 @@
 use http::{HeaderMap, HeaderValue, Uri, header::HOST};
 
 use super::request::HeadRef;
+use crate::key::origin;
 
 /// The target of a write, which its response's references are relative to.
 #[derive(Clone, Debug)]
@@ -28,6 +29,13 @@ impl Target {
             seen: head.uri.clone(),
             host: head.headers.get(HOST).cloned(),
         }
+    }
+
+    /// Returns the origin that it belongs to, as far as requests tell it.
+    pub(crate) fn origin(&self) -> Vec<u8> {
+        let authority = self.original.authority().map(|authority| authority.as_str().as_bytes());
+        let host = || self.host.as_ref().map(HeaderValue::as_bytes);
+        origin(authority.or_else(host).unwrap_or_default())
     }
 
     /// Returns the path that a reference leads to, as the layer sees paths. `None` if that is at

@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     entry::Windows,
-    key::PrimaryKey,
+    error::ConfigErrorKind,
+    key::{PrimaryKey, Tag, Tags},
     nominated::Nominated,
     policy::{Credentials, Freshness, RequestDirectives},
 };
@@ -24,7 +25,14 @@ const USUAL: Duration = Duration::from_secs(24 * 60 * 60);
 /// enough to add to any clock.
 pub(super) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// How a route makes its keys.
+/// How a route makes its keys and tags, as it was given.
+#[derive(Clone)]
+pub(super) enum KeySource {
+    Template(String),
+    Closure(Extract),
+}
+
+/// How a route makes its keys and tags.
 #[derive(Clone)]
 pub(super) enum KeyBuilder {
     Template(Template),
@@ -32,10 +40,33 @@ pub(super) enum KeyBuilder {
 }
 
 impl KeyBuilder {
+    pub(super) fn new(
+        source: KeySource,
+        pattern: &Pattern,
+    ) -> Result<Self, (ConfigErrorKind, String)> {
+        Ok(match source {
+            KeySource::Closure(builder) => Self::Closure(builder),
+            KeySource::Template(text) => Self::Template(Template::parse(&text, pattern)?),
+        })
+    }
+
+    pub(super) fn tag(&self, pattern: &Pattern, view: RequestView<'_, '_>) -> Option<Tag> {
+        Some(Tag::new(self.key(pattern, view)?.as_str()))
+    }
+
     pub(super) fn key(&self, pattern: &Pattern, view: RequestView<'_, '_>) -> Option<PrimaryKey> {
         match self {
             Self::Template(template) => template.key(&view),
             Self::Closure(builder) => PrimaryKey::checked(&builder(&KeyRequest { view, pattern })?),
+        }
+    }
+}
+
+impl fmt::Debug for KeyBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Template(template) => template.fmt(f),
+            Self::Closure(_) => f.write_str("closure"),
         }
     }
 }
@@ -48,12 +79,15 @@ pub(crate) struct CacheRule {
     /// The key template as given, for the digest of the policy.
     pub(super) template: Option<String>,
     pub(super) key: KeyBuilder,
+    pub(super) tags: Vec<KeyBuilder>,
     pub(crate) bucket: String,
     pub(crate) lifetimes: Lifetimes,
     /// For how long responses may be used stale that do not say it themselves.
     pub(crate) windows: Windows,
     /// How long the origin is waited for where what is stale may answer instead.
     pub(crate) soft_timeout: Option<Duration>,
+    /// How eagerly what is fresh is refreshed; 0 is not at all.
+    pub(crate) early_refresh: f32,
     pub(crate) credentials: Credentials,
     pub(crate) query: QueryPolicy,
     pub(crate) request_directives: RequestDirectives,
@@ -135,16 +169,30 @@ impl CacheRule {
         self.key.key(&self.pattern, view)
     }
 
+    /// Returns the tags of all responses to a request; `None` where one could not be made.
+    pub(crate) fn tags(&self, view: RequestView<'_, '_>) -> Option<Tags> {
+        if self.tags.is_empty() {
+            return Some(Tags::none());
+        }
+        self.tags.iter().map(|builder| builder.tag(&self.pattern, view)).collect()
+    }
+
+    /// Whether the target alone decides the tags, so that the variant need not hold them.
+    pub(crate) fn target_implies_tags(&self) -> bool {
+        self.tags.iter().all(|builder| matches!(builder, KeyBuilder::Template(_)))
+    }
+
     /// Whether the target alone decides the key, so that the variant need not hold it.
     pub(crate) fn target_implies_key(&self) -> bool {
         matches!(self.key, KeyBuilder::Template(_))
     }
 
-    /// Whether its variants mostly hold no more than the target: no key of a closure, no caller, no
-    /// declared fields.
+    /// Whether its variants mostly hold no more than the target: no key and no tag of a closure, no
+    /// caller, no declared fields.
     pub(crate) fn is_plain(&self) -> bool {
         let is_shared = !matches!(self.credentials, Credentials::PerCaller(_));
-        self.target_implies_key() && is_shared && self.vary.names().is_empty()
+        let is_of_target = self.target_implies_key() && self.target_implies_tags();
+        is_of_target && is_shared && self.vary.names().is_empty()
     }
 
     /// The settings that routes of one bucket share.
@@ -154,14 +202,16 @@ impl CacheRule {
             && self.coalescing == other.coalescing
             && self.windows == other.windows
             && self.soft_timeout == other.soft_timeout
+            && self.early_refresh == other.early_refresh
     }
 
     /// Adds what decides the meaning of stored entries to the digest of the policy.
     pub(crate) fn digest(&self, hasher: &mut blake3::Hasher) {
         let text = format!(
-            "{}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{}\n",
+            "{}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{}\n",
             self.pattern.positional(),
             self.template,
+            self.tags,
             self.lifetimes,
             self.query,
             self.credentials,

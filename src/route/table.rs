@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     error::{ConfigError, ConfigErrorKind},
-    key::PrimaryKey,
+    key::{PrimaryKey, Subject},
 };
 
 /// The checked routes of a layer.
@@ -41,11 +41,13 @@ pub(crate) enum Matched<'t, 'a> {
     Write,
 }
 
-/// The keys that a write invalidates, and the routes for which no usable key could be made.
+/// What a write invalidates, and the routes for which no usable key or tag could be made.
 #[derive(Debug, Default)]
 pub(crate) struct WriteMatch<'t> {
-    pub(crate) keys: Vec<PrimaryKey>,
+    pub(crate) subjects: Vec<Subject>,
     pub(crate) failed: Vec<&'t str>,
+    /// Whether any rule or route is for it.
+    pub(crate) is_matched: bool,
 }
 
 impl Table {
@@ -115,7 +117,7 @@ impl Table {
         if is_write { Matched::Write } else { Matched::Pass }
     }
 
-    /// Returns what a write invalidates: the keys of every rule that matches, and of the target
+    /// Returns what a write invalidates: what every rule says that matches, and the key of the target
     /// itself where it is cached (RFC 9111 §4.4).
     pub(crate) fn write(&self, head: HeadRef<'_>) -> WriteMatch<'_> {
         let path = head.uri.path();
@@ -123,12 +125,15 @@ impl Table {
         for (own, rule) in self.write_rules.iter().filter(|(_, rule)| rule.is_for(head.method)) {
             if let Ok(found) = own.at(path) {
                 let view = RequestView { head, parameters: &found.params };
-                rule.keys(view).for_each(|key| matched.add(key, &rule.route));
+                matched.is_matched = true;
+                rule.subjects(view).for_each(|subject| matched.add(subject, &rule.route));
             }
         }
         if let Ok(found) = self.reads.at(path) {
             let rule = &self.read_rules[*found.value];
-            matched.add(rule.key(RequestView { head, parameters: &found.params }), &rule.route);
+            let key = rule.key(RequestView { head, parameters: &found.params });
+            matched.is_matched = true;
+            matched.add(key.map(Subject::Key), &rule.route);
         }
         matched
     }
@@ -179,9 +184,9 @@ fn initial(path: &str) -> u8 {
 }
 
 impl<'t> WriteMatch<'t> {
-    fn add(&mut self, key: Option<PrimaryKey>, route: &'t str) {
-        match key {
-            Some(key) if !self.keys.contains(&key) => self.keys.push(key),
+    fn add(&mut self, subject: Option<Subject>, route: &'t str) {
+        match subject {
+            Some(subject) if !self.subjects.contains(&subject) => self.subjects.push(subject),
             Some(_) => {}
             None => self.failed.push(route),
         }

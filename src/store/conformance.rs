@@ -13,6 +13,7 @@
 //! ```
 
 mod soft;
+mod tags;
 
 use std::{
     sync::{
@@ -28,7 +29,8 @@ use tokio::{
     time::{timeout, timeout_at},
 };
 
-use super::{Begin, Commit, Entry, Fence, Lookup, PrimaryKey, Slot, Store, VariantRef};
+use self::tags::Tagged;
+use super::{Begin, Commit, Entry, Fence, Lookup, PrimaryKey, Slot, Store, Tag, Tags, VariantRef};
 use crate::{
     clock::now,
     entry::{Head, Provenance, Timing},
@@ -37,6 +39,9 @@ use crate::{
 };
 
 pub use soft::a_soft_invalidation_leaves_nothing_fresh;
+pub use tags::{
+    an_invalidation_of_a_tag_removes_what_has_it, an_invalidation_of_a_tag_voids_fills_in_flight,
+};
 
 /// How long a store may take to grant the right to fill.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -59,6 +64,8 @@ pub async fn check<St: Store>(make: impl AsyncFn() -> St) {
     an_invalidation_voids_fills_in_flight(&make().await).await;
     an_invalidation_of_everything_leaves_nothing(&make().await).await;
     a_soft_invalidation_leaves_nothing_fresh(&make().await).await;
+    an_invalidation_of_a_tag_removes_what_has_it(&make().await).await;
+    an_invalidation_of_a_tag_voids_fills_in_flight(&make().await).await;
     an_invalidation_is_in_force_before_it_is_polled(&make().await).await;
     a_note_is_stored_with_its_entry(&make().await).await;
     what_is_removed_is_let_go(&make().await).await;
@@ -357,7 +364,7 @@ pub async fn what_is_removed_is_let_go<St: Store>(store: &St) {
     assert_eq!(held, (0, 0), "what is removed is let go: entries and bytes still held");
 }
 
-/// While fills, reads and invalidations race, nobody who looks after an acknowledged invalidation
+/// While fills, reads and invalidations by key and by tag race, nobody who looks after an acknowledged invalidation
 /// finds what was made before it.
 ///
 /// # Panics
@@ -365,25 +372,32 @@ pub async fn what_is_removed_is_let_go<St: Store>(store: &St) {
 /// If the store does not hold this.
 pub async fn invalidations_win_races<St: Store>(store: St) {
     const ROUNDS: u64 = 300;
-    let race = Arc::new(Race { store, version: AtomicU64::new(0), settled: AtomicU64::new(0) });
+    const PLACES: [Tagged; 3] = [
+        Tagged { place: Place("a", "/1"), known: &[], named: &[] },
+        Tagged { place: Place("a", "/2"), known: &["t"], named: &[] },
+        Tagged { place: Place("a", "/3"), known: &[], named: &["t"] },
+    ];
+    let race = Arc::new(Race { store, version: AtomicU64::new(0), settled: Default::default() });
     let mut tasks = JoinSet::new();
     let invalidating = Arc::clone(&race);
     tasks.spawn(async move {
-        for _ in 0..ROUNDS {
-            invalidating.invalidate().await;
+        for round in 0..ROUNDS {
+            invalidating.invalidate(round % 2 == 0).await;
             yield_now().await;
         }
     });
-    for _ in 0..3 {
+    for tagged in PLACES {
         let (filling, reading) = (Arc::clone(&race), Arc::clone(&race));
+        let tagged = Arc::new(tagged);
+        let filled = Arc::clone(&tagged);
         tasks.spawn(async move {
             for _ in 0..ROUNDS {
-                filling.fill().await;
+                filling.fill_tagged(&filled).await;
             }
         });
         tasks.spawn(async move {
             for _ in 0..ROUNDS {
-                reading.read().await;
+                reading.read(&tagged).await;
                 yield_now().await;
             }
         });
@@ -399,37 +413,34 @@ pub async fn invalidations_win_races<St: Store>(store: St) {
 struct Race<St> {
     store: St,
     version: AtomicU64,
-    /// The version that the last acknowledged invalidation followed.
-    settled: AtomicU64,
+    /// The versions that the last acknowledged invalidations followed: of the key, and of the tag.
+    settled: [AtomicU64; 2],
 }
 
 impl<St: Store> Race<St> {
-    const PLACE: Place = Place("a", "/1");
+    fn version(&self) -> String {
+        self.version.load(Ordering::SeqCst).to_string()
+    }
 
-    async fn invalidate(&self) {
+    async fn invalidate(&self, is_by_tag: bool) {
         let version = self.version.fetch_add(1, Ordering::SeqCst) + 1;
-        if self.store.invalidate(&PrimaryKey::new("a")).await.is_ok() {
-            self.settled.fetch_max(version, Ordering::SeqCst);
+        let acknowledged = match is_by_tag {
+            true => self.store.invalidate_tag(&Tag::new("t")).await,
+            false => self.store.invalidate(&PrimaryKey::new("a")).await,
+        };
+        if acknowledged.is_ok() {
+            self.settled[usize::from(is_by_tag)].fetch_max(version, Ordering::SeqCst);
         }
     }
 
-    async fn fill(&self) {
-        let place = Self::PLACE;
-        let fence = self.store.sequence().begin();
-        let begun =
-            timeout(PATIENCE, self.store.begin(&place.slot(), self.store.token(), None)).await;
-        let Ok(Begin::Granted(lease)) = begun else { return yield_now().await };
-        let body = self.version.load(Ordering::SeqCst).to_string();
-        yield_now().await;
-        self.store.commit(lease, place.response(fence, Response::new(&body)), None).await;
-    }
-
-    async fn read(&self) {
-        let settled = self.settled.load(Ordering::SeqCst);
-        let Some(body) = Self::PLACE.find(&self.store).await else { return };
+    async fn read(&self, tagged: &Tagged) {
+        let has_tag = !tagged.known.is_empty() || !tagged.named.is_empty();
+        let settled = self.settled.iter().take(1 + usize::from(has_tag));
+        let settled = settled.map(|version| version.load(Ordering::SeqCst)).max();
+        let Some(body) = tagged.find(&self.store).await else { return };
         let version: u64 = body.parse().expect("the body is a version");
         let rule = "no one finds what was made before an acknowledged invalidation";
-        assert!(version >= settled, "{rule}: found version {version} after {settled} was settled");
+        assert!(Some(version) >= settled, "{rule}: found version {version}, settled {settled:?}");
     }
 }
 
@@ -442,11 +453,13 @@ struct Response<'a> {
     requested: crate::clock::Instant,
     lifetime: Duration,
     gauge: Arc<Gauge>,
+    tags: Tags,
 }
 
 impl<'a> Response<'a> {
     fn new(body: &'a str) -> Self {
-        Self { body, requested: now(), lifetime: LIFETIME, gauge: Arc::default() }
+        let (gauge, tags) = (Arc::default(), Tags::none());
+        Self { body, requested: now(), lifetime: LIFETIME, gauge, tags }
     }
 }
 
@@ -464,15 +477,17 @@ impl Place {
     }
 
     fn slot(&self) -> Slot {
-        Slot { key: PrimaryKey::new(self.0), variant: self.variant().to_variant() }
+        let (key, variant) = (PrimaryKey::new(self.0), self.variant().to_variant());
+        Slot { key, variant, tags: Tags::none() }
     }
 
     fn response(&self, fence: Fence, response: Response<'_>) -> Arc<Entry> {
-        let Response { body, requested, lifetime, gauge } = response;
+        let Response { body, requested, lifetime, gauge, tags } = response;
         let (origin, ()) = http::Response::new(()).into_parts();
         let head = Head::new(&origin, &[], Timing { requested, received: now(), lifetime });
         let body = [Bytes::copy_from_slice(body.as_bytes())];
-        let provenance = Provenance { slot: self.slot(), fence, requested, gauge };
+        let slot = Slot { tags, ..self.slot() };
+        let provenance = Provenance { slot, fence, requested, gauge };
         Arc::new(Entry::response(provenance, Arc::new(head), &body).0)
     }
 
@@ -500,9 +515,13 @@ impl Place {
     }
 
     async fn granted<St: Store>(&self, store: &St) -> St::Lease {
+        Self::granted_at(store, &self.slot()).await
+    }
+
+    async fn granted_at<St: Store>(store: &St, slot: &Slot) -> St::Lease {
         let deadline = now() + PATIENCE;
         loop {
-            match timeout_at(deadline, store.begin(&self.slot(), store.token(), None)).await {
+            match timeout_at(deadline, store.begin(slot, store.token(), None)).await {
                 Ok(Begin::Granted(lease)) => return lease,
                 Ok(Begin::Found(_)) => {
                     panic!("`begin` finds nothing where nothing fresh is stored")

@@ -12,7 +12,7 @@ use std::{
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
 
 use super::{
-    Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Token, Variant,
+    Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Tag, Token, Variant,
     VariantRef,
 };
 use crate::{
@@ -129,7 +129,8 @@ pub struct MemoryStoreBuilder {
 impl MemoryStoreBuilder {
     /// Sets how much the store holds, in bytes, overhead included. Defaults to 64 MiB.
     ///
-    /// The tables that an empty store needs, 50 to 130 KiB, come on top.
+    /// The tables that an empty store needs, 50 to 130 KiB, come on top, and 512 KiB more once a tag
+    /// is invalidated.
     ///
     /// One entry can be at most 97 % of the capacity or of 8 MiB, whichever is less, or more where
     /// the capacity is over 16 MiB for each of four times the number of cores.
@@ -160,7 +161,7 @@ impl Store for MemoryStore {
     }
 
     fn peek(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
-        self.shared.entries.get(variant)
+        self.shared.entries.get(variant).filter(|entry| self.shared.is_alive(entry))
     }
 
     fn lookup(&self, _: &Slot) -> impl Future<Output = Lookup> + Send {
@@ -177,7 +178,7 @@ impl Store for MemoryStore {
             entry.is_answer()
                 && entry.is_fresh()
                 && !seen.is_some_and(|seen| std::ptr::eq(seen, &**entry))
-                && self.shared.sequence.is_current(&slot.key, entry.fence())
+                && self.shared.sequence.is_slot_current(entry.slot(), entry.fence())
         };
         ready(match self.shared.entries.get(&slot.variant).filter(is_usable) {
             Some(entry) => Begin::Found(entry),
@@ -213,12 +214,19 @@ impl Store for MemoryStore {
             let fence = self.shared.sequence.begin();
             for variant in variants.iter().flat_map(|variants| variants.iter()) {
                 let entry = self.shared.entries.remove(variant).map(|(_, entry)| entry);
+                // Asked after that number was taken, or what a tag has killed would live again.
+                let entry = entry.filter(|entry| self.shared.is_alive(entry));
                 if let Some(outdated) = entry.and_then(|entry| entry.outdated(fence)) {
                     self.shared.insert(Arc::new(outdated), &mut evicted);
                 }
             }
         });
         self.shared.forget(evicted);
+        ready(Ok(()))
+    }
+
+    fn invalidate_tag(&self, tag: &Tag) -> impl Future<Output = Result<(), Pending>> + Send {
+        self.shared.sequence.invalidate_tag(tag);
         ready(Ok(()))
     }
 
@@ -232,11 +240,16 @@ impl Store for MemoryStore {
 }
 
 impl Shared {
+    /// Whether no tag of an entry was invalidated since its fill began.
+    fn is_alive(&self, entry: &Entry) -> bool {
+        self.sequence.are_current(&entry.slot().tags, entry.fence())
+    }
+
     fn commit(&self, entry: Arc<Entry>, note: Option<Arc<Entry>>) -> Commit {
-        let key = entry.slot().key.clone();
+        let slot = entry.slot().clone();
         let mut evicted = Evicted::default();
-        let committed = self.sequence.commit(&key, entry.fence(), || {
-            let earlier = self.entries.peek(&entry.slot().variant);
+        let committed = self.sequence.commit(&slot, entry.fence(), || {
+            let earlier = self.entries.peek(&slot.variant);
             if earlier.is_some_and(|earlier| entry.is_older_than(&earlier)) {
                 return Commit::Superseded;
             }
@@ -253,7 +266,7 @@ impl Shared {
 
     /// Inserts an entry, under the lock of its key.
     fn insert(&self, entry: Arc<Entry>, evicted: &mut Evicted) {
-        let Slot { key, variant } = entry.slot().clone();
+        let Slot { key, variant, .. } = entry.slot().clone();
         // Listed first: an entry that is not listed could not be invalidated.
         let mut index = lock(&self.index[shard(&key)]);
         let variants = index.entry(key).or_default();

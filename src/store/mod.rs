@@ -13,8 +13,12 @@
 //!    taken. Check and insertion are one step, seen from an invalidation.
 //! 3. An entry is found only by its own variant.
 //!
+//! The same holds for each of an entry's [`tags`](Slot::tags) and [`Store::invalidate_tag`], which a
+//! store that knows nothing of tags need not have.
+//!
 //! [`Sequence`] does the first two for a store in one process: run the insertion inside
-//! [`Sequence::commit`] and the removal inside [`Sequence::invalidate`].
+//! [`Sequence::commit`] and the removal inside [`Sequence::invalidate`]. For tags it also wants to be
+//! asked at each read: return no entry for which [`Sequence::are_current`] says no.
 //!
 //! A store never makes a request fail and keeps its own time budgets: what it cannot answer in time
 //! is [`Lookup::Unavailable`], [`Begin::Unavailable`] or [`Commit::Failed`]. A future that takes over
@@ -55,7 +59,7 @@ use std::{
 pub use crate::{
     entry::Entry,
     error::Pending,
-    key::{PrimaryKey, Slot, Token, Variant, VariantRef},
+    key::{PrimaryKey, Slot, Tag, Tags, Token, Variant, VariantRef},
     operations::{Latency, NearSnapshot, Operation, OperationSnapshot, StoreSnapshot},
     sequence::{Fence, Sequence},
 };
@@ -214,6 +218,20 @@ pub trait Store: Send + Sync + 'static {
         key: &PrimaryKey,
     ) -> impl Future<Output = Result<(), Pending>> + Send {
         self.invalidate(key)
+    }
+
+    /// Does the same as [`invalidate`](Self::invalidate) for all entries and fills that have a tag,
+    /// whatever their keys are.
+    ///
+    /// By default it is [`invalidate_all`](Self::invalidate_all), which is right, and costs
+    /// everything.
+    ///
+    /// # Errors
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    fn invalidate_tag(&self, tag: &Tag) -> impl Future<Output = Result<(), Pending>> + Send {
+        let _ = tag;
+        self.invalidate_all()
     }
 
     /// Does the same as [`invalidate`](Self::invalidate) for all keys.

@@ -11,7 +11,8 @@ use tokio::time::sleep;
 
 use crate::{
     store::{
-        Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Token, VariantRef,
+        Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Tag, Token,
+        VariantRef,
     },
     sync::{AtomicU64, Ordering},
 };
@@ -30,7 +31,7 @@ pub enum Operation {
     Wait,
     /// [`Store::commit`].
     Commit,
-    /// [`Store::invalidate`].
+    /// [`Store::invalidate`], [`Store::soft_invalidate`] and [`Store::invalidate_tag`].
     Invalidate,
     /// [`Store::invalidate_all`].
     InvalidateAll,
@@ -167,6 +168,11 @@ impl<St: Store> Store for Chaos<St> {
     ) -> impl Future<Output = Result<(), Pending>> + Send {
         let fault = self.fault(Operation::Invalidate);
         disturbed(fault, self.store.soft_invalidate(key), || Err(Pending))
+    }
+
+    fn invalidate_tag(&self, tag: &Tag) -> impl Future<Output = Result<(), Pending>> + Send {
+        let fault = self.fault(Operation::Invalidate);
+        disturbed(fault, self.store.invalidate_tag(tag), || Err(Pending))
     }
 
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send {

@@ -83,8 +83,14 @@ async fn a_user_who_may_do_little_is_served() {
 /// Not enough to fill or to invalidate, and still no reason to fail.
 #[tokio::test]
 async fn a_user_who_may_do_too_little_is_forwarded() {
-    for rules in [&["-hmget"][..], &["-evalsha", "-eval"], &["-hset"], &["-@write"], &["resetkeys"]]
-    {
+    for rules in [
+        &["-hget"][..],
+        &["-hmget"],
+        &["-evalsha", "-eval"],
+        &["-hset"],
+        &["-@write"],
+        &["resetkeys"],
+    ] {
         let server = Server::start().await;
         user(&server, rules).await;
         let store = RedisStore::builder(server.url()).username("cache").password("secret");

@@ -1,11 +1,13 @@
 //! Whoever deletes a key invalidates it: we, another process, or a program that knows nothing of us.
 
+use std::time::Duration;
+
 use http::Method;
 use tower_support_cache::CacheRoute;
 
 use crate::{
     Site, patient,
-    server::{PATIENCE, Server, until},
+    server::{PATIENCE, Server, pause, until},
     support::{TTL, get, got, request, send, with},
 };
 
@@ -211,6 +213,8 @@ async fn a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight(
     })
     .await;
     assert_eq!(site.calls.count(), 1, "what filled it first");
+    let fields: Vec<String> = server.command(&["HKEYS", "case:1"]).await;
+    assert!(fields.iter().all(|field| field.starts_with("v:")), "{fields:?}");
 
     let filling = send(&site.cache, get("/cases/2"));
     let call = site.calls.next().await;
@@ -218,4 +222,27 @@ async fn a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight(
     call.ok("overtaken");
     got(filling).await;
     assert_eq!(other.ask(get("/cases/2"), "later").await.text(), "later");
+}
+
+#[tokio::test]
+async fn a_soft_invalidation_leaves_nothing_that_is_of_no_use() {
+    let server = Server::start().await;
+    let mut site = Site::on(&server.url()).await;
+    site.fill("old").await;
+    site.handle.soft_invalidate("case:1").await.unwrap();
+    assert_eq!(server.command::<u64>(&["EXISTS", "case:1"]).await, 0);
+    site.fill("new").await;
+}
+
+#[tokio::test]
+async fn stale_windows_count_from_the_soft_invalidation() {
+    const WINDOW: Duration = Duration::from_secs(1);
+    let server = Server::start().await;
+    let store = patient(&server.url()).build().unwrap();
+    let stale = |route: CacheRoute| route.stale_while_revalidate(WINDOW);
+    let mut site = Site::lazy(store, stale).linked().await;
+    site.fill("old").await;
+    site.handle.soft_invalidate("case:1").await.unwrap();
+    pause(WINDOW + WINDOW / 4).await;
+    assert_eq!(site.read("new").await.text(), "new");
 }

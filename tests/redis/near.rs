@@ -54,11 +54,11 @@ async fn a_near_hit_asks_the_server_nothing_and_ones_own_fill_does_not_enter() {
     let fills = site.store().near.hits;
     assert_eq!(fills, 0, "what was stored is read once before it is kept");
     site.has_near("one").await;
-    let looks = server.calls().await["hmget"];
+    let looks = server.calls().await["hget"];
     for _ in 0..10 {
         site.hits("one").await;
     }
-    assert_eq!(server.calls().await["hmget"], looks);
+    assert_eq!(server.calls().await["hget"], looks);
 }
 
 #[tokio::test]
@@ -134,10 +134,10 @@ async fn a_copy_is_read_again_after_its_time() {
     let store = patient(&server.url()).near_cache(CAPACITY, Duration::from_millis(50));
     let mut site = Site::over(store.build().unwrap()).await;
     site.fill("one").await;
-    let looks = server.calls().await["hmget"];
+    let looks = server.calls().await["hget"];
     until(PATIENCE, "it is read again, and again", async || {
         site.hits("one").await;
-        (server.calls().await["hmget"] > looks + 2).then_some(())
+        (server.calls().await["hget"] > looks + 2).then_some(())
     })
     .await;
 }

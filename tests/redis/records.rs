@@ -89,7 +89,7 @@ async fn sec_red_2_a_record_of_another_version_is_a_miss() {
     let mut site = Site::on(&server.url()).await;
     site.fill("old").await;
     let (_, good) = record(&server, "case:1").await;
-    let versions = [b"TSC0", b"TSC2", b"HC1 "].map(|version| [&version[..], &good[4..]].concat());
+    let versions = [b"TSC1", b"TSC3", b"HC1 "].map(|version| [&version[..], &good[4..]].concat());
     let foreign = [&b"{\"json\": true}"[..], b"", b"\xff\xff\xff\xff"].map(<[u8]>::to_vec);
     are_misses(&server, &mut site, versions.into_iter().chain(foreign)).await;
 }
@@ -234,7 +234,7 @@ async fn sec_key_3_each_key_is_its_own_at_the_server() {
         "%7B1%7D",
         "1%0D%0ADEL%20case:1",
         "v:1",
-        "g",
+        "s:1",
         "%25",
     ];
     for case in cases {
@@ -324,12 +324,16 @@ async fn sec_red_2_fields_that_are_no_records_do_no_harm() {
         put(&server, "case:1", &lease, nonsense).await;
         site.fill("new").await;
     }
-    for generation in [&b"nonsense"[..], b"-1", b"1.5", b"", b"99999999999999999999999"] {
-        put(&server, "case:1", "g", generation).await;
-        assert_eq!(site.read("newer").await.text(), "newer", "{generation:?}");
+    let outdated = field.replacen("v:", "s:", 1);
+    let (_, good) = record(&server, "case:1").await;
+    let outdated_in_the_past = [b"0000000000001 ", &good[..]].concat();
+    for nonsense in
+        [&b""[..], b"nonsense", b"0000000000001", b"000000000000x ", &good, &outdated_in_the_past]
+    {
+        server.run(&["HDEL", "case:1", &field]).await;
+        put(&server, "case:1", &outdated, nonsense).await;
+        site.fill("newer").await;
     }
-    server.run(&["DEL", "case:1"]).await;
-    site.fill("newest").await;
 }
 
 /// The key of what counts for everything is as open to others as any.

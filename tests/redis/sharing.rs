@@ -8,7 +8,7 @@ use tower_support_cache::{
 
 use crate::{
     Site, far, patient,
-    server::{PATIENCE, Server, until},
+    server::{PATIENCE, Server, pause, until},
     support::{Sent, TTL, get, got, send, with},
 };
 
@@ -254,4 +254,31 @@ async fn routes_that_digest_callers_need_a_key_that_all_processes_have() {
     // The original policy has no error to return: there each process digests by its own.
     let layer = SupportCacheLayer::new(far("redis://127.0.0.1:1/").build().unwrap());
     drop(layer.credentials(Credentials::PerCaller(Caller::authorization())));
+}
+
+/// Each hit tosses; whose toss wins asks for all processes.
+#[tokio::test]
+async fn what_is_in_use_is_refreshed_before_it_is_stale() {
+    let server = Server::start().await;
+    let route = |route: CacheRoute| route.ttl(Duration::from_secs(20)).early_refresh(10.0);
+    let linked = async || Site::lazy(patient(&server.url()).build().unwrap(), route).linked().await;
+    let (mut site, mut other) = (linked().await, linked().await);
+    let first = send(&site.cache, get("/cases/1"));
+    let call = site.calls.next().await;
+    pause(Duration::from_millis(500)).await;
+    call.ok("old");
+    got(first).await;
+    // e^-4 of the hits refresh.
+    let refresh = until(PATIENCE, "a hit refreshes", async || {
+        let hit = got(send(&site.cache, get("/cases/1"))).await;
+        assert_eq!((hit.text(), hit.is_hit()), ("old", true), "{}", hit.cache_status());
+        site.calls.now().await
+    })
+    .await;
+    other.hits("old").await;
+    refresh.ok("new");
+    until(PATIENCE, "what is new is stored", async || {
+        (other.read("not stored").await.text() == "new").then_some(())
+    })
+    .await;
 }

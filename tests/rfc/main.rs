@@ -1,4 +1,4 @@
-//! The rules of RFC 9110, 9111 and 9211, as tables: what is stored, what is asked, and what must be
+//! The rules of RFC 9110, 9111, 9211 and 9875, as tables: what is stored, what is asked, and what must be
 //! answered, through the layer and in paused time.
 
 #![allow(clippy::unwrap_used)] // clippy.toml lets tests unwrap, but not what they call.
@@ -9,6 +9,7 @@ mod support;
 mod cache_status;
 mod checklist;
 mod freshness;
+mod groups;
 mod invalidation;
 mod ranges;
 mod reuse;

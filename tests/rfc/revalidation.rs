@@ -311,3 +311,32 @@ async fn a_304_that_nobody_asked_for_is_passed_on() {
     calls.next().await.respond(response(304, &[("etag", "\"a\"")], ""));
     assert_eq!(got(first).await.status, 304);
 }
+
+/// RFC 9110 §6.6.1: what has no date is dated when it arrives.
+#[tokio::test(start_paused = true)]
+async fn a_response_without_a_date_is_dated_and_a_304_renews_the_date() {
+    let (cache, calls, next, _, call) =
+        asked(&[("etag", "\"a\""), ("cache-control", "max-age=50")]).await;
+    let date = |got: &Got| {
+        let date = lines(&got.fields, "date").first().map(|line| httpdate::parse_http_date(line));
+        date.expect("a date").expect("a date that can be read")
+    };
+    call.respond(response(304, &[("etag", "\"a\"")], ""));
+    let renewed = got(next).await;
+    settle().await;
+    advance(Duration::from_secs(49)).await;
+    let hit = fetch(&cache, "/cases/1").await;
+    assert_eq!((hit.age(), calls.count()), (Some(49), 2), "{}", hit.cache_status());
+    assert_eq!(date(&hit), date(&renewed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_date_of_the_origins_own_is_left_alone() {
+    let (cache, _, mut calls) = cache_with(by_origin);
+    let own = [("date", EARLIER), ("cache-control", "max-age=999999999")];
+    let first = send(&cache, get("/cases/1"));
+    calls.next().await.respond(response(200, &own, "stored"));
+    assert_eq!(lines(&got(first).await.fields, "date"), [EARLIER]);
+    settle().await;
+    assert_eq!(lines(&fetch(&cache, "/cases/1").await.fields, "date"), [EARLIER]);
+}

@@ -61,6 +61,61 @@ async fn sec_inv_1_a_write_removes_no_location_at_another_origin() {
     }
 }
 
+/// Reads are of a group that every response, and every request, claims to invalidate.
+#[tokio::test(start_paused = true)]
+async fn sec_inv_2_a_read_invalidates_no_group_and_neither_does_what_a_client_says() {
+    let site = Site::new(
+        |route| route,
+        |head| {
+            let fields = [("cache-groups", "\"g\""), ("cache-group-invalidation", "\"g\"")];
+            let is_read = head.method == Method::GET || head.method == Method::HEAD;
+            response(200, if is_read { &fields } else { &[] }, "kept")
+        },
+    );
+    site.ask(get("/cases/1")).await;
+    for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE] {
+        site.ask(request(method, "/cases/2")).await;
+    }
+    let claim = |request| with(request, "cache-group-invalidation", "\"g\"");
+    site.ask(claim(get("/cases/3"))).await;
+    site.ask(claim(request(Method::POST, "/cases/3/comments"))).await;
+    assert!(site.ask(get("/cases/1")).await.is_hit());
+    assert_eq!(site.handle.metrics().tag_invalidations, 0);
+}
+
+/// A write whose response names whatever its client wants, at any host.
+#[tokio::test(start_paused = true)]
+async fn sec_inv_4_a_group_reaches_no_other_origin_and_no_tag_of_a_route() {
+    let site = Site::new(
+        |route| route.tag("case:{case}"),
+        |head| match head.headers.get("x-name") {
+            Some(name) => {
+                response(204, &[("cache-group-invalidation", name.to_str().unwrap())], "")
+            }
+            None => response(200, &[("cache-groups", "\"mine\"")], "kept"),
+        },
+    );
+    let at = |request, host| with(request, "host", host);
+    let victim = || at(get("/cases/1"), "victim.example");
+    site.ask(victim()).await;
+    for host in
+        ["attacker.example", "victim.example.evil", "xvictim.example", "victim.example:1", ""]
+    {
+        let write = at(request(Method::POST, "/cases/9/comments"), host);
+        site.ask(with(write, "x-name", "\"mine\"")).await;
+        assert!(site.ask(victim()).await.is_hit(), "{host}");
+    }
+    for name in ["case:1", "tag:case:1", "group:case:1", "*", "mine*", "victim.example", "\\\"mine"]
+    {
+        let write = at(request(Method::POST, "/cases/9/comments"), "victim.example");
+        site.ask(with(write, "x-name", &format!("\"{name}\""))).await;
+        assert!(site.ask(victim()).await.is_hit(), "{name}");
+    }
+    let write = at(request(Method::POST, "/cases/9/comments"), "victim.example");
+    site.ask(with(write, "x-name", "\"mine\"")).await;
+    assert!(!site.ask(victim()).await.is_hit(), "its own origin may");
+}
+
 #[tokio::test(start_paused = true)]
 async fn sec_inv_3_a_flood_of_invalidations_leaves_other_keys_and_holds_no_memory() {
     let site = site(204);
@@ -68,6 +123,7 @@ async fn sec_inv_3_a_flood_of_invalidations_leaves_other_keys_and_holds_no_memor
     let before = site.counts();
     for number in 0..5_000 {
         site.ask(request(Method::POST, &format!("/cases/{number}/comments"))).await;
+        site.handle.invalidate_tag(&format!("tag-{number}")).await.unwrap();
     }
     assert_eq!(site.handle.metrics().invalidations, 5_000);
     assert!(site.ask(get("/cases/kept")).await.is_hit());

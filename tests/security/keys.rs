@@ -4,12 +4,14 @@ use std::sync::{Arc, Mutex};
 
 use axum::{Router, body::Body, extract::Path, routing::get as on_get};
 use http::{Method, StatusCode};
-use tower::ServiceExt;
-use tower_support_cache::{Bypass, CacheRoute, MemoryStore, QueryPolicy, SupportCacheLayer};
+use tower::{Layer, ServiceExt};
+use tower_support_cache::{
+    Bypass, CacheRoute, InvalidateRoute, MemoryStore, QueryPolicy, SupportCacheLayer,
+};
 
 use crate::{
     Asked, Site, numbered,
-    support::{TTL, cache_with, get, got, request, send, with},
+    support::{TTL, cache_with, get, got, origin, request, response, send, with},
 };
 
 /// How careless a key builder can be.
@@ -144,6 +146,39 @@ async fn sec_key_1_no_other_method_is_answered_from_what_get_stored() {
             let after = site.ask(get("/a")).await;
             assert_ne!(other.text(), after.text(), "{method}, {builder:?}");
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sec_key_2_a_separator_in_a_value_does_not_forge_another_tag() {
+    for (forged, meant) in [
+        ("/t/1:2/c/3", "/t/1/c/2:3"),
+        ("/t/1%3A2/c/3", "/t/1/c/2%3A3"),
+        ("/t/1%253A2/c/3", "/t/1%3A2/c/3"),
+        ("/t/*/c/3", "/t/1/c/3"),
+        ("/t/1/c/%7Bcase%7D", "/t/1/c/case"),
+        ("/t/tag:x:1/c/3", "/t/1/c/3"),
+        ("/t/1/c/3%0a", "/t/1/c/3"),
+    ] {
+        let layer = SupportCacheLayer::builder(MemoryStore::new())
+            .cache(
+                CacheRoute::get("/t/{tenant}/c/{case}")
+                    .key("support:cases:{tenant}")
+                    .tag("x:{tenant}:{case}")
+                    .ttl(TTL),
+            )
+            .invalidate(InvalidateRoute::post("/t/{tenant}/c/{case}/x").tag("x:{tenant}:{case}"))
+            .build()
+            .unwrap();
+        let (origin, calls) = origin();
+        let cache = layer.layer(origin);
+        calls.serve(|_| response(200, &[], "x"));
+        got(send(&cache, get(meant))).await;
+        let write = |target| send(&cache, request(Method::POST, &format!("{target}/x")));
+        got(write(forged)).await;
+        assert!(got(send(&cache, get(meant))).await.is_hit(), "{forged} removes {meant}");
+        got(write(meant)).await;
+        assert!(!got(send(&cache, get(meant))).await.is_hit(), "its own tag removes it");
     }
 }
 

@@ -44,7 +44,7 @@ async fn fields(site: &Site) -> Vec<String> {
 
 fn revealing_site(credentials: Credentials) -> Site {
     Site::new(
-        |route| route.credentials(credentials),
+        |route| route.credentials(credentials).tag("s3cret-tag:{case}"),
         |head| {
             let refused = [("cache-control", "no-store")];
             let is_refused = head.uri.path().ends_with("refused");

@@ -5,7 +5,7 @@ use std::{sync::LazyLock, time::Duration};
 use bytes::Bytes;
 use redis::{Cmd, ErrorKind, RedisError, Script as Source, ServerErrorKind, Value, cmd};
 
-use super::wire::Wire;
+use super::{Digest, record::take_number, wire::Wire};
 use crate::key::Token;
 
 /// What a request may be told that the server was asked for something in vain.
@@ -87,20 +87,41 @@ impl Script {
     }
 }
 
-/// Asks for what a hit needs: generation, record and lease.
-pub(super) fn look(key: &str, vk: &str) -> Cmd {
-    let (record, lease) = (["v:", vk].concat(), ["l:", vk].concat());
+/// Asks for what a hit needs: the record that is in force.
+pub(super) fn look(key: &str, vk: &Digest) -> Cmd {
+    let record = field(*b"v:", vk);
     // Every hit sends it, so its buffers do not grow bit by bit.
-    let mut look = Cmd::with_capacity(5, 6 + key.len() + record.len() + lease.len());
-    look.arg("HMGET").arg(key).arg("g").arg(record).arg(lease);
+    let mut look = Cmd::with_capacity(3, 4 + key.len() + record.len());
+    look.arg(b"HGET").arg(key).arg(&record);
     look
 }
 
-/// What the server answered to [`look`].
-pub(super) struct Looked {
-    pub(super) generation: u64,
-    pub(super) record: Option<Bytes>,
+/// Asks for what matters where nothing is in force: what is outdated, and who fills.
+pub(super) fn look_further(key: &str, vk: &Digest) -> Cmd {
+    let mut look = cmd("HMGET");
+    look.arg(key).arg(&field(*b"s:", vk)).arg(&field(*b"l:", vk));
+    look
+}
+
+fn field(kind: [u8; 2], vk: &Digest) -> [u8; 34] {
+    let mut field = [0; 34];
+    let (place, rest) = field.split_at_mut(kind.len());
+    place.copy_from_slice(&kind);
+    rest.copy_from_slice(vk);
+    field
+}
+
+/// What the server answered to [`look_further`].
+pub(super) struct Further {
+    pub(super) outdated: Option<Outdated>,
     pub(super) lease: Option<HeldLease>,
+}
+
+/// A record that was softly invalidated.
+pub(super) struct Outdated {
+    /// In milliseconds of the server's clock.
+    pub(super) since: u64,
+    pub(super) record: Bytes,
 }
 
 /// A lease as it stands in the hash.
@@ -108,39 +129,39 @@ pub(super) struct HeldLease {
     pub(super) token: Token,
     /// In milliseconds of the server's clock.
     pub(super) expiry: u64,
-    pub(super) generation: u64,
 }
 
-impl Looked {
+impl Further {
     pub(super) fn of(answer: Value) -> Option<Self> {
         let Value::Array(fields) = answer else { return None };
-        let [generation, record, lease] = <[Value; 3]>::try_from(fields).ok()?;
+        let [outdated, lease] = <[Value; 2]>::try_from(fields).ok()?;
         Some(Self {
-            generation: generation_of(bulk(generation).as_ref()),
-            record: bulk(record),
+            outdated: bulk(outdated).and_then(|field| Outdated::of(&field)),
             lease: bulk(lease).and_then(|lease| HeldLease::parse(&lease)),
         })
     }
 }
 
+impl Outdated {
+    fn of(field: &Bytes) -> Option<Self> {
+        let mut record = &field[..];
+        let since = take_number::<10>(&mut record, 13, b' ')?;
+        Some(Self { since, record: field.slice_ref(record) })
+    }
+}
+
 impl HeldLease {
     fn parse(text: &[u8]) -> Option<Self> {
-        let mut parts = std::str::from_utf8(text).ok()?.split(' ');
-        let token = parse_token(parts.next()?)?;
-        let (expiry, generation) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        parts.next().is_none().then_some(Self { token, expiry, generation })
+        let (token, expiry) = std::str::from_utf8(text).ok()?.split_once(' ')?;
+        Some(Self { token: parse_token(token)?, expiry: expiry.parse().ok()? })
     }
 }
 
 /// What the server answered to a request for a lease.
 pub(super) enum Leased {
-    /// In this generation.
-    Granted(u64),
+    Granted,
     Held(Token),
-    Found {
-        generation: u64,
-        record: Bytes,
-    },
+    Found(Bytes),
 }
 
 impl Leased {
@@ -148,15 +169,12 @@ impl Leased {
         let Value::Array(parts) = answer else { return None };
         let mut parts = parts.into_iter();
         match parts.next()? {
-            Value::Int(0) => Some(Self::Granted(generation_of(bulk(parts.next()?).as_ref()))),
+            Value::Int(0) => Some(Self::Granted),
             Value::Int(1) => {
                 let token = bulk(parts.next()?)?;
                 Some(Self::Held(parse_token(std::str::from_utf8(&token).ok()?)?))
             }
-            Value::Int(2) => {
-                let generation = generation_of(bulk(parts.next()?).as_ref());
-                Some(Self::Found { generation, record: bulk(parts.next()?)? })
-            }
+            Value::Int(2) => Some(Self::Found(bulk(parts.next()?)?)),
             _ => None,
         }
     }
@@ -169,12 +187,6 @@ pub(super) fn bulk(value: Value) -> Option<Bytes> {
         Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text.into()),
         _ => None,
     }
-}
-
-/// An absent generation is zero, and so is one that is none: no record has that of the others.
-fn generation_of(text: Option<&Bytes>) -> u64 {
-    let number = text.and_then(|text| std::str::from_utf8(text).ok());
-    number.map_or(0, |number| number.parse().unwrap_or(u64::MAX))
 }
 
 /// Returns a token as the server knows it.

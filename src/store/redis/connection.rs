@@ -7,6 +7,8 @@ use redis::{Cmd, ErrorKind, Pipeline, RedisError, Value, cmd};
 use super::{
     command::{COMMIT, Fault, LEASE, RELEASE, SOFT, token_text},
     deadline::Deadline,
+    lease::SLACK,
+    looks::Looks,
     pending::Release,
     random,
     wire::Wire,
@@ -19,6 +21,7 @@ use crate::{
 /// A connection to one incarnation of the server.
 pub(super) struct Connection {
     wire: Wire,
+    pub(super) looks: Looks,
     /// Digests `run_id` and `master_replid`, which is new at every promotion, of the server or of all
     /// primaries of a cluster.
     pub(super) incarnation: u64,
@@ -49,6 +52,7 @@ impl Connection {
     pub(super) fn new(wire: Wire) -> Self {
         Self {
             wire,
+            looks: Looks::new(),
             incarnation: 0,
             epoch: AtomicU64::new(0),
             epochs_begun: Mutex::new(0),
@@ -161,9 +165,12 @@ impl Connection {
         cmd("UNLINK").arg(key).query_async(&mut self.wire()).await
     }
 
-    /// Makes what is stored at a key outdated. A generation needs room: without any the key goes.
+    /// Makes what is stored at a key outdated. That needs room: without any the key goes.
     pub(super) async fn outdate(&self, key: &str) -> Result<Value, RedisError> {
-        match SOFT.call(&mut self.wire(), key, |_| ()).await {
+        let slack = |call: &mut Cmd| {
+            call.arg(SLACK);
+        };
+        match SOFT.call(&mut self.wire(), key, slack).await {
             Err(error) if error.code() == Some("OOM") => self.unlink(key).await,
             answer => answer,
         }

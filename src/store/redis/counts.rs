@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::command::Fault;
 use crate::{
     operations::{Latency, Operation, OperationSnapshot, StoreSnapshot},
     sync::{AtomicU64, Ordering},
@@ -23,6 +24,16 @@ pub(super) enum Ended {
     Answered,
     Failed,
     TimedOut,
+}
+
+impl Ended {
+    pub(super) fn by(fault: Option<Fault>) -> Self {
+        match fault {
+            None => Self::Answered,
+            Some(Fault::TimedOut) => Self::TimedOut,
+            Some(Fault::Link | Fault::Foreign | Fault::Refused) => Self::Failed,
+        }
+    }
 }
 
 /// One histogram bucket for each power of two of microseconds, up to half a minute.

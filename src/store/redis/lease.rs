@@ -8,6 +8,7 @@ use std::{
 use redis::Value;
 
 use super::{
+    Digest,
     command::{COMMIT, Fault, token_text},
     connection::Connection,
     counts::count,
@@ -26,7 +27,7 @@ use crate::{
 
 /// What a record is kept for longer than it is fresh, in milliseconds: clocks are read at different
 /// moments.
-const SLACK: u64 = 1000;
+pub(super) const SLACK: u64 = 1000;
 
 /// The right to fill a slot of a [`RedisStore`](super::RedisStore).
 pub struct RedisLease(pub(super) Lease);
@@ -46,19 +47,18 @@ pub(super) struct Lease {
     connection: Weak<Connection>,
     release: Option<Release>,
     epoch: u64,
-    pub(super) generation: u64,
 }
 
 impl Lease {
     pub(super) fn new(
         link: &Arc<Link>,
         connection: &Arc<Connection>,
-        (key, vk, epoch): (&PrimaryKey, &str, u64),
+        (key, vk, epoch): (&PrimaryKey, Digest, u64),
         token: Token,
     ) -> Self {
-        let release = Release { key: key.clone(), vk: vk.to_owned(), token };
+        let release = Release { key: key.clone(), vk, token };
         let connection = Arc::downgrade(connection);
-        Self { link: Arc::clone(link), connection, release: Some(release), epoch, generation: 0 }
+        Self { link: Arc::clone(link), connection, release: Some(release), epoch }
     }
 
     /// Takes note that the server has not granted it, or has taken it back.
@@ -116,13 +116,7 @@ impl Lease {
             Content::Pass | Content::Nominated(_) => now,
         };
         let kept_until = time(entry.kept_until()).saturating_add(SLACK);
-        let stamp = Stamp {
-            incarnation: connection.incarnation,
-            generation: self.generation,
-            stored,
-            fresh_until,
-            kept_until,
-        };
+        let stamp = Stamp { incarnation: connection.incarnation, stored, fresh_until, kept_until };
         (stamp, kept_until.saturating_sub(now).max(1))
     }
 }

@@ -19,7 +19,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use redis::RedisError;
+use redis::{Cmd, RedisError, Value};
 use tokio::{runtime::Handle, sync::Notify, time::timeout};
 
 use super::{
@@ -115,25 +115,60 @@ impl Link {
             Ok(answer) => answer.map_err(|error| Fault::of(&error)),
             Err(_) => Err(Fault::TimedOut),
         };
-        let ended = match &answer {
-            Ok(_) => Ended::Answered,
-            Err(Fault::TimedOut) => Ended::TimedOut,
-            Err(_) => Ended::Failed,
+        let fault = answer.as_ref().err().copied();
+        self.counts.ended(operation, Ended::by(fault), now().saturating_duration_since(begun));
+        self.heed(connection, operation, fault);
+        answer
+    }
+
+    /// Does the same with several looks at once. Each has its answer, at its place.
+    pub(super) async fn ask_all(
+        &self,
+        connection: &Arc<Connection>,
+        looks: Vec<Cmd>,
+    ) -> Vec<Result<Value, Fault>> {
+        let (begun, count) = (now(), looks.len());
+        let asked = connection.wire().ask_all(looks);
+        let answers = match timeout(self.settings.lookup_budget, asked).await {
+            Ok(answers) => answers.map_err(|error| Fault::of(&error)),
+            Err(_) => Err(Fault::TimedOut),
         };
-        self.counts.ended(operation, ended, now().saturating_duration_since(begun));
-        match &answer {
-            Ok(_) if operation == Operation::Lookup => connection.slow.store(0, Ordering::Relaxed),
-            Err(Fault::TimedOut) => {
+        let took = now().saturating_duration_since(begun);
+        let ended = |fault| self.counts.ended(Operation::Lookup, Ended::by(fault), took);
+        match answers {
+            // What happens to all of them at once has one reason.
+            Err(fault) => {
+                (0..count).for_each(|_| ended(Some(fault)));
+                self.heed(connection, Operation::Lookup, Some(fault));
+                vec![Err(fault); count]
+            }
+            Ok(values) => {
+                let heed = |value: Value| {
+                    let answer = value.extract_error().map_err(|error| Fault::of(&error));
+                    let fault = answer.as_ref().err().copied();
+                    ended(fault);
+                    self.heed(connection, Operation::Lookup, fault);
+                    answer
+                };
+                values.into_iter().map(heed).collect()
+            }
+        }
+    }
+
+    /// Draws the conclusions from how something ended.
+    fn heed(&self, connection: &Arc<Connection>, operation: Operation, fault: Option<Fault>) {
+        match fault {
+            None if operation == Operation::Lookup => connection.slow.store(0, Ordering::Relaxed),
+            Some(Fault::TimedOut) => {
                 if operation == Operation::Lookup {
                     connection.slow.fetch_add(1, Ordering::Relaxed);
                 }
                 self.doubt();
             }
-            Err(Fault::Link) => self.lose(connection),
-            Err(Fault::Foreign) => count(&self.counts.foreign),
-            Ok(_) | Err(Fault::Refused) => {}
+            Some(Fault::Link) => self.lose(connection),
+            Some(Fault::Foreign) => count(&self.counts.foreign),
+            None | Some(Fault::Refused) => {}
         }
-        answer
     }
 
     /// Unpublishes a connection, if it is still the published one.

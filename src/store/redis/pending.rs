@@ -13,6 +13,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::{sync::Notify, time::sleep_until};
 
+use super::Digest;
 use crate::{
     clock::{Instant, now},
     key::{PrimaryKey, Token},
@@ -63,7 +64,7 @@ pub(super) enum Target {
 #[derive(Clone, Debug)]
 pub(super) struct Release {
     pub(super) key: PrimaryKey,
-    pub(super) vk: String,
+    pub(super) vk: Digest,
     pub(super) token: Token,
 }
 

@@ -4,10 +4,11 @@
 //! binary, big-endian. Whatever is unexpected makes a record unreadable, which is a miss.
 //!
 //! ```text
-//! TSC1 <incarnation> <generation> <stored> <fresh until> <kept until>\n
-//! seal: kind, then a CRC-32 or a keyed digest of everything else
+//! TSC2 <incarnation> <stored> <fresh until> <kept until>\n
+//! kind of the seal
 //! identity: the key, namespace included, and the variant
 //! kind: a response (status, ages, fields, body), a `Pass`, or the names of nominated fields
+//! seal: a CRC-32 or a keyed digest of everything before
 //! ```
 
 use std::time::Duration;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use super::names::{name_of, number_of};
 use crate::{
     entry::{Content, Entry, StoredHead, Windows},
     key::Slot,
@@ -22,13 +24,13 @@ use crate::{
 };
 
 /// The first bytes of every record of this version.
-const MAGIC: &[u8] = b"TSC1 ";
+const MAGIC: &[u8] = b"TSC2 ";
 
-/// The length of the line of text. `command.rs` knows where its parts stand.
-pub(super) const STAMP: usize = 77;
+/// The length of the line of text. The scripts know where its parts stand.
+pub(super) const STAMP: usize = 64;
 
 /// No fewer bytes encode a field of a head, so a count of fields that cannot fit is known at once.
-const MIN_FIELD: usize = 7;
+const MIN_FIELD: usize = 5;
 
 const SENSITIVE: u32 = 1 << 31;
 
@@ -37,7 +39,6 @@ const SENSITIVE: u32 = 1 << 31;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     pub(super) incarnation: u64,
-    pub(super) generation: u64,
     /// When the response was received.
     pub(super) stored: u64,
     pub(super) fresh_until: u64,
@@ -80,35 +81,29 @@ pub(super) enum StoredContent {
 
 /// The key is kept as the server knows it, so that a record is not another namespace's either.
 pub(super) fn encode(entry: &Entry, namespace: &str, stamp: Stamp, seal: &Seal) -> Vec<u8> {
-    let mut rest = Vec::with_capacity(entry.weight() as usize);
+    let mut record = Vec::with_capacity(STAMP + 64 + entry.weight() as usize);
+    record.extend_from_slice(stamp.encode().as_bytes());
+    record.push(seal.kind());
     let slot = entry.slot();
-    push_u16(&mut rest, namespace.len() + slot.key.as_str().len());
-    rest.extend_from_slice(namespace.as_bytes());
-    rest.extend_from_slice(slot.key.as_str().as_bytes());
-    push_u32(&mut rest, slot.variant.as_bytes().len());
-    rest.extend_from_slice(slot.variant.as_bytes());
+    push_u16(&mut record, namespace.len() + slot.key.as_str().len());
+    record.extend_from_slice(namespace.as_bytes());
+    record.extend_from_slice(slot.key.as_str().as_bytes());
+    push_u32(&mut record, slot.variant.as_bytes().len());
+    record.extend_from_slice(slot.variant.as_bytes());
     match entry.content() {
         Content::Response { head, body } => {
-            rest.push(0);
-            push_head(&mut rest, &head.to_stored());
-            push_u32(&mut rest, body.len());
-            rest.extend_from_slice(body);
+            record.push(0);
+            push_head(&mut record, &head.to_stored());
+            record.extend_from_slice(body);
         }
-        Content::Pass => rest.push(1),
+        Content::Pass => record.push(1),
         Content::Nominated(nominated) => {
-            rest.push(2);
-            push_u16(&mut rest, nominated.names().len());
-            for name in nominated.names() {
-                push_u16(&mut rest, name.as_str().len());
-                rest.extend_from_slice(name.as_str().as_bytes());
-            }
+            record.push(2);
+            push_u16(&mut record, nominated.names().len());
+            nominated.names().iter().for_each(|name| push_name(&mut record, name));
         }
     }
-    let stamp = stamp.encode();
-    let mut record = Vec::with_capacity(stamp.len() + 1 + 32 + rest.len());
-    record.extend_from_slice(stamp.as_bytes());
-    seal.push(&mut record, &rest);
-    record.extend_from_slice(&rest);
+    seal.close(&mut record);
     record
 }
 
@@ -117,9 +112,8 @@ impl Stamp {
         /// The most that thirteen digits hold, some three centuries from now.
         const LATEST: u64 = 9_999_999_999_999;
         format!(
-            "TSC1 {:016x} {:012} {:013} {:013} {:013}\n",
+            "TSC2 {:016x} {:013} {:013} {:013}\n",
             self.incarnation,
-            self.generation.min(999_999_999_999),
             self.stored.min(LATEST),
             self.fresh_until.min(LATEST),
             self.kept_until.min(LATEST),
@@ -131,7 +125,6 @@ impl Stamp {
         let mut line = line.strip_prefix(MAGIC)?;
         let stamp = Self {
             incarnation: take_number::<16>(&mut line, 16, b' ')?,
-            generation: take_number::<10>(&mut line, 12, b' ')?,
             stored: take_number::<10>(&mut line, 13, b' ')?,
             fresh_until: take_number::<10>(&mut line, 13, b' ')?,
             kept_until: take_number::<10>(&mut line, 13, b'\n')?,
@@ -140,9 +133,13 @@ impl Stamp {
     }
 }
 
-/// Takes off a number of so many digits, and what ends it. By hand: every hit does it five times, and
-/// the standard library's parsers take other spellings too.
-fn take_number<const RADIX: u64>(line: &mut &[u8], digits: usize, end: u8) -> Option<u64> {
+/// Takes off a number of so many digits, and what ends it. By hand: every hit does it, and the
+/// standard library's parsers take other spellings too.
+pub(super) fn take_number<const RADIX: u64>(
+    line: &mut &[u8],
+    digits: usize,
+    end: u8,
+) -> Option<u64> {
     let (number, rest) = line.split_at_checked(digits)?;
     *line = rest.strip_prefix(&[end])?;
     number.iter().try_fold(0, |number, digit| {
@@ -156,66 +153,71 @@ fn take_number<const RADIX: u64>(line: &mut &[u8], digits: usize, end: u8) -> Op
 }
 
 impl Seal {
-    fn push(&self, record: &mut Vec<u8>, rest: &[u8]) {
+    fn kind(&self) -> u8 {
+        match self {
+            Self::Checksum => 0,
+            Self::Keyed(_) => 1,
+        }
+    }
+
+    fn close(&self, record: &mut Vec<u8>) {
+        match self {
+            Self::Checksum => record.extend_from_slice(&checksum(record)),
+            Self::Keyed(key) => record.extend_from_slice(digest(key, record).as_bytes()),
+        }
+    }
+
+    /// Takes the seal off, and returns what it covers if it is whole.
+    fn open<'r>(&self, record: &'r [u8]) -> Option<&'r [u8]> {
         match self {
             Self::Checksum => {
-                let sum = checksum(record, rest);
-                record.push(0);
-                record.extend_from_slice(&sum);
+                let (sealed, sum) = record.split_last_chunk::<4>()?;
+                (checksum(sealed) == *sum).then_some(sealed)
             }
             Self::Keyed(key) => {
-                let digest = digest(key, record, rest);
-                record.push(1);
-                record.extend_from_slice(digest.as_bytes());
-            }
-        }
-    }
-
-    /// Takes the seal off what follows the stamp, and returns the rest if the seal is whole.
-    fn open<'r>(&self, stamp: &[u8], sealed: &'r [u8]) -> Option<&'r [u8]> {
-        match (self, sealed.split_first()?) {
-            (Self::Checksum, (0, sealed)) => {
-                let (sum, rest) = sealed.split_first_chunk::<4>()?;
-                (checksum(stamp, rest) == *sum).then_some(rest)
-            }
-            (Self::Keyed(key), (1, sealed)) => {
-                let (sum, rest) = sealed.split_first_chunk::<32>()?;
+                let (sealed, sum) = record.split_last_chunk::<32>()?;
                 // Compared in constant time.
-                (digest(key, stamp, rest) == *sum).then_some(rest)
+                (digest(key, sealed) == *sum).then_some(sealed)
             }
-            _ => None,
         }
     }
 }
 
-fn checksum(stamp: &[u8], rest: &[u8]) -> [u8; 4] {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(stamp);
-    hasher.update(rest);
-    hasher.finalize().to_be_bytes()
+/// Over all at once: what is sealed stands in one piece, the seal behind it.
+fn checksum(sealed: &[u8]) -> [u8; 4] {
+    crc32fast::hash(sealed).to_be_bytes()
 }
 
-fn digest(key: &[u8; 32], stamp: &[u8], rest: &[u8]) -> blake3::Hash {
-    blake3::Hasher::new_keyed(key).update(stamp).update(rest).finalize()
+fn digest(key: &[u8; 32], sealed: &[u8]) -> blake3::Hash {
+    blake3::keyed_hash(key, sealed)
 }
 
-fn push_head(rest: &mut Vec<u8>, head: &StoredHead) {
-    rest.extend_from_slice(&head.status.as_u16().to_be_bytes());
-    rest.push(u8::from(head.has_inner_status));
+fn push_head(record: &mut Vec<u8>, head: &StoredHead) {
+    record.extend_from_slice(&head.status.as_u16().to_be_bytes());
+    record.push(u8::from(head.has_inner_status));
     let initial_age = u64::try_from(head.initial_age.as_millis()).unwrap_or(u64::MAX);
-    rest.extend_from_slice(&initial_age.to_be_bytes());
+    record.extend_from_slice(&initial_age.to_be_bytes());
     let Windows { while_revalidate, if_error, to_validate } = head.windows;
     for window in [while_revalidate, if_error, to_validate] {
         // Seconds beyond these are not told apart anywhere.
-        rest.extend_from_slice(&u32::try_from(window.as_secs()).unwrap_or(u32::MAX).to_be_bytes());
+        push_u32(record, usize::try_from(window.as_secs()).unwrap_or(usize::MAX));
     }
-    push_u16(rest, head.fields.len());
-    for (name, value) in &head.fields {
-        push_u16(rest, name.as_str().len());
+    push_u16(record, head.lines().count());
+    for (name, value) in head.lines() {
+        push_name(record, name);
         let sensitive = if value.is_sensitive() { SENSITIVE } else { 0 };
-        push_u32(rest, value.len() | sensitive as usize);
-        rest.extend_from_slice(name.as_str().as_bytes());
-        rest.extend_from_slice(value.as_bytes());
+        push_u32(record, value.len() | sensitive as usize);
+        record.extend_from_slice(value.as_bytes());
+    }
+}
+
+/// A name that responses often have is one byte; any other is a zero, its length and its text.
+fn push_name(record: &mut Vec<u8>, name: &HeaderName) {
+    let number = number_of(name);
+    record.push(number);
+    if number == 0 {
+        push_u16(record, name.as_str().len());
+        record.extend_from_slice(name.as_str().as_bytes());
     }
 }
 
@@ -237,9 +239,13 @@ pub(super) fn decode(
     slot: &Slot,
     seal: &Seal,
 ) -> Result<Record, Unreadable> {
-    let (line, sealed) = record.split_at_checked(STAMP).ok_or(Unreadable::Corrupt)?;
+    let (line, rest) = record.split_at_checked(STAMP).ok_or(Unreadable::Corrupt)?;
     let stamp = Stamp::decode(line).ok_or(Unreadable::Corrupt)?;
-    let rest = seal.open(line, sealed).ok_or(Unreadable::Corrupt)?;
+    if rest.first() != Some(&seal.kind()) {
+        return Err(Unreadable::Corrupt);
+    }
+    let sealed = seal.open(record).ok_or(Unreadable::Corrupt)?;
+    let rest = sealed.get(STAMP + 1..).ok_or(Unreadable::Corrupt)?;
     let mut reader = Reader { record, rest };
     if !reader.is_for(namespace, slot).ok_or(Unreadable::Corrupt)? {
         return Err(Unreadable::Misplaced);
@@ -271,18 +277,14 @@ impl<'r> Reader<'r> {
         match self.array::<1>()?[0] {
             0 => {
                 let head = self.head()?;
-                let length = self.u32()?;
-                let body = self.take(length)?;
+                let body = self.take(self.rest.len())?;
                 Some(StoredContent::Response(head, self.record.slice_ref(body)))
             }
             1 => Some(StoredContent::Pass),
             2 => {
                 let count = self.u16()?;
-                let names = (0..count).map(|_| {
-                    let length = self.u16()?;
-                    HeaderName::from_bytes(self.take(length)?).ok()
-                });
-                Some(StoredContent::Nominated(Nominated::new(names.collect::<Option<_>>()?)))
+                let names = (0..count).map(|_| self.name()).collect::<Option<_>>()?;
+                Some(StoredContent::Nominated(Nominated::new(names)))
             }
             _ => None,
         }
@@ -299,19 +301,30 @@ impl<'r> Reader<'r> {
         if count > self.rest.len() / MIN_FIELD {
             return None;
         }
-        let mut fields = HeaderMap::try_with_capacity(count).ok()?;
-        for _ in 0..count {
-            let name = self.u16()?;
-            let value = self.u32()?;
-            let (length, sensitive) = (value & !(SENSITIVE as usize), value & SENSITIVE as usize);
-            let name = HeaderName::from_bytes(self.take(name)?).ok()?;
-            let value = self.record.slice_ref(self.take(length)?);
-            let mut value = HeaderValue::from_maybe_shared(value).ok()?;
-            value.set_sensitive(sensitive != 0);
-            fields.try_append(name, value).ok()?;
-        }
+        let fields = StoredHead::with_slots(count, has_inner_status == 1, |fields| {
+            (0..count).try_for_each(|_| self.field(fields))
+        })?;
         let has_inner_status = has_inner_status == 1;
         Some(StoredHead { status, fields, has_inner_status, initial_age, windows })
+    }
+
+    fn field(&mut self, fields: &mut HeaderMap) -> Option<()> {
+        let name = self.name()?;
+        let length = u32::from_be_bytes(self.array()?);
+        let value = self.take((length & !SENSITIVE) as usize)?;
+        let mut value = HeaderValue::from_maybe_shared(self.record.slice_ref(value)).ok()?;
+        value.set_sensitive(length & SENSITIVE != 0);
+        fields.try_append(name, value).ok().map(drop)
+    }
+
+    fn name(&mut self) -> Option<HeaderName> {
+        match self.array()? {
+            [0] => {
+                let length = self.u16()?;
+                HeaderName::from_bytes(self.take(length)?).ok()
+            }
+            [number] => name_of(number),
+        }
     }
 
     fn u16(&mut self) -> Option<usize> {
@@ -340,18 +353,15 @@ impl<'r> Reader<'r> {
 #[cfg(any(test, fuzzing))]
 pub(crate) fn read_anything(rest: &[u8]) {
     let slot = crate::key::Slot::example();
-    let stamp =
-        Stamp { incarnation: 1, generation: 0, stored: 1, fresh_until: 2, kept_until: 3 }.encode();
-    let key = ["", slot.key.as_str()].concat();
-    let mut sealed = Vec::new();
-    push_u16(&mut sealed, key.len());
-    sealed.extend_from_slice(key.as_bytes());
-    push_u32(&mut sealed, slot.variant.as_bytes().len());
-    sealed.extend_from_slice(slot.variant.as_bytes());
-    sealed.extend_from_slice(rest);
-    let mut record = stamp.into_bytes();
-    Seal::Checksum.push(&mut record, &sealed);
-    record.extend_from_slice(&sealed);
+    let stamp = Stamp { incarnation: 1, stored: 1, fresh_until: 2, kept_until: 3 };
+    let mut record = stamp.encode().into_bytes();
+    record.push(Seal::Checksum.kind());
+    push_u16(&mut record, slot.key.as_str().len());
+    record.extend_from_slice(slot.key.as_str().as_bytes());
+    push_u32(&mut record, slot.variant.as_bytes().len());
+    record.extend_from_slice(slot.variant.as_bytes());
+    record.extend_from_slice(rest);
+    Seal::Checksum.close(&mut record);
     let _ = decode(&Bytes::from(record), "", &slot, &Seal::Checksum);
     let _ = decode(&Bytes::copy_from_slice(rest), "", &slot, &Seal::Checksum);
 }
@@ -373,7 +383,6 @@ mod tests {
 
     const STAMP: Stamp = Stamp {
         incarnation: 0x0123_4567_89ab_cdef,
-        generation: 7,
         stored: 1_700_000_000_000,
         fresh_until: 1_700_000_060_000,
         kept_until: 1_700_000_061_000,
@@ -466,10 +475,19 @@ mod tests {
     }
 
     #[test]
+    fn nothing_stands_behind_what_a_record_holds() {
+        let pass = Entry::pass(provenance(Slot::example()), now());
+        let mut record = encode(&pass, "ns:", STAMP, &Seal::Checksum);
+        record.truncate(record.len() - 4);
+        record.push(0);
+        Seal::Checksum.close(&mut record);
+        unreadable(&record, &Seal::Checksum);
+    }
+
+    #[test]
     fn a_stamp_is_read_only_as_it_is_written() {
         let stamp = Stamp {
             incarnation: u64::MAX - 0xa0,
-            generation: 7,
             stored: 1_795_000_000_000,
             fresh_until: 9_999_999_999_999,
             kept_until: 0,
@@ -478,10 +496,10 @@ mod tests {
         assert_eq!(written.len(), super::STAMP);
         assert_eq!(Stamp::decode(written.as_bytes()), Some(stamp));
         for (from, to) in [
-            ("TSC1", "TSC2"),
+            ("TSC2", "TSC1"),
             ("ffffffffffffff5f", "FFFFFFFFFFFFFF5F"),
-            ("000000000007", "+00000000007"),
-            ("000000000007", "00000000000a"),
+            ("1795", "+795"),
+            ("1795", "a795"),
             (" 9999", "\n9999"),
             ("0\n", "0 "),
             ("0\n", "\n"),
@@ -498,9 +516,8 @@ mod tests {
         let seal = Seal::Checksum;
         let record = Bytes::from(encode(&example(), "ns:", STAMP, &seal));
         let slot = Slot::example();
-        let other_key = Slot { key: PrimaryKey::new("other"), variant: slot.variant.clone() };
-        let other_variant =
-            Slot { key: slot.key.clone(), variant: slot.variant.nominating(b"other") };
+        let other_key = Slot { key: PrimaryKey::new("other"), ..slot.clone() };
+        let other_variant = Slot { variant: slot.variant.nominating(b"other"), ..slot.clone() };
         for (namespace, slot) in [("ns:", &other_key), ("ns:", &other_variant), ("n:s", &slot)] {
             let decoded = decode(&record, namespace, slot, &seal);
             assert_eq!(decoded.map(drop), Err(Unreadable::Misplaced));
@@ -521,12 +538,12 @@ mod tests {
             status in 200_u16..600,
             fields in prop::collection::vec(("[a-z][a-z0-9-]{0,20}", "[ -~]{0,40}"), 0..20),
             body in prop::collection::vec(any::<u8>(), 0..300),
-            generation in 0_u64..999_999_999_999,
+            stored in 0_u64..9_999_999_999_999,
         ) {
             let fields: Vec<_> =
                 fields.into_iter().map(|(name, value)| (name, value.trim().into())).collect();
             let entry = response(status, &fields, &body);
-            let stamp = Stamp { generation, ..STAMP };
+            let stamp = Stamp { stored, ..STAMP };
             let record = encode(&entry, "", stamp, &Seal::Checksum);
             let read = decode(&record.into(), "", &Slot::example(), &Seal::Checksum).unwrap();
             prop_assert_eq!(read.stamp, stamp);

@@ -6,10 +6,13 @@ use std::sync::{
 };
 
 use bytes::Bytes;
+use redis::{Cmd, Value};
 
 use super::{
     RedisLease,
-    command::{Fault, LEASE, Leased, Looked, look, millis, token_text},
+    command::{
+        Fault, Further, LEASE, Leased, Outdated, bulk, look, look_further, millis, token_text,
+    },
     connection::Connection,
     counts::count,
     digest,
@@ -55,34 +58,44 @@ impl Shared {
         let near_fence = self.link.near.fence();
         let fence = self.sequence.begin();
         let (connection, epoch) = self.usable(&slot.key)?;
-        let look = look(&self.link.settings.key(&slot.key), &digest(slot, epoch));
-        let mut wire = connection.wire();
-        let asked = (Operation::Lookup, self.link.settings.lookup_budget);
-        let answer = self.link.ask(&connection, asked, look.query_async(&mut wire)).await.ok()?;
-        if !connection.proven.is_ahead() {
-            return None;
-        }
-        let looked = Looked::of(answer)?;
-        let found = looked
-            .record
-            .and_then(|record| self.read((slot, fence), &connection, (looked.generation, record)));
+        let (key, vk) = (self.link.settings.key(&slot.key), digest(slot, epoch));
+        let answer = self.look(&connection, look(&key, &vk)).await?;
+        let record = bulk(answer).map(|record| (record, None));
+        let found = record.and_then(|record| self.read((slot, fence), &connection, record));
         if let Some(entry) = found.as_ref().filter(|entry| entry.is_fresh()) {
             self.link.near.keep(entry, near_fence);
             return Some(Lookup::Found(Arc::clone(entry)));
         }
-        let held = looked.lease.filter(|lease| {
-            lease.generation == looked.generation
-                && connection.is_of_its_time(lease.token)
+        let is_of_use = |entry: &Arc<Entry>| entry.kept_until() > now().max(entry.fresh_until());
+        let stale = found.filter(is_of_use);
+        if awaited.is_none()
+            && let Some(stale) = stale
+        {
+            return Some(Lookup::Found(stale));
+        }
+        let answer = self.look(&connection, look_further(&key, &vk)).await?;
+        let Further { outdated, lease } = Further::of(answer)?;
+        let held = lease.filter(|lease| {
+            connection.is_of_its_time(lease.token)
                 && lease.expiry > self.link.server_time(&connection, now())
         });
         let held = held.map(|lease| lease.token);
-        let is_of_use = |entry: &Arc<Entry>| entry.kept_until() > now().max(entry.fresh_until());
-        if let Some(stale) = found.filter(is_of_use)
-            && (held.is_none() || held != awaited)
+        let outdated = || {
+            let Outdated { since, record } = outdated?;
+            self.read((slot, fence), &connection, (record, Some(since)))
+        };
+        if (held.is_none() || held != awaited)
+            && let Some(stale) = stale.or_else(outdated).filter(is_of_use)
         {
             return Some(Lookup::Found(stale));
         }
         Some(held.map_or(Lookup::Absent, Lookup::Held))
+    }
+
+    /// Asks within the budget of a lookup; `None` if the answer may not be used.
+    async fn look(&self, connection: &Arc<Connection>, look: Cmd) -> Option<Value> {
+        let answer = self.link.look(connection, look).await.ok()?;
+        connection.proven.is_ahead().then_some(answer)
     }
 
     pub(super) async fn begin(
@@ -101,7 +114,7 @@ impl Shared {
         for is_unwanted in [is_unwanted, true] {
             // Made before it is asked for: whatever the answer may be, or if there is none, it is
             // given back when it is dropped.
-            let mut lease = Lease::new(&self.link, &connection, (&slot.key, &vk, epoch), token);
+            let lease = Lease::new(&self.link, &connection, (&slot.key, vk, epoch), token);
             let arguments = |call: &mut redis::Cmd| {
                 call.arg(&vk).arg(token_text(token)).arg(millis(self.link.settings.lease));
                 call.arg(if is_unwanted { "1" } else { "" });
@@ -121,17 +134,14 @@ impl Shared {
                 return None;
             }
             match Leased::of(answer)? {
-                Leased::Granted(generation) => {
-                    lease.generation = generation;
-                    return Some(Begin::Granted(RedisLease(lease)));
-                }
+                Leased::Granted => return Some(Begin::Granted(RedisLease(lease))),
                 Leased::Held(holder) => {
                     lease.forget();
                     return Some(Begin::Held(holder));
                 }
-                Leased::Found { generation, record } => {
+                Leased::Found(record) => {
                     lease.forget();
-                    let found = self.read((slot, fence), &connection, (generation, record));
+                    let found = self.read((slot, fence), &connection, (record, None));
                     if let Some(entry) = found.filter(|entry| entry.is_fresh() && entry.is_answer())
                     {
                         return Some(Begin::Found(entry));
@@ -143,12 +153,13 @@ impl Shared {
         None
     }
 
-    /// Reads a record that was found for a slot. `fence` was taken before it was asked for.
+    /// Reads a record that was found for a slot, and since when it is outdated, if it is. `fence` was
+    /// taken before it was asked for.
     fn read(
         &self,
         (slot, fence): (&Slot, Fence),
         connection: &Connection,
-        (generation, record): (u64, Bytes),
+        (record, outdated): (Bytes, Option<u64>),
     ) -> Option<Arc<Entry>> {
         let settings = &self.link.settings;
         let Ok(record) = decode(&record, &settings.namespace, slot, &settings.seal) else {
@@ -163,10 +174,11 @@ impl Shared {
             return None;
         }
         let received = self.link.local_time(connection, record.stamp.stored)?;
-        let fresh_until = self.link.local_time(connection, record.stamp.fresh_until)?;
-        // Softly invalidated since, nobody knows when: outdated from now on.
-        let is_outdated = record.stamp.generation != generation;
-        let until = if is_outdated { fresh_until.min(now()) } else { fresh_until };
+        let mut until = self.link.local_time(connection, record.stamp.fresh_until)?;
+        if let Some(since) = outdated {
+            // Never fresh, whatever two clocks make of the last millisecond.
+            until = until.min(self.link.local_time(connection, since)?).min(now());
+        }
         let content = match record.content {
             StoredContent::Response(head, body) => {
                 let head = Arc::new(Head::restored(head, received, until));

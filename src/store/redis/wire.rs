@@ -154,6 +154,27 @@ impl Wire {
         }
     }
 
+    /// Whether commands for different keys can be sent in one piece.
+    pub(super) fn is_one(&self) -> bool {
+        match self {
+            Self::One(_) => true,
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(_) => false,
+        }
+    }
+
+    /// Sends commands in one piece, and returns what is answered to each: also the server's errors.
+    pub(super) async fn ask_all(mut self, commands: Vec<Cmd>) -> Result<Vec<Value>, RedisError> {
+        if let [command] = &commands[..] {
+            return Ok(vec![self.req_packed_command(command).await?]);
+        }
+        let mut pipeline = Pipeline::with_capacity(commands.len());
+        for command in commands {
+            pipeline.add_command(command);
+        }
+        self.req_packed_commands(&pipeline, 0, pipeline.len()).await
+    }
+
     /// Asks the server to tell what changes of what is read from now on.
     pub(super) async fn track(&mut self) -> Result<(), RedisError> {
         match self {

@@ -1,0 +1,100 @@
+//! Refreshing what is in use before it is stale: XFetch (Vattani, Chierichetti, Lowenstein: Optimal
+//! Probabilistic Cache Stampede Prevention, VLDB 2015).
+//!
+//! Each hit tosses for itself, so processes that share a store need not agree on who refreshes.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+/// -ln of the smallest chance: no toss reaches further.
+const LONGEST_REACH: f64 = 44.4;
+
+/// The latest fill is one part of the mean in so many.
+const WEIGHT: u64 = 8;
+
+/// When hits on a route refresh what they are answered with.
+#[derive(Debug)]
+pub(crate) struct Early {
+    /// How eagerly; 0 is not at all.
+    beta: f64,
+    /// How long fills take: a moving mean, in microseconds; 0 before the first.
+    mean: AtomicU64,
+}
+
+impl Early {
+    pub(crate) fn new(beta: f32) -> Self {
+        Self { beta: beta.into(), mean: AtomicU64::default() }
+    }
+
+    /// Counts a fill. One that is lost to another at the same moment changes the mean little.
+    pub(crate) fn note(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+        let mean = match self.mean.load(Ordering::Relaxed) {
+            0 => took,
+            mean => mean - mean / WEIGHT + took / WEIGHT,
+        };
+        self.mean.store(mean, Ordering::Relaxed);
+    }
+
+    /// Whether any toss is for a refresh with so much time left.
+    pub(crate) fn may_be_due(&self, left: impl FnOnce() -> Duration) -> bool {
+        self.beta > 0.0 && left().as_secs_f64() < self.reach() * LONGEST_REACH
+    }
+
+    /// Whether this toss is.
+    pub(crate) fn is_due(&self, left: Duration, dice: u64) -> bool {
+        // Never 0, whose logarithm would reach for ever.
+        let chance = (dice as f64 + 1.0) / (u64::MAX as f64 + 1.0);
+        left.as_secs_f64() <= self.reach() * -chance.ln()
+    }
+
+    fn reach(&self) -> f64 {
+        self.beta * Duration::from_micros(self.mean.load(Ordering::Relaxed)).as_secs_f64()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_nearer_the_end_the_likelier_is_a_refresh() {
+        let early = Early::new(0.5);
+        early.note(4 * SECOND);
+        let due_of_1000 = |left: Duration| {
+            let dice = (0..1000).map(|n| n * (u64::MAX / 1000) + u64::MAX / 2000);
+            dice.filter(|&dice| early.is_due(left, dice)).count()
+        };
+        // e^(-left / (beta * mean))
+        assert_eq!(due_of_1000(Duration::ZERO), 1000);
+        assert_eq!(due_of_1000(2 * SECOND), 368);
+        assert_eq!(due_of_1000(6 * SECOND), 50);
+        assert_eq!(due_of_1000(100 * SECOND), 0);
+    }
+
+    #[test]
+    fn no_toss_reaches_beyond_the_longest() {
+        let early = Early::new(1.0);
+        early.note(2 * SECOND);
+        let longest = Duration::from_secs_f64(2.0 * LONGEST_REACH);
+        assert!(!early.is_due(longest, 0) && !early.may_be_due(|| longest));
+        assert!(early.is_due(longest - SECOND, 0) && early.may_be_due(|| longest - SECOND));
+    }
+
+    #[test]
+    fn one_slow_fill_does_not_make_the_mean() {
+        let early = Early::new(1.0);
+        early.note(SECOND);
+        assert_eq!(early.mean.load(Ordering::Relaxed), 1_000_000);
+        early.note(9 * SECOND);
+        assert_eq!(early.mean.load(Ordering::Relaxed), 2_000_000);
+        for _ in 0..100 {
+            early.note(SECOND);
+        }
+        assert!(early.mean.load(Ordering::Relaxed) < 1_010_000);
+    }
+}

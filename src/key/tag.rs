@@ -1,0 +1,157 @@
+//! Tags: what invalidates responses of many keys together.
+
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    ops::Deref,
+    sync::Arc,
+};
+
+use super::{PrimaryKey, push_part, seeded_hash};
+
+/// A response with more tags than this is not stored (RFC 9875 §2 asks for at least 32 groups).
+pub(crate) const MAX_TAGS: usize = 128;
+
+/// What begins the name of a tag that a route or a rule makes.
+const OWN: &str = "tag:";
+
+/// What begins the name of a group that a response names. No tag that a route makes has such a name.
+const GROUP: &str = "group:";
+
+/// Something that responses of many keys have in common, and are invalidated by.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tag {
+    name: Arc<str>,
+    hash: u64,
+}
+
+impl Tag {
+    /// Takes `text` as a route or a rule makes it.
+    pub fn new(text: impl AsRef<str>) -> Self {
+        Self::named(&[OWN, text.as_ref()].concat())
+    }
+
+    /// Returns the group that responses of `origin` call `group` (RFC 9875 §2.1): the same string of
+    /// another origin is another group.
+    pub(crate) fn group(origin: &[u8], group: &str) -> Self {
+        let mut text = Vec::with_capacity(origin.len() + group.len() + 8);
+        push_part(&mut text, origin);
+        push_part(&mut text, group.as_bytes());
+        Self::named(&[GROUP, &blake3::hash(&text).to_hex()[..32]].concat())
+    }
+
+    /// Takes a whole name, as [`as_str`](Self::as_str) returns it.
+    pub(crate) fn named(name: &str) -> Self {
+        Self { name: name.into(), hash: seeded_hash(name) }
+    }
+
+    /// Returns the tag's name: `tag:` and its text, or `group:` and a digest of origin and group.
+    pub fn as_str(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn seeded_hash(&self) -> u64 {
+        self.hash
+    }
+}
+
+impl Hash for Tag {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+impl fmt::Debug for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Tag").field(&self.as_str()).finish()
+    }
+}
+
+/// The tags of a response, each once. Most have none, and that costs nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tags(Option<Arc<[Tag]>>);
+
+impl Tags {
+    /// No tags.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// Returns these and more.
+    pub(crate) fn with(&self, more: impl IntoIterator<Item = Tag>) -> Self {
+        let mut more = more.into_iter().peekable();
+        if more.peek().is_none() {
+            return self.clone();
+        }
+        self.iter().cloned().chain(more).collect()
+    }
+
+    /// Returns the bytes of memory that they occupy.
+    pub(crate) fn weight(&self) -> usize {
+        /// The counts of a shared allocation, and what an allocator adds to it.
+        const SHARED: usize = 32;
+        if self.is_empty() {
+            return 0;
+        }
+        self.iter().map(|tag| size_of::<Tag>() + SHARED + tag.name.len()).sum::<usize>() + SHARED
+    }
+}
+
+impl FromIterator<Tag> for Tags {
+    fn from_iter<I: IntoIterator<Item = Tag>>(tags: I) -> Self {
+        let mut each: Vec<Tag> = Vec::new();
+        for tag in tags {
+            if !each.contains(&tag) {
+                each.push(tag);
+            }
+        }
+        Self((!each.is_empty()).then(|| each.into()))
+    }
+}
+
+impl Deref for Tags {
+    type Target = [Tag];
+
+    #[inline]
+    fn deref(&self) -> &[Tag] {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
+/// What one invalidation is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Subject {
+    Key(PrimaryKey),
+    Tag(Tag),
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_group_is_another_groups_only_if_origin_and_string_are_its_own(
+            a in "[a:]{0,3}", b in "[a:]{0,3}", c in "[a:]{0,3}", d in "[a:]{0,3}",
+        ) {
+            let (left, right) = (Tag::group(a.as_bytes(), &b), Tag::group(c.as_bytes(), &d));
+            prop_assert_eq!(left == right, a == c && b == d);
+        }
+
+        #[test]
+        fn no_text_makes_a_tag_a_group(text in "(group:)?[ -~]{0,40}", group in "[ -~]{0,40}") {
+            let group = Tag::group(b"example.com", &group);
+            prop_assert!(Tag::new(&text) != group && Tag::new(group.as_str()) != group);
+        }
+    }
+
+    #[test]
+    fn tags_are_there_once_and_in_order() {
+        let tags = |texts: &[&str]| texts.iter().map(Tag::new).collect::<Tags>();
+        assert_eq!(tags(&["b", "a", "b"]), tags(&["b", "a"]));
+        assert_eq!(tags(&["b"]).with([Tag::new("a"), Tag::new("b")]), tags(&["b", "a"]));
+        assert_eq!(tags(&[]), Tags::none());
+    }
+}

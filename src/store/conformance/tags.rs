@@ -1,0 +1,148 @@
+//! What is left after an invalidation of a tag.
+
+use tokio::{task::yield_now, time::timeout};
+
+use super::{PATIENCE, Place, Race, Response, text};
+use crate::{
+    clock::now,
+    key::{Slot, Tag, Tags},
+    sequence::Fence,
+    store::{Begin, Commit, Lookup, PrimaryKey, Store},
+};
+
+/// A slot with tags that its request tells, and others that only its response tells.
+pub(super) struct Tagged {
+    pub(super) place: Place,
+    pub(super) known: &'static [&'static str],
+    pub(super) named: &'static [&'static str],
+}
+
+impl Tagged {
+    pub(super) fn slot(&self) -> Slot {
+        Slot { tags: self.known.iter().map(Tag::new).collect(), ..self.place.slot() }
+    }
+
+    fn tags(&self) -> Tags {
+        self.slot().tags.with(self.named.iter().map(Tag::new))
+    }
+
+    pub(super) async fn commit<St: Store>(
+        &self,
+        store: &St,
+        (lease, fence): (St::Lease, Fence),
+        body: &str,
+    ) -> Commit {
+        let response = Response { tags: self.tags(), ..Response::new(body) };
+        store.commit(lease, self.place.response(fence, response), None).await
+    }
+
+    /// Stores a response. What only it tells may be new to the store, which then has to learn of it
+    /// first.
+    async fn fill<St: Store>(&self, store: &St, body: &str) {
+        let deadline = now() + PATIENCE;
+        loop {
+            let fence = store.sequence().begin();
+            let lease = Place::granted_at(store, &self.slot()).await;
+            match self.commit(store, (lease, fence), body).await {
+                Commit::Stored => return,
+                Commit::Fenced if !self.named.is_empty() && now() < deadline => yield_now().await,
+                commit => panic!("a fill that nothing overtook is stored, and not {commit:?}"),
+            }
+        }
+    }
+
+    pub(super) async fn find<St: Store>(&self, store: &St) -> Option<String> {
+        let entry = match store.peek(&self.place.variant()) {
+            Some(entry) => entry,
+            None => match store.lookup(&self.slot()).await {
+                Lookup::Found(entry) => entry,
+                Lookup::Absent | Lookup::Held(_) | Lookup::Unavailable => return None,
+            },
+        };
+        text(&entry)
+    }
+}
+
+/// An invalidation of a tag removes everything that has it, under whatever key, and what is filled
+/// afterwards is stored. It is in force when it is called.
+///
+/// # Panics
+///
+/// If the store does not hold this.
+pub async fn an_invalidation_of_a_tag_removes_what_has_it<St: Store>(store: &St) {
+    let all = [
+        Tagged { place: Place("a", "/1"), known: &["t"], named: &[] },
+        Tagged { place: Place("a", "/2"), known: &["u", "t"], named: &[] },
+        Tagged { place: Place("b", "/3"), known: &[], named: &["t"] },
+        Tagged { place: Place("c", "/4"), known: &["u"], named: &["v", "t"] },
+    ];
+    for is_awaited in [true, false] {
+        for tagged in &all {
+            tagged.fill(store, "one").await;
+            let found = tagged.find(store).await;
+            assert_eq!(found.as_deref(), Some("one"), "an entry with tags is found");
+        }
+        let tag = Tag::new("t");
+        let before = store.sequence().begin();
+        let rule = "an invalidation of a tag removes all that has it";
+        if is_awaited {
+            assert!(store.invalidate_tag(&tag).await.is_ok(), "an invalidation is acknowledged");
+        } else {
+            drop(store.invalidate_tag(&tag));
+        }
+        for tagged in &all {
+            let slot = Slot { tags: tagged.tags(), ..tagged.slot() };
+            assert!(!store.sequence().is_slot_current(&slot, before), "{rule}: fence");
+            assert!(store.peek(&tagged.place.variant()).is_none(), "{rule}: memory");
+            assert_eq!(tagged.find(store).await, None, "{rule}: store");
+        }
+    }
+    // Neither does one of the key bring back what a tag has removed, nor the reverse.
+    for key in ["a", "b", "c"] {
+        let _ = store.soft_invalidate(&PrimaryKey::new(key)).await;
+    }
+    for tagged in &all {
+        assert_eq!(tagged.find(store).await, None, "what a tag has removed does not come back");
+    }
+}
+
+/// A fill whose fence was taken before an invalidation of one of its tags stores nothing, whether the
+/// request told the tag or only the response did.
+///
+/// # Panics
+///
+/// If the store does not hold this.
+pub async fn an_invalidation_of_a_tag_voids_fills_in_flight<St: Store>(store: &St) {
+    for tagged in [
+        Tagged { place: Place("a", "/1"), known: &["t"], named: &[] },
+        Tagged { place: Place("b", "/2"), known: &["u"], named: &["t"] },
+    ] {
+        // So that the tags are none the store has never seen.
+        tagged.fill(store, "one").await;
+        let _ = store.invalidate(&PrimaryKey::new(tagged.place.0)).await;
+        let fence = store.sequence().begin();
+        let lease = Place::granted_at(store, &tagged.slot()).await;
+        let _ = store.invalidate_tag(&Tag::new("t")).await;
+        let commit = tagged.commit(store, (lease, fence), "overtaken").await;
+        assert_eq!(
+            commit,
+            Commit::Fenced,
+            "a fill that an invalidation of a tag overtook is fenced"
+        );
+        assert_eq!(tagged.find(store).await, None, "a fill that is fenced stores nothing");
+        tagged.fill(store, "two").await;
+        assert_eq!(tagged.find(store).await.as_deref(), Some("two"), "a later fill is stored");
+    }
+}
+
+impl<St: Store> Race<St> {
+    pub(super) async fn fill_tagged(&self, tagged: &Tagged) {
+        let fence = self.store.sequence().begin();
+        let begun =
+            timeout(PATIENCE, self.store.begin(&tagged.slot(), self.store.token(), None)).await;
+        let Ok(Begin::Granted(lease)) = begun else { return yield_now().await };
+        let body = self.version();
+        yield_now().await;
+        tagged.commit(&self.store, (lease, fence), &body).await;
+    }
+}
