@@ -22,7 +22,7 @@ if ((${#missing[@]})); then
     exit 1
 fi
 
-cargo build --release --locked --manifest-path "$here/Cargo.toml"
+cargo build --release --manifest-path "$here/Cargo.toml"
 target=$(cargo metadata --no-deps --format-version 1 --manifest-path "$here/Cargo.toml" |
     sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 

@@ -64,6 +64,7 @@ pub const ALL: &[Entry] = &[
     entry::<HitboxMoka>(),
     entry::<HttpCacheTower>(),
     entry::<raw::Get>(),
+    entry::<raw::Hget>(),
     entry::<raw::Hmget>(),
     entry::<ours::OnRedis>(),
     entry::<ours::OnRedisNear>(),

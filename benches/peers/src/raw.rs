@@ -32,7 +32,22 @@ impl Column for Get {
     }
 }
 
-/// `HMGET` of the fields that our hit reads.
+/// `HGET` of our record: what our hit asks.
+pub struct Hget;
+
+impl Column for Hget {
+    const NAME: &'static str = "raw-HGET";
+    const KEEPS: Keeps = Keeps::RawRedis;
+    const SAFETY: &'static str = "";
+
+    async fn build(plan: Plan) -> AnySite {
+        let mut connection = connection(plan.redis()).await;
+        let (field, _) = record(&plan, &mut connection).await;
+        Arc::new(Command { connection, words: ["HGET", &key(), &field].map(str::to_owned).into() })
+    }
+}
+
+/// `HMGET` of our record and of two fields beside it, as other caches read.
 pub struct Hmget;
 
 impl Column for Hmget {
@@ -44,10 +59,8 @@ impl Column for Hmget {
         let mut connection = connection(plan.redis()).await;
         let (field, _) = record(&plan, &mut connection).await;
         let (key, lease) = (key(), field.replacen('v', "l", 1));
-        Arc::new(Command {
-            connection,
-            words: ["HMGET", &key, "g", &field, &lease].map(str::to_owned).into(),
-        })
+        let words = ["HMGET", &key, "g", &field, &lease].map(str::to_owned);
+        Arc::new(Command { connection, words: words.into() })
     }
 }
 

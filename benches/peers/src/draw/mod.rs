@@ -29,8 +29,9 @@ pub const MEMORY: [Name; 7] = [
 ];
 
 /// What asks a Redis server.
-pub const REDIS: [Name; 6] = [
+pub const REDIS: [Name; 7] = [
     name("raw-GET", "bare GET", Hue::Minimum),
+    name("raw-HGET", "bare HGET", Hue::MinimumToo),
     name("raw-HMGET", "bare HMGET", Hue::MinimumToo),
     name("ours-redis-near", "ours, near cache", Hue::OursToo),
     name("ours-redis", "ours", Hue::Ours),

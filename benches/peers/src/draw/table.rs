@@ -72,12 +72,12 @@ const IN_MEMORY: &[Line] = &[
         better: Better::Less,
     },
     Line {
-        title: "POST that no rule is for: instructions, allocations above the bare service",
+        title: "POST that no rule is for: instructions above the bare service, allocations",
         tell: |r, c| pass(r, "post", c),
         better: Better::Less,
     },
     Line {
-        title: "GET that no route is for: the same",
+        title: "GET that no route is for: instructions above the bare service, allocations",
         tell: |r, c| pass(r, "unmatched", c),
         better: Better::Less,
     },
@@ -87,7 +87,7 @@ const IN_MEMORY: &[Line] = &[
         better: Better::Less,
     },
     Line {
-        title: "the same, the first one dropped: calls, p99",
+        title: "1,000 requests, one cold key, the first one dropped: calls, p99",
         tell: |r, c| crowd(r, "cold-cancelled", c),
         better: Better::Less,
     },
@@ -97,22 +97,22 @@ const IN_MEMORY: &[Line] = &[
         better: Better::Less,
     },
     Line {
-        title: "10 MiB in chunks, storable: first byte (× bare)",
+        title: "storable body of 10 MiB in chunks: first byte (× bare)",
         tell: |r, c| first_byte(r, "body-storable", c),
         better: Better::Less,
     },
     Line {
-        title: "the same: most bytes alive",
+        title: "storable body of 10 MiB in chunks: most bytes alive",
         tell: |r, c| peak(r, "body-storable", c),
         better: Better::Less,
     },
     Line {
-        title: "10 MiB in chunks, `no-store`: first byte (× bare)",
+        title: "`no-store` body of 10 MiB in chunks: first byte (× bare)",
         tell: |r, c| first_byte(r, "body-no-store", c),
         better: Better::Less,
     },
     Line {
-        title: "the same: most bytes alive",
+        title: "`no-store` body of 10 MiB in chunks: most bytes alive",
         tell: |r, c| peak(r, "body-no-store", c),
         better: Better::Less,
     },
@@ -144,12 +144,12 @@ const OVER_REDIS: &[Line] = &[
         better: Better::More,
     },
     Line {
-        title: "1,000 requests, one cold key, handler 50 ms, 2 services on one Redis: calls, p99",
+        title: "1,000 requests, one cold key, 2 services on one Redis: calls, p99",
         tell: |r, c| crowd_at(r, "cold-shared", c, Some(2)),
         better: Better::Less,
     },
     Line {
-        title: "the same, 8 services: calls, p99",
+        title: "1,000 requests, one cold key, 8 services on one Redis: calls, p99",
         tell: |r, c| crowd_at(r, "cold-shared", c, Some(8)),
         better: Better::Less,
     },
@@ -162,7 +162,7 @@ const OVER_REDIS: &[Line] = &[
 ];
 
 /// What can stand between markers in a document.
-pub const SECTIONS: [&str; 3] = ["tables", "growth", "columns"];
+pub const SECTIONS: [&str; 4] = ["tables", "growth", "columns", "profile"];
 
 /// Returns a section, for a document from which the pictures are at `plots`.
 pub fn section(name: &str, report: &Report, plots: &str) -> String {
@@ -199,7 +199,8 @@ pub fn section(name: &str, report: &Report, plots: &str) -> String {
             );
             grows(&mut out, report);
         }
-        _ => columns(&mut out, report),
+        "columns" => columns(&mut out, report),
+        _ => profile(&mut out, report),
     }
     out
 }
@@ -249,6 +250,33 @@ fn table(out: &mut String, report: &Report, names: &[Name], lines: &[Line]) {
         };
         let cells: Vec<_> = names.iter().map(cell).collect();
         let _ = writeln!(out, "| {} | {} |", line.title, cells.join(" | "));
+    }
+    out.push('\n');
+}
+
+/// What the processor's first caches miss, and what a hit over Redis takes here and at the server.
+fn profile(out: &mut String, report: &Report) {
+    out.push_str(
+        "| A hit | Instructions | First-level misses, data | First-level misses, code |\n|---|---|---|---|\n",
+    );
+    for (names, title) in [(&MEMORY[..], ""), (&REDIS[..], " (Redis, 64 in flight)")] {
+        for name in names {
+            let value =
+                |of| report.value("cache-misses", name.column, of).map_or("–".into(), grouped);
+            let (instructions, data, code) = (value("instructions"), value("data"), value("code"));
+            let _ = writeln!(out, "| {}{title} | {instructions} | {data} | {code} |", name.title);
+        }
+    }
+    out.push_str("\n| Redis, µs of work a hit: here, at the server | 1 in flight | 64 | 256 |\n|---|---|---|---|\n");
+    for name in &REDIS {
+        let at = |in_flight| match cell_at(report, "redis-rate", name.column, Some(in_flight)) {
+            Ok(cell) => {
+                let value = |of: &str| cell.values.get(of).copied().unwrap_or(f64::NAN);
+                format!("{:.1}, {:.1}", value("client_us"), value("server_us"))
+            }
+            Err(told) => told.text,
+        };
+        let _ = writeln!(out, "| {} | {} | {} | {} |", name.title, at(1), at(64), at(256));
     }
     out.push('\n');
 }

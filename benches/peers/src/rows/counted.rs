@@ -88,7 +88,8 @@ pub fn instructions(
         while let Some(index) = { jobs.lock().expect("no worker panics").pop_front() } {
             let (column, work, size) = asked[index];
             progress.lock().expect("no worker panics").step(column.name);
-            let counted = callgrind(column, (work, size), &url);
+            let counted =
+                callgrind(column, (work, size), &url, &[]).map(|log| instructions_of(&log));
             found[index].lock().expect("no worker panics").push(counted);
         }
     };
@@ -106,12 +107,19 @@ pub fn instructions(
         .collect()
 }
 
-/// Runs this program again under callgrind, which collects inside `counted_section` alone.
-fn callgrind(column: &Entry, (work, size): (Work, Size), url: &str) -> Result<f64, String> {
+/// Runs this program again under callgrind, which collects inside `counted_section` alone, and returns
+/// what callgrind says.
+fn callgrind(
+    column: &Entry,
+    (work, size): (Work, Size),
+    url: &str,
+    options: &[&str],
+) -> Result<String, String> {
     let program = std::env::current_exe().expect("this program has a path");
     let run = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg("--toggle-collect=*counted_section*")
+        .args(options)
         .arg(program)
         .args(["child", work.name(), column.name])
         .args([size.routes.to_string(), size.variants.to_string()])
@@ -126,9 +134,54 @@ fn callgrind(column: &Entry, (work, size): (Work, Size), url: &str) -> Result<f6
             .unwrap_or("it fails")
             .to_owned());
     }
+    Ok(log.into_owned())
+}
+
+/// Returns the instructions of one request.
+fn instructions_of(log: &str) -> f64 {
     let collected = log.lines().find_map(|line| line.split_once("Collected : "));
     let (_, collected) = collected.expect("callgrind tells what it has collected");
-    Ok(collected.trim().parse::<f64>().expect("it is a number") / COUNTED as f64)
+    // With more than instructions there are more numbers.
+    let collected = collected.split_whitespace().next().expect("the first is of instructions");
+    collected.parse::<f64>().expect("it is a number") / COUNTED as f64
+}
+
+/// Returns misses of a cache, of one request.
+fn misses_of(log: &str, cache: &str) -> f64 {
+    let told = log.lines().find_map(|line| line.split_once(cache)?.1.split_once("misses:"));
+    let (_, told) = told.expect("callgrind tells what its caches missed");
+    let digits = |text: &str| text.replace(',', "").parse::<f64>().ok();
+    told.split_whitespace().find_map(digits).expect("it is a number") / COUNTED as f64
+}
+
+/// Misses of the processor's first caches, as callgrind simulates them: of hits strewn over many keys, and
+/// of hits over Redis.
+pub fn cache_misses(bench: &mut Bench) -> Vec<Cell> {
+    // The same on every machine.
+    const CACHES: [&str; 4] =
+        ["--cache-sim=yes", "--I1=32768,8,64", "--D1=32768,8,64", "--LL=33554432,16,64"];
+    let mut asked: Vec<_> =
+        columns(&[Keeps::Memory]).into_iter().map(|column| (column, Work::StrewnHit)).collect();
+    let over_redis = columns(&[Keeps::RawRedis, Keeps::Redis]);
+    asked.extend(over_redis.into_iter().map(|column| (column, Work::RedisHit)));
+    bench.progress.steps(asked.len());
+    let url = bench.server.url();
+    let mut cells = Vec::new();
+    for (column, work) in asked {
+        bench.progress.step(column.name);
+        cells.push(match callgrind(column, (work, Size::ONE), &url, &CACHES) {
+            Ok(log) => {
+                let values = [
+                    ("instructions", instructions_of(&log)),
+                    ("data", misses_of(&log, " D1 ")),
+                    ("code", misses_of(&log, " I1 ")),
+                ];
+                Cell::new(column.name, values)
+            }
+            Err(why) => Cell::fault(column.name, why),
+        });
+    }
+    cells
 }
 
 /// What runs under callgrind.

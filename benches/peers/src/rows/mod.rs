@@ -49,6 +49,7 @@ pub const ROWS: &[Row] = &[
     Row { name: "body-no-store", measure: big_body::no_store },
     Row { name: "invalidation", measure: invalidation::during_a_fill },
     Row { name: "entry", measure: counted::entry },
+    Row { name: "cache-misses", measure: counted::cache_misses },
     Row { name: "growth-routes", measure: growth::routes },
     Row { name: "growth-variants", measure: growth::variants },
     Row { name: "growth-keys", measure: growth::keys },
