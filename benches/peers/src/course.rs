@@ -16,14 +16,14 @@ use crate::{
 
 /// Numbers in targets begin here, so that all have the same length.
 pub const FIRST: u32 = 100_000;
-const STREWN: u32 = 20_000;
+const STREWN: u32 = 4_000;
 /// How many requests over Redis are on their way at once where they are counted.
 pub const COUNTED_IN_FLIGHT: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
     Hit,
-    /// Hits strewn over 20,000 keys: for a profile of what they find in the processor's caches.
+    /// Hits strewn over 4,000 keys: for a profile of what they find in the processor's caches.
     StrewnHit,
     /// Each request for another target, each response stored.
     Miss,
