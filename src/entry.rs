@@ -1,5 +1,6 @@
 //! Stored responses.
 
+mod fields;
 #[cfg(feature = "redis")]
 mod stored;
 
@@ -12,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{
@@ -25,7 +26,6 @@ use http::{
 use crate::{
     clock::Instant,
     gauge::Gauge,
-    hops::Hops,
     key::Slot,
     nominated::Nominated,
     sequence::{Fence, Sequence},
@@ -33,6 +33,8 @@ use crate::{
 
 #[cfg(feature = "redis")]
 pub(crate) use self::stored::StoredHead;
+
+pub(crate) use self::fields::Mould;
 
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
@@ -103,8 +105,12 @@ impl Timing {
 
 impl Head {
     /// Copies a response's head; `stripped` fields are left out.
-    pub(crate) fn new(origin: &response::Parts, stripped: &[HeaderName], timing: Timing) -> Self {
-        let fields = storable_fields(&origin.headers, stripped);
+    pub(crate) fn new(
+        origin: &response::Parts,
+        (mould, stripped): (&Mould, &[HeaderName]),
+        timing: Timing,
+    ) -> Self {
+        let fields = mould.cast(&origin.headers, stripped);
         Self {
             status: origin.status,
             has_inner_status: fields.get_all(CACHE_STATUS).iter().count() > 1,
@@ -236,44 +242,6 @@ fn age_value(fields: &HeaderMap) -> Duration {
         return Duration::ZERO;
     }
     Duration::from_secs(digits.parse::<u32>().unwrap_or(u32::MAX).min(1 << 31).into())
-}
-
-/// Copies the fields that may be stored, after the slots that [`Head::fields`] fills.
-fn storable_fields(origin: &HeaderMap, stripped: &[HeaderName]) -> HeaderMap {
-    let hops = Hops::of(origin);
-    let has_inner_status = origin.keys().any(|name| *name == CACHE_STATUS);
-    let mut fields = HeaderMap::with_capacity(origin.keys_len() + 2);
-    fields.append(AGE, HeaderValue::from_static("0"));
-    if !has_inner_status {
-        fields.append(CACHE_STATUS, HeaderValue::from_static(""));
-    }
-    for (name, value) in origin {
-        if *name != AGE && !stripped.contains(name) && !hops.contain(name) {
-            fields.append(name.clone(), value.clone());
-        }
-    }
-    if has_inner_status {
-        fields.append(CACHE_STATUS, HeaderValue::from_static(""));
-    }
-    packed(&fields)
-}
-
-/// Copies fields, their values into one allocation: a value cut from a connection's read buffer
-/// would otherwise keep that buffer alive as long as the entry.
-fn packed(fields: &HeaderMap) -> HeaderMap {
-    // A clone's capacity is its length: what is stored is no larger than what is weighed.
-    let mut fields = fields.clone();
-    let mut text = BytesMut::with_capacity(fields.values().map(HeaderValue::len).sum());
-    fields.values().for_each(|value| text.extend_from_slice(value.as_bytes()));
-    let mut text = text.freeze();
-    for value in fields.values_mut() {
-        let bytes = text.split_to(value.len());
-        // The bytes were a field value before; a copy of them is one.
-        let Ok(mut copy) = HeaderValue::from_maybe_shared(bytes) else { continue };
-        copy.set_sensitive(value.is_sensitive());
-        *value = copy;
-    }
-    fields
 }
 
 /// Which fill an entry comes from.
@@ -518,7 +486,11 @@ mod tests {
         let (parts, ()) = response.body(()).unwrap().into_parts();
         let now = crate::clock::now();
         let lifetime = Duration::from_secs(60);
-        Head::new(&parts, &[], Timing { requested: now, received: now, lifetime })
+        Head::new(
+            &parts,
+            (&Mould::default(), &[]),
+            Timing { requested: now, received: now, lifetime },
+        )
     }
 
     fn sent(head: &Head) -> Vec<(String, String)> {

@@ -302,61 +302,64 @@ impl<S, St: Store> Exchange<S, St> {
 
     /// Leads a flight that has the right to fill: forwards, judges the head, and lets the body be
     /// recorded.
-    async fn fill<Q, B>(
+    #[allow(clippy::manual_async_fn)] // An `async fn` holds its arguments twice.
+    fn fill<Q, B>(
         self,
-        mut filling: Filling<St>,
+        mut filling: Box<Filling<St>>,
         read: Box<Read>,
         mut request: Request<Q>,
-    ) -> Answer<B, S::Error>
+    ) -> impl Future<Output = Answer<B, S::Error>>
     where
         S: Service<Request<Q>, Response = Response<B>>,
         B: Body + Send + 'static,
         B::Data: Send,
         B::Error: Send + 'static,
     {
-        let bucket = self.shared.bucket(read.route);
-        // Taken off, so that what comes back is the whole representation and not a 304 to this
-        // client's copy.
-        if read.asks.conditions.is_some() {
-            request.headers_mut().remove(IF_NONE_MATCH);
-            request.headers_mut().remove(IF_MODIFIED_SINCE);
-        }
-        // Kept, because the response may nominate any of them.
-        let fields = request.headers().clone();
-        let held = filling.validate(&read, request.headers_mut());
-        filling.requested = now();
-        let forwarded = self.inner.oneshot(request).await;
-        let status = forwarded.as_ref().ok().map(Response::status);
-        let filling = match filling.rescue(&read, status) {
-            ControlFlow::Break(response) => return Ok(response),
-            ControlFlow::Continue(filling) => filling,
-        };
-        let response = match forwarded {
-            Ok(response) => response,
-            Err(error) => {
-                filling.fail();
-                return Err(error);
+        async move {
+            let bucket = self.shared.bucket(read.route);
+            // Taken off, so that what comes back is the whole representation and not a 304 to this
+            // client's copy.
+            if read.asks.conditions.is_some() {
+                request.headers_mut().remove(IF_NONE_MATCH);
+                request.headers_mut().remove(IF_MODIFIED_SINCE);
             }
-        };
-        let (mut head, body) = response.into_parts();
-        filling.date(&mut head.headers);
-        let status = head.status;
-        let asked = (&*read, &fields);
-        let (stored, body) = match held.filter(|_| status == StatusCode::NOT_MODIFIED) {
-            Some(held) => filling.freshen(held, asked, &mut head).await,
-            None => filling.receive(asked, &head, body).await,
-        };
-        let outcome = match read.is_background {
-            true => Outcome::Refreshed { stored, status },
-            false => Outcome::Led { forward: read.forward, stored, status },
-        };
-        self.shared.reporter.mark(bucket, outcome, &mut head.headers);
-        let is_had = stored.is_ok() && read.asks.have(head.status, &head.headers);
-        let mut response = Response::from_parts(head, body);
-        if is_had {
-            turn_not_modified(&mut response);
+            // Kept, because the response may nominate any of them.
+            let fields = request.headers().clone();
+            let held = filling.validate(&read, request.headers_mut());
+            filling.requested = now();
+            let forwarded = self.inner.oneshot(request).await;
+            let status = forwarded.as_ref().ok().map(Response::status);
+            let filling = match filling.rescue(&read, status) {
+                ControlFlow::Break(response) => return Ok(response),
+                ControlFlow::Continue(filling) => filling,
+            };
+            let response = match forwarded {
+                Ok(response) => response,
+                Err(error) => {
+                    filling.fail();
+                    return Err(error);
+                }
+            };
+            let (mut head, body) = response.into_parts();
+            filling.date(&mut head.headers);
+            let status = head.status;
+            let asked = (&*read, &fields);
+            let (stored, body) = match held.filter(|_| status == StatusCode::NOT_MODIFIED) {
+                Some(held) => filling.freshen(held, asked, &mut head).await,
+                None => filling.receive(asked, &head, body).await,
+            };
+            let outcome = match read.is_background {
+                true => Outcome::Refreshed { stored, status },
+                false => Outcome::Led { forward: read.forward, stored, status },
+            };
+            self.shared.reporter.mark(bucket, outcome, &mut head.headers);
+            let is_had = stored.is_ok() && read.asks.have(head.status, &head.headers);
+            let mut response = Response::from_parts(head, body);
+            if is_had {
+                turn_not_modified(&mut response);
+            }
+            Ok(response)
         }
-        Ok(response)
     }
 
     /// Forwards a write, and invalidates before the writer sees its response.

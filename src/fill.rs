@@ -70,7 +70,7 @@ impl<St: Store> Filling<St> {
     /// Judges a response by its head, and records the body or lets it pass. `asked` is the
     /// request, and its fields.
     pub(crate) async fn receive<B>(
-        self,
+        self: Box<Self>,
         asked: (&Read, &HeaderMap),
         head: &response::Parts,
         body: B,
@@ -158,7 +158,8 @@ impl<St: Store> Filling<St> {
             true => Cow::Borrowed(&*rule.stripped),
             false => Cow::Owned([&rule.stripped, &terms.withheld[..]].concat()),
         };
-        let head = Head::new(head, &unstored, timing)
+        let mould = &self.shared.moulds[self.route];
+        let head = Head::new(head, (mould, &unstored), timing)
             .at_least(terms.initial_age)
             .with_windows(terms.windows);
         Ok(Storable { head: Arc::new(head), place, tags })
@@ -183,7 +184,7 @@ impl<St: Store> Filling<St> {
 
     /// Settles the flight with nothing to share: the response may not be stored. That is remembered
     /// where it belongs, so that a refusal of one variant says nothing of the others.
-    async fn refuse(self, refusal: Refusal, status: StatusCode, place: Option<&Place>) {
+    async fn refuse(self: Box<Self>, refusal: Refusal, status: StatusCode, place: Option<&Place>) {
         let bucket = self.shared.bucket(self.route);
         self.shared.metrics().refused(bucket, refusal);
         if may_be_remembered(refusal, status) {
@@ -221,7 +222,7 @@ impl<St: Store> Filling<St> {
     }
 
     async fn record<B>(
-        self,
+        self: Box<Self>,
         storable: Storable,
         body: B,
         (mut tape, declared): (Tape, Option<u64>),
@@ -268,7 +269,11 @@ impl<St: Store> Filling<St> {
     }
 
     /// Settles the flight by what the recorder brought. Returns the body if it is stored.
-    async fn settle(self, storable: Storable, recorded: Recorded) -> Result<Bytes, Refusal> {
+    async fn settle(
+        self: Box<Self>,
+        storable: Storable,
+        recorded: Recorded,
+    ) -> Result<Bytes, Refusal> {
         match recorded {
             Recorded::Complete(chunks) => {
                 let (stored, body) = self.commit(storable, &chunks).await;
@@ -283,17 +288,25 @@ impl<St: Store> Filling<St> {
     }
 
     /// Stores a whole response and shares it. Returns its body as it is stored.
-    async fn commit(self, storable: Storable, chunks: &[Bytes]) -> (Result<(), Refusal>, Bytes) {
+    async fn commit(
+        self: Box<Self>,
+        storable: Storable,
+        chunks: &[Bytes],
+    ) -> (Result<(), Refusal>, Bytes) {
         let provenance = self.provenance(&storable.place.variant, storable.tags.clone());
         let (entry, body) = Entry::response(provenance, Arc::clone(&storable.head), chunks);
-        (self.store(storable, entry, body.clone()).await, body)
+        (self.store(storable, Arc::new(entry), body.clone()).await, body)
     }
 
     /// Stores a response whose body is stored already, and shares it.
-    async fn commit_freshened(self, storable: Storable, body: Bytes) -> Result<(), Refusal> {
+    async fn commit_freshened(
+        self: Box<Self>,
+        storable: Storable,
+        body: Bytes,
+    ) -> Result<(), Refusal> {
         let provenance = self.provenance(&storable.place.variant, storable.tags.clone());
         let entry = Entry::freshened(provenance, Arc::clone(&storable.head), body.clone());
-        self.store(storable, entry, body).await
+        self.store(storable, Arc::new(entry), body).await
     }
 
     /// Whether a response has tags that nobody knew who joined the flight: it may be that one of them
@@ -302,7 +315,12 @@ impl<St: Store> Filling<St> {
         storable.tags.len() > self.lead.slot().tags.len()
     }
 
-    async fn store(self, storable: Storable, entry: Entry, body: Bytes) -> Result<(), Refusal> {
+    async fn store(
+        self: Box<Self>,
+        storable: Storable,
+        entry: Arc<Entry>,
+        body: Bytes,
+    ) -> Result<(), Refusal> {
         let bucket = self.shared.bucket(self.route);
         let metrics = self.shared.metrics();
         let is_grouped = self.is_grouped(&storable);
@@ -312,7 +330,7 @@ impl<St: Store> Filling<St> {
         }
         let note = self.note(&storable.place, entry.kept_until());
         entry.note_route(self.route);
-        let commit = bounded(self.shared.store.commit(self.lease, Arc::new(entry), note)).await;
+        let commit = bounded(self.shared.store.commit(self.lease, entry, note)).await;
         let stored = match commit.unwrap_or(Commit::Failed) {
             Commit::Stored => {
                 self.shared.early[self.route].note(now() - self.requested);

@@ -36,7 +36,8 @@ use crate::{
 pub(crate) struct Tape {
     pub(crate) chunks: Few<Bytes>,
     bytes: u64,
-    trailers: Option<HeaderMap>,
+    /// Boxed: few bodies have any.
+    trailers: Option<Box<HeaderMap>>,
     limit: u64,
     pieces: usize,
     reservation: Reservation,
@@ -111,7 +112,7 @@ impl Tape {
             }
             Piece::Chunk(chunk) => chunk,
             Piece::Trailers(trailers) => {
-                self.trailers = Some(trailers);
+                self.trailers = Some(Box::new(trailers));
                 return Ok(());
             }
         };
@@ -455,7 +456,7 @@ impl Cursor {
             Some(End::Complete) => {
                 let trailers = shared.tape.trailers.clone().filter(|_| !self.is_past_trailers);
                 self.is_past_trailers = true;
-                Poll::Ready(trailers.map_or(Next::End, Next::Trailers))
+                Poll::Ready(trailers.map_or(Next::End, |trailers| Next::Trailers(*trailers)))
             }
         }
     }

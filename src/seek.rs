@@ -45,7 +45,7 @@ impl<B: Body> From<Bypass> for Ended<B> {
 /// Where one step of a search leads.
 pub(crate) enum Step<St: Store, B: Body> {
     Again,
-    Fill(Filling<St>),
+    Fill(Box<Filling<St>>),
     Ended(Ended<B>),
 }
 
@@ -271,7 +271,8 @@ impl<St: Store> Shared<St> {
             Begin::Granted(lease) => {
                 let shared = Arc::clone(self);
                 let route = read.route;
-                Begun::Filling(Filling { shared, lead, lease, route, requested: now() })
+                let requested = now();
+                Begun::Filling(Box::new(Filling { shared, lead, lease, route, requested }))
             }
             Begin::Found(entry) => Begun::Ended(self.found(&entry, lead, read)),
             Begin::Held(token) => {
@@ -304,7 +305,7 @@ impl<St: Store> Shared<St> {
 
 /// What became of a flight that was to fill.
 enum Begun<St: Store, B: Body> {
-    Filling(Filling<St>),
+    Filling(Box<Filling<St>>),
     /// Another fill has the right.
     Elsewhere,
     Ended(Ended<B>),

@@ -225,6 +225,7 @@ impl Run {
         Self { world, cache, handle: layer.handle() }
     }
 
+    #[allow(clippy::disallowed_methods)] // Nothing waits for it.
     async fn read(&self, key: usize) {
         let acknowledged = self.world.acknowledged[key].load(SeqCst);
         let softly = self.world.softly[key].lock().unwrap().len();
@@ -265,6 +266,7 @@ impl Run {
         }
     }
 
+    #[allow(clippy::disallowed_methods)] // Nothing waits for it.
     async fn write_elsewhere(&self, key: usize, how: Elsewhere) {
         let version = self.world.version[key].fetch_add(1, SeqCst) + 1;
         match how {

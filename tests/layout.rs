@@ -80,8 +80,8 @@ const WITHIN_A_TIER: &[(&str, &[&str], &str)] = &[
     ("budget", &["sync"], "counts with the primitives that the model checker replaces"),
     (
         "entry",
-        &["clock", "gauge", "hops", "key", "nominated", "sequence"],
-        "knows its place, its fill, its age, and where it is counted",
+        &["clock", "gauge", "hops", "key", "nominated", "sequence", "sync"],
+        "knows its place, its fill, its age, and where it is counted; keeps a mould under a lock",
     ),
     ("gauge", &["sync"], "counts with the primitives that the model checker replaces"),
     (

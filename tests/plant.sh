@@ -112,7 +112,6 @@ plant tags-use-what-is-dead-and-stale src/entry.rs 's/sequence\.is_slot_current\
 plant tags-forget-those-of-a-rule src/route/invalidate.rs 's/keys\.chain\(tags\)/{ drop(tags); keys }/' tags a_write_invalidates_the_tags_of_its_rule_before_its_writer_sees_the_response
 plant tags-store-while-unsettled src/unsettled.rs 's/slot\.tags\.iter\(\)\.any\(/slot.tags.iter().take(0).any(/' tags after_an_unknown_outcome_nothing_with_the_tag_is_stored_for_a_while
 plant tags-share-across-those-of-a-closure src/policy/admission.rs 's/if !rule\.target_implies_tags\(\)/if false/' tags requests_with_other_tags_of_a_closure_share_no_response
-plant tags-overlook-those-of-a-closure src/route/rule.rs 's/self\.target_implies_key\(\) && self\.target_implies_tags\(\)/self.target_implies_key()/' tags requests_with_other_tags_of_a_closure_share_no_response
 plant tags-read-what-was-stored-without src/route/rule.rs 's/            self\.tags,\n            self\.lifetimes/            (),\n            self.lifetimes/' tags layers_with_other_tags_share_no_responses
 plant groups-share-across src/fill.rs 's/_ if is_in_doubt => drop\(self\.lead\),/_ if false => drop(self.lead),/' tags who_came_after_its_group_was_invalidated_is_not_given_a_response_of_before
 plant groups-stream-across src/fill.rs 's/ && !self\.is_grouped\(&storable\)//' tags who_comes_while_a_response_of_a_group_streams_waits_for_its_end
@@ -236,6 +235,12 @@ plant replace-inner-cache-status src/reporter.rs 's/let _ = fields\.try_append\(
 plant quote-the-detail src/outcome.rs 's/parameter\(DETAIL, refusal\.token\(\)\)/parameter(key_ref("stored"), false).parameter(key_ref("reason"), refusal.token())/' rfc cache_status_is_a_list_of_what_rfc_9211_knows
 plant invalidate-on-conflict src/write.rs 's/400\.\.=499 => Self::Unchanged/400..=499 => Self::Changed/' rfc what_changed_nothing_invalidates_nothing
 plant keep-the-target-of-a-write src/route/table.rs 's/if let Ok\(found\) = self\.reads\.at\(path\) \{\n            let rule/if let (false, Ok(found)) = (true, self.reads.at(path)) {\n            let rule/' rfc a_successful_write_invalidates_all_variants_of_its_target
+# ===== stored fields =====
+plant cast-without-comparing-names src/entry/fields.rs 's/ *&& made\.iter\(\)\.skip\(SLOTS\).*\n//' lib other_names_are_copied_by_themselves
+plant cast-what-is-withheld src/entry/fields.rs 's/ *&& !stripped\.iter\(\).*\n//' lib what_may_not_be_stored_is_left_out_each_time
+plant cast-with-an-inner-status src/entry/fields.rs 's/let is_usual = .*;/let is_usual = true;/' lib what_may_not_be_stored_is_left_out_each_time
+plant forget-what-is-sensitive src/entry/fields.rs 's/ *copy\.set_sensitive.*\n//' lib the_values_are_of_each_response
+
 # ===== early refresh =====
 plant refresh-at-any-distance src/early.rs 's/as_secs_f64\(\) < self\.reach\(\) \* LONGEST_REACH/as_secs_f64() >= 0.0/; s/left\.as_secs_f64\(\) <= self\.reach\(\) \* -chance\.ln\(\)/left > Duration::ZERO/' early a_hit_far_from_the_end_asks_nobody
 plant refresh-early-by-default src/route/cache.rs 's/early_refresh: 0\.0/early_refresh: 1.0/' early nothing_is_refreshed_early_by_default

@@ -40,7 +40,7 @@ impl StoredHead {
         push: impl FnOnce(&mut HeaderMap) -> Option<()>,
     ) -> Option<HeaderMap> {
         let mut fields = HeaderMap::try_with_capacity(count + 2).ok()?;
-        fields.append(AGE, HeaderValue::from_static("0"));
+        fields.append(AGE, HeaderValue::from_static(""));
         if !has_inner_status {
             fields.append(CACHE_STATUS, HeaderValue::from_static(""));
         }

@@ -47,7 +47,7 @@ impl<St: Store> Filling<St> {
     /// Settles the flight with what was asked about, which the origin says to be good. `asked` is
     /// the request, and its fields before the question; `head` becomes that of the whole response.
     pub(crate) async fn freshen<B: Body>(
-        self,
+        self: Box<Self>,
         held: Held,
         asked: (&Read, &HeaderMap),
         head: &mut response::Parts,

@@ -12,32 +12,24 @@
 //! # }
 //! ```
 
+mod race;
 mod soft;
 mod tags;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::{
-    task::{JoinSet, yield_now},
-    time::{timeout, timeout_at},
-};
+use tokio::time::{timeout, timeout_at};
 
-use self::tags::Tagged;
-use super::{Begin, Commit, Entry, Fence, Lookup, PrimaryKey, Slot, Store, Tag, Tags, VariantRef};
+use super::{Begin, Commit, Entry, Fence, Lookup, PrimaryKey, Slot, Store, Tags, VariantRef};
 use crate::{
     clock::now,
-    entry::{Head, Provenance, Timing},
+    entry::{Head, Mould, Provenance, Timing},
     gauge::Gauge,
     nominated::Nominated,
 };
 
+pub use race::invalidations_win_races;
 pub use soft::a_soft_invalidation_leaves_nothing_fresh;
 pub use tags::{
     an_invalidation_of_a_tag_removes_what_has_it, an_invalidation_of_a_tag_voids_fills_in_flight,
@@ -364,86 +356,6 @@ pub async fn what_is_removed_is_let_go<St: Store>(store: &St) {
     assert_eq!(held, (0, 0), "what is removed is let go: entries and bytes still held");
 }
 
-/// While fills, reads and invalidations by key and by tag race, nobody who looks after an acknowledged invalidation
-/// finds what was made before it.
-///
-/// # Panics
-///
-/// If the store does not hold this.
-pub async fn invalidations_win_races<St: Store>(store: St) {
-    const ROUNDS: u64 = 300;
-    const PLACES: [Tagged; 3] = [
-        Tagged { place: Place("a", "/1"), known: &[], named: &[] },
-        Tagged { place: Place("a", "/2"), known: &["t"], named: &[] },
-        Tagged { place: Place("a", "/3"), known: &[], named: &["t"] },
-    ];
-    let race = Arc::new(Race { store, version: AtomicU64::new(0), settled: Default::default() });
-    let mut tasks = JoinSet::new();
-    let invalidating = Arc::clone(&race);
-    tasks.spawn(async move {
-        for round in 0..ROUNDS {
-            invalidating.invalidate(round % 2 == 0).await;
-            yield_now().await;
-        }
-    });
-    for tagged in PLACES {
-        let (filling, reading) = (Arc::clone(&race), Arc::clone(&race));
-        let tagged = Arc::new(tagged);
-        let filled = Arc::clone(&tagged);
-        tasks.spawn(async move {
-            for _ in 0..ROUNDS {
-                filling.fill_tagged(&filled).await;
-            }
-        });
-        tasks.spawn(async move {
-            for _ in 0..ROUNDS {
-                reading.read(&tagged).await;
-                yield_now().await;
-            }
-        });
-    }
-    while let Some(task) = tasks.join_next().await {
-        if let Err(error) = task {
-            std::panic::resume_unwind(error.into_panic());
-        }
-    }
-}
-
-/// A resource that changes, and the store in front of it.
-struct Race<St> {
-    store: St,
-    version: AtomicU64,
-    /// The versions that the last acknowledged invalidations followed: of the key, and of the tag.
-    settled: [AtomicU64; 2],
-}
-
-impl<St: Store> Race<St> {
-    fn version(&self) -> String {
-        self.version.load(Ordering::SeqCst).to_string()
-    }
-
-    async fn invalidate(&self, is_by_tag: bool) {
-        let version = self.version.fetch_add(1, Ordering::SeqCst) + 1;
-        let acknowledged = match is_by_tag {
-            true => self.store.invalidate_tag(&Tag::new("t")).await,
-            false => self.store.invalidate(&PrimaryKey::new("a")).await,
-        };
-        if acknowledged.is_ok() {
-            self.settled[usize::from(is_by_tag)].fetch_max(version, Ordering::SeqCst);
-        }
-    }
-
-    async fn read(&self, tagged: &Tagged) {
-        let has_tag = !tagged.known.is_empty() || !tagged.named.is_empty();
-        let settled = self.settled.iter().take(1 + usize::from(has_tag));
-        let settled = settled.map(|version| version.load(Ordering::SeqCst)).max();
-        let Some(body) = tagged.find(&self.store).await else { return };
-        let version: u64 = body.parse().expect("the body is a version");
-        let rule = "no one finds what was made before an acknowledged invalidation";
-        assert!(Some(version) >= settled, "{rule}: found version {version}, settled {settled:?}");
-    }
-}
-
 /// A slot, named by its key and its target. As in the layer, a target has one key.
 struct Place(&'static str, &'static str);
 
@@ -484,7 +396,11 @@ impl Place {
     fn response(&self, fence: Fence, response: Response<'_>) -> Arc<Entry> {
         let Response { body, requested, lifetime, gauge, tags } = response;
         let (origin, ()) = http::Response::new(()).into_parts();
-        let head = Head::new(&origin, &[], Timing { requested, received: now(), lifetime });
+        let head = Head::new(
+            &origin,
+            (&Mould::default(), &[]),
+            Timing { requested, received: now(), lifetime },
+        );
         let body = [Bytes::copy_from_slice(body.as_bytes())];
         let slot = Slot { tags, ..self.slot() };
         let provenance = Provenance { slot, fence, requested, gauge };

@@ -1,13 +1,13 @@
 //! What is left after an invalidation of a tag.
 
-use tokio::{task::yield_now, time::timeout};
+use tokio::task::yield_now;
 
-use super::{PATIENCE, Place, Race, Response, text};
+use super::{PATIENCE, Place, Response, text};
 use crate::{
     clock::now,
     key::{Slot, Tag, Tags},
     sequence::Fence,
-    store::{Begin, Commit, Lookup, PrimaryKey, Store},
+    store::{Commit, Lookup, PrimaryKey, Store},
 };
 
 /// A slot with tags that its request tells, and others that only its response tells.
@@ -132,17 +132,5 @@ pub async fn an_invalidation_of_a_tag_voids_fills_in_flight<St: Store>(store: &S
         assert_eq!(tagged.find(store).await, None, "a fill that is fenced stores nothing");
         tagged.fill(store, "two").await;
         assert_eq!(tagged.find(store).await.as_deref(), Some("two"), "a later fill is stored");
-    }
-}
-
-impl<St: Store> Race<St> {
-    pub(super) async fn fill_tagged(&self, tagged: &Tagged) {
-        let fence = self.store.sequence().begin();
-        let begun =
-            timeout(PATIENCE, self.store.begin(&tagged.slot(), self.store.token(), None)).await;
-        let Ok(Begin::Granted(lease)) = begun else { return yield_now().await };
-        let body = self.version();
-        yield_now().await;
-        tagged.commit(&self.store, (lease, fence), &body).await;
     }
 }

@@ -376,7 +376,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::now,
-        entry::{Head, Provenance, Timing},
+        entry::{Head, Mould, Provenance, Timing},
         key::PrimaryKey,
         sequence::Sequence,
     };
@@ -401,7 +401,7 @@ mod tests {
         let (origin, ()) = response.body(()).expect("a response").into_parts();
         let lifetime = Duration::from_secs(60);
         let timing = Timing { requested: now(), received: now(), lifetime };
-        let head = Arc::new(Head::new(&origin, &[], timing));
+        let head = Arc::new(Head::new(&origin, (&Mould::default(), &[]), timing));
         Entry::response(provenance(Slot::example()), head, &[Bytes::copy_from_slice(body)]).0
     }
 
