@@ -91,6 +91,11 @@ advisories() {
     cargo deny --all-features check advisories
 }
 
+# What measures the cache beside its peers builds. It drags in all of them.
+peers() {
+    RUSTFLAGS="-D warnings" cargo check --locked --all-targets --manifest-path benches/peers/Cargo.toml
+}
+
 # The public API changes as the version says, against the last release.
 semver() {
     tool semver-checks cargo-semver-checks
@@ -102,7 +107,7 @@ package() {
     cargo package --allow-dirty
 }
 
-jobs=(powerset minimal msrv miri docs plant history suite fuzz licences advisories semver package)
+jobs=(powerset minimal msrv miri docs plant history suite peers fuzz licences advisories semver package)
 
 case " ${jobs[*]} " in
     *" ${1:-} "*) "$1" ;;

@@ -495,6 +495,10 @@ plant history-redis-outdate-nothing src/store/redis/shared.rs 's/\(now\(\)\);\n 
 plant chaos-ask-no-plan src/testing/chaos.rs 's/\(self\.plan\)\(operation, count\)/{ let _ = \&self.plan; let _ = count; Fault::None }/' chaos a_lookup_that_fails_is_a_bypass
 plant chaos-invalidate-when-polled src/testing/chaos.rs 's/disturbed\(fault, self\.store\.invalidate\(key\), \|\| Err\(Pending\)\)/{ let key = key.clone(); disturbed(fault, async move { self.store.invalidate(\&key).await }, || Err(Pending)) }/' chaos a_store_in_chaos_that_has_no_fault_conforms
 plant hang-with-the-store src/bounded.rs 's/timeout\(LIMIT, asked\)/timeout(LIMIT * 10_000, asked)/' chaos a_store_that_hangs_keeps_no_request
+# ===== peers =====
+plant peers-number-by-hand README.md 's/(\| commands of a hit \| 1 \| )1/${1}2/' peers the_tables_are_of_the_report
+plant peers-another-report benches/peers/results.json 's/"machine": "/"machine": "another, /' peers the_tables_are_of_the_report
+plant peers-picture-by-hand benches/peers/plots/memory-light.svg 's/<rect x/<rect  x/' peers the_pictures_are_of_the_report_and_are_shown
 
 # The model needs another build, so its mistake is planted apart. That a number is published only
 # after it counts is a window of one instruction, too rare for schedules tried by chance: that rule
