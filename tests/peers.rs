@@ -20,9 +20,8 @@ fn read(path: &str) -> String {
 
 /// FNV-1a, as `draw` has it.
 fn digest(bytes: &[u8]) -> String {
-    let fold = |digest: u64, byte: &u8| {
-        (digest ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    };
+    let fold =
+        |digest: u64, byte: &u8| (digest ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
     format!("{:016x}", bytes.iter().fold(0xcbf2_9ce4_8422_2325, fold))
 }
 
@@ -37,10 +36,11 @@ fn check(path: &str, stamp: &str, made: &str) {
 /// Returns how many sections there are.
 fn check_sections(path: &str) -> usize {
     let text = read(path);
-    let sections: Vec<_> = text.split("<!-- peers:").filter(|part| part.contains(" made ")).collect();
-    for section in &sections {
-        let (head, made) = section.split_once(" -->").unwrap();
-        let (_name, stamp) = head.split_once(' ').unwrap();
+    let parts = text.split("<!-- peers:").skip(1).map(|part| part.split_once(" -->").unwrap());
+    // Those without a digest are ends.
+    let sections: Vec<_> =
+        parts.filter_map(|(head, made)| Some((head.split_once(' ')?.1, made))).collect();
+    for (stamp, made) in &sections {
         check(path, stamp, made);
     }
     sections.len()
