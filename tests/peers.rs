@@ -49,7 +49,7 @@ fn check_sections(path: &str) -> usize {
 #[test]
 fn the_tables_are_of_the_report() {
     assert_eq!(check_sections("README.md"), 1);
-    assert_eq!(check_sections("docs/peers.md"), 2);
+    assert_eq!(check_sections("docs/peers.md"), 3);
 }
 
 #[test]
