@@ -30,7 +30,7 @@ impl Site {
     }
 
     /// Sends a request for `/cases/1`; if the origin is asked, the response is of a group.
-    async fn read_grouped(&mut self, body: &'static str) -> crate::support::Got {
+    pub(crate) async fn read_grouped(&mut self, body: &'static str) -> crate::support::Got {
         let mut reading = send(&self.cache, with(get("/cases/1"), "host", "example.com"));
         loop {
             tokio::select! {
@@ -40,14 +40,14 @@ impl Site {
         }
     }
 
-    async fn fill_grouped(&mut self, body: &'static str) {
+    pub(crate) async fn fill_grouped(&mut self, body: &'static str) {
         until(PATIENCE, "a response of a group is stored", async || {
             self.read_grouped(body).await.is_hit().then_some(())
         })
         .await;
     }
 
-    async fn invalidate_group(&mut self) {
+    pub(crate) async fn invalidate_group(&mut self) {
         let write = with(request(Method::POST, "/cases/9/comments"), "host", "example.com");
         let writing = send(&self.cache, write);
         self.calls.next().await.with(204, ("cache-group-invalidation", "\"g\""), "");

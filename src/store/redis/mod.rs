@@ -131,7 +131,9 @@ impl RedisStore {
     /// There is no near cache over a cluster. The cache is empty after any primary went away, was
     /// restarted or failed over; the keys of one that is away are bypassed. A failover is noticed once the cluster tells of
     /// it: until then a primary that is cut off from the others may still answer, with what was
-    /// invalidated elsewhere. The clocks of the nodes should agree to within a second.
+    /// invalidated elsewhere. The clocks of the nodes should agree to within a second: a response of a
+    /// group (RFC 9875) that was invalidated less than that ago is not stored, and one that a clock further
+    /// off makes look older may be.
     #[cfg(feature = "redis-cluster")]
     pub fn cluster(urls: impl IntoIterator<Item = impl Into<String>>) -> RedisStoreBuilder {
         RedisStoreBuilder::new(Address::Cluster(urls.into_iter().map(Into::into).collect()))
