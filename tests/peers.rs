@@ -20,9 +20,8 @@ fn read(path: &str) -> String {
 
 /// FNV-1a, as `draw` has it.
 fn digest(bytes: &[u8]) -> String {
-    let fold = |digest: u64, byte: &u8| {
-        (digest ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    };
+    let fold =
+        |digest: u64, byte: &u8| (digest ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
     format!("{:016x}", bytes.iter().fold(0xcbf2_9ce4_8422_2325, fold))
 }
 
@@ -37,7 +36,8 @@ fn check(path: &str, stamp: &str, made: &str) {
 /// Returns how many sections there are.
 fn check_sections(path: &str) -> usize {
     let text = read(path);
-    let sections: Vec<_> = text.split("<!-- peers:").filter(|part| part.contains(" made ")).collect();
+    let marked = text.split("<!-- peers:").skip(1);
+    let sections: Vec<_> = marked.filter(|part| !part.starts_with("end -->")).collect();
     for section in &sections {
         let (head, made) = section.split_once(" -->").unwrap();
         let (_name, stamp) = head.split_once(' ').unwrap();
@@ -49,7 +49,7 @@ fn check_sections(path: &str) -> usize {
 #[test]
 fn the_tables_are_of_the_report() {
     assert_eq!(check_sections("README.md"), 1);
-    assert_eq!(check_sections("docs/peers.md"), 2);
+    assert_eq!(check_sections("docs/peers.md"), 3);
 }
 
 #[test]
