@@ -36,11 +36,11 @@ fn check(path: &str, stamp: &str, made: &str) {
 /// Returns how many sections there are.
 fn check_sections(path: &str) -> usize {
     let text = read(path);
-    let parts = text.split("<!-- peers:").skip(1).map(|part| part.split_once(" -->").unwrap());
-    // Those without a digest are ends.
-    let sections: Vec<_> =
-        parts.filter_map(|(head, made)| Some((head.split_once(' ')?.1, made))).collect();
-    for (stamp, made) in &sections {
+    let marked = text.split("<!-- peers:").skip(1);
+    let sections: Vec<_> = marked.filter(|part| !part.starts_with("end -->")).collect();
+    for section in &sections {
+        let (head, made) = section.split_once(" -->").unwrap();
+        let (_name, stamp) = head.split_once(' ').unwrap();
         check(path, stamp, made);
     }
     sections.len()

@@ -239,6 +239,7 @@ plant keep-the-target-of-a-write src/route/table.rs 's/if let Ok\(found\) = self
 plant cast-without-comparing-names src/entry/fields.rs 's/ *&& made\.iter\(\)\.skip\(SLOTS\).*\n//' lib other_names_are_copied_by_themselves
 plant cast-what-is-withheld src/entry/fields.rs 's/ *&& !stripped\.iter\(\).*\n//' lib what_may_not_be_stored_is_left_out_each_time
 plant cast-with-an-inner-status src/entry/fields.rs 's/let is_usual = .*;/let is_usual = true;/' lib what_may_not_be_stored_is_left_out_each_time
+plant take-a-stripped-status-for-an-inner-one src/entry/fields.rs 's/\*name == CACHE_STATUS && is_kept\(name\)/*name == CACHE_STATUS/' lib the_slots_are_where_they_are_filled_whatever_becomes_of_an_inner_status
 plant forget-what-is-sensitive src/entry/fields.rs 's/ *copy\.set_sensitive.*\n//' lib the_values_are_of_each_response
 
 # ===== early refresh =====

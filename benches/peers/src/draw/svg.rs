@@ -21,7 +21,7 @@ pub const LIGHT: Theme = Theme {
     faint: "#59636e",
     grid: "#d8dee4",
     ours: ["#0969da", "#54aeff"],
-    minimum: ["#8c959f", "#afb8c1"],
+    minimum: ["#6e7781", "#9ea7b0"],
     peers: ["#bc4c00", "#1a7f37", "#8250df", "#bf3989", "#9a6700"],
 };
 
