@@ -254,7 +254,10 @@ impl<St: Store> Filling<St> {
             recorder.conclude(settled.as_ref().ok());
             return (settled.map(drop), reader);
         }
-        if declared.is_some() && storable.head.may_be_shared() && !self.is_grouped(&storable) {
+        if declared.is_some()
+            && storable.head.may_be_shared()
+            && !self.has_tags_beside(&storable.tags)
+        {
             self.lead.share(storable.fill(FillBody::Streaming(recording)));
         }
         if let Ok(runtime) = runtime {
@@ -309,10 +312,10 @@ impl<St: Store> Filling<St> {
         self.store(storable, Arc::new(entry), body).await
     }
 
-    /// Whether a response has tags that nobody knew who joined the flight: it may be that one of them
-    /// was invalidated between the flight's beginning and theirs.
-    fn is_grouped(&self, storable: &Storable) -> bool {
-        storable.tags.len() > self.lead.slot().tags.len()
+    /// Whether there are tags among these that nobody knew who joined the flight: it may be that one of
+    /// them was invalidated between the flight's beginning and theirs.
+    pub(crate) fn has_tags_beside(&self, tags: &Tags) -> bool {
+        tags.len() > self.lead.slot().tags.len()
     }
 
     async fn store(
@@ -323,7 +326,7 @@ impl<St: Store> Filling<St> {
     ) -> Result<(), Refusal> {
         let bucket = self.shared.bucket(self.route);
         let metrics = self.shared.metrics();
-        let is_grouped = self.is_grouped(&storable);
+        let is_grouped = self.has_tags_beside(&storable.tags);
         if is_grouped {
             // Who joins later could be younger than what the commit finds to be in order.
             self.lead.close();

@@ -119,7 +119,13 @@ impl<St: Store> Filling<St> {
         let telling = self.shared.telling(read.route);
         let outcome = Outcome::Rescued { status };
         let response = stale(found, outcome, telling, &read.asks);
-        self.fill_with(fill);
+        // Over a store that processes share, nobody here can tell whether another has invalidated a
+        // group before some of those who wait came: they look for themselves.
+        let may_share = self.lead.token().is_none() || !self.has_tags_beside(&entry.slot().tags);
+        match may_share {
+            true => self.fill_with(fill),
+            false => drop(self),
+        }
         ControlFlow::Break(response)
     }
 }

@@ -114,7 +114,7 @@ plant tags-store-while-unsettled src/unsettled.rs 's/slot\.tags\.iter\(\)\.any\(
 plant tags-share-across-those-of-a-closure src/policy/admission.rs 's/if !rule\.target_implies_tags\(\)/if false/' tags requests_with_other_tags_of_a_closure_share_no_response
 plant tags-read-what-was-stored-without src/route/rule.rs 's/            self\.tags,\n            self\.lifetimes/            (),\n            self.lifetimes/' tags layers_with_other_tags_share_no_responses
 plant groups-share-across src/fill.rs 's/_ if is_in_doubt => drop\(self\.lead\),/_ if false => drop(self.lead),/' tags who_came_after_its_group_was_invalidated_is_not_given_a_response_of_before
-plant groups-stream-across src/fill.rs 's/ && !self\.is_grouped\(&storable\)//' tags who_comes_while_a_response_of_a_group_streams_waits_for_its_end
+plant groups-stream-across src/fill.rs 's/\n? *&& !self\.has_tags_beside\(&storable\.tags\)//' tags who_comes_while_a_response_of_a_group_streams_waits_for_its_end
 plant groups-without-a-limit src/fill.rs 's/if tags\.len\(\) > MAX_TAGS/if false/' tags a_response_with_more_groups_than_are_kept_is_not_stored
 plant groups-of-nobody src/route/table.rs 's/matched\.is_matched = true;\n                rule\.subjects/rule.subjects/' tags a_rule_may_leave_it_to_the_response_what_a_write_invalidates
 plant groups-forget-with-a-304 src/fill/revalidate.rs 's/own\.with\(held\.tags\.iter\(\)\.cloned\(\)\)/own/' rfc a_304_changes_the_groups_it_names
@@ -477,6 +477,7 @@ plant redis-tags-quarantine-no-tag src/store/redis/pending.rs 's/slot\.tags\.ite
 plant redis-tags-take-any-number src/store/redis/record.rs 's/self\.u16\(\)\.filter\(\|count\| \*count <= MAX_TAGS\)/{ let _ = MAX_TAGS; self.u16() }/' lib tags_come_back_as_they_were_and_no_more_of_them_than_there_may_be
 plant near-forget-no-tag src/store/redis/near.rs 's/                    self\.invalidate_tag\(&Tag::named\(tag\)\);/                    let _ = Tag::named(tag);/' lib what_was_read_before_a_message_does_not_enter
 plant near-keep-own-invalidations-of-tags src/store/redis/link.rs 's/Target::Tag\(tag\) => self\.near\.invalidate_tag\(tag\),/Target::Tag(_) => {}/' lib what_this_process_invalidates_is_gone_when_it_is_called
+plant redis-groups-share-what-is-stale src/stale.rs 's/self\.lead\.token\(\)\.is_none\(\) \|\| //; s/!self\.has_tags_beside\(&entry\.slot\(\)\.tags\)/{ let _ = entry; true }/' redis what_is_stale_and_of_a_group_stands_in_for_nobody_who_came_later
 # What the history finds: a plain write, a flight joined by its variant, values of an earlier server, a
 # primary that is none any more. The last needs both guards gone.
 plant history-commit-without-the-lease src/store/redis/commit.lua 's/if not l then return 0 end\nif .*?\n//' redis_history quiet

@@ -47,6 +47,20 @@ impl Site {
         .await;
     }
 
+    /// Sends a request that is to follow another's fill, and waits until it has looked so often.
+    async fn follow(&mut self, looks: u64) -> crate::support::Sent {
+        let looked = |site: &Self| {
+            let operations = site.store().operations;
+            operations.get(&Operation::Lookup).map_or(0, |lookups| lookups.answered)
+        };
+        let before = looked(self);
+        let follower = send(&self.cache, with(get("/cases/1"), "host", "example.com"));
+        until(PATIENCE, "it has looked", async || (looked(self) >= before + looks).then_some(()))
+            .await;
+        assert!(self.calls.now().await.is_none(), "nothing tells it of the group");
+        follower
+    }
+
     pub(crate) async fn invalidate_group(&mut self) {
         let write = with(request(Method::POST, "/cases/9/comments"), "host", "example.com");
         let writing = send(&self.cache, write);
@@ -234,14 +248,33 @@ async fn a_group_that_is_invalidated_in_mid_fill_refuses_the_commit() {
             false => server.run(&["DEL", &stamp]).await,
         }
         // It still holds its right, as far as the key tells, and follows nobody.
-        let late = send(&site.cache, with(get("/cases/1"), "host", "example.com"));
-        assert!(site.calls.now().await.is_none(), "nothing tells it of the group");
+        let late = site.follow(2).await;
         call.with(200, ("cache-groups", "\"g\""), "old");
         let read = got(reading).await;
         assert!(read.cache_status().ends_with(FENCED), "{}", read.cache_status());
         site.calls.next().await.with(200, ("cache-groups", "\"g\""), "new");
         assert_eq!(got(late).await.text(), "new");
     }
+}
+
+/// Its group was invalidated by another process, after the fill began that it stands in for.
+#[tokio::test]
+async fn what_is_stale_and_of_a_group_stands_in_for_nobody_who_came_later() {
+    let server = Server::start().await;
+    let store = patient(&server.url()).build().unwrap();
+    let mut site = Site::lazy(store, |route| route.stale_if_error(TTL)).linked().await;
+    let mut other = Site::on(&server.url()).await;
+    site.fill_grouped("old").await;
+    site.handle.soft_invalidate("case:1").await.unwrap();
+    let early = send(&site.cache, with(get("/cases/1"), "host", "example.com"));
+    let call = site.calls.next().await;
+    other.invalidate_group().await;
+    // What is in force, what is put aside with who fills, and the stamps of that.
+    let late = site.follow(3).await;
+    call.with(503, ("x", "y"), "down");
+    assert_eq!(got(early).await.text(), "old", "who asked before may have it");
+    site.calls.next().await.ok("new");
+    assert_eq!(got(late).await.text(), "new");
 }
 
 /// A group that the server has never heard of may have been invalidated just now: the first fill learns
