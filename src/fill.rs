@@ -254,10 +254,8 @@ impl<St: Store> Filling<St> {
             recorder.conclude(settled.as_ref().ok());
             return (settled.map(drop), reader);
         }
-        if declared.is_some()
-            && storable.head.may_be_shared()
-            && !self.has_tags_beside(&storable.tags)
-        {
+        let is_for_all = storable.head.may_be_shared() && !self.has_tags_beside(&storable.tags);
+        if declared.is_some() && is_for_all {
             self.lead.share(storable.fill(FillBody::Streaming(recording)));
         }
         if let Ok(runtime) = runtime {

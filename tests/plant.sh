@@ -204,7 +204,7 @@ plant refresh-with-a-part src/read.rs 's/\[IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_
 plant refresh-with-a-condition src/read.rs 's/\[IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE\]/[IF_RANGE, RANGE]/' stale what_asks_in_the_background_asks_for_the_whole
 plant refresh-with-a-head src/read.rs 's/\*request\.method_mut\(\) = Method::GET;//' stale what_asks_in_the_background_asks_for_the_whole
 plant rescue-from-any-answer src/stale.rs 's/matches!\(status\.as_u16\(\), 500 \| 502 \| 503 \| 504\)/status.as_u16() >= 400/' stale other_answers_are_no_errors_and_the_window_ends
-plant rescue-the-leader-alone src/stale.rs 's/self\.fill_with\(fill\);/drop(fill); self.fail();/' stale what_is_stale_stands_in_for_an_error_and_all_who_wait_share_it
+plant rescue-the-leader-alone src/stale.rs 's/true => self\.fill_with\(fill\),/true => { let _ = fill; self.fail() }/' stale what_is_stale_stands_in_for_an_error_and_all_who_wait_share_it
 plant ask-who-has-just-failed src/stale.rs 's/None if self\.refreshes\.is_paused\(&read\.slot\.variant\)/None if false/' stale an_origin_that_has_just_failed_is_let_be
 plant wait-for-who-takes-long src/stale.rs 's/read\.stale\(self, \|windows\| windows\.if_error\)\.map\(\|_\| limit\)/None.map(|_: ()| limit)/' stale an_origin_that_takes_long_is_not_waited_for_and_what_it_brings_is_stored
 plant keep-fresh-softly src/entry.rs 's/head\.lifetime = head\.lifetime\.min\([^;]*;/let _ = now;/' stale a_soft_invalidation_makes_stale_and_no_more
@@ -230,7 +230,7 @@ plant concern-reads-alone src/route/table.rs 's/patterns\.chain\(invalidating\.i
 plant call-before-it-is-ready src/future.rs 's/inner\.poll_ready\(&mut unwoken\)/Poll::<Result<(), S::Error>>::Ready(Ok(()))/' readiness misses_and_writes_through_a_service_for_one_at_a_time_all_end
 plant tell-nobody src/notice.rs 's/waiting\.into_values\(\)\.for_each\(Waker::wake\);/drop(waiting);/' flights an_error_is_the_leaders_own_and_followers_ask_for_themselves_at_once
 plant forget-the-leaders-conditional src/exchange.rs 's/if is_had \{/if false {/' rfc a_conditional_miss_brings_the_whole_representation_for_all
-plant forget-a-followers-conditional src/answer.rs 's/if asks\.have\(head\.status, head\.stored\(\)\)/if false/' rfc a_followers_conditional_is_its_own
+plant forget-a-followers-conditional src/answer.rs 's/if asks\.have\(status, response\.headers\(\)\)/if false/' rfc a_followers_conditional_is_its_own
 plant replace-inner-cache-status src/reporter.rs 's/let _ = fields\.try_append\(CACHE_STATUS/fields.insert(CACHE_STATUS/; s/let _ = response\.headers_mut\(\)\.try_append\(CACHE_STATUS/response.headers_mut().insert(CACHE_STATUS/' rfc a_write_says_that_it_was_forwarded_for_its_method
 plant quote-the-detail src/outcome.rs 's/parameter\(DETAIL, refusal\.token\(\)\)/parameter(key_ref("stored"), false).parameter(key_ref("reason"), refusal.token())/' rfc cache_status_is_a_list_of_what_rfc_9211_knows
 plant invalidate-on-conflict src/write.rs 's/400\.\.=499 => Self::Unchanged/400..=499 => Self::Changed/' rfc what_changed_nothing_invalidates_nothing
@@ -286,7 +286,7 @@ plant take-blank-tenants src/key.rs 's/!text\.trim\(\)\.is_empty\(\) && //' secu
 plant fold-the-case-of-callers src/policy/credentials.rs 's/present\(extract\(request\)\?\.as_bytes\(\)\)/present(extract(request)?.to_lowercase().as_bytes())/' security sec_auth_5_callers_are_the_same_only_if_byte_equal
 plant bypass-without-counting src/metrics.rs 's/add\(&bucket\.bypassed\[\*reason as usize\]\)/{ let _ = reason; }/' security sec_auth_6_junk_credentials_are_counted_and_displace_nothing
 plant store-cookies src/policy/storability.rs 's/"set-cookie"\n/"set-nothing"\n/' security sec_cook_1_a_response_that_sets_a_cookie_is_not_stored
-plant store-what-is-stripped src/entry.rs 's/ && !stripped\.contains\(name\)//' security sec_cook_1_a_cookie_that_the_route_strips_is_never_replayed
+plant store-what-is-stripped src/entry/fields.rs 's/ && !stripped\.contains\(name\)//' security sec_cook_1_a_cookie_that_the_route_strips_is_never_replayed
 plant store-what-is-for-one-client src/policy/storability.rs 's/\|name\| is_per_client\(name\) &&/|name| false \&\& is_per_client(name) \&\&/' security sec_cook_2_a_response_for_one_client_is_not_stored
 plant coalesce-what-is-for-one-client src/policy/storability.rs 's/\|name\| is_per_client\(name\) &&/|name| false \&\& is_per_client(name) \&\&/' security sec_coal_1_no_follower_sees_what_may_not_be_stored_and_none_queues
 plant coalesce-what-turns-out-too-large src/fill.rs 's/if declared\.is_some\(\) && /if true \&\& /' security sec_coal_1_a_body_that_turns_out_too_large_is_the_leaders_own
@@ -433,11 +433,11 @@ plant redis-read-on-behind-the-end src/store/redis/record.rs 's/let is_at_end = 
 plant redis-believe-any-place src/store/redis/record.rs 's/Some\(is_key && variant == slot\.variant\.as_bytes\(\)\)/Some(is_key | true | (variant == slot.variant.as_bytes()))/' redis sec_red_1_a_record_that_was_moved_is_a_miss
 plant redis-forget-the-namespace-in-a-record src/store/redis/record.rs 's/rest\.extend_from_slice\(namespace\.as_bytes\(\)\);//; s/namespace\.len\(\) \+ //; s/key\.strip_prefix\(namespace\.as_bytes\(\)\)/Some(key).filter(|_| namespace.len() < 99)/' redis sec_red_1_a_record_that_was_moved_to_another_namespace_is_a_miss
 plant redis-insist-on-what-is-unreadable src/store/redis/shared.rs 's/for is_unwanted in \[is_unwanted, true\]/for is_unwanted in [is_unwanted, is_unwanted]/' redis sec_red_2_a_record_with_any_byte_flipped_is_a_miss
-plant redis-count-no-foreign-keys src/store/redis/link.rs 's/Err\(Fault::Foreign\) => count\(&self\.counts\.foreign\),/Err(Fault::Foreign) => {}/' redis a_key_that_holds_something_else_is_bypassed_and_left_alone
+plant redis-count-no-foreign-keys src/store/redis/link.rs 's/Some\(Fault::Foreign\) => count\(&self\.counts\.foreign\),/Some(Fault::Foreign) => {}/' redis a_key_that_holds_something_else_is_bypassed_and_left_alone
 plant redis-one-namespace src/store/redis/settings.rs 's/\[&self\.namespace, key\.as_str\(\)\]\.concat\(\)/key.as_str().to_owned()/' redis sec_red_6_two_namespaces_share_nothing
 plant redis-fold-keys src/store/redis/settings.rs 's/key\.as_str\(\)\]\.concat\(\)/key.as_str().to_lowercase().as_str()].concat()/' redis sec_key_3_each_key_is_its_own_at_the_server
 plant redis-one-database src/store/redis/settings.rs 's/redis = redis\.set_db\(i64::from\(database\)\);/let _ = database;/' redis sec_red_6_two_databases_share_nothing
-plant redis-two-looks-at-a-hit src/store/redis/shared.rs 's/let answer = self\.link\.ask\(/let _ = look.query_async::<redis::Value>(\&mut wire.clone()).await;\n        let answer = self.link.ask(/' redis a_hit_is_one_command
+plant redis-two-looks-at-a-hit src/store/redis/shared.rs 's/(let answer = )(self\.look\(&connection, look\(&key, &vk\)\)\.await\?;)/let _ = $2\n        $1$2/' redis a_hit_is_one_command
 plant redis-keep-abandoned-questions src/store/redis/supervisor.rs 's/link\.lose\(connection\);\n//' redis_memory requests_leave_nothing_behind_while_the_server_hangs
 plant redis-take-other-spellings-of-a-stamp src/store/redis/record.rs "s/b'a'\.\.=b'f' if RADIX == 16/b'a'..=b'f'/" lib a_stamp_is_read_only_as_it_is_written
 plant redis-forget-what-others-found-unfit src/store/redis/shared.rs 's/StoredContent::Pass => Content::Pass,/StoredContent::Pass => return None,/' redis what_may_not_be_stored_is_known_to_other_processes
