@@ -110,11 +110,11 @@ impl Head {
         (mould, stripped): (&Mould, &[HeaderName]),
         timing: Timing,
     ) -> Self {
-        let fields = mould.cast(&origin.headers, stripped);
+        let (fields, has_inner_status) = mould.cast(&origin.headers, stripped);
         Self {
             status: origin.status,
-            has_inner_status: fields.get_all(CACHE_STATUS).iter().count() > 1,
             fields,
+            has_inner_status,
             received: timing.received,
             initial_age: timing.corrected_age(&origin.headers),
             lifetime: timing.lifetime,

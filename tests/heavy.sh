@@ -76,6 +76,11 @@ history() {
     cargo test --release --all-features --test redis_history long
 }
 
+# The suite of https://cache-tests.fyi against the reverse proxy.
+suite() {
+    bash tests/http_suite.sh
+}
+
 licences() {
     tool deny cargo-deny
     cargo deny --all-features check bans licenses sources
@@ -102,7 +107,7 @@ package() {
     cargo package --allow-dirty
 }
 
-jobs=(powerset minimal msrv miri docs plant history peers fuzz licences advisories semver package)
+jobs=(powerset minimal msrv miri docs plant history suite peers fuzz licences advisories semver package)
 
 case " ${jobs[*]} " in
     *" ${1:-} "*) "$1" ;;

@@ -168,7 +168,7 @@ plant ask-about-what-was-invalidated src/fill/revalidate.rs 's/if !is_current \|
 plant believe-any-304 src/fill/revalidate.rs 's/let is_about_this = confirms\(&head\.headers, stored\);/let is_about_this = true; let _ = confirms;/' rfc a_304_is_believed_only_if_it_is_about_what_is_stored
 plant compare-a-strong-tag-weakly src/policy/validation.rs 's/is_some_and\(\|tag\| tag\.as_bytes\(\) == strong\)/is_some_and(|tag| opaque_tag(tag.as_bytes()) == opaque_tag(strong))/' rfc a_304_is_believed_only_if_it_is_about_what_is_stored
 plant keep-what-is-doubtful src/fill/revalidate.rs 's/bounded\(shared\.invalidate\(&key\)\)\.await;/let _ = (shared, key, bounded::<std::future::Ready<()>>);/' rfc a_304_is_believed_only_if_it_is_about_what_is_stored
-plant take-the-length-of-a-304 src/policy/validation.rs 's/if \[CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE\]\.contains\(name\) \|\| /if /' rfc a_304_makes_what_is_stored_fresh_again
+plant take-the-length-of-a-304 src/policy/validation.rs 's/if of_content\.contains\(name\) \|\| /if /' rfc a_304_makes_what_is_stored_fresh_again
 plant take-the-hops-of-a-304 src/policy/validation.rs 's/ \|\| hops\.contain\(name\)//' rfc a_304_makes_what_is_stored_fresh_again
 plant keep-old-lines-beside-new src/policy/validation.rs 's/        fields\.remove\(name\);\n//' rfc a_304_makes_what_is_stored_fresh_again
 plant share-what-is-never-fresh src/entry.rs 's/!self\.lifetime\.is_zero\(\) \|\| /true || /' rfc what_is_never_fresh_is_asked_about_by_each_request
@@ -239,6 +239,7 @@ plant keep-the-target-of-a-write src/route/table.rs 's/if let Ok\(found\) = self
 plant cast-without-comparing-names src/entry/fields.rs 's/ *&& made\.iter\(\)\.skip\(SLOTS\).*\n//' lib other_names_are_copied_by_themselves
 plant cast-what-is-withheld src/entry/fields.rs 's/ *&& !stripped\.iter\(\).*\n//' lib what_may_not_be_stored_is_left_out_each_time
 plant cast-with-an-inner-status src/entry/fields.rs 's/let is_usual = .*;/let is_usual = true;/' lib what_may_not_be_stored_is_left_out_each_time
+plant take-a-stripped-status-for-an-inner-one src/entry/fields.rs 's/\*name == CACHE_STATUS && is_kept\(name\)/*name == CACHE_STATUS/' lib the_slots_are_where_they_are_filled_whatever_becomes_of_an_inner_status
 plant forget-what-is-sensitive src/entry/fields.rs 's/ *copy\.set_sensitive.*\n//' lib the_values_are_of_each_response
 
 # ===== early refresh =====
@@ -422,7 +423,7 @@ plant redis-keep-the-lease-of-a-dead-fill src/store/redis/lease.rs 's/self\.link
 plant redis-lose-releases-with-the-link src/store/redis/supervisor.rs 's/                self\.pending\.give_back\(release\);\n//' redis a_lease_whose_way_back_is_cut_is_given_back_over_the_next_link
 plant redis-no-eval src/store/redis/command.rs 's/ServerErrorKind::NoScript\) =>/ServerErrorKind::NoScript) \&\& false =>/' redis a_fill_survives_script_flush
 plant redis-lose-dropped-invalidations src/store/redis/pending.rs 's/self\.pending\.fail\(&self\.target, self\.number\);//' redis an_invalidation_that_was_dropped_is_delivered
-plant redis-read-what-is-pending src/store/redis/shared.rs 's/ \|\| self\.link\.pending\.is_quarantined\(key\)//' redis a_key_is_bypassed_until_its_invalidation_is_acknowledged
+plant redis-read-what-is-pending src/store/redis/shared.rs 's/ \|\| self\.link\.pending\.is_quarantined\(slot\)//' redis a_key_is_bypassed_until_its_invalidation_is_acknowledged
 plant redis-acknowledge-everything-at-once src/store/redis/invalidation.rs 's/if !later\.is_zero\(\)/if false/' redis an_invalidation_of_everything_reaches_all_processes_once_acknowledged
 plant redis-flush-everything-at-once src/store/redis/pending.rs 's/sleep_until\(done \+ until_seen\)/sleep_until(done)/' redis an_invalidation_of_everything_while_redis_is_away_is_delivered
 plant redis-one-epoch-for-ever src/store/redis/shared.rs 's/digest\(slot, epoch\)/digest(slot, epoch * 0)/g' redis an_invalidation_of_everything_reaches_all_processes_once_acknowledged
@@ -460,6 +461,22 @@ plant redis-forget-since-when src/store/redis/shared.rs 's/self\.link\.local_tim
 plant redis-digest-without-a-key src/layer.rs 's/store\.token\(\)\.is_some\(\)/false/' redis routes_that_digest_callers_need_a_key_that_all_processes_have
 plant redis-ask-on-beside-what-is-stale src/store/redis/shared.rs 's/if \(held\.is_none\(\) \|\| held != awaited\)\n            && let/if let/' redis who_waits_beside_what_is_stale_asks_no_more_than_others
 plant redis-trust-a-failover-in-a-cluster src/store/redis/connection.rs 's/hasher\.update\(run\.as_bytes\(\)\)\.update\(b" "\)\.update\(replica\.as_bytes\(\)\)\.update\(b" "\);/let _ = (run, replica);/' redis a_cluster_is_used_and_a_failover_in_it_brings_back_nothing
+plant redis-tags-commit-across src/store/redis/stamps.rs 's/is_good\.then\(/{ let _ = is_good; true }.then(/' redis a_tag_that_is_invalidated_in_mid_fill_refuses_the_commit
+plant redis-groups-commit-across src/store/redis/stamps.rs 's/None => !is_set_back && stamp\.is_older_than\(granted, slack\)/None => !is_set_back/' redis a_group_that_is_invalidated_in_mid_fill_refuses_the_commit
+plant redis-groups-trust-any-clock src/store/redis/stamps.rs 's/self\.time\.saturating_add\(TOLERANCE \+ slack\) < earliest/{ let _ = (earliest, slack); false }/' lib a_group_is_older_than_a_fill_only_if_no_clock_can_hide_that_it_is_not
+plant redis-tags-read-without-comparing src/store/redis/shared.rs 's/record\.filter\(\|record\| stamps\.confirm\(&record\.tags\)\)/record/' redis a_tag_removes_what_has_it_for_all_processes
+plant redis-tags-find-without-comparing src/store/redis/shared.rs 's/Some\(record\)\.filter\(\|record\| stamps\.confirm\(&record\.tags\)\)\?/{ let _ = stamps; record }/' redis a_tag_removes_what_has_it_for_all_processes
+plant redis-tags-take-a-missing-stamp src/store/redis/stamps.rs 's/self\.0\.contains\(stamped\)/self.0.contains(stamped) || self.0.iter().all(|(tag, _)| *tag != stamped.0)/' redis whatever_removes_a_stamp_is_an_invalidation
+plant redis-tags-join-across src/store/redis/shared.rs 's/stamps\.digest\(&slot\.tags\)\.as_ref\(\) == Some\(&lease\.stamps\)/true/' redis a_request_after_a_tag_was_invalidated_elsewhere_joins_no_older_flight
+plant redis-tags-respect-an-older-right src/store/redis/lease.lua 's/ and stamps == ARGV\[5\]//' redis a_request_after_a_tag_was_invalidated_elsewhere_joins_no_older_flight
+plant redis-tags-stamp-what-nothing-has src/store/redis/restamp.lua 's/if redis\.call\(.EXISTS., KEYS\[1\]\) == 0 then return 0 end\n//' redis a_stamp_lives_as_long_as_what_names_it_and_no_tag_without_one_has_any
+plant redis-tags-let-stamps-expire-early src/store/redis/stamp.lua 's/redis\.call\(.PEXPIRE., k, 2 \* ARGV\[1\]\)//' redis a_stamp_lives_as_long_as_what_names_it_and_no_tag_without_one_has_any
+plant redis-tags-need-room-to-invalidate src/store/redis/connection.rs 's/match RESTAMP\.call\(&mut self\.wire\(\), key, arguments\)\.await \{\n            Err\(error\) if error\.code\(\) == Some\("OOM"\)/match RESTAMP.call(\&mut self.wire(), key, arguments).await {\n            Err(error) if error.code() == Some("NEVER")/' redis a_server_that_is_full_takes_an_invalidation_of_a_tag
+plant redis-tags-use-what-is-due src/store/redis/shared.rs 's/if !slot\.tags\.is_empty\(\) && self\.link\.pending\.is_quarantined\(&slot\)/if false/' redis what_is_of_a_group_that_is_due_is_not_used
+plant redis-tags-quarantine-no-tag src/store/redis/pending.rs 's/slot\.tags\.iter\(\)\.any\(/slot.tags.iter().take(0).any(/' lib a_tag_that_is_due_is_that_of_every_key
+plant redis-tags-take-any-number src/store/redis/record.rs 's/self\.u16\(\)\.filter\(\|count\| \*count <= MAX_TAGS\)/{ let _ = MAX_TAGS; self.u16() }/' lib tags_come_back_as_they_were_and_no_more_of_them_than_there_may_be
+plant near-forget-no-tag src/store/redis/near.rs 's/                    self\.invalidate_tag\(&Tag::named\(tag\)\);/                    let _ = Tag::named(tag);/' lib what_was_read_before_a_message_does_not_enter
+plant near-keep-own-invalidations-of-tags src/store/redis/link.rs 's/Target::Tag\(tag\) => self\.near\.invalidate_tag\(tag\),/Target::Tag(_) => {}/' lib what_this_process_invalidates_is_gone_when_it_is_called
 # What the history finds: a plain write, a flight joined by its variant, values of an earlier server, a
 # primary that is none any more. The last needs both guards gone.
 plant history-commit-without-the-lease src/store/redis/commit.lua 's/if not l then return 0 end\nif .*?\n//' redis_history quiet
@@ -467,6 +484,14 @@ plant history-join-without-a-token src/coalesce.rs 's/variant: slot\.variant\.cl
 plant history-trust-what-came-back src/store/redis/shared.rs 's/if record\.stamp\.incarnation != connection\.incarnation/if false/' redis_history restarts
 plant history-trust-a-failover src/store/redis/shared.rs 's/if record\.stamp\.incarnation != connection\.incarnation/if false/' redis_history failovers
 plant history-read-from-the-demoted 'src/store/redis/connection.rs src/store/redis/command.rs' 's/is_primary &= line\(replication, "role:"\) == Some\("master"\)/is_primary \&= true/; s/ServerErrorKind::ReadOnly \| //' redis_history demotions
+plant history-tags-commit-across src/store/redis/stamps.rs 's/is_good\.then\(/{ let _ = is_good; true }.then(/' redis_history quiet
+plant history-tags-read-without-comparing src/store/redis/shared.rs 's/record\.filter\(\|record\| stamps\.confirm\(&record\.tags\)\)/record/' redis_history quiet
+plant history-tags-take-a-missing-stamp src/store/redis/stamps.rs 's/self\.0\.contains\(stamped\)/self.0.contains(stamped) || self.0.iter().all(|(tag, _)| *tag != stamped.0)/' redis_history quiet
+plant history-tags-join-across src/store/redis/shared.rs 's/stamps\.digest\(&slot\.tags\)\.as_ref\(\) == Some\(&lease\.stamps\)/true/' redis_history quiet
+plant history-tags-respect-an-older-right src/store/redis/lease.lua 's/ and stamps == ARGV\[5\]//' redis_history quiet
+plant history-near-forgets-no-tag src/store/redis/near.rs 's/                    self\.invalidate_tag\(&Tag::named\(tag\)\);/                    let _ = Tag::named(tag);/' redis_history near-quiet
+plant history-redis-share-across-a-group src/fill.rs 's/_ if is_in_doubt => drop\(self\.lead\),/_ if false => drop(self.lead),/' redis_history quiet
+plant history-redis-outdate-nothing src/store/redis/shared.rs 's/\(now\(\)\);\n        \}/(now());\n        }\n        until = until.max(now() + std::time::Duration::from_secs(9));/' redis_history quiet
 # ===== chaos =====
 plant chaos-ask-no-plan src/testing/chaos.rs 's/\(self\.plan\)\(operation, count\)/{ let _ = \&self.plan; let _ = count; Fault::None }/' chaos a_lookup_that_fails_is_a_bypass
 plant chaos-invalidate-when-polled src/testing/chaos.rs 's/disturbed\(fault, self\.store\.invalidate\(key\), \|\| Err\(Pending\)\)/{ let key = key.clone(); disturbed(fault, async move { self.store.invalidate(\&key).await }, || Err(Pending)) }/' chaos a_store_in_chaos_that_has_no_fault_conforms

@@ -36,6 +36,10 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
+/// What an origin says to caches in front of it and to no other (RFC 9213, and what came before it).
+const TARGETED: [HeaderName; 2] =
+    [HeaderName::from_static("cdn-cache-control"), HeaderName::from_static("surrogate-control")];
+
 /// Sends requests on to one origin.
 #[derive(Clone, Debug)]
 struct Forward {
@@ -92,6 +96,8 @@ fn layer() -> Result<SupportCacheLayer<MemoryStore>, ConfigError> {
             .key(key)
             .freshness(Freshness::Origin)
             .credentials(Credentials::ByResponse)
+            .heuristic(10)
+            .targeted(TARGETED)
             .body_limit(4 * 1024 * 1024)
             // To the letter: a response is fresh for as long as it says.
             .jitter(0)

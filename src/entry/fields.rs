@@ -24,22 +24,24 @@ pub(crate) struct Mould {
 
 impl Mould {
     /// Copies the fields that may be stored. `stripped` is mostly the same for all responses.
-    pub(super) fn cast(&self, origin: &HeaderMap, stripped: &[HeaderName]) -> HeaderMap {
+    ///
+    /// Returns also whether an inner cache has its say among them.
+    pub(super) fn cast(&self, origin: &HeaderMap, stripped: &[HeaderName]) -> (HeaderMap, bool) {
         let made = lock(&self.made).clone();
         if let Some(made) = made.filter(|made| fits(made, origin, stripped)) {
             let mut fields = HeaderMap::clone(&made);
             pack(fields.values_mut().skip(SLOTS), origin);
-            return fields;
+            return (fields, false);
         }
-        let fields = storable(origin, stripped);
+        let (fields, has_inner_status) = storable(origin, stripped);
         // With an inner cache's say the slots are not where they are filled here.
-        let is_usual = !origin.contains_key(CACHE_STATUS);
+        let is_usual = !has_inner_status;
         *lock(&self.made) = is_usual.then(|| {
             let mut made = fields.clone();
             made.values_mut().for_each(|value| *value = EMPTY);
             Arc::new(made)
         });
-        fields
+        (fields, has_inner_status)
     }
 }
 
@@ -55,16 +57,18 @@ fn fits(made: &HeaderMap, origin: &HeaderMap, stripped: &[HeaderName]) -> bool {
 
 /// Copies the fields that may be stored, after the slots that [`Head::fields`](super::Head::fields)
 /// fills.
-fn storable(origin: &HeaderMap, stripped: &[HeaderName]) -> HeaderMap {
+fn storable(origin: &HeaderMap, stripped: &[HeaderName]) -> (HeaderMap, bool) {
     let hops = Hops::of(origin);
-    let has_inner_status = origin.keys().any(|name| *name == CACHE_STATUS);
+    let is_kept =
+        |name: &HeaderName| *name != AGE && !stripped.contains(name) && !hops.contain(name);
+    let has_inner_status = origin.keys().any(|name| *name == CACHE_STATUS && is_kept(name));
     let mut fields = HeaderMap::with_capacity(origin.keys_len() + SLOTS);
     fields.append(AGE, EMPTY);
     if !has_inner_status {
         fields.append(CACHE_STATUS, EMPTY);
     }
     for (name, value) in origin {
-        if *name != AGE && !stripped.contains(name) && !hops.contain(name) {
+        if is_kept(name) {
             fields.append(name.clone(), value.clone());
         }
     }
@@ -74,7 +78,7 @@ fn storable(origin: &HeaderMap, stripped: &[HeaderName]) -> HeaderMap {
     // A clone's capacity is its length: what is stored is no larger than what is weighed.
     let mut copy = fields.clone();
     pack(copy.values_mut(), &fields);
-    copy
+    (copy, has_inner_status)
 }
 
 /// Copies values into one allocation: a value cut from a connection's read buffer would otherwise
@@ -111,7 +115,8 @@ mod tests {
         mould.cast(&fields(first), &stripped);
         let second = fields(second);
         let (cast, copied) = (mould.cast(&second, &stripped), storable(&second, &stripped));
-        assert!(cast.iter().eq(copied.iter()), "{cast:?}\n{copied:?}");
+        assert!(cast.0.iter().eq(copied.0.iter()), "{cast:?}\n{copied:?}");
+        assert_eq!(cast.1, copied.1);
     }
 
     #[test]
@@ -122,7 +127,7 @@ mod tests {
         mould.cast(&fields(&page), &[]);
         let mut second = fields(&page);
         second.get_mut("etag").unwrap().set_sensitive(true);
-        let cast = mould.cast(&second, &[]);
+        let (cast, _) = mould.cast(&second, &[]);
         assert!(cast["etag"].is_sensitive() && !cast["link"].is_sensitive());
         assert_eq!(cast["etag"], "1");
     }
@@ -155,7 +160,20 @@ mod tests {
         check(&[("etag", "1"), ("x-hop", "1")], &[("connection", "x-hop"), ("x-hop", "1")]);
         let mould = Mould::default();
         let page = fields(&[("etag", "1"), ("x-secret", "1")]);
-        assert_eq!(mould.cast(&page, &[]).len(), 4);
-        assert_eq!(mould.cast(&page, &[HeaderName::from_static("x-secret")]).len(), 3);
+        assert_eq!(mould.cast(&page, &[]).0.len(), 4);
+        assert_eq!(mould.cast(&page, &[HeaderName::from_static("x-secret")]).0.len(), 3);
+    }
+
+    #[test]
+    fn the_slots_are_where_they_are_filled_whatever_becomes_of_an_inner_status() {
+        for (lines, stripped) in [
+            (&[("cache-status", "inner; hit"), ("etag", "1")][..], &[CACHE_STATUS][..]),
+            (&[("connection", "cache-status"), ("cache-status", "inner"), ("etag", "1")], &[]),
+        ] {
+            let (fields, has_inner_status) = Mould::default().cast(&fields(lines), stripped);
+            assert!(!has_inner_status);
+            let names: Vec<_> = fields.keys().map(HeaderName::as_str).collect();
+            assert_eq!(names, ["age", "cache-status", "etag"]);
+        }
     }
 }

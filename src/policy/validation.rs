@@ -16,6 +16,9 @@ use crate::{entry::CACHE_STATUS, hops::Hops};
 const OF_THE_CONTENT: [HeaderName; 5] =
     [CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE];
 
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
+const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
+
 /// The conditions of a request that concern what the client already has.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Conditions {
@@ -90,7 +93,9 @@ pub(crate) fn freshened(stored: &HeaderMap, told: &HeaderMap) -> HeaderMap {
     fields.remove(CACHE_STATUS);
     for name in told.keys() {
         // These tell of the content, and a 304 has none.
-        if [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE].contains(name) || hops.contain(name) {
+        let of_content =
+            [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_DIGEST, CONTENT_MD5];
+        if of_content.contains(name) || hops.contain(name) {
             continue;
         }
         fields.remove(name);

@@ -21,6 +21,7 @@ mod near;
 mod pending;
 mod records;
 mod sharing;
+mod tags;
 mod topology;
 
 use std::time::Duration;

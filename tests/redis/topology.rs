@@ -7,11 +7,12 @@ use std::{
     time::Duration,
 };
 
-use tower_support_cache::{RedisStore, RedisStoreBuilder};
+use tower_support_cache::{CacheRoute, RedisStore, RedisStoreBuilder};
 
 use crate::{
     Site,
     server::{PATIENCE, Server, free_port, new_folder, until},
+    support::{get, got, send},
 };
 
 /// Long enough for a busy machine.
@@ -182,6 +183,35 @@ async fn a_cluster_is_used_and_a_failover_in_it_brings_back_nothing() {
     site.fill("after").await;
     other.is_linked_again().await;
     other.hits("after").await;
+}
+
+/// Keys and stamps are at different nodes, whose clocks need not agree.
+#[tokio::test]
+async fn tags_and_groups_reach_all_nodes_of_a_cluster() {
+    let cluster = Cluster::start().await;
+    let store = || patient(RedisStore::cluster(cluster.urls()));
+    let route = |route: CacheRoute| route.tag("a").tag("b").tag("c").tag("case:{case}");
+    let mut site = Site::lazy(store(), route).linked().await;
+    let mut other = Site::lazy(store(), route).linked().await;
+    for tag in ["a", "b", "c", "case:1"] {
+        site.fill("old").await;
+        other.hits("old").await;
+        other.handle.invalidate_tag(tag).await.unwrap();
+        assert_eq!(site.read("new").await.text(), "new", "{tag}");
+        other.hits("new").await;
+        let reading = send(&site.cache, get("/cases/2"));
+        let call = site.calls.next().await;
+        other.handle.invalidate_tag(&tag.replace('1', "2")).await.unwrap();
+        call.ok("overtaken");
+        got(reading).await;
+        assert_eq!(other.ask(get("/cases/2"), "later").await.text(), "later", "{tag}");
+        site.handle.invalidate("case:2").await.unwrap();
+        site.handle.invalidate("case:1").await.unwrap();
+    }
+    site.fill_grouped("old").await;
+    assert_eq!(other.read_grouped("not stored").await.text(), "old");
+    other.invalidate_group().await;
+    assert_eq!(site.read_grouped("new").await.text(), "new");
 }
 
 /// Where the child finds its server.

@@ -1,7 +1,8 @@
 //! The history checker over Redis: processes that read and write registers whose versions only grow,
 //! through the layer and one server, while that server is killed, stopped, demoted, emptied and cut
-//! off. After an acknowledged invalidation no read that begins later may be of an older version, and
-//! each body must belong to its key and its caller.
+//! off. After an acknowledged invalidation, by key, by tag or by group, no read that begins later may be
+//! of an older version, and each body must belong to its key and its caller. After a soft invalidation
+//! what is older has to say that it is stale.
 //!
 //! ```sh
 //! cargo test --all-features --test redis_history                     # about 20 s

@@ -17,7 +17,11 @@ use http::{Method, Request, Response};
 use http_body_util::Full;
 use tower::Service;
 
-use crate::{random::Random, server::pause, world::World};
+use crate::{
+    random::Random,
+    server::pause,
+    world::{GROUPED, TAGS, World},
+};
 
 /// What a handler that panics says.
 pub(crate) const PANIC: &str = "a handler panics now and then";
@@ -46,7 +50,11 @@ impl<B: Send + 'static> Service<Request<B>> for Origin {
             let (kind, key) = place(request.uri().path());
             if *request.method() == Method::POST {
                 let version = world.write(key).to_string();
-                return Ok(Response::builder().status(201).body(Full::from(version)).unwrap());
+                let mut response = Response::builder().status(201);
+                if kind == "grouped" {
+                    response = response.header("cache-group-invalidation", group(key));
+                }
+                return Ok(response.body(Full::from(version)).unwrap());
             }
             // Read first and slow afterwards: what is answered may be old by then.
             let version = world.version(key);
@@ -58,6 +66,9 @@ impl<B: Send + 'static> Service<Request<B>> for Origin {
             let caller = request.headers().get("x-caller").map_or("", |c| c.to_str().unwrap());
             let body = body(kind, key, caller, version);
             let mut response = Response::builder();
+            if key >= GROUPED {
+                response = response.header("cache-groups", group(key));
+            }
             if random.below(100) == 0 {
                 response = response.header("cache-control", "no-store");
             }
@@ -67,8 +78,14 @@ impl<B: Send + 'static> Service<Request<B>> for Origin {
 }
 
 fn place(path: &str) -> (&str, usize) {
-    let (kind, key) = path.trim_start_matches('/').split_once('/').expect("/kind/key");
+    let (kind, place) = path.trim_start_matches('/').split_once('/').expect("/kind/tag/key");
+    let (_, key) = place.split_once('/').expect("/kind/tag/key");
     (kind, key.parse().expect("a key is a number"))
+}
+
+/// Returns the group of a key, as a field lists it.
+fn group(key: usize) -> String {
+    format!("\"{}\"", key % TAGS)
 }
 
 /// Returns what the origin answers. Two kilobytes, as a list of cases may have.

@@ -62,6 +62,7 @@ impl Report {
         };
         row("reads", total.reads);
         row("  hits", total.hits);
+        row("    stale, and said so", total.stale);
         row("  joins", total.joins);
         row("  over a second", total.slow);
         row("reads cancelled", total.cancelled);

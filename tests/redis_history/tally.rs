@@ -41,6 +41,8 @@ tally! {
     /// Reads that were answered to their end.
     reads,
     hits,
+    /// Of these, reads that said they were stale: after a soft invalidation.
+    stale,
     joins,
     /// Reads that were dropped on the way.
     cancelled,

@@ -22,8 +22,8 @@ use http_body_util::{BodyExt, Empty};
 use tokio::time::timeout;
 use tower::{Layer, ServiceExt};
 use tower_support_cache::{
-    CacheRoute, Caller, Credentials, InvalidateRoute, RedisStore, ResponseBody, SupportCache,
-    SupportCacheHandle, SupportCacheLayer,
+    CacheRoute, Caller, Credentials, InvalidateRoute, Pending, RedisStore, ResponseBody,
+    SupportCache, SupportCacheHandle, SupportCacheLayer,
 };
 
 use crate::{
@@ -32,7 +32,7 @@ use crate::{
     scenario::Settings,
     server::pause,
     tally::Counters,
-    world::{By, KEYS, World, micros},
+    world::{By, GROUPED, KEYS, TAGS, World, micros, softly},
 };
 
 const CALLERS: u64 = 2;
@@ -105,15 +105,11 @@ impl Run {
         }
         let layer = SupportCacheLayer::builder(store.build().unwrap())
             .caller_key([7; 32])
-            .cache(CacheRoute::get("/shared/{key}").bucket("shared").key("k:{key}").ttl(LIFETIME))
-            .cache(
-                CacheRoute::get("/mine/{key}")
-                    .bucket("mine")
-                    .key("k:{key}")
-                    .ttl(LIFETIME)
-                    .credentials(Credentials::PerCaller(caller)),
-            )
-            .invalidate(InvalidateRoute::post("/written/{key}").key("k:{key}"))
+            .cache(route("shared"))
+            .cache(route("mine").credentials(Credentials::PerCaller(caller)))
+            .invalidate(InvalidateRoute::post("/written/{tag}/{key}").key("k:{key}"))
+            .invalidate(InvalidateRoute::post("/tagged/{tag}/{key}").tag("t:{tag}"))
+            .invalidate(InvalidateRoute::post("/grouped/{tag}/{key}").groups())
             .build()
             .unwrap();
         let origin =
@@ -148,12 +144,13 @@ impl Run {
             0 => ("shared", String::new()),
             caller => ("mine", caller.to_string()),
         };
-        let mut request = Request::get(format!("/{kind}/{key}"));
+        let mut request = Request::get(path(kind, key));
         if !caller.is_empty() {
             request = request.header("x-caller", &caller);
         }
         let request = request.body(Empty::<Bytes>::new()).unwrap();
         let bound = self.world.acknowledged(key);
+        let soft_bound = self.world.acknowledged(softly(key));
         let begun = micros();
         let read = caught(async {
             let response = self.cache.clone().oneshot(request).await.expect("it is infallible");
@@ -183,22 +180,36 @@ impl Run {
             Ok(Ok(Err(error))) => return self.fails(&format!("a read of key {key}: {error}")),
             Ok(Ok(Ok(answer))) => answer,
         };
+        let read = Asked { kind, key, caller, begun, bounds: [bound, soft_bound] };
+        self.judge(&read, &status, &body);
+    }
+
+    /// Counts a read, and asks whether its answer is one that it may have.
+    fn judge(&self, read: &Asked, status: &str, body: &str) {
+        let Asked { kind, key, caller, begun, bounds: [bound, soft_bound] } = read;
+        let (key, begun) = (*key, *begun);
         self.counters.reads.fetch_add(1, Relaxed);
         if status.contains(";hit") {
             self.counters.hits.fetch_add(1, Relaxed);
         } else if status.contains(";collapsed") && !status.contains("collapsed=?0") {
             self.counters.joins.fetch_add(1, Relaxed);
         }
-        match version_of(&body, kind, key, &caller) {
-            Some(version) if version >= bound => {}
-            Some(version) if self.is_late_message(key, version, begun) => {}
-            Some(version) => self.violates(&format!(
+        let is_stale = says_stale(status);
+        self.counters.stale.fetch_add(u64::from(is_stale), Relaxed);
+        let Some(version) = version_of(body, kind, key, caller) else {
+            let start: String = body.chars().take(20).collect();
+            return self.violates(&format!("key {key} of {caller}: another's body {start:?}"));
+        };
+        if version < *bound && !self.is_late_message(key, version, begun) {
+            self.violates(&format!(
                 "key {key}: version {version} after {bound} was acknowledged ({status})"
-            )),
-            None => {
-                let start: String = body.chars().take(20).collect();
-                self.violates(&format!("key {key} of {caller}: another's body {start:?}"));
-            }
+            ));
+        }
+        let is_outdated = version >= *bound && version < *soft_bound;
+        if is_outdated && !is_stale && !self.is_late_message(softly(key), version, begun) {
+            self.violates(&format!(
+                "key {key}: version {version} is fresh after {soft_bound} was softly acknowledged ({status})"
+            ));
         }
     }
 
@@ -216,54 +227,81 @@ impl Run {
     async fn write(self: &Arc<Self>, random: &mut Random) {
         let key = self.world.own(random.next());
         self.counters.invalidations.fetch_add(1, Relaxed);
-        match random.below(10) {
-            0..2 => {
-                if let Some(version) = self.post(key).await {
-                    self.acknowledge_later(key, version);
+        match random.below(20) {
+            0..2 => self.post("written", key).await,
+            2..4 => self.post("tagged", key).await,
+            4..6 if key >= GROUPED => self.post("grouped", key).await,
+            6..9 => {
+                let written = vec![(key, self.world.write(key))];
+                if self.delete(&format!("k:{key}")).await.is_ok() {
+                    self.acknowledge(&written, By::Stranger);
                 }
             }
-            2..4 => {
-                let version = self.world.write(key);
-                if self.delete(key).await.is_ok() {
-                    self.acknowledge(key, version, By::Stranger);
+            9..11 => {
+                let written = self.write_fellows(key);
+                let stamp = format!("tower-support-cache:tag:t:{}", key % TAGS);
+                if self.delete(&stamp).await.is_ok() {
+                    self.acknowledge(&written, By::Stranger);
                 }
             }
-            _ => self.invalidate(key, random).await,
+            11..13 => {
+                let (written, tag) = (self.write_fellows(key), format!("t:{}", key % TAGS));
+                self.invalidate(self.handle.invalidate_tag(&tag), written, random).await;
+            }
+            13..15 => {
+                let written = vec![(softly(key), self.world.write(key))];
+                let name = format!("k:{key}");
+                self.invalidate(self.handle.soft_invalidate(&name), written, random).await;
+            }
+            _ => {
+                let written = vec![(key, self.world.write(key))];
+                let name = format!("k:{key}");
+                self.invalidate(self.handle.invalidate(&name), written, random).await;
+            }
         }
     }
 
-    async fn invalidate(self: &Arc<Self>, key: usize, random: &mut Random) {
-        let version = self.world.write(key);
+    /// Writes all our keys that have the tag of one.
+    fn write_fellows(&self, key: usize) -> Written {
+        self.world.own_fellows(key).map(|key| (key, self.world.write(key))).collect()
+    }
+
+    async fn invalidate(
+        self: &Arc<Self>,
+        invalidation: impl Future<Output = Result<(), Pending>>,
+        written: Written,
+        random: &mut Random,
+    ) {
         let is_cut = random.in_percent(5);
         let patience = if is_cut { random.below(300) } else { 30_000_000 };
-        let name = format!("k:{key}");
-        let invalidation = self.handle.invalidate(&name);
         match timeout(Duration::from_micros(patience), invalidation).await {
-            Ok(Ok(())) => self.acknowledge(key, version, By::Owner),
+            Ok(Ok(())) => self.acknowledge(&written, By::Owner),
             Ok(Err(_)) => {
                 self.counters.pending.fetch_add(1, Relaxed);
-                self.acknowledge_later(key, version);
+                self.acknowledge_later(written);
             }
             // Dropped, and not lost for that.
             Err(_) if is_cut => {
                 self.counters.dropped.fetch_add(1, Relaxed);
-                self.acknowledge_later(key, version);
+                self.acknowledge_later(written);
             }
-            Err(_) => self.fails(&format!("no invalidation of key {key}")),
+            Err(_) => self.fails(&format!("no invalidation of {written:?}")),
         }
     }
 
-    fn acknowledge(&self, key: usize, version: u64, by: By) {
+    fn acknowledge(&self, written: &[(usize, u64)], by: By) {
         self.counters.acknowledged.fetch_add(1, Relaxed);
-        self.world.acknowledge(key, version, by);
+        for (key, version) in written {
+            self.world.acknowledge(*key, *version, by);
+        }
     }
 
     /// Waits elsewhere until what is pending has been delivered, if the server is there in time.
-    fn acknowledge_later(self: &Arc<Self>, key: usize, version: u64) {
+    fn acknowledge_later(self: &Arc<Self>, written: Written) {
         let run = Arc::clone(self);
         tokio::spawn(async move {
             if run.handle.flush_pending(FLUSH).await.is_ok() {
-                run.acknowledge(key, version, By::Owner);
+                run.acknowledge(&written, By::Owner);
             }
         });
     }
@@ -282,24 +320,21 @@ impl Run {
         }
     }
 
-    /// Writes through the layer, which invalidates by its rule.
-    async fn post(&self, key: usize) -> Option<u64> {
-        let request = Request::builder().method(Method::POST).uri(format!("/written/{key}"));
+    /// Writes through the layer, which invalidates by a rule.
+    async fn post(self: &Arc<Self>, rule: &str, key: usize) {
+        let request = Request::builder().method(Method::POST).uri(path(rule, key));
         let request = request.body(Empty::<Bytes>::new()).unwrap();
         let response = self.cache.clone().oneshot(request).await.expect("it is infallible");
         match text(response).await {
-            Ok((_, version)) => version.parse().ok(),
-            Err(error) => {
-                self.fails(&format!("a write of key {key}: {error}"));
-                None
-            }
+            Ok((_, version)) => self.acknowledge_later(vec![(key, version.parse().unwrap())]),
+            Err(error) => self.fails(&format!("a write of key {key}: {error}")),
         }
     }
 
-    /// Deletes the key as `redis-cli` would.
-    async fn delete(&self, key: usize) -> redis::RedisResult<()> {
+    /// Deletes a key as `redis-cli` would.
+    async fn delete(&self, key: &str) -> redis::RedisResult<()> {
         let mut connection = self.foreign.get_multiplexed_async_connection().await?;
-        redis::cmd("DEL").arg(format!("k:{key}")).query_async(&mut connection).await
+        redis::cmd("DEL").arg(key).query_async(&mut connection).await
     }
 
     // ----- what must not be -----
@@ -315,6 +350,39 @@ impl Run {
             println!("FAILURE {what}");
         }
     }
+}
+
+/// A read that was answered, with the newest versions whose invalidation was acknowledged when it began:
+/// in full, and softly.
+struct Asked {
+    kind: &'static str,
+    key: usize,
+    caller: String,
+    begun: u64,
+    bounds: [u64; 2],
+}
+
+/// What was written, and where it is acknowledged.
+type Written = Vec<(usize, u64)>;
+
+fn path(kind: &str, key: usize) -> String {
+    format!("/{kind}/{}/{key}", key % TAGS)
+}
+
+fn route(kind: &str) -> CacheRoute {
+    CacheRoute::get(format!("/{kind}/{{tag}}/{{key}}"))
+        .bucket(kind)
+        .key("k:{key}")
+        .tag("t:{tag}")
+        .ttl(LIFETIME)
+        .stale_while_revalidate(LIFETIME)
+        .stale_if_error(LIFETIME)
+}
+
+/// Whether a response says that it is stale. Who shares one that stands in for an error is told how
+/// long it is fresh: not at all.
+fn says_stale(status: &str) -> bool {
+    status.contains("detail=stale-") || status.ends_with("collapsed;ttl=0")
 }
 
 /// Returns `Cache-Status` and the body.

@@ -9,6 +9,17 @@ use std::{
 };
 
 pub(crate) const KEYS: usize = 12;
+/// Each key has one of these.
+pub(crate) const TAGS: usize = 4;
+/// From here on keys have a group as well, which only their responses tell.
+pub(crate) const GROUPED: usize = 4;
+/// What was invalidated softly has registers of its own.
+const REGISTERS: usize = 2 * KEYS;
+
+/// Where it stands which version of a key was invalidated softly.
+pub(crate) fn softly(key: usize) -> usize {
+    KEYS + key
+}
 
 const NAME: &str = "registers";
 /// A number, and its complement to tell a read that a write has torn.
@@ -16,7 +27,7 @@ const CELL: usize = 16;
 /// How many acknowledgements of a key are kept.
 const RING: u64 = 512;
 const NOTE: usize = 32;
-const NOTES: u64 = (2 * KEYS * CELL) as u64;
+const NOTES: u64 = (2 * REGISTERS * CELL) as u64;
 
 /// Each key is written by one process, and read by all.
 pub(crate) struct World {
@@ -24,7 +35,7 @@ pub(crate) struct World {
     processes: usize,
     index: usize,
     /// Held while a register of ours is written.
-    writing: [Mutex<()>; KEYS],
+    writing: [Mutex<()>; REGISTERS],
 }
 
 #[derive(Clone, Copy)]
@@ -55,10 +66,10 @@ struct Note {
 
 impl World {
     pub(crate) fn create(folder: &Path) {
-        let zeroes: Vec<_> = (0..2 * KEYS).flat_map(|_| cell(0)).collect();
+        let zeroes: Vec<_> = (0..2 * REGISTERS).flat_map(|_| cell(0)).collect();
         let file = File::create(folder.join(NAME)).unwrap();
         file.write_all_at(&zeroes, 0).unwrap();
-        file.set_len(NOTES + KEYS as u64 * RING * NOTE as u64).unwrap();
+        file.set_len(NOTES + REGISTERS as u64 * RING * NOTE as u64).unwrap();
     }
 
     pub(crate) fn open(folder: &Path, index: usize, processes: usize) -> Self {
@@ -74,6 +85,11 @@ impl World {
 
     pub(crate) fn all_own(&self) -> impl Iterator<Item = usize> + use<> {
         (self.index..KEYS).step_by(self.processes)
+    }
+
+    /// The keys of this process that have the same tag as one.
+    pub(crate) fn own_fellows(&self, key: usize) -> impl Iterator<Item = usize> + use<> {
+        self.all_own().filter(move |other| other % TAGS == key % TAGS)
     }
 
     pub(crate) fn version(&self, key: usize) -> u64 {

@@ -3,7 +3,9 @@
 use std::{sync::LazyLock, time::Duration};
 
 use bytes::Bytes;
-use redis::{Cmd, ErrorKind, RedisError, Script as Source, ServerErrorKind, Value, cmd};
+use redis::{
+    Cmd, ErrorKind, RedisError, Script as Source, ServerErrorKind, ToRedisArgs, Value, cmd,
+};
 
 use super::{Digest, record::take_number, wire::Wire};
 use crate::key::Token;
@@ -51,6 +53,10 @@ pub(super) static COMMIT: LazyLock<Script> =
 pub(super) static RELEASE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("release.lua")));
 
+pub(super) static STAMP: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("stamp.lua")));
+pub(super) static RESTAMP: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("restamp.lua")));
 pub(super) static SOFT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("soft.lua")));
 
 impl Script {
@@ -65,9 +71,19 @@ impl Script {
         key: &str,
         arguments: impl Fn(&mut Cmd),
     ) -> Result<Value, RedisError> {
+        self.call_on(wire, &[key], arguments).await
+    }
+
+    /// Calls it on several keys.
+    pub(super) async fn call_on(
+        &self,
+        wire: &mut Wire,
+        keys: &[impl ToRedisArgs],
+        arguments: impl Fn(&mut Cmd),
+    ) -> Result<Value, RedisError> {
         let call = |how: &str, what: &str| {
             let mut call = cmd(how);
-            call.arg(what).arg(1).arg(key);
+            call.arg(what).arg(keys.len()).arg(keys);
             arguments(&mut call);
             call
         };
@@ -129,6 +145,8 @@ pub(super) struct HeldLease {
     pub(super) token: Token,
     /// In milliseconds of the server's clock.
     pub(super) expiry: u64,
+    /// The digest of the stamps that its tags had; empty where it has none.
+    pub(super) stamps: String,
 }
 
 impl Further {
@@ -152,14 +170,17 @@ impl Outdated {
 
 impl HeldLease {
     fn parse(text: &[u8]) -> Option<Self> {
-        let (token, expiry) = std::str::from_utf8(text).ok()?.split_once(' ')?;
-        Some(Self { token: parse_token(token)?, expiry: expiry.parse().ok()? })
+        let (token, rest) = std::str::from_utf8(text).ok()?.split_once(' ')?;
+        let (expiry, stamps) = rest.split_once(' ').unwrap_or((rest, ""));
+        let (token, expiry) = (parse_token(token)?, expiry.parse().ok()?);
+        Some(Self { token, expiry, stamps: stamps.to_owned() })
     }
 }
 
 /// What the server answered to a request for a lease.
 pub(super) enum Leased {
-    Granted,
+    /// When: in microseconds of the server's clock.
+    Granted(u64),
     Held(Token),
     Found(Bytes),
 }
@@ -169,7 +190,10 @@ impl Leased {
         let Value::Array(parts) = answer else { return None };
         let mut parts = parts.into_iter();
         match parts.next()? {
-            Value::Int(0) => Some(Self::Granted),
+            Value::Int(0) => {
+                let time = bulk(parts.next()?)?;
+                Some(Self::Granted(std::str::from_utf8(&time).ok()?.parse().ok()?))
+            }
             Value::Int(1) => {
                 let token = bulk(parts.next()?)?;
                 Some(Self::Held(parse_token(std::str::from_utf8(&token).ok()?)?))

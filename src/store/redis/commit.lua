@@ -6,7 +6,7 @@
 local k, lf = KEYS[1], 'l:' .. ARGV[1]
 local l = redis.call('HGET', k, lf)
 if not l then return 0 end
-if string.match(l, '^(%x+) %d+$') ~= ARGV[2] then return -1 end
+if string.match(l, '^(%x+) %d+ ?%x*$') ~= ARGV[2] then return -1 end
 local fields, gone, ours = {}, {lf}, {}
 for i = 5, #ARGV, 2 do
   fields[#fields + 1] = 'v:' .. ARGV[i]
@@ -28,7 +28,7 @@ local over = n > tonumber(ARGV[4])
 for _, f in ipairs(redis.call('HRANDFIELD', k, 4)) do
   local kind = string.sub(f, 1, 2)
   if kind == 'l:' then
-    local expiry = tonumber(string.match(redis.call('HGET', k, f), '^%x+ (%d+)$'))
+    local expiry = tonumber(string.match(redis.call('HGET', k, f), '^%x+ (%d+) ?%x*$'))
     if not expiry or expiry < now then redis.call('HDEL', k, f) end
   elseif (kind == 'v:' or kind == 's:') and not ours[f] then
     local record = redis.call('HGET', k, f)

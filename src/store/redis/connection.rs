@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, Value, cmd};
 
 use super::{
-    command::{COMMIT, Fault, LEASE, RELEASE, SOFT, token_text},
+    command::{COMMIT, Fault, LEASE, RELEASE, RESTAMP, SOFT, STAMP, token_text},
     deadline::Deadline,
     lease::SLACK,
     looks::Looks,
     pending::Release,
     random,
+    stamps::random_text,
     wire::Wire,
 };
 use crate::{
@@ -165,6 +166,17 @@ impl Connection {
         cmd("UNLINK").arg(key).query_async(&mut self.wire()).await
     }
 
+    /// Gives a tag another stamp. Without room for one it has none: what has it is dead all the same.
+    pub(super) async fn restamp(&self, key: &str) -> Result<Value, RedisError> {
+        let arguments = |call: &mut Cmd| {
+            call.arg(random_text());
+        };
+        match RESTAMP.call(&mut self.wire(), key, arguments).await {
+            Err(error) if error.code() == Some("OOM") => self.unlink(key).await,
+            answer => answer,
+        }
+    }
+
     /// Makes what is stored at a key outdated. That needs room: without any the key goes.
     pub(super) async fn outdate(&self, key: &str) -> Result<Value, RedisError> {
         let slack = |call: &mut Cmd| {
@@ -185,7 +197,7 @@ impl Connection {
 
     /// A server that forbids it is told the scripts with their first calls.
     pub(super) async fn load_scripts(&self) {
-        for script in [&LEASE, &COMMIT, &RELEASE, &SOFT] {
+        for script in [&LEASE, &COMMIT, &RELEASE, &SOFT, &STAMP, &RESTAMP] {
             let _ = script.load().query_async::<Value>(&mut self.wire()).await;
         }
     }

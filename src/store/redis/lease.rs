@@ -3,6 +3,7 @@
 use std::{
     fmt,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use redis::Value;
@@ -15,7 +16,8 @@ use super::{
     digest,
     link::Link,
     pending::Release,
-    record::{Stamp, encode},
+    record::{Marks, Stamp, encode},
+    stamps::{Granted, Stamped},
 };
 use crate::{
     clock::now,
@@ -47,6 +49,9 @@ pub(super) struct Lease {
     connection: Weak<Connection>,
     release: Option<Release>,
     epoch: u64,
+    /// The stamps of the tags that are known before there is a response.
+    pub(super) known: Vec<Stamped>,
+    pub(super) granted: Granted,
 }
 
 impl Lease {
@@ -58,7 +63,9 @@ impl Lease {
     ) -> Self {
         let release = Release { key: key.clone(), vk, token };
         let connection = Arc::downgrade(connection);
-        Self { link: Arc::clone(link), connection, release: Some(release), epoch }
+        let (known, granted) = (Vec::new(), Granted { time: 0, at: now() });
+        let link = Arc::clone(link);
+        Self { link, connection, release: Some(release), epoch, known, granted }
     }
 
     /// Takes note that the server has not granted it, or has taken it back.
@@ -75,7 +82,18 @@ impl Lease {
         for entry in note.into_iter().chain([entry]) {
             let (stamp, kept) = self.stamp(&connection, entry);
             retention = retention.max(kept);
-            let record = encode(entry, &settings.namespace, stamp, &settings.seal);
+            let tags = (&entry.slot().tags, Duration::from_millis(kept));
+            let began = (&self.known[..], self.granted);
+            let tags = match self.link.stamps_for_a_commit(&connection, tags, began).await {
+                Ok(Some(tags)) => tags,
+                Ok(None) => {
+                    count(&self.link.counts.fenced);
+                    return Commit::Fenced;
+                }
+                Err(_) => return Commit::Failed,
+            };
+            let marks = Marks { stamp, tags: &tags };
+            let record = encode(entry, &settings.namespace, marks, &settings.seal);
             records.push((digest(entry.slot(), self.epoch), record));
         }
         let key = settings.key(&release.key);

@@ -186,6 +186,7 @@ impl Link {
     pub(super) fn forget(&self, target: &Target) {
         match target {
             Target::Key(key) => self.near.invalidate(key),
+            Target::Tag(tag) => self.near.invalidate_tag(tag),
             Target::All => self.near.invalidate_all(),
         }
     }
@@ -217,6 +218,11 @@ impl Link {
             Target::Key(key) => {
                 let key = self.settings.key(key);
                 let asked = connection.unlink(&key);
+                self.ask(connection, (Operation::Invalidate, budget), asked).await.map(drop)
+            }
+            Target::Tag(tag) => {
+                let key = self.settings.tag_key(tag);
+                let asked = connection.restamp(&key);
                 self.ask(connection, (Operation::Invalidate, budget), asked).await.map(drop)
             }
             Target::All => {

@@ -7,9 +7,11 @@
 //!    v:<digest>  record     a response, or the note that there is none to be had
 //!    s:<digest>  outdated   when it was invalidated softly, and the record that was there
 //!    l:<digest>  lease      which fill has the right to store the variant of this digest
+//! tower-support-cache:tag:account:A1        STRING    the stamp of a tag
 //! ```
 //!
-//! So what a hit needs is one field: whatever is at `v:…` is in force.
+//! So what a hit needs is one field: whatever is at `v:…` is in force, but for what has tags
+//! (`stamps.rs`).
 //!
 //! The right to fill lives in the same key as what is stored, so whatever removes the key voids every
 //! fill in flight: `redis-cli DEL support:messages:C42` is a full invalidation, and so are expiry,
@@ -29,6 +31,7 @@ mod pending;
 mod record;
 mod settings;
 mod shared;
+mod stamps;
 mod supervisor;
 mod waiters;
 mod wire;
@@ -50,13 +53,17 @@ use self::{
     shared::Shared,
 };
 use super::{
-    Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Token, VariantRef,
+    Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Tag, Token,
+    VariantRef,
 };
 use crate::{clock::now, error::ConfigError, operations::StoreSnapshot};
 
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::record::read_anything;
 pub use self::{lease::RedisLease, settings::RedisStoreBuilder};
+
+/// What the names of tags' stamps begin with, after the namespace; no tag is called `epoch`.
+const TAGS: &str = "tower-support-cache:";
 
 /// How long connecting to a server may take; to find it and ask it who it is, four times that.
 const CONNECT: Duration = Duration::from_millis(300);
@@ -124,7 +131,9 @@ impl RedisStore {
     /// There is no near cache over a cluster. The cache is empty after any primary went away, was
     /// restarted or failed over; the keys of one that is away are bypassed. A failover is noticed once the cluster tells of
     /// it: until then a primary that is cut off from the others may still answer, with what was
-    /// invalidated elsewhere. The clocks of the nodes should agree to within a second.
+    /// invalidated elsewhere. The clocks of the nodes should agree to within a second: a response of a
+    /// group (RFC 9875) that was invalidated less than that ago is not stored, and one that a clock further
+    /// off makes look older may be.
     #[cfg(feature = "redis-cluster")]
     pub fn cluster(urls: impl IntoIterator<Item = impl Into<String>>) -> RedisStoreBuilder {
         RedisStoreBuilder::new(Address::Cluster(urls.into_iter().map(Into::into).collect()))
@@ -204,8 +213,7 @@ impl Store for RedisStore {
         entry: Arc<Entry>,
         note: Option<Arc<Entry>>,
     ) -> Commit {
-        let slot = entry.slot();
-        if !self.shared.sequence.is_current(&slot.key, entry.fence()) {
+        if !entry.is_current(&self.shared.sequence) {
             count(&self.shared.link.counts.fenced);
             return Commit::Fenced;
         }
@@ -231,6 +239,11 @@ impl Store for RedisStore {
     ) -> impl Future<Output = Result<(), Pending>> + Send {
         self.shared.sequence.invalidate(key, || ());
         Call::new(&self.shared.link, Target::Key(key.clone())).run_softly()
+    }
+
+    fn invalidate_tag(&self, tag: &Tag) -> impl Future<Output = Result<(), Pending>> + Send {
+        self.shared.sequence.invalidate_tag(tag);
+        Call::new(&self.shared.link, Target::Tag(tag.clone())).run(Duration::ZERO)
     }
 
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send {

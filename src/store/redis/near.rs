@@ -12,11 +12,11 @@ use std::{sync::Arc, time::Duration};
 
 use redis::{PushInfo, PushKind, Value};
 
-use super::{command::bulk, deadline::Deadline, settings::Settings, waiters::Waiters};
+use super::{TAGS, command::bulk, deadline::Deadline, settings::Settings, waiters::Waiters};
 use crate::{
     clock::{Instant, now},
     entry::Entry,
-    key::{PrimaryKey, VariantRef},
+    key::{PrimaryKey, Tag, VariantRef},
     operations::NearSnapshot,
     sequence::Fence,
     store::{MemoryStore, Store},
@@ -102,6 +102,11 @@ impl Near {
         self.waiters.wake(key);
     }
 
+    /// Lets no copy answer that has a tag, and none enter that was read before.
+    pub(super) fn invalidate_tag(&self, tag: &Tag) {
+        drop(self.copies.invalidate_tag(tag));
+    }
+
     pub(super) fn invalidate_all(&self) {
         drop(self.copies.invalidate_all());
         self.waiters.wake_all();
@@ -142,6 +147,10 @@ impl Near {
                 self.invalidate_all();
                 is_epoch_over = true;
             } else if let Some(key) = key.strip_prefix(&self.namespace) {
+                // It may be a key of that name as well.
+                if let Some(tag) = key.strip_prefix(TAGS) {
+                    self.invalidate_tag(&Tag::named(tag));
+                }
                 self.invalidate(&PrimaryKey::new(key));
             }
         }
@@ -188,6 +197,15 @@ mod tests {
         Entry::restored(provenance, Content::Pass, now() + Duration::from_secs(60))
     }
 
+    /// The same, with a tag.
+    fn tagged() -> Entry {
+        let fence = MemoryStore::new().sequence().begin();
+        let tags = [Tag::new("t")].into_iter().collect();
+        let slot = Slot { tags, ..Slot::example() };
+        let provenance = Provenance { slot, fence, requested: now(), gauge: Arc::default() };
+        Entry::restored(provenance, Content::Pass, now() + Duration::from_secs(60))
+    }
+
     fn found(near: &Near) -> bool {
         near.peek(&Slot::example_variant()).is_some()
     }
@@ -225,15 +243,15 @@ mod tests {
         let store = RedisStore::connect("redis://127.0.0.1/").expect("an address");
         let near = &store.shared.link.near;
         near.prove(now() + Duration::from_secs(60), Duration::ZERO);
-        for is_for_all in [false, true] {
-            near.keep(&read(), near.fence());
+        for what in ["key", "tag", "all"] {
+            near.keep(&tagged(), near.fence());
             assert!(found(near));
-            if is_for_all {
-                drop(store.invalidate_all());
-            } else {
-                drop(store.invalidate(&Slot::example().key));
+            match what {
+                "key" => drop(store.invalidate(&Slot::example().key)),
+                "tag" => drop(store.invalidate_tag(&Tag::new("t"))),
+                _ => drop(store.invalidate_all()),
             }
-            assert!(!found(near));
+            assert!(!found(near), "{what}");
         }
     }
 
@@ -244,14 +262,16 @@ mod tests {
             (keys("ns:support:cases:A1"), true),
             (keys("support:cases:A1"), false),
             (keys("ns:tower-support-cache:epoch"), true),
+            (keys("ns:tower-support-cache:tag:t"), true),
+            (keys("ns:tower-support-cache:tag:u"), false),
             (Value::Nil, true),
         ] {
-            near.keep(&read(), near.fence());
+            near.keep(&tagged(), near.fence());
             assert!(found(&near));
             let fence = near.fence();
             near.heed(push(message.clone()));
             assert_eq!(found(&near), !is_for_it, "{message:?}");
-            near.keep(&read(), fence);
+            near.keep(&tagged(), fence);
             assert_eq!(found(&near), !is_for_it, "{message:?}");
         }
     }

@@ -16,7 +16,7 @@ use tokio::{sync::Notify, time::sleep_until};
 use super::Digest;
 use crate::{
     clock::{Instant, now},
-    key::{PrimaryKey, Token},
+    key::{PrimaryKey, Slot, Tag, Token},
     sync::{AtomicUsize, Mutex, Ordering, lock},
 };
 
@@ -58,6 +58,7 @@ struct Call {
 pub(super) enum Target {
     All,
     Key(PrimaryKey),
+    Tag(Tag),
 }
 
 /// A right to fill that is given back.
@@ -92,14 +93,16 @@ impl Pending {
         Ticket { pending, wake, target, number, is_acknowledged: false }
     }
 
-    /// Whether a key is bypassed, because an invalidation of it is due.
-    pub(super) fn is_quarantined(&self, key: &PrimaryKey) -> bool {
+    /// Whether a slot is bypassed, because an invalidation of its key or of one of its tags is due.
+    pub(super) fn is_quarantined(&self, slot: &Slot) -> bool {
         if self.due.load(Ordering::SeqCst) == 0 {
             return false;
         }
         let calls = &lock(&self.state).calls;
         let is_due = |target: &Target| calls.get(target).is_some_and(|call| call.is_due);
-        is_due(&Target::All) || is_due(&Target::Key(key.clone()))
+        is_due(&Target::All)
+            || is_due(&Target::Key(slot.key.clone()))
+            || slot.tags.iter().any(|tag| is_due(&Target::Tag(tag.clone())))
     }
 
     /// Returns what is due now, at most `limit` of it: to be sent, and then acknowledged by number.
@@ -205,7 +208,7 @@ mod tests {
     }
 
     fn is_quarantined(pending: &Pending, key: &str) -> bool {
-        pending.is_quarantined(&PrimaryKey::new(key))
+        pending.is_quarantined(&Slot { key: PrimaryKey::new(key), ..Slot::example() })
     }
 
     #[test]
@@ -217,6 +220,18 @@ mod tests {
         assert_eq!((due.len(), pending.len()), (1, 1));
         pending.acknowledge(&due[0].0, due[0].1);
         assert!(!is_quarantined(&pending, "a") && pending.len() == 0);
+    }
+
+    #[test]
+    fn a_tag_that_is_due_is_that_of_every_key() {
+        let pending = Arc::new(Pending::default());
+        drop(pending.enter(Target::Tag(Tag::new("t")), &Arc::default()));
+        let slot = |tag: &str| {
+            let tags = [Tag::new("other"), Tag::new(tag)].into_iter().collect();
+            Slot { tags, ..Slot::example() }
+        };
+        assert!(pending.is_quarantined(&slot("t")));
+        assert!(!pending.is_quarantined(&slot("u")) && !is_quarantined(&pending, "t"));
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //! TSC2 <incarnation> <stored> <fresh until> <kept until>\n
 //! kind of the seal
 //! identity: the key, namespace included, and the variant
-//! kind: a response (status, ages, fields, body), a `Pass`, or the names of nominated fields
+//! kind: a response (status, ages, fields, body), a `Pass`, the names of nominated fields, or tags with
+//! their stamps and then a response
 //! seal: a CRC-32 or a keyed digest of everything before
 //! ```
 
@@ -16,10 +17,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::names::{name_of, number_of};
+use super::{
+    names::{name_of, number_of},
+    stamps::{Stamped, TagStamp},
+};
 use crate::{
     entry::{Content, Entry, StoredHead, Windows},
-    key::Slot,
+    key::{MAX_TAGS, Slot, Tag},
     nominated::Nominated,
 };
 
@@ -62,10 +66,24 @@ pub(super) enum Unreadable {
     Misplaced,
 }
 
+/// What is noted of an entry besides itself.
+pub(super) struct Marks<'a> {
+    pub(super) stamp: Stamp,
+    pub(super) tags: &'a [Stamped],
+}
+
+impl From<Stamp> for Marks<'_> {
+    fn from(stamp: Stamp) -> Self {
+        Self { stamp, tags: &[] }
+    }
+}
+
 /// What a record holds.
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) stamp: Stamp,
+    /// The tags of a response, with the stamps that they had.
+    pub(super) tags: Vec<Stamped>,
     pub(super) content: StoredContent,
 }
 
@@ -80,7 +98,13 @@ pub(super) enum StoredContent {
 // ===== encoding =====
 
 /// The key is kept as the server knows it, so that a record is not another namespace's either.
-pub(super) fn encode(entry: &Entry, namespace: &str, stamp: Stamp, seal: &Seal) -> Vec<u8> {
+pub(super) fn encode<'a>(
+    entry: &Entry,
+    namespace: &str,
+    marks: impl Into<Marks<'a>>,
+    seal: &Seal,
+) -> Vec<u8> {
+    let Marks { stamp, tags } = marks.into();
     let mut record = Vec::with_capacity(STAMP + 64 + entry.weight() as usize);
     record.extend_from_slice(stamp.encode().as_bytes());
     record.push(seal.kind());
@@ -92,7 +116,10 @@ pub(super) fn encode(entry: &Entry, namespace: &str, stamp: Stamp, seal: &Seal) 
     record.extend_from_slice(slot.variant.as_bytes());
     match entry.content() {
         Content::Response { head, body } => {
-            record.push(0);
+            match tags {
+                [] => record.push(0),
+                tags => push_tags(&mut record, tags),
+            }
             push_head(&mut record, &head.to_stored());
             record.extend_from_slice(body);
         }
@@ -192,6 +219,17 @@ fn digest(key: &[u8; 32], sealed: &[u8]) -> blake3::Hash {
     blake3::keyed_hash(key, sealed)
 }
 
+fn push_tags(record: &mut Vec<u8>, tags: &[Stamped]) {
+    record.push(3);
+    push_u16(record, tags.len());
+    for (tag, stamp) in tags {
+        push_u16(record, tag.as_str().len());
+        record.extend_from_slice(tag.as_str().as_bytes());
+        record.extend_from_slice(&stamp.time.to_be_bytes());
+        record.extend_from_slice(&stamp.random.to_be_bytes());
+    }
+}
+
 fn push_head(record: &mut Vec<u8>, head: &StoredHead) {
     record.extend_from_slice(&head.status.as_u16().to_be_bytes());
     record.push(u8::from(head.has_inner_status));
@@ -250,9 +288,9 @@ pub(super) fn decode(
     if !reader.is_for(namespace, slot).ok_or(Unreadable::Corrupt)? {
         return Err(Unreadable::Misplaced);
     }
-    let content = reader.content().ok_or(Unreadable::Corrupt)?;
+    let (tags, content) = reader.content().ok_or(Unreadable::Corrupt)?;
     let is_at_end = reader.rest.is_empty();
-    if is_at_end { Ok(Record { stamp, content }) } else { Err(Unreadable::Corrupt) }
+    if is_at_end { Ok(Record { stamp, tags, content }) } else { Err(Unreadable::Corrupt) }
 }
 
 /// Reads a record from front to end. A length is compared with what is there before anything is made
@@ -273,21 +311,35 @@ impl<'r> Reader<'r> {
         Some(is_key && variant == slot.variant.as_bytes())
     }
 
-    fn content(&mut self) -> Option<StoredContent> {
+    fn content(&mut self) -> Option<(Vec<Stamped>, StoredContent)> {
         match self.array::<1>()?[0] {
-            0 => {
-                let head = self.head()?;
-                let body = self.take(self.rest.len())?;
-                Some(StoredContent::Response(head, self.record.slice_ref(body)))
-            }
-            1 => Some(StoredContent::Pass),
+            0 => Some((Vec::new(), self.response()?)),
+            1 => Some((Vec::new(), StoredContent::Pass)),
             2 => {
                 let count = self.u16()?;
                 let names = (0..count).map(|_| self.name()).collect::<Option<_>>()?;
-                Some(StoredContent::Nominated(Nominated::new(names)))
+                Some((Vec::new(), StoredContent::Nominated(Nominated::new(names))))
             }
+            3 => Some((self.tags()?, self.response()?)),
             _ => None,
         }
+    }
+
+    fn response(&mut self) -> Option<StoredContent> {
+        let head = self.head()?;
+        let body = self.take(self.rest.len())?;
+        Some(StoredContent::Response(head, self.record.slice_ref(body)))
+    }
+
+    fn tags(&mut self) -> Option<Vec<Stamped>> {
+        let count = self.u16().filter(|count| *count <= MAX_TAGS)?;
+        let tags = (0..count).map(|_| {
+            let length = self.u16()?;
+            let tag = Tag::named(std::str::from_utf8(self.take(length)?).ok()?);
+            let time = u64::from_be_bytes(self.array()?);
+            Some((tag, TagStamp { time, random: u64::from_be_bytes(self.array()?) }))
+        });
+        tags.collect()
     }
 
     fn head(&mut self) -> Option<StoredHead> {
@@ -411,6 +463,11 @@ mod tests {
         response(200, &fields, br#"{"cases":[]}"#)
     }
 
+    fn tags() -> [Stamped; 2] {
+        let stamp = |random| TagStamp { time: 1_795_000_000_000_000, random };
+        [(Tag::new("account:A1"), stamp(7)), (Tag::named("group:0123"), stamp(u64::MAX))]
+    }
+
     fn seals() -> [Seal; 2] {
         [Seal::Checksum, Seal::Keyed([3; 32])]
     }
@@ -456,21 +513,47 @@ mod tests {
             }
         }
         assert_eq!(written, include_str!("golden.txt"));
+        let mut tagged = String::new();
+        for seal in seals() {
+            let record = encode(&example(), "ns:", Marks { stamp: STAMP, tags: &tags() }, &seal);
+            tagged.extend(record.iter().map(|byte| format!("{byte:02x}")));
+            tagged.push('\n');
+        }
+        assert_eq!(tagged, include_str!("golden_tags.txt"));
+    }
+
+    #[test]
+    fn tags_come_back_as_they_were_and_no_more_of_them_than_there_may_be() {
+        let slot = Slot::example();
+        let read = |tags: &[Stamped]| {
+            let seal = Seal::Checksum;
+            let record = encode(&example(), "ns:", Marks { stamp: STAMP, tags }, &seal);
+            decode(&record.into(), "ns:", &slot, &seal).map(|record| record.tags)
+        };
+        assert_eq!(read(&tags()).as_deref(), Ok(&tags()[..]));
+        let many = |count: usize| {
+            let tag = |n: usize| (Tag::new(n.to_string()), tags()[0].1);
+            (0..count).map(tag).collect::<Vec<_>>()
+        };
+        assert_eq!(read(&many(MAX_TAGS)).map(|tags| tags.len()), Ok(MAX_TAGS));
+        assert_eq!(read(&many(MAX_TAGS + 1)), Err(Unreadable::Corrupt));
     }
 
     #[test]
     fn no_byte_can_be_changed_cut_off_or_added() {
         for seal in seals() {
-            let record = encode(&example(), "ns:", STAMP, &seal);
-            for at in 0..record.len() {
-                for flipped in [1, 0x20, 0xff] {
-                    let mut changed = record.clone();
-                    changed[at] ^= flipped;
-                    unreadable(&changed, &seal);
+            for tags in [&[][..], &tags()] {
+                let record = encode(&example(), "ns:", Marks { stamp: STAMP, tags }, &seal);
+                for at in 0..record.len() {
+                    for flipped in [1, 0x20, 0xff] {
+                        let mut changed = record.clone();
+                        changed[at] ^= flipped;
+                        unreadable(&changed, &seal);
+                    }
+                    unreadable(&record[..at], &seal);
                 }
-                unreadable(&record[..at], &seal);
+                unreadable(&[&record[..], b"x"].concat(), &seal);
             }
-            unreadable(&[&record[..], b"x"].concat(), &seal);
         }
     }
 

@@ -4,10 +4,10 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use redis::{ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 
-use super::{RedisStore, record::Seal, wire::Place};
+use super::{RedisStore, TAGS, record::Seal, wire::Place};
 use crate::{
     error::{ConfigError, ConfigErrorKind},
-    key::PrimaryKey,
+    key::{PrimaryKey, Tag},
 };
 
 const LOOKUP_BUDGET: Duration = Duration::from_millis(50);
@@ -41,6 +41,11 @@ pub(super) struct Settings {
 impl Settings {
     pub(super) fn key(&self, key: &PrimaryKey) -> String {
         [&self.namespace, key.as_str()].concat()
+    }
+
+    /// Returns where the stamp of a tag is.
+    pub(super) fn tag_key(&self, tag: &Tag) -> String {
+        [&self.namespace, TAGS, tag.as_str()].concat()
     }
 
     pub(super) fn epoch_key(&self) -> String {
@@ -106,8 +111,9 @@ impl RedisStoreBuilder {
 
     /// Sets the ACL user. Defaults to the one in the address, or to none.
     ///
-    /// It needs `INFO`, `TIME`, `GET`, `SET`, `UNLINK`, `HGET`, `HMGET`, `EVALSHA`, `EVAL`, and what
-    /// the scripts call: `HSET`, `HDEL`, `HKEYS`, `HLEN`, `HRANDFIELD`, `PTTL`, `PEXPIRE`; and `CLIENT TRACKING` for the near cache. Without `INFO` the store cannot know one
+    /// It needs `INFO`, `TIME`, `GET`, `MGET`, `SET`, `UNLINK`, `HGET`, `HMGET`, `EVALSHA`, `EVAL`, and
+    /// what the scripts call: `EXISTS`, `HSET`, `HDEL`, `HKEYS`, `HLEN`, `HRANDFIELD`, `PTTL`,
+    /// `PEXPIRE`; and `CLIENT TRACKING` for the near cache. Without `INFO` the store cannot know one
     /// server from another and is bypassed.
     pub fn username(mut self, name: impl Into<String>) -> Self {
         self.username = Some(name.into());

@@ -18,13 +18,14 @@ use super::{
     digest,
     lease::Lease,
     link::Link,
-    record::{StoredContent, decode},
+    record::{Record, StoredContent, decode},
+    stamps::{self, Granted, Stamped, Stamps},
 };
 use crate::{
     clock::now,
     entry::{Content, Entry, Head, Provenance},
     gauge::Gauge,
-    key::{PrimaryKey, Slot, Token},
+    key::{Slot, Token},
     operations::Operation,
     sequence::{Fence, Sequence},
     store::{Begin, Lookup},
@@ -39,11 +40,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Returns the connection that a key may be asked for over, and the epoch there.
-    fn usable(&self, key: &PrimaryKey) -> Option<(Arc<Connection>, u64)> {
+    /// Returns the connection that a slot may be asked for over, and the epoch there.
+    fn usable(&self, slot: &Slot) -> Option<(Arc<Connection>, u64)> {
         let connection = self.link.connection()?;
         if connection.is_slow(self.link.settings.slow_lookups)
-            || self.link.pending.is_quarantined(key)
+            || self.link.pending.is_quarantined(slot)
         {
             return None;
         }
@@ -57,11 +58,18 @@ impl Shared {
         // Before the epoch is read: what is read under an epoch that ends meanwhile is not kept.
         let near_fence = self.link.near.fence();
         let fence = self.sequence.begin();
-        let (connection, epoch) = self.usable(&slot.key)?;
+        let (connection, epoch) = self.usable(slot)?;
         let (key, vk) = (self.link.settings.key(&slot.key), digest(slot, epoch));
         let answer = self.look(&connection, look(&key, &vk)).await?;
-        let record = bulk(answer).map(|record| (record, None));
-        let found = record.and_then(|record| self.read((slot, fence), &connection, record));
+        let record = bulk(answer).and_then(|record| self.decode(slot, &record));
+        let is_there = record.is_some();
+        let mut stamps = Stamps::default();
+        if let Some(record) = &record {
+            stamps = self.stamps(slot, &connection, &record.tags).await?;
+        }
+        let record = record.filter(|record| stamps.confirm(&record.tags));
+        let found =
+            record.and_then(|record| self.restore((slot, fence), &connection, (record, None)));
         if let Some(entry) = found.as_ref().filter(|entry| entry.is_fresh()) {
             self.link.near.keep(entry, near_fence);
             return Some(Lookup::Found(Arc::clone(entry)));
@@ -75,14 +83,22 @@ impl Shared {
         }
         let answer = self.look(&connection, look_further(&key, &vk)).await?;
         let Further { outdated, lease } = Further::of(answer)?;
+        let outdated = outdated.and_then(|Outdated { since, record }| {
+            Some((self.decode(slot, &record)?, Some(since)))
+        });
+        if !is_there && (outdated.is_some() || lease.is_some()) {
+            let tags = outdated.as_ref().map_or(&[][..], |(record, _)| &record.tags);
+            stamps = self.stamps(slot, &connection, tags).await?;
+        }
         let held = lease.filter(|lease| {
-            connection.is_of_its_time(lease.token)
+            stamps.digest(&slot.tags).as_ref() == Some(&lease.stamps)
+                && connection.is_of_its_time(lease.token)
                 && lease.expiry > self.link.server_time(&connection, now())
         });
         let held = held.map(|lease| lease.token);
         let outdated = || {
-            let Outdated { since, record } = outdated?;
-            self.read((slot, fence), &connection, (record, Some(since)))
+            let outdated = outdated.filter(|(record, _)| stamps.confirm(&record.tags))?;
+            self.restore((slot, fence), &connection, outdated)
         };
         if (held.is_none() || held != awaited)
             && let Some(stale) = stale.or_else(outdated).filter(is_of_use)
@@ -104,20 +120,22 @@ impl Shared {
         token: Token,
         is_unwanted: bool,
     ) -> Option<Begin<RedisLease>> {
-        let (connection, epoch) = self.usable(&slot.key)?;
+        let (connection, epoch) = self.usable(slot)?;
         if !connection.is_of_its_time(token) {
             return None;
         }
         let key = self.link.settings.key(&slot.key);
         let vk = digest(slot, epoch);
         let fence = self.sequence.begin();
+        let known = self.link.stamps_for_a_fill(&connection, &slot.tags).await.ok()?;
+        let stamps = stamps::digest(&known);
         for is_unwanted in [is_unwanted, true] {
             // Made before it is asked for: whatever the answer may be, or if there is none, it is
             // given back when it is dropped.
-            let lease = Lease::new(&self.link, &connection, (&slot.key, vk, epoch), token);
+            let mut lease = Lease::new(&self.link, &connection, (&slot.key, vk, epoch), token);
             let arguments = |call: &mut redis::Cmd| {
                 call.arg(&vk).arg(token_text(token)).arg(millis(self.link.settings.lease));
-                call.arg(if is_unwanted { "1" } else { "" });
+                call.arg(if is_unwanted { "1" } else { "" }).arg(&stamps);
             };
             let mut wire = connection.wire();
             let asked = (Operation::Lease, self.link.settings.lookup_budget);
@@ -134,14 +152,18 @@ impl Shared {
                 return None;
             }
             match Leased::of(answer)? {
-                Leased::Granted => return Some(Begin::Granted(RedisLease(lease))),
+                Leased::Granted(time) => {
+                    lease.granted = Granted { time, at: now() };
+                    lease.known = known;
+                    return Some(Begin::Granted(RedisLease(lease)));
+                }
                 Leased::Held(holder) => {
                     lease.forget();
                     return Some(Begin::Held(holder));
                 }
                 Leased::Found(record) => {
                     lease.forget();
-                    let found = self.read((slot, fence), &connection, (record, None));
+                    let found = self.read((slot, fence), &connection, record).await;
                     if let Some(entry) = found.filter(|entry| entry.is_fresh() && entry.is_answer())
                     {
                         return Some(Begin::Found(entry));
@@ -153,22 +175,54 @@ impl Shared {
         None
     }
 
-    /// Reads a record that was found for a slot, and since when it is outdated, if it is. `fence` was
-    /// taken before it was asked for.
-    fn read(
+    /// Reads the stamps of a record's tags, and of those that every response of the slot has.
+    async fn stamps(
         &self,
-        (slot, fence): (&Slot, Fence),
-        connection: &Connection,
-        (record, outdated): (Bytes, Option<u64>),
+        slot: &Slot,
+        connection: &Arc<Connection>,
+        stamped: &[Stamped],
+    ) -> Option<Stamps> {
+        if stamped.is_empty() && slot.tags.is_empty() {
+            return Some(Stamps::default());
+        }
+        let tags = slot.tags.with(stamped.iter().map(|(tag, _)| tag.clone()));
+        let stamps = self.link.read_stamps(connection, &tags).await.ok()?;
+        connection.proven.is_ahead().then_some(stamps)
+    }
+
+    /// Reads a record that was found for a slot. `fence` was taken before it was asked for.
+    async fn read(
+        &self,
+        found_for: (&Slot, Fence),
+        connection: &Arc<Connection>,
+        record: Bytes,
     ) -> Option<Arc<Entry>> {
+        let record = self.decode(found_for.0, &record)?;
+        let stamps = self.stamps(found_for.0, connection, &record.tags).await?;
+        let record = Some(record).filter(|record| stamps.confirm(&record.tags))?;
+        self.restore(found_for, connection, (record, None))
+    }
+
+    fn decode(&self, slot: &Slot, record: &Bytes) -> Option<Record> {
         let settings = &self.link.settings;
-        let Ok(record) = decode(&record, &settings.namespace, slot, &settings.seal) else {
+        let decoded = decode(record, &settings.namespace, slot, &settings.seal);
+        if decoded.is_err() {
             count(&self.link.counts.unreadable);
             if !self.has_warned.swap(true, Ordering::Relaxed) {
                 telemetry::record_unreadable();
             }
-            return None;
-        };
+        }
+        decoded.ok()
+    }
+
+    /// Makes an entry of a record whose tags are alive, and since when it is outdated, if it is.
+    /// `fence` was taken before it was asked for.
+    fn restore(
+        &self,
+        (slot, fence): (&Slot, Fence),
+        connection: &Connection,
+        (record, outdated): (Record, Option<u64>),
+    ) -> Option<Arc<Entry>> {
         // Another incarnation has lost what came after it, invalidations included.
         if record.stamp.incarnation != connection.incarnation {
             return None;
@@ -187,12 +241,13 @@ impl Shared {
             StoredContent::Pass => Content::Pass,
             StoredContent::Nominated(nominated) => Content::Nominated(nominated),
         };
-        let provenance = Provenance {
-            slot: slot.clone(),
-            fence,
-            requested: received,
-            gauge: Arc::clone(&self.gauge),
-        };
+        let tags = record.tags.into_iter().map(|(tag, _)| tag).collect();
+        let slot = Slot { tags, ..slot.clone() };
+        if !slot.tags.is_empty() && self.link.pending.is_quarantined(&slot) {
+            return None;
+        }
+        let provenance =
+            Provenance { slot, fence, requested: received, gauge: Arc::clone(&self.gauge) };
         Some(Arc::new(Entry::restored(provenance, content, until)))
     }
 }

@@ -1,0 +1,369 @@
+//! Tags over a real server: stamps that fall with whatever removes them.
+
+use std::time::Duration;
+
+use http::Method;
+use tower_support_cache::{CacheRoute, RedisStore, store::Operation};
+
+use crate::{
+    Site, patient,
+    proxy::Proxy,
+    server::{Disk, PATIENCE, Server, until},
+    support::{TTL, get, got, request, send, with},
+};
+
+const FENCED: &str = "detail=fenced";
+const STAMP: &str = "tower-support-cache:tag:all";
+
+fn tagged(route: CacheRoute) -> CacheRoute {
+    route.tag("all").tag("case:{case}")
+}
+
+impl Site {
+    async fn tagged(url: &str) -> Self {
+        Self::lazy(patient(url).build().unwrap(), tagged).linked().await
+    }
+
+    async fn tagged_near(url: &str) -> Self {
+        let store = patient(url).near_cache(1024 * 1024, TTL).build().unwrap();
+        Self::lazy(store, tagged).linked().await
+    }
+
+    /// Sends a request for `/cases/1`; if the origin is asked, the response is of a group.
+    pub(crate) async fn read_grouped(&mut self, body: &'static str) -> crate::support::Got {
+        let mut reading = send(&self.cache, with(get("/cases/1"), "host", "example.com"));
+        loop {
+            tokio::select! {
+                read = &mut reading => return read.unwrap().unwrap(),
+                call = self.calls.next() => call.with(200, ("cache-groups", "\"g\""), body),
+            }
+        }
+    }
+
+    pub(crate) async fn fill_grouped(&mut self, body: &'static str) {
+        until(PATIENCE, "a response of a group is stored", async || {
+            self.read_grouped(body).await.is_hit().then_some(())
+        })
+        .await;
+    }
+
+    pub(crate) async fn invalidate_group(&mut self) {
+        let write = with(request(Method::POST, "/cases/9/comments"), "host", "example.com");
+        let writing = send(&self.cache, write);
+        self.calls.next().await.with(204, ("cache-group-invalidation", "\"g\""), "");
+        got(writing).await;
+    }
+}
+
+#[tokio::test]
+async fn a_tag_removes_what_has_it_for_all_processes() {
+    let server = Server::start().await;
+    let (mut site, mut other) =
+        (Site::tagged(&server.url()).await, Site::tagged(&server.url()).await);
+    for tag in ["all", "case:1"] {
+        site.fill("old").await;
+        other.hits("old").await;
+        site.handle.invalidate_tag(tag).await.unwrap();
+        assert_eq!(other.read("new").await.text(), "new", "{tag}");
+        site.hits("new").await;
+        site.handle.invalidate_tag("case:2").await.unwrap();
+        site.hits("new").await;
+        site.handle.invalidate("case:1").await.unwrap();
+    }
+}
+
+/// Nobody has told us.
+#[tokio::test]
+async fn whatever_removes_a_stamp_is_an_invalidation() {
+    let server = Server::start().await;
+    let mut site = Site::tagged(&server.url()).await;
+    for removal in [
+        &["DEL", STAMP][..],
+        &["UNLINK", STAMP],
+        &["PEXPIRE", STAMP, "0"],
+        &["RENAME", STAMP, "another"],
+        &["SET", STAMP, "another program's"],
+        &["FLUSHALL"],
+    ] {
+        site.fill("old").await;
+        server.run(removal).await;
+        assert_eq!(site.read("new").await.text(), "new", "{removal:?}");
+        server.run(&["DEL", "case:1", STAMP]).await;
+    }
+}
+
+/// What is at the stamp's name is not ours: it is left alone, and nothing is stored.
+#[tokio::test]
+async fn a_stamp_of_another_type_is_a_bypass() {
+    let server = Server::start().await;
+    let mut site = Site::tagged(&server.url()).await;
+    server.run(&["LPUSH", STAMP, "1"]).await;
+    for _ in 0..3 {
+        assert!(!site.read("forwarded").await.is_hit());
+    }
+    assert_eq!(server.command::<u64>(&["LLEN", STAMP]).await, 1);
+}
+
+#[tokio::test]
+async fn a_tag_that_is_invalidated_in_mid_fill_refuses_the_commit() {
+    let server = Server::start().await;
+    let (mut site, other) = (Site::tagged(&server.url()).await, Site::tagged(&server.url()).await);
+    for how in ["by a process", "by a program"] {
+        let reading = send(&site.cache, get("/cases/1"));
+        let call = site.calls.next().await;
+        match how {
+            "by a process" => other.handle.invalidate_tag("all").await.unwrap(),
+            _ => server.run(&["DEL", STAMP]).await,
+        }
+        call.ok("old");
+        let read = got(reading).await;
+        assert_eq!(read.text(), "old", "who asked before gets what was asked for");
+        assert!(read.cache_status().ends_with(FENCED), "{how}: {}", read.cache_status());
+        assert_eq!(site.read("new").await.text(), "new", "{how}");
+        site.handle.invalidate("case:1").await.unwrap();
+    }
+}
+
+/// The right to fill is at the key, which the tag does not know: it names the stamps it began with.
+#[tokio::test]
+async fn a_request_after_a_tag_was_invalidated_elsewhere_joins_no_older_flight() {
+    let server = Server::start().await;
+    let (mut site, mut other) =
+        (Site::tagged(&server.url()).await, Site::tagged(&server.url()).await);
+    let before = send(&site.cache, get("/cases/1"));
+    let old = site.calls.next().await;
+    server.run(&["DEL", STAMP]).await;
+    let after = send(&site.cache, get("/cases/1"));
+    site.calls.next().await.ok("new");
+    assert_eq!(got(after).await.text(), "new");
+    old.ok("old");
+    assert_eq!(got(before).await.text(), "old");
+    site.hits("new").await;
+    other.hits("new").await;
+    // Nor does a process wait for the older fill of another.
+    site.handle.invalidate("case:1").await.unwrap();
+    let before = send(&site.cache, get("/cases/1"));
+    let old = site.calls.next().await;
+    server.run(&["DEL", STAMP]).await;
+    assert_eq!(other.read("newer").await.text(), "newer");
+    old.ok("old");
+    got(before).await;
+    other.hits("newer").await;
+}
+
+#[tokio::test]
+async fn requests_for_one_key_with_tags_make_one_call() {
+    let server = Server::start().await;
+    let (mut site, mut other) =
+        (Site::tagged(&server.url()).await, Site::tagged(&server.url()).await);
+    let readings: Vec<_> = (0..50).map(|_| send(&site.cache, get("/cases/1"))).collect();
+    let call = site.calls.next().await;
+    let elsewhere = send(&other.cache, get("/cases/1"));
+    assert!(other.calls.now().await.is_none());
+    call.ok("one");
+    for reading in readings {
+        assert_eq!(got(reading).await.text(), "one");
+    }
+    assert_eq!(got(elsewhere).await.text(), "one");
+    assert_eq!(site.calls.count() + other.calls.count(), 1);
+}
+
+// ===== what it costs =====
+
+#[tokio::test]
+async fn a_hit_with_tags_is_two_commands_and_one_without_is_one() {
+    let server = Server::start().await;
+    for (mut site, reads) in
+        [(Site::on(&server.url()).await, 0), (Site::tagged(&server.url()).await, 1)]
+    {
+        site.fill("one").await;
+        let before = server.calls().await;
+        site.hits("one").await;
+        let after = server.calls().await;
+        let asked = |name: &str| after.get(name).unwrap_or(&0) - before.get(name).unwrap_or(&0);
+        assert_eq!(
+            (asked("hget"), asked("mget"), asked("hmget"), asked("evalsha")),
+            (1, reads, 0, 0)
+        );
+        site.handle.invalidate_all().await.unwrap();
+        server.run(&["DEL", "case:1"]).await;
+    }
+}
+
+/// A tag that nothing has takes no room at the server, and one that is used is kept as long as what
+/// has it.
+#[tokio::test]
+async fn a_stamp_lives_as_long_as_what_names_it_and_no_tag_without_one_has_any() {
+    let server = Server::start().await;
+    let mut site = Site::tagged(&server.url()).await;
+    site.handle.invalidate_tag("never").await.unwrap();
+    assert_eq!(server.command::<u64>(&["EXISTS", "tower-support-cache:tag:never"]).await, 0);
+    site.fill("one").await;
+    let left = async || Duration::from_millis(server.command::<u64>(&["PTTL", STAMP]).await);
+    assert!(left().await > TTL && left().await <= 3 * TTL, "{:?}", left().await);
+    site.handle.invalidate_tag("all").await.unwrap();
+    assert!(left().await > TTL, "an invalidation does not make it shorter");
+}
+
+// ===== groups =====
+
+#[tokio::test]
+async fn a_group_is_invalidated_for_all_processes() {
+    let server = Server::start().await;
+    let (mut site, mut other) = (Site::on(&server.url()).await, Site::on(&server.url()).await);
+    site.fill_grouped("old").await;
+    assert_eq!(other.read_grouped("not stored").await.text(), "old");
+    other.invalidate_group().await;
+    assert_eq!(site.read_grouped("new").await.text(), "new");
+    other.fill_grouped("new").await;
+}
+
+#[tokio::test]
+async fn a_group_that_is_invalidated_in_mid_fill_refuses_the_commit() {
+    let server = Server::start().await;
+    let (mut site, mut other) = (Site::on(&server.url()).await, Site::on(&server.url()).await);
+    other.fill_grouped("old").await;
+    let found: Vec<String> = server.command(&["KEYS", "tower-support-cache:group:*"]).await;
+    let [stamp] = found.try_into().expect("one group");
+    for is_known in [true, false] {
+        server.run(&["DEL", "case:1"]).await;
+        let reading = send(&site.cache, with(get("/cases/1"), "host", "example.com"));
+        let call = site.calls.next().await;
+        match is_known {
+            true => other.invalidate_group().await,
+            false => server.run(&["DEL", &stamp]).await,
+        }
+        // It still holds its right, as far as the key tells, and follows nobody.
+        let late = send(&site.cache, with(get("/cases/1"), "host", "example.com"));
+        assert!(site.calls.now().await.is_none(), "nothing tells it of the group");
+        call.with(200, ("cache-groups", "\"g\""), "old");
+        let read = got(reading).await;
+        assert!(read.cache_status().ends_with(FENCED), "{}", read.cache_status());
+        site.calls.next().await.with(200, ("cache-groups", "\"g\""), "new");
+        assert_eq!(got(late).await.text(), "new");
+    }
+}
+
+/// A group that the server has never heard of may have been invalidated just now: the first fill learns
+/// its stamp, and one of those who wait fills again, for all.
+#[tokio::test]
+async fn a_burst_on_a_response_of_an_unknown_group_makes_two_calls() {
+    let server = Server::start().await;
+    let mut site = Site::on(&server.url()).await;
+    let burst: Vec<_> =
+        (0..20).map(|_| send(&site.cache, with(get("/cases/1"), "host", "example.com"))).collect();
+    for body in ["one", "two"] {
+        site.calls.next().await.with(200, ("cache-groups", "\"g\""), body);
+    }
+    let mut bodies: Vec<String> = Vec::new();
+    for read in burst {
+        bodies.push(got(read).await.text().to_owned());
+    }
+    bodies.sort();
+    bodies.dedup();
+    assert_eq!(bodies, ["one", "two"]);
+    assert_eq!(site.calls.count(), 2);
+}
+
+// ===== the near cache =====
+
+#[tokio::test]
+async fn a_tag_that_is_invalidated_elsewhere_is_gone_from_the_near_cache() {
+    let server = Server::start().await;
+    let (mut site, other) =
+        (Site::tagged_near(&server.url()).await, Site::tagged(&server.url()).await);
+    for how in ["by a process", "by a program"] {
+        site.fill("old").await;
+        until(PATIENCE, "a copy is in the near cache", async || {
+            let before = site.store().near.hits;
+            site.hits("old").await;
+            (site.store().near.hits > before).then_some(())
+        })
+        .await;
+        match how {
+            "by a process" => other.handle.invalidate_tag("all").await.unwrap(),
+            _ => server.run(&["DEL", STAMP]).await,
+        }
+        until(PATIENCE, "the message is here", async || {
+            (site.read("new").await.text() == "new").then_some(())
+        })
+        .await;
+        // Ours is in force at once.
+        site.fill("new").await;
+        site.handle.invalidate_tag("all").await.unwrap();
+        assert_eq!(site.read("newer").await.text(), "newer", "{how}");
+        site.handle.invalidate("case:1").await.unwrap();
+    }
+}
+
+// ===== faults =====
+
+/// Promise 6, for tags.
+#[tokio::test]
+async fn an_invalidation_of_a_tag_while_redis_is_away_is_pending_and_then_delivered() {
+    let server = Server::start().await;
+    let link = Proxy::to(server.port).await;
+    let store = RedisStore::builder(link.url()).near_cache(0, Duration::ZERO).build().unwrap();
+    let mut site = Site::lazy(store, tagged).linked().await;
+    let mut other = Site::tagged(&server.url()).await;
+    site.fill("old").await;
+    link.freeze();
+    assert!(site.handle.invalidate_tag("all").await.is_err());
+    assert_eq!(site.store().pending, 1);
+    assert_eq!(site.read("from the origin").await.text(), "from the origin");
+    other.hits("old").await;
+    link.thaw();
+    site.handle.flush_pending(PATIENCE).await.expect("it is delivered");
+    assert_eq!(site.store().pending, 0);
+    assert_eq!(other.read("new").await.text(), "new");
+    site.hits("new").await;
+}
+
+/// The same for a group, which no request tells: its responses are not used until it is delivered.
+#[tokio::test]
+async fn what_is_of_a_group_that_is_due_is_not_used() {
+    let server = Server::start().await;
+    let user = ["ACL", "SETUSER", "app", "on", ">secret", "+@all", "%RW~case:*", "%RW~another"];
+    let keys = ["%RW~tower-support-cache:epoch", "%R~tower-support-cache:group:*"];
+    server.run(&[&user[..], &keys].concat()).await;
+    let url = server.url().replace("redis://", "redis://app:secret@");
+    let (mut site, mut other) = (Site::on(&url).await, Site::on(&server.url()).await);
+    other.fill_grouped("old").await;
+    assert_eq!(site.read_grouped("not stored").await.text(), "old");
+    // The server refuses it, and goes on answering everything else.
+    site.invalidate_group().await;
+    assert_eq!(site.store().pending, 1);
+    assert_eq!(site.read_grouped("from the origin").await.text(), "from the origin");
+    server.run(&["ACL", "SETUSER", "app", "allkeys"]).await;
+    site.handle.flush_pending(PATIENCE).await.expect("it is delivered");
+    assert_eq!(other.read_grouped("new").await.text(), "new");
+}
+
+#[tokio::test]
+async fn a_server_that_is_full_takes_an_invalidation_of_a_tag() {
+    let server = Server::start().await;
+    let (mut site, mut other) =
+        (Site::tagged(&server.url()).await, Site::tagged(&server.url()).await);
+    site.fill("old").await;
+    server.run(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    site.handle.invalidate_tag("all").await.expect("removing needs no room");
+    for site in [&mut site, &mut other] {
+        assert_eq!(site.read("forwarded").await.text(), "forwarded");
+    }
+    server.run(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    site.fill("new").await;
+}
+
+#[tokio::test]
+async fn nothing_with_tags_comes_back_from_disk() {
+    let mut server = Server::start().await;
+    let mut site = Site::tagged(&server.url()).await;
+    site.fill("old").await;
+    server.save().await;
+    site.handle.invalidate_tag("all").await.unwrap();
+    server.kill();
+    server.restart(Disk::Kept).await;
+    site.is_linked_again().await;
+    assert_eq!(site.read("new").await.text(), "new");
+    assert!(site.store().operations[&Operation::Lookup].answered > 0);
+}
