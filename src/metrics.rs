@@ -244,7 +244,7 @@ pub struct BucketSnapshot {
     pub unsatisfied: u64,
     /// Requests answered from the store with what was no longer fresh.
     pub stale: u64,
-    /// Forwards in the background that asked about what was stale.
+    /// Forwards in the background that asked about what was stale, or soon would be (early refresh).
     pub refreshes: u64,
     /// Misses that joined no flight and stored nothing, by reason; reasons that never occurred are
     /// absent.
