@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures the cache beside its peers and draws what was measured. About 10 minutes on 2 cores.
+# Measures the cache beside its peers and draws what was measured. About 12 minutes after the build, on 2 cores.
 #
 #   benches/peers/run.sh                 every row, then the tables and pictures
 #   benches/peers/run.sh ROW...          these rows alone, into the same report; then the same
