@@ -1,77 +1,81 @@
-//! Field values that say whole seconds, made ahead of time: a hit allocates none.
+//! Field values that say whole seconds, each made once and kept for good: a hit allocates none, and
+//! counts no references, on which threads would slow each other down.
 
 use std::{
     fmt,
-    sync::{LazyLock, Mutex},
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use bytes::Bytes;
 use http::HeaderValue;
 
-use crate::sync::lane;
+/// So many seconds are told by values that are kept: over an hour. A table of all takes 0.4 MB.
+const KEPT: usize = PART * PARTS;
+const PART: usize = 64;
+const PARTS: usize = 64;
 
-const PREPARED: usize = 1000;
+/// So many names of caches have a table in one process; what further ones say is made for each hit.
+const MOST_TABLES: usize = 8;
 
-/// The decimal digits of each number under a thousand, right-aligned.
-static DIGITS: [[u8; 3]; PREPARED] = {
-    let mut digits = [[0; 3]; PREPARED];
-    let mut number = 0;
-    while number < PREPARED {
-        digits[number] = [
-            b'0' + (number / 100) as u8,
-            b'0' + (number / 10 % 10) as u8,
-            b'0' + (number % 10) as u8,
-        ];
-        number += 1;
+/// The values of one field by a number of seconds, kept as long as the process.
+struct Table {
+    /// What stands before the number.
+    prefix: &'static str,
+    parts: [OnceLock<Box<[OnceLock<HeaderValue>; PART]>>; PARTS],
+}
+
+static AGES: Table = Table::new("");
+static TABLES: Mutex<Vec<&'static Table>> = Mutex::new(Vec::new());
+
+impl Table {
+    const fn new(prefix: &'static str) -> Self {
+        Self { prefix, parts: [const { OnceLock::new() }; PARTS] }
     }
-    digits
-};
 
-/// The numbers under a thousand as field values. They point to constants, so that a clone counts no
-/// references.
-static VALUES: LazyLock<Box<[HeaderValue]>> = LazyLock::new(|| {
-    let value = |(number, digits): (usize, &'static [u8; 3])| {
-        let text = str::from_utf8(&digits[2 - (number.max(1).ilog10() as usize)..]);
-        HeaderValue::from_static(text.unwrap_or("0"))
-    };
-    DIGITS.iter().enumerate().map(value).collect()
-});
+    /// Returns the table for a prefix; `None` where there are too many already.
+    fn of(prefix: &str) -> Option<&'static Self> {
+        let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = tables.iter().find(|table| table.prefix == prefix).copied();
+        if known.is_some() || tables.len() == MOST_TABLES {
+            return known;
+        }
+        let table = &*Box::leak(Box::new(Self::new(prefix.to_owned().leak())));
+        tables.push(table);
+        Some(table)
+    }
+
+    fn get(&self, number: u64) -> Option<&HeaderValue> {
+        let number = usize::try_from(number).ok().filter(|number| *number < KEPT)?;
+        let part =
+            self.parts[number / PART].get_or_init(|| Box::new([const { OnceLock::new() }; PART]));
+        Some(
+            part[number % PART].get_or_init(|| {
+                HeaderValue::from_static(format!("{}{number}", self.prefix).leak())
+            }),
+        )
+    }
+}
 
 /// Returns a number of seconds as a field value.
 pub(crate) fn seconds(number: u64) -> HeaderValue {
-    let prepared = usize::try_from(number).ok().and_then(|number| VALUES.get(number));
-    prepared.cloned().unwrap_or_else(|| number.into())
+    AGES.get(number).cloned().unwrap_or_else(|| number.into())
 }
-
-/// Values are shared by reference count. Threads that count on one value at once slow each other
-/// down, so each of a few has a table of its own.
-const LANES: usize = 8;
-
-/// How many values a table keeps: one a second, for lifetimes of minutes. What falls on the same
-/// place replaces what was there.
-const KEPT: usize = 128;
 
 /// The values of one field that ends in a number of seconds.
 pub(crate) struct BySeconds {
     prefix: String,
-    values: Box<[Mutex<Option<(u64, HeaderValue)>>]>,
+    kept: Option<&'static Table>,
 }
 
 impl BySeconds {
     /// Values that begin with `prefix`, which must be fit for a field value.
     pub(crate) fn new(prefix: String) -> Self {
-        Self { prefix, values: (0..KEPT * LANES).map(|_| Mutex::default()).collect() }
+        Self { kept: Table::of(&prefix), prefix }
     }
 
     /// Returns the value for a number of seconds.
     pub(crate) fn get(&self, number: u64) -> HeaderValue {
-        let place = number as usize % KEPT * LANES + lane(LANES);
-        // Never waited for: making a value anew costs less.
-        let Ok(mut kept) = self.values[place].try_lock() else { return self.make(number) };
-        match &*kept {
-            Some((known, value)) if *known == number => value.clone(),
-            _ => kept.insert((number, self.make(number))).1.clone(),
-        }
+        self.kept.and_then(|table| table.get(number)).cloned().unwrap_or_else(|| self.make(number))
     }
 
     fn make(&self, number: u64) -> HeaderValue {
@@ -93,16 +97,28 @@ mod tests {
 
     #[test]
     fn seconds_are_written_without_leading_zeros() {
-        for number in [0, 7, 10, 99, 100, 999, 1000, 86_400, u64::MAX] {
+        for number in [0, 7, 10, 99, 100, 999, 1000, 4095, 4096, 86_400, u64::MAX] {
             assert_eq!(seconds(number), number.to_string().as_str());
         }
     }
 
     #[test]
-    fn values_are_those_of_their_number_whatever_stood_at_their_place() {
-        let values = BySeconds::new("bff;hit;ttl=".to_owned());
-        for number in [0, 5, 5 + KEPT as u64, 5, 1_000_000, 0] {
-            assert_eq!(values.get(number), format!("bff;hit;ttl={number}").as_str());
+    fn values_are_those_of_their_number_and_prefix() {
+        for prefix in ["bff;hit;ttl=", "other;hit;ttl=", "bff;hit;ttl="] {
+            let values = BySeconds::new(prefix.to_owned());
+            for number in [0, 5, 5 + PART as u64, 5, KEPT as u64 - 1, KEPT as u64, 1_000_000, 0] {
+                assert_eq!(values.get(number), format!("{prefix}{number}").as_str());
+            }
         }
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        for name in 0..2 * MOST_TABLES {
+            let prefix = format!("name-{name};hit;ttl=");
+            assert_eq!(BySeconds::new(prefix.clone()).get(7), format!("{prefix}7").as_str());
+        }
+        assert_eq!(TABLES.lock().unwrap().len(), MOST_TABLES);
+        assert!(AGES.get(KEPT as u64).is_none());
     }
 }

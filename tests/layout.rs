@@ -94,7 +94,6 @@ const WITHIN_A_TIER: &[(&str, &[&str], &str)] = &[
         &["key", "sync", "unsettled"],
         "finds the stripe of a key, under its lock; what no layer on a store may fill",
     ),
-    ("seconds", &["sync"], "each thread has a place of its own"),
     ("unsettled", &["clock", "key", "sync"], "keys until an instant"),
     // Rules.
     ("policy", &["route"], "judges by the settings of a route, which the route carries"),

@@ -242,6 +242,10 @@ plant cast-with-an-inner-status src/entry/fields.rs 's/let is_usual = .*;/let is
 plant take-a-stripped-status-for-an-inner-one src/entry/fields.rs 's/\*name == CACHE_STATUS && is_kept\(name\)/*name == CACHE_STATUS/' lib the_slots_are_where_they_are_filled_whatever_becomes_of_an_inner_status
 plant forget-what-is-sensitive src/entry/fields.rs 's/ *copy\.set_sensitive.*\n//' lib the_values_are_of_each_response
 
+# ===== seconds =====
+plant keep-seconds-of-any-name src/seconds.rs 's/tables\.len\(\) == MOST_TABLES/false/' lib what_is_kept_is_bounded
+plant one-table-for-all-names src/seconds.rs 's/table\.prefix == prefix/!table.prefix.is_empty()/' lib values_are_those_of_their_number_and_prefix
+
 # ===== early refresh =====
 plant refresh-at-any-distance src/early.rs 's/as_secs_f64\(\) < self\.reach\(\) \* LONGEST_REACH/as_secs_f64() >= 0.0/; s/left\.as_secs_f64\(\) <= self\.reach\(\) \* -chance\.ln\(\)/left > Duration::ZERO/' early a_hit_far_from_the_end_asks_nobody
 plant refresh-early-by-default src/route/cache.rs 's/early_refresh: 0\.0/early_refresh: 1.0/' early nothing_is_refreshed_early_by_default
