@@ -36,8 +36,10 @@ use support::{
 };
 
 const TTL: Duration = Duration::from_secs(3600);
-const TARGET: &str = "/cases/100000";
-const KEY: &str = "case:100000";
+/// How many resources are asked for in turn.
+const SPREAD: usize = 256;
+/// Their numbers begin here, so that all have the same length.
+const FIRST: usize = 100_000;
 const IN_FLIGHT: [usize; 3] = [1, 64, 256];
 /// For callgrind, which counts instructions and no times.
 const COUNTED_IN_FLIGHT: usize = 64;
@@ -114,7 +116,7 @@ async fn take_turns(server: &Server, in_flight: usize) {
     println!("{in_flight} in flight: a second, of GET, of HMGET, of HGET, of memory");
     for (index, mode) in Mode::ALL.into_iter().enumerate() {
         let rate = median(&|rates| rates[index]);
-        let shares = [0, 1, 2, 5].map(|other| median(&|rates| rates[index] / rates[other]));
+        let shares = [0, 1, 2, 6].map(|other| median(&|rates| rates[index] / rates[other]));
         let shares = shares.map(|share| format!("{share:>8.2}")).concat();
         println!("  {:16}{rate:>10.0}{shares}", mode.name());
     }
@@ -142,6 +144,8 @@ enum Mode {
     RawHget,
     /// A hit through the layer that asks the server.
     RedisHit,
+    /// The same, of one resource alone.
+    RedisHotHit,
     /// A hit in the near cache.
     NearHit,
     /// A hit in a `MemoryStore`.
@@ -149,11 +153,12 @@ enum Mode {
 }
 
 impl Mode {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::RawGet,
         Self::RawHmget,
         Self::RawHget,
         Self::RedisHit,
+        Self::RedisHotHit,
         Self::NearHit,
         Self::MemoryHit,
     ];
@@ -164,6 +169,7 @@ impl Mode {
             Self::RawHmget => "redis_raw_hmget",
             Self::RawHget => "redis_raw_hget",
             Self::RedisHit => "redis_hit",
+            Self::RedisHotHit => "redis_hot_hit",
             Self::NearHit => "near_hit",
             Self::MemoryHit => "memory_hit",
         }
@@ -176,7 +182,7 @@ impl Mode {
 
 /// One side, warm.
 enum Course {
-    Raw(MultiplexedConnection, Arc<[String]>),
+    Raw(MultiplexedConnection, Arc<[Vec<String>]>),
     Far(Site<RedisStore>),
     Near(Site<RedisStore>),
     Memory(Site<MemoryStore>),
@@ -185,37 +191,38 @@ enum Course {
 struct Site<St: Store> {
     cache: SupportCache<Origin, St>,
     handle: SupportCacheHandle,
+    targets: Arc<[String]>,
 }
 
 impl Course {
     async fn new(mode: Mode, server: &Server) -> Self {
         let course = match mode {
-            Mode::RawGet => {
-                let (_, record) = record(server).await;
-                let set: Value = server
-                    .ask_bytes(&[b"SET", b"record", &record])
-                    .await
-                    .expect("the server stores it");
-                black_box(set);
-                let words = ["GET", "record"].map(str::to_owned);
-                Self::Raw(connection(server).await, Arc::new(words))
+            Mode::RawGet | Mode::RawHmget | Mode::RawHget => {
+                let mut asked = Vec::new();
+                for (key, field, record) in records(server).await {
+                    let lease = field.replacen('v', "l", 1);
+                    asked.push(match mode {
+                        Mode::RawHmget => {
+                            vec!["HMGET".to_owned(), key, "g".to_owned(), field, lease]
+                        }
+                        Mode::RawHget => vec!["HGET".to_owned(), key, field],
+                        _ => {
+                            let copy = format!("copy:{key}");
+                            let words = [b"SET", copy.as_bytes(), &record];
+                            let set = server.ask_bytes::<Value>(&words).await;
+                            set.expect("the server stores it");
+                            vec!["GET".to_owned(), copy]
+                        }
+                    });
+                }
+                Self::Raw(connection(server).await, asked.into())
             }
-            Mode::RawHmget => {
-                let (field, _) = record(server).await;
-                let lease = field.replacen('v', "l", 1);
-                let words = ["HMGET", KEY, "g", &field, &lease].map(str::to_owned);
-                Self::Raw(connection(server).await, Arc::new(words))
-            }
-            Mode::RawHget => {
-                let (field, _) = record(server).await;
-                let words = ["HGET", KEY, &field].map(str::to_owned);
-                Self::Raw(connection(server).await, Arc::new(words))
-            }
-            Mode::RedisHit => Self::Far(Site::far(server, 0).await),
-            Mode::NearHit => Self::Near(Site::far(server, 1 << 20).await),
-            Mode::MemoryHit => Self::Memory(Site::over(MemoryStore::new())),
+            Mode::RedisHit => Self::Far(Site::far(server, 0, SPREAD).await),
+            Mode::RedisHotHit => Self::Far(Site::far(server, 0, 1).await),
+            Mode::NearHit => Self::Near(Site::far(server, 1 << 22, SPREAD).await),
+            Mode::MemoryHit => Self::Memory(Site::over(MemoryStore::new(), SPREAD)),
         };
-        course.run(1000, 1).await;
+        course.run(4 * SPREAD, 1).await;
         course.check().await;
         course
     }
@@ -223,12 +230,12 @@ impl Course {
     /// Sends requests, so many at a time, and reads each answer to its end.
     async fn run(&self, count: usize, in_flight: usize) {
         match self {
-            Self::Raw(connection, words) => {
-                share(count, in_flight, || {
-                    let (mut connection, words) = (connection.clone(), Arc::clone(words));
+            Self::Raw(connection, asked) => {
+                share(count, in_flight, |client| {
+                    let (mut connection, all) = (connection.clone(), Arc::clone(asked));
                     async move |own| {
-                        for _ in 0..own {
-                            // Made anew, as whoever asks for different keys has to.
+                        for number in 0..own {
+                            let words = &all[place(client, number) % all.len()];
                             let mut asked = redis::cmd(&words[0]);
                             for word in &words[1..] {
                                 asked.arg(word);
@@ -270,7 +277,7 @@ impl Course {
 }
 
 impl Site<RedisStore> {
-    async fn far(server: &Server, near_capacity: u64) -> Self {
+    async fn far(server: &Server, near_capacity: u64, spread: usize) -> Self {
         // Under callgrind everything takes its time.
         let store = RedisStore::builder(server.url())
             .lookup_budget(PATIENCE)
@@ -279,7 +286,7 @@ impl Site<RedisStore> {
             .near_cache(near_capacity, TTL)
             .build()
             .expect("these are settings");
-        let site = Self::over(store);
+        let site = Self::over(store, spread);
         until(PATIENCE, "there is a link", async || {
             let store = site.handle.metrics().store?;
             (store.is_linked && (near_capacity == 0 || store.near.is_proven)).then_some(())
@@ -290,21 +297,23 @@ impl Site<RedisStore> {
 }
 
 impl<St: Store> Site<St> {
-    fn over(store: St) -> Self {
+    fn over(store: St, spread: usize) -> Self {
         let layer = SupportCacheLayer::builder(store)
             .cache(CacheRoute::get("/cases/{case}").bucket("cases").key("case:{case}").ttl(TTL))
             .credentials(Credentials::CoveredByKey)
             .build()
             .expect("the route is valid");
-        Self { cache: layer.layer(Origin), handle: layer.handle() }
+        let targets = (0..spread).map(|number| format!("/cases/{}", FIRST + number)).collect();
+        Self { cache: layer.layer(Origin), handle: layer.handle(), targets }
     }
 
     async fn run(&self, count: usize, in_flight: usize) {
-        share(count, in_flight, || {
-            let cache = self.cache.clone();
+        share(count, in_flight, |client| {
+            let (cache, targets) = (self.cache.clone(), Arc::clone(&self.targets));
             async move |own| {
                 for number in 0..own {
-                    let request = request(Method::GET, TARGET);
+                    let target = &targets[place(client, number) % targets.len()];
+                    let request = request(Method::GET, target);
                     let Ok(response) = cache.clone().oneshot(request).await;
                     assert_eq!(read(response.into_body()).await, BODY_LENGTH);
                     // A hit in memory never waits, and the heartbeat has to.
@@ -319,7 +328,7 @@ impl<St: Store> Site<St> {
 }
 
 /// Shares a number of requests out among clients.
-async fn share<F, W>(count: usize, in_flight: usize, mut client: impl FnMut() -> W)
+async fn share<F, W>(count: usize, in_flight: usize, mut client: impl FnMut(usize) -> W)
 where
     W: FnOnce(usize) -> F,
     F: Future<Output = ()> + Send + 'static,
@@ -327,17 +336,29 @@ where
     let mut clients = JoinSet::new();
     for number in 0..in_flight {
         let own = (count + number) / in_flight;
-        clients.spawn(client()(own));
+        clients.spawn(client(number)(own));
     }
     clients.join_all().await;
 }
 
-/// Stores the response, and returns the field that it is in, and its record.
-async fn record(server: &Server) -> (String, Vec<u8>) {
-    let site = Site::far(server, 0).await;
-    site.run(2, 1).await;
-    let fields: Vec<(String, Vec<u8>)> = server.command(&["HGETALL", KEY]).await;
-    fields.into_iter().find(|(field, _)| field.starts_with("v:")).expect("it is stored")
+/// Which resource a client asks for: clients begin at different ones.
+fn place(client: usize, number: usize) -> usize {
+    client.wrapping_mul(37).wrapping_add(number)
+}
+
+/// Stores the responses, and returns the key, the field and the bytes of each.
+async fn records(server: &Server) -> Vec<(String, String, Vec<u8>)> {
+    let site = Site::far(server, 0, SPREAD).await;
+    site.run(2 * SPREAD, 1).await;
+    let mut records = Vec::new();
+    for number in 0..SPREAD {
+        let key = format!("case:{}", FIRST + number);
+        let fields: Vec<(String, Vec<u8>)> = server.command(&["HGETALL", &key]).await;
+        let record = fields.into_iter().find(|(field, _)| field.starts_with("v:"));
+        let (field, record) = record.expect("it is stored");
+        records.push((key, field, record));
+    }
+    records
 }
 
 /// As the crate makes it, but for the protocol, which is the store's.

@@ -188,7 +188,11 @@ impl<St: Store> Shared<St> {
     }
 
     async fn lookup(&self, read: &Read) -> Lookup {
-        bounded(self.store.lookup(&read.slot)).await.unwrap_or(Lookup::Unavailable)
+        let found = self.store.lookup(&read.slot);
+        if St::KEEPS_BUDGETS {
+            return found.await;
+        }
+        bounded(found).await.unwrap_or(Lookup::Unavailable)
     }
 
     /// Hears how a flight settled that the read has followed.

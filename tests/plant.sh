@@ -437,15 +437,22 @@ plant redis-count-no-foreign-keys src/store/redis/link.rs 's/Some\(Fault::Foreig
 plant redis-one-namespace src/store/redis/settings.rs 's/\[&self\.namespace, key\.as_str\(\)\]\.concat\(\)/key.as_str().to_owned()/' redis sec_red_6_two_namespaces_share_nothing
 plant redis-fold-keys src/store/redis/settings.rs 's/key\.as_str\(\)\]\.concat\(\)/key.as_str().to_lowercase().as_str()].concat()/' redis sec_key_3_each_key_is_its_own_at_the_server
 plant redis-one-database src/store/redis/settings.rs 's/redis = redis\.set_db\(i64::from\(database\)\);/let _ = database;/' redis sec_red_6_two_databases_share_nothing
-plant redis-two-looks-at-a-hit src/store/redis/shared.rs 's/(let answer = )(self\.look\(&connection, look\(&key, &vk\)\)\.await\?;)/let _ = $2\n        $1$2/' redis a_hit_is_one_command
+plant redis-two-looks-at-a-hit src/store/redis/shared.rs 's/let record = self\.link\.look\(/let _ = self.link.look(\&connection, look(\&key, \&vk)).await;\n        let record = self.link.look(/' redis a_hit_is_one_command
 plant redis-keep-abandoned-questions src/store/redis/supervisor.rs 's/link\.lose\(connection\);\n//' redis_memory requests_leave_nothing_behind_while_the_server_hangs
-plant redis-take-other-spellings-of-a-stamp src/store/redis/record.rs "s/b'a'\.\.=b'f' if RADIX == 16/b'a'..=b'f'/" lib a_stamp_is_read_only_as_it_is_written
+plant redis-move-a-part-of-the-line src/store/redis/record.rs 's/\{:016x\} \{:013\}/{:016x}  {:012}/' lib a_line_has_its_parts_at_their_places
+plant looks-answer-with-anothers src/store/redis/looks.rs 's/known\.args_iter\(\)\.eq\(look\.args_iter\(\)\)/{ let _ = known; true }/' lib each_hears_the_answer_to_its_own_look
+plant looks-let-late-ones-in src/store/redis/looks.rs 's/\*open = None;//' lib a_look_that_is_late_is_not_among_those_that_are_sent
+plant looks-leave-who-waits src/store/redis/looks.rs 's/self\.answer\(\|count\| vec!\[Err\(Fault::Link\); count\]\);//' lib looks_that_are_never_sent_are_answered_all_the_same
+plant looks-join-what-was-given-up src/store/redis/looks.rs 's/state\.answers\.is_none\(\) && //' lib looks_that_are_never_sent_are_answered_all_the_same
+plant looks-wait-for-ever src/store/redis/link.rs 's/timeout\(self\.settings\.lookup_budget, asked\)/timeout(self.settings.lookup_budget * 1000, asked)/' redis sec_red_7_a_hung_server_under_load_fails_no_request
+plant looks-without-a-limit src/store/redis/looks.rs 's/state\.looks\.len\(\) < most/most > 0/' lib no_more_go_together_than_a_limit_and_fewer_where_answers_are_long
+plant looks-one-command-each src/store/redis/looks.rs 's/\.filter\(\|place\| is_same/.filter(|place| false \&\& is_same/' redis looks_at_one_moment_are_one_command
 plant redis-forget-what-others-found-unfit src/store/redis/shared.rs 's/StoredContent::Pass => Content::Pass,/StoredContent::Pass => return None,/' redis what_may_not_be_stored_is_known_to_other_processes
 plant redis-fill-beside-another-process src/store/redis/lease.lua 's/return \{1, token\}/l = false/' redis two_processes_make_one_call_where_they_look_by_themselves
 plant redis-read-what-other-rules-stored src/route/rule.rs 's/self\.lifetimes,\n            self\.query,/(),\n            self.query,/' redis a_rolling_deploy_fails_no_request_and_nothing_old_is_read
 plant near-answer-without-proof src/store/redis/near.rs 's/self\.proven\.is_ahead\(\) && entry\.is_fresh\(\)/entry.is_fresh()/' lib a_copy_answers_only_while_the_link_is_proven
 plant near-keep-what-was-read-before src/store/redis/near.rs 's/entry\.copied\(fence, until\)/{ let _ = fence; entry.copied(self.fence(), until) }/' lib what_was_read_before_a_message_does_not_enter
-plant near-keep-ones-own-fill src/store/redis/mod.rs 's/let commit = lease\.0\.commit\(&entry, note\.as_deref\(\)\)\.await;/let commit = lease.0.commit(\&entry, note.as_deref()).await;\n        self.shared.link.near.keep(\&entry, self.shared.link.near.fence());/' redis a_near_hit_asks_the_server_nothing_and_ones_own_fill_does_not_enter
+plant near-keep-ones-own-fill src/store/redis/mod.rs 's/let commit = Box::pin\(lease\.0\.commit\(&entry, note\.as_deref\(\)\)\)\.await;/let commit = lease.0.commit(\&entry, note.as_deref()).await;\n        self.shared.link.near.keep(\&entry, self.shared.link.near.fence());/' redis a_near_hit_asks_the_server_nothing_and_ones_own_fill_does_not_enter
 plant near-forget-no-flush src/store/redis/near.rs 's/            \/\/ The server was flushed\.\n            self\.invalidate_all\(\);\n//' lib what_was_read_before_a_message_does_not_enter
 plant near-keep-own-invalidations src/store/redis/link.rs 's/Target::Key\(key\) => self\.near\.invalidate\(key\),/Target::Key(_) => {}/' lib what_this_process_invalidates_is_gone_when_it_is_called
 plant near-trust-a-broken-link src/store/redis/link.rs 's/            self\.near\.silence\(\);\n//' redis a_link_that_is_silent_or_cut_silences_the_near_cache

@@ -33,13 +33,12 @@ impl StoredHead {
         })
     }
 
-    /// Makes fields of so many lines, which `push` adds, with the slots where they belong.
+    /// Makes fields, which `push` adds, with the slots where they belong.
     pub(crate) fn with_slots(
-        count: usize,
         has_inner_status: bool,
         push: impl FnOnce(&mut HeaderMap) -> Option<()>,
     ) -> Option<HeaderMap> {
-        let mut fields = HeaderMap::try_with_capacity(count + 2).ok()?;
+        let mut fields = HeaderMap::new();
         fields.append(AGE, HeaderValue::from_static(""));
         if !has_inner_status {
             fields.append(CACHE_STATUS, HeaderValue::from_static(""));
@@ -49,6 +48,23 @@ impl StoredHead {
             fields.append(CACHE_STATUS, HeaderValue::from_static(""));
         }
         Some(fields)
+    }
+
+    /// Returns the values of such fields in the order of [`lines`](Self::lines).
+    pub(crate) fn values_mut(
+        fields: &mut HeaderMap,
+        has_inner_status: bool,
+    ) -> impl Iterator<Item = &mut HeaderValue> {
+        let (slots, mut statuses) = match has_inner_status {
+            false => (2, 0),
+            true => (1, fields.get_all(CACHE_STATUS).iter().count()),
+        };
+        let lines = fields.iter_mut().skip(slots).filter(move |(name, _)| {
+            let is_status = has_inner_status && **name == CACHE_STATUS;
+            statuses -= usize::from(is_status);
+            !is_status || statuses > 0
+        });
+        lines.map(|(_, value)| value)
     }
 }
 

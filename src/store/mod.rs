@@ -122,6 +122,10 @@ pub trait Store: Send + Sync + 'static {
     /// The right to fill one slot. Dropping it gives the right back.
     type Lease: Send + Sync + 'static;
 
+    /// Whether a [`lookup`](Self::lookup) ends within a budget of the store's own, whatever happens.
+    /// Defaults to `false`: then the layer has a timer of its own for each, and gives up after 250 ms.
+    const KEEPS_BUDGETS: bool = false;
+
     /// Returns the sequence that orders invalidations and fills in this process.
     fn sequence(&self) -> &Sequence;
 

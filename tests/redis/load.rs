@@ -15,7 +15,7 @@ use crate::{
     Site,
     proxy::Proxy,
     server::{Disk, PATIENCE, Server, pause, until},
-    support::{fetch, response},
+    support::{fetch, get, got, response, send},
 };
 
 const CLIENTS: usize = 50;
@@ -42,6 +42,31 @@ async fn a_hit_is_one_command() {
     let beats = more("time");
     let others = after.keys().filter(|command| *command != "hget").map(|command| more(command));
     assert!(others.sum::<u64>() <= 6 * (beats + 2), "{after:?}");
+}
+
+/// And where several are made at once, as many commands as there are resources. What is wrong with one
+/// of them is no matter to the others.
+#[tokio::test]
+async fn looks_at_one_moment_are_one_command() {
+    let server = Server::start().await;
+    let mut site = Site::on(&server.url()).await;
+    let target = |case: usize| get(&format!("/cases/{}", case % 4));
+    for case in 0..3 {
+        site.ask(target(case), ["zero", "one", "two"][case]).await;
+    }
+    server.run(&["SET", "case:3", "theirs"]).await;
+    let before = server.calls().await["hget"];
+    let reading: Vec<_> = (0..40).map(|case| send(&site.cache, target(case))).collect();
+    for (case, reading) in reading.into_iter().enumerate() {
+        if case % 4 == 3 {
+            site.calls.next().await.ok("origin");
+        }
+        let read = got(reading).await;
+        assert_eq!(read.text(), ["zero", "one", "two", "origin"][case % 4], "{case}");
+        assert_eq!(read.is_hit(), case % 4 != 3);
+    }
+    assert_eq!(server.calls().await["hget"] - before, 4);
+    assert_eq!(site.store().foreign, 1);
 }
 
 #[tokio::test]

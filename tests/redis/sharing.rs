@@ -105,7 +105,10 @@ async fn a_request_that_is_cancelled_leaves_no_lease() {
     assert!(reading.await.is_err());
     call.ok("one");
     until(PATIENCE, "it is stored", async || other.read("one").await.is_hit().then_some(())).await;
-    assert_eq!(site.handle.metrics().flights, 0);
+    until(PATIENCE, "no flight is left", async || {
+        (site.handle.metrics().flights == 0).then_some(())
+    })
+    .await;
 }
 
 /// Requests that go away before they are forwarded hold a lease, or are about to.

@@ -7,7 +7,7 @@ use redis::{
     Cmd, ErrorKind, RedisError, Script as Source, ServerErrorKind, ToRedisArgs, Value, cmd,
 };
 
-use super::{Digest, record::take_number, wire::Wire};
+use super::{Digest, wire::Wire};
 use crate::key::Token;
 
 /// What a request may be told that the server was asked for something in vain.
@@ -162,9 +162,9 @@ impl Further {
 
 impl Outdated {
     fn of(field: &Bytes) -> Option<Self> {
-        let mut record = &field[..];
-        let since = take_number::<10>(&mut record, 13, b' ')?;
-        Some(Self { since, record: field.slice_ref(record) })
+        let (since, record) = field.split_at_checked(13)?;
+        let since = std::str::from_utf8(since).ok()?.parse().ok()?;
+        Some(Self { since, record: field.slice_ref(record.strip_prefix(b" ")?) })
     }
 }
 

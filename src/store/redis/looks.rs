@@ -1,8 +1,10 @@
 //! Looks at the server, sent together where several are made at once.
 //!
 //! A look waits until whatever else is ready to run has run, and goes with all that were made
-//! meanwhile: one write, one timer, one wake-up of the connection for them all. Alone it goes alone,
-//! and none waits for an answer to others before it is sent.
+//! meanwhile: one write, one timer, one wake-up of the connection for them all, and one command for
+//! those that are for the same field. Alone it goes alone, and none waits for an answer to others
+//! before it is sent. Each was made before it is sent, so what it brings is as new as if it had gone
+//! by itself.
 
 use std::{
     future::Future,
@@ -11,10 +13,15 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use redis::{Cmd, Value};
+use bytes::Bytes;
+use redis::{Arg, Cmd};
 use tokio::task::yield_now;
 
-use super::{command::Fault, connection::Connection, link::Link};
+use super::{
+    command::{Fault, bulk},
+    connection::Connection,
+    link::Link,
+};
 use crate::{
     operations::Operation,
     sync::{Mutex, Ordering, lane, lock},
@@ -26,6 +33,9 @@ const LANES: usize = 16;
 
 /// No more looks go together,
 const MOST: usize = 32;
+
+/// for no more who wait,
+const MOST_HEARERS: usize = 1024;
 
 /// and none for whose answers this many bytes are to be expected: all are heard at the end of the
 /// last.
@@ -45,12 +55,17 @@ struct Batch(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     looks: Vec<Cmd>,
-    /// One for each look that is waited for.
+    /// A hash of each look.
+    marks: Vec<u64>,
+    /// How many have not heard the answer to each look.
+    hearers: Vec<usize>,
+    /// All who wait for an answer to any.
     waiting: Vec<Option<Waker>>,
     answers: Option<Vec<Answer>>,
 }
 
-type Answer = Result<Value, Fault>;
+/// What is at a field.
+type Answer = Result<Option<Bytes>, Fault>;
 
 impl Looks {
     pub(super) fn new() -> Self {
@@ -65,16 +80,18 @@ impl Looks {
         let mut open = lock(&self.open[lane]);
         if let Some(batch) = &*open {
             let mut state = lock(&batch.0);
-            if state.looks.len() < most {
-                let place = state.add(look);
+            // One that has answers was given up before it was sent.
+            let is_open = state.answers.is_none() && state.waiting.len() < MOST_HEARERS;
+            if is_open && state.looks.len() < most {
+                let (look, place) = state.add(look);
                 drop(state);
-                return (Asked { batch: Arc::clone(batch), place }, None);
+                return (Asked { batch: Arc::clone(batch), look, place }, None);
             }
         }
         let batch = Arc::<Batch>::default();
-        let place = lock(&batch.0).add(look);
+        let (look, place) = lock(&batch.0).add(look);
         *open = Some(Arc::clone(&batch));
-        (Asked { batch: Arc::clone(&batch), place }, Some(Sending { batch, lane }))
+        (Asked { batch: Arc::clone(&batch), look, place }, Some(Sending { batch, lane }))
     }
 
     /// Lets no more looks in, and returns those that are to be sent.
@@ -89,8 +106,8 @@ impl Looks {
 
     fn take_note(&self, answers: &[Answer]) {
         let bytes = |answer: &Answer| match answer {
-            Ok(Value::BulkString(bytes)) => bytes.len(),
-            _ => 0,
+            Ok(Some(bytes)) => bytes.len(),
+            Ok(None) | Err(_) => 0,
         };
         let mean = answers.iter().map(bytes).sum::<usize>() / answers.len().max(1);
         let before = self.typical.load(Ordering::Relaxed);
@@ -99,16 +116,36 @@ impl Looks {
 }
 
 impl State {
-    fn add(&mut self, look: Cmd) -> usize {
-        self.looks.push(look);
+    /// Returns the place of the look, and of who waits for the answer.
+    fn add(&mut self, look: Cmd) -> (usize, usize) {
+        let mark = mark(&look);
+        let is_same = |known: &Cmd| known.args_iter().eq(look.args_iter());
+        let known = self.marks.iter().position(|known| *known == mark);
+        let place = match known.filter(|place| is_same(&self.looks[*place])) {
+            Some(place) => place,
+            None => {
+                self.looks.push(look);
+                self.marks.push(mark);
+                self.hearers.push(0);
+                self.looks.len() - 1
+            }
+        };
+        self.hearers[place] += 1;
         self.waiting.push(None);
-        self.waiting.len() - 1
+        (place, self.waiting.len() - 1)
     }
+}
+
+/// Tells looks apart, mostly: the last argument is a field, named by a digest.
+fn mark(look: &Cmd) -> u64 {
+    let Some(Arg::Simple(field)) = look.args_iter().last() else { return 0 };
+    field.last_chunk().map_or(0, |end| u64::from_ne_bytes(*end))
 }
 
 /// A look that was made.
 struct Asked {
     batch: Arc<Batch>,
+    look: usize,
     place: usize,
 }
 
@@ -117,20 +154,20 @@ impl Future for Asked {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
         let mut state = lock(&self.batch.0);
-        let State { answers, waiting, .. } = &mut *state;
-        match answers {
-            Some(answers) => {
-                // None is there where the answers were fewer than the looks.
-                let answer = answers.get_mut(self.place);
-                Poll::Ready(answer.map_or(Err(Fault::Refused), |answer| {
-                    std::mem::replace(answer, Err(Fault::Refused))
-                }))
-            }
-            None => {
-                waiting[self.place] = Some(cx.waker().clone());
-                Poll::Pending
-            }
-        }
+        let State { answers, hearers, waiting, .. } = &mut *state;
+        let Some(answers) = answers else {
+            waiting[self.place] = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        // There is none where the answers were fewer than the looks.
+        let Some(answer) = answers.get_mut(self.look) else {
+            return Poll::Ready(Err(Fault::Refused));
+        };
+        hearers[self.look] -= 1;
+        Poll::Ready(match hearers[self.look] {
+            0 => std::mem::replace(answer, Ok(None)),
+            _ => answer.clone(),
+        })
     }
 }
 
@@ -147,7 +184,7 @@ impl Sending {
             return;
         }
         let waiting = std::mem::take(&mut state.waiting);
-        state.answers = Some(answers(waiting.len()));
+        state.answers = Some(answers(state.hearers.len()));
         drop(state);
         waiting.into_iter().flatten().for_each(Waker::wake);
     }
@@ -165,7 +202,9 @@ impl Link {
         let mut wire = connection.wire();
         if !wire.is_one() {
             let asked = (Operation::Lookup, self.settings.lookup_budget);
-            return self.ask(connection, asked, look.query_async(&mut wire)).await;
+            // Boxed, so that the way of every other hit is not as long.
+            let answer = Box::pin(self.ask(connection, asked, look.query_async(&mut wire))).await;
+            return answer.map(bulk);
         }
         let (asked, sending) = connection.looks.add(look);
         if let Some(sending) = sending {
@@ -178,8 +217,82 @@ impl Link {
     async fn send(&self, connection: &Arc<Connection>, sending: &Sending) {
         yield_now().await;
         let looks = connection.looks.close(sending);
-        let answers = self.ask_all(connection, looks).await;
+        let answers: Vec<_> = self.ask_all(connection, looks).await;
+        let answers: Vec<_> = answers.into_iter().map(|answer| answer.map(bulk)).collect();
         connection.looks.take_note(&answers);
         sending.answer(|_| answers);
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    fn look(field: &str) -> Cmd {
+        let mut look = redis::cmd("HGET");
+        look.arg("key").arg(format!("v:0123456789 {field}"));
+        look
+    }
+
+    fn found(text: &str) -> Answer {
+        Ok(Some(Bytes::copy_from_slice(text.as_bytes())))
+    }
+
+    #[tokio::test]
+    async fn each_hears_the_answer_to_its_own_look() {
+        let looks = Looks::new();
+        // The same end, at another key.
+        let mut other = redis::cmd("HGET");
+        other.arg("other key").arg("v:0123456789 first");
+        let (first, sending) = looks.add(look("first"));
+        let others = [look("second"), other, look("first")].map(|look| looks.add(look).0);
+        let sending = sending.expect("the first sees to it");
+        assert_eq!(looks.close(&sending).len(), 3, "the same twice is one");
+        sending.answer(|_| vec![found("1"), found("2"), Err(Fault::Foreign)]);
+        let [second, other, again] = others;
+        assert_eq!(first.await, found("1"));
+        assert_eq!((second.await, again.await), (found("2"), found("1")));
+        assert_eq!(other.await, Err(Fault::Foreign));
+    }
+
+    #[tokio::test]
+    async fn a_look_that_is_late_is_not_among_those_that_are_sent() {
+        let looks = Looks::new();
+        let (_, sending) = looks.add(look("a"));
+        let sending = sending.expect("the first sees to it");
+        assert_eq!(looks.close(&sending).len(), 1);
+        assert!(looks.add(look("a")).1.is_some(), "it goes by itself");
+    }
+
+    #[tokio::test]
+    async fn looks_that_are_never_sent_are_answered_all_the_same() {
+        let looks = Looks::new();
+        let (asked, sending) = looks.add(look("a"));
+        drop(sending);
+        let answer = tokio::time::timeout(std::time::Duration::from_secs(5), asked).await;
+        assert_eq!(answer, Ok(Err(Fault::Link)));
+        let (asked, sending) = looks.add(look("b"));
+        sending.expect("the first sees to it").answer(|_| Vec::new());
+        assert_eq!(asked.await, Err(Fault::Refused), "no answer is no answer");
+    }
+
+    #[test]
+    fn no_more_go_together_than_a_limit_and_fewer_where_answers_are_long() {
+        let sendings = |looks: &Looks| {
+            let begun = |number: usize| looks.add(look(&number.to_string())).1;
+            (0..4 * MOST)
+                .filter_map(begun)
+                .filter(|sending| looks.close(sending).len() == 1)
+                .count()
+        };
+        let looks = Looks::new();
+        let kept: Vec<_> =
+            (0..4 * MOST).filter_map(|n| looks.add(look(&n.to_string())).1).collect();
+        assert_eq!(kept.len(), 4);
+        assert!(kept.iter().all(|sending| looks.close(sending).len() == MOST));
+        for _ in 0..20 {
+            looks.take_note(&[Ok(Some(vec![0; MOST_BYTES].into()))]);
+        }
+        assert_eq!(sendings(&looks), 4 * MOST, "each by itself");
     }
 }

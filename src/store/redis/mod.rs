@@ -156,6 +156,8 @@ impl fmt::Debug for RedisStore {
 impl Store for RedisStore {
     type Lease = RedisLease;
 
+    const KEEPS_BUDGETS: bool = true;
+
     fn sequence(&self) -> &Sequence {
         &self.shared.sequence
     }
@@ -184,7 +186,12 @@ impl Store for RedisStore {
         seen: Option<&Entry>,
     ) -> Begin<RedisLease> {
         let begun = match token {
-            Some(token) => self.shared.begin(slot, token, seen.is_some_and(Entry::is_fresh)).await,
+            // Boxed, as all but the first look is: a future has room for every way at once, and what
+            // most requests need is to be short.
+            Some(token) => {
+                let is_unwanted = seen.is_some_and(Entry::is_fresh);
+                Box::pin(self.shared.begin(slot, token, is_unwanted)).await
+            }
             None => None,
         };
         begun.unwrap_or(Begin::Unavailable)
@@ -197,7 +204,7 @@ impl Store for RedisStore {
             // Before it looks: a message that comes after that wakes it.
             let mut changed = pin!(waiter.changed.notified());
             changed.as_mut().enable();
-            match self.shared.lookup(slot, Some(token)).await {
+            match Box::pin(self.shared.lookup(slot, Some(token))).await {
                 Some(Lookup::Held(holder)) if holder == token => {}
                 found => return found.unwrap_or(Lookup::Unavailable),
             }
@@ -217,7 +224,7 @@ impl Store for RedisStore {
             count(&self.shared.link.counts.fenced);
             return Commit::Fenced;
         }
-        let commit = lease.0.commit(&entry, note.as_deref()).await;
+        let commit = Box::pin(lease.0.commit(&entry, note.as_deref())).await;
         if commit == Commit::Stored
             && let Some(note) = note
         {

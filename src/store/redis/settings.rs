@@ -178,7 +178,8 @@ impl RedisStoreBuilder {
     }
 
     /// Sets how many lookups in a row may take longer than their budget before the breaker opens: then
-    /// none is tried until a heartbeat has come back in time. Defaults to 5.
+    /// none is tried until a heartbeat has come back in time. Those that are sent together are one.
+    /// Defaults to 5.
     pub fn breaker(mut self, slow_lookups: u32) -> Self {
         self.slow_lookups = slow_lookups;
         self

@@ -6,13 +6,10 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use redis::{Cmd, Value};
 
 use super::{
-    RedisLease,
-    command::{
-        Fault, Further, LEASE, Leased, Outdated, bulk, look, look_further, millis, token_text,
-    },
+    Digest, RedisLease,
+    command::{Fault, Further, LEASE, Leased, Outdated, look, look_further, millis, token_text},
     connection::Connection,
     counts::count,
     digest,
@@ -60,12 +57,17 @@ impl Shared {
         let fence = self.sequence.begin();
         let (connection, epoch) = self.usable(slot)?;
         let (key, vk) = (self.link.settings.key(&slot.key), digest(slot, epoch));
-        let answer = self.look(&connection, look(&key, &vk)).await?;
-        let record = bulk(answer).and_then(|record| self.decode(slot, &record));
+        let record = self.link.look(&connection, look(&key, &vk)).await.ok()?;
+        if !connection.proven.is_ahead() {
+            return None;
+        }
+        let record = record.and_then(|record| self.decode(slot, &record));
         let is_there = record.is_some();
         let mut stamps = Stamps::default();
-        if let Some(record) = &record {
-            stamps = self.stamps(slot, &connection, &record.tags).await?;
+        if let Some(record) = &record
+            && !(record.tags.is_empty() && slot.tags.is_empty())
+        {
+            stamps = Box::pin(self.stamps(slot, &connection, &record.tags)).await?;
         }
         let record = record.filter(|record| stamps.confirm(&record.tags));
         let found =
@@ -81,14 +83,14 @@ impl Shared {
         {
             return Some(Lookup::Found(stale));
         }
-        let answer = self.look(&connection, look_further(&key, &vk)).await?;
-        let Further { outdated, lease } = Further::of(answer)?;
+        let Further { outdated, lease } =
+            Box::pin(self.look_further(&connection, &key, &vk)).await?;
         let outdated = outdated.and_then(|Outdated { since, record }| {
             Some((self.decode(slot, &record)?, Some(since)))
         });
         if !is_there && (outdated.is_some() || lease.is_some()) {
             let tags = outdated.as_ref().map_or(&[][..], |(record, _)| &record.tags);
-            stamps = self.stamps(slot, &connection, tags).await?;
+            stamps = Box::pin(self.stamps(slot, &connection, tags)).await?;
         }
         let held = lease.filter(|lease| {
             stamps.digest(&slot.tags).as_ref() == Some(&lease.stamps)
@@ -108,10 +110,17 @@ impl Shared {
         Some(held.map_or(Lookup::Absent, Lookup::Held))
     }
 
-    /// Asks within the budget of a lookup; `None` if the answer may not be used.
-    async fn look(&self, connection: &Arc<Connection>, look: Cmd) -> Option<Value> {
-        let answer = self.link.look(connection, look).await.ok()?;
-        connection.proven.is_ahead().then_some(answer)
+    /// Asks for what matters where nothing is in force; `None` if the answer may not be used.
+    async fn look_further(
+        &self,
+        connection: &Arc<Connection>,
+        key: &str,
+        vk: &Digest,
+    ) -> Option<Further> {
+        let (look, mut wire) = (look_further(key, vk), connection.wire());
+        let asked = (Operation::Lookup, self.link.settings.lookup_budget);
+        let answer = self.link.ask(connection, asked, look.query_async(&mut wire)).await.ok()?;
+        connection.proven.is_ahead().then(|| Further::of(answer))?
     }
 
     pub(super) async fn begin(
