@@ -499,10 +499,7 @@ plant history-read-from-the-demoted 'src/store/redis/connection.rs src/store/red
 plant history-tags-commit-across src/store/redis/stamps.rs 's/is_good\.then\(/{ let _ = is_good; true }.then(/' redis_history quiet
 plant history-tags-read-without-comparing src/store/redis/shared.rs 's/record\.filter\(\|record\| stamps\.confirm\(&record\.tags\)\)/record/' redis_history quiet
 plant history-tags-take-a-missing-stamp src/store/redis/stamps.rs 's/self\.0\.contains\(stamped\)/self.0.contains(stamped) || self.0.iter().all(|(tag, _)| *tag != stamped.0)/' redis_history quiet
-plant history-tags-join-across src/store/redis/shared.rs 's/stamps\.digest\(&slot\.tags\)\.as_ref\(\) == Some\(&lease\.stamps\)/true/' redis_history quiet
-plant history-tags-respect-an-older-right src/store/redis/lease.lua 's/ and stamps == ARGV\[5\]//' redis_history quiet
 plant history-near-forgets-no-tag src/store/redis/near.rs 's/                    self\.invalidate_tag\(&Tag::named\(tag\)\);/                    let _ = Tag::named(tag);/' redis_history near-quiet
-plant history-redis-share-across-a-group src/fill.rs 's/_ if is_in_doubt => drop\(self\.lead\),/_ if false => drop(self.lead),/' redis_history quiet
 plant history-redis-outdate-nothing src/store/redis/shared.rs 's/\(now\(\)\);\n        \}/(now());\n        }\n        until = until.max(now() + std::time::Duration::from_secs(9));/' redis_history quiet
 # ===== chaos =====
 plant chaos-ask-no-plan src/testing/chaos.rs 's/\(self\.plan\)\(operation, count\)/{ let _ = \&self.plan; let _ = count; Fault::None }/' chaos a_lookup_that_fails_is_a_bypass

@@ -17,8 +17,9 @@
 //! store that knows nothing of tags need not have.
 //!
 //! [`Sequence`] does the first two for a store in one process: run the insertion inside
-//! [`Sequence::commit`] and the removal inside [`Sequence::invalidate`]. For tags it also wants to be
-//! asked at each read: return no entry for which [`Sequence::are_current`] says no.
+//! [`Sequence::commit`] and the removal inside [`Sequence::invalidate`]. For tags call
+//! [`Sequence::invalidate_tag`], and ask at each read: return no entry for which
+//! [`Sequence::are_current`] says no.
 //!
 //! A store never makes a request fail and keeps its own time budgets: what it cannot answer in time
 //! is [`Lookup::Unavailable`], [`Begin::Unavailable`] or [`Commit::Failed`]. A future that takes over
@@ -182,7 +183,9 @@ pub trait Store: Send + Sync + 'static {
         }
     }
 
-    /// Stores an entry unless its key was invalidated after its [`fence`](Entry::fence) was taken.
+    /// Stores an entry unless its key or one of its tags was invalidated after its
+    /// [`fence`](Entry::fence) was taken. That comes first: an entry that is refused for another reason,
+    /// but for [`Commit::Failed`], may be shared with requests that wait for it.
     ///
     /// `note` is stored in the same step: another entry of the same key, which tells how `entry`
     /// is found.
