@@ -98,15 +98,15 @@ valgrind=$(valgrind --version)
 printf '%s; %s; %s; %s; commit %s; %s runs of %s and %s requests\n\n' \
     "$(date +%F)" "$machine" "$compiler" "$valgrind" "$commit" "$runs" "$FEW" "$MANY"
 
-# Hits stand beside the minimum's hit, above the harness: they run no origin. Misses stand beside the
-# minimum's miss, above the bare origin, which both run.
+# Hits stand beside the minimum's hit, misses beside the minimum's miss, both above the harness.
 for mode in "${modes[@]}"; do grep "^$mode " "$work/joined"; done |
     awk -v json="$json" -v file_head="\"date\":\"$(date +%F)\",\"machine\":\"$machine\",\"rustc\":\"$compiler\",\"valgrind\":\"$valgrind\",\"commit\":\"$commit\"" '
 { name[NR] = $1; count[$1] = $2; low[$1] = $3; high[$1] = $4; pieces[$1] = $5; bytes[$1] = $6 }
 function ratio(mode, floor, least) {
-    if (mode ~ /miss$/) { floor = "bare"; least = "minimum_miss" }
-    else if (mode ~ /hit|minimum/) { floor = "harness"; least = "minimum" }
+    if (mode ~ /miss$/) least = "minimum_miss"
+    else if (mode ~ /hit|minimum/) least = "minimum"
     else return "null"
+    floor = "harness"
     return sprintf("%.2f", (count[mode] - count[floor]) / (count[least] - count[floor]))
 }
 END {
