@@ -14,7 +14,10 @@ use percent_encoding::percent_decode_str;
 use crate::{
     key::PrimaryKey,
     nominated::Nominated,
-    policy::{Arrival, Conditions, Credentials, Directives, RangeAsked, Selected, Stated},
+    policy::{
+        Arrival, CACHE_GROUPS, Conditions, Credentials, Directives, RangeAsked, Selected, Stated,
+        Targeted, groups,
+    },
     route::{CacheRoute, HeadRef, Matched, RequestView, Table},
 };
 
@@ -268,6 +271,46 @@ pub fn range(input: &[u8]) {
     assert!(is_same || selected == Selected::Whole, "If-Range selects other parts");
 }
 
+/// Lines of `Cache-Groups` and of a targeted field, separated by line feeds.
+///
+/// What is listed is listed again if it is written anew; a line adds to what is well-formed or spoils
+/// it, and nothing mends what is malformed.
+pub fn structured(input: &[u8]) {
+    let lines = lines(input);
+    let with = |name: &HeaderName, line: &'static str| {
+        let mut more = fields(name, &lines);
+        more.append(name, HeaderValue::from_static(line));
+        more
+    };
+    let listed = groups(&CACHE_GROUPS, &fields(&CACHE_GROUPS, &lines));
+    let written = listed.iter().map(|group| {
+        let text = format!("\"{}\"", group.replace('\\', "\\\\").replace('"', "\\\""));
+        HeaderValue::from_str(&text).expect("a string is fit for a field")
+    });
+    let again: Vec<_> = written.collect();
+    assert_eq!(
+        groups(&CACHE_GROUPS, &fields(&CACHE_GROUPS, &again)),
+        listed,
+        "not as it was written"
+    );
+    let more = groups(&CACHE_GROUPS, &with(&CACHE_GROUPS, "\"z\""));
+    let is_added = more.split_last().is_some_and(|(last, rest)| last == "z" && rest == listed);
+    assert!(is_added || listed.is_empty() && more.is_empty(), "{listed:?} and z: {more:?}");
+    assert!(groups(&CACHE_GROUPS, &with(&CACHE_GROUPS, "z")).is_empty(), "a token is no group");
+
+    let name = HeaderName::from_static("cdn-cache-control");
+    let of = |fields: &HeaderMap| Targeted::of(std::slice::from_ref(&name), fields);
+    let told = of(&fields(&name, &lines));
+    let more = of(&with(&name, "no-store, max-age=7"));
+    assert!(more.is_some() || told.is_none(), "spoilt by what is well-formed");
+    if let Some(more) = more {
+        assert!(more.has("no-store") && more.seconds("max-age") == Some(7), "{more:?}");
+        let before = told.and_then(|told| told.seconds("s-maxage"));
+        assert_eq!(more.seconds("s-maxage"), before, "changed by another member");
+    }
+    assert_eq!(of(&with(&name, "max-age=")), None, "malformed, and told");
+}
+
 /// Returns the lines that can be sent, at most eight.
 fn lines(input: &[u8]) -> Vec<HeaderValue> {
     let lines = input.split(|byte| *byte == b'\n');
@@ -334,6 +377,14 @@ mod tests {
                 "\n", "\n", "\"a\"", "\"b\"", "W/", "x"]),
         ) {
             range(&input);
+        }
+
+        #[test]
+        fn structured_fields_are_had_whole_or_not_at_all(
+            input in of(&["\"a\"", "\"b c\"", "\"\\\"\"", "\"", "\\", ",", ", ", ";", ";p=1", "(", ")", "\n",
+                "max-age=60", "s-maxage=5", "no-store", "=?0", "=", "1", "a", " "]),
+        ) {
+            structured(&input);
         }
 
         #[test]

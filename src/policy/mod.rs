@@ -27,4 +27,6 @@ pub(crate) use validation::{
     Conditions, Validators, confirms, contradicts, date_value, freshened, retain_not_modified,
 };
 #[cfg(any(fuzzing, test))]
-pub(crate) use {cache_control::Directives, freshness::Arrival, stated::Stated};
+pub(crate) use {
+    cache_control::Directives, freshness::Arrival, stated::Stated, targeted::Targeted,
+};

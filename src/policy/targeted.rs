@@ -12,7 +12,7 @@ use sfv::{
 
 /// The members of a targeted field, each with its last value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Targeted(Vec<(String, Value)>);
+pub(crate) struct Targeted(Vec<(String, Value)>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Value {
@@ -25,7 +25,7 @@ enum Value {
 impl Targeted {
     /// Returns the first field of `names` that a response has and that means something (RFC 9213
     /// §2.2). One that is empty or malformed is as good as none.
-    pub(super) fn of(names: &[HeaderName], fields: &HeaderMap) -> Option<Self> {
+    pub(crate) fn of(names: &[HeaderName], fields: &HeaderMap) -> Option<Self> {
         names.iter().find_map(|name| {
             let lines: Vec<_> = fields.get_all(name).iter().map(|line| line.as_bytes()).collect();
             let line = lines.join(&b", "[..]);
@@ -35,12 +35,12 @@ impl Targeted {
     }
 
     /// Whether a directive is there, whatever its value, but for `?0`.
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.value(name).is_some_and(|value| value != Value::False)
     }
 
     /// Returns the seconds that a directive gives; none at all where it gives no number.
-    pub(super) fn seconds(&self, name: &str) -> Option<u64> {
+    pub(crate) fn seconds(&self, name: &str) -> Option<u64> {
         match self.value(name)? {
             Value::Seconds(seconds) => Some(seconds),
             Value::Present | Value::False => Some(0),
