@@ -441,6 +441,8 @@ plant redis-count-no-foreign-keys src/store/redis/link.rs 's/Some\(Fault::Foreig
 plant redis-one-namespace src/store/redis/settings.rs 's/\[&self\.namespace, key\.as_str\(\)\]\.concat\(\)/key.as_str().to_owned()/' redis sec_red_6_two_namespaces_share_nothing
 plant redis-fold-keys src/store/redis/settings.rs 's/key\.as_str\(\)\]\.concat\(\)/key.as_str().to_lowercase().as_str()].concat()/' redis sec_key_3_each_key_is_its_own_at_the_server
 plant redis-one-database src/store/redis/settings.rs 's/redis = redis\.set_db\(i64::from\(database\)\);/let _ = database;/' redis sec_red_6_two_databases_share_nothing
+plant redis-settle-a-hard-call-by-a-soft-one src/store/redis/pending.rs 's/let mut state = lock\(&self\.state\);\n        state\.last \+= 1;/let target = match target { Target::Softly(key) => Target::Key(key), other => other };\n        let mut state = lock(&self.state);\n        state.last += 1;/' lib a_soft_call_that_is_acknowledged_settles_none_that_is_not_soft
+plant redis-read-beside-a-soft-call-that-is-due src/store/redis/pending.rs 's/ *\|\| is_due\(&Target::Softly\(slot\.key\.clone\(\)\)\)\n//' lib a_soft_call_that_fails_is_due
 plant redis-two-looks-at-a-hit src/store/redis/shared.rs 's/let record = self\.link\.look\(/let _ = self.link.look(\&connection, look(\&key, \&vk)).await;\n        let record = self.link.look(/' redis a_hit_is_one_command
 plant redis-keep-abandoned-questions src/store/redis/supervisor.rs 's/link\.lose\(connection\);\n//' redis_memory requests_leave_nothing_behind_while_the_server_hangs
 plant redis-move-a-part-of-the-line src/store/redis/record.rs 's/\{:016x\} \{:013\}/{:016x}  {:012}/' lib a_line_has_its_parts_at_their_places

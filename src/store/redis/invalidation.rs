@@ -39,7 +39,7 @@ impl Call {
     /// The same, but what allows stale answers is left for these. What fails is done in full later.
     pub(super) async fn run_softly(self) -> Result<(), Pending> {
         let connection = self.link.connection().ok_or(Pending)?;
-        let Target::Key(key) = &self.target else { return Err(Pending) };
+        let Target::Softly(key) = &self.target else { return Err(Pending) };
         self.link.outdate(&connection, key).await.map_err(|_| Pending)?;
         self.acknowledge();
         Ok(())

@@ -185,7 +185,7 @@ impl Link {
     /// Lets this process forget what it has read of what is invalidated.
     pub(super) fn forget(&self, target: &Target) {
         match target {
-            Target::Key(key) => self.near.invalidate(key),
+            Target::Key(key) | Target::Softly(key) => self.near.invalidate(key),
             Target::Tag(tag) => self.near.invalidate_tag(tag),
             Target::All => self.near.invalidate_all(),
         }
@@ -215,7 +215,7 @@ impl Link {
     ) -> Result<(), Fault> {
         let budget = self.settings.invalidate_budget;
         match target {
-            Target::Key(key) => {
+            Target::Key(key) | Target::Softly(key) => {
                 let key = self.settings.key(key);
                 let asked = connection.unlink(&key);
                 self.ask(connection, (Operation::Invalidate, budget), asked).await.map(drop)

@@ -245,7 +245,7 @@ impl Store for RedisStore {
         key: &PrimaryKey,
     ) -> impl Future<Output = Result<(), Pending>> + Send {
         self.shared.sequence.invalidate(key, || ());
-        Call::new(&self.shared.link, Target::Key(key.clone())).run_softly()
+        Call::new(&self.shared.link, Target::Softly(key.clone())).run_softly()
     }
 
     fn invalidate_tag(&self, tag: &Tag) -> impl Future<Output = Result<(), Pending>> + Send {

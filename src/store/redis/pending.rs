@@ -58,6 +58,8 @@ struct Call {
 pub(super) enum Target {
     All,
     Key(PrimaryKey),
+    /// A soft one: acknowledged, it settles none that is not; failed, it is done in full.
+    Softly(PrimaryKey),
     Tag(Tag),
 }
 
@@ -102,6 +104,7 @@ impl Pending {
         let is_due = |target: &Target| calls.get(target).is_some_and(|call| call.is_due);
         is_due(&Target::All)
             || is_due(&Target::Key(slot.key.clone()))
+            || is_due(&Target::Softly(slot.key.clone()))
             || slot.tags.iter().any(|tag| is_due(&Target::Tag(tag.clone())))
     }
 
@@ -245,6 +248,33 @@ mod tests {
         assert!(is_quarantined(&pending, "a"));
         third.acknowledge();
         assert!(!is_quarantined(&pending, "a") && pending.len() == 0);
+    }
+
+    /// The history over Redis has found it: a version that was invalidated answered as a stale one.
+    #[test]
+    fn a_soft_call_that_is_acknowledged_settles_none_that_is_not_soft() {
+        let pending = Arc::new(Pending::default());
+        let softly = || {
+            let target = Target::Softly(PrimaryKey::new("a"));
+            pending.enter(target, &Arc::default()).acknowledge();
+        };
+        drop(enter(&pending, "a"));
+        softly();
+        assert!(is_quarantined(&pending, "a") && pending.len() == 1);
+        enter(&pending, "a").acknowledge();
+        let on_its_way = enter(&pending, "a");
+        softly();
+        drop(on_its_way);
+        assert!(is_quarantined(&pending, "a"));
+    }
+
+    #[test]
+    fn a_soft_call_that_fails_is_due() {
+        let pending = Arc::new(Pending::default());
+        let target = Target::Softly(PrimaryKey::new("a"));
+        drop(pending.enter(target.clone(), &Arc::default()));
+        assert!(is_quarantined(&pending, "a") && !is_quarantined(&pending, "b"));
+        assert_eq!(pending.due(10)[0].0, target);
     }
 
     #[test]
