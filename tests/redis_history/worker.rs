@@ -128,9 +128,9 @@ impl Run {
         loop {
             match random.below(10_000) {
                 0 => self.write_all().await,
-                1..500 => self.write(&mut random).await,
+                1..350 => self.write(&mut random).await,
                 // Readers come in bursts and pause, so that there are fills, joins and hits.
-                500..800 => pause(Duration::from_micros(random.below(3000))).await,
+                350..650 => pause(Duration::from_micros(random.below(3000))).await,
                 _ => self.read(&mut random).await,
             }
         }
