@@ -329,15 +329,15 @@ pub struct Slot {
 
 impl Slot {
     /// A slot for tests.
-    #[cfg(all(any(test, fuzzing), feature = "redis"))]
+    #[cfg(any(test, all(fuzzing, feature = "redis")))]
     pub(crate) fn example() -> Self {
         let variant = Self::example_variant().to_variant();
         Self { key: PrimaryKey::new("support:cases:A1"), variant, tags: Tags::none() }
     }
 
     /// Returns what identifies it, as a request would.
-    #[cfg(all(any(test, fuzzing), feature = "redis"))]
-    pub(crate) fn example_variant() -> VariantRef<'static> {
+    #[cfg(any(test, all(fuzzing, feature = "redis")))]
+    pub(crate) const fn example_variant() -> VariantRef<'static> {
         VariantRef {
             scope: &[7; 16],
             scheme: "https",

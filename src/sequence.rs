@@ -189,24 +189,14 @@ pub(crate) fn shard(key: &PrimaryKey) -> usize {
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::*;
-    use crate::key::VariantRef;
 
     fn key(text: &str) -> PrimaryKey {
         PrimaryKey::new(text)
     }
 
     fn slot(text: &str, tags: &[Tag]) -> Slot {
-        let variant = VariantRef {
-            scope: &[0; 16],
-            scheme: "",
-            authority: "",
-            host: b"",
-            target: "/",
-            extras: b"",
-            nominated: b"",
-        };
         let tags = tags.iter().cloned().collect();
-        Slot { key: key(text), variant: variant.to_variant(), tags }
+        Slot { key: key(text), tags, ..Slot::example() }
     }
 
     #[test]

@@ -89,19 +89,10 @@ impl State {
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::*;
-    use crate::key::{PrimaryKey, Tag, Tags, VariantRef};
+    use crate::key::{PrimaryKey, Tag, Tags};
 
     fn slot(key: &str, tags: Tags) -> Slot {
-        let variant = VariantRef {
-            scope: &[0; 16],
-            scheme: "",
-            authority: "",
-            host: b"",
-            target: "/",
-            extras: b"",
-            nominated: b"",
-        };
-        Slot { key: PrimaryKey::new(key), variant: variant.to_variant(), tags }
+        Slot { key: PrimaryKey::new(key), tags, ..Slot::example() }
     }
 
     fn key(text: &str) -> Subject {

@@ -39,18 +39,10 @@ struct World {
     is_grouped: bool,
 }
 
-const VARIANT: VariantRef<'static> = VariantRef {
-    scope: &[0; 16],
-    scheme: "",
-    authority: "",
-    host: b"",
-    target: "/",
-    extras: b"",
-    nominated: b"",
-};
+const VARIANT: VariantRef<'static> = Slot::example_variant();
 
 fn slot() -> Slot {
-    Slot { key: PrimaryKey::new("key"), variant: VARIANT.to_variant(), tags: tags(&["tag"]) }
+    Slot { key: PrimaryKey::new("key"), tags: tags(&["tag"]), ..Slot::example() }
 }
 
 fn tags(texts: &[&str]) -> Tags {
