@@ -159,6 +159,7 @@ mod sequence;
 mod service;
 mod shared;
 mod stale;
+mod striped;
 mod support;
 mod sync;
 mod telemetry;

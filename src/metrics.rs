@@ -6,6 +6,7 @@ use crate::{
     gauge::Gauge,
     operations::StoreSnapshot,
     outcome::{Alone, Bypass, Outcome, Refusal},
+    striped::Striped,
     sync::{AtomicU64, Ordering},
     telemetry,
 };
@@ -25,7 +26,8 @@ pub(crate) struct Metrics {
 #[derive(Debug)]
 struct Bucket {
     name: String,
-    hits: AtomicU64,
+    /// By far the most frequent.
+    hits: Striped,
     misses: AtomicU64,
     coalesced: AtomicU64,
     stored: AtomicU64,
@@ -63,7 +65,7 @@ impl Metrics {
     pub(crate) fn ended(&self, bucket: usize, outcome: &Outcome) {
         let bucket = &self.buckets[bucket];
         match outcome {
-            Outcome::Hit { .. } => add(&bucket.hits),
+            Outcome::Hit { .. } => bucket.hits.add(),
             Outcome::Stale { .. } | Outcome::Rescued { .. } => add(&bucket.stale),
             Outcome::Refreshed { .. } => add(&bucket.refreshes),
             Outcome::Collapsed { .. } => add(&bucket.coalesced),
@@ -141,7 +143,7 @@ impl Bucket {
         let counters = |length: usize| (0..length).map(|_| AtomicU64::new(0)).collect();
         Self {
             name,
-            hits: AtomicU64::new(0),
+            hits: Striped::new(),
             misses: AtomicU64::new(0),
             coalesced: AtomicU64::new(0),
             stored: AtomicU64::new(0),
@@ -160,7 +162,7 @@ impl Bucket {
         BucketSnapshot {
             // Known elsewhere: see `Shared::snapshot`.
             is_off: false,
-            hits: get(&self.hits),
+            hits: self.hits.get(),
             misses: get(&self.misses),
             coalesced: get(&self.coalesced),
             stored: get(&self.stored),

@@ -19,7 +19,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Returns this thread's place among so many; threads take them in turn.
-#[cfg(feature = "redis")]
+#[inline]
 pub(crate) fn lane(lanes: usize) -> usize {
     static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
     thread_local! {
