@@ -27,6 +27,9 @@ use crate::{
 pub(crate) const CREDENTIAL_FIELDS: [HeaderName; 4] =
     [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, HeaderName::from_static("x-api-key")];
 
+/// Bytes that a caller takes among the extras of a variant.
+const EXTRAS: usize = 64;
+
 /// The digest of a layer's policy and mount, part of every variant.
 pub(crate) type Scope = [u8; 16];
 
@@ -187,6 +190,7 @@ fn push_caller(
         Credentials::PerCaller(caller) => {
             let request = KeyRequest { view, pattern: &rule.pattern };
             let digest = caller.digest(&request, &identity.secret).ok_or(Bypass::Caller)?;
+            extras.reserve(EXTRAS);
             push_part(extras, b"caller");
             push_part(extras, &digest);
         }

@@ -14,6 +14,9 @@ use crate::{
     secret::Secret,
 };
 
+/// Bytes that most callers are named by, at most: a larger one is no less welcome.
+const IDENTITY: usize = 256;
+
 /// What a route says about requests that carry credentials: `Authorization`, `Cookie`,
 /// `Proxy-Authorization` or `X-Api-Key`, or what
 /// [`Builder::credential_fields`](crate::Builder::credential_fields) names.
@@ -106,7 +109,7 @@ impl Caller {
 
     /// Returns the digest of the caller, or `None` where the request has none.
     pub(crate) fn digest(&self, request: &KeyRequest<'_>, secret: &Secret) -> Option<[u8; 32]> {
-        let mut identity = Vec::new();
+        let mut identity = Vec::with_capacity(IDENTITY);
         match &self.source {
             Source::Authorization => {
                 for line in request.headers().get_all(AUTHORIZATION) {
