@@ -47,7 +47,7 @@ impl Service<Request<Empty<Bytes>>> for Yielding {
         CALLS.fetch_add(1, Ordering::Relaxed);
         Box::pin(async {
             yield_now().await;
-            Ok(origin::response())
+            Ok(origin::response(0))
         })
     }
 }

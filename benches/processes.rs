@@ -213,7 +213,7 @@ impl Service<Request<Empty<Bytes>>> for Slow {
         CALLS.fetch_add(1, Ordering::Relaxed);
         Box::pin(async {
             sleep(HANDLER).await;
-            Ok(origin::response())
+            Ok(origin::response(0))
         })
     }
 }

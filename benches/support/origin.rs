@@ -19,13 +19,31 @@ pub(crate) const BODY_LENGTH: usize = 1024;
 
 static JSON: [u8; BODY_LENGTH] = json();
 
-const FIELDS: [(HeaderName, HeaderValue); 6] = [
+/// What all responses have in common.
+const SAME: [(HeaderName, HeaderValue); 3] = [
     (CONTENT_TYPE, HeaderValue::from_static("application/json")),
     (CONTENT_LENGTH, HeaderValue::from_static("1024")),
     (CACHE_CONTROL, HeaderValue::from_static("max-age=3600")),
-    (DATE, HeaderValue::from_static("Sun, 22 Nov 2026 12:00:00 GMT")),
-    (ETAG, HeaderValue::from_static("\"33a64df551425fcc55e4d42a148795d9\"")),
-    (LAST_MODIFIED, HeaderValue::from_static("Sun, 22 Nov 2026 11:00:00 GMT")),
+];
+
+/// What they differ in, in turn.
+static DATES: [HeaderValue; 4] = [
+    HeaderValue::from_static("Sun, 22 Nov 2026 12:00:00 GMT"),
+    HeaderValue::from_static("Sun, 22 Nov 2026 12:00:10 GMT"),
+    HeaderValue::from_static("Sun, 22 Nov 2026 12:00:20 GMT"),
+    HeaderValue::from_static("Sun, 22 Nov 2026 12:00:30 GMT"),
+];
+static TAGS: [HeaderValue; 4] = [
+    HeaderValue::from_static("\"33a64df551425fcc55e4d42a148795d9\""),
+    HeaderValue::from_static("\"9b3f2c0d4e5a16788c1d2e3f4a5b6c7d\""),
+    HeaderValue::from_static("\"0f1e2d3c4b5a69788796a5b4c3d2e1f0\""),
+    HeaderValue::from_static("\"c4ca4238a0b923820dcc509a6f75849b\""),
+];
+static CHANGES: [HeaderValue; 4] = [
+    HeaderValue::from_static("Sun, 22 Nov 2026 11:00:00 GMT"),
+    HeaderValue::from_static("Sat, 21 Nov 2026 10:10:00 GMT"),
+    HeaderValue::from_static("Fri, 20 Nov 2026 09:20:00 GMT"),
+    HeaderValue::from_static("Thu, 19 Nov 2026 08:30:00 GMT"),
 ];
 
 /// `"xxx…"`
@@ -58,8 +76,7 @@ impl Service<Request<Empty<Bytes>>> for Origin {
     }
 
     fn call(&mut self, _: Request<Empty<Bytes>>) -> Self::Future {
-        CALLS.fetch_add(1, Ordering::Relaxed);
-        ready(Ok(response()))
+        ready(Ok(response(CALLS.fetch_add(1, Ordering::Relaxed))))
     }
 }
 
@@ -85,13 +102,16 @@ fn blank() -> Response<Full<Bytes>> {
     Response::new(Full::new(Bytes::from_static(&JSON)))
 }
 
-/// Makes the response of the work.
-pub(crate) fn response() -> Response<Full<Bytes>> {
+/// Makes the response of the work for the `n`th time.
+pub(crate) fn response(n: usize) -> Response<Full<Bytes>> {
     let mut response = blank();
     let fields = response.headers_mut();
-    fields.reserve(FIELDS.len());
-    for (name, value) in FIELDS {
+    fields.reserve(2 * SAME.len());
+    for (name, value) in SAME {
         fields.insert(name, value);
+    }
+    for (name, values) in [(DATE, &DATES), (ETAG, &TAGS), (LAST_MODIFIED, &CHANGES)] {
+        fields.insert(name, values[n % values.len()].clone());
     }
     response
 }

@@ -17,8 +17,12 @@ use crate::{
 /// Numbers in targets begin here, so that all have the same length.
 pub const FIRST: u32 = 100_000;
 const STREWN: u32 = 4_000;
+/// Numbers of targets that are asked for beforehand.
+const OTHERS: u32 = 900_000;
 /// How many requests over Redis are on their way at once where they are counted.
 pub const COUNTED_IN_FLIGHT: usize = 64;
+/// How many targets are asked for over Redis, in turn.
+pub const SPREAD: u32 = 256;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
@@ -31,7 +35,7 @@ pub enum Work {
     Unmatched,
     /// POST that no rule is for.
     Post,
-    /// Hits over Redis, [`COUNTED_IN_FLIGHT`] at a time.
+    /// Hits over Redis, [`COUNTED_IN_FLIGHT`] at a time, on [`SPREAD`] keys in turn.
     RedisHit,
 }
 
@@ -117,7 +121,14 @@ impl Course {
         let site = (column.build)(plan).await;
         let wish = work.wish();
         let mut course = Self { work, site, wish, variants: size.variants, next: 0 };
-        let strewn = if work == Work::StrewnHit { STREWN as usize } else { 0 };
+        // As a service in use has: other responses before those that are asked for.
+        let others: Vec<u32> = (OTHERS..OTHERS + 64).collect();
+        course.site.run(&Wish::get(), &others).await;
+        let strewn = match work {
+            Work::StrewnHit => STREWN as usize,
+            Work::RedisHit => 2 * SPREAD as usize,
+            _ => 0,
+        };
         course.run(WARM_UP.max(2 * size.variants as usize).max(strewn)).await;
         let before = script.calls();
         course.run(size.variants as usize).await;
@@ -142,6 +153,7 @@ impl Course {
         let number = |n: u32| match self.work {
             Work::Miss => FIRST + n,
             Work::StrewnHit => FIRST + n.wrapping_mul(7919) % STREWN,
+            Work::RedisHit => FIRST + n % SPREAD,
             _ => FIRST + n % self.variants,
         };
         (from..self.next).map(number).collect()

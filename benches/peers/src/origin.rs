@@ -103,11 +103,12 @@ impl Script {
             Content::Chunked { length, gap } => OriginBody::Chunked(Chunks::new(length, gap)),
         };
         let mut response = Response::new(body);
-        self.fields(response.headers_mut());
+        self.fields(response.headers_mut(), call as usize);
         response
     }
 
-    fn fields(&self, fields: &mut HeaderMap) {
+    /// Half of them are the same in all responses, the others differ from one to the next.
+    fn fields(&self, fields: &mut HeaderMap, call: usize) {
         fields.reserve(6);
         fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         match self.content {
@@ -126,10 +127,9 @@ impl Script {
                 Storable::No => "no-store",
             }),
         );
-        fields.insert(DATE, HeaderValue::from_static(&NOW));
-        let tag = HeaderValue::from_static("\"33a64df551425fcc55e4d42a148795d9\"");
-        fields.insert(ETAG, tag);
-        fields.insert(LAST_MODIFIED, HeaderValue::from_static("Sun, 22 Nov 2026 11:00:00 GMT"));
+        fields.insert(DATE, DATES[call % DATES.len()].clone());
+        fields.insert(ETAG, TAGS[call % TAGS.len()].clone());
+        fields.insert(LAST_MODIFIED, CHANGES[call % CHANGES.len()].clone());
     }
 }
 
@@ -143,8 +143,28 @@ const fn json() -> [u8; BODY_LENGTH] {
     text
 }
 
-/// `Date`, of the process' start: a response of another day would be stale to a cache that looks.
-static NOW: LazyLock<String> = LazyLock::new(|| httpdate::fmt_http_date(SystemTime::now()));
+/// `Date`, of about the process' start: a response of another day would be stale to a cache that looks.
+static DATES: LazyLock<[HeaderValue; 4]> = LazyLock::new(|| {
+    let now = SystemTime::now();
+    [0, 1, 2, 3].map(|second| {
+        let date = httpdate::fmt_http_date(now - Duration::from_secs(second));
+        HeaderValue::from_static(date.leak())
+    })
+});
+
+static TAGS: [HeaderValue; 4] = [
+    HeaderValue::from_static("\"33a64df551425fcc55e4d42a148795d9\""),
+    HeaderValue::from_static("\"9b3f2c0d4e5a16788c1d2e3f4a5b6c7d\""),
+    HeaderValue::from_static("\"0f1e2d3c4b5a69788796a5b4c3d2e1f0\""),
+    HeaderValue::from_static("\"c4ca4238a0b923820dcc509a6f75849b\""),
+];
+
+static CHANGES: [HeaderValue; 4] = [
+    HeaderValue::from_static("Sun, 22 Nov 2026 11:00:00 GMT"),
+    HeaderValue::from_static("Sat, 21 Nov 2026 10:10:00 GMT"),
+    HeaderValue::from_static("Fri, 20 Nov 2026 09:20:00 GMT"),
+    HeaderValue::from_static("Thu, 19 Nov 2026 08:30:00 GMT"),
+];
 
 // ===== the service =====
 

@@ -11,7 +11,7 @@ use std::{
 use super::{Bench, columns, median};
 use crate::{
     columns::{Entry, Keeps, named},
-    course::{Course, FIRST, Size, Work, runtime, share},
+    course::{Course, FIRST, SPREAD, Size, Work, runtime, share},
     origin::Script,
     report::Cell,
     site::{Plan, Wish},
@@ -257,9 +257,10 @@ pub fn redis_commands(bench: &mut Bench) -> Vec<Cell> {
         let told = runtime().block_on(async {
             let plan = Plan { redis: Some(bench.server.url()), ..Plan::new(Script::work()) };
             let site = (column.build)(plan).await;
-            site.run(&Wish::get(), &[FIRST; 16]).await;
+            let numbers: Vec<u32> = (0..HITS as u32).map(|n| FIRST + n % SPREAD).collect();
+            site.run(&Wish::get(), &numbers).await;
             let before = bench.server.calls().await;
-            share(&site, &Wish::get(), &[FIRST; HITS], 16).await;
+            share(&site, &Wish::get(), &numbers, 16).await;
             let after = bench.server.calls().await;
             let grown = |name: &String| after[name] - before.get(name).copied().unwrap_or(0);
             // What a heartbeat or this very question asks is no part of a hit.

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use super::{Bench, columns, in_memory, median_of};
 use crate::{
     columns::{Entry, Keeps},
-    course::{FIRST, Spent, runtime},
+    course::{FIRST, SPREAD, Spent, runtime},
     origin::Script,
     report::Cell,
     site::{AnySite, Plan, Wish},
@@ -109,14 +109,17 @@ pub fn random(state: &mut u64) -> f64 {
 
 // ===== over Redis =====
 
-/// Hits over Redis by one thread, with 1, 64 and 256 on their way.
+/// Hits over Redis by one thread, with 1, 64 and 256 on their way, each on another of so many keys.
 pub fn redis(bench: &mut Bench) -> Vec<Cell> {
     let runtime = runtime();
     let url = bench.server.url();
     let mut built = Vec::new();
     for column in columns(&[Keeps::RawRedis, Keeps::Redis]) {
         let plan = Plan { redis: Some(url.clone()), ..Plan::new(Script::work()) };
-        built.push((column, runtime.block_on((column.build)(plan))));
+        let site = runtime.block_on((column.build)(plan));
+        let numbers: Vec<u32> = (FIRST..FIRST + SPREAD).collect();
+        runtime.block_on(site.run(&Wish::get(), &numbers));
+        built.push((column, site));
     }
     let mut cells = Vec::new();
     for in_flight in [1, 64, 256] {
@@ -163,12 +166,16 @@ async fn in_turns(site: &AnySite, in_flight: usize, turn: Duration) -> (f64, f64
     let done = Arc::new(AtomicU64::new(0));
     let begun = Instant::now();
     let mut clients = JoinSet::new();
-    for _ in 0..in_flight {
+    for client in 0..in_flight as u32 {
         let (site, done) = (Arc::clone(site), Arc::clone(&done));
         clients.spawn(async move {
             let wish = Wish::get();
+            let mut next = client.wrapping_mul(37);
             while begun.elapsed() < turn {
-                site.run(&wish, &[FIRST; 16]).await;
+                let numbers: [u32; 16] =
+                    std::array::from_fn(|n| FIRST + next.wrapping_add(n as u32) % SPREAD);
+                next = next.wrapping_add(16);
+                site.run(&wish, &numbers).await;
                 done.fetch_add(16, Relaxed);
                 tokio::task::yield_now().await;
             }
