@@ -5,7 +5,7 @@ mod partial;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header::CONTENT_LENGTH};
+use http::{Method, Response, StatusCode, header::CONTENT_LENGTH};
 use http_body::Body;
 
 use self::partial::partial;
@@ -99,7 +99,7 @@ impl Fill {
     pub(crate) fn of(entry: &Entry, nominated: &Nominated) -> Option<Self> {
         let (head, body) = entry.as_response()?;
         Some(Self {
-            head: Arc::clone(head),
+            head: Arc::new(head.clone()),
             body: FillBody::Whole(body.clone()),
             variant: entry.slot().variant.clone(),
             nominated: nominated.clone(),
@@ -130,7 +130,7 @@ pub(crate) struct Telling<'a> {
 
 /// Answers from a stored response.
 pub(crate) fn hit<B: Body>(
-    (head, body): (&Arc<Head>, &Bytes),
+    (head, body): (&Head, &Bytes),
     telling: Telling<'_>,
     asks: &Asks,
 ) -> Response<ResponseBody<B>> {
@@ -138,24 +138,9 @@ pub(crate) fn hit<B: Body>(
     respond((head, body), hit, telling, asks)
 }
 
-/// Answers from a stored response that was read for this request alone.
-pub(crate) fn hit_read<B: Body>(
-    (head, body): (Arc<Head>, Bytes),
-    telling: Telling<'_>,
-    asks: &Asks,
-) -> Response<ResponseBody<B>> {
-    let hit = |ttl| Outcome::Hit { ttl };
-    if asks.range.is_some() {
-        return respond((&head, &body), hit, telling, asks);
-    }
-    let status = head.status;
-    let (age, cache_status) = end(&head, hit, telling);
-    make(status, head.into_fields(age, cache_status), ResponseBody::stored(body), asks)
-}
-
 /// Answers from a stored response that need not be fresh.
 pub(crate) fn stale<B: Body>(
-    stored: (&Arc<Head>, &Bytes),
+    stored: (&Head, &Bytes),
     outcome: Outcome,
     telling: Telling<'_>,
     asks: &Asks,
@@ -164,7 +149,7 @@ pub(crate) fn stale<B: Body>(
 }
 
 fn respond<B: Body>(
-    (head, body): (&Arc<Head>, &Bytes),
+    (head, body): (&Head, &Bytes),
     outcome: impl FnOnce(u64) -> Outcome,
     telling: Telling<'_>,
     asks: &Asks,
@@ -176,48 +161,38 @@ fn respond<B: Body>(
     }
 }
 
+/// Tells how a request ended, and makes its response of a stored head.
+#[inline]
 fn reuse<B: Body>(
     (head, body): (&Head, ResponseBody<B>),
     outcome: impl FnOnce(u64) -> Outcome,
     telling: Telling<'_>,
     asks: &Asks,
 ) -> Response<ResponseBody<B>> {
-    let (age, cache_status) = end(head, outcome, telling);
-    make(head.status, head.fields(age, cache_status), body, asks)
-}
-
-/// Tells how a request ended, and returns what goes into the two slots of its head.
-fn end(
-    head: &Head,
-    outcome: impl FnOnce(u64) -> Outcome,
-    telling: Telling<'_>,
-) -> (HeaderValue, HeaderValue) {
     let (age, ttl) = head.age_and_ttl(telling.now);
     let cache_status = telling.reporter.ended(telling.bucket, outcome(ttl.as_secs()));
-    (seconds(age.as_secs()), cache_status)
+    // Made in place: a response is long, and moving it costs.
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
+    head.put_fields(response.headers_mut(), seconds(age.as_secs()), cache_status);
+    if asks.is_head || asks.conditions.is_some() {
+        shorten(&mut response, asks);
+    }
+    response
 }
 
-fn make<B: Body>(
-    status: StatusCode,
-    fields: HeaderMap,
-    body: ResponseBody<B>,
-    asks: &Asks,
-) -> Response<ResponseBody<B>> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    *response.headers_mut() = fields;
-    if asks.have(status, response.headers()) {
-        turn_not_modified(&mut response);
-        return response;
-    }
-    if asks.is_head {
+/// Leaves out what a request does not ask for.
+#[cold]
+fn shorten<B: Body>(response: &mut Response<ResponseBody<B>>, asks: &Asks) {
+    if asks.have(response.status(), response.headers()) {
+        turn_not_modified(response);
+    } else if asks.is_head {
         // RFC 9110 §9.3.2: the fields that GET would have sent, and no content.
         if let Some(length) = response.body().size_hint().exact() {
             response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| length.into());
         }
         *response.body_mut() = ResponseBody::empty();
     }
-    response
 }
 
 /// Turns a response that the client already has into a 304.

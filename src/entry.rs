@@ -1,27 +1,22 @@
 //! Stored responses.
 
 mod fields;
+mod kept;
 #[cfg(feature = "redis")]
 mod stored;
+mod weight;
 
 use std::{
     fmt,
     sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, StatusCode,
-    header::{
-        AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG,
-        LAST_MODIFIED, VARY,
-    },
-    response,
-};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::AGE, response};
 
 use crate::{
     clock::Instant,
@@ -31,38 +26,30 @@ use crate::{
     sequence::{Fence, Sequence},
 };
 
-#[cfg(feature = "redis")]
-pub(crate) use self::stored::StoredHead;
+use self::{
+    fields::Fields,
+    weight::{OVERHEAD, response_weight},
+};
 
 pub(crate) use self::fields::Mould;
+#[cfg(feature = "redis")]
+pub(crate) use self::{
+    fields::{Fields as StoredFields, Learned, Value, with_slots},
+    stored::StoredHead,
+};
 
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-
-/// Bytes that the allocator and the maps around an entry take besides what it points to: the
-/// reference counts, also of the two buffers with body and values, the slot in the eviction queue,
-/// and the slot in the index by primary key. Measured by `tests/memory.rs`.
-const OVERHEAD: usize = 416;
-
-/// Bytes that one field takes in a `HeaderMap`, its place in the map's table included.
-const PER_FIELD: usize = 112;
-
-/// Bytes that a field's name takes besides its text, if it is none of the standard ones.
-const PER_NAME: usize = 24;
 
 /// The head of a response as it is stored and sent again, with when it was made.
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
     pub(crate) status: StatusCode,
-    /// Begins with a slot for `Age` and one for `Cache-Status`, so that a hit overwrites them in its
-    /// clone without a search, and the map never grows. Where an inner cache has its say in
-    /// `Cache-Status`, ours comes after it: the slot is then the last line of the field.
-    fields: HeaderMap,
-    /// Whether an inner cache has said something in `Cache-Status`, before our own slot.
-    has_inner_status: bool,
+    fields: Fields,
     pub(crate) received: Instant,
     initial_age: Duration,
     lifetime: Duration,
-    pub(crate) windows: Windows,
+    /// `None` where there are none, as for most.
+    windows: Option<Box<Windows>>,
 }
 
 /// For how long after it is stale a response is of some use.
@@ -110,21 +97,19 @@ impl Head {
         (mould, stripped): (&Mould, &[HeaderName]),
         timing: Timing,
     ) -> Self {
-        let (fields, has_inner_status) = mould.cast(&origin.headers, stripped);
         Self {
             status: origin.status,
-            fields,
-            has_inner_status,
+            fields: mould.cast(&origin.headers, stripped),
             received: timing.received,
             initial_age: timing.corrected_age(&origin.headers),
             lifetime: timing.lifetime,
-            windows: Windows::default(),
+            windows: None,
         }
     }
 
     /// Says for how long it is of use after it is stale.
     pub(crate) fn with_windows(mut self, windows: Windows) -> Self {
-        self.windows = windows;
+        self.windows = (windows != Windows::default()).then(|| Box::new(windows));
         self
     }
 
@@ -145,9 +130,14 @@ impl Head {
         self.received + self.lifetime
     }
 
+    /// Returns for how long it is of use after it is stale.
+    pub(crate) fn windows(&self) -> Windows {
+        self.windows.as_deref().copied().unwrap_or_default()
+    }
+
     /// Whether it may answer requests that did not ask the origin about it themselves.
     pub(crate) fn may_be_shared(&self) -> bool {
-        !self.lifetime.is_zero() || self.windows.allow_stale()
+        !self.lifetime.is_zero() || self.windows().allow_stale()
     }
 
     /// Returns for how many whole seconds it has been stale.
@@ -155,81 +145,20 @@ impl Head {
         now.saturating_duration_since(self.fresh_until()).as_secs()
     }
 
-    /// Returns the fields as they are stored.
-    pub(crate) fn stored(&self) -> &HeaderMap {
-        &self.fields
+    /// Returns the fields as they are stored, with slots for what each reuse says anew.
+    pub(crate) fn stored(&self) -> HeaderMap {
+        self.fields.to_map()
     }
 
-    /// Returns the fields with the two slots filled.
-    pub(crate) fn fields(&self, age: HeaderValue, cache_status: HeaderValue) -> HeaderMap {
-        self.filled(self.fields.clone(), age, cache_status)
-    }
-
-    /// Does the same to a head that is not needed any more. If nobody else has it, nothing is copied.
-    pub(crate) fn into_fields(
-        mut self: Arc<Self>,
-        age: HeaderValue,
-        cache_status: HeaderValue,
-    ) -> HeaderMap {
-        let fields = match Arc::get_mut(&mut self) {
-            Some(head) => std::mem::take(&mut head.fields),
-            None => self.fields.clone(),
-        };
-        self.filled(fields, age, cache_status)
-    }
-
-    fn filled(
+    /// Puts the fields into a map, with the two slots filled.
+    pub(crate) fn put_fields(
         &self,
-        mut fields: HeaderMap,
+        fields: &mut HeaderMap,
         age: HeaderValue,
         cache_status: HeaderValue,
-    ) -> HeaderMap {
-        let mut slots = fields.values_mut();
-        if let Some(slot) = slots.next() {
-            *slot = age;
-        }
-        if !self.has_inner_status {
-            if let Some(slot) = slots.next() {
-                *slot = cache_status;
-            }
-        } else if let http::header::Entry::Occupied(mut lines) = fields.entry(CACHE_STATUS)
-            && let Some(last) = lines.iter_mut().last()
-        {
-            *last = cache_status;
-        }
-        fields
-    }
-}
-
-fn response_weight(head: &Head, body: &Bytes) -> usize {
-    let fields = &head.fields;
-    let names: usize = fields.keys().map(name_weight).sum();
-    let values: usize = fields.values().map(HeaderValue::len).sum();
-    size_of::<Head>() + fields.len() * PER_FIELD + values + names + body.len()
-}
-
-/// Returns the bytes that a name takes outside the map. A standard name is a constant of the library,
-/// at the same address whenever it is parsed; any other is allocated.
-fn name_weight(name: &HeaderName) -> usize {
-    // The names that most responses have need no parsing.
-    if matches!(
-        *name,
-        AGE | CACHE_CONTROL
-            | CACHE_STATUS
-            | CONTENT_ENCODING
-            | CONTENT_LENGTH
-            | CONTENT_TYPE
-            | DATE
-            | ETAG
-            | LAST_MODIFIED
-            | VARY
     ) {
-        return 0;
+        self.fields.put(fields, age, cache_status);
     }
-    let text = name.as_str();
-    let again = HeaderName::from_bytes(text.as_bytes());
-    let is_standard = again.is_ok_and(|again| std::ptr::eq(again.as_str(), text));
-    if is_standard { 0 } else { text.len() + PER_NAME }
 }
 
 /// RFC 9111 §5.1: the first member counts where there are several, and an invalid one not at all.
@@ -254,10 +183,14 @@ pub(crate) struct Provenance {
     pub(crate) gauge: Arc<Gauge>,
 }
 
+/// The route of an entry that nobody has noted it of.
+const UNKNOWN: u32 = u32::MAX;
+
 /// What a store keeps for one slot: a response, or the note that there is none to be had.
 pub struct Entry {
     provenance: Provenance,
-    route: OnceLock<usize>,
+    /// [`UNKNOWN`] until it is noted.
+    route: AtomicU32,
     content: Content,
     fresh_until: Instant,
     is_held: AtomicBool,
@@ -267,24 +200,20 @@ pub struct Entry {
 /// What an entry tells of its slot.
 #[derive(Clone, Debug)]
 pub(crate) enum Content {
-    Response { head: Arc<Head>, body: Bytes },
+    Response { head: Head, body: Bytes },
     Pass,
     Nominated(Nominated),
 }
 
 impl Entry {
     /// A response, and its body as it is stored: copied from `chunks`.
-    pub(crate) fn response(
-        provenance: Provenance,
-        head: Arc<Head>,
-        chunks: &[Bytes],
-    ) -> (Self, Bytes) {
+    pub(crate) fn response(provenance: Provenance, head: Head, chunks: &[Bytes]) -> (Self, Bytes) {
         let body = exact_copy(chunks);
         (Self::freshened(provenance, head, body.clone()), body)
     }
 
     /// A response whose body is stored already.
-    pub(crate) fn freshened(provenance: Provenance, head: Arc<Head>, body: Bytes) -> Self {
+    pub(crate) fn freshened(provenance: Provenance, head: Head, body: Bytes) -> Self {
         let weight = response_weight(&head, &body);
         let fresh_until = head.fresh_until();
         Self::new(provenance, Content::Response { head, body }, fresh_until, weight)
@@ -313,7 +242,8 @@ impl Entry {
         let identity = slot.key.as_str().len() + slot.variant.as_bytes().len() + slot.tags.weight();
         let weight = (size_of::<Self>() + OVERHEAD + identity + content_weight) as u64;
         let is_held = AtomicBool::new(false);
-        Self { provenance, route: OnceLock::new(), content, fresh_until, is_held, weight }
+        let route = AtomicU32::new(UNKNOWN);
+        Self { provenance, route, content, fresh_until, is_held, weight }
     }
 
     /// Returns where the entry belongs.
@@ -324,12 +254,15 @@ impl Entry {
     /// Notes the route that the response is of, by its position among the routes of every layer with
     /// the scope that the variant holds. It is the same whoever notes it.
     pub(crate) fn note_route(&self, route: usize) {
-        let _ = self.route.set(route);
+        if let Ok(route) = u32::try_from(route) {
+            self.route.store(route, Ordering::Relaxed);
+        }
     }
 
     /// Returns the route that the response is of, if it is known.
     pub(crate) fn route(&self) -> Option<usize> {
-        self.route.get().copied()
+        let route = self.route.load(Ordering::Relaxed);
+        (route != UNKNOWN).then_some(route as usize)
     }
 
     /// Returns the number at which its fill began.
@@ -373,7 +306,7 @@ impl Entry {
     /// Returns until when it is of use, stale or not: a store may forget it then.
     pub(crate) fn kept_until(&self) -> Instant {
         match &self.content {
-            Content::Response { head, .. } => self.fresh_until + head.windows.longest(),
+            Content::Response { head, .. } => self.fresh_until + head.windows().longest(),
             Content::Pass | Content::Nominated(_) => self.fresh_until,
         }
     }
@@ -390,11 +323,11 @@ impl Entry {
             Content::Nominated(names) => {
                 Some(Self::nominated(provenance, names.clone(), self.fresh_until))
             }
-            Content::Response { head, .. } if head.windows == Windows::default() => None,
+            Content::Response { head, .. } if head.windows.is_none() => None,
             Content::Response { head, body } => {
                 let mut head = Head::clone(head);
                 head.lifetime = head.lifetime.min(now.saturating_duration_since(head.received));
-                Some(Self::freshened(provenance, Arc::new(head), body.clone()))
+                Some(Self::freshened(provenance, head, body.clone()))
             }
         }
     }
@@ -409,21 +342,8 @@ impl Entry {
         self.fresh_until
     }
 
-    pub(crate) fn as_response(&self) -> Option<(&Arc<Head>, &Bytes)> {
+    pub(crate) fn as_response(&self) -> Option<(&Head, &Bytes)> {
         match &self.content {
-            Content::Response { head, body } => Some((head, body)),
-            Content::Pass | Content::Nominated(_) => None,
-        }
-    }
-
-    /// Returns the response of an entry that is not needed any more. If nobody else has it, nothing is
-    /// copied.
-    pub(crate) fn into_response(mut self: Arc<Self>) -> Option<(Arc<Head>, Bytes)> {
-        let content = match Arc::get_mut(&mut self) {
-            Some(entry) => std::mem::replace(&mut entry.content, Content::Pass),
-            None => self.content.clone(),
-        };
-        match content {
             Content::Response { head, body } => Some((head, body)),
             Content::Pass | Content::Nominated(_) => None,
         }
@@ -494,7 +414,10 @@ mod tests {
     }
 
     fn sent(head: &Head) -> Vec<(String, String)> {
-        head.fields(HeaderValue::from_static("7"), HeaderValue::from_static("ours; hit"))
+        let mut fields = HeaderMap::new();
+        let [age, status] = ["7", "ours; hit"].map(HeaderValue::from_static);
+        head.put_fields(&mut fields, age, status);
+        fields
             .iter()
             .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
             .collect()
@@ -532,14 +455,6 @@ mod tests {
             ("cache-status", "ours; hit"),
         ];
         assert_eq!(sent(&head), lines.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    }
-
-    #[test]
-    fn only_names_that_are_allocated_have_a_weight() {
-        let name = |text: &str| HeaderName::from_bytes(text.as_bytes()).unwrap();
-        assert_eq!(name_weight(&name("ETag")), 0);
-        assert_eq!(name_weight(&name("content-security-policy-report-only")), 0);
-        assert_eq!(name_weight(&name("x-id")), 4 + PER_NAME);
     }
 
     #[test]

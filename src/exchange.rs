@@ -68,7 +68,15 @@ where
     B::Data: Send,
     B::Error: Send + 'static,
 {
-    match decide(shared, &request) {
+    let head = HeadRef::of(&request);
+    if !shared.table.may_concern(head.uri.path()) {
+        return ResponseFuture::forward(inner.clone(), request, None);
+    }
+    let glance = Glance::at(shared, head, !request.body().is_end_stream());
+    if let Some(response) = glance.answer(shared, head.method) {
+        return ResponseFuture::ready(response);
+    }
+    match decide(shared, head, glance) {
         Decision::Pass => ResponseFuture::forward(inner.clone(), request, None),
         Decision::Answer(response) => ResponseFuture::ready(response),
         Decision::Forward(bucket, why) => {
@@ -93,15 +101,13 @@ where
     }
 }
 
-fn decide<St: Store, Q: Body, B: Body>(shared: &Shared<St>, request: &Request<Q>) -> Decision<B> {
-    let head = HeadRef::of(request);
-    if !shared.table.may_concern(head.uri.path()) {
-        return Decision::Pass;
-    }
-    let glance = Glance::at(shared, head, !request.body().is_end_stream());
-    if let Some(response) = glance.answer(shared, head.method) {
-        return Decision::Answer(response);
-    }
+/// Decides about what the first look has no answer to.
+#[inline(never)]
+fn decide<St: Store, B: Body>(
+    shared: &Shared<St>,
+    head: HeadRef<'_>,
+    glance: Glance<'_>,
+) -> Decision<B> {
     match shared.table.classify(head.method, head.uri.path()) {
         Matched::Pass => Decision::Pass,
         Matched::Read(route, rule, parameters) => {

@@ -48,7 +48,7 @@ pub(crate) struct Filling<St: Store> {
 /// A response that may be stored, by its head.
 #[derive(Clone)]
 struct Storable {
-    head: Arc<Head>,
+    head: Head,
     place: Place,
     tags: Tags,
 }
@@ -162,7 +162,7 @@ impl<St: Store> Filling<St> {
         let head = Head::new(head, (mould, &unstored), timing)
             .at_least(terms.initial_age)
             .with_windows(terms.windows);
-        Ok(Storable { head: Arc::new(head), place, tags })
+        Ok(Storable { head, place, tags })
     }
 
     /// Settles the flight with nothing to share: there is no response.
@@ -295,7 +295,7 @@ impl<St: Store> Filling<St> {
         chunks: &[Bytes],
     ) -> (Result<(), Refusal>, Bytes) {
         let provenance = self.provenance(&storable.place.variant, storable.tags.clone());
-        let (entry, body) = Entry::response(provenance, Arc::clone(&storable.head), chunks);
+        let (entry, body) = Entry::response(provenance, storable.head.clone(), chunks);
         (self.store(storable, Arc::new(entry), body.clone()).await, body)
     }
 
@@ -306,7 +306,7 @@ impl<St: Store> Filling<St> {
         body: Bytes,
     ) -> Result<(), Refusal> {
         let provenance = self.provenance(&storable.place.variant, storable.tags.clone());
-        let entry = Entry::freshened(provenance, Arc::clone(&storable.head), body.clone());
+        let entry = Entry::freshened(provenance, storable.head.clone(), body.clone());
         self.store(storable, Arc::new(entry), body).await
     }
 
@@ -366,7 +366,7 @@ impl<St: Store> Filling<St> {
 impl Storable {
     fn fill(&self, body: FillBody) -> Fill {
         Fill {
-            head: Arc::clone(&self.head),
+            head: Arc::new(self.head.clone()),
             body,
             variant: self.place.variant.clone(),
             nominated: self.place.nominated.clone(),

@@ -87,7 +87,7 @@ impl Read {
         self.asks.is_head
             && response.status() == StatusCode::OK
             && stored.is_some_and(|(head, body)| {
-                contradicts(response.headers(), head.stored(), body.len())
+                contradicts(response.headers(), &head.stored(), body.len())
             })
     }
 }

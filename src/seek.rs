@@ -7,7 +7,7 @@ use http_body::Body;
 use tokio::time::timeout_at;
 
 use crate::{
-    answer::{Fill, hit, hit_read, unsatisfied},
+    answer::{Fill, hit, unsatisfied},
     body::ResponseBody,
     bounded::bounded,
     clock::{Instant, now},
@@ -153,8 +153,7 @@ impl<St: Store> Shared<St> {
                         read.seen = Some(entry);
                         return ControlFlow::Break(Ended::Refresh(answer));
                     }
-                    let response = entry.into_response().expect("it is one");
-                    let answer = hit_read(response, telling, &read.asks);
+                    let answer = hit(response, telling, &read.asks);
                     return ControlFlow::Break(Ended::Answer(answer));
                 }
                 Some(_) => {

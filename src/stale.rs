@@ -32,7 +32,7 @@ impl Read {
         let (head, _) = entry.as_response()?;
         let is_allowed = self.forward == Forward::Stale
             && self.asks.wishes == Wishes::default()
-            && now() < head.fresh_until() + window(&head.windows)
+            && now() < head.fresh_until() + window(&head.windows())
             && entry.is_current(shared.store.sequence());
         is_allowed.then_some(entry)
     }
@@ -40,7 +40,7 @@ impl Read {
     /// Whether what has been found may be used while it is stale, now or some time.
     pub(crate) fn may_be_stale(&self) -> bool {
         let stored = self.seen.as_ref().and_then(|entry| entry.as_response());
-        stored.is_some_and(|(head, _)| head.windows.allow_stale())
+        stored.is_some_and(|(head, _)| head.windows().allow_stale())
     }
 }
 

@@ -36,6 +36,7 @@ const MODULES: &[(&str, Tier)] = &[
     ("seconds", Tier::Leaf),
     ("secret", Tier::Leaf),
     ("sequence", Tier::Leaf),
+    ("striped", Tier::Leaf),
     ("sync", Tier::Leaf),
     ("unsettled", Tier::Leaf),
     ("policy", Tier::Rule),
@@ -94,6 +95,7 @@ const WITHIN_A_TIER: &[(&str, &[&str], &str)] = &[
         &["key", "sync", "unsettled"],
         "finds the stripe of a key, under its lock; what no layer on a store may fill",
     ),
+    ("striped", &["sync"], "counts with the primitives that the model checker replaces"),
     ("unsettled", &["clock", "key", "sync"], "keys until an instant"),
     // Rules.
     ("policy", &["route"], "judges by the settings of a route, which the route carries"),

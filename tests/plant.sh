@@ -1,9 +1,15 @@
 #!/usr/bin/env bash
 # Plants each known mistake in a copy of the tree, runs the one test that guards against it, and
-# fails if that test passes. `tests/plant.sh PATTERN` plants only mistakes whose name matches.
+# fails if that test passes. `tests/plant.sh PATTERN` plants only mistakes whose name matches;
+# `tests/plant.sh --applies` plants none, and fails if one would change nothing any more.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 pattern="${1:-.}"
+applies=
+if [ "$pattern" = --applies ]; then
+    applies=1
+    pattern=.
+fi
 copy="$(mktemp -d)"
 trap 'rm -rf "$copy"' EXIT
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/plant"
@@ -25,6 +31,14 @@ restore() {
 plant() {
     local name="$1" files="$2" change="$3" target="$4" test="$5" file
     [[ "$name" =~ $pattern ]] || return 0
+    if [ -n "$applies" ]; then
+        planted=$((planted + 1))
+        for file in $files; do
+            perl -0pe "$change" "$copy/base/$file" | cmp -s - "$copy/base/$file" || continue
+            missed+=("$name: the mistake no longer applies to $file")
+        done
+        return 0
+    fi
     restore
     for file in $files; do
         perl -0pi -e "$change" "$copy/tree/$file"
@@ -165,7 +179,7 @@ plant keep-what-a-head-contradicts src/exchange.rs 's/if read\.is_contradicted_b
 plant keep-what-a-write-names src/exchange.rs 's/if effect == Effect::Changed \{/if false {/' rfc a_write_invalidates_what_its_response_names_at_the_same_origin
 plant follow-a-refused-write src/exchange.rs 's/if effect == Effect::Changed \{/if true {/' rfc a_write_invalidates_what_its_response_names_at_the_same_origin
 plant ask-about-what-was-invalidated src/fill/revalidate.rs 's/if !is_current \|\| /if /' rfc what_was_invalidated_before_the_question_is_not_asked_about
-plant believe-any-304 src/fill/revalidate.rs 's/let is_about_this = confirms\(&head\.headers, stored\);/let is_about_this = true; let _ = confirms;/' rfc a_304_is_believed_only_if_it_is_about_what_is_stored
+plant believe-any-304 src/fill/revalidate.rs 's/let is_about_this = confirms\(&head\.headers, &stored\);/let is_about_this = true; let _ = confirms;/' rfc a_304_is_believed_only_if_it_is_about_what_is_stored
 plant compare-a-strong-tag-weakly src/policy/validation.rs 's/is_some_and\(\|tag\| tag\.as_bytes\(\) == strong\)/is_some_and(|tag| opaque_tag(tag.as_bytes()) == opaque_tag(strong))/' rfc a_304_is_believed_only_if_it_is_about_what_is_stored
 plant keep-what-is-doubtful src/fill/revalidate.rs 's/bounded\(shared\.invalidate\(&key\)\)\.await;/let _ = (shared, key, bounded::<std::future::Ready<()>>);/' rfc a_304_is_believed_only_if_it_is_about_what_is_stored
 plant take-the-length-of-a-304 src/policy/validation.rs 's/if of_content\.contains\(name\) \|\| /if /' rfc a_304_makes_what_is_stored_fresh_again
@@ -192,7 +206,7 @@ plant heed-any-name src/policy/targeted.rs 's/names\.iter\(\)\.find_map/fields.k
 plant take-what-is-false src/policy/targeted.rs 's/is_some_and\(\|value\| value != Value::False\)/is_some()/' lib a_restriction_is_there_unless_it_is_false_and_a_lifetime_is_a_number
 # ===== stale =====
 plant forget-the-way-to-a-variant src/fill.rs 's/self\.note\(&storable\.place, entry\.kept_until\(\)\)/self.note(\&storable.place, storable.head.received)/' stale each_variant_answers_stale_for_itself
-plant stale-for-ever src/stale.rs 's/now\(\) < head\.fresh_until\(\) \+ window\(&head\.windows\)/window(\&head.windows) > Duration::ZERO/' stale the_window_ends
+plant stale-for-ever src/stale.rs 's/now\(\) < head\.fresh_until\(\) \+ window\(&head\.windows\(\)\)/window(\&head.windows()) > Duration::ZERO/' stale the_window_ends
 plant stale-for-any-client src/stale.rs 's/ *&& self\.asks\.wishes == Wishes::default\(\)\n/\n/' stale a_client_that_says_what_it_accepts_is_given_nothing_stale
 plant stale-after-an-invalidation src/stale.rs 's/entry\.is_current\(shared\.store\.sequence\(\)\)/{ let _ = shared; true }/' stale what_was_invalidated_meanwhile_stands_in_for_nothing
 plant stale-in-spite-of-must-revalidate src/policy/stated.rs 's/if self\.must_revalidate \|\| /if /' stale what_must_be_revalidated_never_answers_stale
@@ -208,7 +222,7 @@ plant rescue-the-leader-alone src/stale.rs 's/true => self\.fill_with\(fill\),/t
 plant ask-who-has-just-failed src/stale.rs 's/None if self\.refreshes\.is_paused\(&read\.slot\.variant\)/None if false/' stale an_origin_that_has_just_failed_is_let_be
 plant wait-for-who-takes-long src/stale.rs 's/read\.stale\(self, \|windows\| windows\.if_error\)\.map\(\|_\| limit\)/None.map(|_: ()| limit)/' stale an_origin_that_takes_long_is_not_waited_for_and_what_it_brings_is_stored
 plant keep-fresh-softly src/entry.rs 's/head\.lifetime = head\.lifetime\.min\([^;]*;/let _ = now;/' stale a_soft_invalidation_makes_stale_and_no_more
-plant keep-all-softly src/entry.rs 's/            Content::Response \{ head, \.\. \} if head\.windows == Windows::default\(\) => None,\n//' stale what_may_not_be_stale_goes_with_a_soft_invalidation
+plant keep-all-softly src/entry.rs 's/            Content::Response \{ head, \.\. \} if head\.windows\.is_none\(\) => None,\n//' stale what_may_not_be_stale_goes_with_a_soft_invalidation
 plant fence-nothing-softly src/store/memory.rs 's/(fn soft_invalidate.*?)self\.shared\.sequence\.invalidate\(key, /$1self.shared.sequence.exclusive(key, /s' conformance the_memory_store_conforms
 plant since-over-none-match src/policy/validation.rs 's/if self\.none_match\.is_empty\(\)/if self.modified_since.is_some()/' rfc if_none_match_compares_weakly_and_before_if_modified_since
 plant compare-strongly src/policy/validation.rs 's/text\.strip_prefix\(b"W\/"\)\.unwrap_or\(text\);\n    let inside/text;\n    let inside/' rfc if_none_match_compares_weakly_and_before_if_modified_since
@@ -230,17 +244,24 @@ plant concern-reads-alone src/route/table.rs 's/patterns\.chain\(invalidating\.i
 plant call-before-it-is-ready src/future.rs 's/inner\.poll_ready\(&mut unwoken\)/Poll::<Result<(), S::Error>>::Ready(Ok(()))/' readiness misses_and_writes_through_a_service_for_one_at_a_time_all_end
 plant tell-nobody src/notice.rs 's/waiting\.into_values\(\)\.for_each\(Waker::wake\);/drop(waiting);/' flights an_error_is_the_leaders_own_and_followers_ask_for_themselves_at_once
 plant forget-the-leaders-conditional src/exchange.rs 's/if is_had \{/if false {/' rfc a_conditional_miss_brings_the_whole_representation_for_all
-plant forget-a-followers-conditional src/answer.rs 's/if asks\.have\(status, response\.headers\(\)\)/if false/' rfc a_followers_conditional_is_its_own
+plant forget-a-followers-conditional src/answer.rs 's/if asks\.have\(response\.status\(\), response\.headers\(\)\)/if false/' rfc a_followers_conditional_is_its_own
 plant replace-inner-cache-status src/reporter.rs 's/let _ = fields\.try_append\(CACHE_STATUS/fields.insert(CACHE_STATUS/; s/let _ = response\.headers_mut\(\)\.try_append\(CACHE_STATUS/response.headers_mut().insert(CACHE_STATUS/' rfc a_write_says_that_it_was_forwarded_for_its_method
 plant quote-the-detail src/outcome.rs 's/parameter\(DETAIL, refusal\.token\(\)\)/parameter(key_ref("stored"), false).parameter(key_ref("reason"), refusal.token())/' rfc cache_status_is_a_list_of_what_rfc_9211_knows
 plant invalidate-on-conflict src/write.rs 's/400\.\.=499 => Self::Unchanged/400..=499 => Self::Changed/' rfc what_changed_nothing_invalidates_nothing
 plant keep-the-target-of-a-write src/route/table.rs 's/if let Ok\(found\) = self\.reads\.at\(path\) \{\n            let rule/if let (false, Ok(found)) = (true, self.reads.at(path)) {\n            let rule/' rfc a_successful_write_invalidates_all_variants_of_its_target
 # ===== stored fields =====
-plant cast-without-comparing-names src/entry/fields.rs 's/ *&& made\.iter\(\)\.skip\(SLOTS\).*\n//' lib other_names_are_copied_by_themselves
+plant cast-without-comparing-names src/entry/fields.rs 's/ *&& form\.iter\(\)\.skip\(slots\).*\n//' lib other_names_are_another_form
+plant cast-without-comparing-values src/entry/fields.rs 's/\.any\(\|\(line, value\)\| is_other\(line, value\)\)/.any(|_| false)/' lib the_values_are_of_each_response
 plant cast-what-is-withheld src/entry/fields.rs 's/ *&& !stripped\.iter\(\).*\n//' lib what_may_not_be_stored_is_left_out_each_time
-plant cast-with-an-inner-status src/entry/fields.rs 's/let is_usual = .*;/let is_usual = true;/' lib what_may_not_be_stored_is_left_out_each_time
+plant cast-with-an-inner-status src/entry/fields.rs 's/            !has_inner_status\n                && are_named_alike/            are_named_alike/' lib what_may_not_be_stored_is_left_out_each_time
+plant put-values-into-the-slot src/entry/fields.rs 's/\.filter\(\|\(place, _\)\| place != status_slot\)//' lib what_may_not_be_stored_is_left_out_each_time
 plant take-a-stripped-status-for-an-inner-one src/entry/fields.rs 's/\*name == CACHE_STATUS && is_kept\(name\)/*name == CACHE_STATUS/' lib the_slots_are_where_they_are_filled_whatever_becomes_of_an_inner_status
-plant forget-what-is-sensitive src/entry/fields.rs 's/ *copy\.set_sensitive.*\n//' lib the_values_are_of_each_response
+plant forget-what-is-sensitive src/entry/fields.rs 's/ *copy\.set_sensitive.*\n//' lib what_is_sensitive_stays_so_and_is_each_responses_own
+plant share-what-is-sensitive src/entry/fields.rs 's/\(value\.is_sensitive \|\| /(/; s/!value\.is_sensitive && //; s/\(!value\.is_sensitive\)\.then/true.then/' lib what_is_sensitive_stays_so_and_is_each_responses_own
+plant try-out-one-response src/entry/fields.rs 's/const TRIALS: usize = 4/const TRIALS: usize = 1/' lib what_all_have_is_kept_once_and_the_rest_for_each
+plant weigh-no-form src/entry/fields.rs 's/values \+ self\.form\.weight/values + 0 * self.form.weight/' lib the_first_of_a_form_pays_for_it
+plant keep-values-without-bound src/entry/kept.rs 's/ \|\| self\.bytes \+ bytes > MOST_BYTES//' lib what_is_kept_is_bounded
+plant keep-values-of-any-length src/entry/kept.rs 's/text\.len\(\) > LONGEST \|\| //' lib what_is_kept_is_bounded
 
 # ===== seconds =====
 plant keep-seconds-of-any-name src/seconds.rs 's/tables\.len\(\) == MOST_TABLES/false/' lib what_is_kept_is_bounded
@@ -401,7 +422,7 @@ plant wait-for-the-inner-service src/service.rs 's/fn poll_ready\(&mut self, _: 
 plant join-older-flights src/seek.rs 's/\|fence\| sequence\.is_slot_current\(&read\.slot, fence\)/|_| true/' fencing a_request_after_an_invalidation_joins_no_older
 plant fence-per-layer src/fill.rs 's/fence: self\.lead\.fence\(\)/fence: self.shared.store.sequence().begin()/' fencing fences_a_fill
 plant say-stored-when-fenced src/fill.rs 's/Err\(Refusal::Fenced\)/Ok(())/' fencing an_invalidation_of_the_key_fences_a_fill
-plant weigh-no-names src/entry.rs 's/if is_standard \{ 0 \}/if is_standard || true { 0 }/' memory small_bodies_stay_within_the_capacity
+plant weigh-no-names src/entry/weight.rs 's/if is_standard \{ 0 \}/if is_standard || true { 0 }/' memory small_bodies_stay_within_the_capacity
 plant leak-evicted-index src/store/memory.rs 's/self\.forget\(evicted\);/evicted.0.iter().for_each(|entry| entry.evict());/' memory small_bodies_stay_within_the_capacity
 plant keep-the-read-buffer src/entry.rs 's/let mut body = Vec::with_capacity\(length\);/if let [one] = chunks { return one.clone(); }\n    let mut body = Vec::with_capacity(length);/' memory large_bodies_stay_within_the_capacity
 
@@ -460,7 +481,7 @@ plant near-answer-without-proof src/store/redis/near.rs 's/self\.proven\.is_ahea
 plant near-keep-what-was-read-before src/store/redis/near.rs 's/entry\.copied\(fence, until\)/{ let _ = fence; entry.copied(self.fence(), until) }/' lib what_was_read_before_a_message_does_not_enter
 plant near-keep-ones-own-fill src/store/redis/mod.rs 's/let commit = Box::pin\(lease\.0\.commit\(&entry, note\.as_deref\(\)\)\)\.await;/let commit = lease.0.commit(\&entry, note.as_deref()).await;\n        self.shared.link.near.keep(\&entry, self.shared.link.near.fence());/' redis a_near_hit_asks_the_server_nothing_and_ones_own_fill_does_not_enter
 plant near-forget-no-flush src/store/redis/near.rs 's/            \/\/ The server was flushed\.\n            self\.invalidate_all\(\);\n//' lib what_was_read_before_a_message_does_not_enter
-plant near-keep-own-invalidations src/store/redis/link.rs 's/Target::Key\(key\) => self\.near\.invalidate\(key\),/Target::Key(_) => {}/' lib what_this_process_invalidates_is_gone_when_it_is_called
+plant near-keep-own-invalidations src/store/redis/link.rs 's/Target::Key\(key\) \| Target::Softly\(key\) => self\.near\.invalidate\(key\),/Target::Key(_) | Target::Softly(_) => {}/' lib what_this_process_invalidates_is_gone_when_it_is_called
 plant near-trust-a-broken-link src/store/redis/link.rs 's/            self\.near\.silence\(\);\n//' redis a_link_that_is_silent_or_cut_silences_the_near_cache
 plant near-use-copies-for-ever src/store/redis/near.rs 's/entry\.fresh_until\(\)\.min\(now\(\) \+ self\.limit\)/entry.fresh_until()/' redis a_copy_is_read_again_after_its_time
 plant redis-insist-on-resp3 src/store/redis/supervisor.rs 's/ErrorKind::RESP3NotSupported \| ErrorKind::Server\(_\)/ErrorKind::RESP3NotSupported/' redis a_server_that_tells_nothing_has_no_near_cache
@@ -515,7 +536,7 @@ plant peers-picture-by-hand benches/peers/plots/memory-light.svg 's/<rect x/<rec
 # The model needs another build, so its mistake is planted apart. That a number is published only
 # after it counts is a window of one instruction, too rare for schedules tried by chance: that rule
 # rests on the proof beside it in src/sequence.rs.
-if [[ model-share-what-is-being-removed =~ $pattern ]]; then
+if [ -z "$applies" ] && [[ model-share-what-is-being-removed =~ $pattern ]]; then
     restore
     perl -0pi -e 's/self\.shared\.sequence\.is_current\(&slot\.key, entry\.fence\(\)\)/true/' "$copy/tree/src/store/memory.rs"
     planted=$((planted + 1))

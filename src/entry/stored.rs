@@ -2,85 +2,34 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::AGE};
+use http::StatusCode;
 
-use super::{CACHE_STATUS, Content, Entry, Head, Provenance, Windows, response_weight};
+use super::{Content, Entry, Fields, Head, Provenance, Windows, response_weight};
 use crate::{clock::Instant, sequence::Fence};
 
 /// A head without the times of this process.
 #[derive(Debug)]
 pub(crate) struct StoredHead {
     pub(crate) status: StatusCode,
-    /// With the slots for `Age` and `Cache-Status`.
-    pub(crate) fields: HeaderMap,
-    pub(crate) has_inner_status: bool,
+    pub(crate) fields: Fields,
     /// How old the response was when it was received.
     pub(crate) initial_age: Duration,
     pub(crate) windows: Windows,
 }
 
-impl StoredHead {
-    /// Returns the lines of the fields, but for the slots.
-    pub(crate) fn lines(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-        let mut statuses = self.fields.get_all(CACHE_STATUS).iter().count();
-        self.fields.iter().filter(move |(name, _)| {
-            if **name != CACHE_STATUS {
-                return **name != AGE;
-            }
-            // The last one is the slot.
-            statuses -= 1;
-            statuses > 0
-        })
-    }
-
-    /// Makes fields, which `push` adds, with the slots where they belong.
-    pub(crate) fn with_slots(
-        has_inner_status: bool,
-        push: impl FnOnce(&mut HeaderMap) -> Option<()>,
-    ) -> Option<HeaderMap> {
-        let mut fields = HeaderMap::new();
-        fields.append(AGE, HeaderValue::from_static(""));
-        if !has_inner_status {
-            fields.append(CACHE_STATUS, HeaderValue::from_static(""));
-        }
-        push(&mut fields)?;
-        if has_inner_status {
-            fields.append(CACHE_STATUS, HeaderValue::from_static(""));
-        }
-        Some(fields)
-    }
-
-    /// Returns the values of such fields in the order of [`lines`](Self::lines).
-    pub(crate) fn values_mut(
-        fields: &mut HeaderMap,
-        has_inner_status: bool,
-    ) -> impl Iterator<Item = &mut HeaderValue> {
-        let (slots, mut statuses) = match has_inner_status {
-            false => (2, 0),
-            true => (1, fields.get_all(CACHE_STATUS).iter().count()),
-        };
-        let lines = fields.iter_mut().skip(slots).filter(move |(name, _)| {
-            let is_status = has_inner_status && **name == CACHE_STATUS;
-            statuses -= usize::from(is_status);
-            !is_status || statuses > 0
-        });
-        lines.map(|(_, value)| value)
-    }
-}
-
 impl Head {
     /// Takes a head that was stored elsewhere, with when that was by this process's clock.
     pub(crate) fn restored(stored: StoredHead, received: Instant, fresh_until: Instant) -> Self {
-        let StoredHead { status, fields, has_inner_status, initial_age, windows } = stored;
+        let StoredHead { status, fields, initial_age, windows } = stored;
         Self {
             status,
             fields,
-            has_inner_status,
             received,
             initial_age,
             lifetime: fresh_until.saturating_duration_since(received),
-            windows,
+            windows: None,
         }
+        .with_windows(windows)
     }
 
     /// Returns what has to be stored elsewhere, besides the times.
@@ -88,9 +37,8 @@ impl Head {
         StoredHead {
             status: self.status,
             fields: self.fields.clone(),
-            has_inner_status: self.has_inner_status,
             initial_age: self.initial_age,
-            windows: self.windows,
+            windows: self.windows(),
         }
     }
 }

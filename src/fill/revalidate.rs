@@ -21,7 +21,7 @@ use crate::{
 /// The stored response that a request asks about.
 #[derive(Debug)]
 pub(crate) struct Held {
-    head: Arc<Head>,
+    head: Head,
     body: Bytes,
     /// Its groups need not be among the fields that are stored.
     tags: Tags,
@@ -39,9 +39,9 @@ impl<St: Store> Filling<St> {
         if !is_current || !self.rule().validates() || head.status != StatusCode::OK {
             return None;
         }
-        Validators::of(head.stored())?.put(request);
+        Validators::of(&head.stored())?.put(request);
         let tags = entry.slot().tags.clone();
-        Some(Held { head: Arc::clone(head), body: body.clone(), tags })
+        Some(Held { head: head.clone(), body: body.clone(), tags })
     }
 
     /// Settles the flight with what was asked about, which the origin says to be good. `asked` is
@@ -53,12 +53,12 @@ impl<St: Store> Filling<St> {
         head: &mut response::Parts,
     ) -> Received<B> {
         let stored = held.head.stored();
-        let is_about_this = confirms(&head.headers, stored);
+        let is_about_this = confirms(&head.headers, &stored);
         head.status = held.head.status;
         let body = ResponseBody::stored(held.body.clone());
         if !is_about_this {
             // The client gets what there is. Who asks next is told all anew.
-            head.headers = freshened(stored, &HeaderMap::new());
+            head.headers = freshened(&stored, &HeaderMap::new());
             let (shared, key) = (Arc::clone(&self.shared), self.lead.slot().key.clone());
             self.give_up(Refusal::Validator);
             bounded(shared.invalidate(&key)).await;
@@ -68,7 +68,7 @@ impl<St: Store> Filling<St> {
         // One that names no groups leaves those of before.
         let names_groups = own.len() > self.lead.slot().tags.len();
         let tags = if names_groups { own } else { own.with(held.tags.iter().cloned()) };
-        head.headers = freshened(stored, &head.headers);
+        head.headers = freshened(&stored, &head.headers);
         let place = self.place(asked, &head.headers);
         let outcome = match self.judge(asked.0, head, (place.as_ref(), tags)) {
             Ok(storable) => self.commit_freshened(storable, held.body).await,

@@ -159,7 +159,7 @@ impl Crowded {
         let mut body = vec![value; 6000];
         body[..8].copy_from_slice(&version.to_be_bytes());
         let provenance = self.provenance(Self::slot(key, &[value]), fence);
-        let (entry, _) = Entry::response(provenance, Arc::new(head), &[Bytes::from(body)]);
+        let (entry, _) = Entry::response(provenance, head, &[Bytes::from(body)]);
         let provenance = self.provenance(Self::slot(key, b""), fence);
         (entry, Entry::nominated(provenance, Nominated::new(vec![ACCEPT]), until))
     }

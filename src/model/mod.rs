@@ -174,7 +174,7 @@ fn entry(version: u64, fence: Fence, texts: &[&str]) -> Entry {
     let body = Bytes::copy_from_slice(&version.to_be_bytes());
     let slot = Slot { tags: tags(texts), ..slot() };
     let provenance = Provenance { slot, fence, requested: now(), gauge: Arc::default() };
-    Entry::response(provenance, Arc::new(head), &[body]).0
+    Entry::response(provenance, head, &[body]).0
 }
 
 fn stored(entry: &Entry) -> u64 {

@@ -404,7 +404,7 @@ impl Place {
         let body = [Bytes::copy_from_slice(body.as_bytes())];
         let slot = Slot { tags, ..self.slot() };
         let provenance = Provenance { slot, fence, requested, gauge };
-        Arc::new(Entry::response(provenance, Arc::new(head), &body).0)
+        Arc::new(Entry::response(provenance, head, &body).0)
     }
 
     fn note(&self, fence: Fence) -> Arc<Entry> {

@@ -1,16 +1,15 @@
 //! The names of a head's fields, as a record writes them: those that are common as one byte.
 
-use std::sync::Arc;
-
-use arc_swap::ArcSwapOption;
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{self, AGE},
 };
 
+use super::record::Values;
 use crate::{
-    entry::{CACHE_STATUS, StoredHead},
+    entry::{CACHE_STATUS, Learned, StoredFields, Value, with_slots},
     key::seeded_hash,
+    sync::{Mutex, lock},
 };
 
 /// Those that responses have most often first. A record of this version knows a name by its place
@@ -96,49 +95,49 @@ pub(super) fn take_name(bytes: &mut &[u8]) -> Option<HeaderName> {
     HeaderName::from_bytes(text).ok()
 }
 
-/// Heads of late: the responses of a route mostly have the same fields, and copying a map takes half
-/// of what making one does.
-static SHAPES: [ArcSwapOption<Shape>; 64] = [const { ArcSwapOption::const_empty() }; 64];
+/// What heads of the same names have in common, of those read of late: the responses of a route mostly
+/// have the same fields.
+static FORMS: [Mutex<Option<Known>>; 64] = [const { Mutex::new(None) }; 64];
 
-/// The fields of longer names are made each time.
+/// The form of longer names is made each time.
 const LONGEST: usize = 512;
 
-struct Shape {
+struct Known {
     names: Box<[u8]>,
-    has_inner_status: bool,
-    fields: HeaderMap,
+    learned: Learned,
 }
 
-/// Makes fields without values of names, and with the slots where they belong.
-pub(super) fn fields_of(names: &[u8], has_inner_status: bool) -> Option<HeaderMap> {
-    if names.len() > LONGEST {
-        return make(names, has_inner_status);
+/// Takes the values of a head with such names off the front. `own` makes those that the heads do not
+/// have in common.
+pub(super) fn fields_of<'r>(
+    (names, has_inner_status): (&[u8], bool),
+    values: &mut Values<'r>,
+    own: impl FnMut(Value<'r>) -> Option<HeaderValue>,
+) -> Option<StoredFields> {
+    let learn = || Some(Learned::new(make(names, has_inner_status)?, has_inner_status));
+    if has_inner_status || names.len() > LONGEST {
+        return learn()?.read(values, own);
     }
-    let place = &SHAPES[seeded_hash(names) as usize % SHAPES.len()];
-    if let Some(shape) = &*place.load()
-        && *shape.names == *names
-        && shape.has_inner_status == has_inner_status
-    {
-        return Some(shape.fields.clone());
+    let place = &FORMS[seeded_hash(names) as usize % FORMS.len()];
+    let mut place = lock(place);
+    if place.as_ref().is_none_or(|known| *known.names != *names) {
+        *place = Some(Known { names: names.into(), learned: learn()? });
     }
-    let fields = make(names, has_inner_status)?;
-    let shape = Shape { names: names.into(), has_inner_status, fields: fields.clone() };
-    place.store(Some(Arc::new(shape)));
-    Some(fields)
+    place.as_mut()?.learned.read(values, own)
 }
 
 fn make(mut names: &[u8], has_inner_status: bool) -> Option<HeaderMap> {
-    StoredHead::with_slots(has_inner_status, |fields| {
-        while !names.is_empty() {
-            let name = take_name(&mut names)?;
-            let is_slot = name == AGE || (name == CACHE_STATUS && !has_inner_status);
-            if is_slot {
-                return None;
-            }
-            fields.try_append(name, HeaderValue::from_static("")).ok()?;
-        }
-        Some(())
-    })
+    let lines = std::iter::from_fn(|| {
+        let name = match names {
+            [] => return None,
+            _ => take_name(&mut names),
+        };
+        let is_slot =
+            |name: &HeaderName| *name == AGE || (*name == CACHE_STATUS && !has_inner_status);
+        let name = name.filter(|name| !is_slot(name));
+        Some(name.map(|name| (name, HeaderValue::from_static(""))))
+    });
+    with_slots(has_inner_status, lines)
 }
 
 #[cfg(all(test, not(shuttle)))]
@@ -164,27 +163,50 @@ mod tests {
         }
     }
 
+    /// Reads a head of names, and of as many values.
+    fn read(names: &[HeaderName], has_inner_status: bool, values: &[&str]) -> Option<HeaderMap> {
+        let mut text = Vec::new();
+        for value in values {
+            text.extend_from_slice(&u32::try_from(value.len()).expect("short").to_be_bytes());
+            text.extend_from_slice(value.as_bytes());
+        }
+        let mut values = Values::of(&text);
+        let own = |value: Value<'_>| HeaderValue::from_bytes(value.bytes).ok();
+        let fields = fields_of((&written(names), has_inner_status), &mut values, own)?;
+        assert!(values.next().is_none(), "all are taken");
+        Some(fields.to_map())
+    }
+
     #[test]
     fn fields_are_those_of_the_names_however_often_they_are_made() {
         let own = HeaderName::from_static("x-own");
-        for _ in 0..3 {
-            for (names, has_inner_status) in [
-                (&[header::ETAG, own.clone()][..], false),
-                (&[header::ETAG, own.clone()], true),
-                (&[header::LINK, header::LINK, header::ETAG], false),
-                (&[CACHE_STATUS, header::ETAG], true),
-                (&[], false),
-            ] {
-                let fields = fields_of(&written(names), has_inner_status).expect("names");
-                let mut expected: Vec<_> = [AGE].into_iter().chain(names.iter().cloned()).collect();
-                expected.insert(1, CACHE_STATUS);
-                expected.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-                let mut found: Vec<_> = fields.iter().map(|(name, _)| name.clone()).collect();
-                found.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        for (names, has_inner_status) in [
+            (&[header::ETAG, own.clone()][..], false),
+            (&[header::ETAG, own.clone()], true),
+            (&[header::LINK, header::LINK, header::ETAG], false),
+            (&[CACHE_STATUS, header::ETAG], true),
+            (&[], false),
+        ] {
+            for turn in 0..12 {
+                let turn = turn.to_string();
+                let values = &["same", &turn, "same"][..names.len()];
+                let fields = read(names, has_inner_status, values).expect("a head");
+                let line = |name: &HeaderName, value: &str| (name.clone(), value.to_owned());
+                let lines = names.iter().zip(values).map(|(name, value)| line(name, value));
+                let mut expected: Vec<_> = lines.collect();
+                expected.extend([line(&AGE, ""), line(&CACHE_STATUS, "")]);
+                let mut found: Vec<_> = fields
+                    .iter()
+                    .map(|(name, value)| line(name, value.to_str().expect("text")))
+                    .collect();
+                let by_text = |(name, value): &(HeaderName, String)| format!("{name} {value}");
+                expected.sort_by_key(by_text);
+                found.sort_by_key(by_text);
                 assert_eq!(found, expected);
             }
         }
-        assert_eq!(fields_of(&written(&[AGE]), false), None);
-        assert_eq!(fields_of(&written(&[CACHE_STATUS]), false), None);
+        assert_eq!(read(&[AGE], false, &[""]), None);
+        assert_eq!(read(&[CACHE_STATUS], false, &[""]), None);
+        assert_eq!(read(&[header::ETAG, header::LINK], false, &["1"]), None, "a value is missing");
     }
 }

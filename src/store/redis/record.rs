@@ -23,7 +23,7 @@ use super::{
     stamps::{Stamped, TagStamp},
 };
 use crate::{
-    entry::{Content, Entry, StoredHead, Windows},
+    entry::{Content, Entry, StoredHead, Value, Windows},
     key::{MAX_TAGS, Slot, Tag},
     nominated::Nominated,
 };
@@ -206,7 +206,7 @@ fn push_tags(record: &mut Vec<u8>, tags: &[Stamped]) {
 
 fn push_head(record: &mut Vec<u8>, head: &StoredHead) {
     record.extend_from_slice(&head.status.as_u16().to_be_bytes());
-    record.push(u8::from(head.has_inner_status));
+    record.push(u8::from(head.fields.has_inner_status()));
     let initial_age = u64::try_from(head.initial_age.as_millis()).unwrap_or(u64::MAX);
     record.extend_from_slice(&initial_age.to_be_bytes());
     let Windows { while_revalidate, if_error, to_validate } = head.windows;
@@ -214,11 +214,12 @@ fn push_head(record: &mut Vec<u8>, head: &StoredHead) {
         // Seconds beyond these are not told apart anywhere.
         push_u32(record, usize::try_from(window.as_secs()).unwrap_or(usize::MAX));
     }
+    let lines = head.fields.without_slots();
     let mut names = Vec::new();
-    head.lines().for_each(|(name, _)| push_name(&mut names, name));
+    lines.iter().for_each(|(name, _)| push_name(&mut names, name));
     push_u32(record, names.len());
     record.extend_from_slice(&names);
-    for (_, value) in head.lines() {
+    for (_, value) in &lines {
         let sensitive = if value.is_sensitive() { SENSITIVE } else { 0 };
         push_u32(record, value.len() | sensitive as usize);
         record.extend_from_slice(value.as_bytes());
@@ -323,20 +324,15 @@ impl<'r> Reader<'r> {
         let windows = Windows { while_revalidate, if_error, to_validate };
         let names = self.u32()?;
         let names = self.take(names)?;
-        let has_inner_status = has_inner_status == 1;
-        let mut fields = fields_of(names, has_inner_status)?;
-        for value in StoredHead::values_mut(&mut fields, has_inner_status) {
-            *value = self.value()?;
-        }
-        Some(StoredHead { status, fields, has_inner_status, initial_age, windows })
-    }
-
-    fn value(&mut self) -> Option<HeaderValue> {
-        let length = u32::from_be_bytes(self.array()?);
-        let value = self.take((length & !SENSITIVE) as usize)?;
-        let mut value = HeaderValue::from_maybe_shared(self.record.slice_ref(value)).ok()?;
-        value.set_sensitive(length & SENSITIVE != 0);
-        Some(value)
+        let (record, mut values) = (self.record, Values(self.rest));
+        let own = |value: Value<'_>| {
+            let mut own = HeaderValue::from_maybe_shared(record.slice_ref(value.bytes)).ok()?;
+            own.set_sensitive(value.is_sensitive);
+            Some(own)
+        };
+        let fields = fields_of((names, has_inner_status == 1), &mut values, own)?;
+        self.rest = values.0;
+        Some(StoredHead { status, fields, initial_age, windows })
     }
 
     fn u16(&mut self) -> Option<usize> {
@@ -357,6 +353,29 @@ impl<'r> Reader<'r> {
         let (taken, rest) = self.rest.split_at_checked(length)?;
         self.rest = rest;
         Some(taken)
+    }
+}
+
+/// Values as they stand in a record, one after the other.
+#[derive(Clone)]
+pub(super) struct Values<'r>(&'r [u8]);
+
+#[cfg(test)]
+impl<'r> Values<'r> {
+    pub(super) fn of(bytes: &'r [u8]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl<'r> Iterator for Values<'r> {
+    type Item = Value<'r>;
+
+    fn next(&mut self) -> Option<Value<'r>> {
+        let (length, rest) = self.0.split_first_chunk::<4>()?;
+        let length = u32::from_be_bytes(*length);
+        let (bytes, rest) = rest.split_at_checked((length & !SENSITIVE) as usize)?;
+        self.0 = rest;
+        Some(Value { bytes, is_sensitive: length & SENSITIVE != 0 })
     }
 }
 
@@ -414,7 +433,7 @@ mod tests {
         let (origin, ()) = response.body(()).expect("a response").into_parts();
         let lifetime = Duration::from_secs(60);
         let timing = Timing { requested: now(), received: now(), lifetime };
-        let head = Arc::new(Head::new(&origin, (&Mould::default(), &[]), timing));
+        let head = Head::new(&origin, (&Mould::default(), &[]), timing);
         Entry::response(provenance(Slot::example()), head, &[Bytes::copy_from_slice(body)]).0
     }
 
@@ -585,7 +604,7 @@ mod tests {
             let lines = |fields: &HeaderMap| {
                 fields.iter().map(|(n, v)| (n.clone(), v.clone())).collect::<Vec<_>>()
             };
-            prop_assert_eq!(lines(&head.fields), lines(&known.fields));
+            prop_assert_eq!(lines(&head.fields.to_map()), lines(&known.fields.to_map()));
             prop_assert_eq!(&found[..], &body[..]);
         }
 

@@ -244,7 +244,7 @@ impl Shared {
         }
         let content = match record.content {
             StoredContent::Response(head, body) => {
-                let head = Arc::new(Head::restored(head, received, until));
+                let head = Head::restored(head, received, until);
                 Content::Response { head, body }
             }
             StoredContent::Pass => Content::Pass,
