@@ -24,6 +24,7 @@ pub(crate) struct Glance<'a> {
 }
 
 impl<'a> Glance<'a> {
+    #[inline]
     pub(crate) fn at<St: Store>(
         shared: &'a Shared<St>,
         head: HeadRef<'a>,
@@ -45,6 +46,7 @@ impl<'a> Glance<'a> {
     /// Its variant holds the digest of all routes and the target that the inner service sees, so an
     /// entry with an equal one was matched to the route that this request would be. Where that
     /// route puts more into its variants, such as a caller, none of its entries is found.
+    #[inline]
     pub(crate) fn answer<St: Store, B: Body>(
         &self,
         shared: &Shared<St>,
