@@ -253,7 +253,6 @@ plant keep-the-target-of-a-write src/route/table.rs 's/if let Ok\(found\) = self
 plant cast-without-comparing-names src/entry/fields.rs 's/ *&& form\.iter\(\)\.skip\(slots\).*\n//' lib other_names_are_another_form
 plant cast-without-comparing-values src/entry/fields.rs 's/\.any\(\|\(line, value\)\| is_other\(line, value\)\)/.any(|_| false)/' lib the_values_are_of_each_response
 plant cast-what-is-withheld src/entry/fields.rs 's/ *&& !stripped\.iter\(\).*\n//' lib what_may_not_be_stored_is_left_out_each_time
-plant cast-with-an-inner-status src/entry/fields.rs 's/            !has_inner_status\n                && are_named_alike/            are_named_alike/' lib what_may_not_be_stored_is_left_out_each_time
 plant put-values-into-the-slot src/entry/fields.rs 's/\.filter\(\|\(place, _\)\| place != status_slot\)//' lib what_may_not_be_stored_is_left_out_each_time
 plant take-a-stripped-status-for-an-inner-one src/entry/fields.rs 's/\*name == CACHE_STATUS && is_kept\(name\)/*name == CACHE_STATUS/' lib the_slots_are_where_they_are_filled_whatever_becomes_of_an_inner_status
 plant forget-what-is-sensitive src/entry/fields.rs 's/ *copy\.set_sensitive.*\n//' lib what_is_sensitive_stays_so_and_is_each_responses_own

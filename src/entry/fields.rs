@@ -319,9 +319,7 @@ impl Mould {
         let mut known = lock(&self.known);
         // Mostly all of them may be stored, which is told without asking of each.
         let fits = |learned: &Learned| {
-            let Form { fields, has_inner_status, .. } = &*learned.form;
-            !has_inner_status
-                && are_named_alike(fields, SLOTS, origin)
+            are_named_alike(&learned.form.fields, SLOTS, origin)
                 && !stripped.iter().any(|name| origin.contains_key(name))
         };
         if let Some(place) = known.iter().position(fits) {
