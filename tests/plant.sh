@@ -58,7 +58,7 @@ plant join-across-an-invalidation src/seek.rs 's/\|fence\| sequence\.is_slot_cur
 plant forget-refusals src/policy/storability.rs 's/!is_momentary && !is_of/false \&\& !is_momentary \&\& !is_of/' flights two_bursts_on_an_uncacheable_key_never_queue
 plant remember-server-errors src/policy/storability.rs 's/ && !status\.is_server_error\(\)//' flights a_server_error_is_not_remembered
 plant remember-refusals-for-ever src/fill.rs 's/from_secs\(10\)/from_secs(1000)/' flights a_refusal_is_forgotten_after_ten_seconds
-plant wait-without-a-deadline src/exchange.rs 's/now\(\) \+ wait\)/now() + 1000 * wait)/' flights a_follower_waits_no_longer_than_its_deadline_and_then_stores_nothing
+plant wait-without-a-deadline src/seek.rs 's/read\.begun \+ self/read.begun + 1000 * self/' flights a_follower_waits_no_longer_than_its_deadline_and_then_stores_nothing
 plant join-hung-flights src/coalesce.rs 's/< self\.limits\.wait/< 1000 * self.limits.wait/' flights a_flight_that_hangs_is_not_joined_for_ever
 plant older-over-newer src/store/memory.rs 's/entry\.is_older_than\(&earlier\)/false \&\& entry.is_older_than(\&earlier)/' flights an_older_fill_does_not_replace_a_newer_one
 plant decline-the-abandoned src/seek.rs 's/was_abandoned: false/was_abandoned: true/' flights a_panic_is_the_leaders_own_and_one_follower_leads
@@ -443,7 +443,7 @@ plant redis-fold-keys src/store/redis/settings.rs 's/key\.as_str\(\)\]\.concat\(
 plant redis-one-database src/store/redis/settings.rs 's/redis = redis\.set_db\(i64::from\(database\)\);/let _ = database;/' redis sec_red_6_two_databases_share_nothing
 plant redis-settle-a-hard-call-by-a-soft-one src/store/redis/pending.rs 's/let mut state = lock\(&self\.state\);\n        state\.last \+= 1;/let target = match target { Target::Softly(key) => Target::Key(key), other => other };\n        let mut state = lock(&self.state);\n        state.last += 1;/' lib a_soft_call_that_is_acknowledged_settles_none_that_is_not_soft
 plant redis-read-beside-a-soft-call-that-is-due src/store/redis/pending.rs 's/ *\|\| is_due\(&Target::Softly\(slot\.key\.clone\(\)\)\)\n//' lib a_soft_call_that_fails_is_due
-plant redis-two-looks-at-a-hit src/store/redis/shared.rs 's/let record = self\.link\.look\(/let _ = self.link.look(\&connection, look(\&key, \&vk)).await;\n        let record = self.link.look(/' redis a_hit_is_one_command
+plant redis-two-looks-at-a-hit src/store/redis/shared.rs 's/let record =\s+self\.link\.look\(/let _ = self.link.look(\&connection, self.link.settings.look(\&slot.key, \&vk)).await;\n        let record = self.link.look(/' redis a_hit_is_one_command
 plant redis-keep-abandoned-questions src/store/redis/supervisor.rs 's/link\.lose\(connection\);\n//' redis_memory requests_leave_nothing_behind_while_the_server_hangs
 plant redis-move-a-part-of-the-line src/store/redis/record.rs 's/\{:016x\} \{:013\}/{:016x}  {:012}/' lib a_line_has_its_parts_at_their_places
 plant looks-answer-with-anothers src/store/redis/looks.rs 's/known\.args_iter\(\)\.eq\(look\.args_iter\(\)\)/{ let _ = known; true }/' lib each_hears_the_answer_to_its_own_look
@@ -460,7 +460,7 @@ plant near-answer-without-proof src/store/redis/near.rs 's/self\.proven\.is_ahea
 plant near-keep-what-was-read-before src/store/redis/near.rs 's/entry\.copied\(fence, until\)/{ let _ = fence; entry.copied(self.fence(), until) }/' lib what_was_read_before_a_message_does_not_enter
 plant near-keep-ones-own-fill src/store/redis/mod.rs 's/let commit = Box::pin\(lease\.0\.commit\(&entry, note\.as_deref\(\)\)\)\.await;/let commit = lease.0.commit(\&entry, note.as_deref()).await;\n        self.shared.link.near.keep(\&entry, self.shared.link.near.fence());/' redis a_near_hit_asks_the_server_nothing_and_ones_own_fill_does_not_enter
 plant near-forget-no-flush src/store/redis/near.rs 's/            \/\/ The server was flushed\.\n            self\.invalidate_all\(\);\n//' lib what_was_read_before_a_message_does_not_enter
-plant near-keep-own-invalidations src/store/redis/link.rs 's/Target::Key\(key\) => self\.near\.invalidate\(key\),/Target::Key(_) => {}/' lib what_this_process_invalidates_is_gone_when_it_is_called
+plant near-keep-own-invalidations src/store/redis/link.rs 's/Target::Key\(key\) \| Target::Softly\(key\) => self\.near\.invalidate\(key\),/Target::Key(_) | Target::Softly(_) => {}/' lib what_this_process_invalidates_is_gone_when_it_is_called
 plant near-trust-a-broken-link src/store/redis/link.rs 's/            self\.near\.silence\(\);\n//' redis a_link_that_is_silent_or_cut_silences_the_near_cache
 plant near-use-copies-for-ever src/store/redis/near.rs 's/entry\.fresh_until\(\)\.min\(now\(\) \+ self\.limit\)/entry.fresh_until()/' redis a_copy_is_read_again_after_its_time
 plant redis-insist-on-resp3 src/store/redis/supervisor.rs 's/ErrorKind::RESP3NotSupported \| ErrorKind::Server\(_\)/ErrorKind::RESP3NotSupported/' redis a_server_that_tells_nothing_has_no_near_cache
