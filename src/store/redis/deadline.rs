@@ -43,6 +43,6 @@ impl Deadline {
 
     fn micros(&self, instant: Instant) -> u64 {
         let since = instant.saturating_duration_since(self.anchor);
-        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+        since.as_secs().saturating_mul(1_000_000) + u64::from(since.subsec_micros())
     }
 }

@@ -20,7 +20,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use redis::{Cmd, RedisError, Value};
+use redis::{Pipeline, RedisError, Value};
 use tokio::{runtime::Handle, sync::Notify, time::timeout};
 
 use super::{
@@ -126,7 +126,7 @@ impl Link {
     pub(super) async fn ask_all(
         &self,
         connection: &Arc<Connection>,
-        looks: Vec<Cmd>,
+        looks: Pipeline,
     ) -> Vec<Result<Option<Bytes>, Fault>> {
         let (begun, count) = (now(), looks.len());
         let asked = connection.wire().ask_all(looks);

@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use redis::{Arg, Cmd};
+use redis::{Arg, Cmd, Pipeline};
 use tokio::task::yield_now;
 
 use super::{
@@ -56,7 +56,7 @@ struct Batch(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    looks: Vec<Cmd>,
+    looks: Pipeline,
     /// A hash of each look.
     marks: Vec<u64>,
     /// How many have not heard the answer to each look.
@@ -98,7 +98,7 @@ impl Looks {
     }
 
     /// Lets no more looks in, and returns those that are to be sent.
-    fn close(&self, sending: &Sending) -> Vec<Cmd> {
+    fn close(&self, sending: &Sending) -> Pipeline {
         let mut open = lock(&self.open[sending.lane]);
         if open.as_ref().is_some_and(|batch| Arc::ptr_eq(batch, &sending.batch)) {
             *open = None;
@@ -124,7 +124,7 @@ impl State {
     /// Lists that do not grow bit by bit where there are as many looks as before.
     fn for_as_many_as(usual: usize) -> Self {
         Self {
-            looks: Vec::with_capacity(usual),
+            looks: Pipeline::with_capacity(usual),
             marks: Vec::with_capacity(usual),
             hearers: Vec::with_capacity(usual),
             waiting: Vec::with_capacity(usual),
@@ -135,12 +135,15 @@ impl State {
     /// Returns the place of the look, and of who waits for the answer.
     fn add(&mut self, look: Cmd) -> (usize, usize) {
         let mark = mark(&look);
-        let is_same = |known: &Cmd| known.args_iter().eq(look.args_iter());
+        let is_same = |place: &usize| {
+            let known = self.looks.cmd_iter().nth(*place);
+            known.is_some_and(|known| known.args_iter().eq(look.args_iter()))
+        };
         let known = self.marks.iter().position(|known| *known == mark);
-        let place = match known.filter(|place| is_same(&self.looks[*place])) {
+        let place = match known.filter(is_same) {
             Some(place) => place,
             None => {
-                self.looks.push(look);
+                self.looks.add_command(look);
                 self.marks.push(mark);
                 self.hearers.push(0);
                 self.looks.len() - 1

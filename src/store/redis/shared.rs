@@ -22,7 +22,7 @@ use crate::{
     clock::{Instant, now},
     entry::{Content, Entry, Head, Provenance},
     gauge::Gauge,
-    key::{Slot, Token},
+    key::{Slot, Tags, Token},
     operations::Operation,
     sequence::{Fence, Sequence},
     store::{Begin, Lookup},
@@ -295,8 +295,11 @@ impl Shared {
             StoredContent::Pass => Content::Pass,
             StoredContent::Nominated(nominated) => Content::Nominated(nominated),
         };
-        let tags = record.tags.into_iter().map(|(tag, _)| tag).collect();
-        let slot = Slot { tags, ..slot.clone() };
+        let tags = match record.tags.is_empty() {
+            true => Tags::none(),
+            false => record.tags.into_iter().map(|(tag, _)| tag).collect(),
+        };
+        let slot = Slot { key: slot.key.clone(), variant: slot.variant.clone(), tags };
         if !slot.tags.is_empty() && self.link.pending.is_quarantined(&slot) {
             return None;
         }
