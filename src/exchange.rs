@@ -4,7 +4,7 @@
 //! the cache, and one that a fresh entry answers never get a box or a task. What is left is a read
 //! that missed ([`Exchange::read`]) or a write ([`Exchange::write`]).
 
-use std::{ops::ControlFlow, sync::Arc, time::Duration};
+use std::{ops::ControlFlow, sync::Arc};
 
 use http::{
     Request, Response, StatusCode,
@@ -85,7 +85,11 @@ where
         }
         Decision::Read(read) => {
             let exchange = Exchange { shared: Arc::clone(shared), inner: inner.clone() };
-            ResponseFuture::exchange(exchange.read(read, request))
+            let search = shared.search(&read);
+            match St::KEEPS_BUDGETS {
+                true => ResponseFuture::exchange(exchange.look(read, request, search)),
+                false => ResponseFuture::exchange(exchange.read(read, request, (search, None))),
+            }
         }
         Decision::Refresh(read, response) => {
             let exchange = Exchange { shared: Arc::clone(shared), inner: inner.clone() };
@@ -188,8 +192,8 @@ fn decide_read<St: Store, B: Body>(
         None => (rule.vary.clone(), base.clone()),
     };
     let slot = Slot { key: admitted.key()?, variant, tags: admitted.tags()? };
-    let is_background = false;
-    let read = Read { route, slot, base, nominated, asks, forward, seen, is_background };
+    let (is_background, begun) = (false, telling.now);
+    let read = Read { route, slot, base, nominated, asks, forward, seen, is_background, begun };
     Ok(match due.or_else(|| shared.stale_at_once(&read)) {
         Some(response) => Decision::Refresh(Box::new(read), response),
         None => Decision::Read(Box::new(read)),
@@ -205,8 +209,45 @@ struct Exchange<S, St> {
 type Answer<B, E> = Result<Response<ResponseBody<B>>, E>;
 
 impl<S, St: Store> Exchange<S, St> {
-    /// Looks further, joins a flight or leads one.
-    async fn read<Q, B>(self, mut read: Box<Read>, request: Request<Q>) -> Answer<B, S::Error>
+    /// Looks in a store over a network, which answers most requests: this future has room for that
+    /// alone, and whatever comes after is boxed.
+    #[allow(clippy::manual_async_fn)] // An `async fn` holds its arguments twice.
+    fn look<Q, B>(
+        self,
+        mut read: Box<Read>,
+        request: Request<Q>,
+        mut search: Search,
+    ) -> impl Future<Output = Answer<B, S::Error>> + Send
+    where
+        S: Service<Request<Q>, Response = Response<B>> + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Send + 'static,
+        Q: Body + Send + 'static,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Send + 'static,
+    {
+        async move {
+            let found = self.shared.store.lookup(&read.slot).await;
+            let mut seen = None;
+            if !read.is_told_to_vary(&self.shared, &found, request.headers()) {
+                match self.shared.see(found, &mut search, &mut read) {
+                    ControlFlow::Break(Ended::Answer(response)) => return Ok(response),
+                    ControlFlow::Break(ended) => seen = Some(ended),
+                    ControlFlow::Continue(()) => search.has_looked(),
+                }
+            }
+            Box::pin(self.read(read, request, (search, seen))).await
+        }
+    }
+
+    /// Looks further, joins a flight or leads one, unless its end has been `seen`.
+    async fn read<Q, B>(
+        self,
+        mut read: Box<Read>,
+        request: Request<Q>,
+        (mut search, mut seen): (Search, Option<Ended<B>>),
+    ) -> Answer<B, S::Error>
     where
         S: Service<Request<Q>, Response = Response<B>> + Send + 'static,
         S::Future: Send + 'static,
@@ -217,9 +258,10 @@ impl<S, St: Store> Exchange<S, St> {
         B::Error: Send + 'static,
     {
         let patience = self.shared.patience(&read);
-        let wait = self.shared.follower_wait.min(patience.unwrap_or(Duration::MAX));
-        let mut search = Search::until(now() + wait);
         let ended = loop {
+            if let Some(ended) = seen.take() {
+                break ended;
+            }
             match self.shared.step(&mut search, &mut read, request.headers()).await {
                 Step::Again => {}
                 Step::Ended(ended) => break ended,

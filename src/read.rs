@@ -9,6 +9,7 @@ use http::{
 
 use crate::{
     answer::Asks,
+    clock::Instant,
     entry::Entry,
     key::{Slot, Variant},
     nominated::Nominated,
@@ -16,6 +17,7 @@ use crate::{
     policy::contradicts,
     route::CacheRule,
     shared::Shared,
+    store::Lookup,
 };
 
 /// A read that found nothing in this process that could answer it.
@@ -34,9 +36,25 @@ pub(crate) struct Read {
     pub(crate) seen: Option<Arc<Entry>>,
     /// Whether its caller has an answer already.
     pub(crate) is_background: bool,
+    /// When the request came.
+    pub(crate) begun: Instant,
 }
 
 impl Read {
+    /// Whether what was found is the note of other nominated fields: the read looks by these from now
+    /// on.
+    pub(crate) fn is_told_to_vary<St>(
+        &mut self,
+        shared: &Shared<St>,
+        found: &Lookup,
+        fields: &HeaderMap,
+    ) -> bool {
+        let Lookup::Found(note) = found else { return false };
+        let Some(learned) = note.as_nominated() else { return false };
+        self.vary_by(shared, learned, fields);
+        true
+    }
+
     /// Looks by other nominated fields from now on.
     pub(crate) fn vary_by<St>(
         &mut self,

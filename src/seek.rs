@@ -1,6 +1,6 @@
 //! What a read finds beyond this process's memory: an entry, the right to fill, or somebody who has it.
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use http::{HeaderMap, Response};
 use http_body::Body;
@@ -54,6 +54,8 @@ pub(crate) enum Step<St: Store, B: Body> {
 pub(crate) struct Search {
     /// When it waits no longer.
     deadline: Instant,
+    /// Whether it has looked, and nothing has happened since.
+    has_looked: bool,
     /// The fill that has the right to the slot, as the store has shown it since the search began.
     held: Option<Token>,
     was_abandoned: bool,
@@ -62,11 +64,22 @@ pub(crate) struct Search {
 
 impl Search {
     pub(crate) fn until(deadline: Instant) -> Self {
-        Self { deadline, held: None, was_abandoned: false, has_varied: false }
+        Self { deadline, has_looked: false, held: None, was_abandoned: false, has_varied: false }
+    }
+
+    /// Takes note that its next look is made.
+    pub(crate) fn has_looked(&mut self) {
+        self.has_looked = true;
     }
 }
 
 impl<St: Store> Shared<St> {
+    /// A search that ends when its read has waited for as long as it may.
+    pub(crate) fn search(&self, read: &Read) -> Search {
+        let patience = self.patience(read).unwrap_or(Duration::MAX);
+        Search::until(read.begun + self.follower_wait.min(patience))
+    }
+
     /// Looks, and then waits for a fill or takes the right to one.
     pub(crate) async fn step<B: Body>(
         self: &Arc<Self>,
@@ -74,7 +87,9 @@ impl<St: Store> Shared<St> {
         read: &mut Read,
         fields: &HeaderMap,
     ) -> Step<St, B> {
-        if search.held.is_none()
+        let has_looked = std::mem::take(&mut search.has_looked);
+        if !has_looked
+            && search.held.is_none()
             && !read.is_early()
             && let ControlFlow::Break(ended) = self.look(search, read, fields).await
         {
@@ -134,16 +149,23 @@ impl<St: Store> Shared<St> {
         fields: &HeaderMap,
     ) -> ControlFlow<Ended<B>> {
         let mut found = self.lookup(read).await;
-        if let Lookup::Found(note) = &found
-            && let Some(learned) = note.as_nominated()
-        {
-            read.vary_by(self, learned, fields);
+        if read.is_told_to_vary(self, &found, fields) {
             found = self.lookup(read).await;
         }
+        self.see(found, search, read)
+    }
+
+    /// Decides what to make of what the store has.
+    pub(crate) fn see<B: Body>(
+        &self,
+        found: Lookup,
+        search: &mut Search,
+        read: &mut Read,
+    ) -> ControlFlow<Ended<B>> {
         let telling = self.telling(read.route);
         match found {
             Lookup::Unavailable => return ControlFlow::Break(Bypass::Store.into()),
-            Lookup::Found(entry) if entry.is_fresh() => match entry.as_response() {
+            Lookup::Found(entry) if entry.is_fresh_at(telling.now) => match entry.as_response() {
                 None if read.asks.wishes.only_if_cached => {}
                 None => return ControlFlow::Break(Alone::Pass.into()),
                 Some(response) if read.asks.accept(response.0, telling.now) => {

@@ -72,7 +72,7 @@ plant join-across-an-invalidation src/seek.rs 's/\|fence\| sequence\.is_slot_cur
 plant forget-refusals src/policy/storability.rs 's/!is_momentary && !is_of/false \&\& !is_momentary \&\& !is_of/' flights two_bursts_on_an_uncacheable_key_never_queue
 plant remember-server-errors src/policy/storability.rs 's/ && !status\.is_server_error\(\)//' flights a_server_error_is_not_remembered
 plant remember-refusals-for-ever src/fill.rs 's/from_secs\(10\)/from_secs(1000)/' flights a_refusal_is_forgotten_after_ten_seconds
-plant wait-without-a-deadline src/exchange.rs 's/now\(\) \+ wait\)/now() + 1000 * wait)/' flights a_follower_waits_no_longer_than_its_deadline_and_then_stores_nothing
+plant wait-without-a-deadline src/seek.rs 's/read\.begun \+ self/read.begun + 1000 * self/' flights a_follower_waits_no_longer_than_its_deadline_and_then_stores_nothing
 plant join-hung-flights src/coalesce.rs 's/< self\.limits\.wait/< 1000 * self.limits.wait/' flights a_flight_that_hangs_is_not_joined_for_ever
 plant older-over-newer src/store/memory.rs 's/entry\.is_older_than\(&earlier\)/false \&\& entry.is_older_than(\&earlier)/' flights an_older_fill_does_not_replace_a_newer_one
 plant decline-the-abandoned src/seek.rs 's/was_abandoned: false/was_abandoned: true/' flights a_panic_is_the_leaders_own_and_one_follower_leads
@@ -463,7 +463,7 @@ plant redis-fold-keys src/store/redis/settings.rs 's/key\.as_str\(\)\]\.concat\(
 plant redis-one-database src/store/redis/settings.rs 's/redis = redis\.set_db\(i64::from\(database\)\);/let _ = database;/' redis sec_red_6_two_databases_share_nothing
 plant redis-settle-a-hard-call-by-a-soft-one src/store/redis/pending.rs 's/let mut state = lock\(&self\.state\);\n        state\.last \+= 1;/let target = match target { Target::Softly(key) => Target::Key(key), other => other };\n        let mut state = lock(&self.state);\n        state.last += 1;/' lib a_soft_call_that_is_acknowledged_settles_none_that_is_not_soft
 plant redis-read-beside-a-soft-call-that-is-due src/store/redis/pending.rs 's/ *\|\| is_due\(&Target::Softly\(slot\.key\.clone\(\)\)\)\n//' lib a_soft_call_that_fails_is_due
-plant redis-two-looks-at-a-hit src/store/redis/shared.rs 's/let record = self\.link\.look\(/let _ = self.link.look(\&connection, look(\&key, \&vk)).await;\n        let record = self.link.look(/' redis a_hit_is_one_command
+plant redis-two-looks-at-a-hit src/store/redis/shared.rs 's/let record =\s+self\.link\.look\(/let _ = self.link.look(\&connection, self.link.settings.look(\&slot.key, \&vk)).await;\n        let record = self.link.look(/' redis a_hit_is_one_command
 plant redis-keep-abandoned-questions src/store/redis/supervisor.rs 's/link\.lose\(connection\);\n//' redis_memory requests_leave_nothing_behind_while_the_server_hangs
 plant redis-move-a-part-of-the-line src/store/redis/record.rs 's/\{:016x\} \{:013\}/{:016x}  {:012}/' lib a_line_has_its_parts_at_their_places
 plant looks-answer-with-anothers src/store/redis/looks.rs 's/known\.args_iter\(\)\.eq\(look\.args_iter\(\)\)/{ let _ = known; true }/' lib each_hears_the_answer_to_its_own_look
@@ -472,7 +472,7 @@ plant looks-leave-who-waits src/store/redis/looks.rs 's/self\.answer\(\|count\| 
 plant looks-join-what-was-given-up src/store/redis/looks.rs 's/state\.answers\.is_none\(\) && //' lib looks_that_are_never_sent_are_answered_all_the_same
 plant looks-wait-for-ever src/store/redis/link.rs 's/timeout\(self\.settings\.lookup_budget, asked\)/timeout(self.settings.lookup_budget * 1000, asked)/' redis sec_red_7_a_hung_server_under_load_fails_no_request
 plant looks-without-a-limit src/store/redis/looks.rs 's/state\.looks\.len\(\) < most/most > 0/' lib no_more_go_together_than_a_limit_and_fewer_where_answers_are_long
-plant looks-one-command-each src/store/redis/looks.rs 's/\.filter\(\|place\| is_same/.filter(|place| false \&\& is_same/' redis looks_at_one_moment_are_one_command
+plant looks-one-command-each src/store/redis/looks.rs 's/\.filter\(is_same\)/.filter(|place| false \&\& is_same(place))/' redis looks_at_one_moment_are_one_command
 plant redis-forget-what-others-found-unfit src/store/redis/shared.rs 's/StoredContent::Pass => Content::Pass,/StoredContent::Pass => return None,/' redis what_may_not_be_stored_is_known_to_other_processes
 plant redis-fill-beside-another-process src/store/redis/lease.lua 's/return \{1, token\}/l = false/' redis two_processes_make_one_call_where_they_look_by_themselves
 plant redis-read-what-other-rules-stored src/route/rule.rs 's/self\.lifetimes,\n            self\.query,/(),\n            self.query,/' redis a_rolling_deploy_fails_no_request_and_nothing_old_is_read

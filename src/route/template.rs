@@ -1,5 +1,7 @@
 //! Key templates: `support:messages:{case}`.
 
+use std::cell::Cell;
+
 use super::{pattern::Pattern, request::RequestView};
 use crate::{
     error::ConfigErrorKind,
@@ -59,15 +61,31 @@ impl Template {
 
     /// Returns the key, or `None` where a parameter is blank or no UTF-8, or the key is too long.
     pub(crate) fn key(&self, request: &RequestView<'_, '_>) -> Option<PrimaryKey> {
-        let mut key = String::with_capacity(64);
+        thread_local! {
+            /// A key is copied when it is done, so what it is written into is kept.
+            static TEXT: Cell<String> = const { Cell::new(String::new()) };
+        }
+        let mut text = TEXT.take();
+        text.clear();
+        // Neither a literal nor an escaped value has a blank or a control character.
+        let is_fit =
+            self.write(request, &mut text).is_some() && (1..=MAX_KEY).contains(&text.len());
+        let key = is_fit.then(|| PrimaryKey::new(&text));
+        if text.capacity() <= 2 * MAX_KEY {
+            TEXT.set(text);
+        }
+        key
+    }
+
+    fn write(&self, request: &RequestView<'_, '_>, key: &mut String) -> Option<()> {
         for piece in &self.pieces {
             match piece {
                 Piece::Literal(text) => key.push_str(text),
                 Piece::Parameter(position) => {
-                    push_parameter(&mut key, request.parameter(*position)?)?;
+                    push_parameter(key, request.parameter(*position)?)?;
                 }
             }
         }
-        PrimaryKey::checked(&key)
+        Some(())
     }
 }

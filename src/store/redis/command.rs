@@ -1,10 +1,11 @@
 //! What is said to the server, and what its errors mean.
 
-use std::{sync::LazyLock, time::Duration};
+use std::{io::Write, sync::LazyLock, time::Duration};
 
 use bytes::Bytes;
 use redis::{
-    Cmd, ErrorKind, RedisError, Script as Source, ServerErrorKind, ToRedisArgs, Value, cmd,
+    Cmd, ErrorKind, RedisError, RedisWrite, Script as Source, ServerErrorKind, ToRedisArgs, Value,
+    cmd,
 };
 
 use super::{Digest, wire::Wire};
@@ -103,12 +104,22 @@ impl Script {
     }
 }
 
-/// Asks for what a hit needs: the record that is in force.
-pub(super) fn look(key: &str, vk: &Digest) -> Cmd {
+/// Asks for what a hit needs: the record that is in force. The key is given in two pieces.
+pub(super) fn look([namespace, key]: [&str; 2], vk: &Digest) -> Cmd {
     let record = field(*b"v:", vk);
     // Every hit sends it, so its buffers do not grow bit by bit.
-    let mut look = Cmd::with_capacity(3, 4 + key.len() + record.len());
-    look.arg(b"HGET").arg(key).arg(&record);
+    let mut look = Cmd::with_capacity(3, 4 + namespace.len() + key.len() + record.len());
+    look.write_arg(b"HGET");
+    if namespace.is_empty() {
+        look.write_arg(key.as_bytes());
+    } else {
+        let mut argument = look.writer_for_next_arg();
+        for piece in [namespace, key] {
+            // Into memory.
+            let _ = argument.write_all(piece.as_bytes());
+        }
+    }
+    look.write_arg(&record);
     look
 }
 

@@ -70,6 +70,11 @@ impl Connection {
         self.epoch = AtomicU64::new(report.epoch);
     }
 
+    /// Whether looks for different keys can be sent in one piece.
+    pub(super) fn is_one(&self) -> bool {
+        self.wire.is_one()
+    }
+
     pub(super) fn epochs_begun(&self) -> u64 {
         *lock(&self.epochs_begun)
     }

@@ -59,14 +59,24 @@ struct Kind {
 
 impl Counts {
     pub(super) fn ended(&self, operation: Operation, ended: Ended, took: Duration) {
+        self.all_ended((operation, 1), ended, took);
+    }
+
+    /// Counts several that were sent together.
+    pub(super) fn all_ended(
+        &self,
+        (operation, number): (Operation, u64),
+        ended: Ended,
+        took: Duration,
+    ) {
         let kind = &self.kinds[operation as usize];
         let counter = match ended {
             Ended::Answered => &kind.answered,
             Ended::Failed => &kind.failed,
             Ended::TimedOut => &kind.timed_out,
         };
-        count(counter);
-        count(&kind.latency[bucket(took)]);
+        counter.fetch_add(number, Ordering::Relaxed);
+        kind.latency[bucket(took)].fetch_add(number, Ordering::Relaxed);
     }
 
     /// Copies the counts out; the rest is known elsewhere.

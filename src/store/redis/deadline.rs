@@ -32,12 +32,17 @@ impl Deadline {
 
     /// Whether there is one, and it has not passed.
     pub(super) fn is_ahead(&self) -> bool {
+        self.is_ahead_at(now())
+    }
+
+    /// Does the same for whoever has just read the time.
+    pub(super) fn is_ahead_at(&self, now: Instant) -> bool {
         let micros = self.micros.load(Ordering::SeqCst);
-        micros != 0 && self.micros(now()) <= micros
+        micros != 0 && self.micros(now) <= micros
     }
 
     fn micros(&self, instant: Instant) -> u64 {
         let since = instant.saturating_duration_since(self.anchor);
-        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+        since.as_secs().saturating_mul(1_000_000) + u64::from(since.subsec_micros())
     }
 }

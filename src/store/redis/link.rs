@@ -19,11 +19,12 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use redis::{Cmd, RedisError, Value};
+use bytes::Bytes;
+use redis::{Pipeline, RedisError, Value};
 use tokio::{runtime::Handle, sync::Notify, time::timeout};
 
 use super::{
-    command::Fault,
+    command::{Fault, bulk},
     connection::Connection,
     counts::{Counts, Ended, count},
     near::Near,
@@ -121,12 +122,12 @@ impl Link {
         answer
     }
 
-    /// Does the same with several looks at once. Each has its answer, at its place.
+    /// Does the same with several looks at once. Each has its answer, at its place: what is there.
     pub(super) async fn ask_all(
         &self,
         connection: &Arc<Connection>,
-        looks: Vec<Cmd>,
-    ) -> Vec<Result<Value, Fault>> {
+        looks: Pipeline,
+    ) -> Vec<Result<Option<Bytes>, Fault>> {
         let (begun, count) = (now(), looks.len());
         let asked = connection.wire().ask_all(looks);
         let answers = match timeout(self.settings.lookup_budget, asked).await {
@@ -134,25 +135,37 @@ impl Link {
             Err(_) => Err(Fault::TimedOut),
         };
         let took = now().saturating_duration_since(begun);
-        let ended = |fault| self.counts.ended(Operation::Lookup, Ended::by(fault), took);
-        match answers {
+        let ended = |number: usize, fault| {
+            let lookups = (Operation::Lookup, number as u64);
+            self.counts.all_ended(lookups, Ended::by(fault), took);
+            self.heed(connection, Operation::Lookup, fault);
+        };
+        let values = match answers {
+            Ok(values) => values,
             // What happens to all of them at once has one reason.
             Err(fault) => {
-                (0..count).for_each(|_| ended(Some(fault)));
-                self.heed(connection, Operation::Lookup, Some(fault));
-                vec![Err(fault); count]
+                ended(count, Some(fault));
+                return vec![Err(fault); count];
             }
-            Ok(values) => {
-                let heed = |value: Value| {
-                    let answer = value.extract_error().map_err(|error| Fault::of(&error));
-                    let fault = answer.as_ref().err().copied();
-                    ended(fault);
-                    self.heed(connection, Operation::Lookup, fault);
-                    answer
-                };
-                values.into_iter().map(heed).collect()
+        };
+        let mut answered = values.len();
+        let answer = |value| {
+            let answer = match value {
+                Value::BulkString(bytes) => return Ok(Some(bytes.into())),
+                Value::Nil => return Ok(None),
+                other => other.extract_error().map(bulk).map_err(|error| Fault::of(&error)),
+            };
+            if let Err(fault) = answer {
+                answered -= 1;
+                ended(1, Some(fault));
             }
+            answer
+        };
+        let answers = values.into_iter().map(answer).collect();
+        if answered > 0 {
+            ended(answered, None);
         }
+        answers
     }
 
     /// Draws the conclusions from how something ended.

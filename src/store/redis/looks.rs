@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use redis::{Arg, Cmd};
+use redis::{Arg, Cmd, Pipeline};
 use tokio::task::yield_now;
 
 use super::{
@@ -45,16 +45,18 @@ const MOST_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 pub(super) struct Looks {
     open: Box<[Mutex<Option<Arc<Batch>>>]>,
+    /// How many were sent together of late.
+    usual: AtomicUsize,
     /// How many bytes an answer had of late.
     typical: AtomicUsize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Batch(Mutex<State>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    looks: Vec<Cmd>,
+    looks: Pipeline,
     /// A hash of each look.
     marks: Vec<u64>,
     /// How many have not heard the answer to each look.
@@ -70,7 +72,7 @@ type Answer = Result<Option<Bytes>, Fault>;
 impl Looks {
     pub(super) fn new() -> Self {
         let open = (0..LANES).map(|_| Mutex::default()).collect();
-        Self { open, typical: AtomicUsize::new(0) }
+        Self { open, usual: AtomicUsize::new(0), typical: AtomicUsize::new(0) }
     }
 
     /// Adds a look to those that are sent next; the first of them sees to it that they are.
@@ -88,20 +90,23 @@ impl Looks {
                 return (Asked { batch: Arc::clone(batch), look, place }, None);
             }
         }
-        let batch = Arc::<Batch>::default();
-        let (look, place) = lock(&batch.0).add(look);
+        let mut state = State::for_as_many_as(self.usual.load(Ordering::Relaxed));
+        let (look, place) = state.add(look);
+        let batch = Arc::new(Batch(Mutex::new(state)));
         *open = Some(Arc::clone(&batch));
         (Asked { batch: Arc::clone(&batch), look, place }, Some(Sending { batch, lane }))
     }
 
     /// Lets no more looks in, and returns those that are to be sent.
-    fn close(&self, sending: &Sending) -> Vec<Cmd> {
+    fn close(&self, sending: &Sending) -> Pipeline {
         let mut open = lock(&self.open[sending.lane]);
         if open.as_ref().is_some_and(|batch| Arc::ptr_eq(batch, &sending.batch)) {
             *open = None;
         }
         drop(open);
-        std::mem::take(&mut lock(&sending.batch.0).looks)
+        let looks = std::mem::take(&mut lock(&sending.batch.0).looks);
+        self.usual.store(looks.len(), Ordering::Relaxed);
+        looks
     }
 
     fn take_note(&self, answers: &[Answer]) {
@@ -116,15 +121,29 @@ impl Looks {
 }
 
 impl State {
+    /// Lists that do not grow bit by bit where there are as many looks as before.
+    fn for_as_many_as(usual: usize) -> Self {
+        Self {
+            looks: Pipeline::with_capacity(usual),
+            marks: Vec::with_capacity(usual),
+            hearers: Vec::with_capacity(usual),
+            waiting: Vec::with_capacity(usual),
+            answers: None,
+        }
+    }
+
     /// Returns the place of the look, and of who waits for the answer.
     fn add(&mut self, look: Cmd) -> (usize, usize) {
         let mark = mark(&look);
-        let is_same = |known: &Cmd| known.args_iter().eq(look.args_iter());
+        let is_same = |place: &usize| {
+            let known = self.looks.cmd_iter().nth(*place);
+            known.is_some_and(|known| known.args_iter().eq(look.args_iter()))
+        };
         let known = self.marks.iter().position(|known| *known == mark);
-        let place = match known.filter(|place| is_same(&self.looks[*place])) {
+        let place = match known.filter(is_same) {
             Some(place) => place,
             None => {
-                self.looks.push(look);
+                self.looks.add_command(look);
                 self.marks.push(mark);
                 self.hearers.push(0);
                 self.looks.len() - 1
@@ -143,7 +162,7 @@ fn mark(look: &Cmd) -> u64 {
 }
 
 /// A look that was made.
-struct Asked {
+pub(super) struct Asked {
     batch: Arc<Batch>,
     look: usize,
     place: usize,
@@ -196,29 +215,52 @@ impl Drop for Sending {
     }
 }
 
+/// The answer to a look, on its way.
+pub(super) enum Look<'a> {
+    Together(Asked),
+    /// Boxed, so that the way of every other hit is not as long.
+    Alone(Pin<Box<dyn Future<Output = Answer> + Send + 'a>>),
+}
+
+impl Future for Look<'_> {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        match &mut *self {
+            Self::Together(asked) => Pin::new(asked).poll(cx),
+            Self::Alone(asked) => asked.as_mut().poll(cx),
+        }
+    }
+}
+
 impl Link {
     /// Looks at the server within the budget of a lookup.
-    pub(super) async fn look(self: &Arc<Self>, connection: &Arc<Connection>, look: Cmd) -> Answer {
-        let mut wire = connection.wire();
-        if !wire.is_one() {
-            let asked = (Operation::Lookup, self.settings.lookup_budget);
-            // Boxed, so that the way of every other hit is not as long.
-            let answer = Box::pin(self.ask(connection, asked, look.query_async(&mut wire))).await;
-            return answer.map(bulk);
+    pub(super) fn look<'a>(
+        self: &'a Arc<Self>,
+        connection: &'a Arc<Connection>,
+        look: Cmd,
+    ) -> Look<'a> {
+        if !connection.is_one() {
+            return Look::Alone(Box::pin(self.look_alone(connection, look)));
         }
         let (asked, sending) = connection.looks.add(look);
         if let Some(sending) = sending {
             let (link, connection) = (Arc::clone(self), Arc::clone(connection));
             tokio::spawn(async move { link.send(&connection, &sending).await });
         }
-        asked.await
+        Look::Together(asked)
+    }
+
+    async fn look_alone(&self, connection: &Arc<Connection>, look: Cmd) -> Answer {
+        let mut wire = connection.wire();
+        let asked = (Operation::Lookup, self.settings.lookup_budget);
+        self.ask(connection, asked, look.query_async(&mut wire)).await.map(bulk)
     }
 
     async fn send(&self, connection: &Arc<Connection>, sending: &Sending) {
         yield_now().await;
         let looks = connection.looks.close(sending);
-        let answers: Vec<_> = self.ask_all(connection, looks).await;
-        let answers: Vec<_> = answers.into_iter().map(|answer| answer.map(bulk)).collect();
+        let answers = self.ask_all(connection, looks).await;
         connection.looks.take_note(&answers);
         sending.answer(|_| answers);
     }

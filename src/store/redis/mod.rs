@@ -39,13 +39,12 @@ mod wire;
 use std::{
     fmt,
     future::Future,
-    hash::Hasher,
     pin::pin,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
-use siphasher::sip128::{Hasher128, SipHasher13};
+use siphasher::sip128::SipHasher13;
 use tokio::time::timeout;
 
 use self::{
@@ -286,14 +285,24 @@ type Digest = [u8; 32];
 /// The epoch is a secret of the server's, so nobody who chooses targets can make two variants share
 /// a digest. Where two do all the same, a record says which it is of, and the other is a miss.
 fn digest(slot: &Slot, epoch: u64) -> Digest {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut hasher = SipHasher13::new_with_keys(epoch, !epoch);
-    hasher.write(slot.variant.as_bytes());
+    let hash = SipHasher13::new_with_keys(epoch, !epoch).hash(slot.variant.as_bytes());
     let mut text = Digest::default();
-    for (digits, byte) in text.as_chunks_mut().0.iter_mut().zip(hasher.finish128().as_bytes()) {
-        *digits = [byte >> 4, byte & 15].map(|half| DIGITS[usize::from(half)]);
+    for (digits, bytes) in text.as_chunks_mut().0.iter_mut().zip(hash.as_bytes().as_chunks().0) {
+        *digits = hexadecimal(u32::from_be_bytes(*bytes));
     }
     text
+}
+
+/// Writes all digits at once: each stands in a byte of its own.
+fn hexadecimal(number: u32) -> [u8; 8] {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let mut digits = u64::from(number);
+    digits = (digits | digits << 16) & 0x0000_ffff_0000_ffff;
+    digits = (digits | digits << 8) & 0x00ff_00ff_00ff_00ff;
+    digits = (digits | digits << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    // Sixteen shows in a bit that no digit has: where six is added to ten or more.
+    let letters = (digits + 6 * ONES) >> 4 & ONES;
+    (digits + u64::from(b'0') * ONES + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
 }
 
 fn random() -> u128 {
@@ -302,5 +311,27 @@ fn random() -> u128 {
         Ok(()) => u128::from_ne_bytes(bytes),
         // The layer's keys come from the same source, so it worked when the process began.
         Err(_) => u128::from(crate::key::seeded_hash(now())) << 64 | 1,
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_written_in_hexadecimal() {
+        for number in [0, 1, 0x0123_4567, 0x89ab_cdef, 0x9a0f_f0a9, u32::MAX] {
+            assert_eq!(hexadecimal(number), *format!("{number:08x}").as_bytes());
+        }
+    }
+
+    /// Other processes may be of an older version, and look where it does.
+    #[test]
+    fn a_variant_is_where_it_was() {
+        const EXPECTED: [&str; 2] =
+            ["18df218cbd8d4b4fabc231aa61f92768", "8d0e2bd4a93a0b2bfdcd4a9f1a76f19c"];
+        let slot = Slot::example();
+        let found = [1, 0xfedc_ba98_7654_3210].map(|epoch| digest(&slot, epoch));
+        assert_eq!(found.map(|text| String::from_utf8(text.into()).unwrap()), EXPECTED);
     }
 }

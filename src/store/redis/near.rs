@@ -8,7 +8,10 @@
 //! The notes of nominated fields are kept here as well. They are hints, good without any proof: one
 //! that is out of date costs no more than a miss.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use redis::{PushInfo, PushKind, Value};
 
@@ -32,6 +35,8 @@ pub(super) struct Near {
     /// Its own sequence is moved by messages, never a flight's.
     copies: MemoryStore,
     pub(super) waiters: Waiters,
+    /// Whether there has been anything among them.
+    has_kept: AtomicBool,
     /// How long a copy is used without being read again; zero for no copies at all.
     limit: Duration,
     /// Until when copies may answer.
@@ -50,6 +55,7 @@ impl Near {
             namespace: settings.namespace.clone(),
             epoch_key: settings.epoch_key(),
             copies: MemoryStore::with_capacity(capacity.max(HINTS)),
+            has_kept: AtomicBool::new(false),
             waiters: Waiters::default(),
             limit: if capacity == 0 { Duration::ZERO } else { limit },
             proven: Deadline::none(),
@@ -66,6 +72,10 @@ impl Near {
     }
 
     pub(super) fn peek(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
+        // Without a near cache and without notes nothing is hashed.
+        if !self.has_kept.load(Ordering::Relaxed) {
+            return None;
+        }
         let entry = self.copies.peek(variant)?;
         if !entry.is_answer() {
             return Some(entry);
@@ -85,12 +95,15 @@ impl Near {
 
     /// Keeps a copy of what was read at the server, unless its key has changed since `fence`.
     pub(super) fn keep(&self, entry: &Entry, fence: Fence) {
-        // An answer is looked up again before it is stale.
-        let until = match entry.is_answer() {
-            true => entry.fresh_until().min(now() + self.limit),
-            false => entry.fresh_until(),
-        };
         if !entry.is_answer() || self.proven.is_set() {
+            // An answer is looked up again before it is stale.
+            let until = match entry.is_answer() {
+                true => entry.fresh_until().min(now() + self.limit),
+                false => entry.fresh_until(),
+            };
+            if !self.has_kept.load(Ordering::Relaxed) {
+                self.has_kept.store(true, Ordering::Relaxed);
+            }
             // Done when it is called.
             drop(self.copies.commit((), Arc::new(entry.copied(fence, until)), None));
         }

@@ -2,9 +2,9 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use redis::{ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
+use redis::{Cmd, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 
-use super::{RedisStore, TAGS, record::Seal, wire::Place};
+use super::{Digest, RedisStore, TAGS, command, record::Seal, wire::Place};
 use crate::{
     error::{ConfigError, ConfigErrorKind},
     key::{PrimaryKey, Tag},
@@ -39,6 +39,11 @@ pub(super) struct Settings {
 }
 
 impl Settings {
+    /// Asks for the record of a variant.
+    pub(super) fn look(&self, key: &PrimaryKey, vk: &Digest) -> Cmd {
+        command::look([&self.namespace, key.as_str()], vk)
+    }
+
     pub(super) fn key(&self, key: &PrimaryKey) -> String {
         [&self.namespace, key.as_str()].concat()
     }

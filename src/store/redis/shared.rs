@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{
     Digest, RedisLease,
-    command::{Fault, Further, LEASE, Leased, Outdated, look, look_further, millis, token_text},
+    command::{Fault, Further, LEASE, Leased, Outdated, look_further, millis, token_text},
     connection::Connection,
     counts::count,
     digest,
@@ -19,10 +19,10 @@ use super::{
     stamps::{self, Granted, Stamped, Stamps},
 };
 use crate::{
-    clock::now,
+    clock::{Instant, now},
     entry::{Content, Entry, Head, Provenance},
     gauge::Gauge,
-    key::{Slot, Token},
+    key::{Slot, Tags, Token},
     operations::Operation,
     sequence::{Fence, Sequence},
     store::{Begin, Lookup},
@@ -34,6 +34,15 @@ pub(super) struct Shared {
     pub(super) sequence: Sequence,
     pub(super) gauge: Arc<Gauge>,
     pub(super) has_warned: AtomicBool,
+}
+
+/// A look that was made, and what was known before it was.
+struct Looked<'a> {
+    slot: &'a Slot,
+    connection: Arc<Connection>,
+    vk: Digest,
+    fence: Fence,
+    near_fence: Fence,
 }
 
 impl Shared {
@@ -56,18 +65,54 @@ impl Shared {
         let near_fence = self.link.near.fence();
         let fence = self.sequence.begin();
         let (connection, epoch) = self.usable(slot)?;
-        let (key, vk) = (self.link.settings.key(&slot.key), digest(slot, epoch));
-        let record = self.link.look(&connection, look(&key, &vk)).await.ok()?;
-        if !connection.proven.is_ahead() {
+        let vk = digest(slot, epoch);
+        let record =
+            self.link.look(&connection, self.link.settings.look(&slot.key, &vk)).await.ok()?;
+        let now = now();
+        if !connection.proven.is_ahead_at(now) {
             return None;
         }
-        let record = record.and_then(|record| self.decode(slot, &record));
+        let mut record = record.and_then(|record| self.decode(slot, &record));
+        if let Some(found) =
+            record.take_if(|found| self.is_plain_hit(slot, (found, &connection), now))
+            && let Some(entry) = self.restore((slot, fence), &connection, (found, None))
+        {
+            self.link.near.keep(&entry, near_fence);
+            return Some(Lookup::Found(entry));
+        }
+        let looked = Looked { slot, connection, vk, fence, near_fence };
+        Box::pin(self.look_on(looked, record, awaited)).await
+    }
+
+    /// Whether a record answers without a further question.
+    fn is_plain_hit(
+        &self,
+        slot: &Slot,
+        (record, connection): (&Record, &Connection),
+        now: Instant,
+    ) -> bool {
+        record.tags.is_empty()
+            && slot.tags.is_empty()
+            && self
+                .link
+                .local_time(connection, record.stamp.fresh_until)
+                .is_some_and(|until| now < until)
+    }
+
+    /// Goes on where the record that is in force has tags, is not fresh, or is not there.
+    async fn look_on(
+        &self,
+        looked: Looked<'_>,
+        record: Option<Record>,
+        awaited: Option<Token>,
+    ) -> Option<Lookup> {
+        let Looked { slot, connection, vk, fence, near_fence } = looked;
         let is_there = record.is_some();
         let mut stamps = Stamps::default();
         if let Some(record) = &record
             && !(record.tags.is_empty() && slot.tags.is_empty())
         {
-            stamps = Box::pin(self.stamps(slot, &connection, &record.tags)).await?;
+            stamps = self.stamps(slot, &connection, &record.tags).await?;
         }
         let record = record.filter(|record| stamps.confirm(&record.tags));
         let found =
@@ -83,14 +128,14 @@ impl Shared {
         {
             return Some(Lookup::Found(stale));
         }
-        let Further { outdated, lease } =
-            Box::pin(self.look_further(&connection, &key, &vk)).await?;
+        let key = self.link.settings.key(&slot.key);
+        let Further { outdated, lease } = self.look_further(&connection, &key, &vk).await?;
         let outdated = outdated.and_then(|Outdated { since, record }| {
             Some((self.decode(slot, &record)?, Some(since)))
         });
         if !is_there && (outdated.is_some() || lease.is_some()) {
             let tags = outdated.as_ref().map_or(&[][..], |(record, _)| &record.tags);
-            stamps = Box::pin(self.stamps(slot, &connection, tags)).await?;
+            stamps = self.stamps(slot, &connection, tags).await?;
         }
         let held = lease.filter(|lease| {
             stamps.digest(&slot.tags).as_ref() == Some(&lease.stamps)
@@ -250,8 +295,11 @@ impl Shared {
             StoredContent::Pass => Content::Pass,
             StoredContent::Nominated(nominated) => Content::Nominated(nominated),
         };
-        let tags = record.tags.into_iter().map(|(tag, _)| tag).collect();
-        let slot = Slot { tags, ..slot.clone() };
+        let tags = match record.tags.is_empty() {
+            true => Tags::none(),
+            false => record.tags.into_iter().map(|(tag, _)| tag).collect(),
+        };
+        let slot = Slot { key: slot.key.clone(), variant: slot.variant.clone(), tags };
         if !slot.tags.is_empty() && self.link.pending.is_quarantined(&slot) {
             return None;
         }

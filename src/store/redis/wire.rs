@@ -164,15 +164,13 @@ impl Wire {
     }
 
     /// Sends commands in one piece, and returns what is answered to each: also the server's errors.
-    pub(super) async fn ask_all(mut self, commands: Vec<Cmd>) -> Result<Vec<Value>, RedisError> {
-        if let [command] = &commands[..] {
+    pub(super) async fn ask_all(mut self, commands: Pipeline) -> Result<Vec<Value>, RedisError> {
+        let mut each = commands.cmd_iter();
+        if let (Some(command), None) = (each.next(), each.next()) {
             return Ok(vec![self.req_packed_command(command).await?]);
         }
-        let mut pipeline = Pipeline::with_capacity(commands.len());
-        for command in commands {
-            pipeline.add_command(command);
-        }
-        self.req_packed_commands(&pipeline, 0, pipeline.len()).await
+        drop(each);
+        self.req_packed_commands(&commands, 0, commands.len()).await
     }
 
     /// Asks the server to tell what changes of what is read from now on.
