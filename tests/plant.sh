@@ -136,6 +136,7 @@ plant overlook-no-store src/policy/cache_control.rs 's/\.mentions\("no-store"\)/
 plant overlook-no-cache src/policy/cache_control.rs 's/\.mentions\("no-cache"\)/.is_exactly("no-cache")/' rfc what_a_response_forbids_is_not_stored
 plant overlook-private src/policy/cache_control.rs 's/\.mentions\("private"\)/.is_exactly("private")/' rfc what_a_response_forbids_is_not_stored
 plant read-the-first-name-only src/policy/cache_control.rs 's/self\.is_named\(name\) \|\| mentions\(self\.0, name\.as_bytes\(\)\)/self.is_named(name)/' lib restrictions_are_never_overlooked_nor_lifted
+plant take-lines-for-lifetimes src/policy/cache_control.rs 's/name\.0 & !self\.0 == 0/name.0 == self.0/' rfc what_a_response_forbids_is_not_stored
 plant hide-behind-an-open-quote src/policy/cache_control.rs 's/None => may_quote = false/None => return false/' lib restrictions_are_never_overlooked_nor_lifted
 plant rfc-store-any-status src/route/rule.rs 's/self\.statuses\.contains\(&status\)/true/' rfc only_the_statuses_of_the_route_are_stored
 plant share-credentials src/policy/storability.rs 's/asked\.needs_permission \&\& !said/false \&\& !said/' rfc credentials_are_shared_only_where_the_response_says_so
@@ -318,7 +319,7 @@ plant learn-no-vary src/nominated.rs 's/for line in response\.get_all\(VARY\) \{
 plant heed-every-client src/policy/request_directives.rs 's/RequestDirectives::Ignore => Self \{ no_store: all\.no_store, \.\.Self::default\(\) \}/RequestDirectives::Ignore => all/' security sec_unk_2_no_field_of_a_request_purges_or_bypasses_what_is_stored
 plant purge-unasked src/write.rs 's/400\.\.=499 => Self::Unchanged/400..=499 => Self::Changed/' security sec_unk_2_a_purge_that_the_origin_refuses_removes_nothing
 plant read-directives-with-case src/policy/cache_control.rs 's/self\.name\(\)\.eq_ignore_ascii_case\(name\.as_bytes\(\)\)/self.name() == name.as_bytes()/; s/found\.eq_ignore_ascii_case\(name\)/found == name/' security sec_cc_1_a_restriction_counts_wherever_it_stands
-plant read-one-line src/policy/cache_control.rs 's/fields\.get_all\(CACHE_CONTROL\)\.iter\(\)\.flat_map/fields.get(CACHE_CONTROL).into_iter().flat_map/' security sec_cc_1_every_line_counts
+plant read-one-line src/policy/cache_control.rs 's/fields\.get_all\(CACHE_CONTROL\)\.iter\(\)/fields.get(CACHE_CONTROL).into_iter()/g' security sec_cc_1_every_line_counts
 plant let-arguments-lift-restrictions src/policy/cache_control.rs 's/directives\.private \|= member\.mentions/directives.private |= member.is_exactly/' security sec_cc_2_an_argument_lifts_no_restriction
 plant stop-at-a-space src/policy/cache_control.rs 's/let start = self\.0\.iter\(\)\.position\(is_token\)\.unwrap_or\(self\.0\.len\(\)\);/let start = 0;/' security sec_cc_3_space_around_a_restriction_lifts_it_not
 plant hide-behind-a-quote src/policy/cache_control.rs 's/None => \*may_quote = false,/None => return text.len(),/; s/None => may_quote = false,/None => return false,/' security sec_cc_4_a_quote_hides_no_restriction_that_stands_outside_it
