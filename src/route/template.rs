@@ -1,10 +1,17 @@
 //! Key templates: `support:messages:{case}`.
 
+use std::cell::Cell;
+
 use super::{pattern::Pattern, request::RequestView};
 use crate::{
     error::ConfigErrorKind,
     key::{MAX_KEY, PrimaryKey, push_parameter},
 };
+
+thread_local! {
+    /// Where keys are written before it is known how long they are.
+    static DRAFT: Cell<String> = const { Cell::new(String::new()) };
+}
 
 /// A key template, its placeholders resolved to positions in the pattern.
 #[derive(Clone, Debug)]
@@ -59,15 +66,22 @@ impl Template {
 
     /// Returns the key, or `None` where a parameter is blank or no UTF-8, or the key is too long.
     pub(crate) fn key(&self, request: &RequestView<'_, '_>) -> Option<PrimaryKey> {
-        let mut key = String::with_capacity(64);
+        let mut draft = DRAFT.take();
+        draft.clear();
+        let key = self.push(&mut draft, request).and_then(|()| PrimaryKey::checked(&draft));
+        if draft.capacity() <= MAX_KEY {
+            DRAFT.set(draft);
+        }
+        key
+    }
+
+    fn push(&self, key: &mut String, request: &RequestView<'_, '_>) -> Option<()> {
         for piece in &self.pieces {
             match piece {
                 Piece::Literal(text) => key.push_str(text),
-                Piece::Parameter(position) => {
-                    push_parameter(&mut key, request.parameter(*position)?)?;
-                }
+                Piece::Parameter(position) => push_parameter(key, request.parameter(*position)?)?,
             }
         }
-        PrimaryKey::checked(&key)
+        Some(())
     }
 }
