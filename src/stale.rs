@@ -94,10 +94,10 @@ impl<St: Store> Filling<St> {
     /// Notes how the origin has answered, `None` if not at all, and answers with what is stale where
     /// it has failed and that is allowed; all who wait share it.
     pub(crate) fn rescue<B: Body>(
-        self: Box<Self>,
+        self,
         read: &Read,
         status: Option<StatusCode>,
-    ) -> ControlFlow<Response<ResponseBody<B>>, Box<Self>> {
+    ) -> ControlFlow<Response<ResponseBody<B>>, Self> {
         if !read.may_be_stale() && !read.is_background {
             return ControlFlow::Continue(self);
         }

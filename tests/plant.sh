@@ -74,13 +74,15 @@ plant record-without-a-limit src/recording.rs 's/if self\.bytes > self\.limit/if
 plant record-what-is-declared-too-large src/recording.rs 's/if declared > limit/if false/' streaming a_declared_length_over_the_limit_is_not_recorded_at_all
 plant record-without-a-budget src/recording.rs 's/if !reservation\.grow_to\(declared\)/if false/' streaming bodies_in_flight_have_a_total_budget
 plant end-a-broken-body-cleanly src/body.rs 's/None => Some\(Err\(BodyError\(Cause::Interrupted\)\)\)/None => None/' streaming a_streaming_follower_shares_the_end_of_a_body_that_fails
-plant end-before-storing src/fill.rs 's/let settled = self\.settle\(storable, recorded\)\.await;\n                recorder\.conclude\(settled\.as_ref\(\)\.ok\(\)\);/recorder.conclude(None);\n                for _ in 0..50 { tokio::task::yield_now().await; }\n                let _ = self.settle(storable, recorded).await;/' streaming who_has_read_a_body_to_its_end_finds_it_stored
+plant end-before-storing src/fill.rs 's/let settled = self\.end\(storable, recorded\)\.settle\(\)\.await;\n                recorder\.conclude\(settled\.as_ref\(\)\.ok\(\)\);/recorder.conclude(None);\n                for _ in 0..50 { tokio::task::yield_now().await; }\n                let _ = self.end(storable, recorded).settle().await;/' streaming who_has_read_a_body_to_its_end_finds_it_stored
 plant wait-for-the-whole-body src/fill.rs 's/if declared\.is_some\(\) && /if false \&\& /' streaming a_follower_streams_along_once_the_length_is_known_to_fit
 plant share-what-may-turn-out-too-large src/fill.rs 's/if declared\.is_some\(\) && /if true \&\& /' streaming a_follower_of_unknown_length_waits_for_the_end
 plant store-event-streams src/policy/storability.rs 's/if is_event_stream\(fields\)/if false/' streaming an_event_stream_is_neither_stored_nor_delayed
 plant meddle-with-upgrades src/policy/admission.rs 's/if facts\.is_upgrade/if false/' streaming an_upgrade_is_not_the_caches_business
 # ===== cancellation =====
 plant drop-the-leaders-fill src/detach.rs 's/filter\(\|_\| self\.is_begun\)/filter(|_| false)/' cancellation a_thousand_requests_still_make_one_call_when_the_leader_is_cancelled_before_the_head
+plant detach-what-others-began src/detach.rs 's/fn drop\(&mut self\) \{\n        IS_BEGUN\.set\(self\.outer\);/fn drop(\&mut self) {/' lib what_has_begun_within_another_goes_on_without_it
+plant take-what-was-begun-before-for-ones-own src/detach.rs 's/outer: IS_BEGUN\.replace\(is_begun\)/outer: { let _ = is_begun; IS_BEGUN.get() }/' lib what_has_not_begun_is_dropped_whatever_has_begun_before
 plant detach-what-never-began src/detach.rs 's/filter\(\|_\| self\.is_begun\)/filter(|_| true)/' cancellation a_request_that_is_dropped_before_it_began_is_never_forwarded
 plant detach-without-a-bound src/shared.rs 's/MAX_DETACHED: usize = 256/MAX_DETACHED: usize = 100_000/' cancellation at_most_256_fills_live_on_without_their_callers
 plant record-for-nobody-without-a-bound src/shared.rs 's/MAX_DETACHED: usize = 256/MAX_DETACHED: usize = 100_000/' cancellation at_most_256_recordings_live_on_without_readers_and_a_follower_leads_for_the_rest
@@ -94,7 +96,7 @@ plant invalidate-on-refusal src/write.rs 's/400\.\.=499 => Self::Unchanged/400..
 plant take-errors-for-refusals src/write.rs 's/500\.\. => Self::Unknown/500.. => Self::Unchanged/' writes nothing_is_stored_for_ten_seconds_after_a_write_with_an_unknown_outcome
 plant store-while-unsettled src/seek.rs 's/if self\.store\.sequence\(\)\.unsettled\(\)\.contains\(&read\.slot\)/if false/' writes nothing_is_stored_for_ten_seconds_after_a_write_with_an_unknown_outcome
 plant forget-a-panicked-write src/write.rs 's/for subject in &self\.subjects \{/for subject in self.subjects.iter().take(0) {/' writes a_write_that_panics_has_an_unknown_outcome
-plant forget-an-abandoned-write src/exchange.rs 's/let write = Detachable::new\(exchange\.write\(subjects, request\), detachments\);/let _ = detachments;\n            let write = exchange.write(subjects, request);/' writes a_write_that_its_client_abandons_completes_and_invalidates
+plant forget-an-abandoned-write src/exchange.rs 's/detach::begin\(\);\n    let mut write/let mut write/' writes a_write_that_its_client_abandons_completes_and_invalidates
 plant commit-across-an-invalidation src/sequence.rs 's/self\.is_slot_current\(slot, fence\)\.then\(store\)/Some(store())/' writes a_fill_that_a_write_overtakes_is_not_stored_and_late_comers_do_not_join_it
 plant keep-the-target src/route/table.rs 's/if let Ok\(found\) = self\.reads\.at\(path\) \{\n            let rule/if let (false, Ok(found)) = (true, self.reads.at(path)) {\n            let rule/' writes a_write_to_a_cached_target_invalidates_it_without_a_rule
 plant commit-across-an-invalidation-of-everything src/sequence.rs 's/self\.raise\(&self\.floor\);//' lib an_invalidation_of_everything_fences_every_key_and_visits_every_shard
@@ -162,13 +164,13 @@ plant narrow-by-what-is-malformed src/policy/stated.rs 's/\(_, None\) => \*self 
 plant withhold-what-is-needed src/policy/stated.rs 's/\.filter\(\|names\| !names\.iter\(\)\.any\(is_for_every_recipient\)\)//' rfc what_restricts_a_few_fields_withholds_these
 plant leave-undated src/fill.rs 's/self\.rule\(\)\.validates\(\) && !response/false \&\& !response/' rfc a_response_without_a_date_is_dated_and_a_304_renews_the_date
 plant date-what-is-dated src/fill.rs 's/ && !response\.contains_key\(DATE\)//' rfc a_date_of_the_origins_own_is_left_alone
-plant keep-what-a-head-contradicts src/exchange.rs 's/if read\.is_contradicted_by\(&response\)/if false/' rfc a_head_that_contradicts_what_is_stored_makes_it_stale
+plant keep-what-a-head-contradicts src/exchange.rs 's/if self\.read\.is_contradicted_by\(&response\)/if false/' rfc a_head_that_contradicts_what_is_stored_makes_it_stale
 plant keep-what-a-write-names src/exchange.rs 's/if effect == Effect::Changed \{/if false {/' rfc a_write_invalidates_what_its_response_names_at_the_same_origin
 plant follow-a-refused-write src/exchange.rs 's/if effect == Effect::Changed \{/if true {/' rfc a_write_invalidates_what_its_response_names_at_the_same_origin
 plant ask-about-what-was-invalidated src/fill/revalidate.rs 's/if !is_current \|\| /if /' rfc what_was_invalidated_before_the_question_is_not_asked_about
 plant believe-any-304 src/fill/revalidate.rs 's/let is_about_this = confirms\(&head\.headers, stored\);/let is_about_this = true; let _ = confirms;/' rfc a_304_is_believed_only_if_it_is_about_what_is_stored
 plant compare-a-strong-tag-weakly src/policy/validation.rs 's/is_some_and\(\|tag\| tag\.as_bytes\(\) == strong\)/is_some_and(|tag| opaque_tag(tag.as_bytes()) == opaque_tag(strong))/' rfc a_304_is_believed_only_if_it_is_about_what_is_stored
-plant keep-what-is-doubtful src/fill/revalidate.rs 's/bounded\(shared\.invalidate\(&key\)\)\.await;/let _ = (shared, key, bounded::<std::future::Ready<()>>);/' rfc a_304_is_believed_only_if_it_is_about_what_is_stored
+plant keep-what-is-doubtful src/fill.rs 's/bounded\(self\.shared\.invalidate\(&self\.lead\.slot\(\)\.key\)\)\.await;//' rfc a_304_is_believed_only_if_it_is_about_what_is_stored
 plant take-the-length-of-a-304 src/policy/validation.rs 's/if of_content\.contains\(name\) \|\| /if /' rfc a_304_makes_what_is_stored_fresh_again
 plant take-the-hops-of-a-304 src/policy/validation.rs 's/ \|\| hops\.contain\(name\)//' rfc a_304_makes_what_is_stored_fresh_again
 plant keep-old-lines-beside-new src/policy/validation.rs 's/        fields\.remove\(name\);\n//' rfc a_304_makes_what_is_stored_fresh_again
@@ -192,7 +194,7 @@ plant heed-expires-beside src/policy/freshness.rs 's/if stated\.is_targeted \{/i
 plant heed-any-name src/policy/targeted.rs 's/names\.iter\(\)\.find_map/fields.keys().find_map/' rfc a_targeted_field_takes_the_place_of_cache_control
 plant take-what-is-false src/policy/targeted.rs 's/is_some_and\(\|value\| value != Value::False\)/is_some()/' lib a_restriction_is_there_unless_it_is_false_and_a_lifetime_is_a_number
 # ===== stale =====
-plant forget-the-way-to-a-variant src/fill.rs 's/self\.note\(&storable\.place, entry\.kept_until\(\)\)/self.note(\&storable.place, storable.head.received)/' stale each_variant_answers_stale_for_itself
+plant forget-the-way-to-a-variant src/fill.rs 's/self\.note\(&place, entry\.kept_until\(\)\)/self.note(\&place, now())/' stale each_variant_answers_stale_for_itself
 plant stale-for-ever src/stale.rs 's/now\(\) < head\.fresh_until\(\) \+ window\(&head\.windows\)/window(\&head.windows) > Duration::ZERO/' stale the_window_ends
 plant stale-for-any-client src/stale.rs 's/ *&& self\.asks\.wishes == Wishes::default\(\)\n/\n/' stale a_client_that_says_what_it_accepts_is_given_nothing_stale
 plant stale-after-an-invalidation src/stale.rs 's/entry\.is_current\(shared\.store\.sequence\(\)\)/{ let _ = shared; true }/' stale what_was_invalidated_meanwhile_stands_in_for_nothing
