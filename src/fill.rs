@@ -196,12 +196,8 @@ impl<St: Store> Filling<St> {
             return Err(Refusal::TooLarge);
         }
         let mut timing = Timing { requested: self.requested, received, lifetime: Duration::ZERO };
-        let asked = Asked {
-            needs_permission: read.asks.needs_permission,
-            dice,
-            corrected_age: timing.corrected_age(&head.headers),
-            time_of_day,
-        };
+        let asked =
+            Asked { needs_permission: read.asks.needs_permission, dice, timing, time_of_day };
         let terms = judge(rule, head, &asked)?;
         if place.is_none() {
             return Err(Refusal::Vary);

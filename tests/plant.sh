@@ -142,7 +142,7 @@ plant take-lines-for-lifetimes src/policy/cache_control.rs 's/name\.0 & !self\.0
 plant hide-behind-an-open-quote src/policy/cache_control.rs 's/None => may_quote = false/None => return false/' lib restrictions_are_never_overlooked_nor_lifted
 plant rfc-store-any-status src/route/rule.rs 's/self\.statuses\.contains\(&status\)/true/' rfc only_the_statuses_of_the_route_are_stored
 plant share-credentials src/policy/storability.rs 's/asked\.needs_permission \&\& !said/false \&\& !said/' rfc credentials_are_shared_only_where_the_response_says_so
-plant lengthen-by-jitter src/route/rule.rs 's/lifetime - most/lifetime + most/' rfc what_a_response_forbids_is_not_stored
+plant lengthen-by-jitter src/route/rule.rs 's/lifetime - Duration/lifetime + Duration/' rfc what_a_response_forbids_is_not_stored
 plant store-despite-the-request src/seek.rs 's/if read\.asks\.wishes\.no_store \{/if false {/' rfc a_request_says_what_of_it_is_stored
 plant heed-any-client src/policy/request_directives.rs 's/RequestDirectives::Ignore => Self \{ no_store: all\.no_store, \.\.Self::default\(\) \}/RequestDirectives::Ignore => all/' rfc request_directives_count_where_the_route_says_so
 plant forward-only-if-cached src/seek.rs 's/if read\.asks\.wishes\.only_if_cached \{/if false {/' rfc request_directives_count_where_the_route_says_so
