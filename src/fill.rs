@@ -88,6 +88,8 @@ struct Ending<St: Store> {
     /// What is stored, and the note that leads to it.
     entries: Option<(St::Lease, Arc<Entry>, Option<Arc<Entry>>)>,
     last: Last,
+    /// The share of the budget that a body has which no recording holds.
+    reservation: Option<Reservation>,
 }
 
 /// How a flight ends.
@@ -280,7 +282,8 @@ impl<St: Store> Filling<St> {
         // Who goes on reading it has it polled again, and is woken.
         let polled = tape.advance(body.as_mut(), &mut Context::from_waker(Waker::noop()));
         if matches!(polled, Poll::Ready(Stop::End)) && tape.is_plain(declared) {
-            let (ending, body) = self.commit(storable, &tape.chunks);
+            let (mut ending, body) = self.commit(storable, &tape.chunks);
+            ending.reservation = Some(tape.reservation);
             return (ResponseBody::stored(body), Some(ending), None);
         }
         let detachments = Arc::clone(&self.shared.detachments);
@@ -360,7 +363,7 @@ impl<St: Store> Filling<St> {
                 None
             }
         };
-        Ending { shared, lead, route, requested, entries, last }
+        Ending { shared, lead, route, requested, entries, last, reservation: None }
     }
 }
 

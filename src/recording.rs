@@ -41,7 +41,7 @@ pub(crate) struct Tape {
     trailers: Option<Box<HeaderMap>>,
     limit: u64,
     pieces: usize,
-    reservation: Reservation,
+    pub(crate) reservation: Reservation,
 }
 
 /// A body in more pieces is not stored: what a piece takes besides its bytes is bounded too.

@@ -509,6 +509,7 @@ plant history-redis-outdate-nothing src/store/redis/shared.rs 's/\(now\(\)\);\n 
 # ===== chaos =====
 plant chaos-ask-no-plan src/testing/chaos.rs 's/\(self\.plan\)\(operation, count\)/{ let _ = \&self.plan; let _ = count; Fault::None }/' chaos a_lookup_that_fails_is_a_bypass
 plant chaos-invalidate-when-polled src/testing/chaos.rs 's/disturbed\(fault, self\.store\.invalidate\(key\), \|\| Err\(Pending\)\)/{ let key = key.clone(); disturbed(fault, async move { self.store.invalidate(\&key).await }, || Err(Pending)) }/' chaos a_store_in_chaos_that_has_no_fault_conforms
+plant give-the-budget-back-before-it-is-stored src/fill.rs 's/ending\.reservation = Some\(tape\.reservation\);/drop(tape.reservation);/' chaos a_body_is_of_the_budget_until_the_store_has_answered
 plant hang-with-the-store src/bounded.rs 's/timeout\(LIMIT, asked\)/timeout(LIMIT * 10_000, asked)/' chaos a_store_that_hangs_keeps_no_request
 # ===== peers =====
 plant peers-number-by-hand README.md 's/(\| commands of a hit \| 1 \| )1/${1}2/' peers the_tables_are_of_the_report
