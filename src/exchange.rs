@@ -2,7 +2,7 @@
 //!
 //! `begin` decides synchronously as far as it can: a request that no rule is for, one that bypasses
 //! the cache, and one that a fresh entry answers never get a box or a task. What is left is a read
-//! that missed ([`Exchange::read`]) or a [`write`].
+//! that missed ([`Exchange::read`]) or a write ([`write()`]).
 
 use std::{
     future::{Future, poll_fn},
