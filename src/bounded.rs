@@ -18,7 +18,8 @@ pub(crate) async fn bounded<F: Future>(asked: F) -> Option<F::Output> {
     // Asked once without a timer: a store in this process has answered by then.
     match poll_fn(|cx| Poll::Ready(asked.as_mut().poll(cx))).await {
         Poll::Ready(answer) => Some(answer),
-        Poll::Pending => timeout(LIMIT, asked).await.ok(),
+        // Boxed, so that who asks such a store has no room for a timer.
+        Poll::Pending => Box::pin(timeout(LIMIT, asked)).await.ok(),
     }
 }
 

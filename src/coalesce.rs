@@ -5,7 +5,7 @@
 //! waits is told at once.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     fmt,
     hash::{BuildHasherDefault, Hash, Hasher},
     sync::Arc,
@@ -110,18 +110,20 @@ impl<T: Clone> Flights<T> {
         let now = now();
         let berth = Berth { variant: slot.variant.clone(), token };
         let mut shard = lock(self.shard(&berth.variant));
-        let known = shard.get(&berth).filter(|flight| {
-            now.saturating_duration_since(flight.begun) < self.limits.wait && may_join(flight.fence)
-        });
-        if let Some(flight) = known {
+        let place = shard.entry(berth);
+        if let Entry::Occupied(known) = &place
+            && let flight = known.get()
+            && now.saturating_duration_since(flight.begun) < self.limits.wait
+            && may_join(flight.fence)
+        {
             return Follower::join(flight, self.limits.followers).map_or(Turn::Crowd, Turn::Follow);
         }
         if self.airborne.load(Ordering::Relaxed) >= self.limits.flights {
             return Turn::Crowd;
         }
-        let lead = self.take_off((slot, token), begin());
+        let lead = self.begin((slot, token), begin(), now);
         // An older flight that may not be joined any more keeps flying for those aboard.
-        shard.insert(berth, Arc::clone(&lead.flight));
+        place.insert_entry(Arc::clone(&lead.flight));
         Turn::Lead(lead)
     }
 
@@ -131,16 +133,25 @@ impl<T: Clone> Flights<T> {
         (slot, token): (&Slot, Option<Token>),
         fence: Fence,
     ) -> Lead<T> {
+        self.begin((slot, token), fence, now())
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        (slot, token): (&Slot, Option<Token>),
+        fence: Fence,
+        begun: Instant,
+    ) -> Lead<T> {
         self.airborne.fetch_add(1, Ordering::Relaxed);
         let flight = Arc::new(Flight {
             slot: slot.clone(),
             token,
             fence,
-            begun: now(),
+            begun,
             followers: AtomicUsize::new(0),
             progress: Notice::new(),
         });
-        Lead { flights: Arc::clone(self), flight, unsettled: Some(Settled::Abandoned) }
+        Lead { flights: Arc::clone(self), flight, unsettled: Some(Unsettled::Abandoned) }
     }
 
     /// The number of flights that have not settled.
@@ -164,7 +175,14 @@ pub(crate) struct Lead<T: Clone> {
     flights: Arc<Flights<T>>,
     flight: Arc<Flight<T>>,
     /// What is told if the guard is dropped; `None` once the flight is settled.
-    unsettled: Option<Settled<T>>,
+    unsettled: Option<Unsettled>,
+}
+
+/// How a flight ends whose leader says nothing.
+#[derive(Clone, Copy, Debug)]
+enum Unsettled {
+    Abandoned,
+    Over,
 }
 
 impl<T: Clone> Lead<T> {
@@ -185,7 +203,7 @@ impl<T: Clone> Lead<T> {
     /// Makes this a flight that waits for another process's fill: whoever stops waiting, the fill
     /// goes on, and the others look again.
     pub(crate) fn awaiting(mut self) -> Self {
-        self.unsettled = Some(Settled::Over);
+        self.unsettled = Some(Unsettled::Over);
         self
     }
 
@@ -194,8 +212,10 @@ impl<T: Clone> Lead<T> {
         let Flight { slot, token, .. } = &*self.flight;
         let berth = Berth { variant: slot.variant.clone(), token: *token };
         let mut shard = lock(self.flights.shard(&berth.variant));
-        if shard.get(&berth).is_some_and(|known| Arc::ptr_eq(known, &self.flight)) {
-            shard.remove(&berth);
+        if let Entry::Occupied(known) = shard.entry(berth)
+            && Arc::ptr_eq(known.get(), &self.flight)
+        {
+            known.remove();
         }
     }
 
@@ -205,22 +225,25 @@ impl<T: Clone> Lead<T> {
         self.flight.progress.put(Settled::Filled(response));
     }
 
-    /// Settles the flight with a response to share.
-    pub(crate) fn fill(mut self, response: T) {
-        self.settle(Settled::Filled(response));
+    /// Settles the flight with a response to share, which is made where somebody waits for it.
+    pub(crate) fn fill(mut self, response: impl FnOnce() -> T) {
+        self.settle(|| Settled::Filled(response()));
     }
 
     /// Settles the flight with nothing to share.
     pub(crate) fn decline(mut self) {
-        self.settle(Settled::Declined);
+        self.settle(|| Settled::Declined);
     }
 
-    fn settle(&mut self, settled: Settled<T>) {
+    fn settle(&mut self, settled: impl FnOnce() -> Settled<T>) {
         self.unsettled = None;
         self.close();
         // The flight has left the map before anybody is told, so a follower that wakes up abandoned
-        // can only join a new flight, never this dead one.
-        self.flight.progress.put(settled);
+        // can only join a new flight, never this dead one. Nor can anybody join it after this look,
+        // because who joins does so, and is counted, under the lock of the map.
+        if self.flight.followers.load(Ordering::Relaxed) > 0 {
+            self.flight.progress.put(settled());
+        }
         self.flights.airborne.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -228,7 +251,10 @@ impl<T: Clone> Lead<T> {
 impl<T: Clone> Drop for Lead<T> {
     fn drop(&mut self) {
         if let Some(settled) = self.unsettled.take() {
-            self.settle(settled);
+            self.settle(|| match settled {
+                Unsettled::Abandoned => Settled::Abandoned,
+                Unsettled::Over => Settled::Over,
+            });
         }
     }
 }

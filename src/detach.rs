@@ -4,6 +4,7 @@
 //! on how many there are and how long each takes. This is the one place that spawns on drop.
 
 use std::{
+    cell::Cell,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -60,29 +61,57 @@ impl Detached {
     }
 }
 
-/// A future that completes on the runtime if it is dropped once begun.
-pub(crate) struct Detachable<F: Future + Send + 'static> {
+thread_local! {
+    /// Whether what is being polled has begun what is to be completed.
+    static IS_BEGUN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Says of the [`Detachable`] that is being polled that it is to be completed from here on.
+pub(crate) fn begin() {
+    IS_BEGUN.set(true);
+}
+
+/// A future that can go on without its caller.
+pub(crate) trait Detach: Future {
+    /// Hands it to the runtime, where it has until the deadline.
+    fn detach(self: Pin<Box<Self>>, runtime: &Handle, detached: Detached);
+}
+
+impl<F: Future + Send + 'static> Detach for F {
+    fn detach(self: Pin<Box<Self>>, runtime: &Handle, detached: Detached) {
+        runtime.spawn(async move {
+            let output = timeout_at(detached.deadline, self).await;
+            // A response whose body is still being recorded asks for a permit of its own.
+            drop(detached);
+            drop(output);
+        });
+    }
+}
+
+/// A future that completes on the runtime if it is dropped once it has said that it has [begun](begin).
+pub(crate) struct Detachable<F: Detach + ?Sized> {
     future: Option<Pin<Box<F>>>,
     is_begun: bool,
     detachments: Arc<Detachments>,
 }
 
-impl<F: Future + Send + 'static> Detachable<F> {
-    pub(crate) fn new(future: F, detachments: &Arc<Detachments>) -> Self {
-        let detachments = Arc::clone(detachments);
-        Self { future: Some(Box::pin(future)), is_begun: false, detachments }
+impl<F: Detach + ?Sized> Detachable<F> {
+    pub(crate) fn new(future: Pin<Box<F>>, detachments: &Arc<Detachments>) -> Self {
+        Self { future: Some(future), is_begun: false, detachments: Arc::clone(detachments) }
     }
 }
 
-impl<F: Future + Send + 'static> Future for Detachable<F> {
+impl<F: Detach + ?Sized> Future for Detachable<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        self.is_begun = true;
         // Taken out while it is polled: if it panics it is dropped with the panic, and the runtime
         // is never handed a future that has panicked.
         let mut future = self.future.take().expect("polled after it completed");
+        let polling = Polling::of(self.is_begun);
         let polled = future.as_mut().poll(cx);
+        self.is_begun = IS_BEGUN.get();
+        drop(polling);
         if polled.is_pending() {
             self.future = Some(future);
         }
@@ -90,16 +119,74 @@ impl<F: Future + Send + 'static> Future for Detachable<F> {
     }
 }
 
-impl<F: Future + Send + 'static> Drop for Detachable<F> {
+impl<F: Detach + ?Sized> Drop for Detachable<F> {
     fn drop(&mut self) {
         let Some(future) = self.future.take().filter(|_| self.is_begun) else { return };
         let Ok(runtime) = Handle::try_current() else { return };
-        let Some(detached) = self.detachments.begin() else { return };
-        runtime.spawn(async move {
-            let output = timeout_at(detached.deadline, future).await;
-            // A response whose body is still being recorded asks for a permit of its own.
-            drop(detached);
-            drop(output);
+        if let Some(detached) = self.detachments.begin() {
+            future.detach(&runtime, detached);
+        }
+    }
+}
+
+/// Keeps what another is polled within from being taken to have begun what that has: a layer may
+/// be inside another.
+struct Polling {
+    outer: bool,
+}
+
+impl Polling {
+    fn of(is_begun: bool) -> Self {
+        Self { outer: IS_BEGUN.replace(is_begun) }
+    }
+}
+
+impl Drop for Polling {
+    fn drop(&mut self) {
+        IS_BEGUN.set(self.outer);
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::future::{pending, poll_fn};
+
+    use super::*;
+
+    #[track_caller]
+    fn check(detachments: &Detachments, free: bool) {
+        assert_eq!(detachments.begin().is_some(), free);
+    }
+
+    fn one() -> Arc<Detachments> {
+        let metrics = Arc::new(Metrics::new(Vec::new()));
+        Arc::new(Detachments::new(1, Duration::from_secs(30), metrics))
+    }
+
+    #[tokio::test]
+    async fn what_has_begun_within_another_goes_on_without_it() {
+        let (inner, outer) = (one(), one());
+        let begun = Box::pin(async {
+            begin();
+            pending::<()>().await;
         });
+        let within = Detachable::new(begun, &inner);
+        let mut waiting = Detachable::new(Box::pin(within), &outer);
+        let polled = poll_fn(|cx| Poll::Ready(Pin::new(&mut waiting).poll(cx))).await;
+        assert!(polled.is_pending());
+        drop(waiting);
+        check(&inner, false);
+        check(&outer, true);
+    }
+
+    #[tokio::test]
+    async fn what_has_not_begun_is_dropped_whatever_has_begun_before() {
+        let detachments = one();
+        begin();
+        let mut waiting = Detachable::new(Box::pin(pending::<()>()), &detachments);
+        let polled = poll_fn(|cx| Poll::Ready(Pin::new(&mut waiting).poll(cx))).await;
+        assert!(polled.is_pending());
+        drop(waiting);
+        check(&detachments, true);
     }
 }

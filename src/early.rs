@@ -29,8 +29,11 @@ impl Early {
     }
 
     /// Counts a fill. One that is lost to another at the same moment changes the mean little.
-    pub(crate) fn note(&self, took: Duration) {
-        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+    pub(crate) fn note(&self, took: impl FnOnce() -> Duration) {
+        if self.beta == 0.0 {
+            return;
+        }
+        let took = u64::try_from(took().as_micros()).unwrap_or(u64::MAX).max(1);
         let mean = match self.mean.load(Ordering::Relaxed) {
             0 => took,
             mean => mean - mean / WEIGHT + took / WEIGHT,
@@ -64,7 +67,7 @@ mod tests {
     #[test]
     fn the_nearer_the_end_the_likelier_is_a_refresh() {
         let early = Early::new(0.5);
-        early.note(4 * SECOND);
+        early.note(|| 4 * SECOND);
         let due_of_1000 = |left: Duration| {
             let dice = (0..1000).map(|n| n * (u64::MAX / 1000) + u64::MAX / 2000);
             dice.filter(|&dice| early.is_due(left, dice)).count()
@@ -79,7 +82,7 @@ mod tests {
     #[test]
     fn no_toss_reaches_beyond_the_longest() {
         let early = Early::new(1.0);
-        early.note(2 * SECOND);
+        early.note(|| 2 * SECOND);
         let longest = Duration::from_secs_f64(2.0 * LONGEST_REACH);
         assert!(!early.is_due(longest, 0) && !early.may_be_due(|| longest));
         assert!(early.is_due(longest - SECOND, 0) && early.may_be_due(|| longest - SECOND));
@@ -88,12 +91,12 @@ mod tests {
     #[test]
     fn one_slow_fill_does_not_make_the_mean() {
         let early = Early::new(1.0);
-        early.note(SECOND);
+        early.note(|| SECOND);
         assert_eq!(early.mean.load(Ordering::Relaxed), 1_000_000);
-        early.note(9 * SECOND);
+        early.note(|| 9 * SECOND);
         assert_eq!(early.mean.load(Ordering::Relaxed), 2_000_000);
         for _ in 0..100 {
-            early.note(SECOND);
+            early.note(|| SECOND);
         }
         assert!(early.mean.load(Ordering::Relaxed) < 1_010_000);
     }

@@ -15,14 +15,15 @@ pub(crate) enum Few<T> {
 
 impl<T> Few<T> {
     pub(crate) fn push(&mut self, member: T) {
-        *self = match mem::take(self) {
-            Self::One(first) => Self::Many(vec![first, member]),
-            Self::Many(members) if members.capacity() == 0 => Self::One(member),
-            Self::Many(mut members) => {
-                members.push(member);
-                Self::Many(members)
+        match self {
+            Self::Many(members) if members.capacity() == 0 => *self = Self::One(member),
+            Self::Many(members) => members.push(member),
+            Self::One(_) => {
+                if let Self::One(first) = mem::take(self) {
+                    *self = Self::Many(vec![first, member]);
+                }
             }
-        };
+        }
     }
 
     pub(crate) fn retain(&mut self, is_kept: impl Fn(&T) -> bool) {

@@ -2,13 +2,19 @@
 
 mod revalidate;
 
-use std::{borrow::Cow, future::poll_fn, sync::Arc, task::Poll, time::Duration};
+use std::{
+    borrow::Cow,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header::DATE, response};
 use http_body::Body;
 use tokio::runtime::Handle;
 
+pub(crate) use self::revalidate::Held;
 use crate::{
     answer::{Fill, FillBody},
     body::ResponseBody,
@@ -18,7 +24,7 @@ use crate::{
     coalesce::Lead,
     entry::{Entry, Head, Provenance, Timing},
     key::{MAX_TAGS, Slot, Tag, Tags, Variant, seeded_hash},
-    nominated::Nominated,
+    nominated::{Kept, Nominated},
     outcome::Refusal,
     policy::{Asked, CACHE_GROUPS, date_value, declared_length, groups, judge, may_be_remembered},
     read::Read,
@@ -46,7 +52,6 @@ pub(crate) struct Filling<St: Store> {
 }
 
 /// A response that may be stored, by its head.
-#[derive(Clone)]
 struct Storable {
     head: Head,
     place: Place,
@@ -54,7 +59,6 @@ struct Storable {
 }
 
 /// Where a response belongs.
-#[derive(Clone)]
 struct Place {
     /// What the response was made for, and the nominated fields that this holds.
     variant: Variant,
@@ -63,40 +67,92 @@ struct Place {
     noted_at: Option<Variant>,
 }
 
-/// Whether a response is stored, as its head tells it, and the body to send.
-type Received<B> = (Result<(), Refusal>, ResponseBody<B>);
+/// A response as its client gets it, and what is to be done before.
+pub(crate) struct Received<St: Store, B: Body> {
+    pub(crate) head: response::Parts,
+    pub(crate) body: ResponseBody<B>,
+    /// What the origin said, which may be that what is stored is still good.
+    pub(crate) status: StatusCode,
+    /// `None` where a task reads the body: it ends the flight.
+    ending: Option<Ending<St>>,
+    /// The recorder of a body that has ended otherwise than it should.
+    recorder: Option<Recorder<B>>,
+}
+
+/// The end of a flight: what is told to the store, and then to those who wait.
+struct Ending<St: Store> {
+    shared: Arc<Shared<St>>,
+    lead: Lead<Fill>,
+    route: usize,
+    requested: Instant,
+    /// What is stored, and the note that leads to it.
+    entries: Option<(St::Lease, Arc<Entry>, Option<Arc<Entry>>)>,
+    last: Last,
+    /// The share of the budget that a body has which no recording holds.
+    reservation: Option<Reservation>,
+}
+
+/// How a flight ends.
+enum Last {
+    /// With a response, if it is in order to store it.
+    Response(Arc<Entry>, Nominated),
+    /// With nothing to share. That may be remembered for a while.
+    Refusal(Refusal),
+    /// With nothing to share, and what is stored is no good either.
+    Invalidation(Refusal),
+    /// Without a word: it died.
+    Nothing,
+}
+
+impl<St: Store, B: Body> Received<St, B> {
+    /// Ends the flight, if all that it waits for is the store. Returns whether the response is stored,
+    /// as its head tells it.
+    pub(crate) async fn settle(&mut self) -> Result<(), Refusal> {
+        let Some(ending) = &mut self.ending else { return Ok(()) };
+        let commit = ending.store().await;
+        let Some(ending) = self.ending.take() else { return Ok(()) };
+        let settled = ending.tell(commit);
+        if let Some(recorder) = self.recorder.take() {
+            recorder.conclude(settled.as_ref().ok());
+        }
+        settled.map(drop)
+    }
+}
 
 impl<St: Store> Filling<St> {
     /// Judges a response by its head, and records the body or lets it pass. `asked` is the
     /// request, and its fields.
-    pub(crate) async fn receive<B>(
-        self: Box<Self>,
-        asked: (&Read, &HeaderMap),
-        head: &response::Parts,
+    pub(crate) fn receive<B>(
+        self,
+        asked: (&Read, &Kept),
+        head: response::Parts,
         body: B,
-    ) -> Received<B>
+    ) -> Received<St, B>
     where
         B: Body + Send + 'static,
         B::Data: Send,
         B::Error: Send + 'static,
     {
-        let tape = |declared| {
-            let reservation = Reservation::none(&self.shared.bodies);
-            Tape::new(self.rule().body_limit, declared, reservation)
-        };
+        let status = head.status;
         let place = self.place(asked, &head.headers);
         let tags = self.tags(&head.headers);
-        let judged = self.judge(asked.0, head, (place.as_ref(), tags)).and_then(|storable| {
+        let judged = self.judge(asked.0, &head, (place.as_ref(), &tags)).and_then(|stored| {
             let declared = declared_length(&head.headers, body.size_hint().exact())?;
-            Ok((storable, tape(declared)?, declared))
+            let reservation = Reservation::none(&self.shared.bodies);
+            let tape = Tape::new(self.rule().body_limit, declared, reservation)?;
+            Ok((stored, (tape, declared)))
         });
-        match judged {
-            Ok((storable, tape, declared)) => self.record(storable, body, (tape, declared)).await,
-            Err(refusal) => {
-                self.refuse(refusal, head.status, place.as_ref()).await;
-                (Err(refusal), ResponseBody::passing(body))
+        let (body, ending, recorder) = match (judged, place) {
+            (Ok((head, tape)), Some(place)) => {
+                self.record(Storable { head, place, tags }, body, tape)
             }
-        }
+            (judged, place) => {
+                let refusal = judged.err().unwrap_or(Refusal::Vary);
+                let ending = self.refuse(refusal, status, place.as_ref());
+                (ResponseBody::passing(body), Some(ending), None)
+            }
+        };
+        Received { head, body, status, ending, recorder }
     }
 
     /// Dates a response that has no date, where its age depends on it (RFC 9110 §6.6.1).
@@ -107,7 +163,7 @@ impl<St: Store> Filling<St> {
     }
 
     /// Returns where the response to a request belongs, or `None` where no request shows it.
-    fn place(&self, (read, fields): (&Read, &HeaderMap), response: &HeaderMap) -> Option<Place> {
+    fn place(&self, (read, fields): (&Read, &Kept), response: &HeaderMap) -> Option<Place> {
         let nominated = read.nominated.with(response).ok()?;
         let variant = if nominated == read.nominated {
             read.slot.variant.clone()
@@ -133,8 +189,8 @@ impl<St: Store> Filling<St> {
         &self,
         read: &Read,
         head: &response::Parts,
-        (place, tags): (Option<&Place>, Tags),
-    ) -> Result<Storable, Refusal> {
+        (place, tags): (Option<&Place>, &Tags),
+    ) -> Result<Head, Refusal> {
         let received = now();
         let dice = seeded_hash((read.slot.variant.seeded_hash(), received));
         let rule = self.rule();
@@ -142,14 +198,12 @@ impl<St: Store> Filling<St> {
             return Err(Refusal::TooLarge);
         }
         let mut timing = Timing { requested: self.requested, received, lifetime: Duration::ZERO };
-        let asked = Asked {
-            needs_permission: read.asks.needs_permission,
-            dice,
-            corrected_age: timing.corrected_age(&head.headers),
-            time_of_day,
-        };
+        let asked =
+            Asked { needs_permission: read.asks.needs_permission, dice, timing, time_of_day };
         let terms = judge(rule, head, &asked)?;
-        let place = place.ok_or(Refusal::Vary)?.clone();
+        if place.is_none() {
+            return Err(Refusal::Vary);
+        }
         if tags.len() > MAX_TAGS {
             return Err(Refusal::Tags);
         }
@@ -162,55 +216,47 @@ impl<St: Store> Filling<St> {
         let head = Head::new(head, (mould, &unstored), timing)
             .at_least(terms.initial_age)
             .with_windows(terms.windows);
-        Ok(Storable { head, place, tags })
+        Ok(head)
     }
 
     /// Settles the flight with nothing to share: there is no response.
     pub(crate) fn fail(self) {
-        self.give_up(Refusal::Failed);
+        self.shared.metrics().refused(self.shared.bucket(self.route), Refusal::Failed);
+        self.shared.store.release(self.lease);
+        self.lead.decline();
     }
 
     /// Settles the flight with what there was before.
     pub(crate) fn fill_with(self, fill: Fill) {
         self.shared.store.release(self.lease);
-        self.lead.fill(fill);
+        self.lead.fill(|| fill);
     }
 
-    fn give_up(self, refusal: Refusal) {
-        self.shared.metrics().refused(self.shared.bucket(self.route), refusal);
-        self.shared.store.release(self.lease);
-        self.lead.decline();
-    }
-
-    /// Settles the flight with nothing to share: the response may not be stored. That is remembered
+    /// Ends the flight with nothing to share: the response may not be stored. That is remembered
     /// where it belongs, so that a refusal of one variant says nothing of the others.
-    async fn refuse(self: Box<Self>, refusal: Refusal, status: StatusCode, place: Option<&Place>) {
+    fn refuse(self, refusal: Refusal, status: StatusCode, place: Option<&Place>) -> Ending<St> {
         let bucket = self.shared.bucket(self.route);
         self.shared.metrics().refused(bucket, refusal);
-        if may_be_remembered(refusal, status) {
+        let pass = may_be_remembered(refusal, status).then(|| {
             let variant = place.map_or(&self.lead.slot().variant, |place| &place.variant);
-            let provenance = self.provenance(variant, Tags::none());
+            let provenance = self.provenance(variant.clone(), Tags::none());
             let pass = Arc::new(Entry::pass(provenance, now() + PASS));
-            let note = place.and_then(|place| self.note(place, now()));
-            // Before the followers are let go, so that those behind them need not wait at all.
-            bounded(self.shared.store.commit(self.lease, pass, note)).await;
-        } else {
-            self.shared.store.release(self.lease);
-        }
-        self.lead.decline();
+            (pass, place.and_then(|place| self.note(place, now())))
+        });
+        self.ending(pass, Last::Refusal(refusal))
     }
 
     /// Returns the note that leads to a place, where something is of use until `until` at least.
     fn note(&self, place: &Place, until: Instant) -> Option<Arc<Entry>> {
-        let base = self.provenance(place.noted_at.as_ref()?, Tags::none());
+        let base = self.provenance(place.noted_at.clone()?, Tags::none());
         // Other responses that are found by the same note may be of use for longer than this one.
         let until = until.max(now() + self.rule().longest());
         Some(Arc::new(Entry::nominated(base, place.nominated.clone(), until)))
     }
 
-    fn provenance(&self, variant: &Variant, tags: Tags) -> Provenance {
+    fn provenance(&self, variant: Variant, tags: Tags) -> Provenance {
         Provenance {
-            slot: Slot { key: self.lead.slot().key.clone(), variant: variant.clone(), tags },
+            slot: Slot { key: self.lead.slot().key.clone(), variant, tags },
             fence: self.lead.fence(),
             requested: self.requested,
             gauge: self.shared.metrics().gauge(self.shared.bucket(self.route)),
@@ -221,22 +267,24 @@ impl<St: Store> Filling<St> {
         &self.shared.table.read_rules()[self.route]
     }
 
-    async fn record<B>(
-        self: Box<Self>,
+    fn record<B>(
+        self,
         storable: Storable,
         body: B,
         (mut tape, declared): (Tape, Option<u64>),
-    ) -> Received<B>
+    ) -> (ResponseBody<B>, Option<Ending<St>>, Option<Recorder<B>>)
     where
         B: Body + Send + 'static,
         B::Data: Send,
         B::Error: Send + 'static,
     {
         let mut body = Box::pin(body);
-        let polled = poll_fn(|cx| Poll::Ready(tape.advance(body.as_mut(), cx))).await;
+        // Who goes on reading it has it polled again, and is woken.
+        let polled = tape.advance(body.as_mut(), &mut Context::from_waker(Waker::noop()));
         if matches!(polled, Poll::Ready(Stop::End)) && tape.is_plain(declared) {
-            let (stored, body) = self.commit(storable, &tape.chunks).await;
-            return (stored, ResponseBody::stored(body));
+            let (mut ending, body) = self.commit(storable, &tape.chunks);
+            ending.reservation = Some(tape.reservation);
+            return (ResponseBody::stored(body), Some(ending), None);
         }
         let detachments = Arc::clone(&self.shared.detachments);
         let (recording, cursor) = Recording::new(tape, declared, detachments);
@@ -250,64 +298,54 @@ impl<St: Store> Filling<St> {
         };
         if let Some(stop) = stop {
             let recorded = recorder.stop(stop);
-            let settled = self.settle(storable, recorded).await;
-            recorder.conclude(settled.as_ref().ok());
-            return (settled.map(drop), reader);
+            return (reader, Some(self.end(storable, recorded)), Some(recorder));
         }
         let is_for_all = storable.head.may_be_shared() && !self.has_tags_beside(&storable.tags);
         if declared.is_some() && is_for_all {
-            self.lead.share(storable.fill(FillBody::Streaming(recording)));
+            self.lead.share(storable.streaming(recording));
         }
         if let Ok(runtime) = runtime {
             runtime.spawn(async move {
                 let recorded = recorder.run().await;
                 // Stored first: who has read the whole body finds it stored.
-                let settled = self.settle(storable, recorded).await;
+                let settled = self.end(storable, recorded).settle().await;
                 recorder.conclude(settled.as_ref().ok());
             });
         }
-        (Ok(()), reader)
+        (reader, None, None)
     }
 
-    /// Settles the flight by what the recorder brought. Returns the body if it is stored.
-    async fn settle(
-        self: Box<Self>,
-        storable: Storable,
-        recorded: Recorded,
-    ) -> Result<Bytes, Refusal> {
+    /// Ends the flight by what the recorder brought.
+    fn end(self, storable: Storable, recorded: Recorded) -> Ending<St> {
         match recorded {
-            Recorded::Complete(chunks) => {
-                let (stored, body) = self.commit(storable, &chunks).await;
-                stored.map(|()| body)
-            }
+            Recorded::Complete(chunks) => self.commit(storable, &chunks).0,
             Recorded::Refused(refusal) => {
-                self.refuse(refusal, storable.head.status, Some(&storable.place)).await;
-                Err(refusal)
+                self.refuse(refusal, storable.head.status, Some(&storable.place))
             }
-            Recorded::Deserted => Err(Refusal::Failed),
+            Recorded::Deserted => self.ending(None, Last::Nothing),
         }
     }
 
-    /// Stores a whole response and shares it. Returns its body as it is stored.
-    async fn commit(
-        self: Box<Self>,
-        storable: Storable,
-        chunks: &[Bytes],
-    ) -> (Result<(), Refusal>, Bytes) {
-        let provenance = self.provenance(&storable.place.variant, storable.tags.clone());
-        let (entry, body) = Entry::response(provenance, storable.head.clone(), chunks);
-        (self.store(storable, Arc::new(entry), body.clone()).await, body)
+    /// Stores a whole response and shares it. Returns its body too, as it is stored.
+    fn commit(self, storable: Storable, chunks: &[Bytes]) -> (Ending<St>, Bytes) {
+        let Storable { head, place, tags } = storable;
+        let provenance = self.provenance(place.variant.clone(), tags);
+        let (entry, body) = Entry::response(provenance, head, chunks);
+        (self.store(entry, place), body)
     }
 
     /// Stores a response whose body is stored already, and shares it.
-    async fn commit_freshened(
-        self: Box<Self>,
-        storable: Storable,
-        body: Bytes,
-    ) -> Result<(), Refusal> {
-        let provenance = self.provenance(&storable.place.variant, storable.tags.clone());
-        let entry = Entry::freshened(provenance, storable.head.clone(), body.clone());
-        self.store(storable, Arc::new(entry), body).await
+    fn commit_freshened(self, storable: Storable, body: Bytes) -> Ending<St> {
+        let Storable { head, place, tags } = storable;
+        let provenance = self.provenance(place.variant.clone(), tags);
+        self.store(Entry::freshened(provenance, head, body), place)
+    }
+
+    fn store(self, entry: Entry, place: Place) -> Ending<St> {
+        entry.note_route(self.route);
+        let note = self.note(&place, entry.kept_until());
+        let entry = Arc::new(entry);
+        self.ending(Some((Arc::clone(&entry), note)), Last::Response(entry, place.nominated))
     }
 
     /// Whether there are tags among these that nobody knew who joined the flight: it may be that one of
@@ -316,58 +354,96 @@ impl<St: Store> Filling<St> {
         tags.len() > self.lead.slot().tags.len()
     }
 
-    async fn store(
-        self: Box<Self>,
-        storable: Storable,
-        entry: Arc<Entry>,
-        body: Bytes,
-    ) -> Result<(), Refusal> {
-        let bucket = self.shared.bucket(self.route);
-        let metrics = self.shared.metrics();
-        let is_grouped = self.has_tags_beside(&storable.tags);
-        if is_grouped {
+    fn ending(self, entries: Option<(Arc<Entry>, Option<Arc<Entry>>)>, last: Last) -> Ending<St> {
+        let Self { shared, lead, lease, route, requested } = self;
+        let entries = match entries {
+            Some((entry, note)) => Some((lease, entry, note)),
+            None => {
+                shared.store.release(lease);
+                None
+            }
+        };
+        Ending { shared, lead, route, requested, entries, last, reservation: None }
+    }
+}
+
+impl<St: Store> Ending<St> {
+    /// Returns what is stored now.
+    async fn settle(mut self) -> Result<Arc<Entry>, Refusal> {
+        let commit = self.store().await;
+        self.tell(commit)
+    }
+
+    /// Tells the store, before anybody who waits is let go: so those behind them need not wait at all.
+    async fn store(&mut self) -> Commit {
+        if self.is_grouped() {
             // Who joins later could be younger than what the commit finds to be in order.
             self.lead.close();
         }
-        let note = self.note(&storable.place, entry.kept_until());
-        entry.note_route(self.route);
-        let commit = bounded(self.shared.store.commit(self.lease, entry, note)).await;
-        let stored = match commit.unwrap_or(Commit::Failed) {
-            Commit::Stored => {
-                self.shared.early[self.route].note(now() - self.requested);
-                metrics.stored(bucket);
-                Ok(())
+        if matches!(self.last, Last::Invalidation(_)) {
+            bounded(self.shared.invalidate(&self.lead.slot().key)).await;
+        }
+        let Some((lease, entry, note)) = self.entries.take() else { return Commit::Failed };
+        bounded(self.shared.store.commit(lease, entry, note)).await.unwrap_or(Commit::Failed)
+    }
+
+    /// Whether its response has tags that nobody knew who joined the flight.
+    fn is_grouped(&self) -> bool {
+        match &self.last {
+            Last::Response(entry, _) => entry.slot().tags.len() > self.lead.slot().tags.len(),
+            Last::Refusal(_) | Last::Invalidation(_) | Last::Nothing => false,
+        }
+    }
+
+    /// Tells those who wait how it went with the store.
+    fn tell(self, commit: Commit) -> Result<Arc<Entry>, Refusal> {
+        let is_grouped = self.is_grouped();
+        let (entry, nominated) = match self.last {
+            Last::Response(entry, nominated) => (entry, nominated),
+            Last::Refusal(refusal) | Last::Invalidation(refusal) => {
+                self.lead.decline();
+                return Err(refusal);
             }
-            Commit::Fenced => {
-                metrics.fenced(bucket);
-                Err(Refusal::Fenced)
-            }
+            Last::Nothing => return Err(Refusal::Failed),
+        };
+        let stored = match commit {
+            Commit::Stored => Ok(()),
+            Commit::Fenced => Err(Refusal::Fenced),
             Commit::Superseded => Err(Refusal::Superseded),
             Commit::TooLarge => Err(Refusal::TooLarge),
             Commit::Failed => Err(Refusal::Store),
         };
-        if let Err(refusal) = stored
-            && refusal != Refusal::Fenced
-        {
-            metrics.refused(bucket, refusal);
+        let (bucket, metrics) = (self.shared.bucket(self.route), self.shared.metrics());
+        match stored {
+            Ok(()) => {
+                self.shared.early[self.route].note(|| now() - self.requested);
+                metrics.stored(bucket);
+            }
+            Err(Refusal::Fenced) => metrics.fenced(bucket),
+            Err(refusal) => metrics.refused(bucket, refusal),
         }
         let is_in_doubt = is_grouped && matches!(stored, Err(Refusal::Fenced | Refusal::Store));
-        match storable.head.may_be_shared() {
+        match entry.as_response().filter(|(head, _)| head.may_be_shared()) {
             // One of those who wait asks the origin again, for all.
             _ if is_in_doubt => drop(self.lead),
             // Those who follow began before whatever may have fenced the commit.
-            true => self.lead.fill(storable.fill(FillBody::Whole(body))),
-            false => self.lead.decline(),
+            Some((head, body)) => self.lead.fill(|| Fill {
+                head: Arc::new(head.clone()),
+                body: FillBody::Whole(body.clone()),
+                variant: entry.slot().variant.clone(),
+                nominated,
+            }),
+            None => self.lead.decline(),
         }
-        stored
+        stored.map(|()| entry)
     }
 }
 
 impl Storable {
-    fn fill(&self, body: FillBody) -> Fill {
+    fn streaming(&self, recording: Arc<Recording>) -> Fill {
         Fill {
             head: Arc::new(self.head.clone()),
-            body,
+            body: FillBody::Streaming(recording),
             variant: self.place.variant.clone(),
             nominated: self.place.nominated.clone(),
         }

@@ -14,9 +14,16 @@ use pin_project_lite::pin_project;
 use tower::ServiceExt;
 use tower_service::Service;
 
-use crate::{body::ResponseBody, outcome::Unshared, reporter::Reporter};
+use crate::{
+    body::ResponseBody,
+    detach::{Detach, Detachable, Detachments},
+    outcome::Unshared,
+    reporter::Reporter,
+};
 
-type Exchange<B, E> = Pin<Box<dyn Future<Output = Result<Response<ResponseBody<B>>, E>> + Send>>;
+type Answer<B, E> = Result<Response<ResponseBody<B>>, E>;
+type Waiting<B, E> = Pin<Box<dyn Future<Output = Answer<B, E>> + Send>>;
+type Answering<B, E> = dyn Detach<Output = Answer<B, E>> + Send;
 
 pin_project! {
     /// Response future of [`SupportCache`](crate::SupportCache).
@@ -43,7 +50,8 @@ pin_project! {
         Ready { response: Option<Response<ResponseBody<B>>> },
         Passing { #[pin] inner: S::Future },
         Marking { #[pin] inner: S::Future, mark: Mark },
-        Exchange { exchange: Exchange<B, S::Error> },
+        Waiting { waiting: Waiting<B, S::Error> },
+        Exchange { exchange: Detachable<Answering<B, S::Error>> },
     }
 }
 
@@ -70,11 +78,16 @@ where
         Self { state: State::Ready { response: Some(response) } }
     }
 
-    pub(crate) fn exchange<F>(exchange: F) -> Self
-    where
-        F: Future<Output = Result<Response<ResponseBody<B>>, S::Error>> + Send + 'static,
-    {
-        Self { state: State::Exchange { exchange: Box::pin(exchange) } }
+    /// What is completed where its caller goes away and it has begun what others rely on.
+    pub(crate) fn exchange(
+        exchange: Pin<Box<Answering<B, S::Error>>>,
+        detachments: &Arc<Detachments>,
+    ) -> Self {
+        Self { state: State::Exchange { exchange: Detachable::new(exchange, detachments) } }
+    }
+
+    fn waiting(waiting: impl Future<Output = Answer<B, S::Error>> + Send + 'static) -> Self {
+        Self { state: State::Waiting { waiting: Box::pin(waiting) } }
     }
 }
 
@@ -99,8 +112,8 @@ where
             (Poll::Ready(Ok(())), Some(mark)) => {
                 State::Marking { inner: inner.call(request), mark }
             }
-            (Poll::Ready(Err(error)), _) => return Self::exchange(ready(Err(error))),
-            (Poll::Pending, mark) => return Self::exchange(wait(inner, request, mark)),
+            (Poll::Ready(Err(error)), _) => return Self::waiting(ready(Err(error))),
+            (Poll::Pending, mark) => return Self::waiting(wait(inner, request, mark)),
         };
         Self { state }
     }
@@ -142,7 +155,8 @@ where
                 mark.put(&mut response);
                 Poll::Ready(Ok(response.map(ResponseBody::passing)))
             }
-            StateProjection::Exchange { exchange } => exchange.as_mut().poll(cx),
+            StateProjection::Waiting { waiting } => waiting.as_mut().poll(cx),
+            StateProjection::Exchange { exchange } => Pin::new(exchange).poll(cx),
         }
     }
 }

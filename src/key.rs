@@ -83,7 +83,7 @@ impl PrimaryKey {
     /// bytes, or with control characters in it.
     pub(crate) fn checked(text: &str) -> Option<Self> {
         // Most keys are plain ASCII, which is told without decoding it.
-        let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        let is_plain = !text.is_empty() && is_graphic(text.as_bytes());
         let is_text = || !text.trim().is_empty() && !text.chars().any(char::is_control);
         let is_fit = text.len() <= MAX_KEY && (is_plain || is_text());
         is_fit.then(|| Self::new(text))
@@ -97,6 +97,11 @@ impl PrimaryKey {
     pub(crate) fn seeded_hash(&self) -> u64 {
         self.hash
     }
+}
+
+/// Looks at all bytes whatever the first are, so that it can look at many at once.
+fn is_graphic(text: &[u8]) -> bool {
+    text.iter().fold(true, |is_graphic, byte| is_graphic & byte.is_ascii_graphic())
 }
 
 impl Hash for PrimaryKey {

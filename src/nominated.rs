@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{
-    HeaderMap, HeaderName,
+    HeaderMap, HeaderName, HeaderValue,
     header::{ACCEPT_ENCODING, CONTENT_ENCODING, VARY},
 };
 
@@ -34,6 +34,10 @@ impl Nominated {
     /// Adds what a response nominates. A content coding was chosen by `Accept-Encoding`, whether
     /// the response says so or not.
     pub(crate) fn with(&self, response: &HeaderMap) -> Result<Self, Unpredictable> {
+        // One pass over the names is less than two searches, and most responses nominate nothing.
+        if !response.keys().any(|name| matches!(*name, VARY | CONTENT_ENCODING)) {
+            return Ok(self.clone());
+        }
         let mut names = Vec::new();
         for line in response.get_all(VARY) {
             let line = line.to_str().map_err(|_| Unpredictable)?;
@@ -59,17 +63,46 @@ impl Nominated {
     /// Returns the values that a request has for these fields, encoded. A field that is absent
     /// matches only where it is absent too. Values are there as digests: which fields carry what is
     /// private to a caller only the origin knows.
-    pub(crate) fn values(&self, request: &HeaderMap, secret: &Secret) -> Vec<u8> {
+    pub(crate) fn values(&self, request: &impl Lines, secret: &Secret) -> Vec<u8> {
         let mut encoded = Vec::new();
         for name in self.0.iter() {
-            let lines = request.get_all(name);
             push_part(&mut encoded, name.as_str().as_bytes());
-            push_part(&mut encoded, &(lines.iter().count() as u64).to_be_bytes());
-            for line in lines {
+            push_part(&mut encoded, &(request.lines(name).count() as u64).to_be_bytes());
+            for line in request.lines(name) {
                 push_part(&mut encoded, &secret.digest(line.as_bytes()));
             }
         }
         encoded
+    }
+}
+
+/// The lines of a request's fields.
+pub(crate) trait Lines {
+    fn lines(&self, name: &HeaderName) -> impl Iterator<Item = &HeaderValue>;
+}
+
+impl Lines for HeaderMap {
+    fn lines(&self, name: &HeaderName) -> impl Iterator<Item = &HeaderValue> {
+        self.get_all(name).iter()
+    }
+}
+
+/// The fields of a request that is forwarded. Its response may nominate any of them, and mostly does
+/// none, so they are no map.
+#[derive(Debug)]
+pub(crate) struct Kept(Vec<(HeaderName, HeaderValue)>);
+
+impl Kept {
+    pub(crate) fn of(fields: &HeaderMap) -> Self {
+        let mut kept = Vec::with_capacity(fields.len());
+        kept.extend(fields.iter().map(|(name, value)| (name.clone(), value.clone())));
+        Self(kept)
+    }
+}
+
+impl Lines for Kept {
+    fn lines(&self, name: &HeaderName) -> impl Iterator<Item = &HeaderValue> {
+        self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value)
     }
 }
 

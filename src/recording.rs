@@ -26,6 +26,7 @@ use crate::{
     budget::Reservation,
     clock::{Instant, now},
     detach::{Detached, Detachments},
+    entry::Entry,
     few::Few,
     outcome::Refusal,
     sync::{Mutex, lock},
@@ -40,7 +41,7 @@ pub(crate) struct Tape {
     trailers: Option<Box<HeaderMap>>,
     limit: u64,
     pieces: usize,
-    reservation: Reservation,
+    pub(crate) reservation: Reservation,
 }
 
 /// A body in more pieces is not stored: what a piece takes besides its bytes is bounded too.
@@ -386,10 +387,10 @@ impl<B: Body> Recorder<B> {
         }
     }
 
-    /// Tells the readers that the recording is over. `stored` is the body if it is stored now.
-    pub(crate) fn conclude(self, stored: Option<&Bytes>) {
-        if let Some(stored) = stored {
-            lock(&self.recording.shared).tape.replace(stored);
+    /// Tells the readers that the recording is over. `stored` holds the body if it is stored now.
+    pub(crate) fn conclude(self, stored: Option<&Arc<Entry>>) {
+        if let Some((_, body)) = stored.and_then(|entry| entry.as_response()) {
+            lock(&self.recording.shared).tape.replace(body);
         }
         self.recording.finish(End::Complete);
     }

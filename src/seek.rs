@@ -7,7 +7,7 @@ use http_body::Body;
 use tokio::time::timeout_at;
 
 use crate::{
-    answer::{Fill, hit, unsatisfied},
+    answer::{Fill, Telling, hit, unsatisfied},
     body::ResponseBody,
     bounded::bounded,
     clock::{Instant, now},
@@ -45,7 +45,7 @@ impl<B: Body> From<Bypass> for Ended<B> {
 /// Where one step of a search leads.
 pub(crate) enum Step<St: Store, B: Body> {
     Again,
-    Fill(Box<Filling<St>>),
+    Fill(Filling<St>),
     Ended(Ended<B>),
 }
 
@@ -105,7 +105,10 @@ impl<St: Store> Shared<St> {
                     Err(_) => ControlFlow::Break(Alone::Deadline.into()),
                 }
             }
-            (Some(Turn::Lead(lead)), Some(token)) => self.wait(lead, (search, read), token).await,
+            // Boxed: it is the longest wait by far, and rare.
+            (Some(Turn::Lead(lead)), Some(token)) => {
+                Box::pin(self.wait(lead, (search, read), token)).await
+            }
             (Some(Turn::Lead(lead)), None) => match self.begin_fill(lead, (search, read)).await {
                 Begun::Filling(filling) => return Step::Fill(filling),
                 Begun::Elsewhere => ControlFlow::Continue(()),
@@ -165,24 +168,9 @@ impl<St: Store> Shared<St> {
         let telling = self.telling(read.route);
         match found {
             Lookup::Unavailable => return ControlFlow::Break(Bypass::Store.into()),
-            Lookup::Found(entry) if entry.is_fresh_at(telling.now) => match entry.as_response() {
-                None if read.asks.wishes.only_if_cached => {}
-                None => return ControlFlow::Break(Alone::Pass.into()),
-                Some(response) if read.asks.accept(response.0, telling.now) => {
-                    if self.is_due((read.route, &read.asks), &entry, telling.now) {
-                        let answer = hit(response, telling, &read.asks);
-                        read.forward = Forward::Stale;
-                        read.seen = Some(entry);
-                        return ControlFlow::Break(Ended::Refresh(answer));
-                    }
-                    let answer = hit(response, telling, &read.asks);
-                    return ControlFlow::Break(Ended::Answer(answer));
-                }
-                Some(_) => {
-                    read.forward = Forward::Request;
-                    read.seen = Some(entry);
-                }
-            },
+            Lookup::Found(entry) if entry.is_fresh_at(telling.now) => {
+                self.found_fresh(read, entry, telling)?;
+            }
             Lookup::Held(token) => search.held = Some(token),
             Lookup::Found(entry) => read.found_stale(&self.table.read_rules()[read.route], entry),
             Lookup::Absent => {}
@@ -208,7 +196,38 @@ impl<St: Store> Shared<St> {
         ControlFlow::Continue(())
     }
 
-    async fn lookup(&self, read: &Read) -> Lookup {
+    /// Answers with what the store has that is fresh, unless the request wants something newer.
+    fn found_fresh<B: Body>(
+        &self,
+        read: &mut Read,
+        entry: Arc<Entry>,
+        telling: Telling<'_>,
+    ) -> ControlFlow<Ended<B>> {
+        match entry.as_response() {
+            None if read.asks.wishes.only_if_cached => {}
+            None => return ControlFlow::Break(Alone::Pass.into()),
+            Some(response) if read.asks.accept(response.0, telling.now) => {
+                if self.is_due((read.route, &read.asks), &entry, telling.now) {
+                    let answer = hit(response, telling, &read.asks);
+                    read.forward = Forward::Stale;
+                    read.seen = Some(entry);
+                    return ControlFlow::Break(Ended::Refresh(answer));
+                }
+                let answer = hit(response, telling, &read.asks);
+                return ControlFlow::Break(Ended::Answer(answer));
+            }
+            Some(_) => {
+                read.forward = Forward::Request;
+                read.seen = Some(entry);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    pub(crate) async fn lookup(&self, read: &Read) -> Lookup {
+        if St::PEEK_TELLS_ALL {
+            return Lookup::Absent;
+        }
         let found = self.store.lookup(&read.slot);
         if St::KEEPS_BUDGETS {
             return found.await;
@@ -269,7 +288,7 @@ impl<St: Store> Shared<St> {
                 let Some(fill) = Fill::of(&entry, &read.nominated) else {
                     return ControlFlow::Continue(());
                 };
-                lead.fill(fill.clone());
+                lead.fill(|| fill.clone());
                 if let Some(response) = fill.answer(self.telling(read.route), &read.asks) {
                     return ControlFlow::Break(Ended::Answer(response));
                 }
@@ -297,7 +316,7 @@ impl<St: Store> Shared<St> {
                 let shared = Arc::clone(self);
                 let route = read.route;
                 let requested = now();
-                Begun::Filling(Box::new(Filling { shared, lead, lease, route, requested }))
+                Begun::Filling(Filling { shared, lead, lease, route, requested })
             }
             Begin::Found(entry) => Begun::Ended(self.found(&entry, lead, read)),
             Begin::Held(token) => {
@@ -318,7 +337,7 @@ impl<St: Store> Shared<St> {
         lead.close();
         match Fill::of(entry, &read.nominated) {
             Some(_) if !entry.is_current(self.store.sequence()) => drop(lead),
-            Some(fill) => lead.fill(fill),
+            Some(fill) => lead.fill(|| fill),
             None => lead.decline(),
         }
         match entry.as_response() {
@@ -330,7 +349,7 @@ impl<St: Store> Shared<St> {
 
 /// What became of a flight that was to fill.
 enum Begun<St: Store, B: Body> {
-    Filling(Box<Filling<St>>),
+    Filling(Filling<St>),
     /// Another fill has the right.
     Elsewhere,
     Ended(Ended<B>),

@@ -3,15 +3,17 @@
 //! Each time it is asked anew whether that is allowed: the window that the response was stored with,
 //! and that nothing has invalidated it since.
 
-use std::{ops::ControlFlow, time::Duration};
+use std::{ops::ControlFlow, pin::Pin, time::Duration};
 
 use http::{Response, StatusCode};
 use http_body::Body;
+use tokio::time::timeout;
 
 use crate::{
     answer::{Fill, stale},
     body::ResponseBody,
     clock::now,
+    detach::Detachable,
     entry::{Entry, Windows},
     fill::Filling,
     outcome::{Forward, Outcome, Stale},
@@ -73,6 +75,30 @@ impl<St: Store> Shared<St> {
         read.stale(self, |windows| windows.if_error).map(|_| limit)
     }
 
+    /// Waits for the fill of a read, for as long as that has patience: then what is stale answers, and
+    /// the fill goes on without its caller.
+    pub(crate) fn filled_within<B, E, F>(
+        &self,
+        patience: Duration,
+        read: &Read,
+        fill: Pin<Box<F>>,
+    ) -> Pin<Box<impl Future<Output = F::Output>>>
+    where
+        B: Body,
+        F: Future<Output = Result<Response<ResponseBody<B>>, E>> + Send + 'static,
+    {
+        let mut fill = Detachable::new(fill, &self.detachments);
+        Box::pin(async move {
+            match timeout(patience, &mut fill).await {
+                Ok(answer) => answer,
+                Err(_) => match self.stale_for_now(read) {
+                    Some(response) => Ok(response),
+                    None => fill.await,
+                },
+            }
+        })
+    }
+
     fn stale_for<B: Body>(
         &self,
         read: &Read,
@@ -94,10 +120,10 @@ impl<St: Store> Filling<St> {
     /// Notes how the origin has answered, `None` if not at all, and answers with what is stale where
     /// it has failed and that is allowed; all who wait share it.
     pub(crate) fn rescue<B: Body>(
-        self: Box<Self>,
+        self,
         read: &Read,
         status: Option<StatusCode>,
-    ) -> ControlFlow<Response<ResponseBody<B>>, Box<Self>> {
+    ) -> ControlFlow<Response<ResponseBody<B>>, Self> {
         if !read.may_be_stale() && !read.is_background {
             return ControlFlow::Continue(self);
         }

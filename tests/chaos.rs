@@ -13,8 +13,8 @@ use std::{
     time::Duration,
 };
 
-use http::Method;
-use support::{Cached, Calls, Got, cache_on, fetch, get, got, request, send};
+use http::{Method, Response};
+use support::{Cached, Calls, GatedBody, Got, cache_on, fetch, get, got, request, send, settle};
 use tokio::time::timeout;
 use tower_support_cache::{
     BucketSnapshot, Bypass, MemoryStore, Refusal, Store, SupportCacheHandle,
@@ -225,6 +225,21 @@ async fn a_store_that_hangs_keeps_no_request() {
         }
         assert_eq!(calls.load(Ordering::SeqCst), 2, "{operation:?}: each is forwarded once");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_is_of_the_budget_until_the_store_has_answered() {
+    const LENGTH: usize = 40 * 1024 * 1024;
+    let plan = |called, _| if called == Operation::Commit { Fault::Hang } else { Fault::None };
+    let store = Chaos::new(MemoryStore::new(), plan);
+    let (cache, _handle, mut calls) = cache_on(store, |route| route.body_limit(LENGTH as u64));
+    let first = send(&cache, get("/cases/1"));
+    calls.next().await.respond(Response::new(GatedBody::full(vec![b'x'; LENGTH])));
+    settle().await;
+    let second = send(&cache, get("/cases/2"));
+    calls.next().await.respond(Response::new(GatedBody::full(vec![b'x'; LENGTH])));
+    assert!(got(second).await.cache_status().ends_with("detail=budget"));
+    assert!(got(first).await.cache_status().ends_with("detail=store"));
 }
 
 #[tokio::test(start_paused = true)]

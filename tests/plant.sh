@@ -88,13 +88,15 @@ plant record-without-a-limit src/recording.rs 's/if self\.bytes > self\.limit/if
 plant record-what-is-declared-too-large src/recording.rs 's/if declared > limit/if false/' streaming a_declared_length_over_the_limit_is_not_recorded_at_all
 plant record-without-a-budget src/recording.rs 's/if !reservation\.grow_to\(declared\)/if false/' streaming bodies_in_flight_have_a_total_budget
 plant end-a-broken-body-cleanly src/body.rs 's/None => Some\(Err\(BodyError\(Cause::Interrupted\)\)\)/None => None/' streaming a_streaming_follower_shares_the_end_of_a_body_that_fails
-plant end-before-storing src/fill.rs 's/let settled = self\.settle\(storable, recorded\)\.await;\n                recorder\.conclude\(settled\.as_ref\(\)\.ok\(\)\);/recorder.conclude(None);\n                for _ in 0..50 { tokio::task::yield_now().await; }\n                let _ = self.settle(storable, recorded).await;/' streaming who_has_read_a_body_to_its_end_finds_it_stored
+plant end-before-storing src/fill.rs 's/let settled = self\.end\(storable, recorded\)\.settle\(\)\.await;\n                recorder\.conclude\(settled\.as_ref\(\)\.ok\(\)\);/recorder.conclude(None);\n                for _ in 0..50 { tokio::task::yield_now().await; }\n                let _ = self.end(storable, recorded).settle().await;/' streaming who_has_read_a_body_to_its_end_finds_it_stored
 plant wait-for-the-whole-body src/fill.rs 's/if declared\.is_some\(\) && /if false \&\& /' streaming a_follower_streams_along_once_the_length_is_known_to_fit
 plant share-what-may-turn-out-too-large src/fill.rs 's/if declared\.is_some\(\) && /if true \&\& /' streaming a_follower_of_unknown_length_waits_for_the_end
 plant store-event-streams src/policy/storability.rs 's/if is_event_stream\(fields\)/if false/' streaming an_event_stream_is_neither_stored_nor_delayed
 plant meddle-with-upgrades src/policy/admission.rs 's/if facts\.is_upgrade/if false/' streaming an_upgrade_is_not_the_caches_business
 # ===== cancellation =====
 plant drop-the-leaders-fill src/detach.rs 's/filter\(\|_\| self\.is_begun\)/filter(|_| false)/' cancellation a_thousand_requests_still_make_one_call_when_the_leader_is_cancelled_before_the_head
+plant detach-what-others-began src/detach.rs 's/fn drop\(&mut self\) \{\n        IS_BEGUN\.set\(self\.outer\);/fn drop(\&mut self) {/' lib what_has_begun_within_another_goes_on_without_it
+plant take-what-was-begun-before-for-ones-own src/detach.rs 's/outer: IS_BEGUN\.replace\(is_begun\)/outer: { let _ = is_begun; IS_BEGUN.get() }/' lib what_has_not_begun_is_dropped_whatever_has_begun_before
 plant detach-what-never-began src/detach.rs 's/filter\(\|_\| self\.is_begun\)/filter(|_| true)/' cancellation a_request_that_is_dropped_before_it_began_is_never_forwarded
 plant detach-without-a-bound src/shared.rs 's/MAX_DETACHED: usize = 256/MAX_DETACHED: usize = 100_000/' cancellation at_most_256_fills_live_on_without_their_callers
 plant record-for-nobody-without-a-bound src/shared.rs 's/MAX_DETACHED: usize = 256/MAX_DETACHED: usize = 100_000/' cancellation at_most_256_recordings_live_on_without_readers_and_a_follower_leads_for_the_rest
@@ -108,7 +110,7 @@ plant invalidate-on-refusal src/write.rs 's/400\.\.=499 => Self::Unchanged/400..
 plant take-errors-for-refusals src/write.rs 's/500\.\. => Self::Unknown/500.. => Self::Unchanged/' writes nothing_is_stored_for_ten_seconds_after_a_write_with_an_unknown_outcome
 plant store-while-unsettled src/seek.rs 's/if self\.store\.sequence\(\)\.unsettled\(\)\.contains\(&read\.slot\)/if false/' writes nothing_is_stored_for_ten_seconds_after_a_write_with_an_unknown_outcome
 plant forget-a-panicked-write src/write.rs 's/for subject in &self\.subjects \{/for subject in self.subjects.iter().take(0) {/' writes a_write_that_panics_has_an_unknown_outcome
-plant forget-an-abandoned-write src/exchange.rs 's/let write = Detachable::new\(exchange\.write\(subjects, request\), detachments\);/let _ = detachments;\n            let write = exchange.write(subjects, request);/' writes a_write_that_its_client_abandons_completes_and_invalidates
+plant forget-an-abandoned-write src/exchange.rs 's/detach::begin\(\);\n    let mut write/let mut write/' writes a_write_that_its_client_abandons_completes_and_invalidates
 plant commit-across-an-invalidation src/sequence.rs 's/self\.is_slot_current\(slot, fence\)\.then\(store\)/Some(store())/' writes a_fill_that_a_write_overtakes_is_not_stored_and_late_comers_do_not_join_it
 plant keep-the-target src/route/table.rs 's/if let Ok\(found\) = self\.reads\.at\(path\) \{\n            let rule/if let (false, Ok(found)) = (true, self.reads.at(path)) {\n            let rule/' writes a_write_to_a_cached_target_invalidates_it_without_a_rule
 plant commit-across-an-invalidation-of-everything src/sequence.rs 's/self\.raise\(&self\.floor\);//' lib an_invalidation_of_everything_fences_every_key_and_visits_every_shard
@@ -150,10 +152,11 @@ plant overlook-no-store src/policy/cache_control.rs 's/\.mentions\("no-store"\)/
 plant overlook-no-cache src/policy/cache_control.rs 's/\.mentions\("no-cache"\)/.is_exactly("no-cache")/' rfc what_a_response_forbids_is_not_stored
 plant overlook-private src/policy/cache_control.rs 's/\.mentions\("private"\)/.is_exactly("private")/' rfc what_a_response_forbids_is_not_stored
 plant read-the-first-name-only src/policy/cache_control.rs 's/self\.is_named\(name\) \|\| mentions\(self\.0, name\.as_bytes\(\)\)/self.is_named(name)/' lib restrictions_are_never_overlooked_nor_lifted
+plant take-lines-for-lifetimes src/policy/cache_control.rs 's/name\.0 & !self\.0 == 0/name.0 == self.0/' rfc what_a_response_forbids_is_not_stored
 plant hide-behind-an-open-quote src/policy/cache_control.rs 's/None => may_quote = false/None => return false/' lib restrictions_are_never_overlooked_nor_lifted
 plant rfc-store-any-status src/route/rule.rs 's/self\.statuses\.contains\(&status\)/true/' rfc only_the_statuses_of_the_route_are_stored
 plant share-credentials src/policy/storability.rs 's/asked\.needs_permission \&\& !said/false \&\& !said/' rfc credentials_are_shared_only_where_the_response_says_so
-plant lengthen-by-jitter src/route/rule.rs 's/lifetime - most/lifetime + most/' rfc what_a_response_forbids_is_not_stored
+plant lengthen-by-jitter src/route/rule.rs 's/lifetime - Duration/lifetime + Duration/' rfc what_a_response_forbids_is_not_stored
 plant store-despite-the-request src/seek.rs 's/if read\.asks\.wishes\.no_store \{/if false {/' rfc a_request_says_what_of_it_is_stored
 plant heed-any-client src/policy/request_directives.rs 's/RequestDirectives::Ignore => Self \{ no_store: all\.no_store, \.\.Self::default\(\) \}/RequestDirectives::Ignore => all/' rfc request_directives_count_where_the_route_says_so
 plant forward-only-if-cached src/seek.rs 's/if read\.asks\.wishes\.only_if_cached \{/if false {/' rfc request_directives_count_where_the_route_says_so
@@ -175,13 +178,13 @@ plant narrow-by-what-is-malformed src/policy/stated.rs 's/\(_, None\) => \*self 
 plant withhold-what-is-needed src/policy/stated.rs 's/\.filter\(\|names\| !names\.iter\(\)\.any\(is_for_every_recipient\)\)//' rfc what_restricts_a_few_fields_withholds_these
 plant leave-undated src/fill.rs 's/self\.rule\(\)\.validates\(\) && !response/false \&\& !response/' rfc a_response_without_a_date_is_dated_and_a_304_renews_the_date
 plant date-what-is-dated src/fill.rs 's/ && !response\.contains_key\(DATE\)//' rfc a_date_of_the_origins_own_is_left_alone
-plant keep-what-a-head-contradicts src/exchange.rs 's/if read\.is_contradicted_by\(&response\)/if false/' rfc a_head_that_contradicts_what_is_stored_makes_it_stale
+plant keep-what-a-head-contradicts src/exchange.rs 's/if self\.read\.is_contradicted_by\(&response\)/if false/' rfc a_head_that_contradicts_what_is_stored_makes_it_stale
 plant keep-what-a-write-names src/exchange.rs 's/if effect == Effect::Changed \{/if false {/' rfc a_write_invalidates_what_its_response_names_at_the_same_origin
 plant follow-a-refused-write src/exchange.rs 's/if effect == Effect::Changed \{/if true {/' rfc a_write_invalidates_what_its_response_names_at_the_same_origin
 plant ask-about-what-was-invalidated src/fill/revalidate.rs 's/if !is_current \|\| /if /' rfc what_was_invalidated_before_the_question_is_not_asked_about
 plant believe-any-304 src/fill/revalidate.rs 's/let is_about_this = confirms\(&head\.headers, &stored\);/let is_about_this = true; let _ = confirms;/' rfc a_304_is_believed_only_if_it_is_about_what_is_stored
 plant compare-a-strong-tag-weakly src/policy/validation.rs 's/is_some_and\(\|tag\| tag\.as_bytes\(\) == strong\)/is_some_and(|tag| opaque_tag(tag.as_bytes()) == opaque_tag(strong))/' rfc a_304_is_believed_only_if_it_is_about_what_is_stored
-plant keep-what-is-doubtful src/fill/revalidate.rs 's/bounded\(shared\.invalidate\(&key\)\)\.await;/let _ = (shared, key, bounded::<std::future::Ready<()>>);/' rfc a_304_is_believed_only_if_it_is_about_what_is_stored
+plant keep-what-is-doubtful src/fill.rs 's/bounded\(self\.shared\.invalidate\(&self\.lead\.slot\(\)\.key\)\)\.await;//' rfc a_304_is_believed_only_if_it_is_about_what_is_stored
 plant take-the-length-of-a-304 src/policy/validation.rs 's/if of_content\.contains\(name\) \|\| /if /' rfc a_304_makes_what_is_stored_fresh_again
 plant take-the-hops-of-a-304 src/policy/validation.rs 's/ \|\| hops\.contain\(name\)//' rfc a_304_makes_what_is_stored_fresh_again
 plant keep-old-lines-beside-new src/policy/validation.rs 's/        fields\.remove\(name\);\n//' rfc a_304_makes_what_is_stored_fresh_again
@@ -205,7 +208,7 @@ plant heed-expires-beside src/policy/freshness.rs 's/if stated\.is_targeted \{/i
 plant heed-any-name src/policy/targeted.rs 's/names\.iter\(\)\.find_map/fields.keys().find_map/' rfc a_targeted_field_takes_the_place_of_cache_control
 plant take-what-is-false src/policy/targeted.rs 's/is_some_and\(\|value\| value != Value::False\)/is_some()/' lib a_restriction_is_there_unless_it_is_false_and_a_lifetime_is_a_number
 # ===== stale =====
-plant forget-the-way-to-a-variant src/fill.rs 's/self\.note\(&storable\.place, entry\.kept_until\(\)\)/self.note(\&storable.place, storable.head.received)/' stale each_variant_answers_stale_for_itself
+plant forget-the-way-to-a-variant src/fill.rs 's/self\.note\(&place, entry\.kept_until\(\)\)/self.note(\&place, now())/' stale each_variant_answers_stale_for_itself
 plant stale-for-ever src/stale.rs 's/now\(\) < head\.fresh_until\(\) \+ window\(&head\.windows\(\)\)/window(\&head.windows()) > Duration::ZERO/' stale the_window_ends
 plant stale-for-any-client src/stale.rs 's/ *&& self\.asks\.wishes == Wishes::default\(\)\n/\n/' stale a_client_that_says_what_it_accepts_is_given_nothing_stale
 plant stale-after-an-invalidation src/stale.rs 's/entry\.is_current\(shared\.store\.sequence\(\)\)/{ let _ = shared; true }/' stale what_was_invalidated_meanwhile_stands_in_for_nothing
@@ -338,7 +341,7 @@ plant learn-no-vary src/nominated.rs 's/for line in response\.get_all\(VARY\) \{
 plant heed-every-client src/policy/request_directives.rs 's/RequestDirectives::Ignore => Self \{ no_store: all\.no_store, \.\.Self::default\(\) \}/RequestDirectives::Ignore => all/' security sec_unk_2_no_field_of_a_request_purges_or_bypasses_what_is_stored
 plant purge-unasked src/write.rs 's/400\.\.=499 => Self::Unchanged/400..=499 => Self::Changed/' security sec_unk_2_a_purge_that_the_origin_refuses_removes_nothing
 plant read-directives-with-case src/policy/cache_control.rs 's/self\.name\(\)\.eq_ignore_ascii_case\(name\.as_bytes\(\)\)/self.name() == name.as_bytes()/; s/found\.eq_ignore_ascii_case\(name\)/found == name/' security sec_cc_1_a_restriction_counts_wherever_it_stands
-plant read-one-line src/policy/cache_control.rs 's/fields\.get_all\(CACHE_CONTROL\)\.iter\(\)\.flat_map/fields.get(CACHE_CONTROL).into_iter().flat_map/' security sec_cc_1_every_line_counts
+plant read-one-line src/policy/cache_control.rs 's/fields\.get_all\(CACHE_CONTROL\)\.iter\(\)/fields.get(CACHE_CONTROL).into_iter()/g' security sec_cc_1_every_line_counts
 plant let-arguments-lift-restrictions src/policy/cache_control.rs 's/directives\.private \|= member\.mentions/directives.private |= member.is_exactly/' security sec_cc_2_an_argument_lifts_no_restriction
 plant stop-at-a-space src/policy/cache_control.rs 's/let start = self\.0\.iter\(\)\.position\(is_token\)\.unwrap_or\(self\.0\.len\(\)\);/let start = 0;/' security sec_cc_3_space_around_a_restriction_lifts_it_not
 plant hide-behind-a-quote src/policy/cache_control.rs 's/None => \*may_quote = false,/None => return text.len(),/; s/None => may_quote = false,/None => return false,/' security sec_cc_4_a_quote_hides_no_restriction_that_stands_outside_it
@@ -526,6 +529,7 @@ plant history-redis-outdate-nothing src/store/redis/shared.rs 's/\(now\(\)\);\n 
 # ===== chaos =====
 plant chaos-ask-no-plan src/testing/chaos.rs 's/\(self\.plan\)\(operation, count\)/{ let _ = \&self.plan; let _ = count; Fault::None }/' chaos a_lookup_that_fails_is_a_bypass
 plant chaos-invalidate-when-polled src/testing/chaos.rs 's/disturbed\(fault, self\.store\.invalidate\(key\), \|\| Err\(Pending\)\)/{ let key = key.clone(); disturbed(fault, async move { self.store.invalidate(\&key).await }, || Err(Pending)) }/' chaos a_store_in_chaos_that_has_no_fault_conforms
+plant give-the-budget-back-before-it-is-stored src/fill.rs 's/ending\.reservation = Some\(tape\.reservation\);/drop(tape.reservation);/' chaos a_body_is_of_the_budget_until_the_store_has_answered
 plant hang-with-the-store src/bounded.rs 's/timeout\(LIMIT, asked\)/timeout(LIMIT * 10_000, asked)/' chaos a_store_that_hangs_keeps_no_request
 # ===== peers =====
 plant peers-number-by-hand README.md 's/(\| commands of a hit \| 1 \| )1/${1}2/' peers the_tables_are_of_the_report

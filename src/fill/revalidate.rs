@@ -1,17 +1,15 @@
 //! A fill that asks the origin whether what is stored is still good (RFC 9111 §4.3).
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, response};
 use http_body::Body;
 
-use super::{Filling, Received};
+use super::{Filling, Last, Received, Storable};
 use crate::{
     body::ResponseBody,
-    bounded::bounded,
     entry::Head,
     key::Tags,
+    nominated::Kept,
     outcome::Refusal,
     policy::{Validators, confirms, freshened},
     read::Read,
@@ -30,7 +28,7 @@ pub(crate) struct Held {
 impl<St: Store> Filling<St> {
     /// Makes a request ask whether what is stored is still good. `None` if there is nothing to ask
     /// about.
-    pub(crate) fn validate(&self, read: &Read, request: &mut HeaderMap) -> Option<Held> {
+    pub(crate) fn validate(&self, read: &Read, request: &mut HeaderMap) -> Option<Box<Held>> {
         let entry = read.seen.as_ref()?;
         let (head, body) = entry.as_response()?;
         // Asked after the flight took its number: what was invalidated before is not asked about,
@@ -41,17 +39,18 @@ impl<St: Store> Filling<St> {
         }
         Validators::of(&head.stored())?.put(request);
         let tags = entry.slot().tags.clone();
-        Some(Held { head: head.clone(), body: body.clone(), tags })
+        Some(Box::new(Held { head: head.clone(), body: body.clone(), tags }))
     }
 
-    /// Settles the flight with what was asked about, which the origin says to be good. `asked` is
-    /// the request, and its fields before the question; `head` becomes that of the whole response.
-    pub(crate) async fn freshen<B: Body>(
-        self: Box<Self>,
+    /// Ends the flight with what was asked about, which the origin says to be good. `asked` is the
+    /// request, and its fields before the question.
+    pub(crate) fn freshen<B: Body>(
+        self,
         held: Held,
-        asked: (&Read, &HeaderMap),
-        head: &mut response::Parts,
-    ) -> Received<B> {
+        asked: (&Read, &Kept),
+        mut head: response::Parts,
+    ) -> Received<St, B> {
+        let status = head.status;
         let stored = held.head.stored();
         let is_about_this = confirms(&head.headers, &stored);
         head.status = held.head.status;
@@ -59,10 +58,10 @@ impl<St: Store> Filling<St> {
         if !is_about_this {
             // The client gets what there is. Who asks next is told all anew.
             head.headers = freshened(&stored, &HeaderMap::new());
-            let (shared, key) = (Arc::clone(&self.shared), self.lead.slot().key.clone());
-            self.give_up(Refusal::Validator);
-            bounded(shared.invalidate(&key)).await;
-            return (Err(Refusal::Validator), body);
+            let (bucket, refusal) = (self.shared.bucket(self.route), Refusal::Validator);
+            self.shared.metrics().refused(bucket, refusal);
+            let ending = Some(self.ending(None, Last::Invalidation(refusal)));
+            return Received { head, body, status, ending, recorder: None };
         }
         let own = self.tags(&head.headers);
         // One that names no groups leaves those of before.
@@ -70,13 +69,16 @@ impl<St: Store> Filling<St> {
         let tags = if names_groups { own } else { own.with(held.tags.iter().cloned()) };
         head.headers = freshened(&stored, &head.headers);
         let place = self.place(asked, &head.headers);
-        let outcome = match self.judge(asked.0, head, (place.as_ref(), tags)) {
-            Ok(storable) => self.commit_freshened(storable, held.body).await,
-            Err(refusal) => {
-                self.refuse(refusal, head.status, place.as_ref()).await;
-                Err(refusal)
+        let judged = self.judge(asked.0, &head, (place.as_ref(), &tags));
+        let ending = match (judged, place) {
+            (Ok(head), Some(place)) => {
+                self.commit_freshened(Storable { head, place, tags }, held.body)
+            }
+            (judged, place) => {
+                let refusal = judged.err().unwrap_or(Refusal::Vary);
+                self.refuse(refusal, head.status, place.as_ref())
             }
         };
-        (outcome, body)
+        Received { head, body, status, ending: Some(ending), recorder: None }
     }
 }

@@ -112,7 +112,7 @@ impl Crowded {
                             lead.decline();
                             break;
                         };
-                        lead.fill(version);
+                        lead.fill(|| version);
                         return Some(version);
                     }
                     let version = self.forward(key, value);
@@ -129,7 +129,7 @@ impl Crowded {
                         _ => {
                             let (entry, note) = self.entries(key, version, fence);
                             block_on(self.store.commit((), Arc::new(entry), Some(Arc::new(note))));
-                            lead.fill(version);
+                            lead.fill(|| version);
                         }
                     }
                     return Some(version);

@@ -110,7 +110,7 @@ impl World {
                         let version = stored(&entry);
                         lead.close();
                         if entry.is_current(self.store.sequence()) {
-                            lead.fill(version);
+                            lead.fill(|| version);
                         }
                         return Some(version);
                     }
@@ -122,13 +122,13 @@ impl World {
                             lead.close();
                             let entry = Arc::new(entry(version, fence, &["tag", "group"]));
                             if block_on(self.store.commit((), entry, None)) == Commit::Stored {
-                                lead.fill(version);
+                                lead.fill(|| version);
                             }
                         }
                         _ => {
                             let entry = Arc::new(entry(version, fence, &["tag"]));
                             block_on(self.store.commit((), entry, None));
-                            lead.fill(version);
+                            lead.fill(|| version);
                         }
                     }
                     return Some(version);
@@ -261,7 +261,7 @@ fn concurrent_reads_without_deaths_make_one_forward() {
                                 let entry = Arc::new(entry(7, lead.fence(), &[]));
                                 block_on(world.store.commit((), entry, None));
                             }
-                            lead.fill(7);
+                            lead.fill(|| 7);
                         }
                         Turn::Follow(follower) => {
                             let settled = block_on(follower.settled());
@@ -297,7 +297,7 @@ fn one_of_the_followers_of_an_abandoned_flight_leads() {
                     assert!(matches!(block_on(follower.settled()), Settled::Abandoned));
                     match world.flights.enter((&slot(), None), |_| true, || fence) {
                         Turn::Lead(lead) => {
-                            lead.fill(n);
+                            lead.fill(|| n);
                             n
                         }
                         Turn::Follow(follower) => match block_on(follower.settled()) {

@@ -1,7 +1,7 @@
 //! `Cache-Control` (RFC 9111 §5.2), read strictly: whatever could be meant as a restriction is one,
 //! and only what is well formed is a permission.
 
-use http::{HeaderMap, HeaderName, header::CACHE_CONTROL};
+use http::{HeaderMap, HeaderName, HeaderValue, header::CACHE_CONTROL};
 
 use super::targeted::Targeted;
 
@@ -21,7 +21,9 @@ impl Directives {
     /// the restriction without one.
     pub(crate) fn of(fields: &HeaderMap) -> Self {
         let mut directives = Self::default();
-        for member in members(fields) {
+        // Most lines say no more than a lifetime, which need not be taken apart to see that.
+        let lines = fields.get_all(CACHE_CONTROL).iter().map(HeaderValue::as_bytes);
+        for member in lines.filter(|line| Letters::of(line).may_direct()).flat_map(split) {
             directives.no_store |= member.mentions("no-store");
             directives.no_cache |= member.mentions("no-cache");
             directives.private |= member.mentions("private");
@@ -42,6 +44,34 @@ impl Directives {
                 .iter()
                 .any(|name| told.has(name)),
         }
+    }
+}
+
+/// Which letters stand in a text, whatever their case. A sign outside ASCII may count as one.
+#[derive(Clone, Copy)]
+struct Letters(u32);
+
+impl Letters {
+    const fn of(text: &[u8]) -> Self {
+        let (mut letters, mut at) = (0, 0);
+        while at < text.len() {
+            letters |= ((text[at] >> 6 & 1) as u32) << (text[at] & 31);
+            at += 1;
+        }
+        Self(letters)
+    }
+
+    /// Whether a text of these can hold a directive that matters to [`Directives`].
+    fn may_direct(self) -> bool {
+        const NAMES: [Letters; 6] = [
+            Letters::of(b"no-store"),
+            Letters::of(b"no-cache"),
+            Letters::of(b"private"),
+            Letters::of(b"public"),
+            Letters::of(b"must-revalidate"),
+            Letters::of(b"s-maxage"),
+        ];
+        NAMES.iter().any(|name| name.0 & !self.0 == 0)
     }
 }
 

@@ -15,7 +15,11 @@ use super::{
     targeted::Targeted,
     validation::Validators,
 };
-use crate::{entry::Windows, outcome::Refusal, route::CacheRule};
+use crate::{
+    entry::{Timing, Windows},
+    outcome::Refusal,
+    route::CacheRule,
+};
 
 /// How long a store need keep what is stale for the origin to be asked about it.
 const KEPT_TO_VALIDATE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -40,8 +44,8 @@ pub(crate) struct Asked {
     pub(crate) needs_permission: bool,
     /// Decides how much of a lifetime jitter takes off.
     pub(crate) dice: u64,
-    /// What `Age` and the time that the response took come to.
-    pub(crate) corrected_age: Duration,
+    /// When it was asked for and received.
+    pub(crate) timing: Timing,
     /// The time of receipt, read where the origin's clock counts.
     pub(crate) time_of_day: fn() -> SystemTime,
 }
@@ -164,7 +168,8 @@ fn by_origin(
     if stated.private == Extent::Everything {
         return Err(Refusal::Private);
     }
-    let arrival = Arrival { at: (asked.time_of_day)(), corrected_age: asked.corrected_age };
+    let corrected_age = asked.timing.corrected_age(fields);
+    let arrival = Arrival { at: (asked.time_of_day)(), corrected_age };
     let may_guess = stated.is_public || is_heuristically_cacheable(status);
     let guess = || match rule.lifetimes.heuristic_percent {
         0 => None,
@@ -218,14 +223,19 @@ pub(crate) fn declared_length(
 ) -> Result<Option<u64>, Refusal> {
     let mut declared = hint;
     for line in fields.get_all(CONTENT_LENGTH) {
-        let text = line.to_str().ok().filter(|text| !text.starts_with('+'));
-        let length = text.and_then(|text| text.parse::<u64>().ok());
-        let Some(length) = length else { return Err(Refusal::Incomplete) };
+        let length = decimal(line.as_bytes()).ok_or(Refusal::Incomplete)?;
         if *declared.get_or_insert(length) != length {
             return Err(Refusal::Incomplete);
         }
     }
     Ok(declared)
+}
+
+/// Reads digits and nothing else.
+fn decimal(text: &[u8]) -> Option<u64> {
+    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
+    let add = |number: u64, byte| number.checked_mul(10)?.checked_add(digit(byte)?);
+    text.iter().try_fold(0, add).filter(|_| !text.is_empty())
 }
 
 fn is_event_stream(fields: &HeaderMap) -> bool {
@@ -243,8 +253,9 @@ mod tests {
     use crate::{CacheRoute, Caller, Credentials};
 
     fn asked(needs_permission: bool) -> Asked {
-        let time_of_day = || SystemTime::UNIX_EPOCH;
-        Asked { needs_permission, dice: 0, corrected_age: Duration::ZERO, time_of_day }
+        let (now, time_of_day) = (crate::clock::now(), || SystemTime::UNIX_EPOCH);
+        let timing = Timing { requested: now, received: now, lifetime: Duration::ZERO };
+        Asked { needs_permission, dice: 0, timing, time_of_day }
     }
 
     fn rule(credentials: &Credentials) -> CacheRule {

@@ -125,8 +125,11 @@ impl Lifetimes {
 
     /// Takes as much off a lifetime as jitter may and `dice` decides.
     pub(crate) fn jittered(&self, lifetime: Duration, dice: u64) -> Duration {
-        let most = lifetime.mul_f64(f64::from(self.jitter_percent) / 100.0);
-        lifetime - most.mul_f64(dice as f64 / u64::MAX as f64)
+        // No lifetime has more nanoseconds than this: they would be 584 years.
+        let nanos = u64::try_from(lifetime.as_nanos()).unwrap_or(u64::MAX);
+        let most = nanos / 100 * u64::from(self.jitter_percent);
+        let part = (u128::from(most) * u128::from(dice)) >> 64;
+        lifetime - Duration::from_nanos(part as u64)
     }
 
     /// Returns how long responses are fresh, most of them at most where they say it themselves.

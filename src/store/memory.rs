@@ -1,7 +1,10 @@
 //! The embedded store.
 
 use std::{
-    collections::HashMap,
+    collections::{
+        HashMap,
+        hash_map::Entry::{Occupied, Vacant},
+    },
     fmt,
     future::{Future, ready},
     hash::BuildHasherDefault,
@@ -156,6 +159,10 @@ impl MemoryStoreBuilder {
 impl Store for MemoryStore {
     type Lease = ();
 
+    // It waits for nothing.
+    const KEEPS_BUDGETS: bool = true;
+    const PEEK_TELLS_ALL: bool = true;
+
     fn sequence(&self) -> &Sequence {
         &self.shared.sequence
     }
@@ -192,7 +199,7 @@ impl Store for MemoryStore {
         entry: Arc<Entry>,
         note: Option<Arc<Entry>>,
     ) -> impl Future<Output = Commit> + Send {
-        ready(self.shared.commit(entry, note))
+        ready(self.shared.commit(&entry, note))
     }
 
     fn invalidate(&self, key: &PrimaryKey) -> impl Future<Output = Result<(), Pending>> + Send {
@@ -245,11 +252,10 @@ impl Shared {
         self.sequence.are_current(&entry.slot().tags, entry.fence())
     }
 
-    fn commit(&self, entry: Arc<Entry>, note: Option<Arc<Entry>>) -> Commit {
-        let slot = entry.slot().clone();
+    fn commit(&self, entry: &Arc<Entry>, note: Option<Arc<Entry>>) -> Commit {
         let mut evicted = Evicted::default();
-        let committed = self.sequence.commit(&slot, entry.fence(), || {
-            let earlier = self.entries.peek(&slot.variant);
+        let committed = self.sequence.commit(entry.slot(), entry.fence(), || {
+            let earlier = self.entries.peek(&entry.slot().variant);
             if earlier.is_some_and(|earlier| entry.is_older_than(&earlier)) {
                 return Commit::Superseded;
             }
@@ -257,7 +263,7 @@ impl Shared {
                 return Commit::TooLarge;
             }
             note.into_iter().for_each(|note| self.insert(note, &mut evicted));
-            self.insert(entry, &mut evicted);
+            self.insert(Arc::clone(entry), &mut evicted);
             Commit::Stored
         });
         self.forget(evicted);
@@ -266,19 +272,23 @@ impl Shared {
 
     /// Inserts an entry, under the lock of its key.
     fn insert(&self, entry: Arc<Entry>, evicted: &mut Evicted) {
-        let Slot { key, variant, .. } = entry.slot().clone();
+        let (key, variant) = (&entry.slot().key, entry.slot().variant.clone());
         // Listed first: an entry that is not listed could not be invalidated.
-        let mut index = lock(&self.index[shard(&key)]);
-        let variants = index.entry(key).or_default();
-        // What is stored again is the newest again: so is a note, with each response that is found
-        // by it, and it is never the oldest while others need it.
-        variants.retain(|known| *known != variant);
-        if variants.len() >= MAX_VARIANTS {
-            let oldest = variants.remove_oldest().and_then(|oldest| self.entries.remove(&oldest));
-            evicted.0.extend(oldest.map(|(_, entry)| entry));
+        match lock(&self.index[shard(key)]).entry(key.clone()) {
+            Vacant(place) => drop(place.insert(Few::One(variant.clone()))),
+            Occupied(mut known) => {
+                let variants = known.get_mut();
+                // What is stored again is the newest again: so is a note, with each response that is
+                // found by it, and it is never the oldest while others need it.
+                variants.retain(|known| *known != variant);
+                if variants.len() >= MAX_VARIANTS {
+                    let oldest = variants.remove_oldest();
+                    let oldest = oldest.and_then(|oldest| self.entries.remove(&oldest));
+                    evicted.0.extend(oldest.map(|(_, entry)| entry));
+                }
+                variants.push(variant.clone());
+            }
         }
-        variants.push(variant.clone());
-        drop(index);
         entry.hold();
         self.entries.insert_with_lifecycle(variant.clone(), entry, evicted);
         // The library says the same of what is replaced, but that makes no room and stays listed.

@@ -126,6 +126,10 @@ pub trait Store: Send + Sync + 'static {
     /// Defaults to `false`: then the layer has a timer of its own for each, and gives up after 250 ms.
     const KEEPS_BUDGETS: bool = false;
 
+    /// Whether [`peek`](Self::peek) tells all there is, so that nothing is gained by a
+    /// [`lookup`](Self::lookup) after it, which is then not made. Defaults to `false`.
+    const PEEK_TELLS_ALL: bool = false;
+
     /// Returns the sequence that orders invalidations and fills in this process.
     fn sequence(&self) -> &Sequence;
 
