@@ -475,6 +475,8 @@ plant looks-leave-who-waits src/store/redis/looks.rs 's/self\.answer\(\|count\| 
 plant looks-join-what-was-given-up src/store/redis/looks.rs 's/state\.answers\.is_none\(\) && //' lib looks_that_are_never_sent_are_answered_all_the_same
 plant looks-wait-for-ever src/store/redis/link.rs 's/timeout\(self\.settings\.lookup_budget, asked\)/timeout(self.settings.lookup_budget * 1000, asked)/' redis sec_red_7_a_hung_server_under_load_fails_no_request
 plant looks-without-a-limit src/store/redis/looks.rs 's/state\.looks\.len\(\) < most/most > 0/' lib no_more_go_together_than_a_limit_and_fewer_where_answers_are_long
+plant looks-all-together src/store/redis/looks.rs 's/compare_exchange\(0, 1,/compare_exchange(1000, 1,/' lib a_look_goes_alone_where_no_other_is_on_its_way
+plant looks-none-together src/store/redis/looks.rs 's/alone\.is_ok\(\)\.then\(/alone.map_or(true, |_| true).then(/' lib a_look_goes_alone_where_no_other_is_on_its_way
 plant looks-one-command-each src/store/redis/looks.rs 's/\.filter\(is_same\)/.filter(|place| false \&\& is_same(place))/' redis looks_at_one_moment_are_one_command
 plant redis-forget-what-others-found-unfit src/store/redis/shared.rs 's/StoredContent::Pass => Content::Pass,/StoredContent::Pass => return None,/' redis what_may_not_be_stored_is_known_to_other_processes
 plant redis-fill-beside-another-process src/store/redis/lease.lua 's/return \{1, token\}/l = false/' redis two_processes_make_one_call_where_they_look_by_themselves

@@ -1,10 +1,10 @@
 //! Looks at the server, sent together where several are made at once.
 //!
-//! A look waits until whatever else is ready to run has run, and goes with all that were made
-//! meanwhile: one write, one timer, one wake-up of the connection for them all, and one command for
-//! those that are for the same field. Alone it goes alone, and none waits for an answer to others
-//! before it is sent. Each was made before it is sent, so what it brings is as new as if it had gone
-//! by itself.
+//! While others are on their way, a look waits until whatever else is ready to run has run, and goes
+//! with all that were made meanwhile: one write, one timer, one wake-up of the connection for them
+//! all, and one command for those that are for the same field. Where none is, it goes at once, alone.
+//! None waits for an answer to others before it is sent, and each was made before it is sent, so what
+//! it brings is as new as if it had gone by itself.
 
 use std::{
     future::Future,
@@ -45,6 +45,8 @@ const MOST_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 pub(super) struct Looks {
     open: Box<[Mutex<Option<Arc<Batch>>>]>,
+    /// How many batches, and looks that go alone, were begun and not answered.
+    on_the_way: Arc<AtomicUsize>,
     /// How many were sent together of late.
     usual: AtomicUsize,
     /// How many bytes an answer had of late.
@@ -72,7 +74,15 @@ type Answer = Result<Option<Bytes>, Fault>;
 impl Looks {
     pub(super) fn new() -> Self {
         let open = (0..LANES).map(|_| Mutex::default()).collect();
-        Self { open, usual: AtomicUsize::new(0), typical: AtomicUsize::new(0) }
+        let [usual, typical] = [const { AtomicUsize::new(0) }; 2];
+        Self { open, on_the_way: Arc::default(), usual, typical }
+    }
+
+    /// Lets a look go alone, where no other is on its way.
+    fn alone(&self) -> Option<OnTheWay> {
+        let on_the_way = &self.on_the_way;
+        let alone = on_the_way.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed);
+        alone.is_ok().then(|| OnTheWay(Arc::clone(on_the_way)))
     }
 
     /// Adds a look to those that are sent next; the first of them sees to it that they are.
@@ -94,7 +104,9 @@ impl Looks {
         let (look, place) = state.add(look);
         let batch = Arc::new(Batch(Mutex::new(state)));
         *open = Some(Arc::clone(&batch));
-        (Asked { batch: Arc::clone(&batch), look, place }, Some(Sending { batch, lane }))
+        let on_the_way = OnTheWay::begin(&self.on_the_way);
+        let asked = Asked { batch: Arc::clone(&batch), look, place };
+        (asked, Some(Sending { batch, lane, _on_the_way: on_the_way }))
     }
 
     /// Lets no more looks in, and returns those that are to be sent.
@@ -190,10 +202,28 @@ impl Future for Asked {
     }
 }
 
+/// What was begun, until it is dropped.
+#[derive(Debug)]
+struct OnTheWay(Arc<AtomicUsize>);
+
+impl OnTheWay {
+    fn begin(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for OnTheWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Whoever sends looks. Dropped before there are answers, the link is to blame.
 struct Sending {
     batch: Arc<Batch>,
     lane: usize,
+    _on_the_way: OnTheWay,
 }
 
 impl Sending {
@@ -240,8 +270,9 @@ impl Link {
         connection: &'a Arc<Connection>,
         look: Cmd,
     ) -> Look<'a> {
-        if !connection.is_one() {
-            return Look::Alone(Box::pin(self.look_alone(connection, look)));
+        let alone = connection.looks.alone();
+        if alone.is_some() || !connection.is_one() {
+            return Look::Alone(Box::pin(self.look_alone(connection, look, alone)));
         }
         let (asked, sending) = connection.looks.add(look);
         if let Some(sending) = sending {
@@ -251,7 +282,12 @@ impl Link {
         Look::Together(asked)
     }
 
-    async fn look_alone(&self, connection: &Arc<Connection>, look: Cmd) -> Answer {
+    async fn look_alone(
+        &self,
+        connection: &Arc<Connection>,
+        look: Cmd,
+        _on_the_way: Option<OnTheWay>,
+    ) -> Answer {
         let mut wire = connection.wire();
         let asked = (Operation::Lookup, self.settings.lookup_budget);
         self.ask(connection, asked, look.query_async(&mut wire)).await.map(bulk)
@@ -304,6 +340,18 @@ mod tests {
         let sending = sending.expect("the first sees to it");
         assert_eq!(looks.close(&sending).len(), 1);
         assert!(looks.add(look("a")).1.is_some(), "it goes by itself");
+    }
+
+    #[test]
+    fn a_look_goes_alone_where_no_other_is_on_its_way() {
+        let looks = Looks::new();
+        let alone = looks.alone().expect("there is no other");
+        assert!(looks.alone().is_none());
+        let (_, sending) = looks.add(look("a"));
+        drop(alone);
+        assert!(looks.alone().is_none(), "one waits to be sent");
+        drop(sending);
+        assert!(looks.alone().is_some());
     }
 
     #[tokio::test]
