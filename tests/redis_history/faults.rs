@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::{
     proxy::Proxy,
     random::Random,
-    scenario::Scenario,
+    scenario::{Load, Scenario},
     server::{Disk, Server, free_port, pause},
 };
 
@@ -15,6 +15,10 @@ const fn ms(milliseconds: u64) -> Duration {
 
 /// Within this time each process knows of a demotion: heartbeat, its timeout, and some room.
 const HEARTBEATS: Duration = ms(450);
+
+/// Where keys rest, every second link brings at once what the server sends in this time, an answer and
+/// the message that puts it out of date.
+const HOLD: Duration = ms(2);
 
 /// A fault, and what it leaves behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,6 +94,9 @@ impl Faults {
         let mut links = Vec::new();
         for _ in 0..scenario.processes {
             links.push(Proxy::to(primary.port).await);
+        }
+        if scenario.load == Load::Rests {
+            links.iter().skip(1).step_by(2).for_each(|link| link.hold(HOLD));
         }
         Self {
             primary,

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Scenarios: `short` (the default), `long`; with near caches, whose messages may be on their way,
-//! `near`; for planted mistakes `quiet`, `near-quiet`, `restarts`, `failovers`, `demotions`. Options:
-//! `--processes`, `--tasks`, `--seconds`, `--seed`.
+//! `near`, and `near-rests`, where keys are seldom written; for planted mistakes `quiet`, `near-quiet`,
+//! `restarts`, `failovers`, `demotions`. Options: `--processes`, `--tasks`, `--seconds`, `--seed`.
 
 #![allow(clippy::unwrap_used)] // clippy.toml lets tests unwrap, but not what they call.
 
@@ -107,6 +107,7 @@ impl Worker {
             tasks: scenario.tasks,
             seed: scenario.seed.wrapping_add(index as u64),
             is_near: scenario.is_near,
+            load: scenario.load,
             url: url.to_owned(),
             folder: folder.to_owned(),
         };

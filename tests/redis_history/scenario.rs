@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{faults::Fault, tally::Tally};
+use crate::{faults::Fault, tally::Tally, world::KEYS};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
@@ -17,8 +17,18 @@ pub(crate) struct Scenario {
     pub(crate) seed: u64,
     /// Whether processes keep copies of what they have read.
     pub(crate) is_near: bool,
+    pub(crate) load: Load,
     pub(crate) faults: &'static [Fault],
     pub(crate) goal: Goal,
+}
+
+/// How keys are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Load {
+    /// Every task reads and writes any key.
+    Crowd,
+    /// Each task reads one key of another process, which is seldom written.
+    Rests,
 }
 
 /// When a run is over: all of it must be reached.
@@ -78,6 +88,7 @@ impl Scenario {
             tasks: 24,
             seed: 20_261_122,
             is_near: false,
+            load: Load::Crowd,
             faults,
             goal,
         };
@@ -99,6 +110,12 @@ impl Scenario {
                 ..scenario("near", Fault::ALL, Goal { faults: 1, ..some(12) })
             }],
             "near-quiet" => vec![Self { is_near: true, ..scenario("near-quiet", &[], some(8)) }],
+            "near-rests" => vec![Self {
+                tasks: KEYS,
+                is_near: true,
+                load: Load::Rests,
+                ..scenario("near-rests", &[], some(8))
+            }],
             "quiet" => vec![scenario("quiet", &[], some(8))],
             "restarts" => vec![scenario("restarts", &[Fault::RestartFromRdb], some(10))],
             "failovers" => vec![scenario("failovers", &[Fault::Failover], some(10))],
@@ -149,6 +166,7 @@ pub(crate) struct Settings {
     pub(crate) tasks: usize,
     pub(crate) seed: u64,
     pub(crate) is_near: bool,
+    pub(crate) load: Load,
     pub(crate) url: String,
     pub(crate) folder: PathBuf,
 }
@@ -157,8 +175,9 @@ const WORKER: &str = "--worker";
 
 impl Settings {
     pub(crate) fn arguments(&self) -> Vec<String> {
-        let Self { index, processes, tasks, seed, is_near, url, folder } = self;
-        let numbers = [*index as u64, *processes as u64, *tasks as u64, *seed, u64::from(*is_near)];
+        let Self { index, processes, tasks, seed, is_near, load, url, folder } = self;
+        let [index, processes, tasks] = [index, processes, tasks].map(|number| *number as u64);
+        let numbers = [index, processes, tasks, *seed, u64::from(*is_near), *load as u64];
         let mut arguments = vec![WORKER.to_owned()];
         arguments.extend(numbers.map(|number| number.to_string()));
         arguments.extend([url.clone(), folder.to_str().unwrap().to_owned()]);
@@ -167,7 +186,7 @@ impl Settings {
 
     /// Returns the settings if this process is a worker.
     pub(crate) fn of_worker(arguments: &[String]) -> Option<Self> {
-        let [mark, index, processes, tasks, seed, is_near, url, folder] = arguments else {
+        let [mark, index, processes, tasks, seed, is_near, load, url, folder] = arguments else {
             return None;
         };
         if mark != WORKER {
@@ -176,6 +195,8 @@ impl Settings {
         let [index, processes, tasks] = [index, processes, tasks].map(|text| text.parse().unwrap());
         let (url, folder) = (url.clone(), Path::new(folder).to_owned());
         let (seed, is_near) = (seed.parse().unwrap(), is_near == "1");
-        Some(Self { index, processes, tasks, seed, is_near, url, folder })
+        let load =
+            if *load == (Load::Rests as u64).to_string() { Load::Rests } else { Load::Crowd };
+        Some(Self { index, processes, tasks, seed, is_near, load, url, folder })
     }
 }

@@ -1,5 +1,7 @@
 //! One process of a run: tasks that read and write through a layer of its own.
 
+mod rests;
+
 use std::{
     future::{Future, poll_fn},
     io::Read,
@@ -29,7 +31,7 @@ use tower_support_cache::{
 use crate::{
     origin::{Origin, PANIC, version_of},
     random::Random,
-    scenario::Settings,
+    scenario::{Load, Settings},
     server::pause,
     tally::Counters,
     world::{By, GROUPED, KEYS, TAGS, World, micros, softly},
@@ -60,10 +62,7 @@ pub(crate) fn run(settings: &Settings) {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let run = Arc::new(Run::new(settings));
-        for task in 0..settings.tasks {
-            let seed = settings.seed ^ (task as u64 + 1).wrapping_mul(0x5851_f42d_4c95_7f2d);
-            tokio::spawn(Arc::clone(&run).task(Random(seed)));
-        }
+        run.begin(settings);
         let (ended, end) = tokio::sync::oneshot::channel();
         std::thread::spawn(move || {
             // Closed when the parent has seen enough, or has died.
@@ -124,6 +123,26 @@ impl Run {
         }
     }
 
+    /// Begins the tasks of a process.
+    fn begin(self: &Arc<Self>, settings: &Settings) {
+        let seed = |task: usize| {
+            Random(settings.seed ^ (task as u64 + 1).wrapping_mul(0x5851_f42d_4c95_7f2d))
+        };
+        let others = (0..KEYS).filter(|key| !self.world.is_own(*key)).cycle();
+        for (task, key) in (0..settings.tasks).zip(others) {
+            let run = Arc::clone(self);
+            match settings.load {
+                Load::Crowd => tokio::spawn(run.task(seed(task))),
+                Load::Rests => tokio::spawn(run.read_one(key, seed(task))),
+            };
+        }
+        if settings.load == Load::Rests {
+            for key in self.world.all_own() {
+                tokio::spawn(Arc::clone(self).write_one(key, seed(settings.tasks + key)));
+            }
+        }
+    }
+
     async fn task(self: Arc<Self>, mut random: Random) {
         loop {
             match random.below(10_000) {
@@ -140,7 +159,12 @@ impl Run {
 
     async fn read(&self, random: &mut Random) {
         let key = random.below(KEYS as u64) as usize;
-        let (kind, caller) = match random.below(1 + CALLERS) {
+        self.read_as(key, random.below(1 + CALLERS), random).await;
+    }
+
+    /// Reads a key as one of the callers; as nobody in particular if that is 0.
+    async fn read_as(&self, key: usize, caller: u64, random: &mut Random) {
+        let (kind, caller) = match caller {
             0 => ("shared", String::new()),
             caller => ("mine", caller.to_string()),
         };
