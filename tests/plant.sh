@@ -529,6 +529,11 @@ plant history-tags-take-a-missing-stamp src/store/redis/stamps.rs 's/self\.0\.co
 plant history-near-forgets-no-tag src/store/redis/near.rs 's/                    self\.invalidate_tag\(&Tag::named\(tag\)\);/                    let _ = Tag::named(tag);/' redis_history near-quiet
 plant history-near-keeps-its-own-fill src/store/redis/mod.rs 's/let commit = Box::pin\(lease\.0\.commit\(&entry, note\.as_deref\(\)\)\)\.await;/let commit = lease.0.commit(\&entry, note.as_deref()).await;\n        self.shared.link.near.keep(\&entry, self.shared.link.near.fence());/' redis_history near-rests
 plant history-near-keeps-what-was-read-before src/store/redis/near.rs 's/entry\.copied\(fence, until\)/{ let _ = fence; entry.copied(self.fence(), until) }/' redis_history near-rests
+# Each of the next two is kept from harm by another guard: a reader asks whether the link is proven, and
+# the server's own message to who has invalidated comes with the answer.
+plant history-near-answers-over-a-silent-link 'src/store/redis/near.rs src/store/redis/link.rs' 's/self\.proven\.is_ahead\(\) && entry\.is_fresh\(\)/entry.is_fresh()/; s/            self\.near\.silence\(\);\n//' redis_history near-silent
+plant history-near-keeps-own-invalidations 'src/store/redis/link.rs src/store/redis/supervisor.rs' 's/Target::Key\(key\) \| Target::Softly\(key\) => self\.near\.invalidate\(key\),/Target::Key(_) | Target::Softly(_) => {}/; s/Some\(link\) if link\.near\.heed\(push\) => link\.doubt\(\),/Some(link) => drop(tokio::spawn(async move { sleep(Duration::from_millis(5)).await; if link.near.heed(push) { link.doubt(); } })),/' redis_history near-rests
+plant history-near-is-never-used src/store/redis/near.rs 's/self\.proven\.is_ahead\(\) && entry\.is_fresh\(\)/false \&\& self.proven.is_ahead() \&\& entry.is_fresh()/' redis_history near-quiet
 plant history-redis-outdate-nothing src/store/redis/shared.rs 's/\(now\(\)\);\n        \}/(now());\n        }\n        until = until.max(now() + std::time::Duration::from_secs(9));/' redis_history quiet
 # ===== chaos =====
 plant chaos-ask-no-plan src/testing/chaos.rs 's/\(self\.plan\)\(operation, count\)/{ let _ = \&self.plan; let _ = count; Fault::None }/' chaos a_lookup_that_fails_is_a_bypass

@@ -10,8 +10,9 @@
 //! ```
 //!
 //! Scenarios: `short` (the default), `long`; with near caches, whose messages may be on their way,
-//! `near`, and `near-rests`, where keys are seldom written; for planted mistakes `quiet`, `near-quiet`,
-//! `restarts`, `failovers`, `demotions`. Options: `--processes`, `--tasks`, `--seconds`, `--seed`.
+//! `near`, and where keys are seldom written `near-rests`, `near-silent`; for planted mistakes `quiet`,
+//! `near-quiet`, `restarts`, `failovers`, `demotions`. Options: `--processes`, `--tasks`, `--seconds`,
+//! `--seed`.
 
 #![allow(clippy::unwrap_used)] // clippy.toml lets tests unwrap, but not what they call.
 
@@ -83,7 +84,7 @@ async fn run(scenario: &Scenario) -> bool {
     let late = late.iter().flat_map(|late| std::mem::take(&mut *late.lock().unwrap())).collect();
     let total = workers.iter().copied().fold(Tally::default(), Tally::plus);
     report.table(&total, &workers, &faults.injected());
-    report::lateness(late);
+    report::lateness(late, total.near);
     let _ = std::fs::remove_dir_all(folder);
     Goal::verdict(scenario, &total)
 }

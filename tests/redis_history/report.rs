@@ -62,6 +62,7 @@ impl Report {
         };
         row("reads", total.reads);
         row("  hits", total.hits);
+        row("    of near caches", total.near);
         row("    stale, and said so", total.stale);
         row("  joins", total.joins);
         row("  over a second", total.slow);
@@ -84,12 +85,12 @@ impl Report {
 }
 
 /// Shows how late the messages to near caches were, as far as a read has seen it.
-pub(crate) fn lateness(mut micros: Vec<u64>) {
+pub(crate) fn lateness(mut micros: Vec<u64>, of: u64) {
     micros.sort_unstable();
     let Some(worst) = micros.last() else { return };
     let at = |percent: usize| micros[(micros.len() - 1) * percent / 100] as f64 / 1000.0;
     println!(
-        "{} reads of a near cache before the message: p50 {:.2} ms, p90 {:.2}, p99 {:.2}, worst {:.2}\n",
+        "{} of {of} reads of a near cache before the message: p50 {:.2} ms, p90 {:.2}, p99 {:.2}, worst {:.2}\n",
         micros.len(),
         at(50),
         at(90),

@@ -43,6 +43,9 @@ pub(crate) struct Goal {
     shared: u64,
 }
 
+/// How many of a hundred reads must be answered by near caches, where there are any.
+const NEAR: u64 = 5;
+
 impl Scenario {
     /// Returns what the command line asks for; `None` if it names something else.
     pub(crate) fn asked_for(arguments: &[String]) -> Option<Vec<Self>> {
@@ -92,6 +95,12 @@ impl Scenario {
             faults,
             goal,
         };
+        let rests = |name, faults| Self {
+            tasks: KEYS,
+            is_near: true,
+            load: Load::Rests,
+            ..scenario(name, faults, some(8))
+        };
         Some(match name {
             "short" => vec![scenario("short", Fault::ALL, Goal { faults: 1, ..some(12) })],
             "long" => {
@@ -110,12 +119,8 @@ impl Scenario {
                 ..scenario("near", Fault::ALL, Goal { faults: 1, ..some(12) })
             }],
             "near-quiet" => vec![Self { is_near: true, ..scenario("near-quiet", &[], some(8)) }],
-            "near-rests" => vec![Self {
-                tasks: KEYS,
-                is_near: true,
-                load: Load::Rests,
-                ..scenario("near-rests", &[], some(8))
-            }],
+            "near-rests" => vec![rests("near-rests", &[])],
+            "near-silent" => vec![rests("near-silent", &[Fault::BlackHole])],
             "quiet" => vec![scenario("quiet", &[], some(8))],
             "restarts" => vec![scenario("restarts", &[Fault::RestartFromRdb], some(10))],
             "failovers" => vec![scenario("failovers", &[Fault::Failover], some(10))],
@@ -155,7 +160,11 @@ impl Goal {
                 tally.reads
             );
         }
-        is_enough && tally.violations == 0 && tally.failures == 0
+        let is_near = !scenario.is_near || tally.near * 100 >= tally.reads * NEAR;
+        if !is_near {
+            println!("only {} of {} reads were of a near cache", tally.near, tally.reads);
+        }
+        is_enough && is_near && tally.violations == 0 && tally.failures == 0
     }
 }
 

@@ -41,7 +41,9 @@ tally! {
     /// Reads that were answered to their end.
     reads,
     hits,
-    /// Of these, reads that said they were stale: after a soft invalidation.
+    /// Of these, reads that near caches answered.
+    near,
+    /// Of the hits, reads that said they were stale: after a soft invalidation.
     stale,
     joins,
     /// Reads that were dropped on the way.

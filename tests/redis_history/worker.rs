@@ -33,7 +33,7 @@ use crate::{
     random::Random,
     scenario::{Load, Settings},
     server::pause,
-    tally::Counters,
+    tally::{Counters, Tally},
     world::{By, GROUPED, KEYS, TAGS, World, micros, softly},
 };
 
@@ -71,9 +71,9 @@ pub(crate) fn run(settings: &Settings) {
         });
         let mut end = pin!(end);
         while timeout(Duration::from_millis(100), end.as_mut()).await.is_err() {
-            println!("{}", run.counters.tally().line());
+            println!("{}", run.tally().line());
         }
-        println!("{}", run.counters.tally().line());
+        println!("{}", run.tally().line());
     });
     runtime.shutdown_background();
 }
@@ -141,6 +141,11 @@ impl Run {
                 tokio::spawn(Arc::clone(self).write_one(key, seed(settings.tasks + key)));
             }
         }
+    }
+
+    fn tally(&self) -> Tally {
+        let store = self.handle.metrics().store.expect("a store over a network has counts");
+        Tally { near: store.near.hits, ..self.counters.tally() }
     }
 
     async fn task(self: Arc<Self>, mut random: Random) {
