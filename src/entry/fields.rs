@@ -52,7 +52,10 @@ struct Form {
     has_inner_status: bool,
     /// Where the slot for `Cache-Status` is.
     status_slot: usize,
-    /// How many lines, slots aside, to pass over before each that is a response's own.
+    /// What stands at each place that is no slot, once more: to go through these takes a fraction of
+    /// the steps that the map's lines take.
+    lines: Box<[HeaderValue]>,
+    /// How many lines to pass over before each that is a response's own.
     gaps: Box<[usize]>,
     weight: usize,
     /// How many responses have had it.
@@ -167,19 +170,21 @@ impl Form {
             fields,
             has_inner_status,
             status_slot,
+            lines: Box::default(),
             gaps: Box::default(),
             casts: AtomicUsize::new(0),
         };
+        form.lines = form.lines_of(&form.fields).cloned().collect();
         let mut gap = 0;
         let mut gaps = Vec::new();
-        for line in form.lines() {
+        for line in &form.lines {
             match is_own(line) {
                 true => gaps.push(std::mem::take(&mut gap)),
                 false => gap += 1,
             }
         }
-        form.weight += size_of_val(&gaps[..]);
         form.gaps = gaps.into();
+        form.weight += size_of_val(&*form.lines) + size_of_val(&*form.gaps);
         form
     }
 
@@ -187,12 +192,7 @@ impl Form {
         place == 0 || place == self.status_slot
     }
 
-    /// Returns what stands at each place that is no slot.
-    fn lines(&self) -> impl Iterator<Item = &HeaderValue> {
-        self.lines_of(&self.fields)
-    }
-
-    /// The same of a map with the names and the slots of this one.
+    /// Returns what stands at each place that is no slot, in a map with the names and slots of this one.
     fn lines_of<'f>(&self, fields: &'f HeaderMap) -> impl Iterator<Item = &'f HeaderValue> {
         let lines = fields.values().enumerate().filter(|(place, _)| !self.is_slot(*place));
         lines.map(|(_, line)| line)
@@ -244,7 +244,7 @@ impl Learned {
     where
         V: Iterator<Item = Value<'v>>,
     {
-        if self.form.lines().zip(values()).any(|(line, value)| is_other(line, value)) {
+        if self.form.lines.iter().zip(values()).any(|(line, value)| is_other(line, value)) {
             let mut values = values();
             let is_shared = |line: &HeaderValue, value| !is_own(line) && !is_other(line, value);
             let form = self.form.with_lines(|line| {
@@ -268,8 +268,7 @@ impl Learned {
         V: Iterator<Item = Value<'v>>,
     {
         self.fit(&values);
-        let has_own = !self.form.gaps.is_empty();
-        let own = if has_own { pack(|| self.form.own(values())) } else { Box::default() };
+        let own = pack(self.form.gaps.len(), || self.form.own(values()));
         Fields::new(&self.form, own)
     }
 
@@ -279,15 +278,25 @@ impl Learned {
     pub(crate) fn read<'v>(
         &mut self,
         values: &mut (impl Iterator<Item = Value<'v>> + Clone),
-        own: impl FnMut(Value<'v>) -> Option<HeaderValue>,
+        mut own: impl FnMut(Value<'v>) -> Option<HeaderValue>,
     ) -> Option<Fields> {
-        let lines = self.form.lines().count();
         let first = values.clone();
-        let is_enough = values.by_ref().take(lines).count() == lines;
-        let values = || first.clone().take(lines);
-        is_enough.then(|| self.fit(values))?;
-        let own: Option<_> = self.form.own(values()).map(own).collect();
-        Some(Fields::new(&self.form, own?))
+        let mut made = Vec::with_capacity(self.form.gaps.len());
+        let mut is_fit = self.trial.is_none();
+        for line in &self.form.lines {
+            let value = values.next()?;
+            is_fit &= !is_other(line, value);
+            if is_fit && is_own(line) {
+                made.push(own(value)?);
+            }
+        }
+        if !is_fit {
+            let lines = self.form.lines.len();
+            let values = || first.clone().take(lines);
+            self.fit(values);
+            made = self.form.own(values()).map(own).collect::<Option<_>>()?;
+        }
+        Some(Fields::new(&self.form, made.into()))
     }
 }
 
@@ -383,12 +392,15 @@ pub(crate) fn with_slots(
     Some(fields)
 }
 
-/// Copies values into one allocation: a value cut from a connection's read buffer would otherwise
+/// Copies so many values into one allocation: a value cut from a connection's read buffer would otherwise
 /// keep that buffer alive as long as the entry.
-fn pack<'v, V>(values: impl Fn() -> V) -> Box<[HeaderValue]>
+fn pack<'v, V>(count: usize, values: impl Fn() -> V) -> Box<[HeaderValue]>
 where
     V: Iterator<Item = Value<'v>>,
 {
+    if count == 0 {
+        return Box::default();
+    }
     let mut text = BytesMut::with_capacity(values().map(|value| value.bytes.len()).sum());
     values().for_each(|value| text.extend_from_slice(value.bytes));
     let mut text = text.freeze();
@@ -399,7 +411,9 @@ where
         copy.set_sensitive(value.is_sensitive);
         copy
     });
-    copies.collect()
+    let mut all = Vec::with_capacity(count);
+    all.extend(copies);
+    all.into()
 }
 
 #[cfg(test)]
