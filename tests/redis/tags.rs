@@ -69,6 +69,23 @@ impl Site {
     }
 }
 
+/// With the server silent both are given up: one after the other, the second were never asked for.
+#[tokio::test]
+async fn the_stamps_of_a_routes_tags_are_asked_for_beside_the_record() {
+    let server = Server::start().await;
+    let proxy = Proxy::to(server.port).await;
+    let store = patient(&proxy.url()).lookup_budget(Duration::from_millis(300));
+    let mut site = Site::lazy(store.build().unwrap(), tagged).linked().await;
+    site.fill("one").await;
+    let asked = |site: &Site| site.store().operations[&Operation::Lookup].clone();
+    let before = asked(&site);
+    site.hits("one").await;
+    assert_eq!(asked(&site).answered - before.answered, 2);
+    proxy.freeze();
+    assert_eq!(site.read("origin").await.text(), "origin");
+    assert_eq!(asked(&site).timed_out - before.timed_out, 2);
+}
+
 #[tokio::test]
 async fn a_tag_removes_what_has_it_for_all_processes() {
     let server = Server::start().await;

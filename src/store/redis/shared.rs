@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use bytes::Bytes;
+use futures_util::future::join;
 
 use super::{
     Digest, RedisLease,
@@ -66,8 +67,13 @@ impl Shared {
         let fence = self.sequence.begin();
         let (connection, epoch) = self.usable(slot)?;
         let vk = digest(slot, epoch);
-        let record =
-            self.link.look(&connection, self.link.settings.look(&slot.key, &vk)).await.ok()?;
+        let look = self.link.look(&connection, self.link.settings.look(&slot.key, &vk));
+        let (record, stamps) = match slot.tags.is_empty() {
+            true => (look.await, None),
+            // Both are of after this request began, whichever is first.
+            false => Box::pin(join(look, self.stamps(slot, &connection, &[]))).await,
+        };
+        let record = record.ok()?;
         let now = now();
         if !connection.proven.is_ahead_at(now) {
             return None;
@@ -81,7 +87,7 @@ impl Shared {
             return Some(Lookup::Found(entry));
         }
         let looked = Looked { slot, connection, vk, fence, near_fence };
-        Box::pin(self.look_on(looked, record, awaited)).await
+        Box::pin(self.look_on(looked, (record, stamps.unwrap_or_default()), awaited)).await
     }
 
     /// Whether a record answers without a further question.
@@ -103,15 +109,15 @@ impl Shared {
     async fn look_on(
         &self,
         looked: Looked<'_>,
-        record: Option<Record>,
+        (record, mut stamps): (Option<Record>, Stamps),
         awaited: Option<Token>,
     ) -> Option<Lookup> {
         let Looked { slot, connection, vk, fence, near_fence } = looked;
         let is_there = record.is_some();
-        let mut stamps = Stamps::default();
         if let Some(record) = &record
-            && !(record.tags.is_empty() && slot.tags.is_empty())
+            && !stamps.are_of_all(&record.tags)
         {
+            // It names groups as well, which only it tells of.
             stamps = self.stamps(slot, &connection, &record.tags).await?;
         }
         let record = record.filter(|record| stamps.confirm(&record.tags));

@@ -91,6 +91,11 @@ impl Stamps {
         stamped.iter().all(|stamped| self.0.contains(stamped))
     }
 
+    /// Whether there is one for every tag.
+    pub(super) fn are_of_all(&self, stamped: &[Stamped]) -> bool {
+        stamped.iter().all(|(tag, _)| self.0.iter().any(|(known, _)| known == tag))
+    }
+
     /// Returns the digest that a right to fill has in these stamps; `None` where a tag has none.
     pub(super) fn digest(&self, tags: &Tags) -> Option<String> {
         let find = |tag: &Tag| self.0.iter().find(|(known, _)| known == tag).cloned();
