@@ -70,10 +70,14 @@ plant() {
     bash tests/plant.sh
 }
 
-# Processes read and write over one Redis through every fault, millions of times.
+# Processes read and write over one Redis through every fault, millions of times; and with near caches,
+# whose messages may be on their way.
 history() {
     server
-    cargo test --release --all-features --test redis_history long
+    local scenario
+    for scenario in near near-rests near-silent long; do
+        cargo test --release --all-features --test redis_history "$scenario"
+    done
 }
 
 # The suite of https://cache-tests.fyi against the reverse proxy.

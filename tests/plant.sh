@@ -564,5 +564,5 @@ if [ -z "$applies" ] && [[ model-share-what-is-being-removed =~ $pattern ]]; the
     fi
 fi
 
-echo "planted $planted mistakes, ${#missed[@]} not found"
+if [ -n "$applies" ]; then echo "$planted mistakes, ${#missed[@]} of them would change nothing"; else echo "planted $planted mistakes, ${#missed[@]} not found"; fi
 if [ ${#missed[@]} -gt 0 ]; then printf '%s\n' "${missed[@]}"; exit 1; fi
