@@ -72,6 +72,7 @@ need npm npm nodejs
 need redis-server redis-server redis
 need redis-cli redis-tools redis
 need openssl openssl
+need perl perl
 # The page's test takes these names; on macOS set CHROMIUM to a browser's path.
 [ -n "${CHROMIUM:-}" ] || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
     need chromium chromium
