@@ -34,7 +34,7 @@ use self::{
 pub(crate) use self::fields::Mould;
 #[cfg(feature = "redis")]
 pub(crate) use self::{
-    fields::{Fields as StoredFields, Learned, Value, with_slots},
+    fields::{Fields as StoredFields, Learned, Shared, Value, with_slots},
     stored::StoredHead,
 };
 

@@ -23,7 +23,6 @@ use crate::{
     answer::{Asks, hit, turn_not_modified},
     body::ResponseBody,
     bounded::bounded,
-    clock::now,
     detach,
     fill::{Filling, Held, Received},
     future::{Mark, ResponseFuture},
@@ -86,12 +85,13 @@ where
             ResponseFuture::forward(inner.clone(), request, Some(mark))
         }
         Decision::Read(read) => {
-            let search = shared.search(&read);
             let exchange = Exchange::new((shared, inner), read, request);
             let detachments = &shared.detachments;
             match St::PEEK_TELLS_ALL {
-                true => ResponseFuture::exchange(Box::pin(exchange.read(search)), detachments),
-                false => ResponseFuture::exchange(Box::pin(exchange.look(search)), detachments),
+                true => {
+                    ResponseFuture::exchange(Box::pin(exchange.read(Search::new())), detachments)
+                }
+                false => ResponseFuture::exchange(Box::pin(exchange.look()), detachments),
             }
         }
         Decision::Refresh(read, response) => {
@@ -192,8 +192,8 @@ fn decide_read<St: Store, B: Body>(
         None => (rule.vary.clone(), base.clone()),
     };
     let slot = Slot { key: admitted.key()?, variant, tags: admitted.tags()? };
-    let (is_background, begun) = (false, telling.now);
-    let read = Read { route, slot, base, nominated, asks, forward, seen, is_background, begun };
+    let is_background = false;
+    let read = Read { route, slot, base, nominated, asks, forward, seen, is_background };
     Ok(match due.or_else(|| shared.stale_at_once(&read)) {
         Some(response) => Decision::Refresh(Box::new(read), response),
         None => Decision::Read(Box::new(read)),
@@ -231,8 +231,9 @@ where
     /// Looks in a store over a network, which answers most requests: this future has room for that
     /// alone, and whatever comes after is boxed.
     #[allow(clippy::manual_async_fn)] // An `async fn` holds its arguments twice.
-    fn look(mut self, mut search: Search) -> impl Future<Output = Answer<B, S::Error>> + Send {
+    fn look(mut self) -> impl Future<Output = Answer<B, S::Error>> + Send {
         async move {
+            let mut search = Search::new();
             let found = self.shared.lookup(&self.read).await;
             let fields = self.request.as_ref().expect(UNTIL_FORWARDED).headers();
             if !self.read.is_told_to_vary(&self.shared, &found, fields) {
@@ -308,7 +309,7 @@ where
         self.read.ask_for_all(self.request.as_mut().expect(UNTIL_FORWARDED));
         runtime.spawn(async move {
             // It waits for nobody: who else fills does the same work.
-            let mut search = Search::until(now());
+            let mut search = Search::without_waiting();
             let asked = async {
                 match self.step(&mut search).await {
                     Step::Fill(filling) => drop(self.fill(filling).await),

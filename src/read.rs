@@ -9,7 +9,6 @@ use http::{
 
 use crate::{
     answer::Asks,
-    clock::Instant,
     entry::Entry,
     key::{Slot, Variant},
     nominated::Nominated,
@@ -36,8 +35,6 @@ pub(crate) struct Read {
     pub(crate) seen: Option<Arc<Entry>>,
     /// Whether its caller has an answer already.
     pub(crate) is_background: bool,
-    /// When the request came.
-    pub(crate) begun: Instant,
 }
 
 impl Read {

@@ -52,8 +52,8 @@ pub(crate) enum Step<St: Store, B: Body> {
 /// How far a search is.
 #[derive(Debug)]
 pub(crate) struct Search {
-    /// When it waits no longer.
-    deadline: Instant,
+    /// When it waits no longer; `None` before its first step.
+    deadline: Option<Instant>,
     /// Whether it has looked, and nothing has happened since.
     has_looked: bool,
     /// The fill that has the right to the slot, as the store has shown it since the search began.
@@ -63,8 +63,15 @@ pub(crate) struct Search {
 }
 
 impl Search {
-    pub(crate) fn until(deadline: Instant) -> Self {
-        Self { deadline, has_looked: false, held: None, was_abandoned: false, has_varied: false }
+    /// A search that waits for as long as its read may.
+    pub(crate) fn new() -> Self {
+        let (deadline, held) = (None, None);
+        Self { deadline, has_looked: false, held, was_abandoned: false, has_varied: false }
+    }
+
+    /// A search that waits for nobody.
+    pub(crate) fn without_waiting() -> Self {
+        Self { deadline: Some(now()), ..Self::new() }
     }
 
     /// Takes note that its next look is made.
@@ -74,12 +81,6 @@ impl Search {
 }
 
 impl<St: Store> Shared<St> {
-    /// A search that ends when its read has waited for as long as it may.
-    pub(crate) fn search(&self, read: &Read) -> Search {
-        let patience = self.patience(read).unwrap_or(Duration::MAX);
-        Search::until(read.begun + self.follower_wait.min(patience))
-    }
-
     /// Looks, and then waits for a fill or takes the right to one.
     pub(crate) async fn step<B: Body>(
         self: &Arc<Self>,
@@ -87,6 +88,8 @@ impl<St: Store> Shared<St> {
         read: &mut Read,
         fields: &HeaderMap,
     ) -> Step<St, B> {
+        let wait = || self.follower_wait.min(self.patience(read).unwrap_or(Duration::MAX));
+        let deadline = *search.deadline.get_or_insert_with(|| now() + wait());
         let has_looked = std::mem::take(&mut search.has_looked);
         if !has_looked
             && search.held.is_none()
@@ -99,15 +102,13 @@ impl<St: Store> Shared<St> {
         let next = match (self.turn(read, held), held) {
             (None, _) => ControlFlow::Break(Alone::Held.into()),
             (Some(Turn::Crowd), _) => ControlFlow::Break(Alone::Crowd.into()),
-            (Some(Turn::Follow(flight)), _) => {
-                match timeout_at(search.deadline, flight.settled()).await {
-                    Ok(settled) => self.heed(settled, (search, read), fields),
-                    Err(_) => ControlFlow::Break(Alone::Deadline.into()),
-                }
-            }
+            (Some(Turn::Follow(flight)), _) => match timeout_at(deadline, flight.settled()).await {
+                Ok(settled) => self.heed(settled, (search, read), fields),
+                Err(_) => ControlFlow::Break(Alone::Deadline.into()),
+            },
             // Boxed: it is the longest wait by far, and rare.
             (Some(Turn::Lead(lead)), Some(token)) => {
-                Box::pin(self.wait(lead, (search, read), token)).await
+                Box::pin(self.wait(lead, (deadline, read), token)).await
             }
             (Some(Turn::Lead(lead)), None) => match self.begin_fill(lead, (search, read)).await {
                 Begun::Filling(filling) => return Step::Fill(filling),
@@ -117,7 +118,7 @@ impl<St: Store> Shared<St> {
         };
         match next {
             ControlFlow::Break(ended) => Step::Ended(ended),
-            ControlFlow::Continue(()) if now() < search.deadline => Step::Again,
+            ControlFlow::Continue(()) if now() < deadline => Step::Again,
             ControlFlow::Continue(()) => Step::Ended(Alone::Deadline.into()),
         }
     }
@@ -275,11 +276,11 @@ impl<St: Store> Shared<St> {
     async fn wait<B: Body>(
         &self,
         lead: Lead<Fill>,
-        (search, read): (&Search, &Read),
+        (deadline, read): (Instant, &Read),
         token: Token,
     ) -> ControlFlow<Ended<B>> {
         let lead = lead.awaiting();
-        match timeout_at(search.deadline, self.store.wait(&read.slot, token)).await {
+        match timeout_at(deadline, self.store.wait(&read.slot, token)).await {
             Err(_) => return ControlFlow::Break(Alone::Deadline.into()),
             Ok(Lookup::Unavailable) => return ControlFlow::Break(Bypass::Store.into()),
             Ok(Lookup::Found(entry)) if entry.is_fresh() => {

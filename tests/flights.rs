@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use support::{Call, Calls, Sent, cache, cache_with, fetch, get, got, send, settle};
 use tokio::time::advance;
+use tower::Service;
 use tower_support_cache::{Alone, Coalescing, Refusal};
 
 /// Sends `count` requests for one key and returns them with the leader's call.
@@ -14,6 +15,22 @@ async fn burst(cache: &support::Cached, calls: &mut Calls, count: usize) -> (Vec
     let call = calls.next().await;
     settle().await;
     (requests, call)
+}
+
+/// How long it has waited counts from when it began to, not from the call.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_polled_late_follows_all_the_same() {
+    let (mut cache, _, mut calls) = cache();
+    let late = cache.call(get("/cases/1"));
+    advance(Duration::from_secs(6)).await;
+    let leader = send(&cache, get("/cases/1"));
+    let call = calls.next().await;
+    let late = tokio::spawn(late);
+    settle().await;
+    call.ok("shared");
+    assert_eq!(got(leader).await.text(), "shared");
+    late.await.unwrap().unwrap();
+    assert_eq!(calls.count(), 1);
 }
 
 #[tokio::test(start_paused = true)]

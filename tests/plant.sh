@@ -72,7 +72,7 @@ plant join-across-an-invalidation src/seek.rs 's/\|fence\| sequence\.is_slot_cur
 plant forget-refusals src/policy/storability.rs 's/!is_momentary && !is_of/false \&\& !is_momentary \&\& !is_of/' flights two_bursts_on_an_uncacheable_key_never_queue
 plant remember-server-errors src/policy/storability.rs 's/ && !status\.is_server_error\(\)//' flights a_server_error_is_not_remembered
 plant remember-refusals-for-ever src/fill.rs 's/from_secs\(10\)/from_secs(1000)/' flights a_refusal_is_forgotten_after_ten_seconds
-plant wait-without-a-deadline src/seek.rs 's/read\.begun \+ self/read.begun + 1000 * self/' flights a_follower_waits_no_longer_than_its_deadline_and_then_stores_nothing
+plant wait-without-a-deadline src/seek.rs 's/now\(\) \+ wait\(\)/now() + 1000 * wait()/' flights a_follower_waits_no_longer_than_its_deadline_and_then_stores_nothing
 plant join-hung-flights src/coalesce.rs 's/< self\.limits\.wait/< 1000 * self.limits.wait/' flights a_flight_that_hangs_is_not_joined_for_ever
 plant older-over-newer src/store/memory.rs 's/entry\.is_older_than\(&earlier\)/false \&\& entry.is_older_than(\&earlier)/' flights an_older_fill_does_not_replace_a_newer_one
 plant decline-the-abandoned src/seek.rs 's/was_abandoned: false/was_abandoned: true/' flights a_panic_is_the_leaders_own_and_one_follower_leads
@@ -259,9 +259,15 @@ plant cast-what-is-withheld src/entry/fields.rs 's/ *&& !stripped\.iter\(\).*\n/
 plant put-values-into-the-slot src/entry/fields.rs 's/\.filter\(\|\(place, _\)\| place != status_slot\)//' lib what_may_not_be_stored_is_left_out_each_time
 plant take-a-stripped-status-for-an-inner-one src/entry/fields.rs 's/\*name == CACHE_STATUS && is_kept\(name\)/*name == CACHE_STATUS/' lib the_slots_are_where_they_are_filled_whatever_becomes_of_an_inner_status
 plant forget-what-is-sensitive src/entry/fields.rs 's/ *copy\.set_sensitive.*\n//' lib what_is_sensitive_stays_so_and_is_each_responses_own
-plant share-what-is-sensitive src/entry/fields.rs 's/\(value\.is_sensitive \|\| /(/; s/!value\.is_sensitive && //; s/\(!value\.is_sensitive\)\.then/true.then/' lib what_is_sensitive_stays_so_and_is_each_responses_own
+plant share-what-is-sensitive src/entry/fields.rs 's/\(value\.is_sensitive \|\| /(/; s/!value\.is_sensitive && //; s/!value\.is_sensitive && value\.bytes/value.bytes/' lib what_is_sensitive_stays_so_and_is_each_responses_own
 plant try-out-one-response src/entry/fields.rs 's/const TRIALS: usize = 4/const TRIALS: usize = 1/' lib what_all_have_is_kept_once_and_the_rest_for_each
-plant weigh-no-form src/entry/fields.rs 's/values \+ self\.form\.weight/values + 0 * self.form.weight/' lib the_first_of_a_form_pays_for_it
+plant weigh-no-form src/entry/fields.rs 's/own \+ text \+ form$/{ let _ = form; own + text }/m' lib a_form_is_charged_to_the_first_and_to_each_where_there_are_too_many
+plant charge-everybody-for-a-form src/entry/fields.rs 's/let pays = !.*;/let pays = true; let _ = self.is_paid;/' lib a_form_is_charged_to_the_first_and_to_each_where_there_are_too_many
+plant share-forms-without-bound src/entry/fields.rs 's/self\.0\.len\(\) >= MOST_SHARED \|\| //' lib a_form_is_charged_to_the_first_and_to_each_where_there_are_too_many
+plant share-forms-for-ever src/entry/fields.rs 's/        self\.0\.retain\(.*\n//' lib a_form_is_charged_to_the_first_and_to_each_where_there_are_too_many
+plant share-heavy-forms src/entry/fields.rs 's/ \|\| form\.weight > HEAVIEST//' lib a_form_that_is_too_heavy_is_one_responses_own
+plant try-out-long-values src/entry/fields.rs 's/ && value\.bytes\.len\(\) <= LONGEST//' lib a_long_value_is_not_tried_out
+plant cast-with-an-inner-status src/entry/fields.rs 's/            !learned\.form\.has_inner_status\n                && are_named_alike/            are_named_alike/' lib what_may_not_be_stored_is_left_out_each_time
 plant keep-values-without-bound src/entry/kept.rs 's/ \|\| self\.bytes \+ bytes > MOST_BYTES//' lib what_is_kept_is_bounded
 plant keep-values-of-any-length src/entry/kept.rs 's/text\.len\(\) > LONGEST \|\| //' lib what_is_kept_is_bounded
 
@@ -476,8 +482,8 @@ plant looks-leave-who-waits src/store/redis/looks.rs 's/self\.answer\(\|count\| 
 plant looks-join-what-was-given-up src/store/redis/looks.rs 's/state\.answers\.is_none\(\) && //' lib looks_that_are_never_sent_are_answered_all_the_same
 plant looks-wait-for-ever src/store/redis/link.rs 's/timeout\(self\.settings\.lookup_budget, asked\)/timeout(self.settings.lookup_budget * 1000, asked)/' redis sec_red_7_a_hung_server_under_load_fails_no_request
 plant looks-without-a-limit src/store/redis/looks.rs 's/state\.looks\.len\(\) < most/most > 0/' lib no_more_go_together_than_a_limit_and_fewer_where_answers_are_long
-plant looks-all-together src/store/redis/looks.rs 's/compare_exchange\(0, 1,/compare_exchange(1000, 1,/' lib a_look_goes_alone_where_no_other_is_on_its_way
-plant looks-none-together src/store/redis/looks.rs 's/alone\.is_ok\(\)\.then\(/alone.map_or(true, |_| true).then(/' lib a_look_goes_alone_where_no_other_is_on_its_way
+plant looks-wait-for-nobody-in-vain src/store/redis/looks.rs 's/Ordering::Relaxed\) == 0;/Ordering::Relaxed) == 1000;/' lib a_look_waits_for_more_only_where_others_are_on_their_way
+plant looks-never-wait src/store/redis/looks.rs 's/Ordering::Relaxed\) == 0;/Ordering::Relaxed) < 1000;/' lib a_look_waits_for_more_only_where_others_are_on_their_way
 plant looks-one-command-each src/store/redis/looks.rs 's/\.filter\(is_same\)/.filter(|place| false \&\& is_same(place))/' redis looks_at_one_moment_are_one_command
 plant redis-forget-what-others-found-unfit src/store/redis/shared.rs 's/StoredContent::Pass => Content::Pass,/StoredContent::Pass => return None,/' redis what_may_not_be_stored_is_known_to_other_processes
 plant redis-fill-beside-another-process src/store/redis/lease.lua 's/return \{1, token\}/l = false/' redis two_processes_make_one_call_where_they_look_by_themselves

@@ -4,18 +4,15 @@
 //! they have in common is kept once, as a [`Form`]; a response keeps the values of its own. A hit
 //! clones the form, which is warm whatever response is asked for, and puts these in.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::{Arc, Weak};
 
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, header::AGE};
 
 use super::{
     CACHE_STATUS,
-    kept::kept,
-    weight::{PER_FIELD, name_weight},
+    kept::{LONGEST, kept},
+    weight::{PER_FIELD, PER_TEXT, name_weight},
 };
 use crate::{
     hops::Hops,
@@ -29,6 +26,12 @@ const TRIALS: usize = 4;
 /// So many forms are known of one route.
 const FORMS: usize = 4;
 
+/// A form is charged to the first that has it, and others may have it longer. So of one route so many
+/// are alive at once, each of at most so many bytes. A response that fits none of them has a form of
+/// its own, and is charged for it.
+const MOST_SHARED: usize = 16;
+const HEAVIEST: usize = 16 * 1024;
+
 /// How many slots the usual form begins with.
 const SLOTS: usize = 2;
 
@@ -40,6 +43,8 @@ pub(crate) struct Fields {
     form: Arc<Form>,
     /// The values that are not the form's, in the order of its lines.
     own: Box<[HeaderValue]>,
+    /// Whether they are charged for the form: the first that have it are.
+    pays: bool,
 }
 
 /// What responses have in common: names, and values.
@@ -57,10 +62,13 @@ struct Form {
     lines: Box<[HeaderValue]>,
     /// How many lines to pass over before each that is a response's own.
     gaps: Box<[usize]>,
+    /// The bytes that it takes.
     weight: usize,
-    /// How many responses have had it.
-    casts: AtomicUsize,
 }
+
+/// The forms that are alive and that several may have.
+#[derive(Debug, Default)]
+pub(crate) struct Shared(Vec<Weak<Form>>);
 
 /// A value as it is found.
 #[derive(Clone, Copy, Debug)]
@@ -76,9 +84,26 @@ impl<'v> From<&'v HeaderValue> for Value<'v> {
 }
 
 impl Fields {
-    fn new(form: &Arc<Form>, own: Box<[HeaderValue]>) -> Self {
-        form.casts.fetch_add(1, Ordering::Relaxed);
-        Self { form: Arc::clone(form), own }
+    /// Fields that share nothing: `value` makes those of a map's lines, slots aside.
+    pub(crate) fn alone(
+        mut fields: HeaderMap,
+        has_inner_status: bool,
+        mut value: impl FnMut() -> Option<HeaderValue>,
+    ) -> Option<Self> {
+        let status_slot = status_slot(&fields);
+        let mut text = 0;
+        for (place, line) in fields.values_mut().enumerate() {
+            if place != 0 && place != status_slot {
+                *line = value()?;
+                text += line.len();
+            }
+        }
+        // Copied: a clone's capacity is its length.
+        let weight = form_weight(&fields) + text + PER_TEXT;
+        let (lines, gaps) = (Box::default(), Box::default());
+        let form =
+            Form { fields: fields.clone(), has_inner_status, status_slot, lines, gaps, weight };
+        Some(Self { form: Arc::new(form), own: Box::default(), pays: true })
     }
 
     /// Puts the fields into a map, with the two slots filled.
@@ -123,11 +148,12 @@ impl Fields {
         self.form.has_inner_status
     }
 
-    /// Returns the bytes that they take: their own, and their share of the form, which is less the
-    /// more responses have had it.
+    /// Returns the bytes that they are charged for.
     pub(crate) fn weight(&self) -> usize {
-        let values: usize = self.own.iter().map(|value| size_of_val(value) + value.len()).sum();
-        values + self.form.weight / self.form.casts.load(Ordering::Relaxed).max(1)
+        let own: usize = self.own.iter().map(|value| size_of_val(value) + value.len()).sum();
+        let text = if self.own.is_empty() { 0 } else { PER_TEXT };
+        let form = if self.pays { self.form.weight } else { 0 };
+        own + text + form
     }
 }
 
@@ -160,21 +186,46 @@ fn is_other(line: &HeaderValue, value: Value<'_>) -> bool {
     !is_own(line) && (value.is_sensitive || value.bytes != line.as_bytes())
 }
 
+/// Returns where the slot for `Cache-Status` is: the last line of that name.
+fn status_slot(fields: &HeaderMap) -> usize {
+    let statuses = fields.iter().enumerate().filter(|(_, (name, _))| **name == CACHE_STATUS);
+    statuses.last().map_or(0, |(place, _)| place)
+}
+
+/// Returns the bytes that a form of such fields takes.
+fn form_weight(fields: &HeaderMap) -> usize {
+    let names: usize = fields.keys().map(name_weight).sum();
+    size_of::<Form>() + fields.len() * PER_FIELD + names
+}
+
+impl Shared {
+    /// Lets a form be shared, unless it is too large or there are too many.
+    fn admit(&mut self, form: Form) -> Option<Arc<Form>> {
+        self.0.retain(|form| form.strong_count() > 0);
+        if self.0.len() >= MOST_SHARED || form.weight > HEAVIEST {
+            return None;
+        }
+        let form = Arc::new(form);
+        self.0.push(Arc::downgrade(&form));
+        Some(form)
+    }
+}
+
+/// Returns what stands at each place of a map that is no slot.
+fn lines_of(fields: &HeaderMap, status_slot: usize) -> impl Iterator<Item = &HeaderValue> {
+    let is_line = move |place| place != 0 && place != status_slot;
+    let lines = fields.values().enumerate().filter(move |(place, _)| is_line(*place));
+    lines.map(|(_, line)| line)
+}
+
 impl Form {
+    /// A form for many.
     fn new(fields: HeaderMap, has_inner_status: bool) -> Self {
-        let statuses = fields.iter().enumerate().filter(|(_, (name, _))| **name == CACHE_STATUS);
-        let status_slot = statuses.last().map_or(0, |(place, _)| place);
-        let names: usize = fields.keys().map(name_weight).sum();
-        let mut form = Self {
-            weight: size_of::<Self>() + fields.len() * PER_FIELD + names,
-            fields,
-            has_inner_status,
-            status_slot,
-            lines: Box::default(),
-            gaps: Box::default(),
-            casts: AtomicUsize::new(0),
-        };
-        form.lines = form.lines_of(&form.fields).cloned().collect();
+        let status_slot = status_slot(&fields);
+        let (lines, gaps) = (Box::default(), Box::default());
+        let mut form = Self { fields, has_inner_status, status_slot, lines, gaps, weight: 0 };
+        form.weight = form_weight(&form.fields);
+        form.lines = lines_of(&form.fields, form.status_slot).cloned().collect();
         let mut gap = 0;
         let mut gaps = Vec::new();
         for line in &form.lines {
@@ -190,12 +241,6 @@ impl Form {
 
     fn is_slot(&self, place: usize) -> bool {
         place == 0 || place == self.status_slot
-    }
-
-    /// Returns what stands at each place that is no slot, in a map with the names and slots of this one.
-    fn lines_of<'f>(&self, fields: &'f HeaderMap) -> impl Iterator<Item = &'f HeaderValue> {
-        let lines = fields.values().enumerate().filter(|(place, _)| !self.is_slot(*place));
-        lines.map(|(_, line)| line)
     }
 
     /// Returns those values, of all that a response has, that are not the form's.
@@ -221,6 +266,8 @@ impl Form {
 #[derive(Debug)]
 pub(crate) struct Learned {
     form: Arc<Form>,
+    /// Whether somebody has been charged for it.
+    is_paid: bool,
     trial: Option<Trial>,
 }
 
@@ -233,14 +280,20 @@ struct Trial {
 
 impl Learned {
     /// Begins with the form of fields, slots included, whose values are all each response's own.
-    pub(crate) fn new(fields: HeaderMap, has_inner_status: bool) -> Self {
+    pub(crate) fn new(
+        shared: &mut Shared,
+        fields: &HeaderMap,
+        has_inner_status: bool,
+    ) -> Option<Self> {
         // Copied: a clone's capacity is its length.
-        let form = Form::new(fields, has_inner_status).with_lines(|_| None);
-        Self { form: Arc::new(form), trial: Some(Trial { lines: None, left: TRIALS }) }
+        let form = Form::new(fields.clone(), has_inner_status).with_lines(|_| None);
+        let trial = Some(Trial { lines: None, left: TRIALS });
+        Some(Self { form: shared.admit(form)?, is_paid: false, trial })
     }
 
-    /// Sees to it that a response with such values has all that the form has.
-    fn fit<'v, V>(&mut self, values: impl Fn() -> V)
+    /// Sees to it that a response with such values has all that the form has. `None` where it has not
+    /// and there are too many forms already.
+    fn fit<'v, V>(&mut self, shared: &mut Shared, values: impl Fn() -> V) -> Option<()>
     where
         V: Iterator<Item = Value<'v>>,
     {
@@ -250,7 +303,7 @@ impl Learned {
             let form = self.form.with_lines(|line| {
                 values.next().filter(|value| is_shared(line, *value)).map(|_| line.clone())
             });
-            self.form = Arc::new(form);
+            self.form = shared.admit(form)?;
         }
         if let Some(trial) = &mut self.trial
             && trial.is_over(values())
@@ -258,25 +311,32 @@ impl Learned {
             let lines = self.trial.take().and_then(|trial| trial.lines).unwrap_or_default();
             let mut lines = lines.into_iter();
             let form = self.form.with_lines(|_| kept(&lines.next()??));
-            self.form = Arc::new(form);
+            self.form = shared.admit(form).unwrap_or_else(|| Arc::clone(&self.form));
         }
+        Some(())
     }
 
     /// Copies the values of a response.
-    fn cast<'v, V>(&mut self, values: impl Fn() -> V) -> Fields
+    fn cast<'v, V>(&mut self, shared: &mut Shared, values: impl Fn() -> V) -> Option<Fields>
     where
         V: Iterator<Item = Value<'v>>,
     {
-        self.fit(&values);
+        self.fit(shared, &values)?;
         let own = pack(self.form.gaps.len(), || self.form.own(values()));
-        Fields::new(&self.form, own)
+        Some(self.fields(own))
+    }
+
+    fn fields(&mut self, own: Box<[HeaderValue]>) -> Fields {
+        let pays = !std::mem::replace(&mut self.is_paid, true);
+        Fields { form: Arc::clone(&self.form), own, pays }
     }
 
     /// Takes the values of a response off the front of others. `own` makes those that are not the
-    /// form's.
+    /// form's. `None` where there are too few, one is none, or too many forms.
     #[cfg(feature = "redis")]
     pub(crate) fn read<'v>(
         &mut self,
+        shared: &mut Shared,
         values: &mut (impl Iterator<Item = Value<'v>> + Clone),
         mut own: impl FnMut(Value<'v>) -> Option<HeaderValue>,
     ) -> Option<Fields> {
@@ -293,10 +353,10 @@ impl Learned {
         if !is_fit {
             let lines = self.form.lines.len();
             let values = || first.clone().take(lines);
-            self.fit(values);
+            self.fit(shared, values)?;
             made = self.form.own(values()).map(own).collect::<Option<_>>()?;
         }
-        Some(Fields::new(&self.form, made.into()))
+        Some(self.fields(made.into()))
     }
 }
 
@@ -304,7 +364,9 @@ impl Trial {
     /// Looks at the values of one more response.
     fn is_over<'v>(&mut self, values: impl Iterator<Item = Value<'v>>) -> bool {
         let Some(lines) = &mut self.lines else {
-            let line = |value: Value<'_>| (!value.is_sensitive).then(|| value.bytes.into());
+            let is_candidate =
+                |value: &Value<'_>| !value.is_sensitive && value.bytes.len() <= LONGEST;
+            let line = |value| Some(value).filter(is_candidate).map(|value| value.bytes.into());
             self.lines = Some(values.map(line).collect());
             return false;
         };
@@ -319,36 +381,51 @@ impl Trial {
 /// The forms that responses of a route have had lately.
 #[derive(Debug, Default)]
 pub(crate) struct Mould {
-    known: Mutex<Vec<Learned>>,
+    known: Mutex<(Vec<Learned>, Shared)>,
 }
 
 impl Mould {
     /// Copies the fields that may be stored. `stripped` is mostly the same for all responses.
     pub(super) fn cast(&self, origin: &HeaderMap, stripped: &[HeaderName]) -> Fields {
         let mut known = lock(&self.known);
+        let (known, shared) = &mut *known;
         // Mostly all of them may be stored, which is told without asking of each.
         let fits = |learned: &Learned| {
-            are_named_alike(&learned.form.fields, SLOTS, origin)
+            !learned.form.has_inner_status
+                && are_named_alike(&learned.form.fields, SLOTS, origin)
                 && !stripped.iter().any(|name| origin.contains_key(name))
         };
         if let Some(place) = known.iter().position(fits) {
             known.swap(0, place);
-            return known[0].cast(|| origin.values().map(Value::from));
+            let values = || origin.values().map(Value::from);
+            if let Some(fields) = known[0].cast(shared, values) {
+                return fields;
+            }
         }
         let (fields, has_inner_status) = storable(origin, stripped);
         let fits = |learned: &Learned| {
             learned.form.has_inner_status == has_inner_status
                 && are_named_alike(&learned.form.fields, 0, &fields)
         };
-        match known.iter().position(fits) {
-            Some(place) => known.swap(0, place),
-            None => {
-                known.truncate(FORMS - 1);
-                known.insert(0, Learned::new(fields.clone(), has_inner_status));
+        let mut place = known.iter().position(fits);
+        if place.is_none()
+            && let Some(learned) = Learned::new(shared, &fields, has_inner_status)
+        {
+            known.truncate(FORMS - 1);
+            known.push(learned);
+            place = Some(known.len() - 1);
+        }
+        let status_slot = status_slot(&fields);
+        let values = || lines_of(&fields, status_slot).map(Value::from);
+        if let Some(place) = place {
+            known.swap(0, place);
+            if let Some(fields) = known[0].cast(shared, values) {
+                return fields;
             }
         }
-        let form = Arc::clone(&known[0].form);
-        known[0].cast(|| form.lines_of(&fields).map(Value::from))
+        let mut own = pack(values().count(), values).into_iter();
+        let line = || Some(own.next().unwrap_or(EMPTY));
+        Fields::alone(fields.clone(), has_inner_status, line).expect("there is a line for each")
     }
 }
 
@@ -418,6 +495,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     type Lines = [(&'static str, &'static str)];
@@ -534,10 +613,37 @@ mod tests {
             check(&[page; TRIALS + 3]);
         }
         check(&pages);
+        // As many lines, and the same names behind the first two.
+        check(&[
+            &[("x-user", "alice"), ("etag", "1"), ("cache-status", "inner; hit")],
+            &[("etag", "2"), ("cache-status", "shield; hit"), ("cache-status", "inner; hit")],
+        ]);
         let mould = Mould::default();
         let page = fields(&[("etag", "1"), ("x-secret", "1")]);
         assert_eq!(mould.cast(&page, &[]).to_map().len(), 4);
         assert_eq!(mould.cast(&page, &[HeaderName::from_static("x-secret")]).to_map().len(), 3);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_responses_of_a_route_have_each_comes_out_as_it_is(
+            kinds in prop::collection::vec(prop::collection::vec(0_usize..6, 0..5), 1..6),
+            turns in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..64), 1..60),
+        ) {
+            const NAMES: [&str; 6] =
+                ["etag", "link", "x-own", "cache-status", "x-request-id", "keep-alive"];
+            const VALUES: [&str; 4] = ["same", "", "other", "third"];
+            let pages: Vec<Vec<_>> = turns
+                .iter()
+                .map(|(kind, values)| {
+                    let names = kind.get(&kinds).iter().map(|name| NAMES[*name]);
+                    // Mostly the same.
+                    let value = |place: usize| VALUES[if values >> place & 1 == 0 { 0 } else { values % 4 }];
+                    names.enumerate().map(|(place, name)| (name, value(place))).collect()
+                })
+                .collect();
+            check(&pages.iter().map(|page| &page[..]).collect::<Vec<_>>());
+        }
     }
 
     #[test]
@@ -555,11 +661,53 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_a_form_pays_for_it() {
+    fn a_form_is_charged_to_the_first_and_to_each_where_there_are_too_many() {
         let (mould, page) = (Mould::default(), [("etag", "1"), ("x-own-name", "22")]);
-        let own = 2 * size_of::<HeaderValue>() + 3;
-        let weights = [(); 4].map(|()| cast(&mould, &page).weight() - own);
-        assert!(weights[0] > 4 * PER_FIELD, "{weights:?}");
-        assert_eq!(weights[1..], [weights[0] / 2, weights[0] / 3, weights[0] / 4]);
+        let own = 2 * size_of::<HeaderValue>() + 3 + PER_TEXT;
+        assert!(cast(&mould, &page).weight() > own + 4 * PER_FIELD);
+        assert_eq!(cast(&mould, &page).weight(), own);
+        let names: Vec<_> = (0..2 * MOST_SHARED).map(|n| format!("x-name-{n}")).collect();
+        let twice = |name: &String| {
+            let mut response = fields(&page);
+            response.append(HeaderName::try_from(name).unwrap(), HeaderValue::from_static("3"));
+            [(); 2].map(|()| mould.cast(&response, &[]))
+        };
+        let alive: Vec<_> = names.iter().map(twice).collect();
+        let second: Vec<_> = alive.iter().map(|[_, second]| second.weight()).collect();
+        let shared = second.iter().filter(|weight| **weight < 2 * own).count();
+        assert_eq!(shared, MOST_SHARED - 1, "{second:?}");
+        assert!(second[shared..].iter().all(|weight| *weight > 5 * PER_FIELD), "{second:?}");
+        assert_eq!(alive[names.len() - 1][1].to_map()[&names[names.len() - 1]], "3");
+        // What is not alive any more makes room.
+        drop(alive);
+        let [_, second] = twice(&"x-later-name".to_owned());
+        assert!(second.weight() < 2 * own);
+    }
+
+    #[test]
+    fn a_form_that_is_too_heavy_is_one_responses_own() {
+        let mut response = HeaderMap::new();
+        for n in 0..HEAVIEST / PER_FIELD {
+            let name = HeaderName::try_from(format!("x-name-{n}")).unwrap();
+            response.append(name, HeaderValue::from_static("1"));
+        }
+        let mould = Mould::default();
+        for cast in [(); 2].map(|()| mould.cast(&response, &[])) {
+            assert!(cast.weight() > HEAVIEST);
+            assert!(cast.to_map().iter().skip(SLOTS).eq(&response));
+        }
+    }
+
+    #[test]
+    fn a_long_value_is_not_tried_out() {
+        let mut known = Shared::default();
+        let long = "x".repeat(LONGEST + 1);
+        let mut response = fields(&[("etag", "1")]);
+        response.append("link", HeaderValue::from_str(&long).unwrap());
+        let (map, _) = storable(&response, &[]);
+        let mut learned = Learned::new(&mut known, &map, false).unwrap();
+        learned.cast(&mut known, || response.values().map(Value::from)).unwrap();
+        let lines = learned.trial.unwrap().lines.unwrap();
+        assert!(lines[0].is_some() && lines[1].is_none());
     }
 }

@@ -15,7 +15,7 @@ use crate::sync::lock;
 const MOST_BYTES: usize = 128 * 1024;
 
 /// A longer value is not kept.
-const LONGEST: usize = 1024;
+pub(super) const LONGEST: usize = 1024;
 
 static KEPT: LazyLock<Mutex<Kept>> = LazyLock::new(Mutex::default);
 

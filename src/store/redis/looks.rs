@@ -2,7 +2,7 @@
 //!
 //! While others are on their way, a look waits until whatever else is ready to run has run, and goes
 //! with all that were made meanwhile: one write, one timer, one wake-up of the connection for them
-//! all, and one command for those that are for the same field. Where none is, it goes at once, alone.
+//! all, and one command for those that are for the same field. Where none is, it does not wait.
 //! None waits for an answer to others before it is sent, and each was made before it is sent, so what
 //! it brings is as new as if it had gone by itself.
 
@@ -45,7 +45,7 @@ const MOST_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 pub(super) struct Looks {
     open: Box<[Mutex<Option<Arc<Batch>>>]>,
-    /// How many batches, and looks that go alone, were begun and not answered.
+    /// How many batches were begun and are not answered.
     on_the_way: Arc<AtomicUsize>,
     /// How many were sent together of late.
     usual: AtomicUsize,
@@ -78,13 +78,6 @@ impl Looks {
         Self { open, on_the_way: Arc::default(), usual, typical }
     }
 
-    /// Lets a look go alone, where no other is on its way.
-    fn alone(&self) -> Option<OnTheWay> {
-        let on_the_way = &self.on_the_way;
-        let alone = on_the_way.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed);
-        alone.is_ok().then(|| OnTheWay(Arc::clone(on_the_way)))
-    }
-
     /// Adds a look to those that are sent next; the first of them sees to it that they are.
     fn add(&self, look: Cmd) -> (Asked, Option<Sending>) {
         let most = (MOST_BYTES / self.typical.load(Ordering::Relaxed).max(1)).clamp(1, MOST);
@@ -104,9 +97,10 @@ impl Looks {
         let (look, place) = state.add(look);
         let batch = Arc::new(Batch(Mutex::new(state)));
         *open = Some(Arc::clone(&batch));
-        let on_the_way = OnTheWay::begin(&self.on_the_way);
+        let is_first = self.on_the_way.fetch_add(1, Ordering::Relaxed) == 0;
+        let on_the_way = OnTheWay(Arc::clone(&self.on_the_way));
         let asked = Asked { batch: Arc::clone(&batch), look, place };
-        (asked, Some(Sending { batch, lane, _on_the_way: on_the_way }))
+        (asked, Some(Sending { batch, lane, is_first, _on_the_way: on_the_way }))
     }
 
     /// Lets no more looks in, and returns those that are to be sent.
@@ -202,16 +196,9 @@ impl Future for Asked {
     }
 }
 
-/// What was begun, until it is dropped.
+/// A batch that was begun and counted, until it is dropped.
 #[derive(Debug)]
 struct OnTheWay(Arc<AtomicUsize>);
-
-impl OnTheWay {
-    fn begin(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(count))
-    }
-}
 
 impl Drop for OnTheWay {
     fn drop(&mut self) {
@@ -223,6 +210,8 @@ impl Drop for OnTheWay {
 struct Sending {
     batch: Arc<Batch>,
     lane: usize,
+    /// Whether no other was on its way when it was begun.
+    is_first: bool,
     _on_the_way: OnTheWay,
 }
 
@@ -270,9 +259,8 @@ impl Link {
         connection: &'a Arc<Connection>,
         look: Cmd,
     ) -> Look<'a> {
-        let alone = connection.looks.alone();
-        if alone.is_some() || !connection.is_one() {
-            return Look::Alone(Box::pin(self.look_alone(connection, look, alone)));
+        if !connection.is_one() {
+            return Look::Alone(Box::pin(self.look_alone(connection, look)));
         }
         let (asked, sending) = connection.looks.add(look);
         if let Some(sending) = sending {
@@ -282,19 +270,16 @@ impl Link {
         Look::Together(asked)
     }
 
-    async fn look_alone(
-        &self,
-        connection: &Arc<Connection>,
-        look: Cmd,
-        _on_the_way: Option<OnTheWay>,
-    ) -> Answer {
+    async fn look_alone(&self, connection: &Arc<Connection>, look: Cmd) -> Answer {
         let mut wire = connection.wire();
         let asked = (Operation::Lookup, self.settings.lookup_budget);
         self.ask(connection, asked, look.query_async(&mut wire)).await.map(bulk)
     }
 
     async fn send(&self, connection: &Arc<Connection>, sending: &Sending) {
-        yield_now().await;
+        if !sending.is_first {
+            yield_now().await;
+        }
         let looks = connection.looks.close(sending);
         let answers = self.ask_all(connection, looks).await;
         connection.looks.take_note(&answers);
@@ -343,15 +328,19 @@ mod tests {
     }
 
     #[test]
-    fn a_look_goes_alone_where_no_other_is_on_its_way() {
+    fn a_look_waits_for_more_only_where_others_are_on_their_way() {
         let looks = Looks::new();
-        let alone = looks.alone().expect("there is no other");
-        assert!(looks.alone().is_none());
-        let (_, sending) = looks.add(look("a"));
-        drop(alone);
-        assert!(looks.alone().is_none(), "one waits to be sent");
-        drop(sending);
-        assert!(looks.alone().is_some());
+        let begin = |field: &str| looks.add(look(field)).1.expect("it begins a batch");
+        let first = begin("a");
+        assert!(first.is_first);
+        looks.close(&first);
+        let second = begin("b");
+        looks.close(&second);
+        assert!(!second.is_first);
+        drop(first);
+        assert!(!begin("c").is_first, "the second is not answered");
+        drop(second);
+        assert!(begin("d").is_first);
     }
 
     #[tokio::test]

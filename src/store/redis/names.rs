@@ -1,5 +1,7 @@
 //! The names of a head's fields, as a record writes them: those that are common as one byte.
 
+use std::{array, sync::LazyLock};
+
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{self, AGE},
@@ -7,7 +9,7 @@ use http::{
 
 use super::record::Values;
 use crate::{
-    entry::{CACHE_STATUS, Learned, StoredFields, Value, with_slots},
+    entry::{CACHE_STATUS, Learned, Shared, StoredFields, Value, with_slots},
     key::seeded_hash,
     sync::{Mutex, lock},
 };
@@ -97,14 +99,17 @@ pub(super) fn take_name(bytes: &mut &[u8]) -> Option<HeaderName> {
 
 /// What heads of the same names have in common, of those read of late: the responses of a route mostly
 /// have the same fields.
-static FORMS: [Mutex<Option<Known>>; 64] = [const { Mutex::new(None) }; 64];
+static FORMS: LazyLock<[Mutex<Known>; 64]> = LazyLock::new(|| array::from_fn(|_| Mutex::default()));
 
 /// The form of longer names is made each time.
 const LONGEST: usize = 512;
 
+#[derive(Default)]
 struct Known {
     names: Box<[u8]>,
-    learned: Learned,
+    learned: Option<Learned>,
+    /// Those of other names as well that were here before.
+    shared: Shared,
 }
 
 /// Takes the values of a head with such names off the front. `own` makes those that the heads do not
@@ -112,18 +117,24 @@ struct Known {
 pub(super) fn fields_of<'r>(
     (names, has_inner_status): (&[u8], bool),
     values: &mut Values<'r>,
-    own: impl FnMut(Value<'r>) -> Option<HeaderValue>,
+    mut own: impl FnMut(Value<'r>) -> Option<HeaderValue>,
 ) -> Option<StoredFields> {
-    let learn = || Some(Learned::new(make(names, has_inner_status)?, has_inner_status));
-    if has_inner_status || names.len() > LONGEST {
-        return learn()?.read(values, own);
+    let first = values.clone();
+    if !has_inner_status && names.len() <= LONGEST {
+        let place = &FORMS[seeded_hash(names) as usize % FORMS.len()];
+        let Known { names: known, learned, shared } = &mut *lock(place);
+        if **known != *names || learned.is_none() {
+            *learned = Learned::new(shared, &make(names, false)?, false);
+            *known = names.into();
+        }
+        let read = learned.as_mut().and_then(|learned| learned.read(shared, values, &mut own));
+        if read.is_some() {
+            return read;
+        }
     }
-    let place = &FORMS[seeded_hash(names) as usize % FORMS.len()];
-    let mut place = lock(place);
-    if place.as_ref().is_none_or(|known| *known.names != *names) {
-        *place = Some(Known { names: names.into(), learned: learn()? });
-    }
-    place.as_mut()?.learned.read(values, own)
+    *values = first;
+    let fields = make(names, has_inner_status)?;
+    StoredFields::alone(fields, has_inner_status, || own(values.next()?))
 }
 
 fn make(mut names: &[u8], has_inner_status: bool) -> Option<HeaderMap> {
