@@ -3,13 +3,11 @@
 
 use std::{
     collections::HashSet,
-    sync::{LazyLock, Mutex},
+    sync::{LazyLock, Mutex, PoisonError},
 };
 
 use bytes::Bytes;
 use http::HeaderValue;
-
-use crate::sync::lock;
 
 /// What is kept takes so many bytes at most.
 const MOST_BYTES: usize = 128 * 1024;
@@ -44,7 +42,7 @@ impl Kept {
 
 /// Returns a value that is kept for good. `None` where it is too long, or too much is kept already.
 pub(super) fn kept(value: &[u8]) -> Option<HeaderValue> {
-    let text = lock(&KEPT).get(value)?;
+    let text = KEPT.lock().unwrap_or_else(PoisonError::into_inner).get(value)?;
     HeaderValue::from_maybe_shared(Bytes::from_static(text)).ok()
 }
 
