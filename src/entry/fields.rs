@@ -93,7 +93,7 @@ impl Fields {
         let status_slot = status_slot(&fields);
         let mut text = 0;
         for (place, line) in fields.values_mut().enumerate() {
-            if place != 0 && place != status_slot {
+            if !is_slot(place, status_slot) {
                 *line = value()?;
                 text += line.len();
             }
@@ -139,7 +139,8 @@ impl Fields {
     #[cfg(feature = "redis")]
     pub(crate) fn without_slots(&self) -> Vec<(HeaderName, HeaderValue)> {
         let fields = self.to_map();
-        let lines = fields.iter().enumerate().filter(|(place, _)| !self.form.is_slot(*place));
+        let lines =
+            fields.iter().enumerate().filter(|(place, _)| !is_slot(*place, self.form.status_slot));
         lines.map(|(_, (name, value))| (name.clone(), value.clone())).collect()
     }
 
@@ -192,6 +193,10 @@ fn status_slot(fields: &HeaderMap) -> usize {
     statuses.last().map_or(0, |(place, _)| place)
 }
 
+fn is_slot(place: usize, status_slot: usize) -> bool {
+    place == 0 || place == status_slot
+}
+
 /// Returns the bytes that a form of such fields takes.
 fn form_weight(fields: &HeaderMap) -> usize {
     let names: usize = fields.keys().map(name_weight).sum();
@@ -213,8 +218,7 @@ impl Shared {
 
 /// Returns what stands at each place of a map that is no slot.
 fn lines_of(fields: &HeaderMap, status_slot: usize) -> impl Iterator<Item = &HeaderValue> {
-    let is_line = move |place| place != 0 && place != status_slot;
-    let lines = fields.values().enumerate().filter(move |(place, _)| is_line(*place));
+    let lines = fields.values().enumerate().filter(move |(place, _)| !is_slot(*place, status_slot));
     lines.map(|(_, line)| line)
 }
 
@@ -239,10 +243,6 @@ impl Form {
         form
     }
 
-    fn is_slot(&self, place: usize) -> bool {
-        place == 0 || place == self.status_slot
-    }
-
     /// Returns those values, of all that a response has, that are not the form's.
     fn own<'v>(
         &self,
@@ -254,7 +254,8 @@ impl Form {
     /// Returns the same form with other lines; `None` for one that is each response's own.
     fn with_lines(&self, mut line: impl FnMut(&HeaderValue) -> Option<HeaderValue>) -> Self {
         let mut fields = self.fields.clone();
-        let lines = fields.values_mut().enumerate().filter(|(place, _)| !self.is_slot(*place));
+        let lines =
+            fields.values_mut().enumerate().filter(|(place, _)| !is_slot(*place, self.status_slot));
         for (_, value) in lines {
             *value = line(value).unwrap_or_else(own_mark);
         }
@@ -425,7 +426,7 @@ impl Mould {
         }
         let mut own = pack(values().count(), values).into_iter();
         let line = || Some(own.next().unwrap_or(EMPTY));
-        Fields::alone(fields.clone(), has_inner_status, line).expect("there is a line for each")
+        Fields::alone(fields, has_inner_status, line).expect("there is a line for each")
     }
 }
 
