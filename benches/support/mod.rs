@@ -5,6 +5,7 @@
 
 pub(crate) mod minimum;
 pub(crate) mod origin;
+mod values;
 
 use std::{
     convert::Infallible, future::poll_fn, hint::black_box, ops::Range, pin::pin, time::Duration,

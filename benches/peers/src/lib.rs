@@ -13,3 +13,5 @@ pub mod rows;
 #[path = "../../../tests/support/server.rs"]
 mod server;
 pub mod site;
+#[path = "../../support/values.rs"]
+mod values;

@@ -22,6 +22,8 @@ use http_body_util::Full;
 use tokio::sync::Semaphore;
 use tower::Service;
 
+use crate::values::{CHANGES, TAGS};
+
 /// Length of the work's body.
 pub const BODY_LENGTH: usize = 1024;
 pub const CHUNK: usize = 64 * 1024;
@@ -151,20 +153,6 @@ static DATES: LazyLock<[HeaderValue; 4]> = LazyLock::new(|| {
         HeaderValue::from_static(date.leak())
     })
 });
-
-static TAGS: [HeaderValue; 4] = [
-    HeaderValue::from_static("\"33a64df551425fcc55e4d42a148795d9\""),
-    HeaderValue::from_static("\"9b3f2c0d4e5a16788c1d2e3f4a5b6c7d\""),
-    HeaderValue::from_static("\"0f1e2d3c4b5a69788796a5b4c3d2e1f0\""),
-    HeaderValue::from_static("\"c4ca4238a0b923820dcc509a6f75849b\""),
-];
-
-static CHANGES: [HeaderValue; 4] = [
-    HeaderValue::from_static("Sun, 22 Nov 2026 11:00:00 GMT"),
-    HeaderValue::from_static("Sat, 21 Nov 2026 10:10:00 GMT"),
-    HeaderValue::from_static("Fri, 20 Nov 2026 09:20:00 GMT"),
-    HeaderValue::from_static("Thu, 19 Nov 2026 08:30:00 GMT"),
-];
 
 // ===== the service =====
 
