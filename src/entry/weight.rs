@@ -6,8 +6,8 @@ use http::HeaderName;
 use super::Head;
 
 /// Bytes that the allocator and the maps around an entry take besides what it points to: the
-/// reference counts, also of the two buffers with body and values, the slot in the eviction queue,
-/// and the slot in the index by primary key. Measured by `tests/memory.rs`.
+/// reference counts, also of the buffer with the body, the slot in the eviction queue, and the slot
+/// in the index by primary key. Measured by `tests/memory.rs`.
 pub(super) const OVERHEAD: usize = 416;
 
 /// Bytes that one field takes in a `HeaderMap`, its place in the map's table included.
