@@ -35,7 +35,7 @@ pub(crate) use self::fields::Mould;
 #[cfg(feature = "redis")]
 pub(crate) use self::{
     fields::{Fields as StoredFields, Learned, Shared, Value, with_slots},
-    stored::StoredHead,
+    stored::{Reading, StoredHead},
 };
 
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -195,6 +195,9 @@ pub struct Entry {
     fresh_until: Instant,
     is_held: AtomicBool,
     weight: u64,
+    /// How it was read, where the same reading would bring the same entry.
+    #[cfg(feature = "redis")]
+    reading: Option<Box<Reading>>,
 }
 
 /// What an entry tells of its slot.
@@ -243,7 +246,16 @@ impl Entry {
         let weight = (size_of::<Self>() + OVERHEAD + identity + content_weight) as u64;
         let is_held = AtomicBool::new(false);
         let route = AtomicU32::new(UNKNOWN);
-        Self { provenance, route, content, fresh_until, is_held, weight }
+        Self {
+            provenance,
+            route,
+            content,
+            fresh_until,
+            is_held,
+            weight,
+            #[cfg(feature = "redis")]
+            reading: None,
+        }
     }
 
     /// Returns where the entry belongs.
@@ -340,6 +352,14 @@ impl Entry {
     /// Returns when it stops being fresh.
     pub(crate) fn fresh_until(&self) -> Instant {
         self.fresh_until
+    }
+
+    /// Returns when the response stops being fresh: a copy of what is elsewhere may do so before.
+    pub(crate) fn expiry(&self) -> Instant {
+        match &self.content {
+            Content::Response { head, .. } => head.fresh_until(),
+            Content::Pass | Content::Nominated(_) => self.fresh_until,
+        }
     }
 
     pub(crate) fn as_response(&self) -> Option<(&Head, &Bytes)> {

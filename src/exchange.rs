@@ -1,8 +1,8 @@
 //! The life of a request, top to bottom.
 //!
-//! `begin` decides synchronously as far as it can: a request that no rule is for, one that bypasses
-//! the cache, and one that a fresh entry answers never get a box or a task. What is left is a read
-//! that missed ([`Exchange::read`]) or a write ([`write()`]).
+//! `begin` [decides](mod@crate::decide) synchronously as far as it can: a request that no rule is for, one
+//! that bypasses the cache, and one that a fresh entry answers never get a box or a task. What is left
+//! is a read that missed ([`Exchange::read`]) or a write ([`write()`]).
 
 use std::{
     future::{Future, poll_fn},
@@ -20,38 +20,25 @@ use tower::ServiceExt;
 use tower_service::Service;
 
 use crate::{
-    answer::{Asks, hit, turn_not_modified},
+    answer::turn_not_modified,
     body::ResponseBody,
     bounded::bounded,
-    detach,
+    decide::{Decision, decide},
+    detach::{self, Detachable},
     fill::{Filling, Held, Received},
     future::{Mark, ResponseFuture},
-    glance::Glance,
-    key::{Slot, Subject, Tag},
+    glance::{Glance, Recalled},
+    key::{Subject, Tag},
     nominated::Kept,
-    outcome::{Alone, Bypass, Forward, Outcome, Refusal, Unshared},
-    policy::{CACHE_GROUP_INVALIDATION, Denied, admit, groups},
+    outcome::{Alone, Outcome, Refusal, Unshared},
+    policy::{CACHE_GROUP_INVALIDATION, groups},
     read::Read,
-    route::{CacheRule, HeadRef, Matched, RequestView, Target},
+    route::{HeadRef, Target},
     seek::{Ended, Search, Step},
     shared::Shared,
-    store::Store,
+    store::{Lookup, Store},
     write::{Effect, PendingWrite},
 };
-
-/// What `begin` decides.
-enum Decision<B: Body> {
-    /// Not the cache's business.
-    Pass,
-    Answer(Response<ResponseBody<B>>),
-    /// Forward on the caller's own time, and say why.
-    Forward(usize, Unshared),
-    /// Boxed, so that the answer to a hit is moved in small steps.
-    Read(Box<Read>),
-    /// Answer with what is stale or soon will be, and ask about it afterwards.
-    Refresh(Box<Read>, Response<ResponseBody<B>>),
-    Write(Vec<Subject>),
-}
 
 /// Begins a request's life.
 pub(crate) fn begin<S, St, Q, B>(
@@ -76,6 +63,9 @@ where
     let glance = Glance::at(shared, head, !request.body().is_end_stream());
     if let Some(response) = glance.answer(shared, head.method) {
         return ResponseFuture::ready(response);
+    }
+    if let Some(recalled) = glance.recall(shared, head.method) {
+        return ResponseFuture::waiting(Exchange::confirm((shared, inner), recalled, request));
     }
     match decide(shared, head, glance) {
         Decision::Pass => ResponseFuture::forward(inner.clone(), request, None),
@@ -103,101 +93,6 @@ where
             ResponseFuture::exchange(Box::pin(write), &shared.detachments)
         }
     }
-}
-
-/// Decides about what the first look has no answer to.
-#[inline(never)]
-fn decide<St: Store, B: Body>(
-    shared: &Shared<St>,
-    head: HeadRef<'_>,
-    glance: Glance<'_>,
-) -> Decision<B> {
-    match shared.table.classify(head.method, head.uri.path()) {
-        Matched::Pass => Decision::Pass,
-        Matched::Read(route, rule, parameters) => {
-            let view = RequestView { head, parameters: &parameters };
-            let reason = match decide_read(shared, (route, rule), view, glance) {
-                Ok(decision) => return decision,
-                Err(Denied::Upgrade) => return Decision::Pass,
-                Err(Denied::Bypass(reason)) => reason,
-            };
-            if reason == Bypass::Credentials {
-                shared.warn_of_credentials(route);
-            }
-            Decision::Forward(shared.bucket(route), Unshared::Bypassed(reason))
-        }
-        Matched::Write => {
-            let matched = shared.table.write(head);
-            matched.failed.iter().for_each(|route| shared.invalidation_failed(route));
-            if matched.is_matched { Decision::Write(matched.subjects) } else { Decision::Pass }
-        }
-    }
-}
-
-fn decide_read<St: Store, B: Body>(
-    shared: &Shared<St>,
-    (route, rule): (usize, &CacheRule),
-    view: RequestView<'_, '_>,
-    glance: Glance<'_>,
-) -> Result<Decision<B>, Denied> {
-    if shared.is_switched_off(route) {
-        return Err(Bypass::Switch.into());
-    }
-    let (fields, secret) = (view.head.headers, &shared.identity.secret);
-    let mut admitted = admit(&shared.identity, rule, view, (glance.facts, glance.has_content))?;
-    let declared = rule.vary.values(fields, secret);
-    let mut learned = None;
-    let mut forward = Forward::UriMiss;
-    let mut found = glance.peek(shared, &admitted.variant(&declared));
-    if let Some(nominated) = found.as_ref().and_then(|note| note.as_nominated()).cloned() {
-        let values = nominated.values(fields, secret);
-        found = shared.store.peek(&admitted.variant(&values));
-        forward = Forward::VaryMiss;
-        learned = Some((nominated, values));
-    }
-    let asks = Asks::of(view.head.method, &mut admitted);
-    let telling = shared.telling(route);
-    let (mut seen, mut due) = (None, None);
-    if let Some(entry) = found {
-        let is_fresh = entry.is_fresh_at(telling.now);
-        match entry.as_response() {
-            None if is_fresh && !asks.wishes.only_if_cached => {
-                return Ok(Decision::Forward(telling.bucket, Unshared::Alone(Alone::Pass)));
-            }
-            None => {}
-            Some(_) if !is_fresh => {
-                forward = Forward::Stale;
-                seen = Some(entry).filter(|_| rule.keeps_stale());
-            }
-            Some(response) if asks.accept(response.0, telling.now) => {
-                // What came from elsewhere does not know it yet.
-                entry.note_route(route);
-                let answer = hit(response, telling, &asks);
-                if !shared.is_due((route, &asks), &entry, telling.now) {
-                    return Ok(Decision::Answer(answer));
-                }
-                due = Some(answer);
-                forward = Forward::Stale;
-                seen = Some(entry);
-            }
-            Some(_) => {
-                forward = Forward::Request;
-                seen = Some(entry);
-            }
-        }
-    }
-    let base = admitted.variant(&declared).to_variant();
-    let (nominated, variant) = match learned {
-        Some((nominated, values)) => (nominated, base.nominating(&values)),
-        None => (rule.vary.clone(), base.clone()),
-    };
-    let slot = Slot { key: admitted.key()?, variant, tags: admitted.tags()? };
-    let is_background = false;
-    let read = Read { route, slot, base, nominated, asks, forward, seen, is_background };
-    Ok(match due.or_else(|| shared.stale_at_once(&read)) {
-        Some(response) => Decision::Refresh(Box::new(read), response),
-        None => Decision::Read(Box::new(read)),
-    })
 }
 
 /// One read that is not answered at once, with what it needs.
@@ -231,10 +126,38 @@ where
     /// Looks in a store over a network, which answers most requests: this future has room for that
     /// alone, and whatever comes after is boxed.
     #[allow(clippy::manual_async_fn)] // An `async fn` holds its arguments twice.
-    fn look(mut self) -> impl Future<Output = Answer<B, S::Error>> + Send {
+    fn look(self) -> impl Future<Output = Answer<B, S::Error>> + Send {
+        async move {
+            let found = self.shared.lookup(&self.read).await;
+            self.go_on(found).await
+        }
+    }
+
+    /// Asks the store whether it still has what this process remembers: if so, no read is made.
+    #[allow(clippy::manual_async_fn)] // An `async fn` holds its arguments twice.
+    fn confirm(
+        (shared, inner): (&Arc<Shared<St>>, &S),
+        recalled: Recalled,
+        request: Request<Q>,
+    ) -> impl Future<Output = Answer<B, S::Error>> + Send + use<S, St, Q, B> {
+        let (shared, inner) = (Arc::clone(shared), inner.clone());
+        async move {
+            let found = recalled.confirm(&shared).await;
+            if let Some(response) = recalled.answer(&shared, &found) {
+                return Ok(response);
+            }
+            let read = Box::new(recalled.into_read(&shared));
+            let exchange = Self { shared, inner, read, request: Some(request) };
+            let detachments = Arc::clone(&exchange.shared.detachments);
+            Detachable::new(Box::pin(exchange.go_on(found)), &detachments).await
+        }
+    }
+
+    /// Goes on after the first look at a store over a network.
+    #[allow(clippy::manual_async_fn)] // An `async fn` holds its arguments twice.
+    fn go_on(mut self, found: Lookup) -> impl Future<Output = Answer<B, S::Error>> + Send {
         async move {
             let mut search = Search::new();
-            let found = self.shared.lookup(&self.read).await;
             let fields = self.request.as_ref().expect(UNTIL_FORWARDED).headers();
             if !self.read.is_told_to_vary(&self.shared, &found, fields) {
                 match self.shared.see(found, &mut search, &mut self.read) {

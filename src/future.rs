@@ -86,7 +86,9 @@ where
         Self { state: State::Exchange { exchange: Detachable::new(exchange, detachments) } }
     }
 
-    fn waiting(waiting: impl Future<Output = Answer<B, S::Error>> + Send + 'static) -> Self {
+    pub(crate) fn waiting(
+        waiting: impl Future<Output = Answer<B, S::Error>> + Send + 'static,
+    ) -> Self {
         Self { state: State::Waiting { waiting: Box::pin(waiting) } }
     }
 }

@@ -8,11 +8,14 @@ use http_body::Body;
 use crate::{
     answer::{Asks, hit},
     body::ResponseBody,
+    bounded::bounded,
     entry::Entry,
+    outcome::Forward,
     policy::Facts,
+    read::Read,
     route::HeadRef,
     shared::Shared,
-    store::{Store, VariantRef},
+    store::{Lookup, Store, VariantRef},
 };
 
 /// A first look at a request, by its fields and its target.
@@ -53,15 +56,28 @@ impl<'a> Glance<'a> {
         method: &Method,
     ) -> Option<Response<ResponseBody<B>>> {
         let entry = self.looked.as_ref()?.1.as_ref()?;
+        let route = self.route(shared, entry)?;
+        answer(shared, (route, asks(method)), entry)
+    }
+
+    /// Returns what answers an ordinary read if it is still in the store.
+    pub(crate) fn recall<St: Store>(
+        &self,
+        shared: &Shared<St>,
+        method: &Method,
+    ) -> Option<Recalled> {
+        let (variant, None) = self.looked.as_ref()? else { return None };
+        let entry = shared.store.recall(variant)?;
+        let route = self.route(shared, &entry)?;
+        Some(Recalled { entry, route, asks: asks(method) })
+    }
+
+    /// Returns the route of an entry, if it may answer this request.
+    fn route<St: Store>(&self, shared: &Shared<St>, entry: &Entry) -> Option<usize> {
         let route = entry.route()?;
         let rule = shared.table.read_rules().get(route)?;
-        let telling = shared.telling(route);
-        let is_answer = rule.credentials.overlook(&self.facts)
-            && !shared.is_switched_off(route)
-            && entry.is_fresh_at(telling.now)
-            && !shared.may_be_due(route, entry, telling.now);
-        let found = entry.as_response().filter(|_| is_answer)?;
-        Some(hit(found, telling, if *method == Method::HEAD { Asks::HEAD } else { Asks::GET }))
+        let is_for_it = rule.credentials.overlook(&self.facts) && !shared.is_switched_off(route);
+        is_for_it.then_some(route)
     }
 
     /// Returns what is held for a variant. What was looked up before is not looked up again.
@@ -73,6 +89,68 @@ impl<'a> Glance<'a> {
         match self.looked {
             Some((looked, found)) if looked == *variant => found,
             _ => shared.store.peek(variant),
+        }
+    }
+}
+
+fn asks(method: &Method) -> &'static Asks {
+    if *method == Method::HEAD { Asks::HEAD } else { Asks::GET }
+}
+
+#[inline]
+fn answer<St: Store, B: Body>(
+    shared: &Shared<St>,
+    (route, asks): (usize, &Asks),
+    entry: &Entry,
+) -> Option<Response<ResponseBody<B>>> {
+    let telling = shared.telling(route);
+    let is_answer = entry.is_fresh_at(telling.now) && !shared.may_be_due(route, entry, telling.now);
+    let found = entry.as_response().filter(|_| is_answer)?;
+    Some(hit(found, telling, asks))
+}
+
+/// What answers an ordinary read if it is still in the store.
+pub(crate) struct Recalled {
+    entry: Arc<Entry>,
+    route: usize,
+    asks: &'static Asks,
+}
+
+impl Recalled {
+    /// Asks the store.
+    pub(crate) async fn confirm<St: Store>(&self, shared: &Shared<St>) -> Lookup {
+        match St::KEEPS_BUDGETS {
+            true => shared.store.confirm(&self.entry).await,
+            // Boxed: a future has room for both.
+            false => {
+                let found = Box::pin(bounded(shared.store.confirm(&self.entry)));
+                found.await.unwrap_or(Lookup::Unavailable)
+            }
+        }
+    }
+
+    /// Answers with what the store has, where that is as simple as a hit in memory.
+    pub(crate) fn answer<St: Store, B: Body>(
+        &self,
+        shared: &Shared<St>,
+        found: &Lookup,
+    ) -> Option<Response<ResponseBody<B>>> {
+        let Lookup::Found(entry) = found else { return None };
+        answer(shared, (self.route, self.asks), entry)
+    }
+
+    /// Returns the read that the request is.
+    pub(crate) fn into_read<St>(self, shared: &Shared<St>) -> Read {
+        let slot = self.entry.slot().clone();
+        Read {
+            route: self.route,
+            base: slot.variant.clone(),
+            slot,
+            nominated: shared.table.read_rules()[self.route].vary.clone(),
+            asks: self.asks.clone(),
+            forward: Forward::UriMiss,
+            seen: None,
+            is_background: false,
         }
     }
 }

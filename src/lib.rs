@@ -125,6 +125,7 @@ mod bounded;
 mod budget;
 mod clock;
 mod coalesce;
+mod decide;
 mod detach;
 mod early;
 mod entry;

@@ -75,6 +75,8 @@ pub struct NearSnapshot {
     pub is_proven: bool,
     /// Responses found in it; whether they answered a request is counted by the layers.
     pub hits: u64,
+    /// Responses found in it that could not answer unasked, and that the server still had.
+    pub confirmed: u64,
     /// Messages of the server that something has changed.
     pub pushes: u64,
     /// How often it fell silent, because a link was lost.

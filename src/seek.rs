@@ -167,6 +167,10 @@ impl<St: Store> Shared<St> {
         read: &mut Read,
     ) -> ControlFlow<Ended<B>> {
         let telling = self.telling(read.route);
+        if let Lookup::Found(entry) = &found {
+            // What comes from elsewhere does not know it yet.
+            entry.note_route(read.route);
+        }
         match found {
             Lookup::Unavailable => return ControlFlow::Break(Bypass::Store.into()),
             Lookup::Found(entry) if entry.is_fresh_at(telling.now) => {
@@ -229,11 +233,14 @@ impl<St: Store> Shared<St> {
         if St::PEEK_TELLS_ALL {
             return Lookup::Absent;
         }
-        let found = self.store.lookup(&read.slot);
-        if St::KEEPS_BUDGETS {
-            return found.await;
+        match St::KEEPS_BUDGETS {
+            true => self.store.lookup(&read.slot).await,
+            // Boxed: a future has room for both.
+            false => {
+                let found = Box::pin(bounded(self.store.lookup(&read.slot)));
+                found.await.unwrap_or(Lookup::Unavailable)
+            }
         }
-        bounded(found).await.unwrap_or(Lookup::Unavailable)
     }
 
     /// Hears how a flight settled that the read has followed.

@@ -62,6 +62,7 @@ async fn each_flaw_is_caught_by_the_rule_it_breaks() {
     caught(IgnoresTags, "an invalidation of a tag removes all that has it: fence").await;
     caught(ReadsWhatTagsRemoved, "an invalidation of a tag removes all that has it: memory").await;
     caught(CommitsWhatTagsVoided, "a fill that an invalidation of a tag overtook is fenced").await;
+    caught(ConfirmsWhatItRecalls, "what is recalled is found while it is there").await;
     caught(TagsWhenPolled, "an invalidation of a tag removes all that has it: fence").await;
 }
 
@@ -108,6 +109,7 @@ enum Flaw {
     ReadsWhatTagsRemoved,
     CommitsWhatTagsVoided,
     TagsWhenPolled,
+    ConfirmsWhatItRecalls,
     ChecksFirst,
 }
 
@@ -238,6 +240,14 @@ impl Store for Listed {
 
     async fn lookup(&self, _: &Slot) -> Lookup {
         Lookup::Absent
+    }
+
+    fn recall(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
+        self.find(&variant.to_variant()).filter(|_| self.has(Flaw::ConfirmsWhatItRecalls))
+    }
+
+    async fn confirm(&self, recalled: &Arc<Entry>) -> Lookup {
+        Lookup::Found(Arc::clone(recalled))
     }
 
     async fn begin(&self, slot: &Slot, _: Option<Token>, seen: Option<&Entry>) -> Begin<()> {

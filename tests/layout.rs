@@ -54,6 +54,7 @@ const MODULES: &[(&str, Tier)] = &[
     ("store", Tier::Mechanism),
     ("telemetry", Tier::Mechanism),
     ("answer", Tier::Flow),
+    ("decide", Tier::Flow),
     ("exchange", Tier::Flow),
     ("fill", Tier::Flow),
     // What holds for rules and leaves, built for the fuzzer and for tests alone.
@@ -115,8 +116,13 @@ const WITHIN_A_TIER: &[(&str, &[&str], &str)] = &[
     ("service", &["exchange", "future", "shared"], "begins an exchange"),
     (
         "exchange",
-        &["answer", "fill", "future", "glance", "read", "seek", "shared", "write"],
+        &["answer", "decide", "fill", "future", "glance", "read", "seek", "shared", "write"],
         "tells the life of a request",
+    ),
+    (
+        "decide",
+        &["answer", "glance", "read", "shared"],
+        "answers from memory, or makes the read that goes on",
     ),
     (
         "stale",
@@ -128,7 +134,7 @@ const WITHIN_A_TIER: &[(&str, &[&str], &str)] = &[
         &["answer", "read", "shared"],
         "settles what a read began, with the store and the metrics of the layer",
     ),
-    ("glance", &["answer", "shared"], "answers what needs no route to be matched"),
+    ("glance", &["answer", "read", "shared"], "answers what needs no route to be matched"),
     ("read", &["answer", "shared"], "knows what its request asks for"),
     (
         "seek",

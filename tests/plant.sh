@@ -160,7 +160,7 @@ plant lengthen-by-jitter src/route/rule.rs 's/lifetime - Duration/lifetime + Dur
 plant store-despite-the-request src/seek.rs 's/if read\.asks\.wishes\.no_store \{/if false {/' rfc a_request_says_what_of_it_is_stored
 plant heed-any-client src/policy/request_directives.rs 's/RequestDirectives::Ignore => Self \{ no_store: all\.no_store, \.\.Self::default\(\) \}/RequestDirectives::Ignore => all/' rfc request_directives_count_where_the_route_says_so
 plant forward-only-if-cached src/seek.rs 's/if read\.asks\.wishes\.only_if_cached \{/if false {/' rfc request_directives_count_where_the_route_says_so
-plant forward-only-if-cached-on-a-pass src/exchange.rs 's/ && !asks\.wishes\.only_if_cached//' rfc request_directives_count_where_the_route_says_so
+plant forward-only-if-cached-on-a-pass src/decide.rs 's/ && !asks\.wishes\.only_if_cached//' rfc request_directives_count_where_the_route_says_so
 plant take-the-last-lifetime src/policy/stated.rs 's/\*known = Some\(known\.map_or\(seconds, \|known\| known\.min\(seconds\)\)\)/*known = Some(seconds)/' rfc of_several_lifetimes_the_one_for_shared_caches_or_the_shortest_counts
 plant skip-a-malformed-lifetime src/policy/stated.rs 's/let seconds = seconds\.unwrap_or\(0\);/let Ok(seconds) = seconds else { return };/' rfc of_several_lifetimes_the_one_for_shared_caches_or_the_shortest_counts
 plant private-caches-lifetime-first src/policy/freshness.rs 's/stated\.s_maxage\.or\(stated\.max_age\)/stated.max_age.or(stated.s_maxage)/' rfc of_several_lifetimes_the_one_for_shared_caches_or_the_shortest_counts
@@ -235,9 +235,9 @@ plant describe-content-in-a-304 src/policy/validation.rs 's/for name in &OF_THE_
 plant evaluate-if-match src/policy/admission.rs 's/if facts\.has_precondition/if false/' rfc what_the_client_has_is_not_sent_again
 plant a-304-for-any-status src/answer.rs 's/\.filter\(\|_\| status\.is_success\(\)\)//' rfc what_the_client_has_is_not_sent_again
 plant lead-with-the-conditional src/exchange.rs 's/request\.headers_mut\(\)\.remove\(IF_NONE_MATCH\);//' rfc a_conditional_miss_brings_the_whole_representation_for_all
-plant glance-past-credentials src/glance.rs 's/let is_answer = rule\.credentials\.overlook\(&self\.facts\)/let is_answer = true/' privacy what_is_stored_for_nobody_answers_no_request_with_credentials
-plant glance-past-the-switch src/glance.rs 's/\n            && !shared\.is_switched_off\(route\)//' handle what_was_stored_is_used_again_once_a_bucket_is_on_unless_it_was_invalidated
-plant glance-at-what-is-stale src/glance.rs 's/\n            && entry\.is_fresh_at\(telling\.now\)//' flights an_entry_is_fresh_for_its_lifetime_and_no_longer
+plant glance-past-credentials src/glance.rs 's/let is_for_it = rule\.credentials\.overlook\(&self\.facts\)/let is_for_it = true/' privacy what_is_stored_for_nobody_answers_no_request_with_credentials
+plant glance-past-the-switch src/glance.rs 's/ && !shared\.is_switched_off\(route\);/;/' handle what_was_stored_is_used_again_once_a_bucket_is_on_unless_it_was_invalidated
+plant glance-at-what-is-stale src/glance.rs 's/entry\.is_fresh_at\(telling\.now\) && //' flights an_entry_is_fresh_for_its_lifetime_and_no_longer
 plant overlook-authorization src/policy/credentials.rs 's/Self::ByResponse => !facts\.is_authorized/Self::ByResponse => true/' security sec_auth_2_callers_and_the_anonymous_share_nothing
 plant glance-past-conditions src/policy/facts.rs 's/\n            \| self\.has_conditions//' rfc what_the_client_has_is_not_sent_again
 plant glance-past-directives src/policy/facts.rs 's/\n            \| self\.has_directives//' rfc request_directives_count_where_the_route_says_so
@@ -489,12 +489,12 @@ plant redis-forget-what-others-found-unfit src/store/redis/shared.rs 's/StoredCo
 plant redis-fill-beside-another-process src/store/redis/lease.lua 's/return \{1, token\}/l = false/' redis two_processes_make_one_call_where_they_look_by_themselves
 plant redis-read-what-other-rules-stored src/route/rule.rs 's/self\.lifetimes,\n            self\.query,/(),\n            self.query,/' redis a_rolling_deploy_fails_no_request_and_nothing_old_is_read
 plant near-answer-without-proof src/store/redis/near.rs 's/self\.proven\.is_ahead\(\) && entry\.is_fresh\(\)/entry.is_fresh()/' lib a_copy_answers_only_while_the_link_is_proven
-plant near-keep-what-was-read-before src/store/redis/near.rs 's/entry\.copied\(fence, until\)/{ let _ = fence; entry.copied(self.fence(), until) }/' lib what_was_read_before_a_message_does_not_enter
-plant near-keep-ones-own-fill src/store/redis/mod.rs 's/let commit = Box::pin\(lease\.0\.commit\(&entry, note\.as_deref\(\)\)\)\.await;/let commit = lease.0.commit(\&entry, note.as_deref()).await;\n        self.shared.link.near.keep(\&entry, self.shared.link.near.fence());/' redis a_near_hit_asks_the_server_nothing_and_ones_own_fill_does_not_enter
+plant near-keep-what-was-read-before src/store/redis/near.rs 's/entry\.copied\(\(fence, until\)/entry.copied(({ let _ = fence; self.fence() }, until)/' lib what_was_read_before_a_message_does_not_enter
+plant near-keep-ones-own-fill src/store/redis/mod.rs 's/let commit = Box::pin\(lease\.0\.commit\(&entry, note\.as_deref\(\)\)\)\.await;/let commit = lease.0.commit(\&entry, note.as_deref()).await;\n        self.shared.link.near.keep(Arc::clone(\&entry), None, self.shared.link.near.fence());/' redis a_near_hit_asks_the_server_nothing_and_ones_own_fill_does_not_enter
 plant near-forget-no-flush src/store/redis/near.rs 's/            \/\/ The server was flushed\.\n            self\.invalidate_all\(\);\n//' lib what_was_read_before_a_message_does_not_enter
 plant near-keep-own-invalidations src/store/redis/link.rs 's/Target::Key\(key\) \| Target::Softly\(key\) => self\.near\.invalidate\(key\),/Target::Key(_) | Target::Softly(_) => {}/' lib what_this_process_invalidates_is_gone_when_it_is_called
 plant near-trust-a-broken-link src/store/redis/link.rs 's/            self\.near\.silence\(\);\n//' redis a_link_that_is_silent_or_cut_silences_the_near_cache
-plant near-use-copies-for-ever src/store/redis/near.rs 's/entry\.fresh_until\(\)\.min\(now\(\) \+ self\.limit\)/entry.fresh_until()/' redis a_copy_is_read_again_after_its_time
+plant near-use-copies-for-ever src/store/redis/near.rs 's/entry\.expiry\(\)\.min\(now\(\) \+ self\.limit\)/entry.expiry()/' redis a_copy_is_read_again_after_its_time
 plant redis-insist-on-resp3 src/store/redis/supervisor.rs 's/ErrorKind::RESP3NotSupported \| ErrorKind::Server\(_\)/ErrorKind::RESP3NotSupported/' redis a_server_that_tells_nothing_has_no_near_cache
 plant redis-ask-on-while-it-is-slow src/store/redis/shared.rs 's/connection\.is_slow\(self\.link\.settings\.slow_lookups\)/false/' redis slow_lookups_open_the_breaker_and_a_heartbeat_closes_it
 plant redis-outdate-nothing src/store/redis/shared.rs 's/\(now\(\)\);\n        \}/(now());\n        }\n        until = until.max(now() + std::time::Duration::from_millis(1));/' redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
@@ -520,6 +520,17 @@ plant redis-tags-need-room-to-invalidate src/store/redis/connection.rs 's/match 
 plant redis-tags-use-what-is-due src/store/redis/shared.rs 's/if !slot\.tags\.is_empty\(\) && self\.link\.pending\.is_quarantined\(&slot\)/if false/' redis what_is_of_a_group_that_is_due_is_not_used
 plant redis-tags-quarantine-no-tag src/store/redis/pending.rs 's/slot\.tags\.iter\(\)\.any\(/slot.tags.iter().take(0).any(/' lib a_tag_that_is_due_is_that_of_every_key
 plant redis-tags-take-any-number src/store/redis/record.rs 's/self\.u16\(\)\.filter\(\|count\| \*count <= MAX_TAGS\)/{ let _ = MAX_TAGS; self.u16() }/' lib tags_come_back_as_they_were_and_no_more_of_them_than_there_may_be
+plant near-refresh-what-is-read-again src/shared.rs 's/entry\.expiry\(\) - now/entry.fresh_until() - now/g' redis a_copy_that_is_read_again_soon_is_not_refreshed_early
+plant recall-what-the-server-no-longer-has src/store/redis/shared.rs 's/\n            && read\.record == record//' redis what_is_gone_from_the_server_or_another_there_is_not_recalled
+plant recall-a-record-by-its-length src/store/redis/shared.rs 's/&& read\.record == record/\&\& read.record.len() == record.len()/' redis sec_red_2_a_record_with_any_byte_flipped_is_a_miss
+plant recall-past-its-time src/store/redis/shared.rs 's/\n            && now < copy\.expiry\(\)//' redis what_has_expired_is_not_recalled
+plant recall-of-another-incarnation 'src/store/redis/shared.rs src/store/redis/link.rs' 's/\(read\.epoch, read\.incarnation\) == \(epoch, connection\.incarnation\)/read.epoch == epoch/; s/            self\.near\.silence\(\);\n//' redis what_another_incarnation_has_is_not_recalled
+plant recall-of-another-epoch 'src/store/redis/shared.rs src/store/redis/supervisor.rs' 's/\(read\.epoch, read\.incarnation\) == \(epoch, connection\.incarnation\)/read.incarnation == connection.incarnation/; s/            self\.near\.invalidate_all\(\);\n//' redis what_is_gone_from_the_server_or_another_there_is_not_recalled
+plant recall-what-was-read-once src/store/redis/near.rs 's/self\.familiar\.meet\(&read\.digest\)/{ self.familiar.meet(\&read.digest); true }/' redis what_is_read_once_is_not_remembered
+plant recall-past-credentials src/glance.rs 's/let is_for_it = rule\.credentials\.overlook\(&self\.facts\)/let is_for_it = true/' redis what_is_recalled_is_for_the_same_requests
+plant recall-past-the-switch src/glance.rs 's/ && !shared\.is_switched_off\(route\);/;/' redis what_is_recalled_is_for_the_same_requests
+plant recall-and-look-again src/exchange.rs 's/exchange\.go_on\(found\)\), &detachments/{ drop(found); exchange.look() }), \&detachments/' redis a_request_goes_on_where_what_was_recalled_is_gone
+plant recall-nothing src/store/redis/near.rs 's/(fn recall_made.*?\{)/$1\n        return None;/s' redis what_is_for_one_caller_is_recalled_for_that_one
 plant near-forget-no-tag src/store/redis/near.rs 's/                    self\.invalidate_tag\(&Tag::named\(tag\)\);/                    let _ = Tag::named(tag);/' lib what_was_read_before_a_message_does_not_enter
 plant near-keep-own-invalidations-of-tags src/store/redis/link.rs 's/Target::Tag\(tag\) => self\.near\.invalidate_tag\(tag\),/Target::Tag(_) => {}/' lib what_this_process_invalidates_is_gone_when_it_is_called
 plant redis-groups-share-what-is-stale src/stale.rs 's/self\.lead\.token\(\)\.is_none\(\) \|\| //; s/!self\.has_tags_beside\(&entry\.slot\(\)\.tags\)/{ let _ = entry; true }/' redis what_is_stale_and_of_a_group_stands_in_for_nobody_who_came_later
@@ -534,8 +545,8 @@ plant history-tags-commit-across src/store/redis/stamps.rs 's/is_good\.then\(/{ 
 plant history-tags-read-without-comparing src/store/redis/shared.rs 's/record\.filter\(\|record\| stamps\.confirm\(&record\.tags\)\)/record/' redis_history quiet
 plant history-tags-take-a-missing-stamp src/store/redis/stamps.rs 's/self\.0\.contains\(stamped\)/self.0.contains(stamped) || self.0.iter().all(|(tag, _)| *tag != stamped.0)/' redis_history quiet
 plant history-near-forgets-no-tag src/store/redis/near.rs 's/                    self\.invalidate_tag\(&Tag::named\(tag\)\);/                    let _ = Tag::named(tag);/' redis_history near-quiet
-plant history-near-keeps-its-own-fill src/store/redis/mod.rs 's/let commit = Box::pin\(lease\.0\.commit\(&entry, note\.as_deref\(\)\)\)\.await;/let commit = lease.0.commit(\&entry, note.as_deref()).await;\n        self.shared.link.near.keep(\&entry, self.shared.link.near.fence());/' redis_history near-rests
-plant history-near-keeps-what-was-read-before src/store/redis/near.rs 's/entry\.copied\(fence, until\)/{ let _ = fence; entry.copied(self.fence(), until) }/' redis_history near-rests
+plant history-near-keeps-its-own-fill src/store/redis/mod.rs 's/let commit = Box::pin\(lease\.0\.commit\(&entry, note\.as_deref\(\)\)\)\.await;/let commit = lease.0.commit(\&entry, note.as_deref()).await;\n        self.shared.link.near.keep(Arc::clone(\&entry), None, self.shared.link.near.fence());/' redis_history near-rests
+plant history-near-keeps-what-was-read-before src/store/redis/near.rs 's/entry\.copied\(\(fence, until\)/entry.copied(({ let _ = fence; self.fence() }, until)/' redis_history near-rests
 # Each of the next two is kept from harm by another guard: a reader asks whether the link is proven, and
 # the server's own message to who has invalidated comes with the answer.
 plant history-near-answers-over-a-silent-link 'src/store/redis/near.rs src/store/redis/link.rs' 's/self\.proven\.is_ahead\(\) && entry\.is_fresh\(\)/entry.is_fresh()/; s/            self\.near\.silence\(\);\n//' redis_history near-silent

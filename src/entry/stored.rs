@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::StatusCode;
 
-use super::{Content, Entry, Fields, Head, Provenance, Windows, response_weight};
+use super::{Content, Entry, Fields, Head, Ordering, Provenance, Windows, response_weight};
 use crate::{clock::Instant, sequence::Fence};
 
 /// A head without the times of this process.
@@ -15,6 +16,17 @@ pub(crate) struct StoredHead {
     /// How old the response was when it was received.
     pub(crate) initial_age: Duration,
     pub(crate) windows: Windows,
+}
+
+/// What was read at a server, and where: an entry that was made of it is made of the same again.
+#[derive(Clone, Debug)]
+pub(crate) struct Reading {
+    pub(crate) record: Bytes,
+    /// Under what the server keeps it, and in which epoch that is so.
+    pub(crate) digest: [u8; 32],
+    pub(crate) epoch: u64,
+    /// Of the server.
+    pub(crate) incarnation: u64,
 }
 
 impl Head {
@@ -56,17 +68,32 @@ impl Entry {
 
     /// Returns a copy for another sequence: it is a copy of what was read at `fence` there, and fresh
     /// until `until`.
-    pub(crate) fn copied(&self, fence: Fence, until: Instant) -> Self {
+    pub(crate) fn copied(
+        &self,
+        (fence, until): (Fence, Instant),
+        reading: Option<Box<Reading>>,
+    ) -> Self {
         let Provenance { slot, requested, gauge, .. } = &self.provenance;
         let (slot, gauge) = (slot.clone(), Arc::clone(gauge));
         let provenance = Provenance { slot, fence, requested: *requested, gauge };
-        let weight = match &self.content {
-            Content::Response { head, body } => response_weight(head, body),
-            Content::Pass | Content::Nominated(_) => 0,
+        let weight = match (&self.content, &reading) {
+            // The body is a part of the record.
+            (Content::Response { head, .. }, Some(reading)) => {
+                size_of_val(&**reading) + response_weight(head, &reading.record)
+            }
+            (Content::Response { head, body }, None) => response_weight(head, body),
+            (Content::Pass | Content::Nominated(_), _) => 0,
         };
         let mut copy = Self::restored(provenance, self.content.clone(), until);
         copy.weight += weight as u64;
+        copy.reading = reading;
+        copy.route = self.route.load(Ordering::Relaxed).into();
         copy
+    }
+
+    /// Returns how it was read, if reading the same again would make the same entry of it.
+    pub(crate) fn reading(&self) -> Option<&Reading> {
+        self.reading.as_deref()
     }
 
     pub(crate) fn content(&self) -> &Content {

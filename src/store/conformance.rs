@@ -13,6 +13,7 @@
 //! ```
 
 mod race;
+mod recalled;
 mod soft;
 mod tags;
 
@@ -30,6 +31,7 @@ use crate::{
 };
 
 pub use race::invalidations_win_races;
+pub use recalled::what_is_recalled_is_found_only_while_it_is_there;
 pub use soft::a_soft_invalidation_leaves_nothing_fresh;
 pub use tags::{
     an_invalidation_of_a_tag_removes_what_has_it, an_invalidation_of_a_tag_voids_fills_in_flight,
@@ -60,6 +62,7 @@ pub async fn check<St: Store>(make: impl AsyncFn() -> St) {
     an_invalidation_of_a_tag_voids_fills_in_flight(&make().await).await;
     an_invalidation_is_in_force_before_it_is_polled(&make().await).await;
     a_note_is_stored_with_its_entry(&make().await).await;
+    what_is_recalled_is_found_only_while_it_is_there(&make().await).await;
     what_is_removed_is_let_go(&make().await).await;
     invalidations_win_races(make().await).await;
 }
@@ -419,7 +422,11 @@ impl Place {
         if let Some(entry) = store.peek(&self.variant()) {
             return Some(entry);
         }
-        match store.lookup(&self.slot()).await {
+        let found = match store.recall(&self.variant()) {
+            Some(recalled) => store.confirm(&recalled).await,
+            None => store.lookup(&self.slot()).await,
+        };
+        match found {
             Lookup::Found(entry) => Some(entry),
             Lookup::Absent | Lookup::Held(_) | Lookup::Unavailable => None,
         }

@@ -141,6 +141,24 @@ pub trait Store: Send + Sync + 'static {
     /// entries in this process returns [`Lookup::Absent`] at once.
     fn lookup(&self, slot: &Slot) -> impl Future<Output = Lookup> + Send;
 
+    /// Returns a response that this process has read for a variant, and that answers if
+    /// [`confirm`](Self::confirm) finds it to be there still. It is called after [`peek`](Self::peek)
+    /// found nothing, and like that does not wait.
+    ///
+    /// `None`, the default, says that nothing is remembered but what [`peek`](Self::peek) returns.
+    fn recall(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
+        let _ = variant;
+        None
+    }
+
+    /// Looks up the slot of an entry that was [recalled](Self::recall). What is found is what is there
+    /// now: that entry, another or none.
+    ///
+    /// By default it is a [`lookup`](Self::lookup).
+    fn confirm(&self, recalled: &Arc<Entry>) -> impl Future<Output = Lookup> + Send {
+        self.lookup(recalled.slot())
+    }
+
     /// Names a fill that is about to begin. `None`, the default, says that all fills of this store
     /// are of this process: they need no names.
     fn token(&self) -> Option<Token> {

@@ -121,6 +121,15 @@ impl<St: Store> Store for Chaos<St> {
         disturbed(fault, self.store.lookup(slot), || Lookup::Unavailable).await
     }
 
+    fn recall(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
+        self.store.recall(variant)
+    }
+
+    async fn confirm(&self, recalled: &Arc<Entry>) -> Lookup {
+        let fault = self.fault(Operation::Lookup);
+        disturbed(fault, self.store.confirm(recalled), || Lookup::Unavailable).await
+    }
+
     fn token(&self) -> Option<Token> {
         self.store.token()
     }

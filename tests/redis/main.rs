@@ -19,6 +19,7 @@ mod invalidation;
 mod load;
 mod near;
 mod pending;
+mod recall;
 mod records;
 mod sharing;
 mod tags;

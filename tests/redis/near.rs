@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use tower_support_cache::{RedisStore, RedisStoreBuilder, store::Operation};
+use tower_support_cache::{CacheRoute, RedisStore, RedisStoreBuilder, store::Operation};
 
 use crate::{
     HEARTBEAT, HEARTBEAT_TIMEOUT, Site, patient,
     proxy::Proxy,
-    server::{PATIENCE, Server, until},
+    server::{PATIENCE, Server, pause, until},
     support::{TTL, get, got, send},
 };
 
@@ -220,4 +220,28 @@ async fn slow_lookups_open_the_breaker_and_a_heartbeat_closes_it() {
     until(PATIENCE, "the breaker closes", async || (!site.store().is_breaker_open).then_some(()))
         .await;
     site.hits("one").await;
+}
+
+/// A copy is used for a shorter time than what it is a copy of; only the end of the latter is near when
+/// it is to be refreshed.
+#[tokio::test]
+async fn a_copy_that_is_read_again_soon_is_not_refreshed_early() {
+    let server = Server::start().await;
+    let store = patient(&server.url()).near_cache(CAPACITY, Duration::from_millis(50));
+    let early = |route: CacheRoute| route.ttl(TTL).early_refresh(1.0);
+    let mut site = Site::lazy(store.build().unwrap(), early).linked().await;
+    let first = send(&site.cache, get("/cases/1"));
+    let call = site.calls.next().await;
+    // As long as a copy is used: with so slow an origin each hit on one would be near its end.
+    pause(Duration::from_millis(50)).await;
+    call.ok("one");
+    assert_eq!(got(first).await.text(), "one");
+    let looks = server.calls().await["hget"];
+    until(PATIENCE, "it is read again, and again", async || {
+        let read = got(send(&site.cache, get("/cases/1"))).await;
+        assert_eq!((read.text(), read.is_hit()), ("one", true), "{}", read.cache_status());
+        (server.calls().await["hget"] > looks + 5).then_some(())
+    })
+    .await;
+    assert!(site.calls.now().await.is_none(), "it is not refreshed");
 }

@@ -14,15 +14,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use redis::{Arg, Cmd, Pipeline};
+use redis::{Cmd, Pipeline};
 use tokio::task::yield_now;
 
 use super::{
+    Digest,
     command::{Fault, bulk},
     connection::Connection,
     link::Link,
 };
 use crate::{
+    key::PrimaryKey,
     operations::Operation,
     sync::{Mutex, Ordering, lane, lock},
 };
@@ -59,7 +61,7 @@ struct Batch(Mutex<State>);
 #[derive(Debug)]
 struct State {
     looks: Pipeline,
-    /// A hash of each look.
+    /// A part of each look's digest, which tells most of them apart.
     marks: Vec<u64>,
     /// How many have not heard the answer to each look.
     hearers: Vec<usize>,
@@ -79,7 +81,7 @@ impl Looks {
     }
 
     /// Adds a look to those that are sent next; the first of them sees to it that they are.
-    fn add(&self, look: Cmd) -> (Asked, Option<Sending>) {
+    fn add(&self, look: Cmd, vk: &Digest) -> (Asked, Option<Sending>) {
         let most = (MOST_BYTES / self.typical.load(Ordering::Relaxed).max(1)).clamp(1, MOST);
         let lane = lane(LANES);
         let mut open = lock(&self.open[lane]);
@@ -88,13 +90,13 @@ impl Looks {
             // One that has answers was given up before it was sent.
             let is_open = state.answers.is_none() && state.waiting.len() < MOST_HEARERS;
             if is_open && state.looks.len() < most {
-                let (look, place) = state.add(look);
+                let (look, place) = state.add(look, vk);
                 drop(state);
                 return (Asked { batch: Arc::clone(batch), look, place }, None);
             }
         }
         let mut state = State::for_as_many_as(self.usual.load(Ordering::Relaxed));
-        let (look, place) = state.add(look);
+        let (look, place) = state.add(look, vk);
         let batch = Arc::new(Batch(Mutex::new(state)));
         *open = Some(Arc::clone(&batch));
         let is_first = self.on_the_way.fetch_add(1, Ordering::Relaxed) == 0;
@@ -139,8 +141,8 @@ impl State {
     }
 
     /// Returns the place of the look, and of who waits for the answer.
-    fn add(&mut self, look: Cmd) -> (usize, usize) {
-        let mark = mark(&look);
+    fn add(&mut self, look: Cmd, vk: &Digest) -> (usize, usize) {
+        let mark = vk.last_chunk().map_or(0, |end| u64::from_ne_bytes(*end));
         let is_same = |place: &usize| {
             let known = self.looks.cmd_iter().nth(*place);
             known.is_some_and(|known| known.args_iter().eq(look.args_iter()))
@@ -159,12 +161,6 @@ impl State {
         self.waiting.push(None);
         (place, self.waiting.len() - 1)
     }
-}
-
-/// Tells looks apart, mostly: the last argument is a field, named by a digest.
-fn mark(look: &Cmd) -> u64 {
-    let Some(Arg::Simple(field)) = look.args_iter().last() else { return 0 };
-    field.last_chunk().map_or(0, |end| u64::from_ne_bytes(*end))
 }
 
 /// A look that was made.
@@ -257,12 +253,13 @@ impl Link {
     pub(super) fn look<'a>(
         self: &'a Arc<Self>,
         connection: &'a Arc<Connection>,
-        look: Cmd,
+        (key, vk): (&PrimaryKey, &Digest),
     ) -> Look<'a> {
+        let look = self.settings.look(key, vk);
         if !connection.is_one() {
             return Look::Alone(Box::pin(self.look_alone(connection, look)));
         }
-        let (asked, sending) = connection.looks.add(look);
+        let (asked, sending) = connection.looks.add(look, vk);
         if let Some(sending) = sending {
             let (link, connection) = (Arc::clone(self), Arc::clone(connection));
             tokio::spawn(async move { link.send(&connection, &sending).await });
@@ -289,12 +286,12 @@ impl Link {
 
 #[cfg(all(test, not(shuttle)))]
 mod tests {
-    use super::*;
+    use super::{super::command::look, *};
 
-    fn look(field: &str) -> Cmd {
-        let mut look = redis::cmd("HGET");
-        look.arg("key").arg(format!("v:0123456789 {field}"));
-        look
+    fn add(looks: &Looks, key: &str, field: &str) -> (Asked, Option<Sending>) {
+        let vk = format!("{field:>32}");
+        let vk = vk.as_bytes().try_into().expect("a field is short");
+        looks.add(look(["", key], vk), vk)
     }
 
     fn found(text: &str) -> Answer {
@@ -304,11 +301,10 @@ mod tests {
     #[tokio::test]
     async fn each_hears_the_answer_to_its_own_look() {
         let looks = Looks::new();
-        // The same end, at another key.
-        let mut other = redis::cmd("HGET");
-        other.arg("other key").arg("v:0123456789 first");
-        let (first, sending) = looks.add(look("first"));
-        let others = [look("second"), other, look("first")].map(|look| looks.add(look).0);
+        let (first, sending) = add(&looks, "key", "first");
+        // The same field, of another key.
+        let others = [("key", "second"), ("other key", "first"), ("key", "first")]
+            .map(|(key, field)| add(&looks, key, field).0);
         let sending = sending.expect("the first sees to it");
         assert_eq!(looks.close(&sending).len(), 3, "the same twice is one");
         sending.answer(|_| vec![found("1"), found("2"), Err(Fault::Foreign)]);
@@ -321,16 +317,16 @@ mod tests {
     #[tokio::test]
     async fn a_look_that_is_late_is_not_among_those_that_are_sent() {
         let looks = Looks::new();
-        let (_, sending) = looks.add(look("a"));
+        let (_, sending) = add(&looks, "key", "a");
         let sending = sending.expect("the first sees to it");
         assert_eq!(looks.close(&sending).len(), 1);
-        assert!(looks.add(look("a")).1.is_some(), "it goes by itself");
+        assert!(add(&looks, "key", "a").1.is_some(), "it goes by itself");
     }
 
     #[test]
     fn a_look_waits_for_more_only_where_others_are_on_their_way() {
         let looks = Looks::new();
-        let begin = |field: &str| looks.add(look(field)).1.expect("it begins a batch");
+        let begin = |field: &str| add(&looks, "key", field).1.expect("it begins a batch");
         let first = begin("a");
         assert!(first.is_first);
         looks.close(&first);
@@ -346,11 +342,11 @@ mod tests {
     #[tokio::test]
     async fn looks_that_are_never_sent_are_answered_all_the_same() {
         let looks = Looks::new();
-        let (asked, sending) = looks.add(look("a"));
+        let (asked, sending) = add(&looks, "key", "a");
         drop(sending);
         let answer = tokio::time::timeout(std::time::Duration::from_secs(5), asked).await;
         assert_eq!(answer, Ok(Err(Fault::Link)));
-        let (asked, sending) = looks.add(look("b"));
+        let (asked, sending) = add(&looks, "key", "b");
         sending.expect("the first sees to it").answer(|_| Vec::new());
         assert_eq!(asked.await, Err(Fault::Refused), "no answer is no answer");
     }
@@ -358,7 +354,7 @@ mod tests {
     #[test]
     fn no_more_go_together_than_a_limit_and_fewer_where_answers_are_long() {
         let sendings = |looks: &Looks| {
-            let begun = |number: usize| looks.add(look(&number.to_string())).1;
+            let begun = |number: usize| add(looks, "key", &number.to_string()).1;
             (0..4 * MOST)
                 .filter_map(begun)
                 .filter(|sending| looks.close(sending).len() == 1)
@@ -366,7 +362,7 @@ mod tests {
         };
         let looks = Looks::new();
         let kept: Vec<_> =
-            (0..4 * MOST).filter_map(|n| looks.add(look(&n.to_string())).1).collect();
+            (0..4 * MOST).filter_map(|n| add(&looks, "key", &n.to_string()).1).collect();
         assert_eq!(kept.len(), 4);
         assert!(kept.iter().all(|sending| looks.close(sending).len() == MOST));
         for _ in 0..20 {

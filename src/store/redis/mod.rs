@@ -21,6 +21,7 @@ mod command;
 mod connection;
 mod counts;
 mod deadline;
+mod familiar;
 mod invalidation;
 mod lease;
 mod link;
@@ -166,10 +167,16 @@ impl Store for RedisStore {
     }
 
     async fn lookup(&self, slot: &Slot) -> Lookup {
-        match self.shared.lookup(slot, None).await {
-            Some(found) => found,
-            None => Lookup::Unavailable,
-        }
+        self.shared.lookup(slot).await.unwrap_or(Lookup::Unavailable)
+    }
+
+    fn recall(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
+        self.shared.link.near.recall(variant)
+    }
+
+    async fn confirm(&self, recalled: &Arc<Entry>) -> Lookup {
+        let found = self.shared.look(recalled.slot(), Some(recalled), None).await;
+        found.unwrap_or(Lookup::Unavailable)
     }
 
     fn token(&self) -> Option<Token> {
@@ -203,7 +210,7 @@ impl Store for RedisStore {
             // Before it looks: a message that comes after that wakes it.
             let mut changed = pin!(waiter.changed.notified());
             changed.as_mut().enable();
-            match Box::pin(self.shared.lookup(slot, Some(token))).await {
+            match Box::pin(self.shared.look(slot, None, Some(token))).await {
                 Some(Lookup::Held(holder)) if holder == token => {}
                 found => return found.unwrap_or(Lookup::Unavailable),
             }
@@ -229,7 +236,7 @@ impl Store for RedisStore {
         {
             // A hint of how to find what has just been stored.
             let near = &self.shared.link.near;
-            near.keep(&note, near.fence());
+            near.keep(note, None, near.fence());
         }
         commit
     }

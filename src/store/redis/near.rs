@@ -1,9 +1,12 @@
 //! The near cache: what this process keeps in memory of what it has read at the server.
 //!
 //! The server tracks which keys were read over the connection and pushes a message when one of them
-//! changes. A copy answers only while the link is proven: with the connection gone or silent, a
-//! message may be missing. Only what was read enters, never what this process has stored itself, and
+//! changes. A copy answers unasked only while the link is proven: with the connection gone or silent,
+//! a message may be missing. Only what was read enters, never what this process has stored itself, and
 //! nothing that was read before the last message for its key.
+//!
+//! Otherwise a copy is *recalled*: the server is asked, and where it still has the same bytes, the copy
+//! is what they would be made into once more.
 //!
 //! The notes of nominated fields are kept here as well. They are hints, good without any proof: one
 //! that is out of date costs no more than a miss.
@@ -15,35 +18,42 @@ use std::{
 
 use redis::{PushInfo, PushKind, Value};
 
-use super::{TAGS, command::bulk, deadline::Deadline, settings::Settings, waiters::Waiters};
+use super::{
+    TAGS, command::bulk, deadline::Deadline, familiar::Familiar, settings::Settings,
+    waiters::Waiters,
+};
 use crate::{
     clock::{Instant, now},
-    entry::Entry,
-    key::{PrimaryKey, Tag, VariantRef},
+    entry::{Entry, Reading},
+    key::{PrimaryKey, Tag, Variant, VariantRef},
     operations::NearSnapshot,
     sequence::Fence,
     store::{MemoryStore, Store},
+    striped::Striped,
     sync::{AtomicU64, Ordering},
 };
 
-/// Hints alone need no more, in bytes.
-const HINTS: u64 = 4 * 1024 * 1024;
+/// Where no copy may answer unasked there is room for this much, in bytes.
+const LEAST: u64 = 4 * 1024 * 1024;
 
 pub(super) struct Near {
     namespace: String,
     epoch_key: String,
     /// Its own sequence is moved by messages, never a flight's.
     copies: MemoryStore,
+    familiar: Familiar,
     pub(super) waiters: Waiters,
-    /// Whether there has been anything among them.
+    /// Whether there has been anything among the copies, and any note.
     has_kept: AtomicBool,
-    /// How long a copy is used without being read again; zero for no copies at all.
+    has_noted: AtomicBool,
+    /// How long a copy is used without being read again; zero for not at all.
     limit: Duration,
-    /// Until when copies may answer.
+    /// Until when copies may answer unasked.
     proven: Deadline,
     /// How long the last proof took, in microseconds, and one more; zero if there was none.
     lag: AtomicU64,
-    pub(super) hits: AtomicU64,
+    hits: Striped,
+    confirmed: Striped,
     pub(super) pushes: AtomicU64,
     pub(super) silenced: AtomicU64,
 }
@@ -54,13 +64,16 @@ impl Near {
         Self {
             namespace: settings.namespace.clone(),
             epoch_key: settings.epoch_key(),
-            copies: MemoryStore::with_capacity(capacity.max(HINTS)),
+            copies: MemoryStore::with_capacity(capacity.max(LEAST)),
+            familiar: Familiar::new(),
             has_kept: AtomicBool::new(false),
+            has_noted: AtomicBool::new(false),
             waiters: Waiters::default(),
             limit: if capacity == 0 { Duration::ZERO } else { limit },
             proven: Deadline::none(),
             lag: AtomicU64::new(0),
-            hits: AtomicU64::new(0),
+            hits: Striped::new(),
+            confirmed: Striped::new(),
             pushes: AtomicU64::new(0),
             silenced: AtomicU64::new(0),
         }
@@ -72,8 +85,8 @@ impl Near {
     }
 
     pub(super) fn peek(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
-        // Without a near cache and without notes nothing is hashed.
-        if !self.has_kept.load(Ordering::Relaxed) {
+        // Where there is nothing to be found, nothing is hashed.
+        if !self.proven.is_set() && !self.has_noted.load(Ordering::Relaxed) {
             return None;
         }
         let entry = self.copies.peek(variant)?;
@@ -83,7 +96,7 @@ impl Near {
         // Asked after the copy was found: what was removed meanwhile is not an answer either.
         let is_usable = self.proven.is_ahead() && entry.is_fresh();
         if is_usable {
-            self.hits.fetch_add(1, Ordering::Relaxed);
+            self.hits.add();
         }
         is_usable.then_some(entry)
     }
@@ -93,20 +106,66 @@ impl Near {
         self.copies.sequence().begin()
     }
 
-    /// Keeps a copy of what was read at the server, unless its key has changed since `fence`.
-    pub(super) fn keep(&self, entry: &Entry, fence: Fence) {
-        if !entry.is_answer() || self.proven.is_set() {
-            // An answer is looked up again before it is stale.
-            let until = match entry.is_answer() {
-                true => entry.fresh_until().min(now() + self.limit),
-                false => entry.fresh_until(),
-            };
-            if !self.has_kept.load(Ordering::Relaxed) {
-                self.has_kept.store(true, Ordering::Relaxed);
-            }
-            // Done when it is called.
-            drop(self.copies.commit((), Arc::new(entry.copied(fence, until)), None));
+    /// Returns the copy of a response, if there is one that the server can be asked about.
+    pub(super) fn recall(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
+        let has_kept = self.has_kept.load(Ordering::Relaxed);
+        has_kept.then(|| self.copies.peek(variant))?.filter(|copy| copy.reading().is_some())
+    }
+
+    /// Does the same for a variant that is made already.
+    pub(super) fn recall_made(&self, variant: &Variant) -> Option<Arc<Entry>> {
+        let has_kept = self.has_kept.load(Ordering::Relaxed);
+        has_kept.then(|| self.copies.get(variant))?.filter(|copy| copy.reading().is_some())
+    }
+
+    /// Keeps a copy of what was read at the server, unless its key has changed since `fence`. Returns
+    /// the copy where there is one.
+    pub(super) fn keep(
+        &self,
+        entry: Arc<Entry>,
+        reading: Option<Reading>,
+        fence: Fence,
+    ) -> Arc<Entry> {
+        let is_known = || reading.as_ref().is_some_and(|read| self.familiar.meet(&read.digest));
+        let until = if !entry.is_answer() {
+            raise(&self.has_noted);
+            entry.fresh_until()
+        } else if self.proven.is_set() {
+            self.unasked_until(&entry)
+        } else if is_known() {
+            entry.fresh_until()
+        } else {
+            return entry;
+        };
+        self.insert(&entry, (fence, until), reading)
+    }
+
+    /// Takes note that the server has just had what a copy was made of, and returns the copy. `fence`
+    /// was taken before it was asked.
+    pub(super) fn renew(&self, copy: &Arc<Entry>, fence: Fence) -> Arc<Entry> {
+        self.confirmed.add();
+        if !self.proven.is_set() {
+            return Arc::clone(copy);
         }
+        self.insert(copy, (fence, self.unasked_until(copy)), copy.reading().cloned())
+    }
+
+    /// It is looked up again before it is stale.
+    fn unasked_until(&self, entry: &Entry) -> Instant {
+        entry.expiry().min(now() + self.limit)
+    }
+
+    fn insert(
+        &self,
+        entry: &Entry,
+        (fence, until): (Fence, Instant),
+        reading: Option<Reading>,
+    ) -> Arc<Entry> {
+        raise(&self.has_kept);
+        let copy = Arc::new(entry.copied((fence, until), reading.map(Box::new)));
+        // Done when it is called.
+        drop(self.copies.commit((), Arc::clone(&copy), None));
+        copy
     }
 
     /// Removes the copies of a key, and lets none enter that was read before.
@@ -174,11 +233,19 @@ impl Near {
         let lag = self.lag.load(Ordering::Relaxed).checked_sub(1);
         NearSnapshot {
             is_proven: self.proven.is_ahead(),
-            hits: self.hits.load(Ordering::Relaxed),
+            hits: self.hits.get(),
+            confirmed: self.confirmed.get(),
             pushes: self.pushes.load(Ordering::Relaxed),
             silenced: self.silenced.load(Ordering::Relaxed),
             lag: lag.map(Duration::from_micros),
         }
+    }
+}
+
+/// Written to once: it is read by all.
+fn raise(flag: &AtomicBool) {
+    if !flag.load(Ordering::Relaxed) {
+        flag.store(true, Ordering::Relaxed);
     }
 }
 
@@ -235,15 +302,15 @@ mod tests {
     async fn a_copy_answers_only_while_the_link_is_proven() {
         let near = near();
         near.prove(now() + Duration::from_secs(1), Duration::ZERO);
-        near.keep(&read(), near.fence());
+        near.keep(Arc::new(read()), None, near.fence());
         assert!(found(&near));
         tokio::time::advance(Duration::from_secs(2)).await;
         assert!(!found(&near), "nobody has said that the link is lost, nor that it is not");
         near.silence();
-        near.keep(&read(), near.fence());
+        near.keep(Arc::new(read()), None, near.fence());
         assert!(!found(&near));
         near.prove(now() + Duration::from_secs(60), Duration::ZERO);
-        near.keep(&read(), near.fence());
+        near.keep(Arc::new(read()), None, near.fence());
         assert!(found(&near));
         near.silence();
         assert!(!found(&near));
@@ -257,7 +324,7 @@ mod tests {
         let near = &store.shared.link.near;
         near.prove(now() + Duration::from_secs(60), Duration::ZERO);
         for what in ["key", "tag", "all"] {
-            near.keep(&tagged(), near.fence());
+            near.keep(Arc::new(tagged()), None, near.fence());
             assert!(found(near));
             match what {
                 "key" => drop(store.invalidate(&Slot::example().key)),
@@ -279,12 +346,12 @@ mod tests {
             (keys("ns:tower-support-cache:tag:u"), false),
             (Value::Nil, true),
         ] {
-            near.keep(&tagged(), near.fence());
+            near.keep(Arc::new(tagged()), None, near.fence());
             assert!(found(&near));
             let fence = near.fence();
             near.heed(push(message.clone()));
             assert_eq!(found(&near), !is_for_it, "{message:?}");
-            near.keep(&tagged(), fence);
+            near.keep(Arc::new(tagged()), None, fence);
             assert_eq!(found(&near), !is_for_it, "{message:?}");
         }
     }

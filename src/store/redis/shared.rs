@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     clock::{Instant, now},
-    entry::{Content, Entry, Head, Provenance},
+    entry::{Content, Entry, Head, Provenance, Reading},
     gauge::Gauge,
     key::{Slot, Tags, Token},
     operations::Operation,
@@ -59,15 +59,28 @@ impl Shared {
         Some((connection, epoch))
     }
 
-    /// Looks a slot up. While the fill `awaited` has its right, what is stale is not what is waited
-    /// for.
-    pub(super) async fn lookup(&self, slot: &Slot, awaited: Option<Token>) -> Option<Lookup> {
+    pub(super) async fn lookup(&self, slot: &Slot) -> Option<Lookup> {
+        let recalled = self.link.near.recall_made(&slot.variant);
+        self.look(slot, recalled.as_ref(), None).await
+    }
+
+    /// Looks a slot up. Where the server still has what the copy `recalled` was made of, that is found.
+    /// While the fill `awaited` has its right, what is stale is not what is waited for.
+    pub(super) async fn look(
+        &self,
+        slot: &Slot,
+        recalled: Option<&Arc<Entry>>,
+        awaited: Option<Token>,
+    ) -> Option<Lookup> {
         // Before the epoch is read: what is read under an epoch that ends meanwhile is not kept.
         let near_fence = self.link.near.fence();
         let fence = self.sequence.begin();
         let (connection, epoch) = self.usable(slot)?;
-        let vk = digest(slot, epoch);
-        let look = self.link.look(&connection, self.link.settings.look(&slot.key, &vk));
+        let recalled = recalled.and_then(|copy| Some((copy, copy.reading()?)));
+        let recalled = recalled
+            .filter(|(_, read)| (read.epoch, read.incarnation) == (epoch, connection.incarnation));
+        let vk = recalled.map_or_else(|| digest(slot, epoch), |(_, read)| read.digest);
+        let look = self.link.look(&connection, (&slot.key, &vk));
         let (record, stamps) = match slot.tags.is_empty() {
             true => (look.await, None),
             // Both are of after this request began, whichever is first.
@@ -78,16 +91,24 @@ impl Shared {
         if !connection.proven.is_ahead_at(now) {
             return None;
         }
-        let mut record = record.and_then(|record| self.decode(slot, &record));
+        if let (Some((copy, read)), Some(record)) = (recalled, &record)
+            && read.record == record
+            && now < copy.expiry()
+        {
+            return Some(Lookup::Found(self.link.near.renew(copy, near_fence)));
+        }
+        let mut decoded = record.as_ref().and_then(|record| self.decode(slot, record));
         if let Some(found) =
-            record.take_if(|found| self.is_plain_hit(slot, (found, &connection), now))
+            decoded.take_if(|found| self.is_plain_hit(slot, (found, &connection), now))
             && let Some(entry) = self.restore((slot, fence), &connection, (found, None))
         {
-            self.link.near.keep(&entry, near_fence);
-            return Some(Lookup::Found(entry));
+            let incarnation = connection.incarnation;
+            let read = |record| Reading { record, digest: vk, epoch, incarnation };
+            let reading = record.filter(|_| entry.as_response().is_some()).map(read);
+            return Some(Lookup::Found(self.link.near.keep(entry, reading, near_fence)));
         }
         let looked = Looked { slot, connection, vk, fence, near_fence };
-        Box::pin(self.look_on(looked, (record, stamps.unwrap_or_default()), awaited)).await
+        Box::pin(self.look_on(looked, (decoded, stamps.unwrap_or_default()), awaited)).await
     }
 
     /// Whether a record answers without a further question.
@@ -121,11 +142,10 @@ impl Shared {
             stamps = self.stamps(slot, &connection, &record.tags).await?;
         }
         let record = record.filter(|record| stamps.confirm(&record.tags));
-        let found =
+        let mut found =
             record.and_then(|record| self.restore((slot, fence), &connection, (record, None)));
-        if let Some(entry) = found.as_ref().filter(|entry| entry.is_fresh()) {
-            self.link.near.keep(entry, near_fence);
-            return Some(Lookup::Found(Arc::clone(entry)));
+        if let Some(entry) = found.take_if(|entry| entry.is_fresh()) {
+            return Some(Lookup::Found(self.link.near.keep(entry, None, near_fence)));
         }
         let is_of_use = |entry: &Arc<Entry>| entry.kept_until() > now().max(entry.fresh_until());
         let stale = found.filter(is_of_use);

@@ -1,0 +1,176 @@
+//! What was read is not read anew while the server has the same: it is asked, and its answer decides.
+
+use std::time::Duration;
+
+use http::Method;
+use tower_support_cache::{CacheRoute, Caller, Credentials, Switch, store::Operation};
+
+use crate::{
+    Site, patient,
+    server::{Disk, PATIENCE, Server, until},
+    support::{get, request, with},
+};
+
+impl Site {
+    /// Fills `/cases/1`, and reads it until what was read is recalled.
+    async fn recalls(&mut self, body: &'static str) {
+        self.fill(body).await;
+        let before = self.store().near.confirmed;
+        until(PATIENCE, "what was read is recalled", async || {
+            self.hits(body).await;
+            (self.store().near.confirmed > before).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn what_the_server_still_has_is_confirmed_at_each_hit() {
+    let server = Server::start().await;
+    let mut site = Site::on(&server.url()).await;
+    site.recalls("one").await;
+    let (looks, confirmed) = (server.calls().await["hget"], site.store().near.confirmed);
+    for _ in 0..10 {
+        site.hits("one").await;
+    }
+    assert_eq!(server.calls().await["hget"], looks + 10, "each asks the server, once");
+    assert_eq!(site.store().near.confirmed, confirmed + 10);
+    let head = site.ask(request(Method::HEAD, "/cases/1"), "not asked").await;
+    assert_eq!((head.text(), head.is_hit()), ("", true));
+    let known = site.ask(with(get("/cases/1"), "cache-control", "max-age=100"), "not asked").await;
+    assert_eq!((known.text(), known.is_hit()), ("one", true), "{}", known.cache_status());
+    assert_eq!(site.store().near.confirmed, confirmed + 12);
+    assert_eq!(site.store().near.hits, 0, "none is answered unasked");
+}
+
+#[tokio::test]
+async fn what_is_read_once_is_not_remembered() {
+    let server = Server::start().await;
+    let (mut site, mut other) = (Site::on(&server.url()).await, Site::on(&server.url()).await);
+    site.fill("one").await;
+    other.hits("one").await;
+    other.hits("one").await;
+    assert_eq!(other.store().near.confirmed, 0);
+    other.hits("one").await;
+    assert_eq!(other.store().near.confirmed, 1);
+}
+
+#[tokio::test]
+async fn what_is_gone_from_the_server_or_another_there_is_not_recalled() {
+    let server = Server::start().await;
+    let (mut site, mut other) = (Site::on(&server.url()).await, Site::on(&server.url()).await);
+    site.recalls("one").await;
+    server.run(&["DEL", "case:1"]).await;
+    assert_eq!(site.read("two").await.text(), "two", "deleted");
+    site.recalls("two").await;
+    server.run(&["FLUSHALL"]).await;
+    assert_eq!(site.read("three").await.text(), "three", "flushed");
+    site.recalls("three").await;
+    other.handle.invalidate("case:1").await.unwrap();
+    assert_eq!(site.read("four").await.text(), "four", "invalidated elsewhere");
+    site.recalls("four").await;
+    other.handle.soft_invalidate("case:1").await.unwrap();
+    assert_eq!(site.read("five").await.text(), "five", "softly invalidated elsewhere");
+    site.recalls("five").await;
+    other.handle.invalidate_all().await.unwrap();
+    assert_eq!(site.read("six").await.text(), "six", "everything invalidated elsewhere");
+    site.recalls("six").await;
+    site.handle.invalidate("case:1").await.unwrap();
+    assert_eq!(site.read("seven").await.text(), "seven", "invalidated here");
+    site.recalls("seven").await;
+    other.handle.invalidate("case:1").await.unwrap();
+    other.fill("eight").await;
+    site.hits("eight").await;
+}
+
+/// A server that was restarted has what it had, and not what was invalidated since.
+#[tokio::test]
+async fn what_another_incarnation_has_is_not_recalled() {
+    let mut server = Server::start().await;
+    let mut site = Site::on(&server.url()).await;
+    site.recalls("old").await;
+    server.save().await;
+    server.kill();
+    server.restart(Disk::Kept).await;
+    site.is_linked_again().await;
+    assert_eq!(site.read("new").await.text(), "new");
+}
+
+#[tokio::test]
+async fn what_has_expired_is_not_recalled() {
+    let server = Server::start().await;
+    let store = patient(&server.url()).build().unwrap();
+    let brief = |route: CacheRoute| route.ttl(Duration::from_millis(700));
+    let mut site = Site::lazy(store, brief).linked().await;
+    site.recalls("one").await;
+    let missed = until(PATIENCE, "it expires", async || {
+        let read = site.read("two").await;
+        (!read.is_hit()).then(|| read.cache_status().to_owned())
+    })
+    .await;
+    assert!(missed.contains("fwd=uri-miss"), "{missed}");
+}
+
+/// What is remembered is only for those whom it would be for if it were read.
+#[tokio::test]
+async fn what_is_recalled_is_for_the_same_requests() {
+    let server = Server::start().await;
+    let mut site = Site::on(&server.url()).await;
+    site.recalls("for all").await;
+    let confirmed = site.store().near.confirmed;
+    let read = site.ask(with(get("/cases/1"), "authorization", "Bearer a"), "for a").await;
+    assert_eq!((read.text(), read.is_hit()), ("for a", false), "{}", read.cache_status());
+    let read = site.ask(with(get("/cases/1"), "host", "other"), "of another host").await;
+    assert_eq!(read.text(), "of another host");
+    assert!(site.handle.switch("cases", Switch::Off));
+    assert_eq!(site.read("bypassed").await.text(), "bypassed");
+    assert!(site.handle.switch("cases", Switch::On));
+    assert_eq!(site.store().near.confirmed, confirmed);
+    site.hits("for all").await;
+    assert_eq!(site.store().near.confirmed, confirmed + 1);
+}
+
+#[tokio::test]
+async fn what_is_for_one_caller_is_recalled_for_that_one() {
+    let server = Server::start().await;
+    let store = patient(&server.url()).build().unwrap();
+    let per_caller = Credentials::PerCaller(Caller::authorization());
+    let mut site = Site::lazy(store, |route| route.credentials(per_caller)).linked().await;
+    let by = |caller: &'static str| with(get("/cases/1"), "authorization", caller);
+    for caller in ["a", "b"] {
+        until(PATIENCE, "what was read is recalled", async || {
+            let before = site.store().near.confirmed;
+            assert_eq!(site.ask(by(caller), caller).await.text(), caller);
+            (site.store().near.confirmed > before).then_some(())
+        })
+        .await;
+    }
+    for caller in ["b", "a"] {
+        let read = site.ask(by(caller), "not asked").await;
+        assert_eq!((read.text(), read.is_hit()), (caller, true));
+    }
+}
+
+/// A request whose answer cannot be used as it is goes on as if nothing had been remembered.
+#[tokio::test]
+async fn a_request_goes_on_where_what_was_recalled_is_gone() {
+    let server = Server::start().await;
+    let mut site = Site::on(&server.url()).await;
+    let lookups = |site: &Site| {
+        let store = site.store();
+        store.operations.get(&Operation::Lookup).map_or(0, |lookups| lookups.answered)
+    };
+    let before = lookups(&site);
+    let read = site.ask(get("/cases/2"), "never stored before").await;
+    let (missed, of_a_miss) = (read.cache_status().to_owned(), lookups(&site) - before);
+    site.recalls("one").await;
+    server.run(&["DEL", "case:1"]).await;
+    let before = lookups(&site);
+    let read = site.read("two").await;
+    assert_eq!((read.text(), read.cache_status()), ("two", &*missed));
+    assert_eq!(lookups(&site) - before, of_a_miss, "what was found is not asked for again");
+    site.recalls("two").await;
+    server.run(&["DEL", "case:1"]).await;
+    let head = site.ask(request(Method::HEAD, "/cases/1"), "three").await;
+    assert!(head.cache_status().contains("fwd="), "{}", head.cache_status());
+}
