@@ -544,6 +544,8 @@ plant history-read-from-the-demoted 'src/store/redis/connection.rs src/store/red
 plant history-tags-commit-across src/store/redis/stamps.rs 's/is_good\.then\(/{ let _ = is_good; true }.then(/' redis_history quiet
 plant history-tags-read-without-comparing src/store/redis/shared.rs 's/record\.filter\(\|record\| stamps\.confirm\(&record\.tags\)\)/record/' redis_history quiet
 plant history-tags-take-a-missing-stamp src/store/redis/stamps.rs 's/self\.0\.contains\(stamped\)/self.0.contains(stamped) || self.0.iter().all(|(tag, _)| *tag != stamped.0)/' redis_history quiet
+plant history-recalls-whatever-the-server-has src/store/redis/shared.rs 's/\n            && read\.record == record//' redis_history quiet
+plant history-recalls-nothing src/store/redis/near.rs 's/self\.familiar\.meet\(&read\.digest\)/{ self.familiar.meet(\&read.digest); false }/' redis_history quiet
 plant history-near-forgets-no-tag src/store/redis/near.rs 's/                    self\.invalidate_tag\(&Tag::named\(tag\)\);/                    let _ = Tag::named(tag);/' redis_history near-quiet
 plant history-near-keeps-its-own-fill src/store/redis/mod.rs 's/let commit = Box::pin\(lease\.0\.commit\(&entry, note\.as_deref\(\)\)\)\.await;/let commit = lease.0.commit(\&entry, note.as_deref()).await;\n        self.shared.link.near.keep(Arc::clone(\&entry), None, self.shared.link.near.fence());/' redis_history near-rests
 plant history-near-keeps-what-was-read-before src/store/redis/near.rs 's/entry\.copied\(\(fence, until\)/entry.copied(({ let _ = fence; self.fence() }, until)/' redis_history near-rests

@@ -66,7 +66,7 @@ impl<B: Send + 'static> Service<Request<B>> for Origin {
             let caller = request.headers().get("x-caller").map_or("", |c| c.to_str().unwrap());
             let body = body(kind, key, caller, version);
             let mut response = Response::builder();
-            if key >= GROUPED {
+            if GROUPED.contains(&key) {
                 response = response.header("cache-groups", group(key));
             }
             if random.below(100) == 0 {

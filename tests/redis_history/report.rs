@@ -63,6 +63,7 @@ impl Report {
         row("reads", total.reads);
         row("  hits", total.hits);
         row("    of near caches", total.near);
+        row("    confirmed by the server", total.confirmed);
         row("    stale, and said so", total.stale);
         row("  joins", total.joins);
         row("  over a second", total.slow);

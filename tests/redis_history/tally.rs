@@ -43,6 +43,8 @@ tally! {
     hits,
     /// Of these, reads that near caches answered.
     near,
+    /// Reads of which the server confirmed what the process remembered.
+    confirmed,
     /// Of the hits, reads that said they were stale: after a soft invalidation.
     stale,
     joins,

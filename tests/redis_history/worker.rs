@@ -34,7 +34,7 @@ use crate::{
     scenario::{Load, Settings},
     server::pause,
     tally::{Counters, Tally},
-    world::{By, GROUPED, KEYS, TAGS, World, micros, softly},
+    world::{BARE, By, GROUPED, KEYS, TAGS, World, micros, softly},
 };
 
 const CALLERS: u64 = 2;
@@ -95,17 +95,24 @@ impl Run {
     fn new(settings: &Settings) -> Self {
         let world = World::open(&settings.folder, settings.index, settings.processes);
         let world = Arc::new(world);
-        let caller = Caller::with(|request| {
-            Some(request.headers().get("x-caller")?.to_str().ok()?.to_owned())
-        });
+        let per_caller = || {
+            Credentials::PerCaller(Caller::with(|request| {
+                Some(request.headers().get("x-caller")?.to_str().ok()?.to_owned())
+            }))
+        };
         let mut store = RedisStore::builder(&settings.url);
-        if !settings.is_near {
-            store = store.near_cache(0, Duration::ZERO);
+        match (settings.is_near, settings.load) {
+            (false, _) => store = store.near_cache(0, Duration::ZERO),
+            // Copies are confirmed often, and renewed.
+            (true, Load::Crowd) => store = store.near_cache(1 << 22, Duration::from_millis(20)),
+            (true, Load::Rests) => {}
         }
         let layer = SupportCacheLayer::builder(store.build().unwrap())
             .caller_key([7; 32])
-            .cache(route("shared"))
-            .cache(route("mine").credentials(Credentials::PerCaller(caller)))
+            .cache(route("shared").tag("t:{tag}"))
+            .cache(route("mine").tag("t:{tag}").credentials(per_caller()))
+            .cache(route("bare"))
+            .cache(route("bare_mine").credentials(per_caller()))
             .invalidate(InvalidateRoute::post("/written/{tag}/{key}").key("k:{key}"))
             .invalidate(InvalidateRoute::post("/tagged/{tag}/{key}").tag("t:{tag}"))
             .invalidate(InvalidateRoute::post("/grouped/{tag}/{key}").groups())
@@ -145,7 +152,8 @@ impl Run {
 
     fn tally(&self) -> Tally {
         let store = self.handle.metrics().store.expect("a store over a network has counts");
-        Tally { near: store.near.hits, ..self.counters.tally() }
+        let near = store.near;
+        Tally { near: near.hits, confirmed: near.confirmed, ..self.counters.tally() }
     }
 
     async fn task(self: Arc<Self>, mut random: Random) {
@@ -169,9 +177,11 @@ impl Run {
 
     /// Reads a key as one of the callers; as nobody in particular if that is 0.
     async fn read_as(&self, key: usize, caller: u64, random: &mut Random) {
-        let (kind, caller) = match caller {
-            0 => ("shared", String::new()),
-            caller => ("mine", caller.to_string()),
+        let (kind, caller) = match (key, caller) {
+            (..BARE, 0) => ("shared", String::new()),
+            (..BARE, caller) => ("mine", caller.to_string()),
+            (_, 0) => ("bare", String::new()),
+            (_, caller) => ("bare_mine", caller.to_string()),
         };
         let mut request = Request::get(path(kind, key));
         if !caller.is_empty() {
@@ -258,22 +268,22 @@ impl Run {
         self.counters.invalidations.fetch_add(1, Relaxed);
         match random.below(20) {
             0..2 => self.post("written", key).await,
-            2..4 => self.post("tagged", key).await,
-            4..6 if key >= GROUPED => self.post("grouped", key).await,
+            2..4 if key < BARE => self.post("tagged", key).await,
+            4..6 if GROUPED.contains(&key) => self.post("grouped", key).await,
             6..9 => {
                 let written = vec![(key, self.world.write(key))];
                 if self.delete(&format!("k:{key}")).await.is_ok() {
                     self.acknowledge(&written, By::Stranger);
                 }
             }
-            9..11 => {
+            9..11 if key < BARE => {
                 let written = self.write_fellows(key);
                 let stamp = format!("tower-support-cache:tag:t:{}", key % TAGS);
                 if self.delete(&stamp).await.is_ok() {
                     self.acknowledge(&written, By::Stranger);
                 }
             }
-            11..13 => {
+            11..13 if key < BARE => {
                 let (written, tag) = (self.write_fellows(key), format!("t:{}", key % TAGS));
                 self.invalidate(self.handle.invalidate_tag(&tag), written, random).await;
             }
@@ -402,7 +412,6 @@ fn route(kind: &str) -> CacheRoute {
     CacheRoute::get(format!("/{kind}/{{tag}}/{{key}}"))
         .bucket(kind)
         .key("k:{key}")
-        .tag("t:{tag}")
         .ttl(LIFETIME)
         .stale_while_revalidate(LIFETIME)
         .stale_if_error(LIFETIME)

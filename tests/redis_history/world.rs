@@ -3,16 +3,19 @@
 
 use std::{
     fs::{File, OpenOptions},
+    ops::Range,
     os::unix::fs::FileExt,
     path::Path,
     sync::Mutex,
 };
 
-pub(crate) const KEYS: usize = 12;
-/// Each key has one of these.
+pub(crate) const KEYS: usize = 16;
+/// Each key has one of these,
 pub(crate) const TAGS: usize = 4;
-/// From here on keys have a group as well, which only their responses tell.
-pub(crate) const GROUPED: usize = 4;
+/// those in here a group as well, which only their responses tell,
+pub(crate) const GROUPED: Range<usize> = 4..BARE;
+/// and those from here on neither.
+pub(crate) const BARE: usize = 12;
 /// What was invalidated softly has registers of its own.
 const REGISTERS: usize = 2 * KEYS;
 
@@ -89,7 +92,7 @@ impl World {
 
     /// The keys of this process that have the same tag as one.
     pub(crate) fn own_fellows(&self, key: usize) -> impl Iterator<Item = usize> + use<> {
-        self.all_own().filter(move |other| other % TAGS == key % TAGS)
+        self.all_own().filter(move |other| *other < BARE && other % TAGS == key % TAGS)
     }
 
     pub(crate) fn version(&self, key: usize) -> u64 {
