@@ -472,7 +472,7 @@ plant redis-fold-keys src/store/redis/settings.rs 's/key\.as_str\(\)\]\.concat\(
 plant redis-one-database src/store/redis/settings.rs 's/redis = redis\.set_db\(i64::from\(database\)\);/let _ = database;/' redis sec_red_6_two_databases_share_nothing
 plant redis-settle-a-hard-call-by-a-soft-one src/store/redis/pending.rs 's/let mut state = lock\(&self\.state\);\n        state\.last \+= 1;/let target = match target { Target::Softly(key) => Target::Key(key), other => other };\n        let mut state = lock(&self.state);\n        state.last += 1;/' lib a_soft_call_that_is_acknowledged_settles_none_that_is_not_soft
 plant redis-read-beside-a-soft-call-that-is-due src/store/redis/pending.rs 's/ *\|\| is_due\(&Target::Softly\(slot\.key\.clone\(\)\)\)\n//' lib a_soft_call_that_fails_is_due
-plant redis-ask-for-stamps-afterwards src/store/redis/shared.rs 's/false => Box::pin\(join\(look, self\.stamps\(slot, &connection, &\[\]\)\)\)\.await,/false => (look.await, None),/' redis the_stamps_of_a_routes_tags_are_asked_for_beside_the_record
+plant redis-ask-for-stamps-afterwards src/store/redis/shared.rs 's/false => Box::pin\(join\(look, self\.stamps\(tagged, &connection, &\[\]\)\)\)\.await,/false => (look.await, None),/' redis the_stamps_of_a_routes_tags_are_asked_for_beside_the_record
 plant redis-two-looks-at-a-hit src/store/redis/shared.rs 's/let look = self\.link\.look\(/let _ = self.link.look(\&connection, self.link.settings.look(\&slot.key, \&vk)).await;\n        let look = self.link.look(/' redis a_hit_is_one_command
 plant redis-keep-abandoned-questions src/store/redis/supervisor.rs 's/link\.lose\(connection\);\n//' redis_memory requests_leave_nothing_behind_while_the_server_hangs
 plant redis-move-a-part-of-the-line src/store/redis/record.rs 's/\{:016x\} \{:013\}/{:016x}  {:012}/' lib a_line_has_its_parts_at_their_places
@@ -530,6 +530,9 @@ plant recall-what-was-read-once src/store/redis/near.rs 's/self\.familiar\.meet\
 plant recall-past-credentials src/glance.rs 's/let is_for_it = rule\.credentials\.overlook\(&self\.facts\)/let is_for_it = true/' redis what_is_recalled_is_for_the_same_requests
 plant recall-past-the-switch src/glance.rs 's/ && !shared\.is_switched_off\(route\);/;/' redis what_is_recalled_is_for_the_same_requests
 plant recall-and-look-again src/exchange.rs 's/exchange\.go_on\(found\)\), &detachments/{ drop(found); exchange.look() }), \&detachments/' redis a_request_goes_on_where_what_was_recalled_is_gone
+plant recall-past-tags src/store/redis/shared.rs 's/ \|\| are_confirmed\(record, stamps\.as_ref\(\)\)/ || are_confirmed(record, stamps.as_ref()) || true/' redis what_has_a_tag_that_was_invalidated_is_not_recalled
+plant recall-past-groups src/store/redis/shared.rs 's/recalled\.map_or\(slot, \|\(copy, _\)\| copy\.slot\(\)\)/slot/' redis what_is_of_a_group_that_was_invalidated_is_not_recalled
+plant recall-by-target-what-has-tags src/store/redis/near.rs 's/\(copy\.reading\(\)\.is_some\(\) && copy\.slot\(\)\.tags\.is_empty\(\)\)\.then_some\(copy\)/copy.reading().is_some().then_some(copy)/' redis a_group_that_is_recalled_is_none_of_the_next_response
 plant recall-nothing src/store/redis/near.rs 's/(fn recall_made.*?\{)/$1\n        return None;/s' redis what_is_for_one_caller_is_recalled_for_that_one
 plant near-forget-no-tag src/store/redis/near.rs 's/                    self\.invalidate_tag\(&Tag::named\(tag\)\);/                    let _ = Tag::named(tag);/' lib what_was_read_before_a_message_does_not_enter
 plant near-keep-own-invalidations-of-tags src/store/redis/link.rs 's/Target::Tag\(tag\) => self\.near\.invalidate_tag\(tag\),/Target::Tag(_) => {}/' lib what_this_process_invalidates_is_gone_when_it_is_called

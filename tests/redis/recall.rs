@@ -7,8 +7,10 @@ use tower_support_cache::{CacheRoute, Caller, Credentials, Switch, store::Operat
 
 use crate::{
     Site, patient,
+    proxy::Proxy,
     server::{Disk, PATIENCE, Server, until},
     support::{get, request, with},
+    tags::STAMP,
 };
 
 impl Site {
@@ -18,6 +20,17 @@ impl Site {
         let before = self.store().near.confirmed;
         until(PATIENCE, "what was read is recalled", async || {
             self.hits(body).await;
+            (self.store().near.confirmed > before).then_some(())
+        })
+        .await;
+    }
+
+    /// Does the same with a response of a group.
+    async fn recalls_grouped(&mut self, body: &'static str) {
+        self.fill_grouped(body).await;
+        let before = self.store().near.confirmed;
+        until(PATIENCE, "what was read is recalled", async || {
+            assert!(self.read_grouped("not asked").await.is_hit());
             (self.store().near.confirmed > before).then_some(())
         })
         .await;
@@ -173,4 +186,63 @@ async fn a_request_goes_on_where_what_was_recalled_is_gone() {
     server.run(&["DEL", "case:1"]).await;
     let head = site.ask(request(Method::HEAD, "/cases/1"), "three").await;
     assert!(head.cache_status().contains("fwd="), "{}", head.cache_status());
+}
+
+// ===== with tags =====
+
+#[tokio::test]
+async fn what_has_a_tag_that_was_invalidated_is_not_recalled() {
+    let server = Server::start().await;
+    let (mut site, other) = (Site::tagged(&server.url()).await, Site::tagged(&server.url()).await);
+    for tag in ["all", "case:1"] {
+        site.recalls("old").await;
+        other.handle.invalidate_tag(tag).await.unwrap();
+        assert_eq!(site.read("new").await.text(), "new", "{tag}, elsewhere");
+        site.recalls("new").await;
+        site.handle.invalidate_tag(tag).await.unwrap();
+        assert_eq!(site.read("newer").await.text(), "newer", "{tag}, here");
+        site.handle.invalidate("case:1").await.unwrap();
+    }
+    site.recalls("old").await;
+    server.run(&["DEL", STAMP]).await;
+    assert_eq!(site.read("new").await.text(), "new");
+}
+
+#[tokio::test]
+async fn what_is_of_a_group_that_was_invalidated_is_not_recalled() {
+    let server = Server::start().await;
+    let (mut site, mut other) = (Site::on(&server.url()).await, Site::on(&server.url()).await);
+    site.recalls_grouped("old").await;
+    other.invalidate_group().await;
+    assert_eq!(site.read_grouped("new").await.text(), "new");
+}
+
+/// It is one of the response that was remembered, and not of the request.
+#[tokio::test]
+async fn a_group_that_is_recalled_is_none_of_the_next_response() {
+    let server = Server::start().await;
+    let (mut site, mut other) = (Site::on(&server.url()).await, Site::on(&server.url()).await);
+    site.recalls_grouped("of a group").await;
+    server.run(&["DEL", "case:1"]).await;
+    let request = || with(get("/cases/1"), "host", "example.com");
+    let read = site.ask(request(), "of none").await;
+    assert!(read.cache_status().ends_with(";stored"), "{}", read.cache_status());
+    other.invalidate_group().await;
+    let read = site.ask(request(), "not asked").await;
+    assert_eq!((read.text(), read.is_hit()), ("of none", true));
+}
+
+/// With the server silent both are given up: one after the other, the second were never asked for.
+#[tokio::test]
+async fn the_stamps_of_a_group_that_is_known_are_asked_for_beside_the_record() {
+    let server = Server::start().await;
+    let proxy = Proxy::to(server.port).await;
+    let store = patient(&proxy.url()).lookup_budget(Duration::from_millis(300));
+    let mut site = Site::over(store.build().unwrap()).await;
+    site.recalls_grouped("one").await;
+    let timed_out = |site: &Site| site.store().operations[&Operation::Lookup].timed_out;
+    let before = timed_out(&site);
+    proxy.freeze();
+    assert_eq!(site.read_grouped("origin").await.text(), "origin");
+    assert_eq!(timed_out(&site) - before, 2);
 }

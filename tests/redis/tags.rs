@@ -13,14 +13,14 @@ use crate::{
 };
 
 const FENCED: &str = "detail=fenced";
-const STAMP: &str = "tower-support-cache:tag:all";
+pub(crate) const STAMP: &str = "tower-support-cache:tag:all";
 
-fn tagged(route: CacheRoute) -> CacheRoute {
+pub(crate) fn tagged(route: CacheRoute) -> CacheRoute {
     route.tag("all").tag("case:{case}")
 }
 
 impl Site {
-    async fn tagged(url: &str) -> Self {
+    pub(crate) async fn tagged(url: &str) -> Self {
         Self::lazy(patient(url).build().unwrap(), tagged).linked().await
     }
 

@@ -109,10 +109,12 @@ impl Near {
     /// Returns the copy of a response, if there is one that the server can be asked about.
     pub(super) fn recall(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
         let has_kept = self.has_kept.load(Ordering::Relaxed);
-        has_kept.then(|| self.copies.peek(variant))?.filter(|copy| copy.reading().is_some())
+        let copy = has_kept.then(|| self.copies.peek(variant))??;
+        // Which of its tags a request has, and which only a response, it does not tell.
+        (copy.reading().is_some() && copy.slot().tags.is_empty()).then_some(copy)
     }
 
-    /// Does the same for a variant that is made already.
+    /// Does the same for a variant that is made already, whatever tags its responses have.
     pub(super) fn recall_made(&self, variant: &Variant) -> Option<Arc<Entry>> {
         let has_kept = self.has_kept.load(Ordering::Relaxed);
         has_kept.then(|| self.copies.get(variant))?.filter(|copy| copy.reading().is_some())
@@ -126,6 +128,7 @@ impl Near {
         reading: Option<Reading>,
         fence: Fence,
     ) -> Arc<Entry> {
+        let reading = reading.filter(|_| entry.as_response().is_some());
         let is_known = || reading.as_ref().is_some_and(|read| self.familiar.meet(&read.digest));
         let until = if !entry.is_answer() {
             raise(&self.has_noted);

@@ -16,7 +16,7 @@ use super::{
     digest,
     lease::Lease,
     link::Link,
-    record::{Record, StoredContent, decode},
+    record::{Record, StoredContent, decode, stamped},
     stamps::{self, Granted, Stamped, Stamps},
 };
 use crate::{
@@ -44,6 +44,17 @@ struct Looked<'a> {
     vk: Digest,
     fence: Fence,
     near_fence: Fence,
+    /// What was read, if anything.
+    reading: Option<Reading>,
+}
+
+/// Whether the tags of a record have the stamps that they had.
+fn are_confirmed(record: &Bytes, stamps: Option<&Stamps>) -> bool {
+    stamps.zip(stamped(record)).is_some_and(|(stamps, stamped)| stamps.confirm(&stamped))
+}
+
+fn reading((record, digest): (Bytes, Digest), (connection, epoch): (&Connection, u64)) -> Reading {
+    Reading { record, digest, epoch, incarnation: connection.incarnation }
 }
 
 impl Shared {
@@ -81,10 +92,12 @@ impl Shared {
             .filter(|(_, read)| (read.epoch, read.incarnation) == (epoch, connection.incarnation));
         let vk = recalled.map_or_else(|| digest(slot, epoch), |(_, read)| read.digest);
         let look = self.link.look(&connection, (&slot.key, &vk));
-        let (record, stamps) = match slot.tags.is_empty() {
+        // A copy knows also those that only the response tells.
+        let tagged = recalled.map_or(slot, |(copy, _)| copy.slot());
+        let (record, stamps) = match tagged.tags.is_empty() {
             true => (look.await, None),
             // Both are of after this request began, whichever is first.
-            false => Box::pin(join(look, self.stamps(slot, &connection, &[]))).await,
+            false => Box::pin(join(look, self.stamps(tagged, &connection, &[]))).await,
         };
         let record = record.ok()?;
         let now = now();
@@ -94,20 +107,19 @@ impl Shared {
         if let (Some((copy, read)), Some(record)) = (recalled, &record)
             && read.record == record
             && now < copy.expiry()
+            && (tagged.tags.is_empty() || are_confirmed(record, stamps.as_ref()))
         {
             return Some(Lookup::Found(self.link.near.renew(copy, near_fence)));
         }
         let mut decoded = record.as_ref().and_then(|record| self.decode(slot, record));
+        let reading = record.map(|record| reading((record, vk), (&connection, epoch)));
         if let Some(found) =
             decoded.take_if(|found| self.is_plain_hit(slot, (found, &connection), now))
             && let Some(entry) = self.restore((slot, fence), &connection, (found, None))
         {
-            let incarnation = connection.incarnation;
-            let read = |record| Reading { record, digest: vk, epoch, incarnation };
-            let reading = record.filter(|_| entry.as_response().is_some()).map(read);
             return Some(Lookup::Found(self.link.near.keep(entry, reading, near_fence)));
         }
-        let looked = Looked { slot, connection, vk, fence, near_fence };
+        let looked = Looked { slot, connection, vk, fence, near_fence, reading };
         Box::pin(self.look_on(looked, (decoded, stamps.unwrap_or_default()), awaited)).await
     }
 
@@ -133,7 +145,7 @@ impl Shared {
         (record, mut stamps): (Option<Record>, Stamps),
         awaited: Option<Token>,
     ) -> Option<Lookup> {
-        let Looked { slot, connection, vk, fence, near_fence } = looked;
+        let Looked { slot, connection, vk, fence, near_fence, reading } = looked;
         let is_there = record.is_some();
         if let Some(record) = &record
             && !stamps.are_of_all(&record.tags)
@@ -145,7 +157,7 @@ impl Shared {
         let mut found =
             record.and_then(|record| self.restore((slot, fence), &connection, (record, None)));
         if let Some(entry) = found.take_if(|entry| entry.is_fresh()) {
-            return Some(Lookup::Found(self.link.near.keep(entry, None, near_fence)));
+            return Some(Lookup::Found(self.link.near.keep(entry, reading, near_fence)));
         }
         let is_of_use = |entry: &Arc<Entry>| entry.kept_until() > now().max(entry.fresh_until());
         let stale = found.filter(is_of_use);
