@@ -195,9 +195,9 @@ pub struct Entry {
     fresh_until: Instant,
     is_held: AtomicBool,
     weight: u64,
-    /// How it was read, where the same reading would bring the same entry.
+    /// What is its own, and not of what it is a copy of, if it is one.
     #[cfg(feature = "redis")]
-    reading: Option<Box<Reading>>,
+    copied: Option<Box<stored::Copied>>,
 }
 
 /// What an entry tells of its slot.
@@ -254,7 +254,7 @@ impl Entry {
             is_held,
             weight,
             #[cfg(feature = "redis")]
-            reading: None,
+            copied: None,
         }
     }
 
@@ -280,6 +280,16 @@ impl Entry {
     /// Returns the number at which its fill began.
     pub fn fence(&self) -> Fence {
         self.provenance.fence
+    }
+
+    /// Returns the number at which it was read or made, in the sequence of where it is held. For a copy
+    /// that is another one than the store's.
+    pub(crate) fn held_at(&self) -> Fence {
+        #[cfg(feature = "redis")]
+        if let Some(copied) = &self.copied {
+            return copied.held_at;
+        }
+        self.fence()
     }
 
     /// Whether nothing has invalidated it, by its key or by a tag, since its fill began.
@@ -352,14 +362,6 @@ impl Entry {
     /// Returns when it stops being fresh.
     pub(crate) fn fresh_until(&self) -> Instant {
         self.fresh_until
-    }
-
-    /// Returns when the response stops being fresh: a copy of what is elsewhere may do so before.
-    pub(crate) fn expiry(&self) -> Instant {
-        match &self.content {
-            Content::Response { head, .. } => head.fresh_until(),
-            Content::Pass | Content::Nominated(_) => self.fresh_until,
-        }
     }
 
     pub(crate) fn as_response(&self) -> Option<(&Head, &Bytes)> {

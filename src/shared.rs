@@ -129,7 +129,7 @@ impl<St: Store> Shared<St> {
 
     /// Whether a hit on a fresh entry may have to refresh it: it is near enough to its end.
     pub(crate) fn may_be_due(&self, route: usize, entry: &Entry, now: Instant) -> bool {
-        self.early[route].may_be_due(|| entry.expiry() - now)
+        self.early[route].may_be_due(|| entry.fresh_until() - now)
     }
 
     /// Whether this hit on a fresh entry is to refresh it. One whose request says what it accepts is
@@ -142,7 +142,7 @@ impl<St: Store> Shared<St> {
     ) -> bool {
         asks.wishes == Wishes::NONE && self.may_be_due(route, entry, now) && {
             let dice = seeded_hash((entry.slot().variant.seeded_hash(), now));
-            self.early[route].is_due(entry.expiry() - now, dice)
+            self.early[route].is_due(entry.fresh_until() - now, dice)
         }
     }
 

@@ -488,13 +488,13 @@ plant looks-one-command-each src/store/redis/looks.rs 's/\.filter\(is_same\)/.fi
 plant redis-forget-what-others-found-unfit src/store/redis/shared.rs 's/StoredContent::Pass => Content::Pass,/StoredContent::Pass => return None,/' redis what_may_not_be_stored_is_known_to_other_processes
 plant redis-fill-beside-another-process src/store/redis/lease.lua 's/return \{1, token\}/l = false/' redis two_processes_make_one_call_where_they_look_by_themselves
 plant redis-read-what-other-rules-stored src/route/rule.rs 's/self\.lifetimes,\n            self\.query,/(),\n            self.query,/' redis a_rolling_deploy_fails_no_request_and_nothing_old_is_read
-plant near-answer-without-proof src/store/redis/near.rs 's/self\.proven\.is_ahead\(\) && entry\.is_fresh\(\)/entry.is_fresh()/' lib a_copy_answers_only_while_the_link_is_proven
+plant near-answer-without-proof src/store/redis/near.rs 's/self\.proven\.is_ahead_at\(now\) && entry\.answers_unasked\(now\)/entry.answers_unasked(now)/' lib a_copy_answers_only_while_the_link_is_proven
 plant near-keep-what-was-read-before src/store/redis/near.rs 's/entry\.copied\(\(fence, until\)/entry.copied(({ let _ = fence; self.fence() }, until)/' lib what_was_read_before_a_message_does_not_enter
 plant near-keep-ones-own-fill src/store/redis/mod.rs 's/let commit = Box::pin\(lease\.0\.commit\(&entry, note\.as_deref\(\)\)\)\.await;/let commit = lease.0.commit(\&entry, note.as_deref()).await;\n        self.shared.link.near.keep(Arc::clone(\&entry), None, self.shared.link.near.fence());/' redis a_near_hit_asks_the_server_nothing_and_ones_own_fill_does_not_enter
 plant near-forget-no-flush src/store/redis/near.rs 's/            \/\/ The server was flushed\.\n            self\.invalidate_all\(\);\n//' lib what_was_read_before_a_message_does_not_enter
 plant near-keep-own-invalidations src/store/redis/link.rs 's/Target::Key\(key\) \| Target::Softly\(key\) => self\.near\.invalidate\(key\),/Target::Key(_) | Target::Softly(_) => {}/' lib what_this_process_invalidates_is_gone_when_it_is_called
 plant near-trust-a-broken-link src/store/redis/link.rs 's/            self\.near\.silence\(\);\n//' redis a_link_that_is_silent_or_cut_silences_the_near_cache
-plant near-use-copies-for-ever src/store/redis/near.rs 's/entry\.expiry\(\)\.min\(now\(\) \+ self\.limit\)/entry.expiry()/' redis a_copy_is_read_again_after_its_time
+plant near-use-copies-for-ever src/store/redis/near.rs 's/entry\.fresh_until\(\)\.min\(until\)/entry.fresh_until().max(until)/' redis a_copy_is_read_again_after_its_time
 plant redis-insist-on-resp3 src/store/redis/supervisor.rs 's/ErrorKind::RESP3NotSupported \| ErrorKind::Server\(_\)/ErrorKind::RESP3NotSupported/' redis a_server_that_tells_nothing_has_no_near_cache
 plant redis-ask-on-while-it-is-slow src/store/redis/shared.rs 's/connection\.is_slow\(self\.link\.settings\.slow_lookups\)/false/' redis slow_lookups_open_the_breaker_and_a_heartbeat_closes_it
 plant redis-outdate-nothing src/store/redis/shared.rs 's/\(now\(\)\);\n        \}/(now());\n        }\n        until = until.max(now() + std::time::Duration::from_millis(1));/' redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
@@ -520,10 +520,10 @@ plant redis-tags-need-room-to-invalidate src/store/redis/connection.rs 's/match 
 plant redis-tags-use-what-is-due src/store/redis/shared.rs 's/if !slot\.tags\.is_empty\(\) && self\.link\.pending\.is_quarantined\(&slot\)/if false/' redis what_is_of_a_group_that_is_due_is_not_used
 plant redis-tags-quarantine-no-tag src/store/redis/pending.rs 's/slot\.tags\.iter\(\)\.any\(/slot.tags.iter().take(0).any(/' lib a_tag_that_is_due_is_that_of_every_key
 plant redis-tags-take-any-number src/store/redis/record.rs 's/self\.u16\(\)\.filter\(\|count\| \*count <= MAX_TAGS\)/{ let _ = MAX_TAGS; self.u16() }/' lib tags_come_back_as_they_were_and_no_more_of_them_than_there_may_be
-plant near-refresh-what-is-read-again src/shared.rs 's/entry\.expiry\(\) - now/entry.fresh_until() - now/g' redis a_copy_that_is_read_again_soon_is_not_refreshed_early
+plant near-refresh-what-is-read-again src/entry/stored.rs 's/self\.content\.clone\(\), self\.fresh_until\)/self.content.clone(), unasked_until)/' redis a_copy_that_is_read_again_soon_is_not_refreshed_early
 plant recall-what-the-server-no-longer-has src/store/redis/shared.rs 's/\n            && read\.record == record//' redis what_is_gone_from_the_server_or_another_there_is_not_recalled
 plant recall-a-record-by-its-length src/store/redis/shared.rs 's/&& read\.record == record/\&\& read.record.len() == record.len()/' redis sec_red_2_a_record_with_any_byte_flipped_is_a_miss
-plant recall-past-its-time src/store/redis/shared.rs 's/\n            && now < copy\.expiry\(\)//' redis what_has_expired_is_not_recalled
+plant recall-past-its-time src/store/redis/shared.rs 's/\n            && copy\.is_fresh_at\(now\)//' redis what_has_expired_is_not_recalled
 plant recall-of-another-incarnation 'src/store/redis/shared.rs src/store/redis/link.rs' 's/\(read\.epoch, read\.incarnation\) == \(epoch, connection\.incarnation\)/read.epoch == epoch/; s/            self\.near\.silence\(\);\n//' redis what_another_incarnation_has_is_not_recalled
 plant recall-of-another-epoch 'src/store/redis/shared.rs src/store/redis/supervisor.rs' 's/\(read\.epoch, read\.incarnation\) == \(epoch, connection\.incarnation\)/read.incarnation == connection.incarnation/; s/            self\.near\.invalidate_all\(\);\n//' redis what_is_gone_from_the_server_or_another_there_is_not_recalled
 plant recall-what-was-read-once src/store/redis/near.rs 's/self\.familiar\.meet\(&read\.digest\)/{ self.familiar.meet(\&read.digest); true }/' redis what_is_read_once_is_not_remembered
@@ -533,6 +533,10 @@ plant recall-and-look-again src/exchange.rs 's/exchange\.go_on\(found\)\), &deta
 plant recall-past-tags src/store/redis/shared.rs 's/ \|\| are_confirmed\(record, stamps\.as_ref\(\)\)/ || are_confirmed(record, stamps.as_ref()) || true/' redis what_has_a_tag_that_was_invalidated_is_not_recalled
 plant recall-past-groups src/store/redis/shared.rs 's/recalled\.map_or\(slot, \|\(copy, _\)\| copy\.slot\(\)\)/slot/' redis what_is_of_a_group_that_was_invalidated_is_not_recalled
 plant recall-by-target-what-has-tags src/store/redis/near.rs 's/\(copy\.reading\(\)\.is_some\(\) && copy\.slot\(\)\.tags\.is_empty\(\)\)\.then_some\(copy\)/copy.reading().is_some().then_some(copy)/' redis a_group_that_is_recalled_is_none_of_the_next_response
+plant recall-with-a-number-of-the-near-cache src/entry/stored.rs 's/fence: \*fence, requested/fence: { let _ = fence; held_at }, requested/' redis what_was_invalidated_is_not_asked_about_by_who_had_recalled_it
+plant near-forget-the-limit-before-a-proof src/store/redis/near.rs 's/\} else if self\.proven\.is_set\(\) \|\| is_known\(\) \{/} else if is_known() \&\& !self.proven.is_set() {\n            entry.fresh_until()\n        } else if self.proven.is_set() {/' lib what_is_read_before_a_proof_has_the_limit
+plant near-have-no-end src/store/redis/near.rs 's/now\(\)\.checked_add\(self\.limit\);/Some(now() + self.limit);/' lib a_limit_may_have_no_end
+plant recall-by-a-clock-that-was-wrong src/store/redis/shared.rs 's/ && drift <= DRIFT/ \&\& drift <= u64::MAX/' redis what_expires_while_this_process_is_suspended_is_stale
 plant recall-nothing src/store/redis/near.rs 's/(fn recall_made.*?\{)/$1\n        return None;/s' redis what_is_for_one_caller_is_recalled_for_that_one
 plant near-forget-no-tag src/store/redis/near.rs 's/                    self\.invalidate_tag\(&Tag::named\(tag\)\);/                    let _ = Tag::named(tag);/' lib what_was_read_before_a_message_does_not_enter
 plant near-keep-own-invalidations-of-tags src/store/redis/link.rs 's/Target::Tag\(tag\) => self\.near\.invalidate_tag\(tag\),/Target::Tag(_) => {}/' lib what_this_process_invalidates_is_gone_when_it_is_called
@@ -554,9 +558,9 @@ plant history-near-keeps-its-own-fill src/store/redis/mod.rs 's/let commit = Box
 plant history-near-keeps-what-was-read-before src/store/redis/near.rs 's/entry\.copied\(\(fence, until\)/entry.copied(({ let _ = fence; self.fence() }, until)/' redis_history near-rests
 # Each of the next two is kept from harm by another guard: a reader asks whether the link is proven, and
 # the server's own message to who has invalidated comes with the answer.
-plant history-near-answers-over-a-silent-link 'src/store/redis/near.rs src/store/redis/link.rs' 's/self\.proven\.is_ahead\(\) && entry\.is_fresh\(\)/entry.is_fresh()/; s/            self\.near\.silence\(\);\n//' redis_history near-silent
+plant history-near-answers-over-a-silent-link 'src/store/redis/near.rs src/store/redis/link.rs' 's/self\.proven\.is_ahead_at\(now\) && entry\.answers_unasked\(now\)/entry.answers_unasked(now)/; s/            self\.near\.silence\(\);\n//' redis_history near-silent
 plant history-near-keeps-own-invalidations 'src/store/redis/link.rs src/store/redis/supervisor.rs' 's/Target::Key\(key\) \| Target::Softly\(key\) => self\.near\.invalidate\(key\),/Target::Key(_) | Target::Softly(_) => {}/; s/Some\(link\) if link\.near\.heed\(push\) => link\.doubt\(\),/Some(link) => drop(tokio::spawn(async move { sleep(Duration::from_millis(5)).await; if link.near.heed(push) { link.doubt(); } })),/' redis_history near-rests
-plant history-near-is-never-used src/store/redis/near.rs 's/self\.proven\.is_ahead\(\) && entry\.is_fresh\(\)/false \&\& self.proven.is_ahead() \&\& entry.is_fresh()/' redis_history near-quiet
+plant history-near-is-never-used src/store/redis/near.rs 's/self\.proven\.is_ahead_at\(now\) && entry\.answers_unasked\(now\)/false \&\& entry.answers_unasked(now)/' redis_history near-quiet
 plant history-redis-outdate-nothing src/store/redis/shared.rs 's/\(now\(\)\);\n        \}/(now());\n        }\n        until = until.max(now() + std::time::Duration::from_secs(9));/' redis_history quiet
 # ===== chaos =====
 plant chaos-ask-no-plan src/testing/chaos.rs 's/\(self\.plan\)\(operation, count\)/{ let _ = \&self.plan; let _ = count; Fault::None }/' chaos a_lookup_that_fails_is_a_bypass

@@ -18,6 +18,14 @@ pub(crate) struct StoredHead {
     pub(crate) windows: Windows,
 }
 
+/// What is a copy's own.
+#[derive(Debug)]
+pub(crate) struct Copied {
+    pub(super) held_at: Fence,
+    unasked_until: Instant,
+    reading: Option<Reading>,
+}
+
 /// What was read at a server, and where: an entry that was made of it is made of the same again.
 #[derive(Clone, Debug)]
 pub(crate) struct Reading {
@@ -27,6 +35,8 @@ pub(crate) struct Reading {
     pub(crate) epoch: u64,
     /// Of the server.
     pub(crate) incarnation: u64,
+    /// What its clock was ahead of this process's, in milliseconds, when the entry was made.
+    pub(crate) clock: i64,
 }
 
 impl Head {
@@ -66,34 +76,41 @@ impl Entry {
         }
     }
 
-    /// Returns a copy for another sequence: it is a copy of what was read at `fence` there, and fresh
-    /// until `until`.
+    /// Returns a copy that is held elsewhere: what it is a copy of was read at `held_at` by the sequence
+    /// there, and it may answer until an instant without being asked for again.
+    ///
+    /// All else is as it was, its fence too: to the layer it is what was read.
     pub(crate) fn copied(
         &self,
-        (fence, until): (Fence, Instant),
-        reading: Option<Box<Reading>>,
+        (held_at, unasked_until): (Fence, Instant),
+        reading: Option<Reading>,
     ) -> Self {
-        let Provenance { slot, requested, gauge, .. } = &self.provenance;
+        let Provenance { slot, fence, requested, gauge } = &self.provenance;
         let (slot, gauge) = (slot.clone(), Arc::clone(gauge));
-        let provenance = Provenance { slot, fence, requested: *requested, gauge };
+        let provenance = Provenance { slot, fence: *fence, requested: *requested, gauge };
         let weight = match (&self.content, &reading) {
             // The body is a part of the record.
             (Content::Response { head, .. }, Some(reading)) => {
-                size_of_val(&**reading) + response_weight(head, &reading.record)
+                response_weight(head, &reading.record)
             }
             (Content::Response { head, body }, None) => response_weight(head, body),
             (Content::Pass | Content::Nominated(_), _) => 0,
         };
-        let mut copy = Self::restored(provenance, self.content.clone(), until);
-        copy.weight += weight as u64;
-        copy.reading = reading;
+        let mut copy = Self::restored(provenance, self.content.clone(), self.fresh_until);
+        copy.weight += (weight + size_of::<Copied>()) as u64;
+        copy.copied = Some(Box::new(Copied { held_at, unasked_until, reading }));
         copy.route = self.route.load(Ordering::Relaxed).into();
         copy
     }
 
     /// Returns how it was read, if reading the same again would make the same entry of it.
     pub(crate) fn reading(&self) -> Option<&Reading> {
-        self.reading.as_deref()
+        self.copied.as_ref()?.reading.as_ref()
+    }
+
+    /// Whether it may answer without being asked for again.
+    pub(crate) fn answers_unasked(&self, now: Instant) -> bool {
+        self.copied.as_ref().is_none_or(|copied| now < copied.unasked_until)
     }
 
     pub(crate) fn content(&self) -> &Content {

@@ -258,12 +258,13 @@ impl Store for MemoryStore {
 impl Shared {
     /// Whether no tag of an entry was invalidated since its fill began.
     fn is_alive(&self, entry: &Entry) -> bool {
-        self.sequence.are_current(&entry.slot().tags, entry.fence())
+        let tags = &entry.slot().tags;
+        tags.is_empty() || self.sequence.are_current(tags, entry.held_at())
     }
 
     fn commit(&self, entry: &Arc<Entry>, note: Option<Arc<Entry>>) -> Commit {
         let mut evicted = Evicted::default();
-        let committed = self.sequence.commit(entry.slot(), entry.fence(), || {
+        let committed = self.sequence.commit(entry.slot(), entry.held_at(), || {
             let earlier = self.entries.peek(&entry.slot().variant);
             if earlier.is_some_and(|earlier| entry.is_older_than(&earlier)) {
                 return Commit::Superseded;

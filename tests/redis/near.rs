@@ -245,3 +245,17 @@ async fn a_copy_that_is_read_again_soon_is_not_refreshed_early() {
     .await;
     assert!(site.calls.now().await.is_none(), "it is not refreshed");
 }
+
+#[tokio::test]
+async fn a_copy_whose_time_is_over_at_once_is_fresh_all_the_same() {
+    let server = Server::start().await;
+    let store = patient(&server.url()).near_cache(CAPACITY, Duration::from_nanos(1));
+    let stale = |route: CacheRoute| route.stale_while_revalidate(TTL);
+    let mut site = Site::lazy(store.build().unwrap(), stale).linked().await;
+    site.fill("one").await;
+    for _ in 0..5 {
+        let read = site.read("not asked").await;
+        assert!(!read.cache_status().contains("stale"), "{}", read.cache_status());
+        assert_eq!((read.text(), read.is_hit()), ("one", true));
+    }
+}

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use http::Method;
-use tower_support_cache::{CacheRoute, Caller, Credentials, Switch, store::Operation};
+use tower_support_cache::{
+    CacheRoute, Caller, Credentials, Freshness, RequestDirectives, Switch, store::Operation,
+};
 
 use crate::{
     Site, patient,
     proxy::Proxy,
-    server::{Disk, PATIENCE, Server, until},
-    support::{get, request, with},
+    server::{Disk, PATIENCE, Server, stand_still, until},
+    support::{TTL, get, got, request, response, send, settle, with},
     tags::STAMP,
 };
 
@@ -186,6 +188,56 @@ async fn a_request_goes_on_where_what_was_recalled_is_gone() {
     server.run(&["DEL", "case:1"]).await;
     let head = site.ask(request(Method::HEAD, "/cases/1"), "three").await;
     assert!(head.cache_status().contains("fwd="), "{}", head.cache_status());
+}
+
+/// The times of a copy are instants of this process, whose clock the next heartbeat finds to be behind.
+#[tokio::test]
+async fn what_expires_while_this_process_is_suspended_is_stale() {
+    let server = Server::start().await;
+    let store = patient(&server.url()).build().unwrap();
+    let lifetime = Duration::from_secs(4);
+    let stale = |route: CacheRoute| route.ttl(lifetime).stale_while_revalidate(TTL);
+    let mut site = Site::lazy(store, stale).linked().await;
+    site.recalls("one").await;
+    stand_still(lifetime).await;
+    // Sooner than the copy would think.
+    until(lifetime * 3 / 4, "the clock is right again", async || {
+        let read = site.read("two").await;
+        (read.text() == "two" || read.cache_status().contains("stale")).then_some(())
+    })
+    .await;
+    assert!(site.store().is_linked);
+    let after = site.counts();
+    assert!(after.stale > 0, "{after:?}");
+}
+
+/// A look was on its way when what it found was invalidated: it may answer, and no more.
+#[tokio::test]
+async fn what_was_invalidated_is_not_asked_about_by_who_had_recalled_it() {
+    let server = Server::start().await;
+    let proxy = Proxy::to(server.port).await;
+    let route = |route: CacheRoute| {
+        route.freshness(Freshness::Origin).request_directives(RequestDirectives::Honour)
+    };
+    let mut site = Site::lazy(patient(&proxy.url()).build().unwrap(), route).linked().await;
+    let fields = [("etag", "W/\"e\""), ("cache-control", "max-age=60")];
+    let first = send(&site.cache, get("/cases/1"));
+    site.calls.next().await.respond(response(200, &fields, "old"));
+    assert_eq!(got(first).await.text(), "old");
+    site.recalls("old").await;
+    proxy.freeze();
+    let reading = send(&site.cache, with(get("/cases/1"), "cache-control", "no-cache"));
+    settle().await;
+    let handle = site.handle.clone();
+    let invalidating = tokio::spawn(async move { handle.invalidate("case:1").await });
+    settle().await;
+    proxy.thaw();
+    invalidating.await.unwrap().expect("it is acknowledged");
+    let call = site.calls.next().await;
+    assert!(!call.head.headers.contains_key("if-none-match"), "it would be stored again");
+    call.respond(response(200, &fields, "new"));
+    assert_eq!(got(reading).await.text(), "new");
+    assert_eq!(site.read("newer").await.text(), "new");
 }
 
 // ===== with tags =====

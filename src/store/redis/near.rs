@@ -94,7 +94,8 @@ impl Near {
             return Some(entry);
         }
         // Asked after the copy was found: what was removed meanwhile is not an answer either.
-        let is_usable = self.proven.is_ahead() && entry.is_fresh();
+        let now = now();
+        let is_usable = self.proven.is_ahead_at(now) && entry.answers_unasked(now);
         if is_usable {
             self.hits.add();
         }
@@ -133,10 +134,8 @@ impl Near {
         let until = if !entry.is_answer() {
             raise(&self.has_noted);
             entry.fresh_until()
-        } else if self.proven.is_set() {
+        } else if self.proven.is_set() || is_known() {
             self.unasked_until(&entry)
-        } else if is_known() {
-            entry.fresh_until()
         } else {
             return entry;
         };
@@ -155,7 +154,8 @@ impl Near {
 
     /// It is looked up again before it is stale.
     fn unasked_until(&self, entry: &Entry) -> Instant {
-        entry.expiry().min(now() + self.limit)
+        let until = now().checked_add(self.limit);
+        until.map_or(entry.fresh_until(), |until| entry.fresh_until().min(until))
     }
 
     fn insert(
@@ -165,7 +165,7 @@ impl Near {
         reading: Option<Reading>,
     ) -> Arc<Entry> {
         raise(&self.has_kept);
-        let copy = Arc::new(entry.copied((fence, until), reading.map(Box::new)));
+        let copy = Arc::new(entry.copied((fence, until), reading));
         // Done when it is called.
         drop(self.copies.commit((), Arc::clone(&copy), None));
         copy
@@ -254,9 +254,11 @@ fn raise(flag: &AtomicBool) {
 
 #[cfg(all(test, not(shuttle)))]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::{
-        entry::{Content, Provenance},
+        entry::{Content, Head, Mould, Provenance, Timing},
         key::Slot,
         store::redis::RedisStore,
     };
@@ -278,6 +280,21 @@ mod tests {
         let provenance =
             Provenance { slot: Slot::example(), fence, requested: now(), gauge: Arc::default() };
         Entry::restored(provenance, Content::Pass, now() + Duration::from_secs(60))
+    }
+
+    /// A response that was read for it, as it stood at the server.
+    fn response() -> (Arc<Entry>, Option<Reading>) {
+        let (parts, ()) = http::Response::new(()).into_parts();
+        let (received, lifetime) = (now(), Duration::from_secs(60));
+        let timing = Timing { requested: received, received, lifetime };
+        let head = Head::new(&parts, (&Mould::default(), &[]), timing);
+        let fence = MemoryStore::new().sequence().begin();
+        let provenance =
+            Provenance { slot: Slot::example(), fence, requested: now(), gauge: Arc::default() };
+        let content = Content::Response { head, body: Bytes::new() };
+        let record = Bytes::from_static(b"record");
+        let reading = Reading { record, digest: [b'0'; 32], epoch: 1, incarnation: 1, clock: 0 };
+        (Arc::new(Entry::restored(provenance, content, received + lifetime)), Some(reading))
     }
 
     /// The same, with a tag.
@@ -319,6 +336,43 @@ mod tests {
         assert!(!found(&near));
         near.prove(now() + Duration::from_secs(60), Duration::ZERO);
         assert!(!found(&near), "nothing of before is left");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_read_before_a_proof_has_the_limit() {
+        let near = near();
+        for is_known in [false, true] {
+            let (entry, reading) = response();
+            near.keep(entry, reading, near.fence());
+            assert_eq!(near.recall(&Slot::example_variant()).is_some(), is_known);
+        }
+        near.prove(now() + Duration::from_secs(60), Duration::ZERO);
+        assert!(found(&near));
+        tokio::time::advance(near.limit).await;
+        assert!(!found(&near), "it is to be read again");
+        let copy = near.recall(&Slot::example_variant()).expect("and until then it is recalled");
+        near.renew(&copy, near.fence());
+        assert!(found(&near));
+    }
+
+    /// To the layer a copy is what was read, whatever becomes of the link.
+    #[tokio::test(start_paused = true)]
+    async fn a_copy_is_as_fresh_as_what_it_is_a_copy_of() {
+        let near = proven();
+        let (entry, reading) = response();
+        let copy = near.keep(Arc::clone(&entry), reading, near.fence());
+        assert_eq!((copy.fresh_until(), copy.fence()), (entry.fresh_until(), entry.fence()));
+        tokio::time::advance(near.limit).await;
+        near.silence();
+        let renewed = near.renew(&copy, near.fence());
+        assert_eq!((renewed.fresh_until(), renewed.fence()), (entry.fresh_until(), entry.fence()));
+    }
+
+    #[test]
+    fn a_limit_may_have_no_end() {
+        let near = Near { limit: Duration::MAX, ..proven() };
+        near.keep(Arc::new(read()), None, near.fence());
+        assert!(found(&near));
     }
 
     #[test]

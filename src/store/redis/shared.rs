@@ -53,8 +53,20 @@ fn are_confirmed(record: &Bytes, stamps: Option<&Stamps>) -> bool {
     stamps.zip(stamped(record)).is_some_and(|(stamps, stamped)| stamps.confirm(&stamped))
 }
 
+/// By how many milliseconds the clocks here and at the server may have come apart since a copy was made,
+/// whose times are instants here. What a heartbeat measures varies by the time that it takes.
+const DRIFT: u64 = 50;
+
+/// Taken before an entry is made of it: a clock that is set meanwhile makes it one to be read anew.
 fn reading((record, digest): (Bytes, Digest), (connection, epoch): (&Connection, u64)) -> Reading {
-    Reading { record, digest, epoch, incarnation: connection.incarnation }
+    let clock = connection.clock.load(Ordering::Relaxed);
+    Reading { record, digest, epoch, incarnation: connection.incarnation, clock }
+}
+
+/// Whether a copy is what the same bytes would be made into over a connection, in an epoch.
+fn is_good(read: &Reading, connection: &Connection, epoch: u64) -> bool {
+    let drift = read.clock.abs_diff(connection.clock.load(Ordering::Relaxed));
+    (read.epoch, read.incarnation) == (epoch, connection.incarnation) && drift <= DRIFT
 }
 
 impl Shared {
@@ -88,8 +100,7 @@ impl Shared {
         let fence = self.sequence.begin();
         let (connection, epoch) = self.usable(slot)?;
         let recalled = recalled.and_then(|copy| Some((copy, copy.reading()?)));
-        let recalled = recalled
-            .filter(|(_, read)| (read.epoch, read.incarnation) == (epoch, connection.incarnation));
+        let recalled = recalled.filter(|(_, read)| is_good(read, &connection, epoch));
         let vk = recalled.map_or_else(|| digest(slot, epoch), |(_, read)| read.digest);
         let look = self.link.look(&connection, (&slot.key, &vk));
         // A copy knows also those that only the response tells.
@@ -106,7 +117,7 @@ impl Shared {
         }
         if let (Some((copy, read)), Some(record)) = (recalled, &record)
             && read.record == record
-            && now < copy.expiry()
+            && copy.is_fresh_at(now)
             && (tagged.tags.is_empty() || are_confirmed(record, stamps.as_ref()))
         {
             return Some(Lookup::Found(self.link.near.renew(copy, near_fence)));
