@@ -180,9 +180,15 @@ async fn a_cluster_is_used_and_a_failover_in_it_brings_back_nothing() {
     })
     .await;
     site.is_linked_again().await;
-    site.fill("after").await;
     other.is_linked_again().await;
-    other.hits("after").await;
+    // They share once both have seen the same primaries.
+    until(PATIENCE, "they share again", async || {
+        site.fill("after").await;
+        let read = other.read("after").await;
+        assert_eq!(read.text(), "after", "{}", read.cache_status());
+        read.is_hit().then_some(())
+    })
+    .await;
 }
 
 /// Keys and stamps are at different nodes, whose clocks need not agree.
