@@ -146,7 +146,7 @@ const WITHIN_A_TIER: &[(&str, &[&str], &str)] = &[
 ];
 
 /// Tests that run against a real server and wait for it; they may poll to a deadline.
-const TESTS_AGAINST_SERVERS: &[&str] = &["support/server.rs"];
+const TESTS_AGAINST_SERVERS: &[&str] = &["support/server.rs", "redis/suspended.rs"];
 
 const MAX_CODE_LINES: usize = 400;
 

@@ -22,6 +22,7 @@ mod pending;
 mod recall;
 mod records;
 mod sharing;
+mod suspended;
 mod tags;
 mod topology;
 

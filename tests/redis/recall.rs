@@ -10,8 +10,9 @@ use tower_support_cache::{
 use crate::{
     Site, patient,
     proxy::Proxy,
-    server::{Disk, PATIENCE, Server, stand_still, until},
+    server::{Disk, PATIENCE, Server, until},
     support::{TTL, get, got, request, response, send, settle, with},
+    suspended::stand_still,
     tags::STAMP,
 };
 

@@ -48,14 +48,6 @@ pub(crate) async fn pause(time: Duration) {
     sleep(time).await;
 }
 
-/// Lets time pass everywhere but here, as where the host of this process is suspended.
-pub(crate) async fn stand_still(time: Duration) {
-    tokio::time::pause();
-    // While it runs, the time does not move by itself.
-    tokio::task::spawn_blocking(move || std::thread::sleep(time)).await.unwrap();
-    tokio::time::resume();
-}
-
 /// What a server finds when it starts again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Disk {
