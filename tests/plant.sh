@@ -472,7 +472,7 @@ plant redis-fold-keys src/store/redis/settings.rs 's/key\.as_str\(\)\]\.concat\(
 plant redis-one-database src/store/redis/settings.rs 's/redis = redis\.set_db\(i64::from\(database\)\);/let _ = database;/' redis sec_red_6_two_databases_share_nothing
 plant redis-settle-a-hard-call-by-a-soft-one src/store/redis/pending.rs 's/let mut state = lock\(&self\.state\);\n        state\.last \+= 1;/let target = match target { Target::Softly(key) => Target::Key(key), other => other };\n        let mut state = lock(&self.state);\n        state.last += 1;/' lib a_soft_call_that_is_acknowledged_settles_none_that_is_not_soft
 plant redis-read-beside-a-soft-call-that-is-due src/store/redis/pending.rs 's/ *\|\| is_due\(&Target::Softly\(slot\.key\.clone\(\)\)\)\n//' lib a_soft_call_that_fails_is_due
-plant redis-ask-for-stamps-afterwards src/store/redis/shared.rs 's/false => Box::pin\(join\(look, self\.stamps\(tagged, &connection, &\[\]\)\)\)\.await,/false => (look.await, None),/' redis the_stamps_of_a_routes_tags_are_asked_for_beside_the_record
+plant redis-ask-for-stamps-afterwards src/store/redis/shared.rs 's/false => Box::pin\(join\(look, self\.stamps\(slot, &connection, &\[\]\)\)\)\.await,/false => (look.await, None),/' redis the_stamps_of_a_routes_tags_are_asked_for_beside_the_record
 plant redis-two-looks-at-a-hit src/store/redis/shared.rs 's/let look = self\.link\.look\(/let _ = self.link.look(\&connection, self.link.settings.look(\&slot.key, \&vk)).await;\n        let look = self.link.look(/' redis a_hit_is_one_command
 plant redis-keep-abandoned-questions src/store/redis/supervisor.rs 's/link\.lose\(connection\);\n//' redis_memory requests_leave_nothing_behind_while_the_server_hangs
 plant redis-move-a-part-of-the-line src/store/redis/record.rs 's/\{:016x\} \{:013\}/{:016x}  {:012}/' lib a_line_has_its_parts_at_their_places
@@ -498,9 +498,10 @@ plant near-use-copies-for-ever src/store/redis/near.rs 's/entry\.fresh_until\(\)
 plant redis-insist-on-resp3 src/store/redis/supervisor.rs 's/ErrorKind::RESP3NotSupported \| ErrorKind::Server\(_\)/ErrorKind::RESP3NotSupported/' redis a_server_that_tells_nothing_has_no_near_cache
 plant redis-ask-on-while-it-is-slow src/store/redis/shared.rs 's/connection\.is_slow\(self\.link\.settings\.slow_lookups\)/false/' redis slow_lookups_open_the_breaker_and_a_heartbeat_closes_it
 plant redis-outdate-nothing src/store/redis/shared.rs 's/\(now\(\)\);\n        \}/(now());\n        }\n        until = until.max(now() + std::time::Duration::from_millis(1));/' redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
-plant redis-leave-what-is-outdated-in-force src/store/redis/soft.lua "s/if kind == 'v:' or kind == 'l:'/if kind == 'l:'/" redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
-plant redis-void-no-fill-softly src/store/redis/soft.lua "s/if kind == 'v:' or kind == 'l:'/if kind == 'v:'/" redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
-plant redis-keep-what-was-outdated src/store/redis/commit.lua 's/  gone\[#gone.*?\n//' redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
+plant redis-leave-what-is-outdated-in-force src/store/redis/soft.lua "s/kind == 'v:' or kind == 'n:' or/kind == 'n:' or/" redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
+plant redis-leave-the-number-of-what-is-outdated src/store/redis/soft.lua "s/ or kind == 'n:'//" redis what_is_gone_from_the_server_or_another_there_is_not_recalled
+plant redis-void-no-fill-softly src/store/redis/soft.lua "s/ or kind == 'l:'//" redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
+plant redis-keep-what-was-outdated src/store/redis/commit.lua "s/  gone\[#gone \+ 1\] = 's:'.*?\n//" redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
 plant redis-put-everything-aside src/store/redis/soft.lua 's/ and kept - fresh > tonumber\(ARGV\[1\]\)//' redis a_soft_invalidation_leaves_nothing_that_is_of_no_use
 plant redis-forget-since-when src/store/redis/shared.rs 's/self\.link\.local_time\(connection, since\)\?/{ let _ = since; now() }/' redis stale_windows_count_from_the_soft_invalidation
 plant redis-digest-without-a-key src/layer.rs 's/store\.token\(\)\.is_some\(\)/false/' redis routes_that_digest_callers_need_a_key_that_all_processes_have
@@ -521,17 +522,21 @@ plant redis-tags-use-what-is-due src/store/redis/shared.rs 's/if !slot\.tags\.is
 plant redis-tags-quarantine-no-tag src/store/redis/pending.rs 's/slot\.tags\.iter\(\)\.any\(/slot.tags.iter().take(0).any(/' lib a_tag_that_is_due_is_that_of_every_key
 plant redis-tags-take-any-number src/store/redis/record.rs 's/self\.u16\(\)\.filter\(\|count\| \*count <= MAX_TAGS\)/{ let _ = MAX_TAGS; self.u16() }/' lib tags_come_back_as_they_were_and_no_more_of_them_than_there_may_be
 plant near-refresh-what-is-read-again src/entry/stored.rs 's/self\.content\.clone\(\), self\.fresh_until\)/self.content.clone(), unasked_until)/' redis a_copy_that_is_read_again_soon_is_not_refreshed_early
-plant recall-what-the-server-no-longer-has src/store/redis/shared.rs 's/\n            && read\.record == record//' redis what_is_gone_from_the_server_or_another_there_is_not_recalled
-plant recall-a-record-by-its-length src/store/redis/shared.rs 's/&& read\.record == record/\&\& read.record.len() == record.len()/' redis sec_red_2_a_record_with_any_byte_flipped_is_a_miss
-plant recall-past-its-time src/store/redis/shared.rs 's/\n            && copy\.is_fresh_at\(now\)//' redis what_has_expired_is_not_recalled
+plant recall-what-the-server-no-longer-has src/store/redis/shared.rs 's/number\.is_some_and\(\|number\| number\[\.\.\] == read\.number\.to_be_bytes\(\)\)/(number.is_some() | true)/' redis what_is_gone_from_the_server_or_another_there_is_not_recalled
+plant recall-by-any-number src/store/redis/shared.rs 's/number\.is_some_and\(\|number\| number\[\.\.\] == read\.number\.to_be_bytes\(\)\)/number.is_some()/' redis a_number_that_is_none_is_no_number
+plant recall-by-the-whole-record src/store/redis/command.rs 's/Sought::Number => \*b"n:"/Sought::Number => *b"v:"/' redis what_is_confirmed_is_not_sent_again
+plant recall-what-is-not-stored-any-more src/store/redis/commit.lua "s/  else\n    gone\[#gone \+ 1\] = 'n:' \.\. ARGV\[i\]\n//" redis what_became_one_that_is_not_stored_is_not_recalled
+plant redis-keep-the-number-of-what-makes-room src/store/redis/commit.lua "s/'v:' \.\. vk, 'n:' \.\. vk\)/'v:' .. vk)/" redis what_makes_room_takes_its_number_along
+plant recall-past-its-time src/store/redis/shared.rs 's/\n +&& copy\.is_fresh_at\(now(\(\))?\)//g' redis what_has_expired_is_not_recalled
 plant recall-of-another-incarnation 'src/store/redis/shared.rs src/store/redis/link.rs' 's/\(read\.epoch, read\.incarnation\) == \(epoch, connection\.incarnation\)/read.epoch == epoch/; s/            self\.near\.silence\(\);\n//' redis what_another_incarnation_has_is_not_recalled
 plant recall-of-another-epoch 'src/store/redis/shared.rs src/store/redis/supervisor.rs' 's/\(read\.epoch, read\.incarnation\) == \(epoch, connection\.incarnation\)/read.incarnation == connection.incarnation/; s/            self\.near\.invalidate_all\(\);\n//' redis what_is_gone_from_the_server_or_another_there_is_not_recalled
 plant recall-what-was-read-once src/store/redis/near.rs 's/self\.familiar\.meet\(&read\.digest\)/{ self.familiar.meet(\&read.digest); true }/' redis what_is_read_once_is_not_remembered
 plant recall-past-credentials src/glance.rs 's/let is_for_it = rule\.credentials\.overlook\(&self\.facts\)/let is_for_it = true/' redis what_is_recalled_is_for_the_same_requests
 plant recall-past-the-switch src/glance.rs 's/ && !shared\.is_switched_off\(route\);/;/' redis what_is_recalled_is_for_the_same_requests
 plant recall-and-look-again src/exchange.rs 's/exchange\.go_on\(found\)\), &detachments/{ drop(found); exchange.look() }), \&detachments/' redis a_request_goes_on_where_what_was_recalled_is_gone
-plant recall-past-tags src/store/redis/shared.rs 's/ \|\| are_confirmed\(record, stamps\.as_ref\(\)\)/ || are_confirmed(record, stamps.as_ref()) || true/' redis what_has_a_tag_that_was_invalidated_is_not_recalled
-plant recall-past-groups src/store/redis/shared.rs 's/recalled\.map_or\(slot, \|\(copy, _\)\| copy\.slot\(\)\)/slot/' redis what_is_of_a_group_that_was_invalidated_is_not_recalled
+plant recall-past-tags src/store/redis/shared.rs 's/ \|\| are_confirmed\(&read\.record, stamps\.as_ref\(\)\)/ || are_confirmed(\&read.record, stamps.as_ref()) || true/' redis what_has_a_tag_that_was_invalidated_is_not_recalled
+plant recall-ask-for-stamps-afterwards src/store/redis/shared.rs 's/false => Box::pin\(join\(look, self\.stamps\(copy\.slot\(\), &connection, &\[\]\)\)\)\.await,/false => { let number = look.await; if number.is_err() { return None; } (number, self.stamps(copy.slot(), \&connection, \&[]).await) }/' redis the_stamps_of_a_group_that_is_known_are_asked_for_beside_the_record
+plant recall-past-groups src/store/redis/shared.rs 's/copy\.slot\(\)\.tags/slot.tags/g; s/self\.stamps\(copy\.slot\(\)/self.stamps(slot/' redis what_is_of_a_group_that_was_invalidated_is_not_recalled
 plant recall-by-target-what-has-tags src/store/redis/near.rs 's/\(copy\.reading\(\)\.is_some\(\) && copy\.slot\(\)\.tags\.is_empty\(\)\)\.then_some\(copy\)/copy.reading().is_some().then_some(copy)/' redis a_group_that_is_recalled_is_none_of_the_next_response
 plant recall-with-a-number-of-the-near-cache src/entry/stored.rs 's/fence: \*fence, requested/fence: { let _ = fence; held_at }, requested/' redis what_was_invalidated_is_not_asked_about_by_who_had_recalled_it
 plant near-forget-the-limit-before-a-proof src/store/redis/near.rs 's/\} else if self\.proven\.is_set\(\) \|\| is_known\(\) \{/} else if is_known() \&\& !self.proven.is_set() {\n            entry.fresh_until()\n        } else if self.proven.is_set() {/' lib what_is_read_before_a_proof_has_the_limit
@@ -551,7 +556,7 @@ plant history-read-from-the-demoted 'src/store/redis/connection.rs src/store/red
 plant history-tags-commit-across src/store/redis/stamps.rs 's/is_good\.then\(/{ let _ = is_good; true }.then(/' redis_history quiet
 plant history-tags-read-without-comparing src/store/redis/shared.rs 's/record\.filter\(\|record\| stamps\.confirm\(&record\.tags\)\)/record/' redis_history quiet
 plant history-tags-take-a-missing-stamp src/store/redis/stamps.rs 's/self\.0\.contains\(stamped\)/self.0.contains(stamped) || self.0.iter().all(|(tag, _)| *tag != stamped.0)/' redis_history quiet
-plant history-recalls-whatever-the-server-has src/store/redis/shared.rs 's/\n            && read\.record == record//' redis_history quiet
+plant history-recalls-whatever-the-server-has src/store/redis/shared.rs 's/number\.is_some_and\(\|number\| number\[\.\.\] == read\.number\.to_be_bytes\(\)\)/(number.is_some() | true)/' redis_history quiet
 plant history-recalls-nothing src/store/redis/near.rs 's/self\.familiar\.meet\(&read\.digest\)/{ self.familiar.meet(\&read.digest); false }/' redis_history quiet
 plant history-near-forgets-no-tag src/store/redis/near.rs 's/                    self\.invalidate_tag\(&Tag::named\(tag\)\);/                    let _ = Tag::named(tag);/' redis_history near-quiet
 plant history-near-keeps-its-own-fill src/store/redis/mod.rs 's/let commit = Box::pin\(lease\.0\.commit\(&entry, note\.as_deref\(\)\)\)\.await;/let commit = lease.0.commit(\&entry, note.as_deref()).await;\n        self.shared.link.near.keep(Arc::clone(\&entry), None, self.shared.link.near.fence());/' redis_history near-rests

@@ -30,6 +30,8 @@ pub(crate) struct Copied {
 #[derive(Clone, Debug)]
 pub(crate) struct Reading {
     pub(crate) record: Bytes,
+    /// Which no other record has.
+    pub(crate) number: u64,
     /// Under what the server keeps it, and in which epoch that is so.
     pub(crate) digest: [u8; 32],
     pub(crate) epoch: u64,

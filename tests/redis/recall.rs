@@ -59,6 +59,81 @@ async fn what_the_server_still_has_is_confirmed_at_each_hit() {
     assert_eq!(site.store().near.hits, 0, "none is answered unasked");
 }
 
+/// However long it is: the server is asked for its number alone.
+#[tokio::test]
+async fn what_is_confirmed_is_not_sent_again() {
+    const HITS: usize = 10;
+    let server = Server::start().await;
+    let mut site = Site::on(&server.url()).await;
+    let body: &'static str = "long ".repeat(20_000).leak();
+    site.recalls(body).await;
+    let sent = async || -> u64 {
+        server.info("stats", "total_net_output_bytes").await.parse().expect("a number")
+    };
+    let before = sent().await;
+    for _ in 0..HITS {
+        site.hits(body).await;
+    }
+    let sent = sent().await - before;
+    assert!(sent < body.len() as u64, "{sent} bytes for {HITS} hits");
+}
+
+#[tokio::test]
+async fn a_number_that_is_none_is_no_number() {
+    let server = Server::start().await;
+    let mut site = Site::on(&server.url()).await;
+    site.recalls("one").await;
+    let fields: Vec<String> = server.command(&["HKEYS", "case:1"]).await;
+    let field = fields.iter().find(|field| field.starts_with("n:")).expect("it has a number");
+    for nonsense in ["", "1", "12345678", "longer than a number"] {
+        server.run(&["HSET", "case:1", field, nonsense]).await;
+        let confirmed = site.store().near.confirmed;
+        site.hits("one").await;
+        assert_eq!(site.store().near.confirmed, confirmed, "{nonsense:?}");
+    }
+    server.run(&["HDEL", "case:1", field]).await;
+    site.hits("one").await;
+}
+
+/// What is not to be stored takes the place of what was, and its number with it.
+#[tokio::test]
+async fn what_became_one_that_is_not_stored_is_not_recalled() {
+    let server = Server::start().await;
+    let route = |route: CacheRoute| route.request_directives(RequestDirectives::Honour);
+    let at = || Site::lazy(patient(&server.url()).build().unwrap(), route);
+    let (mut site, mut other) = (at().linked().await, at().linked().await);
+    site.recalls("old").await;
+    let forced = send(&other.cache, with(get("/cases/1"), "cache-control", "no-cache"));
+    let call = other.calls.next().await;
+    call.respond(response(200, &[("cache-control", "no-store")], "not stored"));
+    assert_eq!(got(forced).await.text(), "not stored");
+    let fields: Vec<String> = server.command(&["HKEYS", "case:1"]).await;
+    assert!(fields.iter().all(|field| field.starts_with("v:")), "{fields:?}");
+    assert_eq!(site.read("new").await.text(), "new");
+}
+
+/// A key has no more fields than it may, and what goes takes its number along.
+#[tokio::test]
+async fn what_makes_room_takes_its_number_along() {
+    const LIMIT: usize = 768;
+    let server = Server::start().await;
+    let site = Site::on(&server.url()).await;
+    site.calls.serve(|_| response(200, &[], "one of many"));
+    for page in 0..LIMIT {
+        let read = got(send(&site.cache, get(&format!("/cases/1?page={page}")))).await;
+        assert!(read.cache_status().ends_with(";stored"), "{}", read.cache_status());
+    }
+    let fields: Vec<String> = server.command(&["HKEYS", "case:1"]).await;
+    assert!((LIMIT / 2..=LIMIT + 2).contains(&fields.len()), "{}", fields.len());
+    let of_kind = |kind: &str| {
+        let mut all: Vec<_> = fields.iter().filter_map(|field| field.strip_prefix(kind)).collect();
+        all.sort_unstable();
+        all
+    };
+    assert_eq!(of_kind("v:"), of_kind("n:"));
+    assert_eq!(2 * of_kind("v:").len(), fields.len());
+}
+
 #[tokio::test]
 async fn what_is_read_once_is_not_remembered() {
     let server = Server::start().await;
@@ -184,7 +259,8 @@ async fn a_request_goes_on_where_what_was_recalled_is_gone() {
     let before = lookups(&site);
     let read = site.read("two").await;
     assert_eq!((read.text(), read.cache_status()), ("two", &*missed));
-    assert_eq!(lookups(&site) - before, of_a_miss, "what was found is not asked for again");
+    // Whether it is there, and then what there is.
+    assert_eq!(lookups(&site) - before, of_a_miss + 1, "what was found is not asked for again");
     site.recalls("two").await;
     server.run(&["DEL", "case:1"]).await;
     let head = site.ask(request(Method::HEAD, "/cases/1"), "three").await;

@@ -104,11 +104,24 @@ impl Script {
     }
 }
 
-/// Asks for what a hit needs: the record that is in force. The key is given in two pieces.
-pub(super) fn look([namespace, key]: [&str; 2], vk: &Digest) -> Cmd {
-    let record = field(*b"v:", vk);
+/// What a hit needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sought {
+    /// The record that is in force.
+    Record,
+    /// Its number alone.
+    Number,
+}
+
+/// Asks for what a hit needs. The key is given in two pieces.
+pub(super) fn look([namespace, key]: [&str; 2], (sought, vk): (Sought, &Digest)) -> Cmd {
+    let kind = match sought {
+        Sought::Record => *b"v:",
+        Sought::Number => *b"n:",
+    };
+    let field = field(kind, vk);
     // Every hit sends it, so its buffers do not grow bit by bit.
-    let mut look = Cmd::with_capacity(3, 4 + namespace.len() + key.len() + record.len());
+    let mut look = Cmd::with_capacity(3, 4 + namespace.len() + key.len() + field.len());
     look.write_arg(b"HGET");
     if namespace.is_empty() {
         look.write_arg(key.as_bytes());
@@ -119,7 +132,7 @@ pub(super) fn look([namespace, key]: [&str; 2], vk: &Digest) -> Cmd {
             let _ = argument.write_all(piece.as_bytes());
         }
     }
-    look.write_arg(&record);
+    look.write_arg(&field);
     look
 }
 

@@ -1,6 +1,6 @@
 -- Stores records if the fill still has its right, and gives the right back.
--- KEYS key; ARGV variant digest of the lease, token, retention in ms, most fields, then pairs of
--- variant digest and record
+-- KEYS key; ARGV variant digest of the lease, token, retention in ms, most fields, number, then pairs
+-- of variant digest and record, of which the last has the number; '' where nobody asks for it alone
 -- -> 1 stored | 0 the right is gone (deleted, softly invalidated, expired, evicted, flushed)
 -- | -1 taken over
 local k, lf = KEYS[1], 'l:' .. ARGV[1]
@@ -8,11 +8,17 @@ local l = redis.call('HGET', k, lf)
 if not l then return 0 end
 if string.match(l, '^(%x+) %d+ ?%x*$') ~= ARGV[2] then return -1 end
 local fields, gone, ours = {}, {lf}, {}
-for i = 5, #ARGV, 2 do
+for i = 6, #ARGV, 2 do
   fields[#fields + 1] = 'v:' .. ARGV[i]
   fields[#fields + 1] = ARGV[i + 1]
+  if i + 1 == #ARGV and ARGV[5] ~= '' then
+    fields[#fields + 1] = 'n:' .. ARGV[i]
+    fields[#fields + 1] = ARGV[5]
+  else
+    gone[#gone + 1] = 'n:' .. ARGV[i]
+  end
   gone[#gone + 1] = 's:' .. ARGV[i]
-  ours['v:' .. ARGV[i]] = true
+  ours[ARGV[i]] = true
 end
 -- Written before the lease is removed: the first write fails where memory is full, and removing the
 -- last field would remove the key with its expiry.
@@ -26,15 +32,16 @@ local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local over = n > tonumber(ARGV[4])
 for _, f in ipairs(redis.call('HRANDFIELD', k, 4)) do
-  local kind = string.sub(f, 1, 2)
+  local kind, vk = string.sub(f, 1, 2), string.sub(f, 3)
   if kind == 'l:' then
     local expiry = tonumber(string.match(redis.call('HGET', k, f), '^%x+ (%d+) ?%x*$'))
     if not expiry or expiry < now then redis.call('HDEL', k, f) end
-  elseif (kind == 'v:' or kind == 's:') and not ours[f] then
-    local record = redis.call('HGET', k, f)
-    if kind == 's:' then record = string.sub(record, 15) end
-    local kept = tonumber(string.sub(record, 51, 63))
+  elseif kind == 's:' then
+    local kept = tonumber(string.sub(redis.call('HGET', k, f) or '', 65, 77))
     if over or not kept or kept < now then redis.call('HDEL', k, f) end
+  elseif (kind == 'v:' or kind == 'n:') and not ours[vk] then
+    local kept = tonumber(string.sub(redis.call('HGET', k, 'v:' .. vk) or '', 51, 63))
+    if over or not kept or kept < now then redis.call('HDEL', k, 'v:' .. vk, 'n:' .. vk) end
   end
 end
 return 1

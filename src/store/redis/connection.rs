@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, Value, cmd};
 
 use super::{
-    command::{COMMIT, Fault, LEASE, RELEASE, RESTAMP, SOFT, STAMP, token_text},
+    command::{COMMIT, Fault, LEASE, RELEASE, RESTAMP, SOFT, STAMP, Sought, token_text},
     deadline::Deadline,
     lease::SLACK,
     looks::Looks,
@@ -22,7 +22,9 @@ use crate::{
 /// A connection to one incarnation of the server.
 pub(super) struct Connection {
     wire: Wire,
-    pub(super) looks: Looks,
+    records: Looks,
+    /// Whose answers are much shorter.
+    numbers: Looks,
     /// Digests `run_id` and `master_replid`, which is new at every promotion, of the server or of all
     /// primaries of a cluster.
     pub(super) incarnation: u64,
@@ -53,7 +55,8 @@ impl Connection {
     pub(super) fn new(wire: Wire) -> Self {
         Self {
             wire,
-            looks: Looks::new(),
+            records: Looks::new(),
+            numbers: Looks::new(),
             incarnation: 0,
             epoch: AtomicU64::new(0),
             epochs_begun: Mutex::new(0),
@@ -68,6 +71,14 @@ impl Connection {
     pub(super) fn introduce(&mut self, report: &Report) {
         self.incarnation = report.incarnation;
         self.epoch = AtomicU64::new(report.epoch);
+    }
+
+    /// Returns the looks that are not sent yet.
+    pub(super) fn looks(&self, sought: Sought) -> &Looks {
+        match sought {
+            Sought::Record => &self.records,
+            Sought::Number => &self.numbers,
+        }
     }
 
     /// Whether looks for different keys can be sent in one piece.

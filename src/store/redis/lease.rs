@@ -80,7 +80,7 @@ impl Lease {
         let mut records = Vec::with_capacity(2);
         let mut retention = 1;
         for entry in note.into_iter().chain([entry]) {
-            let (stamp, kept) = self.stamp(&connection, entry);
+            let (stamp, kept) = self.stamp(&connection, (entry, release.token));
             retention = retention.max(kept);
             let tags = (&entry.slot().tags, Duration::from_millis(kept));
             let began = (&self.known[..], self.granted);
@@ -97,9 +97,11 @@ impl Lease {
             records.push((digest(entry.slot(), self.epoch), record));
         }
         let key = settings.key(&release.key);
+        let number = number_of(release.token).to_be_bytes();
         let arguments = |call: &mut redis::Cmd| {
             call.arg(&release.vk).arg(token_text(release.token));
             call.arg(retention).arg(settings.max_fields);
+            call.arg(entry.as_response().map(|_| &number[..]).unwrap_or_default());
             for (vk, record) in &records {
                 call.arg(vk).arg(record);
             }
@@ -125,7 +127,7 @@ impl Lease {
     }
 
     /// Returns what a record is stamped with, and for how many milliseconds it is kept.
-    fn stamp(&self, connection: &Connection, entry: &Entry) -> (Stamp, u64) {
+    fn stamp(&self, connection: &Connection, (entry, token): (&Entry, Token)) -> (Stamp, u64) {
         let time = |instant| self.link.server_time(connection, instant);
         let now = time(now());
         let fresh_until = time(entry.fresh_until());
@@ -134,9 +136,15 @@ impl Lease {
             Content::Pass | Content::Nominated(_) => now,
         };
         let kept_until = time(entry.kept_until()).saturating_add(SLACK);
-        let stamp = Stamp { incarnation: connection.incarnation, stored, fresh_until, kept_until };
+        let (incarnation, number) = (connection.incarnation, number_of(token));
+        let stamp = Stamp { incarnation, stored, fresh_until, kept_until, number };
         (stamp, kept_until.saturating_sub(now).max(1))
     }
+}
+
+/// Returns the number of the record that a fill stores: the random part of its token.
+fn number_of(token: Token) -> u64 {
+    token.number() as u64
 }
 
 impl Drop for Lease {

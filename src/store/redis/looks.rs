@@ -19,7 +19,7 @@ use tokio::task::yield_now;
 
 use super::{
     Digest,
-    command::{Fault, bulk},
+    command::{Fault, Sought, bulk},
     connection::Connection,
     link::Link,
 };
@@ -253,16 +253,16 @@ impl Link {
     pub(super) fn look<'a>(
         self: &'a Arc<Self>,
         connection: &'a Arc<Connection>,
-        (key, vk): (&PrimaryKey, &Digest),
+        (key, sought, vk): (&PrimaryKey, Sought, &Digest),
     ) -> Look<'a> {
-        let look = self.settings.look(key, vk);
+        let look = self.settings.look(key, (sought, vk));
         if !connection.is_one() {
             return Look::Alone(Box::pin(self.look_alone(connection, look)));
         }
-        let (asked, sending) = connection.looks.add(look, vk);
+        let (asked, sending) = connection.looks(sought).add(look, vk);
         if let Some(sending) = sending {
             let (link, connection) = (Arc::clone(self), Arc::clone(connection));
-            tokio::spawn(async move { link.send(&connection, &sending).await });
+            tokio::spawn(async move { link.send(&connection, (sought, &sending)).await });
         }
         Look::Together(asked)
     }
@@ -273,13 +273,14 @@ impl Link {
         self.ask(connection, asked, look.query_async(&mut wire)).await.map(bulk)
     }
 
-    async fn send(&self, connection: &Arc<Connection>, sending: &Sending) {
+    async fn send(&self, connection: &Arc<Connection>, (sought, sending): (Sought, &Sending)) {
+        let all = connection.looks(sought);
         if !sending.is_first {
             yield_now().await;
         }
-        let looks = connection.looks.close(sending);
+        let looks = all.close(sending);
         let answers = self.ask_all(connection, looks).await;
-        connection.looks.take_note(&answers);
+        all.take_note(&answers);
         sending.answer(|_| answers);
     }
 }
@@ -291,7 +292,7 @@ mod tests {
     fn add(looks: &Looks, key: &str, field: &str) -> (Asked, Option<Sending>) {
         let vk = format!("{field:>32}");
         let vk = vk.as_bytes().try_into().expect("a field is short");
-        looks.add(look(["", key], vk), vk)
+        looks.add(look(["", key], (Sought::Record, vk)), vk)
     }
 
     fn found(text: &str) -> Answer {

@@ -5,13 +5,14 @@
 //! ```text
 //! support:messages:C42      HASH
 //!    v:<digest>  record     a response, or the note that there is none to be had
+//!    n:<digest>  number     that of the response: who has read it once asks for no more
 //!    s:<digest>  outdated   when it was invalidated softly, and the record that was there
 //!    l:<digest>  lease      which fill has the right to store the variant of this digest
 //! tower-support-cache:tag:account:A1        STRING    the stamp of a tag
 //! ```
 //!
 //! So what a hit needs is one field: whatever is at `v:…` is in force, but for what has tags
-//! (`stamps.rs`).
+//! (`stamps.rs`), and what is at `n:…` tells whether it is still what was read before.
 //!
 //! The right to fill lives in the same key as what is stored, so whatever removes the key voids every
 //! fill in flight: `redis-cli DEL support:messages:C42` is a full invalidation, and so are expiry,
@@ -175,7 +176,7 @@ impl Store for RedisStore {
     }
 
     async fn confirm(&self, recalled: &Arc<Entry>) -> Lookup {
-        let found = self.shared.look(recalled.slot(), Some(recalled), None).await;
+        let found = self.shared.confirm(recalled.slot(), recalled).await;
         found.unwrap_or(Lookup::Unavailable)
     }
 
@@ -210,7 +211,7 @@ impl Store for RedisStore {
             // Before it looks: a message that comes after that wakes it.
             let mut changed = pin!(waiter.changed.notified());
             changed.as_mut().enable();
-            match Box::pin(self.shared.look(slot, None, Some(token))).await {
+            match Box::pin(self.shared.look(slot, Some(token))).await {
                 Some(Lookup::Held(holder)) if holder == token => {}
                 found => return found.unwrap_or(Lookup::Unavailable),
             }

@@ -5,8 +5,8 @@
 //! a message may be missing. Only what was read enters, never what this process has stored itself, and
 //! nothing that was read before the last message for its key.
 //!
-//! Otherwise a copy is *recalled*: the server is asked, and where it still has the same bytes, the copy
-//! is what they would be made into once more.
+//! Otherwise a copy is *recalled*: the server is asked for the number of what it has, and where that is
+//! the same record, the copy is what it would be made into once more.
 //!
 //! The notes of nominated fields are kept here as well. They are hints, good without any proof: one
 //! that is out of date costs no more than a miss.
@@ -293,7 +293,8 @@ mod tests {
             Provenance { slot: Slot::example(), fence, requested: now(), gauge: Arc::default() };
         let content = Content::Response { head, body: Bytes::new() };
         let record = Bytes::from_static(b"record");
-        let reading = Reading { record, digest: [b'0'; 32], epoch: 1, incarnation: 1, clock: 0 };
+        let digest = [b'0'; 32];
+        let reading = Reading { record, number: 1, digest, epoch: 1, incarnation: 1, clock: 0 };
         (Arc::new(Entry::restored(provenance, content, received + lifetime)), Some(reading))
     }
 

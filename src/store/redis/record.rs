@@ -4,9 +4,9 @@
 //! is binary, big-endian. Whatever is unexpected makes a record unreadable, which is a miss.
 //!
 //! ```text
-//! TSC2 <incarnation> <stored> <fresh until> <kept until>\n
+//! TSC3 <incarnation> <stored> <fresh until> <kept until>\n
 //! kind of the seal
-//! the numbers of the line once more
+//! the numbers of the line once more, and that of the record
 //! identity: the key, namespace included, and the variant
 //! kind: a response (status, ages, names, values, body), a `Pass`, the names of nominated fields, or
 //! tags with their stamps and then a response
@@ -29,15 +29,15 @@ use crate::{
 };
 
 /// The first bytes of every record of this version.
-const MAGIC: &[u8] = b"TSC2 ";
+const MAGIC: &[u8] = b"TSC3 ";
 
 /// The length of the line of text. The scripts know where its parts stand.
 pub(super) const STAMP: usize = 64;
 
 const SENSITIVE: u32 = 1 << 31;
 
-/// The line of text: which server an entry was stored on, and when. Times are milliseconds of the
-/// server's clock.
+/// Which server an entry was stored on, when, and by which fill. Times are milliseconds of the server's
+/// clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     pub(super) incarnation: u64,
@@ -46,6 +46,8 @@ pub(super) struct Stamp {
     pub(super) fresh_until: u64,
     /// Until when it may be kept for anything at all.
     pub(super) kept_until: u64,
+    /// Random: no two records have the same.
+    pub(super) number: u64,
 }
 
 /// Protects records from chance, or with a key from other writers.
@@ -138,7 +140,7 @@ impl Stamp {
         /// The most that thirteen digits hold, some three centuries from now.
         const LATEST: u64 = 9_999_999_999_999;
         format!(
-            "TSC2 {:016x} {:013} {:013} {:013}\n",
+            "TSC3 {:016x} {:013} {:013} {:013}\n",
             self.incarnation,
             self.stored.min(LATEST),
             self.fresh_until.min(LATEST),
@@ -147,7 +149,8 @@ impl Stamp {
     }
 
     fn push(&self, record: &mut Vec<u8>) {
-        for number in [self.incarnation, self.stored, self.fresh_until, self.kept_until] {
+        let Self { incarnation, stored, fresh_until, kept_until, number } = *self;
+        for number in [incarnation, stored, fresh_until, kept_until, number] {
             record.extend_from_slice(&number.to_be_bytes());
         }
     }
@@ -278,8 +281,8 @@ impl<'r> Reader<'r> {
     fn stamp(&mut self) -> Option<Stamp> {
         let mut number = || Some(u64::from_be_bytes(self.array()?));
         let (incarnation, stored) = (number()?, number()?);
-        let (fresh_until, kept_until) = (number()?, number()?);
-        Some(Stamp { incarnation, stored, fresh_until, kept_until })
+        let (fresh_until, kept_until, number) = (number()?, number()?, number()?);
+        Some(Stamp { incarnation, stored, fresh_until, kept_until, number })
     }
 
     /// The key and the variant.
@@ -397,7 +400,7 @@ impl<'r> Iterator for Values<'r> {
 #[cfg(any(test, fuzzing))]
 pub(crate) fn read_anything(rest: &[u8]) {
     let slot = crate::key::Slot::example();
-    let stamp = Stamp { incarnation: 1, stored: 1, fresh_until: 2, kept_until: 3 };
+    let stamp = Stamp { incarnation: 1, stored: 1, fresh_until: 2, kept_until: 3, number: 4 };
     let mut record = stamp.encode().into_bytes();
     record.push(Seal::Checksum.kind());
     stamp.push(&mut record);
@@ -433,6 +436,7 @@ mod tests {
         stored: 1_700_000_000_000,
         fresh_until: 1_700_000_060_000,
         kept_until: 1_700_000_061_000,
+        number: 0xfedc_ba98_7654_3210,
     };
 
     fn provenance(slot: Slot) -> Provenance {
@@ -498,23 +502,33 @@ mod tests {
         let pass = Entry::pass(provenance(slot.clone()), now());
         let nominated = Nominated::new(vec![http::header::ACCEPT]);
         let note = Entry::nominated(provenance(slot.clone()), nominated, now());
+        let (example, tags) = (example(), tags());
         let mut written = String::new();
         for seal in seals() {
-            for entry in [&example(), &pass, &note] {
-                let record = encode(entry, "ns:", STAMP, &seal);
+            for (entry, tags) in
+                [(&example, &[][..]), (&pass, &[]), (&note, &[]), (&example, &tags)]
+            {
+                let record = encode(entry, "ns:", Marks { stamp: STAMP, tags }, &seal);
                 written.extend(record.iter().map(|byte| format!("{byte:02x}")));
                 written.push('\n');
                 assert!(decode(&record.into(), "ns:", &slot, &seal).is_ok());
             }
         }
-        assert_eq!(written, include_str!("golden.txt"));
-        let mut tagged = String::new();
-        for seal in seals() {
-            let record = encode(&example(), "ns:", Marks { stamp: STAMP, tags: &tags() }, &seal);
-            tagged.extend(record.iter().map(|byte| format!("{byte:02x}")));
-            tagged.push('\n');
+        assert_eq!(written, include_str!("golden_3.txt"));
+    }
+
+    #[test]
+    fn what_an_earlier_version_has_written_is_not_read() {
+        let byte = |digits: &[u8; 2]| {
+            u8::from_str_radix(std::str::from_utf8(digits).unwrap(), 16).expect("two digits")
+        };
+        let records = include_str!("golden_2.txt").lines();
+        for record in records.clone() {
+            let record: Vec<u8> = record.as_bytes().as_chunks().0.iter().map(byte).collect();
+            assert!(record.starts_with(b"TSC2 "));
+            seals().iter().for_each(|seal| unreadable(&record, seal));
         }
-        assert_eq!(tagged, include_str!("golden_tags.txt"));
+        assert_eq!(records.count(), 8);
     }
 
     #[test]

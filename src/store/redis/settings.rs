@@ -4,7 +4,12 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use redis::{Cmd, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 
-use super::{Digest, RedisStore, TAGS, command, record::Seal, wire::Place};
+use super::{
+    Digest, RedisStore, TAGS,
+    command::{self, Sought},
+    record::Seal,
+    wire::Place,
+};
 use crate::{
     error::{ConfigError, ConfigErrorKind},
     key::{PrimaryKey, Tag},
@@ -18,8 +23,8 @@ const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(100);
 const SLOW_LOOKUPS: u32 = 5;
 const NEAR_CAPACITY: u64 = 32 * 1024 * 1024;
 const NEAR_LIMIT: Duration = Duration::from_secs(5);
-/// A variant and its lease are a field each.
-const MAX_FIELDS: usize = 512;
+/// A variant, its number and its lease are a field each.
+const MAX_FIELDS: usize = 768;
 
 #[derive(Clone)]
 pub(super) struct Settings {
@@ -39,9 +44,9 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// Asks for the record of a variant.
-    pub(super) fn look(&self, key: &PrimaryKey, vk: &Digest) -> Cmd {
-        command::look([&self.namespace, key.as_str()], vk)
+    /// Asks for the record of a variant, or for its number.
+    pub(super) fn look(&self, key: &PrimaryKey, field: (Sought, &Digest)) -> Cmd {
+        command::look([&self.namespace, key.as_str()], field)
     }
 
     pub(super) fn key(&self, key: &PrimaryKey) -> String {

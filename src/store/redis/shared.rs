@@ -10,7 +10,7 @@ use futures_util::future::join;
 
 use super::{
     Digest, RedisLease,
-    command::{Fault, Further, LEASE, Leased, Outdated, look_further, millis, token_text},
+    command::{Fault, Further, LEASE, Leased, Outdated, Sought, look_further, millis, token_text},
     connection::Connection,
     counts::count,
     digest,
@@ -58,12 +58,15 @@ fn are_confirmed(record: &Bytes, stamps: Option<&Stamps>) -> bool {
 const DRIFT: u64 = 50;
 
 /// Taken before an entry is made of it: a clock that is set meanwhile makes it one to be read anew.
-fn reading((record, digest): (Bytes, Digest), (connection, epoch): (&Connection, u64)) -> Reading {
+fn reading(
+    (record, number, digest): (Bytes, u64, Digest),
+    (connection, epoch): (&Connection, u64),
+) -> Reading {
     let clock = connection.clock.load(Ordering::Relaxed);
-    Reading { record, digest, epoch, incarnation: connection.incarnation, clock }
+    Reading { record, number, digest, epoch, incarnation: connection.incarnation, clock }
 }
 
-/// Whether a copy is what the same bytes would be made into over a connection, in an epoch.
+/// Whether a copy is what the same record would be made into over a connection, in an epoch.
 fn is_good(read: &Reading, connection: &Connection, epoch: u64) -> bool {
     let drift = read.clock.abs_diff(connection.clock.load(Ordering::Relaxed));
     (read.epoch, read.incarnation) == (epoch, connection.incarnation) && drift <= DRIFT
@@ -83,47 +86,64 @@ impl Shared {
     }
 
     pub(super) async fn lookup(&self, slot: &Slot) -> Option<Lookup> {
-        let recalled = self.link.near.recall_made(&slot.variant);
-        self.look(slot, recalled.as_ref(), None).await
+        match self.link.near.recall_made(&slot.variant) {
+            Some(copy) => self.confirm(slot, &copy).await,
+            None => self.look(slot, None).await,
+        }
     }
 
-    /// Looks a slot up. Where the server still has what the copy `recalled` was made of, that is found.
-    /// While the fill `awaited` has its right, what is stale is not what is waited for.
-    pub(super) async fn look(
-        &self,
-        slot: &Slot,
-        recalled: Option<&Arc<Entry>>,
-        awaited: Option<Token>,
-    ) -> Option<Lookup> {
+    /// Looks a slot up of which there is a copy: where the server still has the record that it was made
+    /// of, the copy is found.
+    pub(super) async fn confirm(&self, slot: &Slot, copy: &Arc<Entry>) -> Option<Lookup> {
+        let near_fence = self.link.near.fence();
+        let (connection, epoch) = self.usable(slot)?;
+        if let Some(read) = copy.reading().filter(|read| is_good(read, &connection, epoch))
+            && copy.is_fresh_at(now())
+        {
+            let look = self.link.look(&connection, (&slot.key, Sought::Number, &read.digest));
+            // It knows also those tags that only the response tells.
+            let (number, stamps) = match copy.slot().tags.is_empty() {
+                true => (look.await, None),
+                // Both are of after this request began, whichever is first.
+                false => Box::pin(join(look, self.stamps(copy.slot(), &connection, &[]))).await,
+            };
+            let number = number.ok()?;
+            let now = now();
+            if !connection.proven.is_ahead_at(now) {
+                return None;
+            }
+            if number.is_some_and(|number| number[..] == read.number.to_be_bytes())
+                && copy.is_fresh_at(now)
+                && (copy.slot().tags.is_empty() || are_confirmed(&read.record, stamps.as_ref()))
+            {
+                return Some(Lookup::Found(self.link.near.renew(copy, near_fence)));
+            }
+        }
+        Box::pin(self.look(slot, None)).await
+    }
+
+    /// Looks a slot up. While the fill `awaited` has its right, what is stale is not what is waited for.
+    pub(super) async fn look(&self, slot: &Slot, awaited: Option<Token>) -> Option<Lookup> {
         // Before the epoch is read: what is read under an epoch that ends meanwhile is not kept.
         let near_fence = self.link.near.fence();
         let fence = self.sequence.begin();
         let (connection, epoch) = self.usable(slot)?;
-        let recalled = recalled.and_then(|copy| Some((copy, copy.reading()?)));
-        let recalled = recalled.filter(|(_, read)| is_good(read, &connection, epoch));
-        let vk = recalled.map_or_else(|| digest(slot, epoch), |(_, read)| read.digest);
-        let look = self.link.look(&connection, (&slot.key, &vk));
-        // A copy knows also those that only the response tells.
-        let tagged = recalled.map_or(slot, |(copy, _)| copy.slot());
-        let (record, stamps) = match tagged.tags.is_empty() {
+        let vk = digest(slot, epoch);
+        let look = self.link.look(&connection, (&slot.key, Sought::Record, &vk));
+        let (record, stamps) = match slot.tags.is_empty() {
             true => (look.await, None),
-            // Both are of after this request began, whichever is first.
-            false => Box::pin(join(look, self.stamps(tagged, &connection, &[]))).await,
+            false => Box::pin(join(look, self.stamps(slot, &connection, &[]))).await,
         };
         let record = record.ok()?;
         let now = now();
         if !connection.proven.is_ahead_at(now) {
             return None;
         }
-        if let (Some((copy, read)), Some(record)) = (recalled, &record)
-            && read.record == record
-            && copy.is_fresh_at(now)
-            && (tagged.tags.is_empty() || are_confirmed(record, stamps.as_ref()))
-        {
-            return Some(Lookup::Found(self.link.near.renew(copy, near_fence)));
-        }
         let mut decoded = record.as_ref().and_then(|record| self.decode(slot, record));
-        let reading = record.map(|record| reading((record, vk), (&connection, epoch)));
+        let number = decoded.as_ref().map(|decoded| decoded.stamp.number);
+        let reading = record
+            .zip(number)
+            .map(|(record, number)| reading((record, number, vk), (&connection, epoch)));
         if let Some(found) =
             decoded.take_if(|found| self.is_plain_hit(slot, (found, &connection), now))
             && let Some(entry) = self.restore((slot, fence), &connection, (found, None))

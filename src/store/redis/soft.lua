@@ -15,6 +15,6 @@ for _, f in ipairs(fields) do
       redis.call('HSET', k, 's:' .. string.sub(f, 3), string.format('%013.0f ', now) .. record)
     end
   end
-  if kind == 'v:' or kind == 'l:' then redis.call('HDEL', k, f) end
+  if kind == 'v:' or kind == 'n:' or kind == 'l:' then redis.call('HDEL', k, f) end
 end
 return #fields
