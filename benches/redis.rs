@@ -12,7 +12,10 @@ use std::{
     env,
     hint::black_box,
     process::ExitCode,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -38,6 +41,8 @@ use support::{
 const TTL: Duration = Duration::from_secs(3600);
 /// How many resources are asked for in turn.
 const SPREAD: usize = 256;
+/// Too many to be remembered.
+const WIDE_SPREAD: usize = 8 * 1024;
 /// Their numbers begin here, so that all have the same length.
 const FIRST: usize = 100_000;
 const IN_FLIGHT: [usize; 3] = [1, 64, 256];
@@ -116,7 +121,7 @@ async fn take_turns(server: &Server, in_flight: usize) {
     println!("{in_flight} in flight: a second, of GET, of HMGET, of HGET, of memory");
     for (index, mode) in Mode::ALL.into_iter().enumerate() {
         let rate = median(&|rates| rates[index]);
-        let shares = [0, 1, 2, 6].map(|other| median(&|rates| rates[index] / rates[other]));
+        let shares = [0, 1, 2, 7].map(|other| median(&|rates| rates[index] / rates[other]));
         let shares = shares.map(|share| format!("{share:>8.2}")).concat();
         println!("  {:16}{rate:>10.0}{shares}", mode.name());
     }
@@ -140,12 +145,14 @@ enum Mode {
     RawGet,
     /// `HMGET` of the record and of two fields beside it, as other caches read.
     RawHmget,
-    /// `HGET` of the record: what a hit asks.
+    /// `HGET` of the record: what a hit asks of what this process has not read of late.
     RawHget,
     /// A hit through the layer that asks the server.
     RedisHit,
     /// The same, of one resource alone.
     RedisHotHit,
+    /// The same, of so many that each record is read anew.
+    RedisReadHit,
     /// A hit in the near cache.
     NearHit,
     /// A hit in a `MemoryStore`.
@@ -153,12 +160,13 @@ enum Mode {
 }
 
 impl Mode {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::RawGet,
         Self::RawHmget,
         Self::RawHget,
         Self::RedisHit,
         Self::RedisHotHit,
+        Self::RedisReadHit,
         Self::NearHit,
         Self::MemoryHit,
     ];
@@ -170,6 +178,7 @@ impl Mode {
             Self::RawHget => "redis_raw_hget",
             Self::RedisHit => "redis_hit",
             Self::RedisHotHit => "redis_hot_hit",
+            Self::RedisReadHit => "redis_read_hit",
             Self::NearHit => "near_hit",
             Self::MemoryHit => "memory_hit",
         }
@@ -219,23 +228,32 @@ impl Course {
             }
             Mode::RedisHit => Self::Far(Site::far(server, 0, SPREAD).await),
             Mode::RedisHotHit => Self::Far(Site::far(server, 0, 1).await),
+            Mode::RedisReadHit => Self::Far(Site::far(server, 0, WIDE_SPREAD).await),
             Mode::NearHit => Self::Near(Site::far(server, 1 << 22, SPREAD).await),
             Mode::MemoryHit => Self::Memory(Site::over(MemoryStore::new(), SPREAD)),
         };
-        course.run(4 * SPREAD, 1).await;
+        course.run(course.spread().max(4 * SPREAD), 1).await;
         course.check().await;
         course
+    }
+
+    fn spread(&self) -> usize {
+        match self {
+            Self::Raw(_, asked) => asked.len(),
+            Self::Far(site) | Self::Near(site) => site.targets.len(),
+            Self::Memory(site) => site.targets.len(),
+        }
     }
 
     /// Sends requests, so many at a time, and reads each answer to its end.
     async fn run(&self, count: usize, in_flight: usize) {
         match self {
             Self::Raw(connection, asked) => {
-                share(count, in_flight, |client| {
+                share(count, in_flight, || {
                     let (mut connection, all) = (connection.clone(), Arc::clone(asked));
                     async move |own| {
-                        for number in 0..own {
-                            let words = &all[place(client, number) % all.len()];
+                        for _ in 0..own {
+                            let words = &all[next() % all.len()];
                             let mut asked = redis::cmd(&words[0]);
                             for word in &words[1..] {
                                 asked.arg(word);
@@ -265,7 +283,8 @@ impl Course {
             let store = counts.store.clone().expect("it has counts");
             let lookups = store.operations.get(&tower_support_cache::Operation::Lookup);
             let lookups = lookups.map_or(0, |lookups| lookups.answered);
-            (counts.bucket("cases").expect("there is one").hits, store.near.hits, lookups)
+            let hits = counts.bucket("cases").expect("there is one").hits;
+            (hits, store.near.hits, lookups, store.near.confirmed)
         };
         let before = counts();
         self.run(REQUESTS, 1).await;
@@ -273,6 +292,8 @@ impl Course {
         assert_eq!(after.0 - before.0, REQUESTS as u64, "all are hits");
         let (near, far) = (after.1 - before.1, after.2 - before.2);
         assert_eq!((near > 0, far > 0), (is_near, !is_near), "{near} near, {far} lookups");
+        let (confirmed, is_wide) = (after.3 - before.3, self.spread() == WIDE_SPREAD);
+        assert_eq!(confirmed > REQUESTS as u64 / 2, !is_near && !is_wide, "{confirmed} confirmed");
     }
 }
 
@@ -308,12 +329,11 @@ impl<St: Store> Site<St> {
     }
 
     async fn run(&self, count: usize, in_flight: usize) {
-        share(count, in_flight, |client| {
+        share(count, in_flight, || {
             let (cache, targets) = (self.cache.clone(), Arc::clone(&self.targets));
             async move |own| {
                 for number in 0..own {
-                    let target = &targets[place(client, number) % targets.len()];
-                    let request = request(Method::GET, target);
+                    let request = request(Method::GET, &targets[next() % targets.len()]);
                     let Ok(response) = cache.clone().oneshot(request).await;
                     assert_eq!(read(response.into_body()).await, BODY_LENGTH);
                     // A hit in memory never waits, and the heartbeat has to.
@@ -328,7 +348,7 @@ impl<St: Store> Site<St> {
 }
 
 /// Shares a number of requests out among clients.
-async fn share<F, W>(count: usize, in_flight: usize, mut client: impl FnMut(usize) -> W)
+async fn share<F, W>(count: usize, in_flight: usize, client: impl Fn() -> W)
 where
     W: FnOnce(usize) -> F,
     F: Future<Output = ()> + Send + 'static,
@@ -336,14 +356,15 @@ where
     let mut clients = JoinSet::new();
     for number in 0..in_flight {
         let own = (count + number) / in_flight;
-        clients.spawn(client(number)(own));
+        clients.spawn(client()(own));
     }
     clients.join_all().await;
 }
 
-/// Which resource a client asks for: clients begin at different ones.
-fn place(client: usize, number: usize) -> usize {
-    client.wrapping_mul(37).wrapping_add(number)
+/// Which resource is asked for: each in turn, whoever asks.
+fn next() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Stores the responses, and returns the key, the field and the bytes of each.

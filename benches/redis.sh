@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 
 FEW=6400
 MANY=19200
-MODES=(redis_raw_get redis_raw_hmget redis_raw_hget redis_hit redis_hot_hit memory_hit near_hit)
+MODES=(redis_raw_get redis_raw_hmget redis_raw_hget redis_hit redis_hot_hit redis_read_hit memory_hit near_hit)
 
 fail() {
     echo "redis.sh: $1" >&2

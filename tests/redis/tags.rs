@@ -82,7 +82,7 @@ async fn the_stamps_of_a_routes_tags_are_asked_for_beside_the_record() {
     site.hits("one").await;
     assert_eq!(asked(&site).answered - before.answered, 2);
     proxy.freeze();
-    assert_eq!(site.read("origin").await.text(), "origin");
+    assert_eq!(site.ask(get("/cases/2"), "origin").await.text(), "origin");
     assert_eq!(asked(&site).timed_out - before.timed_out, 2);
 }
 

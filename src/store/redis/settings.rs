@@ -210,8 +210,9 @@ impl RedisStoreBuilder {
     /// uses that without reading it again. Defaults to 32 MiB and 5 s; 0 bytes turn it off.
     ///
     /// A hit in this *near cache* asks the server nothing. After its time, or where the near cache is off
-    /// or silent, what is in memory answers only if the server, asked as for any other, still has the
-    /// same bytes: that spares making a response of them once more, and takes 4 MiB where the capacity is less.
+    /// or silent, what is in memory answers only if the server still has the same record, whose number is
+    /// asked for in its place: that spares sending the response and making it once more, and takes 4 MiB where
+    /// the capacity is less.
     ///
     /// The server tells when a key has changed;
     /// until that message is here, a fraction of a millisecond after the change as a rule, this
