@@ -11,21 +11,26 @@ tool() {
     cargo "$1" --version >/dev/null 2>&1 || cargo install --locked "$2"
 }
 
-# Every combination of features compiles without a warning.
-powerset() {
-    tool hack cargo-hack
-    RUSTFLAGS="-D warnings" cargo hack check --feature-powerset --no-dev-deps
-}
-
-# The oldest direct dependencies that Cargo.toml admits suffice to build the library. Works on a copy
-# without the tests' dependencies: the lock file stays.
-minimal() {
+# Goes to a copy of the library without what its tests, benchmarks and examples need.
+library() {
     copy=$(mktemp -d)
     trap 'rm -rf "$copy"' EXIT
     cp -r README.md src "$copy"
     sed -e '/^\[dev-dependencies\]/,/^$/d' -e '/^\[\[bench\]\]/,/^$/d' \
-        -e '/^\[\[test\]\]/,/^$/d' Cargo.toml >"$copy/Cargo.toml"
+        -e '/^\[\[test\]\]/,/^$/d' -e '/^\[\[example\]\]/,/^$/d' Cargo.toml >"$copy/Cargo.toml"
     cd "$copy"
+}
+
+# Every combination of features compiles without a warning.
+powerset() {
+    tool hack cargo-hack
+    library
+    RUSTFLAGS="-D warnings" cargo hack check --feature-powerset
+}
+
+# The oldest direct dependencies that Cargo.toml admits suffice to build the library.
+minimal() {
+    library
     cargo "+$NIGHTLY" update -Z direct-minimal-versions
     cargo check --all-features
 }
