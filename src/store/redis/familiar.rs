@@ -3,14 +3,15 @@
 use super::Digest;
 use crate::sync::{AtomicU64, Ordering};
 
-/// How many digests are remembered at most, as a power of two; one takes the place of another.
-const PLACES: u32 = 12;
+/// How many pairs of digests are remembered at most, as a power of two.
+const PAIRS: u32 = 11;
 
-pub(super) struct Familiar(Box<[AtomicU64]>);
+/// Pairs of the last two that were read: so two that share a place, and are read in turn, are known.
+pub(super) struct Familiar(Box<[[AtomicU64; 2]]>);
 
 impl Familiar {
     pub(super) fn new() -> Self {
-        Self((0..1 << PLACES).map(|_| AtomicU64::new(0)).collect())
+        Self((0..1 << PAIRS).map(|_| [const { AtomicU64::new(0) }; 2]).collect())
     }
 
     /// Takes note of a digest that was read, and returns whether it was noted before.
@@ -19,12 +20,13 @@ impl Familiar {
         const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
         let ([part, whose, ..], _) = digest.as_chunks() else { return false };
         let [part, whose] = [part, whose].map(|half| u64::from_ne_bytes(*half));
-        let place = &self.0[(part.wrapping_mul(SPREAD) >> (u64::BITS - PLACES)) as usize];
-        let is_known = place.load(Ordering::Relaxed) == whose;
-        if !is_known {
-            place.store(whose, Ordering::Relaxed);
+        let pair = &self.0[(part.wrapping_mul(SPREAD) >> (u64::BITS - PAIRS)) as usize];
+        let [last, before] = pair.each_ref().map(|known| known.load(Ordering::Relaxed));
+        if whose != last && whose != before {
+            pair[1].store(last, Ordering::Relaxed);
+            pair[0].store(whose, Ordering::Relaxed);
         }
-        is_known
+        whose == last || whose == before
     }
 }
 
@@ -41,8 +43,8 @@ mod tests {
             |digests: &[Digest]| digests.iter().filter(|known| familiar.meet(known)).count();
         let (few, many) = digests.split_at(1000);
         assert_eq!(known(few), 0, "nobody has read them");
-        // Of 1,000 in 4,096 places an eighth share theirs with another.
-        assert!(known(few) > 700, "they are spread");
+        // Of 1,000 in 2,048 pairs few share theirs with two others.
+        assert!(known(few) > 900, "they are spread");
         assert_eq!(known(many), 0);
         assert!(known(few) < 10);
     }
