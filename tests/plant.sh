@@ -472,8 +472,8 @@ plant redis-fold-keys src/store/redis/settings.rs 's/key\.as_str\(\)\]\.concat\(
 plant redis-one-database src/store/redis/settings.rs 's/redis = redis\.set_db\(i64::from\(database\)\);/let _ = database;/' redis sec_red_6_two_databases_share_nothing
 plant redis-settle-a-hard-call-by-a-soft-one src/store/redis/pending.rs 's/let mut state = lock\(&self\.state\);\n        state\.last \+= 1;/let target = match target { Target::Softly(key) => Target::Key(key), other => other };\n        let mut state = lock(&self.state);\n        state.last += 1;/' lib a_soft_call_that_is_acknowledged_settles_none_that_is_not_soft
 plant redis-read-beside-a-soft-call-that-is-due src/store/redis/pending.rs 's/ *\|\| is_due\(&Target::Softly\(slot\.key\.clone\(\)\)\)\n//' lib a_soft_call_that_fails_is_due
-plant redis-ask-for-stamps-afterwards src/store/redis/shared.rs 's/false => Box::pin\(join\(look, self\.stamps\(slot, &connection, &\[\]\)\)\)\.await,/false => (look.await, None),/' redis the_stamps_of_a_routes_tags_are_asked_for_beside_the_record
-plant redis-two-looks-at-a-hit src/store/redis/shared.rs 's/let look = self\.link\.look\(/let _ = self.link.look(\&connection, self.link.settings.look(\&slot.key, \&vk)).await;\n        let look = self.link.look(/' redis a_hit_is_one_command
+plant redis-ask-for-stamps-afterwards src/store/redis/shared.rs 's/false => Box::pin\(join\(look, self\.stamps\(slot, &looking\.connection, &\[\]\)\)\)\.await,/false => { let record = look.await; if record.is_err() { return None; } (record, self.stamps(slot, \&looking.connection, \&[]).await) }/' redis the_stamps_of_a_routes_tags_are_asked_for_beside_the_record
+plant redis-two-looks-at-a-hit src/store/redis/shared.rs 's/let look = self\.link\.look\((.*?)\);/let _ = self.link.look($1).await;\n        let look = self.link.look($1);/g' redis a_hit_is_one_command
 plant redis-keep-abandoned-questions src/store/redis/supervisor.rs 's/link\.lose\(connection\);\n//' redis_memory requests_leave_nothing_behind_while_the_server_hangs
 plant redis-move-a-part-of-the-line src/store/redis/record.rs 's/\{:016x\} \{:013\}/{:016x}  {:012}/' lib a_line_has_its_parts_at_their_places
 plant looks-answer-with-anothers src/store/redis/looks.rs 's/known\.args_iter\(\)\.eq\(look\.args_iter\(\)\)/{ let _ = known; true }/' lib each_hears_the_answer_to_its_own_look
@@ -499,8 +499,8 @@ plant near-use-copies-for-ever src/store/redis/near.rs 's/entry\.fresh_until\(\)
 plant redis-insist-on-resp3 src/store/redis/supervisor.rs 's/ErrorKind::RESP3NotSupported \| ErrorKind::Server\(_\)/ErrorKind::RESP3NotSupported/' redis a_server_that_tells_nothing_has_no_near_cache
 plant redis-ask-on-while-it-is-slow src/store/redis/shared.rs 's/connection\.is_slow\(self\.link\.settings\.slow_lookups\)/false/' redis slow_lookups_open_the_breaker_and_a_heartbeat_closes_it
 plant redis-outdate-nothing src/store/redis/shared.rs 's/\(now\(\)\);\n        \}/(now());\n        }\n        until = until.max(now() + std::time::Duration::from_millis(1));/' redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
-plant redis-leave-what-is-outdated-in-force src/store/redis/soft.lua "s/kind == 'v:' or kind == 'n:' or/kind == 'n:' or/" redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
-plant redis-leave-the-number-of-what-is-outdated src/store/redis/soft.lua "s/ or kind == 'n:'//" redis what_is_gone_from_the_server_or_another_there_is_not_recalled
+plant redis-leave-what-is-outdated-in-force src/store/redis/soft.lua "s/if kind == 'v:' or kind == 'l:'/if kind == 'l:'/" redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
+plant redis-leave-the-number-of-what-is-outdated src/store/redis/soft.lua "s/if kind == 'v:' or/if kind == 'v:' and #f == 34 or/" redis what_is_gone_from_the_server_or_another_there_is_not_recalled
 plant redis-void-no-fill-softly src/store/redis/soft.lua "s/ or kind == 'l:'//" redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
 plant redis-keep-what-was-outdated src/store/redis/commit.lua "s/  gone\[#gone \+ 1\] = 's:'.*?\n//" redis a_soft_invalidation_leaves_what_may_be_stale_and_voids_fills_in_flight
 plant redis-put-everything-aside src/store/redis/soft.lua 's/ and kept - fresh > tonumber\(ARGV\[1\]\)//' redis a_soft_invalidation_leaves_nothing_that_is_of_no_use
@@ -511,7 +511,7 @@ plant redis-trust-a-failover-in-a-cluster src/store/redis/connection.rs 's/hashe
 plant redis-tags-commit-across src/store/redis/stamps.rs 's/is_good\.then\(/{ let _ = is_good; true }.then(/' redis a_tag_that_is_invalidated_in_mid_fill_refuses_the_commit
 plant redis-groups-commit-across src/store/redis/stamps.rs 's/None => !is_set_back && stamp\.is_older_than\(granted, slack\)/None => !is_set_back/' redis a_group_that_is_invalidated_in_mid_fill_refuses_the_commit
 plant redis-groups-trust-any-clock src/store/redis/stamps.rs 's/self\.time\.saturating_add\(TOLERANCE \+ slack\) < earliest/{ let _ = (earliest, slack); false }/' lib a_group_is_older_than_a_fill_only_if_no_clock_can_hide_that_it_is_not
-plant redis-tags-read-without-comparing src/store/redis/shared.rs 's/record\.filter\(\|record\| stamps\.confirm\(&record\.tags\)\)/record/' redis a_tag_removes_what_has_it_for_all_processes
+plant redis-tags-read-without-comparing src/store/redis/shared.rs 's/record\.filter\(\|\(record, _\)\| stamps\.confirm\(&record\.tags\)\)/record/' redis a_tag_removes_what_has_it_for_all_processes
 plant redis-tags-find-without-comparing src/store/redis/shared.rs 's/Some\(record\)\.filter\(\|record\| stamps\.confirm\(&record\.tags\)\)\?/{ let _ = stamps; record }/' redis a_tag_removes_what_has_it_for_all_processes
 plant redis-tags-take-a-missing-stamp src/store/redis/stamps.rs 's/self\.0\.contains\(stamped\)/self.0.contains(stamped) || self.0.iter().all(|(tag, _)| *tag != stamped.0)/' redis whatever_removes_a_stamp_is_an_invalidation
 plant redis-tags-join-across src/store/redis/shared.rs 's/stamps\.digest\(&slot\.tags\)\.as_ref\(\) == Some\(&lease\.stamps\)/true/' redis a_request_after_a_tag_was_invalidated_elsewhere_joins_no_older_flight
@@ -523,12 +523,15 @@ plant redis-tags-use-what-is-due src/store/redis/shared.rs 's/if !slot\.tags\.is
 plant redis-tags-quarantine-no-tag src/store/redis/pending.rs 's/slot\.tags\.iter\(\)\.any\(/slot.tags.iter().take(0).any(/' lib a_tag_that_is_due_is_that_of_every_key
 plant redis-tags-take-any-number src/store/redis/record.rs 's/self\.u16\(\)\.filter\(\|count\| \*count <= MAX_TAGS\)/{ let _ = MAX_TAGS; self.u16() }/' lib tags_come_back_as_they_were_and_no_more_of_them_than_there_may_be
 plant near-refresh-what-is-read-again src/entry/stored.rs 's/self\.content\.clone\(\), self\.fresh_until\)/self.content.clone(), unasked_until)/' redis a_copy_that_is_read_again_soon_is_not_refreshed_early
-plant recall-what-the-server-no-longer-has src/store/redis/shared.rs 's/number\.is_some_and\(\|number\| number\[\.\.\] == read\.number\.to_be_bytes\(\)\)/(number.is_some() | true)/' redis what_is_gone_from_the_server_or_another_there_is_not_recalled
-plant recall-by-any-number src/store/redis/shared.rs 's/number\.is_some_and\(\|number\| number\[\.\.\] == read\.number\.to_be_bytes\(\)\)/number.is_some()/' redis a_number_that_is_none_is_no_number
-plant recall-by-the-whole-record src/store/redis/command.rs 's/Sought::Number => \*b"n:"/Sought::Number => *b"v:"/' redis what_is_confirmed_is_not_sent_again
-plant recall-what-is-not-stored-any-more src/store/redis/commit.lua "s/  else\n    gone\[#gone \+ 1\] = 'n:' \.\. ARGV\[i\]\n//" redis what_became_one_that_is_not_stored_is_not_recalled
-plant redis-keep-the-number-of-what-makes-room src/store/redis/commit.lua "s/'v:' \.\. vk, 'n:' \.\. vk\)/'v:' .. vk)/" redis what_makes_room_takes_its_number_along
-plant recall-past-its-time src/store/redis/shared.rs 's/\n +&& copy\.is_fresh_at\(now(\(\))?\)//g' redis what_has_expired_is_not_recalled
+plant recall-what-the-server-no-longer-has src/store/redis/shared.rs 's/number\.is_none_or\(\|number\| number\[\.\.\] != read\.number\.to_be_bytes\(\)\)/(number.is_none() \& false)/' redis what_is_gone_from_the_server_or_another_there_is_not_recalled
+plant recall-by-any-number src/store/redis/shared.rs 's/number\.is_none_or\(\|number\| number\[\.\.\] != read\.number\.to_be_bytes\(\)\)/number.is_none()/' redis a_number_that_is_none_is_no_number
+plant recall-by-the-whole-record src/store/redis/command.rs 's/            &number\n/            number[0] = b\x27v\x27;\n            \&record[..]\n/' redis what_is_confirmed_is_not_sent_again
+plant recall-what-is-not-stored-any-more src/store/redis/commit.lua "s/  else\n    gone\[#gone \+ 1\] = 'v:' .*?\n//" redis what_became_one_that_is_not_stored_is_not_recalled
+plant redis-keep-the-number-of-what-makes-room src/store/redis/commit.lua "s/'v:' \.\. vk, 'v:' \.\. vk \.\. 'n'\)/'v:' .. vk)/" redis what_makes_room_takes_its_number_along
+plant recall-what-was-refuted src/store/redis/shared.rs 's/self\.link\.near\.refute\(copy\);/{}/' redis what_is_gone_is_asked_about_once
+plant recall-and-ask-step-by-step src/store/redis/shared.rs 's/Box::pin\(self\.look_for_all\(slot, None\)\)\.await/Box::pin(self.look(slot)).await/' redis a_request_goes_on_where_what_was_recalled_is_gone
+plant recall-by-a-name-of-its-own 'src/store/redis/command.rs src/store/redis/commit.lua' 's/number\[\.\.record\.len\(\)\]\.copy_from_slice\(&record\);/number[..record.len()].copy_from_slice(\&record);\n            number[0] = b\x27n\x27;/; s/\x27v:\x27 \.\. ARGV\[i\] \.\. \x27n\x27/\x27n:\x27 .. ARGV[i] .. \x27n\x27/g' redis whoever_removes_records_removes_their_numbers
+plant recall-past-its-time src/store/redis/shared.rs 's/read\.filter\(\|_\| copy\.is_fresh_at\(now\(\)\)\)/read/; s/copy\.is_fresh_at\(now\)\n +&& //' redis what_has_expired_is_not_recalled
 plant recall-of-another-incarnation 'src/store/redis/shared.rs src/store/redis/link.rs' 's/\(read\.epoch, read\.incarnation\) == \(epoch, connection\.incarnation\)/read.epoch == epoch/; s/            self\.near\.silence\(\);\n//' redis what_another_incarnation_has_is_not_recalled
 plant recall-of-another-epoch 'src/store/redis/shared.rs src/store/redis/supervisor.rs' 's/\(read\.epoch, read\.incarnation\) == \(epoch, connection\.incarnation\)/read.incarnation == connection.incarnation/; s/            self\.near\.invalidate_all\(\);\n//' redis what_is_gone_from_the_server_or_another_there_is_not_recalled
 plant recall-what-was-read-once src/store/redis/near.rs 's/self\.familiar\.meet\(&read\.digest\)/{ self.familiar.meet(\&read.digest); true }/' redis what_is_read_once_is_not_remembered
@@ -555,9 +558,9 @@ plant history-trust-what-came-back src/store/redis/shared.rs 's/if record\.stamp
 plant history-trust-a-failover src/store/redis/shared.rs 's/if record\.stamp\.incarnation != connection\.incarnation/if false/' redis_history failovers
 plant history-read-from-the-demoted 'src/store/redis/connection.rs src/store/redis/command.rs' 's/is_primary &= line\(replication, "role:"\) == Some\("master"\)/is_primary \&= true/; s/ServerErrorKind::ReadOnly \| //' redis_history demotions
 plant history-tags-commit-across src/store/redis/stamps.rs 's/is_good\.then\(/{ let _ = is_good; true }.then(/' redis_history quiet
-plant history-tags-read-without-comparing src/store/redis/shared.rs 's/record\.filter\(\|record\| stamps\.confirm\(&record\.tags\)\)/record/' redis_history quiet
+plant history-tags-read-without-comparing src/store/redis/shared.rs 's/record\.filter\(\|\(record, _\)\| stamps\.confirm\(&record\.tags\)\)/record/' redis_history quiet
 plant history-tags-take-a-missing-stamp src/store/redis/stamps.rs 's/self\.0\.contains\(stamped\)/self.0.contains(stamped) || self.0.iter().all(|(tag, _)| *tag != stamped.0)/' redis_history quiet
-plant history-recalls-whatever-the-server-has src/store/redis/shared.rs 's/number\.is_some_and\(\|number\| number\[\.\.\] == read\.number\.to_be_bytes\(\)\)/(number.is_some() | true)/' redis_history quiet
+plant history-recalls-whatever-the-server-has src/store/redis/shared.rs 's/number\.is_none_or\(\|number\| number\[\.\.\] != read\.number\.to_be_bytes\(\)\)/(number.is_none() \& false)/' redis_history quiet
 plant history-recalls-nothing src/store/redis/near.rs 's/self\.familiar\.meet\(&read\.digest\)/{ self.familiar.meet(\&read.digest); false }/' redis_history quiet
 plant history-near-forgets-no-tag src/store/redis/near.rs 's/                    self\.invalidate_tag\(&Tag::named\(tag\)\);/                    let _ = Tag::named(tag);/' redis_history near-quiet
 plant history-near-keeps-its-own-fill src/store/redis/mod.rs 's/let commit = Box::pin\(lease\.0\.commit\(&entry, note\.as_deref\(\)\)\)\.await;/let commit = lease.0.commit(\&entry, note.as_deref()).await;\n        self.shared.link.near.keep(Arc::clone(\&entry), None, self.shared.link.near.fence());/' redis_history near-rests

@@ -30,7 +30,7 @@ pub(crate) struct Copied {
 #[derive(Clone, Debug)]
 pub(crate) struct Reading {
     pub(crate) record: Bytes,
-    /// Which no other record has.
+    /// The record's, which that of no other response has.
     pub(crate) number: u64,
     /// Under what the server keeps it, and in which epoch that is so.
     pub(crate) digest: [u8; 32],

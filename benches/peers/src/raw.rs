@@ -75,7 +75,7 @@ async fn record(plan: &Plan, connection: &mut MultiplexedConnection) -> (String,
     let mut all = redis::cmd("HGETALL");
     let fields = all.arg(key()).query_async::<Vec<(String, Vec<u8>)>>(connection).await;
     let fields = fields.expect("the server answers");
-    fields.into_iter().find(|(field, _)| field.starts_with("v:")).expect("it is stored")
+    fields.into_iter().find(|(field, _)| !field.ends_with('n')).expect("it is stored")
 }
 
 /// As the crate makes it, but for the protocol, which is our store's.

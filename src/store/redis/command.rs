@@ -104,7 +104,7 @@ impl Script {
     }
 }
 
-/// What a hit needs.
+/// What a hit asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sought {
     /// The record that is in force.
@@ -114,12 +114,17 @@ pub(super) enum Sought {
 }
 
 /// Asks for what a hit needs. The key is given in two pieces.
-pub(super) fn look([namespace, key]: [&str; 2], (sought, vk): (Sought, &Digest)) -> Cmd {
-    let kind = match sought {
-        Sought::Record => *b"v:",
-        Sought::Number => *b"n:",
+pub(super) fn look([namespace, key]: [&str; 2], sought: Sought, vk: &Digest) -> Cmd {
+    let record = field(*b"v:", vk);
+    let mut number = [b'n'; 35];
+    let field = match sought {
+        Sought::Record => &record[..],
+        Sought::Number => {
+            // Its name begins as the record's does: whoever removes records removes it too.
+            number[..record.len()].copy_from_slice(&record);
+            &number
+        }
     };
-    let field = field(kind, vk);
     // Every hit sends it, so its buffers do not grow bit by bit.
     let mut look = Cmd::with_capacity(3, 4 + namespace.len() + key.len() + field.len());
     look.write_arg(b"HGET");
@@ -132,7 +137,7 @@ pub(super) fn look([namespace, key]: [&str; 2], (sought, vk): (Sought, &Digest))
             let _ = argument.write_all(piece.as_bytes());
         }
     }
-    look.write_arg(&field);
+    look.write_arg(field);
     look
 }
 
@@ -140,6 +145,13 @@ pub(super) fn look([namespace, key]: [&str; 2], (sought, vk): (Sought, &Digest))
 pub(super) fn look_further(key: &str, vk: &Digest) -> Cmd {
     let mut look = cmd("HMGET");
     look.arg(key).arg(&field(*b"s:", vk)).arg(&field(*b"l:", vk));
+    look
+}
+
+/// Asks for all of it at once, where a hit is not to be expected.
+pub(super) fn look_for_all(key: &str, vk: &Digest) -> Cmd {
+    let mut look = look_further(key, vk);
+    look.arg(&field(*b"v:", vk));
     look
 }
 
@@ -181,6 +193,13 @@ impl Further {
             outdated: bulk(outdated).and_then(|field| Outdated::of(&field)),
             lease: bulk(lease).and_then(|lease| HeldLease::parse(&lease)),
         })
+    }
+
+    /// Reads the answer to [`look_for_all`], with the record.
+    pub(super) fn with_record(answer: Value) -> Option<(Option<Bytes>, Self)> {
+        let Value::Array(mut fields) = answer else { return None };
+        let record = fields.pop().and_then(bulk);
+        Some((record, Self::of(Value::Array(fields))?))
     }
 }
 

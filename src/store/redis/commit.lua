@@ -1,6 +1,6 @@
 -- Stores records if the fill still has its right, and gives the right back.
--- KEYS key; ARGV variant digest of the lease, token, retention in ms, most fields, number, then pairs
--- of variant digest and record, of which the last has the number; '' where nobody asks for it alone
+-- KEYS key; ARGV variant digest of the lease, token, retention in ms, most fields, the number that is
+-- written beside the last record or '', then pairs of variant digest and record
 -- -> 1 stored | 0 the right is gone (deleted, softly invalidated, expired, evicted, flushed)
 -- | -1 taken over
 local k, lf = KEYS[1], 'l:' .. ARGV[1]
@@ -12,10 +12,10 @@ for i = 6, #ARGV, 2 do
   fields[#fields + 1] = 'v:' .. ARGV[i]
   fields[#fields + 1] = ARGV[i + 1]
   if i + 1 == #ARGV and ARGV[5] ~= '' then
-    fields[#fields + 1] = 'n:' .. ARGV[i]
+    fields[#fields + 1] = 'v:' .. ARGV[i] .. 'n'
     fields[#fields + 1] = ARGV[5]
   else
-    gone[#gone + 1] = 'n:' .. ARGV[i]
+    gone[#gone + 1] = 'v:' .. ARGV[i] .. 'n'
   end
   gone[#gone + 1] = 's:' .. ARGV[i]
   ours[ARGV[i]] = true
@@ -32,16 +32,16 @@ local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local over = n > tonumber(ARGV[4])
 for _, f in ipairs(redis.call('HRANDFIELD', k, 4)) do
-  local kind, vk = string.sub(f, 1, 2), string.sub(f, 3)
+  local kind, vk = string.sub(f, 1, 2), string.sub(f, 3, 34)
   if kind == 'l:' then
     local expiry = tonumber(string.match(redis.call('HGET', k, f), '^%x+ (%d+) ?%x*$'))
     if not expiry or expiry < now then redis.call('HDEL', k, f) end
   elseif kind == 's:' then
     local kept = tonumber(string.sub(redis.call('HGET', k, f) or '', 65, 77))
     if over or not kept or kept < now then redis.call('HDEL', k, f) end
-  elseif (kind == 'v:' or kind == 'n:') and not ours[vk] then
+  elseif kind == 'v:' and not ours[vk] then
     local kept = tonumber(string.sub(redis.call('HGET', k, 'v:' .. vk) or '', 51, 63))
-    if over or not kept or kept < now then redis.call('HDEL', k, 'v:' .. vk, 'n:' .. vk) end
+    if over or not kept or kept < now then redis.call('HDEL', k, 'v:' .. vk, 'v:' .. vk .. 'n') end
   end
 end
 return 1

@@ -23,7 +23,7 @@ use crate::{
 pub(super) struct Connection {
     wire: Wire,
     records: Looks,
-    /// Whose answers are much shorter.
+    /// By themselves: their answers are much shorter.
     numbers: Looks,
     /// Digests `run_id` and `master_replid`, which is new at every promotion, of the server or of all
     /// primaries of a cluster.

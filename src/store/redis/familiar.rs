@@ -44,7 +44,7 @@ mod tests {
         let (few, many) = digests.split_at(1000);
         assert_eq!(known(few), 0, "nobody has read them");
         // Of 1,000 in 2,048 pairs few share theirs with two others.
-        assert!(known(few) > 900, "they are spread");
+        assert!(known(few) > 850, "they are spread");
         assert_eq!(known(many), 0);
         assert!(known(few) < 10);
     }

@@ -255,7 +255,7 @@ impl Link {
         connection: &'a Arc<Connection>,
         (key, sought, vk): (&PrimaryKey, Sought, &Digest),
     ) -> Look<'a> {
-        let look = self.settings.look(key, (sought, vk));
+        let look = self.settings.look(key, sought, vk);
         if !connection.is_one() {
             return Look::Alone(Box::pin(self.look_alone(connection, look)));
         }
@@ -292,7 +292,7 @@ mod tests {
     fn add(looks: &Looks, key: &str, field: &str) -> (Asked, Option<Sending>) {
         let vk = format!("{field:>32}");
         let vk = vk.as_bytes().try_into().expect("a field is short");
-        looks.add(look(["", key], (Sought::Record, vk)), vk)
+        looks.add(look(["", key], Sought::Record, vk), vk)
     }
 
     fn found(text: &str) -> Answer {

@@ -4,15 +4,15 @@
 //!
 //! ```text
 //! support:messages:C42      HASH
-//!    v:<digest>  record     a response, or the note that there is none to be had
-//!    n:<digest>  number     that of the response: who has read it once asks for no more
-//!    s:<digest>  outdated   when it was invalidated softly, and the record that was there
-//!    l:<digest>  lease      which fill has the right to store the variant of this digest
+//!    v:<digest>   record     a response, or the note that there is none to be had
+//!    v:<digest>n  number     of the response: who remembers what it has read asks for no more
+//!    s:<digest>   outdated   when it was invalidated softly, and the record that was there
+//!    l:<digest>   lease      which fill has the right to store the variant of this digest
 //! tower-support-cache:tag:account:A1        STRING    the stamp of a tag
 //! ```
 //!
 //! So what a hit needs is one field: whatever is at `v:…` is in force, but for what has tags
-//! (`stamps.rs`), and what is at `n:…` tells whether it is still what was read before.
+//! (`stamps.rs`), and its number tells whether it is still what was read before.
 //!
 //! The right to fill lives in the same key as what is stored, so whatever removes the key voids every
 //! fill in flight: `redis-cli DEL support:messages:C42` is a full invalidation, and so are expiry,
@@ -211,7 +211,7 @@ impl Store for RedisStore {
             // Before it looks: a message that comes after that wakes it.
             let mut changed = pin!(waiter.changed.notified());
             changed.as_mut().enable();
-            match Box::pin(self.shared.look(slot, Some(token))).await {
+            match Box::pin(self.shared.look_for_all(slot, Some(token))).await {
                 Some(Lookup::Held(holder)) if holder == token => {}
                 found => return found.unwrap_or(Lookup::Unavailable),
             }
@@ -291,9 +291,11 @@ type Digest = [u8; 32];
 /// Returns the digest by which the server knows a variant in an epoch.
 ///
 /// The epoch is a secret of the server's, so nobody who chooses targets can make two variants share
-/// a digest. Where two do all the same, a record says which it is of, and the other is a miss.
+/// a digest. Where two do all the same, a record says which it is of, and the other is a miss. Versions
+/// that write records of another form look elsewhere.
 fn digest(slot: &Slot, epoch: u64) -> Digest {
-    let hash = SipHasher13::new_with_keys(epoch, !epoch).hash(slot.variant.as_bytes());
+    let version = !epoch ^ u64::from(record::VERSION);
+    let hash = SipHasher13::new_with_keys(epoch, version).hash(slot.variant.as_bytes());
     let mut text = Digest::default();
     for (digits, bytes) in text.as_chunks_mut().0.iter_mut().zip(hash.as_bytes().as_chunks().0) {
         *digits = hexadecimal(u32::from_be_bytes(*bytes));
@@ -333,11 +335,11 @@ mod tests {
         }
     }
 
-    /// Other processes may be of an older version, and look where it does.
+    /// Other processes may be of an older version, which looks there if its records are of the same form.
     #[test]
     fn a_variant_is_where_it_was() {
         const EXPECTED: [&str; 2] =
-            ["18df218cbd8d4b4fabc231aa61f92768", "8d0e2bd4a93a0b2bfdcd4a9f1a76f19c"];
+            ["e4f525053e2813416f834078a0e3f840", "f93417d90fa52246f54b3f0fd565798c"];
         let slot = Slot::example();
         let found = [1, 0xfedc_ba98_7654_3210].map(|epoch| digest(&slot, epoch));
         assert_eq!(found.map(|text| String::from_utf8(text.into()).unwrap()), EXPECTED);

@@ -5,8 +5,8 @@
 //! a message may be missing. Only what was read enters, never what this process has stored itself, and
 //! nothing that was read before the last message for its key.
 //!
-//! Otherwise a copy is *recalled*: the server is asked for the number of what it has, and where that is
-//! the same record, the copy is what it would be made into once more.
+//! Otherwise a copy is *recalled*: the server is asked for the number of the record that it has, and where
+//! that is the one that was read, the copy is what would be made of it once more.
 //!
 //! The notes of nominated fields are kept here as well. They are hints, good without any proof: one
 //! that is out of date costs no more than a miss.
@@ -150,6 +150,14 @@ impl Near {
             return Arc::clone(copy);
         }
         self.insert(copy, (fence, self.unasked_until(copy)), copy.reading().cloned())
+    }
+
+    /// Takes note that the server has no longer what a copy was made of: its key has changed.
+    pub(super) fn refute(&self, copy: &Arc<Entry>) {
+        let held = self.copies.get(&copy.slot().variant);
+        if held.is_some_and(|held| Arc::ptr_eq(&held, copy)) {
+            self.invalidate(&copy.slot().key);
+        }
     }
 
     /// It is looked up again before it is stale.

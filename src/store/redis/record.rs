@@ -28,8 +28,10 @@ use crate::{
     nominated::Nominated,
 };
 
+pub(super) const VERSION: u8 = 3;
+
 /// The first bytes of every record of this version.
-const MAGIC: &[u8] = b"TSC3 ";
+const MAGIC: &[u8] = &[b'T', b'S', b'C', b'0' + VERSION, b' '];
 
 /// The length of the line of text. The scripts know where its parts stand.
 pub(super) const STAMP: usize = 64;
@@ -46,7 +48,7 @@ pub(super) struct Stamp {
     pub(super) fresh_until: u64,
     /// Until when it may be kept for anything at all.
     pub(super) kept_until: u64,
-    /// Random: no two records have the same.
+    /// Random: no two responses have the same.
     pub(super) number: u64,
 }
 
@@ -140,7 +142,7 @@ impl Stamp {
         /// The most that thirteen digits hold, some three centuries from now.
         const LATEST: u64 = 9_999_999_999_999;
         format!(
-            "TSC3 {:016x} {:013} {:013} {:013}\n",
+            "TSC{VERSION} {:016x} {:013} {:013} {:013}\n",
             self.incarnation,
             self.stored.min(LATEST),
             self.fresh_until.min(LATEST),
@@ -150,8 +152,8 @@ impl Stamp {
 
     fn push(&self, record: &mut Vec<u8>) {
         let Self { incarnation, stored, fresh_until, kept_until, number } = *self;
-        for number in [incarnation, stored, fresh_until, kept_until, number] {
-            record.extend_from_slice(&number.to_be_bytes());
+        for part in [incarnation, stored, fresh_until, kept_until, number] {
+            record.extend_from_slice(&part.to_be_bytes());
         }
     }
 }

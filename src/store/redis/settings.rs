@@ -24,7 +24,7 @@ const SLOW_LOOKUPS: u32 = 5;
 const NEAR_CAPACITY: u64 = 32 * 1024 * 1024;
 const NEAR_LIMIT: Duration = Duration::from_secs(5);
 /// A variant, its number and its lease are a field each.
-const MAX_FIELDS: usize = 768;
+const MAX_FIELDS: usize = 1024;
 
 #[derive(Clone)]
 pub(super) struct Settings {
@@ -45,8 +45,8 @@ pub(super) struct Settings {
 
 impl Settings {
     /// Asks for the record of a variant, or for its number.
-    pub(super) fn look(&self, key: &PrimaryKey, field: (Sought, &Digest)) -> Cmd {
-        command::look([&self.namespace, key.as_str()], field)
+    pub(super) fn look(&self, key: &PrimaryKey, sought: Sought, vk: &Digest) -> Cmd {
+        command::look([&self.namespace, key.as_str()], sought, vk)
     }
 
     pub(super) fn key(&self, key: &PrimaryKey) -> String {

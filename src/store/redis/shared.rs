@@ -10,7 +10,10 @@ use futures_util::future::join;
 
 use super::{
     Digest, RedisLease,
-    command::{Fault, Further, LEASE, Leased, Outdated, Sought, look_further, millis, token_text},
+    command::{
+        Fault, Further, LEASE, Leased, Outdated, Sought, look_for_all, look_further, millis,
+        token_text,
+    },
     connection::Connection,
     counts::count,
     digest,
@@ -20,7 +23,7 @@ use super::{
     stamps::{self, Granted, Stamped, Stamps},
 };
 use crate::{
-    clock::{Instant, now},
+    clock::now,
     entry::{Content, Entry, Head, Provenance, Reading},
     gauge::Gauge,
     key::{Slot, Tags, Token},
@@ -37,15 +40,20 @@ pub(super) struct Shared {
     pub(super) has_warned: AtomicBool,
 }
 
-/// A look that was made, and what was known before it was.
-struct Looked<'a> {
+/// A look, and what was known before it was made.
+struct Looking<'a> {
     slot: &'a Slot,
     connection: Arc<Connection>,
+    epoch: u64,
     vk: Digest,
     fence: Fence,
     near_fence: Fence,
-    /// What was read, if anything.
-    reading: Option<Reading>,
+}
+
+/// What a look has found in force, if anything.
+struct Found<'a> {
+    looking: Looking<'a>,
+    record: Option<(Record, Reading)>,
 }
 
 /// Whether the tags of a record have the stamps that they had.
@@ -56,15 +64,6 @@ fn are_confirmed(record: &Bytes, stamps: Option<&Stamps>) -> bool {
 /// By how many milliseconds the clocks here and at the server may have come apart since a copy was made,
 /// whose times are instants here. What a heartbeat measures varies by the time that it takes.
 const DRIFT: u64 = 50;
-
-/// Taken before an entry is made of it: a clock that is set meanwhile makes it one to be read anew.
-fn reading(
-    (record, number, digest): (Bytes, u64, Digest),
-    (connection, epoch): (&Connection, u64),
-) -> Reading {
-    let clock = connection.clock.load(Ordering::Relaxed);
-    Reading { record, number, digest, epoch, incarnation: connection.incarnation, clock }
-}
 
 /// Whether a copy is what the same record would be made into over a connection, in an epoch.
 fn is_good(read: &Reading, connection: &Connection, epoch: u64) -> bool {
@@ -88,7 +87,7 @@ impl Shared {
     pub(super) async fn lookup(&self, slot: &Slot) -> Option<Lookup> {
         match self.link.near.recall_made(&slot.variant) {
             Some(copy) => self.confirm(slot, &copy).await,
-            None => self.look(slot, None).await,
+            None => self.look(slot).await,
         }
     }
 
@@ -97,108 +96,143 @@ impl Shared {
     pub(super) async fn confirm(&self, slot: &Slot, copy: &Arc<Entry>) -> Option<Lookup> {
         let near_fence = self.link.near.fence();
         let (connection, epoch) = self.usable(slot)?;
-        if let Some(read) = copy.reading().filter(|read| is_good(read, &connection, epoch))
-            && copy.is_fresh_at(now())
-        {
-            let look = self.link.look(&connection, (&slot.key, Sought::Number, &read.digest));
-            // It knows also those tags that only the response tells.
-            let (number, stamps) = match copy.slot().tags.is_empty() {
-                true => (look.await, None),
-                // Both are of after this request began, whichever is first.
-                false => Box::pin(join(look, self.stamps(copy.slot(), &connection, &[]))).await,
-            };
-            let number = number.ok()?;
-            let now = now();
-            if !connection.proven.is_ahead_at(now) {
-                return None;
-            }
-            if number.is_some_and(|number| number[..] == read.number.to_be_bytes())
-                && copy.is_fresh_at(now)
-                && (copy.slot().tags.is_empty() || are_confirmed(&read.record, stamps.as_ref()))
-            {
-                return Some(Lookup::Found(self.link.near.renew(copy, near_fence)));
-            }
+        let read = copy.reading().filter(|read| is_good(read, &connection, epoch));
+        let Some(read) = read.filter(|_| copy.is_fresh_at(now())) else {
+            return Box::pin(self.look(slot)).await;
+        };
+        let look = self.link.look(&connection, (&slot.key, Sought::Number, &read.digest));
+        // It knows also those tags that only the response tells.
+        let tags = &copy.slot().tags;
+        let (number, stamps) = match tags.is_empty() {
+            true => (look.await, None),
+            // Both are of after this request began, whichever is first.
+            false => Box::pin(join(look, self.stamps(copy.slot(), &connection, &[]))).await,
+        };
+        let number = number.ok()?;
+        let now = now();
+        if !connection.proven.is_ahead_at(now) || (stamps.is_none() && !tags.is_empty()) {
+            return None;
         }
-        Box::pin(self.look(slot, None)).await
+        if number.is_none_or(|number| number[..] != read.number.to_be_bytes()) {
+            self.link.near.refute(copy);
+        } else if copy.is_fresh_at(now)
+            && (tags.is_empty() || are_confirmed(&read.record, stamps.as_ref()))
+        {
+            return Some(Lookup::Found(self.link.near.renew(copy, near_fence)));
+        }
+        Box::pin(self.look_for_all(slot, None)).await
     }
 
-    /// Looks a slot up. While the fill `awaited` has its right, what is stale is not what is waited for.
-    pub(super) async fn look(&self, slot: &Slot, awaited: Option<Token>) -> Option<Lookup> {
+    /// Looks a slot up.
+    async fn look(&self, slot: &Slot) -> Option<Lookup> {
+        let looking = self.begin_to_look(slot)?;
+        let asked = (&slot.key, Sought::Record, &looking.vk);
+        let look = self.link.look(&looking.connection, asked);
+        let (record, stamps) = match slot.tags.is_empty() {
+            true => (look.await, Some(Stamps::default())),
+            // Both are of after this request began, whichever is first.
+            false => Box::pin(join(look, self.stamps(slot, &looking.connection, &[]))).await,
+        };
+        let mut found = self.found(looking, record.ok()?)?;
+        let stamps = stamps?;
+        if let Some(hit) = self.plain_hit(&mut found) {
+            return Some(hit);
+        }
+        Box::pin(self.look_on(found, (stamps, None), None)).await
+    }
+
+    /// Does the same, and asks for all at once that may matter, where a hit is not to be expected. While the
+    /// fill `awaited` has its right, what is stale is not what is waited for.
+    pub(super) async fn look_for_all(&self, slot: &Slot, awaited: Option<Token>) -> Option<Lookup> {
+        let looking = self.begin_to_look(slot)?;
+        let (key, connection) = (self.link.settings.key(&slot.key), &looking.connection);
+        let (look, mut wire) = (look_for_all(&key, &looking.vk), connection.wire());
+        let asked = (Operation::Lookup, self.link.settings.lookup_budget);
+        let look = self.link.ask(connection, asked, look.query_async(&mut wire));
+        let (answer, stamps) = join(look, self.stamps(slot, connection, &[])).await;
+        let (record, further) = Further::with_record(answer.ok()?)?;
+        let found = self.found(looking, record)?;
+        self.look_on(found, (stamps?, Some(further)), awaited).await
+    }
+
+    fn begin_to_look<'a>(&self, slot: &'a Slot) -> Option<Looking<'a>> {
         // Before the epoch is read: what is read under an epoch that ends meanwhile is not kept.
         let near_fence = self.link.near.fence();
         let fence = self.sequence.begin();
         let (connection, epoch) = self.usable(slot)?;
-        let vk = digest(slot, epoch);
-        let look = self.link.look(&connection, (&slot.key, Sought::Record, &vk));
-        let (record, stamps) = match slot.tags.is_empty() {
-            true => (look.await, None),
-            false => Box::pin(join(look, self.stamps(slot, &connection, &[]))).await,
-        };
-        let record = record.ok()?;
-        let now = now();
-        if !connection.proven.is_ahead_at(now) {
-            return None;
-        }
-        let mut decoded = record.as_ref().and_then(|record| self.decode(slot, record));
-        let number = decoded.as_ref().map(|decoded| decoded.stamp.number);
-        let reading = record
-            .zip(number)
-            .map(|(record, number)| reading((record, number, vk), (&connection, epoch)));
-        if let Some(found) =
-            decoded.take_if(|found| self.is_plain_hit(slot, (found, &connection), now))
-            && let Some(entry) = self.restore((slot, fence), &connection, (found, None))
-        {
-            return Some(Lookup::Found(self.link.near.keep(entry, reading, near_fence)));
-        }
-        let looked = Looked { slot, connection, vk, fence, near_fence, reading };
-        Box::pin(self.look_on(looked, (decoded, stamps.unwrap_or_default()), awaited)).await
+        Some(Looking { slot, connection, epoch, vk: digest(slot, epoch), fence, near_fence })
     }
 
-    /// Whether a record answers without a further question.
-    fn is_plain_hit(
-        &self,
-        slot: &Slot,
-        (record, connection): (&Record, &Connection),
-        now: Instant,
-    ) -> bool {
-        record.tags.is_empty()
-            && slot.tags.is_empty()
-            && self
-                .link
-                .local_time(connection, record.stamp.fresh_until)
-                .is_some_and(|until| now < until)
+    /// Reads what was found; `None` if the answer may not be used.
+    fn found<'a>(&self, looking: Looking<'a>, record: Option<Bytes>) -> Option<Found<'a>> {
+        let Looking { slot, connection, epoch, vk, .. } = &looking;
+        if !connection.proven.is_ahead() {
+            return None;
+        }
+        let record = record.and_then(|record| {
+            let decoded = self.decode(slot, &record)?;
+            let reading = Reading {
+                record,
+                number: decoded.stamp.number,
+                digest: *vk,
+                epoch: *epoch,
+                incarnation: connection.incarnation,
+                // Before an entry is made of it: a clock that is set meanwhile makes it one to be read
+                // anew.
+                clock: connection.clock.load(Ordering::Relaxed),
+            };
+            Some((decoded, reading))
+        });
+        Some(Found { looking, record })
+    }
+
+    /// Takes a record that answers without a further question.
+    fn plain_hit(&self, found: &mut Found<'_>) -> Option<Lookup> {
+        let Looking { slot, connection, fence, near_fence, .. } = &found.looking;
+        let now = now();
+        let (record, reading) = found.record.take_if(|(record, _)| {
+            let until = self.link.local_time(connection, record.stamp.fresh_until);
+            let is_fresh = until.is_some_and(|until| now < until);
+            is_fresh && record.tags.is_empty() && slot.tags.is_empty()
+        })?;
+        let entry = self.restore((slot, *fence), connection, (record, None))?;
+        Some(Lookup::Found(self.link.near.keep(entry, Some(reading), *near_fence)))
     }
 
     /// Goes on where the record that is in force has tags, is not fresh, or is not there.
     async fn look_on(
         &self,
-        looked: Looked<'_>,
-        (record, mut stamps): (Option<Record>, Stamps),
+        found: Found<'_>,
+        (mut stamps, further): (Stamps, Option<Further>),
         awaited: Option<Token>,
     ) -> Option<Lookup> {
-        let Looked { slot, connection, vk, fence, near_fence, reading } = looked;
+        let Found { looking, record } = found;
+        let Looking { slot, connection, vk, fence, near_fence, .. } = looking;
         let is_there = record.is_some();
-        if let Some(record) = &record
+        if let Some((record, _)) = &record
             && !stamps.are_of_all(&record.tags)
         {
             // It names groups as well, which only it tells of.
             stamps = self.stamps(slot, &connection, &record.tags).await?;
         }
-        let record = record.filter(|record| stamps.confirm(&record.tags));
-        let mut found =
-            record.and_then(|record| self.restore((slot, fence), &connection, (record, None)));
-        if let Some(entry) = found.take_if(|entry| entry.is_fresh()) {
-            return Some(Lookup::Found(self.link.near.keep(entry, reading, near_fence)));
+        let record = record.filter(|(record, _)| stamps.confirm(&record.tags));
+        let mut found = record.and_then(|(record, reading)| {
+            Some((self.restore((slot, fence), &connection, (record, None))?, reading))
+        });
+        if let Some((entry, reading)) = found.take_if(|(entry, _)| entry.is_fresh()) {
+            return Some(Lookup::Found(self.link.near.keep(entry, Some(reading), near_fence)));
         }
         let is_of_use = |entry: &Arc<Entry>| entry.kept_until() > now().max(entry.fresh_until());
-        let stale = found.filter(is_of_use);
+        let stale = found.map(|(entry, _)| entry).filter(is_of_use);
         if awaited.is_none()
             && let Some(stale) = stale
         {
             return Some(Lookup::Found(stale));
         }
-        let key = self.link.settings.key(&slot.key);
-        let Further { outdated, lease } = self.look_further(&connection, &key, &vk).await?;
+        let Further { outdated, lease } = match further {
+            Some(further) => further,
+            None => self.look_further(&connection, slot, &vk).await?,
+        };
         let outdated = outdated.and_then(|Outdated { since, record }| {
             Some((self.decode(slot, &record)?, Some(since)))
         });
@@ -228,10 +262,11 @@ impl Shared {
     async fn look_further(
         &self,
         connection: &Arc<Connection>,
-        key: &str,
+        slot: &Slot,
         vk: &Digest,
     ) -> Option<Further> {
-        let (look, mut wire) = (look_further(key, vk), connection.wire());
+        let look = look_further(&self.link.settings.key(&slot.key), vk);
+        let mut wire = connection.wire();
         let asked = (Operation::Lookup, self.link.settings.lookup_budget);
         let answer = self.link.ask(connection, asked, look.query_async(&mut wire)).await.ok()?;
         connection.proven.is_ahead().then(|| Further::of(answer))?

@@ -10,11 +10,11 @@ for _, f in ipairs(fields) do
   if kind == 'v:' then
     local record = redis.call('HGET', k, f)
     local fresh, kept = tonumber(string.sub(record, 37, 49)), tonumber(string.sub(record, 51, 63))
-    -- Only where it may be of use once it is no longer fresh.
+    -- Only where it may be of use once it is no longer fresh; a number has no times.
     if fresh and kept and kept - fresh > tonumber(ARGV[1]) then
       redis.call('HSET', k, 's:' .. string.sub(f, 3), string.format('%013.0f ', now) .. record)
     end
   end
-  if kind == 'v:' or kind == 'n:' or kind == 'l:' then redis.call('HDEL', k, f) end
+  if kind == 'v:' or kind == 'l:' then redis.call('HDEL', k, f) end
 end
 return #fields
