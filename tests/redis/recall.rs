@@ -40,6 +40,14 @@ impl Site {
     }
 }
 
+impl Server {
+    /// How often it was asked what is at a key.
+    async fn looks(&self) -> u64 {
+        let calls = self.calls().await;
+        calls["hget"] + calls["hmget"]
+    }
+}
+
 #[tokio::test]
 async fn what_the_server_still_has_is_confirmed_at_each_hit() {
     let server = Server::start().await;
@@ -134,10 +142,6 @@ async fn what_is_gone_is_asked_about_once() {
     let route = |route: CacheRoute| route.body_limit(8 << 20);
     let mut site = Site::lazy(patient(&server.url()).build().unwrap(), route).linked().await;
     let mut other = Site::lazy(patient(&server.url()).build().unwrap(), route).linked().await;
-    let looks = async || {
-        let calls = server.calls().await;
-        calls["hget"] + calls["hmget"]
-    };
 
     site.recalls("old").await;
     server.run(&["DEL", "case:1"]).await;
@@ -145,11 +149,11 @@ async fn what_is_gone_is_asked_about_once() {
     let call = site.calls.next().await;
     call.respond(response(200, &[("cache-control", "no-store")], "not stored"));
     got(first).await;
-    let before = looks().await;
+    let before = server.looks().await;
     for _ in 0..REQUESTS {
         assert!(!site.read("not stored").await.is_hit());
     }
-    assert_eq!(looks().await - before, REQUESTS, "of what is not stored");
+    assert_eq!(server.looks().await - before, REQUESTS, "of what is not stored");
 
     site.handle.invalidate("case:1").await.unwrap();
     site.recalls("old").await;
@@ -157,11 +161,11 @@ async fn what_is_gone_is_asked_about_once() {
     // More than a copy may have where there is no near cache.
     other.fill("x".repeat(5 << 20).leak()).await;
     assert!(site.read("not asked").await.is_hit());
-    let before = looks().await;
+    let before = server.looks().await;
     for _ in 0..REQUESTS {
         assert!(site.read("not asked").await.is_hit());
     }
-    assert_eq!(looks().await - before, REQUESTS, "of what is too large to be kept");
+    assert_eq!(server.looks().await - before, REQUESTS, "of what is too large to be kept");
 }
 
 /// The scripts of earlier versions know of no numbers: whatever their names begin with is a record.

@@ -32,7 +32,7 @@ impl Column for Get {
     }
 }
 
-/// `HGET` of our record: what our hit asks.
+/// `HGET` of our record: what our hit asks of what it has not read before.
 pub struct Hget;
 
 impl Column for Hget {

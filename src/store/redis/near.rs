@@ -152,7 +152,7 @@ impl Near {
         self.insert(copy, (fence, self.unasked_until(copy)), copy.reading().cloned())
     }
 
-    /// Takes note that the server has no longer what a copy was made of: its key has changed.
+    /// Takes note that what a copy was made of is not at the server any more, or dead: its key has changed.
     pub(super) fn refute(&self, copy: &Arc<Entry>) {
         let held = self.copies.get(&copy.slot().variant);
         if held.is_some_and(|held| Arc::ptr_eq(&held, copy)) {

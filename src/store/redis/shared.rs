@@ -23,7 +23,7 @@ use super::{
     stamps::{self, Granted, Stamped, Stamps},
 };
 use crate::{
-    clock::now,
+    clock::{Instant, now},
     entry::{Content, Entry, Head, Provenance, Reading},
     gauge::Gauge,
     key::{Slot, Tags, Token},
@@ -50,7 +50,7 @@ struct Looking<'a> {
     near_fence: Fence,
 }
 
-/// What a look has found in force, if anything.
+/// What a look has found in force, if anything, and how it was read.
 struct Found<'a> {
     looking: Looking<'a>,
     record: Option<(Record, Reading)>,
@@ -113,13 +113,13 @@ impl Shared {
         if !connection.proven.is_ahead_at(now) || (stamps.is_none() && !tags.is_empty()) {
             return None;
         }
-        if number.is_none_or(|number| number[..] != read.number.to_be_bytes()) {
-            self.link.near.refute(copy);
-        } else if copy.is_fresh_at(now)
+        if number.is_some_and(|number| number[..] == read.number.to_be_bytes())
+            && copy.is_fresh_at(now)
             && (tags.is_empty() || are_confirmed(&read.record, stamps.as_ref()))
         {
             return Some(Lookup::Found(self.link.near.renew(copy, near_fence)));
         }
+        self.link.near.refute(copy);
         Box::pin(self.look_for_all(slot, None)).await
     }
 
@@ -133,9 +133,10 @@ impl Shared {
             // Both are of after this request began, whichever is first.
             false => Box::pin(join(look, self.stamps(slot, &looking.connection, &[]))).await,
         };
-        let mut found = self.found(looking, record.ok()?)?;
+        let now = now();
+        let mut found = self.found(looking, record.ok()?, now)?;
         let stamps = stamps?;
-        if let Some(hit) = self.plain_hit(&mut found) {
+        if let Some(hit) = self.plain_hit(&mut found, now) {
             return Some(hit);
         }
         Box::pin(self.look_on(found, (stamps, None), None)).await
@@ -151,7 +152,7 @@ impl Shared {
         let look = self.link.ask(connection, asked, look.query_async(&mut wire));
         let (answer, stamps) = join(look, self.stamps(slot, connection, &[])).await;
         let (record, further) = Further::with_record(answer.ok()?)?;
-        let found = self.found(looking, record)?;
+        let found = self.found(looking, record, now())?;
         self.look_on(found, (stamps?, Some(further)), awaited).await
     }
 
@@ -163,10 +164,15 @@ impl Shared {
         Some(Looking { slot, connection, epoch, vk: digest(slot, epoch), fence, near_fence })
     }
 
-    /// Reads what was found; `None` if the answer may not be used.
-    fn found<'a>(&self, looking: Looking<'a>, record: Option<Bytes>) -> Option<Found<'a>> {
+    /// Reads what was found at an instant; `None` if the answer may not be used.
+    fn found<'a>(
+        &self,
+        looking: Looking<'a>,
+        record: Option<Bytes>,
+        now: Instant,
+    ) -> Option<Found<'a>> {
         let Looking { slot, connection, epoch, vk, .. } = &looking;
-        if !connection.proven.is_ahead() {
+        if !connection.proven.is_ahead_at(now) {
             return None;
         }
         let record = record.and_then(|record| {
@@ -187,9 +193,8 @@ impl Shared {
     }
 
     /// Takes a record that answers without a further question.
-    fn plain_hit(&self, found: &mut Found<'_>) -> Option<Lookup> {
+    fn plain_hit(&self, found: &mut Found<'_>, now: Instant) -> Option<Lookup> {
         let Looking { slot, connection, fence, near_fence, .. } = &found.looking;
-        let now = now();
         let (record, reading) = found.record.take_if(|(record, _)| {
             let until = self.link.local_time(connection, record.stamp.fresh_until);
             let is_fresh = until.is_some_and(|until| now < until);
