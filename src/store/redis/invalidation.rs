@@ -28,7 +28,9 @@ impl Call {
     /// Tells the server, and waits `later` than it has done it.
     pub(super) async fn run(self, later: Duration) -> Result<(), Pending> {
         let connection = self.link.connection().ok_or(Pending)?;
-        self.link.invalidate(&connection, &self.target).await.map_err(|_| Pending)?;
+        // Boxed: a fill has room for this, and mostly does not need it.
+        let told = Box::pin(self.link.invalidate(&connection, &self.target));
+        told.await.map_err(|_| Pending)?;
         self.acknowledge();
         if !later.is_zero() {
             sleep(later).await;
@@ -40,7 +42,7 @@ impl Call {
     pub(super) async fn run_softly(self) -> Result<(), Pending> {
         let connection = self.link.connection().ok_or(Pending)?;
         let Target::Softly(key) = &self.target else { return Err(Pending) };
-        self.link.outdate(&connection, key).await.map_err(|_| Pending)?;
+        Box::pin(self.link.outdate(&connection, key)).await.map_err(|_| Pending)?;
         self.acknowledge();
         Ok(())
     }
