@@ -63,9 +63,10 @@ mod tests {
     fn what_is_kept_is_bounded() {
         let mut all = Kept::default();
         assert!(all.get(&[b'x'; LONGEST + 1]).is_none());
-        let taken = (0..100_000).filter(|n| all.get(format!("{n:08}").as_bytes()).is_some());
+        let value = |n: u32| format!("{n:01000}").into_bytes();
+        let taken = (0..300).filter(|n| all.get(&value(*n)).is_some());
         let taken = taken.count();
-        assert!(taken > 1000 && all.bytes <= MOST_BYTES, "{taken}");
-        assert!(all.get(b"00000000").is_some(), "what is known stays");
+        assert!((100..300).contains(&taken) && all.bytes <= MOST_BYTES, "{taken}");
+        assert!(all.get(&value(0)).is_some(), "what is known stays");
     }
 }
