@@ -562,7 +562,6 @@ plant history-tags-read-without-comparing src/store/redis/shared.rs 's/record\.f
 plant history-tags-take-a-missing-stamp src/store/redis/stamps.rs 's/self\.0\.contains\(stamped\)/self.0.contains(stamped) || self.0.iter().all(|(tag, _)| *tag != stamped.0)/' redis_history quiet
 plant history-recalls-whatever-the-server-has src/store/redis/shared.rs 's/number\.is_some_and\(\|number\| number\[\.\.\] == read\.number\.to_be_bytes\(\)\)/(number.is_some() | true)/' redis_history quiet
 plant history-recalls-nothing src/store/redis/near.rs 's/self\.familiar\.meet\(&read\.digest\)/{ self.familiar.meet(\&read.digest); false }/' redis_history quiet
-plant history-near-forgets-no-tag src/store/redis/near.rs 's/                    self\.invalidate_tag\(&Tag::named\(tag\)\);/                    let _ = Tag::named(tag);/' redis_history near-quiet
 plant history-near-keeps-its-own-fill src/store/redis/mod.rs 's/let commit = Box::pin\(lease\.0\.commit\(&entry, note\.as_deref\(\)\)\)\.await;/let commit = lease.0.commit(\&entry, note.as_deref()).await;\n        self.shared.link.near.keep(Arc::clone(\&entry), None, self.shared.link.near.fence());/' redis_history near-rests
 plant history-near-keeps-what-was-read-before src/store/redis/near.rs 's/entry\.copied\(\(fence, until\)/entry.copied(({ let _ = fence; self.fence() }, until)/' redis_history near-rests
 # Each of the next two is kept from harm by another guard: a reader asks whether the link is proven, and
