@@ -88,7 +88,7 @@ async fn what_is_confirmed_is_not_sent_again() {
 
 /// Who has read a response does not depend on what became of the record since.
 #[tokio::test]
-async fn what_was_read_whole_answers_where_its_record_was_damaged() {
+async fn sec_red_2_what_was_read_whole_answers_where_its_record_was_damaged() {
     let server = Server::start().await;
     let (mut site, mut other) = (Site::on(&server.url()).await, Site::on(&server.url()).await);
     site.recalls("whole").await;
