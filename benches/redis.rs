@@ -121,7 +121,8 @@ async fn take_turns(server: &Server, in_flight: usize) {
     println!("{in_flight} in flight: a second, of GET, of HMGET, of HGET, of memory");
     for (index, mode) in Mode::ALL.into_iter().enumerate() {
         let rate = median(&|rates| rates[index]);
-        let shares = [0, 1, 2, 7].map(|other| median(&|rates| rates[index] / rates[other]));
+        let memory = Mode::ALL.len() - 1;
+        let shares = [0, 1, 2, memory].map(|other| median(&|rates| rates[index] / rates[other]));
         let shares = shares.map(|share| format!("{share:>8.2}")).concat();
         println!("  {:16}{rate:>10.0}{shares}", mode.name());
     }

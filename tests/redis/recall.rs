@@ -10,6 +10,7 @@ use tower_support_cache::{
 use crate::{
     Site, patient,
     proxy::Proxy,
+    records::record,
     server::{Disk, PATIENCE, Server, until},
     support::{TTL, get, got, request, response, send, settle, with},
     suspended::stand_still,
@@ -92,9 +93,8 @@ async fn sec_red_2_what_was_read_whole_answers_where_its_record_was_damaged() {
     let server = Server::start().await;
     let (mut site, mut other) = (Site::on(&server.url()).await, Site::on(&server.url()).await);
     site.recalls("whole").await;
-    let fields: Vec<String> = server.command(&["HKEYS", "case:1"]).await;
-    let field = fields.iter().find(|field| !field.ends_with('n')).expect("there is a record");
-    server.run(&["HSET", "case:1", field, "damaged"]).await;
+    let (field, _) = record(&server, "case:1").await;
+    server.run(&["HSET", "case:1", &field, "damaged"]).await;
     site.hits("whole").await;
     assert_eq!(other.read("new").await.text(), "new", "who has not is not answered with it");
     site.hits("new").await;
@@ -105,15 +105,16 @@ async fn a_number_that_is_none_is_no_number() {
     let server = Server::start().await;
     let mut site = Site::on(&server.url()).await;
     site.recalls("one").await;
-    let fields: Vec<String> = server.command(&["HKEYS", "case:1"]).await;
-    let field = fields.iter().find(|field| field.ends_with('n')).expect("it has a number");
+    let (field, _) = record(&server, "case:1").await;
+    let number = format!("{field}n");
+    assert!(server.command::<bool>(&["HEXISTS", "case:1", &number]).await, "it has a number");
     for nonsense in ["", "1", "12345678", "longer than a number"] {
-        server.run(&["HSET", "case:1", field, nonsense]).await;
+        server.run(&["HSET", "case:1", &number, nonsense]).await;
         let confirmed = site.store().near.confirmed;
         site.hits("one").await;
         assert_eq!(site.store().near.confirmed, confirmed, "{nonsense:?}");
     }
-    server.run(&["HDEL", "case:1", field]).await;
+    server.run(&["HDEL", "case:1", &number]).await;
     site.hits("one").await;
 }
 

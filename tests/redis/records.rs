@@ -17,7 +17,7 @@ async fn fields(server: &Server, key: &str) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// Returns the field and the bytes of the one record at a key.
-async fn record(server: &Server, key: &str) -> (String, Vec<u8>) {
+pub(crate) async fn record(server: &Server, key: &str) -> (String, Vec<u8>) {
     let fields = fields(server, key).await;
     let is_record = |field: &str| field.starts_with("v:") && !field.ends_with('n');
     let mut records = fields.into_iter().filter(|(field, _)| is_record(field));

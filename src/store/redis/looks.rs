@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use redis::{Cmd, Pipeline};
+use redis::{Cmd, Pipeline, Value};
 use tokio::task::yield_now;
 
 use super::{
@@ -268,9 +268,18 @@ impl Link {
     }
 
     async fn look_alone(&self, connection: &Arc<Connection>, look: Cmd) -> Answer {
+        self.look_with(connection, &look).await.map(bulk)
+    }
+
+    /// Sends a command by itself that reads, within the budget of a lookup.
+    pub(super) async fn look_with(
+        &self,
+        connection: &Arc<Connection>,
+        look: &Cmd,
+    ) -> Result<Value, Fault> {
         let mut wire = connection.wire();
         let asked = (Operation::Lookup, self.settings.lookup_budget);
-        self.ask(connection, asked, look.query_async(&mut wire)).await.map(bulk)
+        self.ask(connection, asked, look.query_async(&mut wire)).await
     }
 
     async fn send(&self, connection: &Arc<Connection>, (sought, sending): (Sought, &Sending)) {

@@ -146,10 +146,9 @@ impl Shared {
     /// fill `awaited` has its right, what is stale is not what is waited for.
     pub(super) async fn look_for_all(&self, slot: &Slot, awaited: Option<Token>) -> Option<Lookup> {
         let looking = self.begin_to_look(slot)?;
-        let (key, connection) = (self.link.settings.key(&slot.key), &looking.connection);
-        let (look, mut wire) = (look_for_all(&key, &looking.vk), connection.wire());
-        let asked = (Operation::Lookup, self.link.settings.lookup_budget);
-        let look = self.link.ask(connection, asked, look.query_async(&mut wire));
+        let connection = &looking.connection;
+        let look = look_for_all(&self.link.settings.key(&slot.key), &looking.vk);
+        let look = self.link.look_with(connection, &look);
         let (answer, stamps) = join(look, self.stamps(slot, connection, &[])).await;
         let (record, further) = Further::with_record(answer.ok()?)?;
         let found = self.found(looking, record, now())?;
@@ -271,9 +270,7 @@ impl Shared {
         vk: &Digest,
     ) -> Option<Further> {
         let look = look_further(&self.link.settings.key(&slot.key), vk);
-        let mut wire = connection.wire();
-        let asked = (Operation::Lookup, self.link.settings.lookup_budget);
-        let answer = self.link.ask(connection, asked, look.query_async(&mut wire)).await.ok()?;
+        let answer = self.link.look_with(connection, &look).await.ok()?;
         connection.proven.is_ahead().then(|| Further::of(answer))?
     }
 

@@ -127,9 +127,7 @@ impl Link {
         }
         let mut read = cmd("MGET");
         read.arg(tags.iter().map(|tag| self.settings.tag_key(tag)).collect::<Vec<_>>());
-        let (asked, mut wire) =
-            ((Operation::Lookup, self.settings.lookup_budget), connection.wire());
-        let answer = self.ask(connection, asked, read.query_async(&mut wire)).await?;
+        let answer = self.look_with(connection, &read).await?;
         let Value::Array(values) = answer else { return Err(Fault::Refused) };
         let stamps = values.into_iter().map(|value| TagStamp::parse(&bulk(value)?));
         let stamps = tags.iter().cloned().zip(stamps);
