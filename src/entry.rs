@@ -2,6 +2,7 @@
 
 mod fields;
 mod kept;
+mod packed;
 #[cfg(feature = "redis")]
 mod stored;
 mod weight;
@@ -31,7 +32,10 @@ use self::{
     weight::{OVERHEAD, response_weight},
 };
 
-pub(crate) use self::fields::Mould;
+pub(crate) use self::{
+    fields::Mould,
+    packed::{exact_copy, lies_with_head},
+};
 #[cfg(feature = "redis")]
 pub(crate) use self::{
     fields::{Fields as StoredFields, Learned, Shared, Value, with_slots},
@@ -91,20 +95,30 @@ impl Timing {
 }
 
 impl Head {
-    /// Copies a response's head; `stripped` fields are left out.
-    pub(crate) fn new(
+    /// Copies a response's head; `stripped` fields are left out. Copies its body too, from chunks,
+    /// in the same go.
+    pub(crate) fn with_body(
         origin: &response::Parts,
         (mould, stripped): (&Mould, &[HeaderName]),
         timing: Timing,
-    ) -> Self {
-        Self {
+        body: &[Bytes],
+    ) -> (Self, Bytes) {
+        let (fields, body) = mould.cast(&origin.headers, stripped, body);
+        let head = Self {
             status: origin.status,
-            fields: mould.cast(&origin.headers, stripped),
+            fields,
             received: timing.received,
             initial_age: timing.corrected_age(&origin.headers),
             lifetime: timing.lifetime,
             windows: None,
-        }
+        };
+        (head, body)
+    }
+
+    /// Copies a response's head.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn new(origin: &response::Parts, timing: Timing) -> Self {
+        Self::with_body(origin, (&Mould::default(), &[]), timing, &[]).0
     }
 
     /// Says for how long it is of use after it is stale.
@@ -202,6 +216,7 @@ pub struct Entry {
 
 /// What an entry tells of its slot.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "most entries are responses")]
 pub(crate) enum Content {
     Response { head: Head, body: Bytes },
     Pass,
@@ -209,14 +224,8 @@ pub(crate) enum Content {
 }
 
 impl Entry {
-    /// A response, and its body as it is stored: copied from `chunks`.
-    pub(crate) fn response(provenance: Provenance, head: Head, chunks: &[Bytes]) -> (Self, Bytes) {
-        let body = exact_copy(chunks);
-        (Self::freshened(provenance, head, body.clone()), body)
-    }
-
-    /// A response whose body is stored already.
-    pub(crate) fn freshened(provenance: Provenance, head: Head, body: Bytes) -> Self {
+    /// A response, with its body as it is stored.
+    pub(crate) fn response(provenance: Provenance, head: Head, body: Bytes) -> Self {
         let weight = response_weight(&head, &body);
         let fresh_until = head.fresh_until();
         Self::new(provenance, Content::Response { head, body }, fresh_until, weight)
@@ -349,7 +358,7 @@ impl Entry {
             Content::Response { head, body } => {
                 let mut head = Head::clone(head);
                 head.lifetime = head.lifetime.min(now.saturating_duration_since(head.received));
-                Some(Self::freshened(provenance, head, body.clone()))
+                Some(Self::response(provenance, head, body.clone()))
             }
         }
     }
@@ -404,16 +413,6 @@ impl fmt::Debug for Entry {
     }
 }
 
-/// Copies a body into an allocation of its own size: a chunk may be a small part of a large buffer.
-fn exact_copy(chunks: &[Bytes]) -> Bytes {
-    let length = chunks.iter().map(Bytes::len).sum();
-    let mut body = Vec::with_capacity(length);
-    for chunk in chunks {
-        body.extend_from_slice(chunk);
-    }
-    Bytes::from(body)
-}
-
 #[cfg(test)]
 mod tests {
     use http::Response;
@@ -428,11 +427,7 @@ mod tests {
         let (parts, ()) = response.body(()).unwrap().into_parts();
         let now = crate::clock::now();
         let lifetime = Duration::from_secs(60);
-        Head::new(
-            &parts,
-            (&Mould::default(), &[]),
-            Timing { requested: now, received: now, lifetime },
-        )
+        Head::new(&parts, Timing { requested: now, received: now, lifetime })
     }
 
     fn sent(head: &Head) -> Vec<(String, String)> {

@@ -22,11 +22,13 @@ use crate::{
     budget::Reservation,
     clock::{Instant, now, time_of_day},
     coalesce::Lead,
-    entry::{Entry, Head, Provenance, Timing},
+    entry::{Entry, Head, Provenance, Timing, exact_copy},
     key::{MAX_TAGS, Slot, Tag, Tags, Variant, seeded_hash},
     nominated::{Kept, Nominated},
     outcome::Refusal,
-    policy::{Asked, CACHE_GROUPS, date_value, declared_length, groups, judge, may_be_remembered},
+    policy::{
+        Asked, CACHE_GROUPS, Terms, date_value, declared_length, groups, judge, may_be_remembered,
+    },
     read::Read,
     recording::{Recorded, Recorder, Recording, Stop, Tape},
     route::CacheRule,
@@ -51,11 +53,16 @@ pub(crate) struct Filling<St: Store> {
     pub(crate) requested: Instant,
 }
 
-/// A response that may be stored, by its head.
+/// A response that may be stored, by its head, and where it belongs.
 struct Storable {
     head: Head,
     place: Place,
-    tags: Tags,
+}
+
+/// What is known of a response that may be stored before it is copied.
+struct Judged {
+    terms: Terms,
+    timing: Timing,
 }
 
 /// Where a response belongs.
@@ -65,6 +72,7 @@ struct Place {
     nominated: Nominated,
     /// Where the note of these fields belongs, if a response has nominated any.
     noted_at: Option<Variant>,
+    tags: Tags,
 }
 
 /// A response as its client gets it, and what is to be done before.
@@ -134,18 +142,16 @@ impl<St: Store> Filling<St> {
         B::Error: Send + 'static,
     {
         let status = head.status;
-        let place = self.place(asked, &head.headers);
         let tags = self.tags(&head.headers);
-        let judged = self.judge(asked.0, &head, (place.as_ref(), &tags)).and_then(|stored| {
+        let place = self.place(asked, &head.headers, tags);
+        let judged = self.judge(asked.0, &head, place.as_ref()).and_then(|judged| {
             let declared = declared_length(&head.headers, body.size_hint().exact())?;
             let reservation = Reservation::none(&self.shared.bodies);
             let tape = Tape::new(self.rule().body_limit, declared, reservation)?;
-            Ok((stored, (tape, declared)))
+            Ok((judged, (tape, declared)))
         });
         let (body, ending, recorder) = match (judged, place) {
-            (Ok((head, tape)), Some(place)) => {
-                self.record(Storable { head, place, tags }, body, tape)
-            }
+            (Ok((judged, tape)), Some(place)) => self.record((&head, judged, place), body, tape),
             (judged, place) => {
                 let refusal = judged.err().unwrap_or(Refusal::Vary);
                 let ending = self.refuse(refusal, status, place.as_ref());
@@ -163,7 +169,12 @@ impl<St: Store> Filling<St> {
     }
 
     /// Returns where the response to a request belongs, or `None` where no request shows it.
-    fn place(&self, (read, fields): (&Read, &Kept), response: &HeaderMap) -> Option<Place> {
+    fn place(
+        &self,
+        (read, fields): (&Read, &Kept),
+        response: &HeaderMap,
+        tags: Tags,
+    ) -> Option<Place> {
         let nominated = read.nominated.with(response).ok()?;
         let variant = if nominated == read.nominated {
             read.slot.variant.clone()
@@ -171,7 +182,7 @@ impl<St: Store> Filling<St> {
             read.base.nominating(&nominated.values(fields, &self.shared.identity.secret))
         };
         let noted_at = (variant != read.base).then(|| read.base.clone());
-        Some(Place { variant, nominated, noted_at })
+        Some(Place { variant, nominated, noted_at, tags })
     }
 
     /// Returns the tags of a response: those that its request tells, and the groups that it names.
@@ -189,8 +200,8 @@ impl<St: Store> Filling<St> {
         &self,
         read: &Read,
         head: &response::Parts,
-        (place, tags): (Option<&Place>, &Tags),
-    ) -> Result<Head, Refusal> {
+        place: Option<&Place>,
+    ) -> Result<Judged, Refusal> {
         let received = now();
         let dice = seeded_hash((read.slot.variant.seeded_hash(), received));
         let rule = self.rule();
@@ -201,22 +212,24 @@ impl<St: Store> Filling<St> {
         let asked =
             Asked { needs_permission: read.asks.needs_permission, dice, timing, time_of_day };
         let terms = judge(rule, head, &asked)?;
-        if place.is_none() {
-            return Err(Refusal::Vary);
-        }
-        if tags.len() > MAX_TAGS {
+        if place.ok_or(Refusal::Vary)?.tags.len() > MAX_TAGS {
             return Err(Refusal::Tags);
         }
         timing.lifetime = terms.fresh_for;
+        Ok(Judged { terms, timing })
+    }
+
+    /// Copies a head as it is stored, and a body with it.
+    fn copy(&self, head: &response::Parts, judged: Judged, body: &[Bytes]) -> (Head, Bytes) {
+        let Judged { terms, timing } = judged;
+        let stripped = &self.rule().stripped;
         let unstored = match terms.withheld.is_empty() {
-            true => Cow::Borrowed(&*rule.stripped),
-            false => Cow::Owned([&rule.stripped, &terms.withheld[..]].concat()),
+            true => Cow::Borrowed(&**stripped),
+            false => Cow::Owned([stripped, &terms.withheld[..]].concat()),
         };
         let mould = &self.shared.moulds[self.route];
-        let head = Head::new(head, (mould, &unstored), timing)
-            .at_least(terms.initial_age)
-            .with_windows(terms.windows);
-        Ok(head)
+        let (head, body) = Head::with_body(head, (mould, &unstored), timing, body);
+        (head.at_least(terms.initial_age).with_windows(terms.windows), body)
     }
 
     /// Settles the flight with nothing to share: there is no response.
@@ -269,7 +282,7 @@ impl<St: Store> Filling<St> {
 
     fn record<B>(
         self,
-        storable: Storable,
+        (head, judged, place): (&response::Parts, Judged, Place),
         body: B,
         (mut tape, declared): (Tape, Option<u64>),
     ) -> (ResponseBody<B>, Option<Ending<St>>, Option<Recorder<B>>)
@@ -282,10 +295,12 @@ impl<St: Store> Filling<St> {
         // Who goes on reading it has it polled again, and is woken.
         let polled = tape.advance(body.as_mut(), &mut Context::from_waker(Waker::noop()));
         if matches!(polled, Poll::Ready(Stop::End)) && tape.is_plain(declared) {
-            let (mut ending, body) = self.commit(storable, &tape.chunks);
+            let (head, body) = self.copy(head, judged, &tape.chunks);
+            let mut ending = self.commit(Storable { head, place }, body.clone());
             ending.reservation = Some(tape.reservation);
             return (ResponseBody::stored(body), Some(ending), None);
         }
+        let storable = Storable { head: self.copy(head, judged, &[]).0, place };
         let detachments = Arc::clone(&self.shared.detachments);
         let (recording, cursor) = Recording::new(tape, declared, detachments);
         let (mut recorder, rest) = Recorder::new(Arc::clone(&recording), body);
@@ -300,7 +315,8 @@ impl<St: Store> Filling<St> {
             let recorded = recorder.stop(stop);
             return (reader, Some(self.end(storable, recorded)), Some(recorder));
         }
-        let is_for_all = storable.head.may_be_shared() && !self.has_tags_beside(&storable.tags);
+        let has_tags_beside = self.has_tags_beside(&storable.place.tags);
+        let is_for_all = storable.head.may_be_shared() && !has_tags_beside;
         if declared.is_some() && is_for_all {
             self.lead.share(storable.streaming(recording));
         }
@@ -318,7 +334,7 @@ impl<St: Store> Filling<St> {
     /// Ends the flight by what the recorder brought.
     fn end(self, storable: Storable, recorded: Recorded) -> Ending<St> {
         match recorded {
-            Recorded::Complete(chunks) => self.commit(storable, &chunks).0,
+            Recorded::Complete(chunks) => self.commit(storable, exact_copy(&chunks)),
             Recorded::Refused(refusal) => {
                 self.refuse(refusal, storable.head.status, Some(&storable.place))
             }
@@ -326,22 +342,11 @@ impl<St: Store> Filling<St> {
         }
     }
 
-    /// Stores a whole response and shares it. Returns its body too, as it is stored.
-    fn commit(self, storable: Storable, chunks: &[Bytes]) -> (Ending<St>, Bytes) {
-        let Storable { head, place, tags } = storable;
-        let provenance = self.provenance(place.variant.clone(), tags);
-        let (entry, body) = Entry::response(provenance, head, chunks);
-        (self.store(entry, place), body)
-    }
-
-    /// Stores a response whose body is stored already, and shares it.
-    fn commit_freshened(self, storable: Storable, body: Bytes) -> Ending<St> {
-        let Storable { head, place, tags } = storable;
-        let provenance = self.provenance(place.variant.clone(), tags);
-        self.store(Entry::freshened(provenance, head, body), place)
-    }
-
-    fn store(self, entry: Entry, place: Place) -> Ending<St> {
+    /// Stores a whole response and shares it.
+    fn commit(self, storable: Storable, body: Bytes) -> Ending<St> {
+        let Storable { head, place } = storable;
+        let provenance = self.provenance(place.variant.clone(), place.tags.clone());
+        let entry = Entry::response(provenance, head, body);
         entry.note_route(self.route);
         let note = self.note(&place, entry.kept_until());
         let entry = Arc::new(entry);

@@ -131,7 +131,6 @@ mod early;
 mod entry;
 mod error;
 mod exchange;
-mod few;
 mod fill;
 mod future;
 mod gauge;

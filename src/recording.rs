@@ -27,15 +27,17 @@ use crate::{
     clock::{Instant, now},
     detach::{Detached, Detachments},
     entry::Entry,
-    few::Few,
     outcome::Refusal,
     sync::{Mutex, lock},
 };
 
+/// The chunks of a body, which mostly are one.
+pub(crate) type Chunks = smallvec::SmallVec<[Bytes; 1]>;
+
 /// What has been read of a body.
 #[derive(Debug)]
 pub(crate) struct Tape {
-    pub(crate) chunks: Few<Bytes>,
+    pub(crate) chunks: Chunks,
     bytes: u64,
     /// Boxed: few bodies have any.
     trailers: Option<Box<HeaderMap>>,
@@ -76,7 +78,7 @@ impl Tape {
         if !reservation.grow_to(declared) {
             return Err(Refusal::Budget);
         }
-        Ok(Self { chunks: Few::default(), bytes: 0, trailers: None, limit, pieces: 0, reservation })
+        Ok(Self { chunks: Chunks::new(), bytes: 0, trailers: None, limit, pieces: 0, reservation })
     }
 
     /// Returns whether a body that has ended is what it declared to be, and nothing but bytes.
@@ -312,7 +314,7 @@ impl Shared {
 #[derive(Debug)]
 pub(crate) enum Recorded {
     /// The whole body, in chunks.
-    Complete(Few<Bytes>),
+    Complete(Chunks),
     /// The body cannot be stored.
     Refused(Refusal),
     /// Nobody was left to record for.

@@ -26,7 +26,6 @@ const MODULES: &[(&str, Tier)] = &[
     ("clock", Tier::Leaf),
     ("entry", Tier::Leaf),
     ("error", Tier::Leaf),
-    ("few", Tier::Leaf),
     ("gauge", Tier::Leaf),
     ("hops", Tier::Leaf),
     ("key", Tier::Leaf),

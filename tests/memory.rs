@@ -15,13 +15,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Full};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use tokio::runtime::Builder;
-use tower::{Layer, Service, ServiceExt};
+use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_support_cache::{
-    BucketSnapshot, CacheRoute, MemoryStore, SupportCache, SupportCacheHandle, SupportCacheLayer,
+    BucketSnapshot, CacheRoute, Freshness, MemoryStore, SupportCache, SupportCacheHandle,
+    SupportCacheLayer,
 };
 
 #[global_allocator]
@@ -242,5 +243,52 @@ fn what_is_invalidated_or_evicted_is_given_back() {
         drop((cache, handle));
         let left = live() - before;
         assert!(left < 16 * 1024, "and nothing outlives the store: {left}");
+    });
+}
+
+/// Answers with a head that is much longer than its body, and differs each time. Who asks whether what
+/// it has is still good is told so, in as long a head.
+async fn answer_with_a_long_head(
+    request: Request<Empty<Bytes>>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    let is_asked_about = request.headers().contains_key("if-none-match");
+    let body = if is_asked_about { Bytes::new() } else { Bytes::from(vec![b'x'; 100]) };
+    let mut response = Response::new(Full::new(body));
+    if is_asked_about {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    }
+    let fields = response.headers_mut();
+    fields.insert("cache-control", HeaderValue::from_static("no-cache"));
+    fields.insert("etag", HeaderValue::from_static("\"1\""));
+    fields.insert("x-long", HeaderValue::try_from(format!("{call:08000}")).unwrap());
+    Ok(response)
+}
+
+#[test]
+fn a_head_that_was_freshened_keeps_nothing_of_the_one_before() {
+    const CASES: i64 = 64;
+    alone(async {
+        let route = CacheRoute::get("/cases/{case}").bucket("cases").key("case:{case}");
+        let layer = SupportCacheLayer::builder(MemoryStore::new())
+            .cache(route.freshness(Freshness::Origin))
+            .build()
+            .unwrap();
+        let cache = layer.layer(service_fn(answer_with_a_long_head));
+        let before = live();
+        let mut taken = [0; 2];
+        for taken in &mut taken {
+            for case in 0..CASES {
+                let request = Request::get(format!("/cases/{case}")).body(Empty::new()).unwrap();
+                let response = cache.clone().oneshot(request).await.unwrap();
+                assert_eq!(response.into_body().collect().await.unwrap().to_bytes().len(), 100);
+            }
+            *taken = live() - before;
+        }
+        let [stored, freshened] = taken;
+        assert_eq!(bucket(&layer.handle()).stored, 2 * CASES as u64);
+        assert!(stored > CASES * 8000, "{stored} bytes are less than the heads have");
+        assert!(freshened < stored + CASES * 500, "{stored} bytes became {freshened}");
     });
 }

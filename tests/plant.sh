@@ -130,8 +130,8 @@ plant tags-store-while-unsettled src/unsettled.rs 's/slot\.tags\.iter\(\)\.any\(
 plant tags-share-across-those-of-a-closure src/policy/admission.rs 's/if !rule\.target_implies_tags\(\)/if false/' tags requests_with_other_tags_of_a_closure_share_no_response
 plant tags-read-what-was-stored-without src/route/rule.rs 's/            self\.tags,\n            self\.lifetimes/            (),\n            self.lifetimes/' tags layers_with_other_tags_share_no_responses
 plant groups-share-across src/fill.rs 's/_ if is_in_doubt => drop\(self\.lead\),/_ if false => drop(self.lead),/' tags who_came_after_its_group_was_invalidated_is_not_given_a_response_of_before
-plant groups-stream-across src/fill.rs 's/\n? *&& !self\.has_tags_beside\(&storable\.tags\)//' tags who_comes_while_a_response_of_a_group_streams_waits_for_its_end
-plant groups-without-a-limit src/fill.rs 's/if tags\.len\(\) > MAX_TAGS/if false/' tags a_response_with_more_groups_than_are_kept_is_not_stored
+plant groups-stream-across src/fill.rs 's/ && !has_tags_beside;/ || has_tags_beside;/' tags who_comes_while_a_response_of_a_group_streams_waits_for_its_end
+plant groups-without-a-limit src/fill.rs 's/\.tags\.len\(\) > MAX_TAGS/.tags.len() > 1000 * MAX_TAGS/' tags a_response_with_more_groups_than_are_kept_is_not_stored
 plant groups-of-nobody src/route/table.rs 's/matched\.is_matched = true;\n                rule\.subjects/rule.subjects/' tags a_rule_may_leave_it_to_the_response_what_a_write_invalidates
 plant groups-forget-with-a-304 src/fill/revalidate.rs 's/own\.with\(held\.tags\.iter\(\)\.cloned\(\)\)/own/' rfc a_304_changes_the_groups_it_names
 plant groups-read-malformed-lists src/policy/groups.rs 's/else \{ return Err\(NoString\) \};/else { return Ok(Ignored) };/' rfc a_malformed_list_of_groups_is_as_good_as_none
@@ -258,10 +258,10 @@ plant cast-without-comparing-values src/entry/fields.rs 's/\.any\(\|\(line, valu
 plant cast-what-is-withheld src/entry/fields.rs 's/ *&& !stripped\.iter\(\).*\n//' lib what_may_not_be_stored_is_left_out_each_time
 plant put-values-into-the-slot src/entry/fields.rs 's/\.filter\(\|\(place, _\)\| place != status_slot\)//' lib what_may_not_be_stored_is_left_out_each_time
 plant take-a-stripped-status-for-an-inner-one src/entry/fields.rs 's/\*name == CACHE_STATUS && is_kept\(name\)/*name == CACHE_STATUS/' lib the_slots_are_where_they_are_filled_whatever_becomes_of_an_inner_status
-plant forget-what-is-sensitive src/entry/fields.rs 's/ *copy\.set_sensitive.*\n//' lib what_is_sensitive_stays_so_and_is_each_responses_own
+plant forget-what-is-sensitive src/entry/packed.rs 's/ *copy\.set_sensitive.*\n//' lib what_is_sensitive_stays_so_and_is_each_responses_own
 plant share-what-is-sensitive src/entry/fields.rs 's/\(value\.is_sensitive \|\| /(/; s/!value\.is_sensitive && //; s/!value\.is_sensitive && value\.bytes/value.bytes/' lib what_is_sensitive_stays_so_and_is_each_responses_own
 plant try-out-one-response src/entry/fields.rs 's/const TRIALS: usize = 4/const TRIALS: usize = 1/' lib what_all_have_is_kept_once_and_the_rest_for_each
-plant weigh-no-form src/entry/fields.rs 's/own \+ text \+ form$/{ let _ = form; own + text }/m' lib a_form_is_charged_to_the_first_and_to_each_where_there_are_too_many
+plant weigh-no-form src/entry/fields.rs 's/own \+ list \+ text \+ form$/{ let _ = form; own + list + text }/m' lib a_form_is_charged_to_the_first_and_to_each_where_there_are_too_many
 plant charge-everybody-for-a-form src/entry/fields.rs 's/let pays = !.*;/let pays = true; let _ = self.is_paid;/' lib a_form_is_charged_to_the_first_and_to_each_where_there_are_too_many
 plant share-forms-without-bound src/entry/fields.rs 's/self\.0\.len\(\) >= MOST_SHARED \|\| //' lib a_form_is_charged_to_the_first_and_to_each_where_there_are_too_many
 plant share-forms-for-ever src/entry/fields.rs 's/        self\.0\.retain\(.*\n//' lib a_form_is_charged_to_the_first_and_to_each_where_there_are_too_many
@@ -432,7 +432,9 @@ plant fence-per-layer src/fill.rs 's/fence: self\.lead\.fence\(\)/fence: self.sh
 plant say-stored-when-fenced src/fill.rs 's/Err\(Refusal::Fenced\)/Ok(())/' fencing an_invalidation_of_the_key_fences_a_fill
 plant weigh-no-names src/entry/weight.rs 's/if is_standard \{ 0 \}/if is_standard || true { 0 }/' memory small_bodies_stay_within_the_capacity
 plant leak-evicted-index src/store/memory.rs 's/self\.forget\(evicted\);/evicted.0.iter().for_each(|entry| entry.evict());/' memory small_bodies_stay_within_the_capacity
-plant keep-the-read-buffer src/entry.rs 's/let mut body = Vec::with_capacity\(length\);/if let [one] = chunks { return one.clone(); }\n    let mut body = Vec::with_capacity(length);/' memory large_bodies_stay_within_the_capacity
+plant keep-the-read-buffer src/entry/packed.rs 's/(let mut body = Vec::with_capacity)/if let [one] = chunks { return one.clone(); }\n    $1/' memory large_bodies_stay_within_the_capacity
+plant keep-a-long-body-with-a-value src/entry/packed.rs 's/let is_together = .*;/let is_together = true;/' lib a_short_body_lies_behind_the_values_and_a_long_one_apart
+plant keep-the-head-of-before src/fill/revalidate.rs 's/match lies_with_head\(body\.len\(\)\)/match false \&\& lies_with_head(body.len())/' memory a_head_that_was_freshened_keeps_nothing_of_the_one_before
 
 # ===== what a hostile reviewer found =====
 plant keep-read-buffers src/recording.rs 's/chunk\.len\(\) < SMALL && self/false \&\& self/' adversary tiny_chunks_do_not_keep_the_buffers_they_were_cut_from

@@ -6,12 +6,14 @@
 
 use std::sync::{Arc, Weak};
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header::AGE};
+use smallvec::SmallVec;
 
 use super::{
     CACHE_STATUS,
     kept::{LONGEST, kept},
+    packed::pack,
     weight::{PER_FIELD, PER_TEXT, name_weight},
 };
 use crate::{
@@ -35,14 +37,17 @@ const HEAVIEST: usize = 16 * 1024;
 /// How many slots the usual form begins with.
 const SLOTS: usize = 2;
 
-const EMPTY: HeaderValue = HeaderValue::from_static("");
+pub(super) const EMPTY: HeaderValue = HeaderValue::from_static("");
+
+/// The values that are a response's own, as few as mostly are in the entry itself.
+pub(super) type Own = SmallVec<[HeaderValue; 3]>;
 
 /// The fields of one response.
 #[derive(Clone, Debug)]
 pub(crate) struct Fields {
     form: Arc<Form>,
     /// The values that are not the form's, in the order of its lines.
-    own: Box<[HeaderValue]>,
+    own: Own,
     /// Whether they are charged for the form: the first that have it are.
     pays: bool,
 }
@@ -103,7 +108,7 @@ impl Fields {
         let (lines, gaps) = (Box::default(), Box::default());
         let form =
             Form { fields: fields.clone(), has_inner_status, status_slot, lines, gaps, weight };
-        Some(Self { form: Arc::new(form), own: Box::default(), pays: true })
+        Some(Self { form: Arc::new(form), own: Own::new(), pays: true })
     }
 
     /// Puts the fields into a map, with the two slots filled.
@@ -151,10 +156,12 @@ impl Fields {
 
     /// Returns the bytes that they are charged for.
     pub(crate) fn weight(&self) -> usize {
-        let own: usize = self.own.iter().map(|value| size_of_val(value) + value.len()).sum();
+        let own: usize = self.own.iter().map(HeaderValue::len).sum();
+        // The others lie in the entry itself.
+        let list = if self.own.spilled() { size_of_val(&*self.own) } else { 0 };
         let text = if self.own.is_empty() { 0 } else { PER_TEXT };
         let form = if self.pays { self.form.weight } else { 0 };
-        own + text + form
+        own + list + text + form
     }
 }
 
@@ -317,17 +324,22 @@ impl Learned {
         Some(())
     }
 
-    /// Copies the values of a response.
-    fn cast<'v, V>(&mut self, shared: &mut Shared, values: impl Fn() -> V) -> Option<Fields>
+    /// Copies the values of a response, and its body with them.
+    fn cast<'v, V>(
+        &mut self,
+        shared: &mut Shared,
+        values: impl Fn() -> V,
+        body: &[Bytes],
+    ) -> Option<(Fields, Bytes)>
     where
         V: Iterator<Item = Value<'v>>,
     {
         self.fit(shared, &values)?;
-        let own = pack(self.form.gaps.len(), || self.form.own(values()));
-        Some(self.fields(own))
+        let (own, body) = pack(self.form.own(values()), body);
+        Some((self.fields(own), body))
     }
 
-    fn fields(&mut self, own: Box<[HeaderValue]>) -> Fields {
+    fn fields(&mut self, own: Own) -> Fields {
         let pays = !std::mem::replace(&mut self.is_paid, true);
         Fields { form: Arc::clone(&self.form), own, pays }
     }
@@ -342,7 +354,7 @@ impl Learned {
         mut own: impl FnMut(Value<'v>) -> Option<HeaderValue>,
     ) -> Option<Fields> {
         let first = values.clone();
-        let mut made = Vec::with_capacity(self.form.gaps.len());
+        let mut made = Own::with_capacity(self.form.gaps.len());
         let mut is_fit = self.trial.is_none();
         for line in &self.form.lines {
             let value = values.next()?;
@@ -357,7 +369,7 @@ impl Learned {
             self.fit(shared, values)?;
             made = self.form.own(values()).map(own).collect::<Option<_>>()?;
         }
-        Some(self.fields(made.into()))
+        Some(self.fields(made))
     }
 }
 
@@ -386,8 +398,14 @@ pub(crate) struct Mould {
 }
 
 impl Mould {
-    /// Copies the fields that may be stored. `stripped` is mostly the same for all responses.
-    pub(super) fn cast(&self, origin: &HeaderMap, stripped: &[HeaderName]) -> Fields {
+    /// Copies the fields that may be stored, and a body with them. `stripped` is mostly the same for all
+    /// responses.
+    pub(super) fn cast(
+        &self,
+        origin: &HeaderMap,
+        stripped: &[HeaderName],
+        body: &[Bytes],
+    ) -> (Fields, Bytes) {
         let mut known = lock(&self.known);
         let (known, shared) = &mut *known;
         // Mostly all of them may be stored, which is told without asking of each.
@@ -399,8 +417,8 @@ impl Mould {
         if let Some(place) = known.iter().position(fits) {
             known.swap(0, place);
             let values = || origin.values().map(Value::from);
-            if let Some(fields) = known[0].cast(shared, values) {
-                return fields;
+            if let Some(cast) = known[0].cast(shared, values, body) {
+                return cast;
             }
         }
         let (fields, has_inner_status) = storable(origin, stripped);
@@ -420,13 +438,15 @@ impl Mould {
         let values = || lines_of(&fields, status_slot).map(Value::from);
         if let Some(place) = place {
             known.swap(0, place);
-            if let Some(fields) = known[0].cast(shared, values) {
-                return fields;
+            if let Some(cast) = known[0].cast(shared, values, body) {
+                return cast;
             }
         }
-        let mut own = pack(values().count(), values).into_iter();
+        let (own, body) = pack(values(), body);
+        let mut own = own.into_iter();
         let line = || Some(own.next().unwrap_or(EMPTY));
-        Fields::alone(fields, has_inner_status, line).expect("there is a line for each")
+        let fields = Fields::alone(fields, has_inner_status, line);
+        (fields.expect("there is a line for each"), body)
     }
 }
 
@@ -470,30 +490,6 @@ pub(crate) fn with_slots(
     Some(fields)
 }
 
-/// Copies so many values into one allocation: a value cut from a connection's read buffer would otherwise
-/// keep that buffer alive as long as the entry.
-fn pack<'v, V>(count: usize, values: impl Fn() -> V) -> Box<[HeaderValue]>
-where
-    V: Iterator<Item = Value<'v>>,
-{
-    if count == 0 {
-        return Box::default();
-    }
-    let mut text = BytesMut::with_capacity(values().map(|value| value.bytes.len()).sum());
-    values().for_each(|value| text.extend_from_slice(value.bytes));
-    let mut text = text.freeze();
-    let copies = values().map(|value| {
-        let bytes = text.split_to(value.bytes.len());
-        // The bytes were a field value before; a copy of them is one.
-        let mut copy = HeaderValue::from_maybe_shared(bytes).unwrap_or(EMPTY);
-        copy.set_sensitive(value.is_sensitive);
-        copy
-    });
-    let mut all = Vec::with_capacity(count);
-    all.extend(copies);
-    all.into()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -511,7 +507,7 @@ mod tests {
     }
 
     fn cast(mould: &Mould, lines: &Lines) -> Fields {
-        mould.cast(&fields(lines), &[HeaderName::from_static("x-request-id")])
+        mould.cast(&fields(lines), &[HeaderName::from_static("x-request-id")], &[]).0
     }
 
     /// Every response comes out of a mould as it is, whatever came before.
@@ -573,11 +569,11 @@ mod tests {
         let mut page = fields(&[("etag", "1"), ("link", "1")]);
         page.get_mut("etag").unwrap().set_sensitive(true);
         for _ in 0..2 * TRIALS {
-            let map = mould.cast(&page, &[]).to_map();
+            let map = mould.cast(&page, &[], &[]).0.to_map();
             assert!(map["etag"].is_sensitive() && !map["link"].is_sensitive());
         }
         page.get_mut("link").unwrap().set_sensitive(true);
-        assert!(mould.cast(&page, &[]).to_map()["link"].is_sensitive());
+        assert!(mould.cast(&page, &[], &[]).0.to_map()["link"].is_sensitive());
     }
 
     #[test]
@@ -621,8 +617,9 @@ mod tests {
         ]);
         let mould = Mould::default();
         let page = fields(&[("etag", "1"), ("x-secret", "1")]);
-        assert_eq!(mould.cast(&page, &[]).to_map().len(), 4);
-        assert_eq!(mould.cast(&page, &[HeaderName::from_static("x-secret")]).to_map().len(), 3);
+        let lines = |stripped| mould.cast(&page, stripped, &[]).0.to_map().len();
+        assert_eq!(lines(&[]), 4);
+        assert_eq!(lines(&[HeaderName::from_static("x-secret")]), 3);
     }
 
     proptest! {
@@ -653,7 +650,7 @@ mod tests {
             (&[("cache-status", "inner; hit"), ("etag", "1")][..], &[CACHE_STATUS][..]),
             (&[("connection", "cache-status"), ("cache-status", "inner"), ("etag", "1")], &[]),
         ] {
-            let cast = Mould::default().cast(&fields(lines), stripped);
+            let cast = Mould::default().cast(&fields(lines), stripped, &[]).0;
             assert!(!cast.form.has_inner_status);
             let map = cast.to_map();
             let names: Vec<_> = map.keys().map(HeaderName::as_str).collect();
@@ -664,14 +661,14 @@ mod tests {
     #[test]
     fn a_form_is_charged_to_the_first_and_to_each_where_there_are_too_many() {
         let (mould, page) = (Mould::default(), [("etag", "1"), ("x-own-name", "22")]);
-        let own = 2 * size_of::<HeaderValue>() + 3 + PER_TEXT;
+        let own = 3 + PER_TEXT;
         assert!(cast(&mould, &page).weight() > own + 4 * PER_FIELD);
         assert_eq!(cast(&mould, &page).weight(), own);
         let names: Vec<_> = (0..2 * MOST_SHARED).map(|n| format!("x-name-{n}")).collect();
         let twice = |name: &String| {
             let mut response = fields(&page);
             response.append(HeaderName::try_from(name).unwrap(), HeaderValue::from_static("3"));
-            [(); 2].map(|()| mould.cast(&response, &[]))
+            [(); 2].map(|()| mould.cast(&response, &[], &[]).0)
         };
         let alive: Vec<_> = names.iter().map(twice).collect();
         let second: Vec<_> = alive.iter().map(|[_, second]| second.weight()).collect();
@@ -693,7 +690,7 @@ mod tests {
             response.append(name, HeaderValue::from_static("1"));
         }
         let mould = Mould::default();
-        for cast in [(); 2].map(|()| mould.cast(&response, &[])) {
+        for cast in [(); 2].map(|()| mould.cast(&response, &[], &[]).0) {
             assert!(cast.weight() > HEAVIEST);
             assert!(cast.to_map().iter().skip(SLOTS).eq(&response));
         }
@@ -707,7 +704,7 @@ mod tests {
         response.append("link", HeaderValue::from_str(&long).unwrap());
         let (map, _) = storable(&response, &[]);
         let mut learned = Learned::new(&mut known, &map, false).unwrap();
-        learned.cast(&mut known, || response.values().map(Value::from)).unwrap();
+        learned.cast(&mut known, || response.values().map(Value::from), &[]).unwrap();
         let lines = learned.trial.unwrap().lines.unwrap();
         assert!(lines[0].is_some() && lines[1].is_none());
     }

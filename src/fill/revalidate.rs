@@ -4,10 +4,10 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, response};
 use http_body::Body;
 
-use super::{Filling, Last, Received, Storable};
+use super::{Filling, Judged, Last, Received, Storable};
 use crate::{
     body::ResponseBody,
-    entry::Head,
+    entry::{Head, lies_with_head},
     key::Tags,
     nominated::Kept,
     outcome::Refusal,
@@ -68,11 +68,12 @@ impl<St: Store> Filling<St> {
         let names_groups = own.len() > self.lead.slot().tags.len();
         let tags = if names_groups { own } else { own.with(held.tags.iter().cloned()) };
         head.headers = freshened(&stored, &head.headers);
-        let place = self.place(asked, &head.headers);
-        let judged = self.judge(asked.0, &head, (place.as_ref(), &tags));
+        let place = self.place(asked, &head.headers, tags);
+        let judged = self.judge(asked.0, &head, place.as_ref());
         let ending = match (judged, place) {
-            (Ok(head), Some(place)) => {
-                self.commit_freshened(Storable { head, place, tags }, held.body)
+            (Ok(judged), Some(place)) => {
+                let (head, body) = self.copy_freshened(&head, judged, held.body);
+                self.commit(Storable { head, place }, body)
             }
             (judged, place) => {
                 let refusal = judged.err().unwrap_or(Refusal::Vary);
@@ -80,5 +81,14 @@ impl<St: Store> Filling<St> {
             }
         };
         Received { head, body, status, ending: Some(ending), recorder: None }
+    }
+
+    /// Copies a head as it is stored. The body is stored already, but where it lies with its head of
+    /// before it is copied with the new one: or it would keep that.
+    fn copy_freshened(&self, head: &response::Parts, judged: Judged, body: Bytes) -> (Head, Bytes) {
+        match lies_with_head(body.len()) {
+            true => self.copy(head, judged, &[body]),
+            false => (self.copy(head, judged, &[]).0, body),
+        }
     }
 }

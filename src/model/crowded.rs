@@ -16,7 +16,7 @@ use super::{VARIANT, explore};
 use crate::{
     clock::now,
     coalesce::{Flights, Limits, Settled, Turn},
-    entry::{Entry, Head, Mould, Provenance, Timing},
+    entry::{Entry, Head, Provenance, Timing},
     gauge::Gauge,
     key::{PrimaryKey, Slot, Tags, VariantRef},
     nominated::Nominated,
@@ -150,16 +150,12 @@ impl Crowded {
     fn entries(&self, key: usize, (version, value): Version, fence: Fence) -> (Entry, Entry) {
         let (head, ()) = Response::new(()).into_parts();
         let lifetime = Duration::from_secs(60);
-        let head = Head::new(
-            &head,
-            (&Mould::default(), &[]),
-            Timing { requested: now(), received: now(), lifetime },
-        );
+        let head = Head::new(&head, Timing { requested: now(), received: now(), lifetime });
         let until = head.fresh_until();
         let mut body = vec![value; 6000];
         body[..8].copy_from_slice(&version.to_be_bytes());
         let provenance = self.provenance(Self::slot(key, &[value]), fence);
-        let (entry, _) = Entry::response(provenance, head, &[Bytes::from(body)]);
+        let entry = Entry::response(provenance, head, Bytes::from(body));
         let provenance = self.provenance(Self::slot(key, b""), fence);
         (entry, Entry::nominated(provenance, Nominated::new(vec![ACCEPT]), until))
     }

@@ -19,7 +19,7 @@ use shuttle::{
 use crate::{
     clock::now,
     coalesce::{Flights, Limits, Settled, Turn},
-    entry::{Entry, Head, Mould, Provenance, Timing},
+    entry::{Entry, Head, Provenance, Timing},
     key::{PrimaryKey, Slot, Subject, Tag, Tags, VariantRef},
     sequence::Fence,
     store::{Begin, Commit, MemoryStore, Store},
@@ -166,15 +166,11 @@ impl World {
 fn entry(version: u64, fence: Fence, texts: &[&str]) -> Entry {
     let (head, ()) = Response::new(()).into_parts();
     let lifetime = Duration::from_secs(60);
-    let head = Head::new(
-        &head,
-        (&Mould::default(), &[]),
-        Timing { requested: now(), received: now(), lifetime },
-    );
+    let head = Head::new(&head, Timing { requested: now(), received: now(), lifetime });
     let body = Bytes::copy_from_slice(&version.to_be_bytes());
     let slot = Slot { tags: tags(texts), ..slot() };
     let provenance = Provenance { slot, fence, requested: now(), gauge: Arc::default() };
-    Entry::response(provenance, head, &[body]).0
+    Entry::response(provenance, head, body)
 }
 
 fn stored(entry: &Entry) -> u64 {

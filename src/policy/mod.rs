@@ -22,7 +22,7 @@ pub(crate) use facts::{Facts, Watched};
 pub(crate) use groups::{CACHE_GROUP_INVALIDATION, CACHE_GROUPS, groups};
 pub(crate) use range::{RangeAsked, Selected};
 pub(crate) use request_directives::Wishes;
-pub(crate) use storability::{Asked, declared_length, judge, may_be_remembered};
+pub(crate) use storability::{Asked, Terms, declared_length, judge, may_be_remembered};
 pub(crate) use validation::{
     Conditions, Validators, confirms, contradicts, date_value, freshened, retain_not_modified,
 };

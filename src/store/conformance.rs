@@ -25,7 +25,7 @@ use tokio::time::{timeout, timeout_at};
 use super::{Begin, Commit, Entry, Fence, Lookup, PrimaryKey, Slot, Store, Tags, VariantRef};
 use crate::{
     clock::now,
-    entry::{Head, Mould, Provenance, Timing},
+    entry::{Head, Provenance, Timing},
     gauge::Gauge,
     nominated::Nominated,
 };
@@ -399,15 +399,11 @@ impl Place {
     fn response(&self, fence: Fence, response: Response<'_>) -> Arc<Entry> {
         let Response { body, requested, lifetime, gauge, tags } = response;
         let (origin, ()) = http::Response::new(()).into_parts();
-        let head = Head::new(
-            &origin,
-            (&Mould::default(), &[]),
-            Timing { requested, received: now(), lifetime },
-        );
-        let body = [Bytes::copy_from_slice(body.as_bytes())];
+        let head = Head::new(&origin, Timing { requested, received: now(), lifetime });
+        let body = Bytes::copy_from_slice(body.as_bytes());
         let slot = Slot { tags, ..self.slot() };
         let provenance = Provenance { slot, fence, requested, gauge };
-        Arc::new(Entry::response(provenance, head, &body).0)
+        Arc::new(Entry::response(provenance, head, body))
     }
 
     fn note(&self, fence: Fence) -> Arc<Entry> {

@@ -13,6 +13,7 @@ use std::{
 };
 
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
+use smallvec::{SmallVec, smallvec};
 
 use super::{
     Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Tag, Token, Variant,
@@ -20,7 +21,6 @@ use super::{
 };
 use crate::{
     error::{ConfigError, ConfigErrorKind},
-    few::Few,
     key::Prehashed,
     sequence::{LOCKS, shard},
     sync::{Mutex, lock},
@@ -69,7 +69,7 @@ struct Shared {
     largest: u64,
 }
 
-type Index = HashMap<PrimaryKey, Few<Variant>, BuildHasherDefault<Prehashed>>;
+type Index = HashMap<PrimaryKey, SmallVec<[Variant; 1]>, BuildHasherDefault<Prehashed>>;
 
 impl MemoryStore {
     /// Creates a store of 64 MiB.
@@ -285,15 +285,14 @@ impl Shared {
         let (key, variant) = (&entry.slot().key, entry.slot().variant.clone());
         // Listed first: an entry that is not listed could not be invalidated.
         match lock(&self.index[shard(key)]).entry(key.clone()) {
-            Vacant(place) => drop(place.insert(Few::One(variant.clone()))),
+            Vacant(place) => drop(place.insert(smallvec![variant.clone()])),
             Occupied(mut known) => {
                 let variants = known.get_mut();
                 // What is stored again is the newest again: so is a note, with each response that is
                 // found by it, and it is never the oldest while others need it.
                 variants.retain(|known| *known != variant);
                 if variants.len() >= MAX_VARIANTS {
-                    let oldest = variants.remove_oldest();
-                    let oldest = oldest.and_then(|oldest| self.entries.remove(&oldest));
+                    let oldest = self.entries.remove(&variants.remove(0));
                     evicted.0.extend(oldest.map(|(_, entry)| entry));
                 }
                 variants.push(variant.clone());

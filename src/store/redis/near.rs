@@ -266,7 +266,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        entry::{Content, Head, Mould, Provenance, Timing},
+        entry::{Content, Head, Provenance, Timing},
         key::Slot,
         store::redis::RedisStore,
     };
@@ -295,7 +295,7 @@ mod tests {
         let (parts, ()) = http::Response::new(()).into_parts();
         let (received, lifetime) = (now(), Duration::from_secs(60));
         let timing = Timing { requested: received, received, lifetime };
-        let head = Head::new(&parts, (&Mould::default(), &[]), timing);
+        let head = Head::new(&parts, timing);
         let fence = MemoryStore::new().sequence().begin();
         let provenance =
             Provenance { slot: Slot::example(), fence, requested: now(), gauge: Arc::default() };

@@ -91,6 +91,7 @@ pub(super) struct Record {
 
 /// An entry's content, before it is known when that was in this process's time.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "most records are responses")]
 pub(super) enum StoredContent {
     Response(StoredHead, Bytes),
     Pass,
@@ -428,7 +429,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::now,
-        entry::{Head, Mould, Provenance, Timing},
+        entry::{Head, Provenance, Timing},
         key::PrimaryKey,
         sequence::Sequence,
     };
@@ -454,8 +455,8 @@ mod tests {
         let (origin, ()) = response.body(()).expect("a response").into_parts();
         let lifetime = Duration::from_secs(60);
         let timing = Timing { requested: now(), received: now(), lifetime };
-        let head = Head::new(&origin, (&Mould::default(), &[]), timing);
-        Entry::response(provenance(Slot::example()), head, &[Bytes::copy_from_slice(body)]).0
+        let head = Head::new(&origin, timing);
+        Entry::response(provenance(Slot::example()), head, Bytes::copy_from_slice(body))
     }
 
     fn example() -> Entry {
