@@ -402,7 +402,8 @@ plant invalidate-on-safe-methods src/route/invalidate.rs 's/&& !is_unsafe\(metho
 plant do-not-escape-separators src/key.rs 's/    \.add\(b.:.\)\n//' keys a_separator_in_a_value_does_not_forge_another_key
 plant decode-twice src/key.rs 's/let decoded = percent_decode_str\(raw\)\.decode_utf8\(\)\.ok\(\)\?;/let once = percent_decode_str(raw).decode_utf8().ok()?;\n    let decoded = percent_decode_str(\&once).decode_utf8().ok()?;/' keys a_value_is_decoded_once
 plant take-what-is-no-text src/key.rs 's/let decoded = percent_decode_str\(raw\)\.decode_utf8\(\)\.ok\(\)\?;/let decoded = percent_decode_str(raw).decode_utf8_lossy();/' keys a_value_that_is_no_text_is_bypassed_and_not_coalesced
-plant take-long-keys src/key.rs 's/text\.len\(\) <= MAX_KEY/text.len() <= 10 * MAX_KEY/' keys a_key_is_at_most_512_bytes
+plant take-long-keys src/route/template.rs 's/\(1\.\.=MAX_KEY\)/(1..=10 * MAX_KEY)/' keys a_key_is_at_most_512_bytes
+plant take-long-keys-of-closures src/key.rs 's/text\.len\(\) <= MAX_KEY/text.len() <= 10 * MAX_KEY/' keys a_closure_without_a_usable_key_bypasses
 plant leave-the-closures-key-out src/policy/admission.rs 's/push_part\(&mut extras, made\.as_str\(\)\.as_bytes\(\)\);//' keys a_closures_key_is_part_of_what_identifies_a_response
 plant fail-writes-silently src/route/table.rs 's/None => self\.failed\.push\(route\),/None => { let _ = route; }/' keys a_write_whose_key_fails_is_counted_and_forwarded
 plant stop-at-the-first-rule src/route/table.rs 's/rule\.subjects\(view\)\.for_each\(\|subject\| matched\.add\(subject, &rule\.route\)\);/rule.subjects(view).for_each(|one| matched.add(one, \&rule.route));\n                break;/' keys every_rule_that_matches_a_write_applies
