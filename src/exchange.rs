@@ -33,7 +33,7 @@ use crate::{
     outcome::{Alone, Outcome, Refusal, Unshared},
     policy::{CACHE_GROUP_INVALIDATION, groups},
     read::Read,
-    route::{HeadRef, Target},
+    route::{Concern, HeadRef, Target},
     seek::{Ended, Search, Step},
     shared::Shared,
     store::{Lookup, Store},
@@ -57,10 +57,11 @@ where
     B::Error: Send + 'static,
 {
     let head = HeadRef::of(&request);
-    if !shared.table.may_concern(head.uri.path()) {
+    let concern = shared.table.concern(head.uri.path());
+    if concern == Concern::Nothing {
         return ResponseFuture::forward(inner.clone(), request, None);
     }
-    let glance = Glance::at(shared, head, !request.body().is_end_stream());
+    let glance = Glance::at(shared, (head, concern), !request.body().is_end_stream());
     if let Some(response) = glance.answer(shared, head.method) {
         return ResponseFuture::ready(response);
     }

@@ -13,7 +13,7 @@ use crate::{
     outcome::Forward,
     policy::Facts,
     read::Read,
-    route::HeadRef,
+    route::{Concern, HeadRef},
     shared::Shared,
     store::{Lookup, Store, VariantRef},
 };
@@ -30,12 +30,12 @@ impl<'a> Glance<'a> {
     #[inline]
     pub(crate) fn at<St: Store>(
         shared: &'a Shared<St>,
-        head: HeadRef<'a>,
+        (head, concern): (HeadRef<'a>, Concern),
         has_content: bool,
     ) -> Self {
         let facts = Facts::of(head.headers, &shared.identity.watched);
         let may_be_plain = (*head.method == Method::GET || *head.method == Method::HEAD)
-            && shared.table.may_be_plain(head.uri.path());
+            && concern == Concern::PlainRules;
         let variant = match may_be_plain && !has_content {
             true => shared.identity.plain_variant(head, &facts),
             false => None,

@@ -243,7 +243,7 @@ plant glance-past-conditions src/policy/facts.rs 's/\n            \| self\.has_c
 plant glance-past-directives src/policy/facts.rs 's/\n            \| self\.has_directives//' rfc request_directives_count_where_the_route_says_so
 plant glance-past-content src/glance.rs 's/may_be_plain && !has_content/may_be_plain/' privacy what_is_stored_answers_no_get_with_content
 plant look-past-a-field src/policy/facts.rs 's/            RANGE,\n//' security sec_coal_4_a_part_or_a_head_never_becomes_the_entity
-plant concern-reads-alone src/route/table.rs 's/patterns\.chain\(invalidating\.iter\(\)\.map\(\|rule\| &rule\.pattern\)\)/patterns/' lib a_path_concerns_no_rule_where_none_begins_like_it
+plant concern-reads-alone src/route/table.rs 's/reads\.chain\(writes\)/{ let _ = writes.take(0).chain(reads.clone()); reads }/' lib a_path_concerns_no_rule_where_none_begins_like_it
 plant call-before-it-is-ready src/future.rs 's/inner\.poll_ready\(&mut unwoken\)/Poll::<Result<(), S::Error>>::Ready(Ok(()))/' readiness misses_and_writes_through_a_service_for_one_at_a_time_all_end
 plant tell-nobody src/notice.rs 's/waiting\.into_values\(\)\.for_each\(Waker::wake\);/drop(waiting);/' flights an_error_is_the_leaders_own_and_followers_ask_for_themselves_at_once
 plant forget-the-leaders-conditional src/exchange.rs 's/if is_had \{/if false {/' rfc a_conditional_miss_brings_the_whole_representation_for_all
@@ -402,6 +402,8 @@ plant invalidate-on-safe-methods src/route/invalidate.rs 's/&& !is_unsafe\(metho
 plant do-not-escape-separators src/key.rs 's/    \.add\(b.:.\)\n//' keys a_separator_in_a_value_does_not_forge_another_key
 plant decode-twice src/key.rs 's/let decoded = percent_decode_str\(raw\)\.decode_utf8\(\)\.ok\(\)\?;/let once = percent_decode_str(raw).decode_utf8().ok()?;\n    let decoded = percent_decode_str(\&once).decode_utf8().ok()?;/' keys a_value_is_decoded_once
 plant take-what-is-no-text src/key.rs 's/let decoded = percent_decode_str\(raw\)\.decode_utf8\(\)\.ok\(\)\?;/let decoded = percent_decode_str(raw).decode_utf8_lossy();/' keys a_value_that_is_no_text_is_bypassed_and_not_coalesced
+plant begin-without-parameters src/route/table.rs "s/\[first, b'\{' \| b'\}'\] => seconds\[usize::from\(first\)\]\.add\(u32::MAX, is_plain\),//" lib a_path_concerns_no_rule_where_none_begins_like_it
+plant begin-behind-all src/route/table.rs 's/\.saturating_sub\(2\)//' lib what_all_patterns_begin_with_tells_nothing
 plant take-long-keys src/route/template.rs 's/\(1\.\.=MAX_KEY\)/(1..=10 * MAX_KEY)/' keys a_key_is_at_most_512_bytes
 plant take-long-keys-of-closures src/key.rs 's/text\.len\(\) <= MAX_KEY/text.len() <= 10 * MAX_KEY/' keys a_closure_without_a_usable_key_bypasses
 plant leave-the-closures-key-out src/policy/admission.rs 's/push_part\(&mut extras, made\.as_str\(\)\.as_bytes\(\)\);//' keys a_closures_key_is_part_of_what_identifies_a_response

@@ -16,4 +16,4 @@ pub use request::KeyRequest;
 pub(crate) use reference::Target;
 pub(crate) use request::{Extract, HeadRef, RequestView};
 pub(crate) use rule::CacheRule;
-pub(crate) use table::{Matched, Table};
+pub(crate) use table::{Concern, Matched, Table};

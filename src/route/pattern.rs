@@ -48,6 +48,12 @@ impl Pattern {
         &self.text
     }
 
+    /// Returns what every path that it matches begins with, as far as it has neither parameters nor
+    /// braces.
+    pub(crate) fn literal_head(&self) -> &str {
+        self.text.split(['{', '}']).next().unwrap_or_default()
+    }
+
     /// The same for two patterns that differ in parameter names only.
     pub(crate) fn positional(&self) -> &str {
         &self.positional

@@ -20,15 +20,24 @@ use crate::{
 /// The checked routes of a layer.
 #[derive(Debug)]
 pub(crate) struct Table {
-    initials: Initials,
-    /// Those of the routes whose entries can be found by their target alone.
-    plain_initials: Initials,
+    beginnings: Beginnings,
     reads: Router<usize>,
     read_rules: Vec<CacheRule>,
     /// Match wherever any of `write_rules` does, so that other requests cost one look. Several only
     /// where rules overlap in a way that one router does not take.
     writes: Vec<Router<()>>,
     write_rules: Vec<(Router<()>, InvalidateRule)>,
+}
+
+/// What a path tells at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Concern {
+    /// No rule can be for it. Most requests that none is for cost no more than this.
+    Nothing,
+    /// A rule may be for it.
+    Rules,
+    /// The same, and it may be one whose entries are found by their target alone.
+    PlainRules,
 }
 
 /// What a request is to the cache.
@@ -55,10 +64,9 @@ impl Table {
         cached: Vec<CacheRule>,
         invalidating: Vec<InvalidateRule>,
     ) -> Result<Self, ConfigError> {
-        let patterns = cached.iter().map(|rule| &rule.pattern);
-        let plain = cached.iter().filter(|rule| rule.is_plain()).map(|rule| &rule.pattern);
-        let plain_initials = Initials::of(plain);
-        let initials = Initials::of(patterns.chain(invalidating.iter().map(|rule| &rule.pattern)));
+        let reads = cached.iter().map(|rule| (&rule.pattern, rule.is_plain()));
+        let writes = invalidating.iter().map(|rule| (&rule.pattern, false));
+        let beginnings = Beginnings::of(reads.chain(writes));
         let mut reads = Router::new();
         for (index, rule) in cached.iter().enumerate() {
             pattern::insert(&mut reads, &rule.pattern, index, || rule.route.clone())?;
@@ -86,21 +94,16 @@ impl Table {
             }
             write_rules.push((own, rule));
         }
-        Ok(Self { initials, plain_initials, reads, read_rules: cached, writes, write_rules })
+        Ok(Self { beginnings, reads, read_rules: cached, writes, write_rules })
     }
 
     pub(crate) fn read_rules(&self) -> &[CacheRule] {
         &self.read_rules
     }
 
-    /// Whether any rule can be for a path. Most requests that none is for cost no more than this.
-    pub(crate) fn may_concern(&self, path: &str) -> bool {
-        self.initials.0[usize::from(initial(path))]
-    }
-
-    /// Whether a look by the target alone can find anything.
-    pub(crate) fn may_be_plain(&self, path: &str) -> bool {
-        self.plain_initials.0[usize::from(initial(path))]
+    #[inline]
+    pub(crate) fn concern(&self, path: &str) -> Concern {
+        self.beginnings.concern(path)
     }
 
     pub(crate) fn classify<'t, 'a>(&'t self, method: &Method, path: &'a str) -> Matched<'t, 'a> {
@@ -156,31 +159,83 @@ impl Table {
     }
 }
 
-/// The first characters that paths have after the slash, where a rule may be for them.
-struct Initials([bool; 256]);
+/// What the first segment begins with that patterns differ in: paths that no rule is for are mostly
+/// told by these two characters.
+struct Beginnings {
+    /// Where that segment begins: behind `/`, or behind what all patterns have, like `/api/`.
+    start: usize,
+    /// By the first of the characters.
+    seconds: [Seconds; 256],
+}
 
-impl Initials {
-    fn of<'p>(patterns: impl Iterator<Item = &'p Pattern>) -> Self {
-        let mut initials = [false; 256];
-        for pattern in patterns {
-            match initial(pattern.as_str()) {
+/// A bit for each second character.
+#[derive(Clone, Copy, Default)]
+struct Seconds {
+    all: u32,
+    /// Of plain rules alone.
+    plain: u32,
+}
+
+impl Seconds {
+    fn add(&mut self, bits: u32, is_plain: bool) {
+        self.all |= bits;
+        self.plain |= if is_plain { bits } else { 0 };
+    }
+}
+
+impl Beginnings {
+    /// Takes patterns, and whether the rule of each is plain.
+    fn of<'p>(patterns: impl Iterator<Item = (&'p Pattern, bool)> + Clone) -> Self {
+        let heads = patterns.clone().map(|(pattern, _)| pattern.literal_head().as_bytes());
+        // All but two characters of any: a segment that all have tells most others apart as well.
+        let shortest = heads.clone().map(<[u8]>::len).min().unwrap_or(0).saturating_sub(2);
+        let common = heads.reduce(in_common).unwrap_or_default();
+        let common = &common[..common.len().min(shortest)];
+        let start = common.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+        let mut seconds = [Seconds::default(); 256];
+        for (pattern, is_plain) in patterns {
+            match characters(pattern.as_str(), start) {
                 // A parameter, or a brace that is meant: any character may stand there.
-                b'{' | b'}' => initials = [true; 256],
-                initial => initials[usize::from(initial)] = true,
+                [b'{' | b'}', _] => seconds.iter_mut().for_each(|all| all.add(u32::MAX, is_plain)),
+                [first, b'{' | b'}'] => seconds[usize::from(first)].add(u32::MAX, is_plain),
+                [first, second] => seconds[usize::from(first)].add(bit(second), is_plain),
             }
         }
-        Self(initials)
+        Self { start, seconds }
+    }
+
+    #[inline]
+    fn concern(&self, path: &str) -> Concern {
+        let [first, second] = characters(path, self.start);
+        let Seconds { all, plain } = self.seconds[usize::from(first)];
+        match bit(second) {
+            bit if plain & bit != 0 => Concern::PlainRules,
+            bit if all & bit != 0 => Concern::Rules,
+            _ => Concern::Nothing,
+        }
     }
 }
 
-impl fmt::Debug for Initials {
+impl fmt::Debug for Beginnings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Initials").finish_non_exhaustive()
+        f.debug_struct("Beginnings").finish_non_exhaustive()
     }
 }
 
-fn initial(path: &str) -> u8 {
-    path.as_bytes().get(1).copied().unwrap_or(0)
+/// Returns the two characters of a path that stand at a place. No path has a zero in it.
+fn characters(path: &str, at: usize) -> [u8; 2] {
+    let rest = path.as_bytes().get(at..).unwrap_or_default();
+    [0, 1].map(|place| rest.get(place).copied().unwrap_or(0))
+}
+
+fn bit(character: u8) -> u32 {
+    1 << (character % 32)
+}
+
+/// Returns what two texts begin with alike.
+fn in_common<'t>(one: &'t [u8], other: &[u8]) -> &'t [u8] {
+    let length = one.iter().zip(other).take_while(|(one, other)| one == other).count();
+    &one[..length]
 }
 
 impl<'t> WriteMatch<'t> {
@@ -197,6 +252,8 @@ impl<'t> WriteMatch<'t> {
 mod tests {
     use std::time::Duration;
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::{CacheRoute, Credentials, InvalidateRoute};
 
@@ -207,15 +264,53 @@ mod tests {
         let cached = vec![cached.build(&Credentials::Bypass).unwrap()];
         let table = Table::build(cached, vec![invalidating.build().unwrap()]).unwrap();
         for (path, expected) in paths {
-            assert_eq!(table.may_concern(path), *expected, "{path}");
+            assert_eq!(table.concern(path) != Concern::Nothing, *expected, "{path}");
         }
     }
 
     #[test]
     fn a_path_concerns_no_rule_where_none_begins_like_it() {
-        check("/cases/{case}", "/notes", &[("/cases/1", true), ("/notes", true), ("/x", false)]);
-        check("/", "/notes", &[("/", true), ("/x", false), ("", true)]);
-        check("/{case}", "/notes", &[("/", true), ("/x", true)]);
+        let paths = [("/cases/1", true), ("/notes", true), ("/x", false), ("/contacts", false)];
+        check("/cases/{case}", "/notes", &paths);
+        check("/cases/{case}", "/notes", &[("/c", false), ("/", false), ("", false), ("*", false)]);
+        check("/", "/notes", &[("/", true), ("/x", false), ("/no", true)]);
+        check("/{case}", "/notes", &[("/1", true), ("/x", true)]);
         check("/{{x", "/notes", &[("/{x", true)]);
+        check("/c{case}", "/notes", &[("/cases", true), ("/c-", true), ("/x", false)]);
+        check("/c{{x", "/notes", &[("/c{x", true)]);
+    }
+
+    #[test]
+    fn what_all_patterns_begin_with_tells_nothing() {
+        let paths = [("/api/cases/1", true), ("/api/notes", true), ("/api/contacts", false)];
+        check("/api/cases/{case}", "/api/notes", &paths);
+        check("/api", "/api/notes", &[("/api", true), ("/api/notes", true), ("/x", false)]);
+        check("/é/a", "/è/a", &[("/é/a", true), ("/è/a", true), ("/a", false)]);
+        // But where they have all in common that has no parameters, its last segment tells.
+        let paths = [("/api/cases", true), ("/api/cases/1", true), ("/api/notes", false)];
+        check("/api/cases", "/api/cases/{case}", &paths);
+        check("/api/cases/{a}", "/api/cases/{b}/c", &[("/api/cases/1/c", true), ("/api/x", false)]);
+        check("/{a}", "/{b}/c", &[("/1", true), ("/1/c", true)]);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_rule_is_for_may_concern_one(
+            patterns in proptest::collection::vec("/(a|ab|b|[{]x[}]|a[{]x[}]|[{][{]|é)?(/(a|b|[{]y[}]))?", 2),
+            path in "/(a|ab|b|[{]|é)?(/(a|b))?",
+        ) {
+            let cached = CacheRoute::get(&*patterns[0]).key("k").ttl(Duration::from_secs(1));
+            let cached = cached.build(&Credentials::Bypass);
+            let invalidating = InvalidateRoute::post(&*patterns[1]).key("k").build();
+            if let (Ok(cached), Ok(invalidating)) = (cached, invalidating)
+                && let Ok(table) = Table::build(vec![cached], vec![invalidating])
+            {
+                let is_read = matches!(table.classify(&Method::GET, &path), Matched::Read(..));
+                let is_write = matches!(table.classify(&Method::POST, &path), Matched::Write);
+                let concern = table.concern(&path);
+                prop_assert!(concern != Concern::Nothing || !is_write);
+                prop_assert!(concern == Concern::PlainRules || !is_read);
+            }
+        }
     }
 }

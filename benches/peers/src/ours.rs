@@ -91,7 +91,7 @@ fn over<St: Store>(store: St, plan: &Plan) -> (AnySite, SupportCacheHandle) {
         .cache(CacheRoute::get("/cases/{case}").bucket("cases").key(key).ttl(TTL))
         .credentials(Credentials::CoveredByKey);
     for other in 1..plan.routes {
-        let pattern = format!("/of{other}/{{case}}/notes");
+        let pattern = format!("/oth{other}/{{case}}/notes");
         let route = CacheRoute::get(pattern).bucket("others").key("other:{case}");
         builder = builder.cache(route.ttl(TTL));
     }
