@@ -15,6 +15,7 @@ use std::{
 
 use foldhash::quality::RandomState;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use smallvec::SmallVec;
 
 pub(crate) use self::tag::{MAX_TAGS, Subject};
 pub use self::tag::{Tag, Tags};
@@ -237,10 +238,13 @@ fn encoded_length(part: &[u8]) -> [u8; 4] {
     u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes()
 }
 
+/// Encoded parts: of most requests they fit without an allocation.
+pub(crate) type Parts = SmallVec<[u8; 64]>;
+
 /// Appends one part with its length before it, which keeps the encoding injective.
-pub(crate) fn push_part(bytes: &mut Vec<u8>, part: &[u8]) {
-    bytes.extend_from_slice(&encoded_length(part));
-    bytes.extend_from_slice(part);
+pub(crate) fn push_part(parts: &mut Parts, part: &[u8]) {
+    parts.extend_from_slice(&encoded_length(part));
+    parts.extend_from_slice(part);
 }
 
 /// Makes shared bytes in one allocation, written in place.

@@ -7,7 +7,10 @@ use http::{
     header::{ACCEPT_ENCODING, CONTENT_ENCODING, VARY},
 };
 
-use crate::{key::push_part, secret::Secret};
+use crate::{
+    key::{Parts, push_part},
+    secret::Secret,
+};
 
 /// More names than this, and a response is taken to vary by everything.
 const MAX_NAMES: usize = 16;
@@ -63,8 +66,8 @@ impl Nominated {
     /// Returns the values that a request has for these fields, encoded. A field that is absent
     /// matches only where it is absent too. Values are there as digests: which fields carry what is
     /// private to a caller only the origin knows.
-    pub(crate) fn values(&self, request: &impl Lines, secret: &Secret) -> Vec<u8> {
-        let mut encoded = Vec::new();
+    pub(crate) fn values(&self, request: &impl Lines, secret: &Secret) -> Parts {
+        let mut encoded = Parts::new();
         for name in self.0.iter() {
             push_part(&mut encoded, name.as_str().as_bytes());
             push_part(&mut encoded, &(request.lines(name).count() as u64).to_be_bytes());

@@ -314,7 +314,7 @@ plant forget-the-caller src/policy/admission.rs 's/push_part\(extras, &digest\);
 plant look-up-with-credentials src/policy/admission.rs 's/Credentials::Bypass if facts\.has_credentials => return Err\(Bypass::Credentials\),//' security sec_auth_1_every_credential_field_bypasses_by_default
 plant mix-authorized-and-anonymous src/policy/admission.rs 's/Credentials::ByResponse if facts\.is_authorized => push_part\(extras, b"authorized"\),//' security sec_auth_2_callers_and_the_anonymous_share_nothing
 plant serve-the-revoked src/policy/admission.rs 's/Credentials::Bypass if facts\.has_credentials => return Err\(Bypass::Credentials\),//' security sec_auth_3_a_revoked_user_is_refused_within_the_lifetime
-plant take-blank-callers src/policy/credentials.rs 's/\(!is_blank\)\.then_some\(value\)/Some(value)/' security sec_auth_4_no_caller_is_a_bypass_and_not_a_caller_of_its_own
+plant take-blank-callers src/policy/credentials.rs 's/is_present\.then_some\(value\)/Some(value)/' security sec_auth_4_no_caller_is_a_bypass_and_not_a_caller_of_its_own
 plant take-blank-tenants src/key.rs 's/!text\.trim\(\)\.is_empty\(\) && //' security sec_auth_4_no_tenant_is_a_bypass_and_not_a_tenant_of_its_own
 plant fold-the-case-of-callers src/policy/credentials.rs 's/present\(extract\(request\)\?\.as_bytes\(\)\)/present(extract(request)?.to_lowercase().as_bytes())/' security sec_auth_5_callers_are_the_same_only_if_byte_equal
 plant bypass-without-counting src/metrics.rs 's/add\(&bucket\.bypassed\[\*reason as usize\]\)/{ let _ = reason; }/' security sec_auth_6_junk_credentials_are_counted_and_displace_nothing
@@ -386,7 +386,7 @@ plant remove-nothing src/store/memory.rs 's/self\.shared\.remove\(variants\.iter
 
 plant let-reads-invalidate-groups src/exchange.rs 's/Decision::Read\(read\) => \{/Decision::Read(read) => {\n            for group in groups(\&CACHE_GROUP_INVALIDATION, request.headers()) {\n                let tag = Subject::Tag(Tag::group(\&read.slot.variant.origin(), \&group));\n                drop(shared.invalidate_subject(\&tag));\n            }/' security sec_inv_2_a_read_invalidates_no_group_and_neither_does_what_a_client_says
 plant mix-the-groups-of-origins src/key/tag.rs 's/        push_part\(&mut text, origin\);\n/        let _ = origin;\n/' security sec_inv_4_a_group_reaches_no_other_origin_and_no_tag_of_a_route
-plant mix-groups-and-tags src/key/tag.rs 's/        let mut text = Vec::with_capacity\(origin/        if origin.len() < 99 {\n            return Self::new(group);\n        }\n        let mut text = Vec::with_capacity(origin/' security sec_inv_4_a_group_reaches_no_other_origin_and_no_tag_of_a_route
+plant mix-groups-and-tags src/key/tag.rs 's/        let mut text = Parts::new\(\)/        if origin.len() < 99 {\n            return Self::new(group);\n        }\n        let mut text = Parts::new()/' security sec_inv_4_a_group_reaches_no_other_origin_and_no_tag_of_a_route
 # ===== stores, configuration, keys, privacy, stacks, readiness, fencing, memory =====
 plant find-nothing src/key.rs 's/self\.encodes_to\(&variant\.bytes\)/{ let _ = Self::encodes_to; variant.bytes.is_empty() }/' conformance the_memory_store_conforms
 plant forget-the-index src/store/memory.rs 's/variants\.push\(variant\.clone\(\)\);/if variants.is_empty() { variants.push(variant.clone()); }/' conformance the_memory_store_conforms
@@ -422,7 +422,7 @@ plant ignore-a-callers-case src/policy/credentials.rs 's/present\(extract\(reque
 plant take-one-authorization src/policy/credentials.rs 's/get_all\(AUTHORIZATION\)/get_all(AUTHORIZATION).iter().take(1)/' privacy callers_
 plant take-one-cookie src/policy/credentials.rs 's/cookies\(request\.headers\(\), name\) \{/cookies(request.headers(), name).take(1) {/' privacy a_cookie_that_comes_twice_is_another_caller
 plant mix-cookie-values src/policy/credentials.rs 's/push_part\(&mut identity, &values\);/identity.extend_from_slice(\&values); push_part(\&mut identity, name.as_bytes());/' privacy a_cookies_value_cannot_pass_for_another_cookies_name
-plant take-any-blank-caller src/policy/credentials.rs 's/\(!is_blank\)\.then_some\(value\)/(!is_blank || true).then_some(value)/' privacy a_request_without_a_caller_or_with_a_blank_one_bypasses
+plant take-any-blank-caller src/policy/credentials.rs 's/is_present\.then_some\(value\)/(is_present || true).then_some(value)/' privacy a_request_without_a_caller_or_with_a_blank_one_bypasses
 plant forget-x-api-key src/policy/admission.rs 's/HeaderName::from_static\("x-api-key"\)/HeaderName::from_static("x-api-kex")/' privacy each_credential_field_bypasses_by_default_and_is_counted
 plant share-private-responses src/policy/storability.rs 's/directives\.private && !rule/false \&\& directives.private \&\& !rule/' privacy private_responses_are_stored_for_their_caller_alone
 plant override-a-routes-credentials src/route/cache.rs 's/self\.credentials\.unwrap_or_else\(\|\| credentials\.clone\(\)\)/credentials.clone()/' privacy general_credentials_are_for_the_routes_that_say_nothing

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{PrimaryKey, push_part, seeded_hash};
+use super::{Parts, PrimaryKey, push_part, seeded_hash};
 
 /// A response with more tags than this is not stored (RFC 9875 §2 asks for at least 32 groups).
 pub(crate) const MAX_TAGS: usize = 128;
@@ -34,7 +34,7 @@ impl Tag {
     /// Returns the group that responses of `origin` call `group` (RFC 9875 §2.1): the same string of
     /// another origin is another group.
     pub(crate) fn group(origin: &[u8], group: &str) -> Self {
-        let mut text = Vec::with_capacity(origin.len() + group.len() + 8);
+        let mut text = Parts::new();
         push_part(&mut text, origin);
         push_part(&mut text, group.as_bytes());
         Self::named(&[GROUP, &blake3::hash(&text).to_hex()[..32]].concat())

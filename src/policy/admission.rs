@@ -17,7 +17,7 @@ use super::{
     validation::Conditions,
 };
 use crate::{
-    key::{PrimaryKey, Tags, VariantRef, push_part},
+    key::{Parts, PrimaryKey, Tags, VariantRef, push_part},
     outcome::Bypass,
     route::{CacheRule, HeadRef, KeyRequest, QueryPolicy, RequestView},
     secret::Secret,
@@ -26,9 +26,6 @@ use crate::{
 /// The fields that carry credentials, unless the layer names others.
 pub(crate) const CREDENTIAL_FIELDS: [HeaderName; 4] =
     [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, HeaderName::from_static("x-api-key")];
-
-/// Bytes that a caller takes among the extras of a variant.
-const EXTRAS: usize = 64;
 
 /// The digest of a layer's policy and mount, part of every variant.
 pub(crate) type Scope = [u8; 16];
@@ -49,7 +46,7 @@ pub(crate) struct Admitted<'a> {
     original: &'a Uri,
     target: Cow<'a, str>,
     host: &'a [u8],
-    extras: Vec<u8>,
+    extras: Parts,
     /// Known already where the target does not imply it.
     key: Option<PrimaryKey>,
     /// What the request asks of the cache itself.
@@ -121,7 +118,7 @@ pub(crate) fn admit<'a>(
     if facts.hosts > 1 {
         return Err(Bypass::Key.into());
     }
-    let mut extras = Vec::new();
+    let mut extras = Parts::new();
     // Unlike an empty scheme or authority, an empty `Host` is not the same as none.
     if facts.hosts == 1 && facts.host.is_empty() {
         push_part(&mut extras, b"empty host");
@@ -168,7 +165,7 @@ pub(crate) fn admit<'a>(
 
 /// Adds what the inner service is asked for: a nested router's own path, or what a layer in between
 /// made of it. The original alone does not tell the latter.
-fn push_seen(extras: &mut Vec<u8>, seen: &Uri, policy: &QueryPolicy) {
+fn push_seen(extras: &mut Parts, seen: &Uri, policy: &QueryPolicy) {
     push_part(extras, b"seen");
     push_part(extras, seen.scheme_str().unwrap_or("").as_bytes());
     push_part(extras, seen.authority().map_or("", Authority::as_str).as_bytes());
@@ -177,7 +174,7 @@ fn push_seen(extras: &mut Vec<u8>, seen: &Uri, policy: &QueryPolicy) {
 
 /// Adds who the response would be for, where the route makes that part of what identifies it.
 fn push_caller(
-    extras: &mut Vec<u8>,
+    extras: &mut Parts,
     (identity, rule): (&Identity, &CacheRule),
     view: RequestView<'_, '_>,
     facts: Facts<'_>,
@@ -190,7 +187,6 @@ fn push_caller(
         Credentials::PerCaller(caller) => {
             let request = KeyRequest { view, pattern: &rule.pattern };
             let digest = caller.digest(&request, &identity.secret).ok_or(Bypass::Caller)?;
-            extras.reserve(EXTRAS);
             push_part(extras, b"caller");
             push_part(extras, &digest);
         }

@@ -9,13 +9,10 @@ use http::{
 
 use super::facts::Facts;
 use crate::{
-    key::push_part,
+    key::{Parts, push_part},
     route::{Extract, KeyRequest},
     secret::Secret,
 };
-
-/// Bytes that most callers are named by, at most: a larger one is no less welcome.
-const IDENTITY: usize = 256;
 
 /// What a route says about requests that carry credentials: `Authorization`, `Cookie`,
 /// `Proxy-Authorization` or `X-Api-Key`, or what
@@ -109,7 +106,7 @@ impl Caller {
 
     /// Returns the digest of the caller, or `None` where the request has none.
     pub(crate) fn digest(&self, request: &KeyRequest<'_>, secret: &Secret) -> Option<[u8; 32]> {
-        let mut identity = Vec::with_capacity(IDENTITY);
+        let mut identity = Parts::new();
         match &self.source {
             Source::Authorization => {
                 for line in request.headers().get_all(AUTHORIZATION) {
@@ -118,7 +115,7 @@ impl Caller {
             }
             Source::Cookies(names) => {
                 for name in names {
-                    let mut values = Vec::new();
+                    let mut values = Parts::new();
                     for value in cookies(request.headers(), name) {
                         push_part(&mut values, present(value)?);
                     }
@@ -149,8 +146,10 @@ impl fmt::Debug for Caller {
 }
 
 fn present(value: &[u8]) -> Option<&[u8]> {
-    let is_blank = std::str::from_utf8(value).is_ok_and(|text| text.trim().is_empty());
-    (!is_blank).then_some(value)
+    let is_blank = || std::str::from_utf8(value).is_ok_and(|text| text.trim().is_empty());
+    // As most begin: there is nothing to decode.
+    let is_present = value.first().is_some_and(u8::is_ascii_graphic) || !is_blank();
+    is_present.then_some(value)
 }
 
 /// Returns the values of all cookies of this name: where a client sends two, which one counts is
