@@ -533,6 +533,7 @@ plant recall-by-any-number src/store/redis/shared.rs 's/number\.is_some_and\(\|n
 plant recall-by-the-whole-record src/store/redis/command.rs 's/            &number\n/            number[0] = b\x27v\x27;\n            \&record[..]\n/' redis what_is_confirmed_is_not_sent_again
 plant recall-what-is-not-stored-any-more src/store/redis/commit.lua "s/  else\n    gone\[#gone \+ 1\] = 'v:' .*?\n//" redis what_became_one_that_is_not_stored_is_not_recalled
 plant redis-keep-the-number-of-what-makes-room src/store/redis/commit.lua "s/'v:' \.\. vk, 'v:' \.\. vk \.\. 'n'\)/'v:' .. vk)/" redis what_makes_room_takes_its_number_along
+plant recall-what-has-a-dead-tag src/store/redis/shared.rs 's/(self\.link\.near\.refute\(copy\);)/if tags.is_empty() { $1 }/' redis what_has_a_dead_tag_is_asked_about_once
 plant recall-what-was-refuted src/store/redis/shared.rs 's/self\.link\.near\.refute\(copy\);/{}/' redis what_is_gone_is_asked_about_once
 plant recall-and-ask-step-by-step src/store/redis/shared.rs 's/Box::pin\(self\.look_for_all\(slot, None\)\)\.await/Box::pin(self.look(slot)).await/' redis a_request_goes_on_where_what_was_recalled_is_gone
 plant recall-by-a-name-of-its-own 'src/store/redis/command.rs src/store/redis/commit.lua' 's/number\[\.\.record\.len\(\)\]\.copy_from_slice\(&record\);/number[..record.len()].copy_from_slice(\&record);\n            number[0] = b\x27n\x27;/; s/\x27v:\x27 \.\. ARGV\[i\] \.\. \x27n\x27/\x27n:\x27 .. ARGV[i] .. \x27n\x27/g' redis whoever_removes_records_removes_their_numbers

@@ -385,6 +385,25 @@ async fn what_was_invalidated_is_not_asked_about_by_who_had_recalled_it() {
 
 // ===== with tags =====
 
+/// A dead record's number stays until something else is stored.
+#[tokio::test]
+async fn what_has_a_dead_tag_is_asked_about_once() {
+    const TEXT: &str = "neither stored nor remembered";
+    let server = Server::start().await;
+    let (mut site, other) = (Site::tagged(&server.url()).await, Site::tagged(&server.url()).await);
+    site.recalls("old").await;
+    other.handle.invalidate_tag("all").await.unwrap();
+    let mut looks = Vec::new();
+    let _origins = [site.calls, other.calls].map(|calls| calls.serve(|_| response(500, &[], TEXT)));
+    for cache in [&site.cache, &site.cache, &other.cache] {
+        let before = server.calls().await["mget"];
+        assert_eq!(got(send(cache, get("/cases/1"))).await.text(), TEXT);
+        looks.push(server.calls().await["mget"] - before);
+    }
+    let [first, second, of_a_stranger] = looks[..] else { panic!("{looks:?}") };
+    assert!(first > second && second == of_a_stranger, "{looks:?}");
+}
+
 #[tokio::test]
 async fn what_has_a_tag_that_was_invalidated_is_not_recalled() {
     let server = Server::start().await;
