@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 SUITE=0.4.5
 here=$PWD
-results=$(realpath -m "${1:-target/http_suite.json}")
+results=$(realpath -m "${1:-${CARGO_TARGET_DIR:-target}/http_suite.json}")
 
 for tool in node npm; do
     command -v "$tool" >/dev/null || { echo "http_suite.sh: $tool is not installed" >&2; exit 1; }
