@@ -253,11 +253,11 @@ plant quote-the-detail src/outcome.rs 's/parameter\(DETAIL, refusal\.token\(\)\)
 plant invalidate-on-conflict src/write.rs 's/400\.\.=499 => Self::Unchanged/400..=499 => Self::Changed/' rfc what_changed_nothing_invalidates_nothing
 plant keep-the-target-of-a-write src/route/table.rs 's/if let Ok\(found\) = self\.reads\.at\(path\) \{\n            let rule/if let (false, Ok(found)) = (true, self.reads.at(path)) {\n            let rule/' rfc a_successful_write_invalidates_all_variants_of_its_target
 # ===== stored fields =====
-plant cast-without-comparing-names src/entry/fields.rs 's/ *&& form\.iter\(\)\.skip\(slots\).*\n//' lib other_names_are_another_form
+plant cast-without-comparing-names src/entry/fields/mould.rs 's/ *&& form\.iter\(\)\.skip\(slots\).*\n//' lib other_names_are_another_form
 plant cast-without-comparing-values src/entry/fields.rs 's/\.any\(\|\(line, value\)\| is_other\(line, value\)\)/.any(|_| false)/' lib the_values_are_of_each_response
-plant cast-what-is-withheld src/entry/fields.rs 's/ *&& !stripped\.iter\(\).*\n//' lib what_may_not_be_stored_is_left_out_each_time
+plant cast-what-is-withheld src/entry/fields/mould.rs 's/ *&& !stripped\.iter\(\).*\n//' lib what_may_not_be_stored_is_left_out_each_time
 plant put-values-into-the-slot src/entry/fields.rs 's/\.filter\(\|\(place, _\)\| place != status_slot\)//' lib what_may_not_be_stored_is_left_out_each_time
-plant take-a-stripped-status-for-an-inner-one src/entry/fields.rs 's/\*name == CACHE_STATUS && is_kept\(name\)/*name == CACHE_STATUS/' lib the_slots_are_where_they_are_filled_whatever_becomes_of_an_inner_status
+plant take-a-stripped-status-for-an-inner-one src/entry/fields/mould.rs 's/\*name == CACHE_STATUS && is_kept\(name\)/*name == CACHE_STATUS/' lib the_slots_are_where_they_are_filled_whatever_becomes_of_an_inner_status
 plant forget-what-is-sensitive src/entry/packed.rs 's/ *copy\.set_sensitive.*\n//' lib what_is_sensitive_stays_so_and_is_each_responses_own
 plant share-what-is-sensitive src/entry/fields.rs 's/\(value\.is_sensitive \|\| /(/; s/!value\.is_sensitive && //; s/!value\.is_sensitive && value\.bytes/value.bytes/' lib what_is_sensitive_stays_so_and_is_each_responses_own
 plant try-out-one-response src/entry/fields.rs 's/const TRIALS: usize = 4/const TRIALS: usize = 1/' lib what_all_have_is_kept_once_and_the_rest_for_each
@@ -267,7 +267,7 @@ plant share-forms-without-bound src/entry/fields.rs 's/self\.0\.len\(\) >= MOST_
 plant share-forms-for-ever src/entry/fields.rs 's/        self\.0\.retain\(.*\n//' lib a_form_is_charged_to_the_first_and_to_each_where_there_are_too_many
 plant share-heavy-forms src/entry/fields.rs 's/ \|\| form\.weight > HEAVIEST//' lib a_form_that_is_too_heavy_is_one_responses_own
 plant try-out-long-values src/entry/fields.rs 's/ && value\.bytes\.len\(\) <= LONGEST//' lib a_long_value_is_not_tried_out
-plant cast-with-an-inner-status src/entry/fields.rs 's/            !learned\.form\.has_inner_status\n                && are_named_alike/            are_named_alike/' lib what_may_not_be_stored_is_left_out_each_time
+plant cast-with-an-inner-status src/entry/fields/mould.rs 's/            !learned\.form\.has_inner_status\n                && are_named_alike/            are_named_alike/' lib what_may_not_be_stored_is_left_out_each_time
 plant keep-values-without-bound src/entry/kept.rs 's/ \|\| self\.bytes \+ bytes > MOST_BYTES//' lib what_is_kept_is_bounded
 plant keep-values-of-any-length src/entry/kept.rs 's/text\.len\(\) > LONGEST \|\| //' lib what_is_kept_is_bounded
 
@@ -319,7 +319,7 @@ plant take-blank-tenants src/key.rs 's/!text\.trim\(\)\.is_empty\(\) && //' secu
 plant fold-the-case-of-callers src/policy/credentials.rs 's/present\(extract\(request\)\?\.as_bytes\(\)\)/present(extract(request)?.to_lowercase().as_bytes())/' security sec_auth_5_callers_are_the_same_only_if_byte_equal
 plant bypass-without-counting src/metrics.rs 's/add\(&bucket\.bypassed\[\*reason as usize\]\)/{ let _ = reason; }/' security sec_auth_6_junk_credentials_are_counted_and_displace_nothing
 plant store-cookies src/policy/storability.rs 's/"set-cookie"\n/"set-nothing"\n/' security sec_cook_1_a_response_that_sets_a_cookie_is_not_stored
-plant store-what-is-stripped src/entry/fields.rs 's/ && !stripped\.contains\(name\)//' security sec_cook_1_a_cookie_that_the_route_strips_is_never_replayed
+plant store-what-is-stripped src/entry/fields/mould.rs 's/ && !stripped\.contains\(name\)//' security sec_cook_1_a_cookie_that_the_route_strips_is_never_replayed
 plant store-what-is-for-one-client src/policy/storability.rs 's/\|name\| is_per_client\(name\) &&/|name| false \&\& is_per_client(name) \&\&/' security sec_cook_2_a_response_for_one_client_is_not_stored
 plant coalesce-what-is-for-one-client src/policy/storability.rs 's/\|name\| is_per_client\(name\) &&/|name| false \&\& is_per_client(name) \&\&/' security sec_coal_1_no_follower_sees_what_may_not_be_stored_and_none_queues
 plant coalesce-what-turns-out-too-large src/fill.rs 's/if declared\.is_some\(\) && /if true \&\& /' security sec_coal_1_a_body_that_turns_out_too_large_is_the_leaders_own
@@ -436,6 +436,8 @@ plant say-stored-when-fenced src/fill.rs 's/Err\(Refusal::Fenced\)/Ok(())/' fenc
 plant weigh-no-names src/entry/weight.rs 's/if is_standard \{ 0 \}/if is_standard || true { 0 }/' memory small_bodies_stay_within_the_capacity
 plant leak-evicted-index src/store/memory.rs 's/self\.forget\(evicted\);/evicted.0.iter().for_each(|entry| entry.evict());/' memory small_bodies_stay_within_the_capacity
 plant keep-the-read-buffer src/entry/packed.rs 's/(let mut body = Vec::with_capacity)/if let [one] = chunks { return one.clone(); }\n    $1/' memory large_bodies_stay_within_the_capacity
+plant copy-under-the-lock src/entry/fields/mould.rs 's/(return form\.with_own\(origin)/let _waits = lock(\&self.known);\n            $1/' lib nobody_waits_for_a_body_that_is_copied
+plant read-into-twice-the-room src/entry/fields.rs 's/made = Own::with_capacity\(self\.form\.gaps\.len\(\)\);(\n *for value)/made = Own::new();$1/' lib what_is_read_takes_no_more_than_it_is_charged_for
 plant keep-a-long-body-with-a-value src/entry/packed.rs 's/let is_together = .*;/let is_together = true;/' lib a_short_body_lies_behind_the_values_and_a_long_one_apart
 plant keep-the-head-of-before src/fill/revalidate.rs 's/match lies_with_head\(body\.len\(\)\)/match false \&\& lies_with_head(body.len())/' memory a_head_that_was_freshened_keeps_nothing_of_the_one_before
 

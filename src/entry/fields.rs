@@ -4,29 +4,25 @@
 //! they have in common is kept once, as a [`Form`]; a response keeps the values of its own. A hit
 //! clones the form, which is warm whatever response is asked for, and puts these in.
 
+mod mould;
+
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header::AGE};
 use smallvec::SmallVec;
 
+pub(crate) use self::mould::Mould;
 use super::{
     CACHE_STATUS,
     kept::{LONGEST, kept},
     packed::pack,
     weight::{PER_FIELD, PER_TEXT, name_weight},
 };
-use crate::{
-    hops::Hops,
-    sync::{Mutex, lock},
-};
 
 /// So many responses are looked at before the values that all of them have had are taken for their
 /// form's.
 const TRIALS: usize = 4;
-
-/// So many forms are known of one route.
-const FORMS: usize = 4;
 
 /// A form is charged to the first that has it, and others may have it longer. So of one route so many
 /// are alive at once, each of at most so many bytes. A response that fits none of them has a form of
@@ -131,6 +127,17 @@ impl Fields {
         if let Some(slot) = fields.values_mut().nth(*status_slot) {
             *slot = cache_status;
         }
+    }
+
+    /// Copies the values that are not the form's, and a body with them.
+    fn with_own<'v>(
+        mut self,
+        values: impl Iterator<Item = Value<'v>>,
+        body: &[impl AsRef<[u8]>],
+    ) -> (Self, Bytes) {
+        let (own, body) = pack(self.form.own(values), body);
+        self.own = own;
+        (self, body)
     }
 
     /// Returns the fields with empty slots.
@@ -324,19 +331,13 @@ impl Learned {
         Some(())
     }
 
-    /// Copies the values of a response, and its body with them.
-    fn cast<'v, V>(
-        &mut self,
-        shared: &mut Shared,
-        values: impl Fn() -> V,
-        body: &[Bytes],
-    ) -> Option<(Fields, Bytes)>
+    /// Returns the fields of a response with such values, its own left out.
+    fn form<'v, V>(&mut self, shared: &mut Shared, values: impl Fn() -> V) -> Option<Fields>
     where
         V: Iterator<Item = Value<'v>>,
     {
-        self.fit(shared, &values)?;
-        let (own, body) = pack(self.form.own(values()), body);
-        Some((self.fields(own), body))
+        self.fit(shared, values)?;
+        Some(self.fields(Own::new()))
     }
 
     fn fields(&mut self, own: Own) -> Fields {
@@ -367,7 +368,11 @@ impl Learned {
             let lines = self.form.lines.len();
             let values = || first.clone().take(lines);
             self.fit(shared, values)?;
-            made = self.form.own(values()).map(own).collect::<Option<_>>()?;
+            // Charged for by their number, so there is room for no more.
+            made = Own::with_capacity(self.form.gaps.len());
+            for value in self.form.own(values()) {
+                made.push(own(value)?);
+            }
         }
         Some(self.fields(made))
     }
@@ -389,85 +394,6 @@ impl Trial {
         self.left -= 1;
         self.left == 0
     }
-}
-
-/// The forms that responses of a route have had lately.
-#[derive(Debug, Default)]
-pub(crate) struct Mould {
-    known: Mutex<(Vec<Learned>, Shared)>,
-}
-
-impl Mould {
-    /// Copies the fields that may be stored, and a body with them. `stripped` is mostly the same for all
-    /// responses.
-    pub(super) fn cast(
-        &self,
-        origin: &HeaderMap,
-        stripped: &[HeaderName],
-        body: &[Bytes],
-    ) -> (Fields, Bytes) {
-        let mut known = lock(&self.known);
-        let (known, shared) = &mut *known;
-        // Mostly all of them may be stored, which is told without asking of each.
-        let fits = |learned: &Learned| {
-            !learned.form.has_inner_status
-                && are_named_alike(&learned.form.fields, SLOTS, origin)
-                && !stripped.iter().any(|name| origin.contains_key(name))
-        };
-        if let Some(place) = known.iter().position(fits) {
-            known.swap(0, place);
-            let values = || origin.values().map(Value::from);
-            if let Some(cast) = known[0].cast(shared, values, body) {
-                return cast;
-            }
-        }
-        let (fields, has_inner_status) = storable(origin, stripped);
-        let fits = |learned: &Learned| {
-            learned.form.has_inner_status == has_inner_status
-                && are_named_alike(&learned.form.fields, 0, &fields)
-        };
-        let mut place = known.iter().position(fits);
-        if place.is_none()
-            && let Some(learned) = Learned::new(shared, &fields, has_inner_status)
-        {
-            known.truncate(FORMS - 1);
-            known.push(learned);
-            place = Some(known.len() - 1);
-        }
-        let status_slot = status_slot(&fields);
-        let values = || lines_of(&fields, status_slot).map(Value::from);
-        if let Some(place) = place {
-            known.swap(0, place);
-            if let Some(cast) = known[0].cast(shared, values, body) {
-                return cast;
-            }
-        }
-        let (own, body) = pack(values(), body);
-        let mut own = own.into_iter();
-        let line = || Some(own.next().unwrap_or(EMPTY));
-        let fields = Fields::alone(fields, has_inner_status, line);
-        (fields.expect("there is a line for each"), body)
-    }
-}
-
-/// Whether a response has the names of a form after so many slots, no more and no fewer. Without slots
-/// none of its fields is of the connection then: nothing that names such fields is among them.
-fn are_named_alike(form: &HeaderMap, slots: usize, response: &HeaderMap) -> bool {
-    form.len() == response.len() + slots
-        && form.iter().skip(slots).map(|(name, _)| name).eq(response.iter().map(|(name, _)| name))
-}
-
-/// Copies the fields that may be stored, with the slots. Returns also whether an inner cache has its
-/// say among them.
-fn storable(origin: &HeaderMap, stripped: &[HeaderName]) -> (HeaderMap, bool) {
-    let hops = Hops::of(origin);
-    let is_kept =
-        |name: &HeaderName| *name != AGE && !stripped.contains(name) && !hops.contain(name);
-    let has_inner_status = origin.keys().any(|name| *name == CACHE_STATUS && is_kept(name));
-    let kept = origin.iter().filter(|(name, _)| is_kept(name));
-    let lines = kept.map(|(name, value)| Some((name.clone(), value.clone())));
-    // A response with more fields than a map holds is refused before.
-    (with_slots(has_inner_status, lines).unwrap_or_default(), has_inner_status)
 }
 
 /// Makes a map of lines, with the slots where they belong. `None` if a line is, or there are too many.
@@ -494,9 +420,11 @@ pub(crate) fn with_slots(
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{mould::storable, *};
 
     type Lines = [(&'static str, &'static str)];
+
+    const NONE: &[Bytes] = &[];
 
     fn fields(lines: &Lines) -> HeaderMap {
         let mut fields = HeaderMap::new();
@@ -507,7 +435,7 @@ mod tests {
     }
 
     fn cast(mould: &Mould, lines: &Lines) -> Fields {
-        mould.cast(&fields(lines), &[HeaderName::from_static("x-request-id")], &[]).0
+        mould.cast(&fields(lines), &[HeaderName::from_static("x-request-id")], NONE).0
     }
 
     /// Every response comes out of a mould as it is, whatever came before.
@@ -569,11 +497,11 @@ mod tests {
         let mut page = fields(&[("etag", "1"), ("link", "1")]);
         page.get_mut("etag").unwrap().set_sensitive(true);
         for _ in 0..2 * TRIALS {
-            let map = mould.cast(&page, &[], &[]).0.to_map();
+            let map = mould.cast(&page, &[], NONE).0.to_map();
             assert!(map["etag"].is_sensitive() && !map["link"].is_sensitive());
         }
         page.get_mut("link").unwrap().set_sensitive(true);
-        assert!(mould.cast(&page, &[], &[]).0.to_map()["link"].is_sensitive());
+        assert!(mould.cast(&page, &[], NONE).0.to_map()["link"].is_sensitive());
     }
 
     #[test]
@@ -617,7 +545,7 @@ mod tests {
         ]);
         let mould = Mould::default();
         let page = fields(&[("etag", "1"), ("x-secret", "1")]);
-        let lines = |stripped| mould.cast(&page, stripped, &[]).0.to_map().len();
+        let lines = |stripped| mould.cast(&page, stripped, NONE).0.to_map().len();
         assert_eq!(lines(&[]), 4);
         assert_eq!(lines(&[HeaderName::from_static("x-secret")]), 3);
     }
@@ -650,7 +578,7 @@ mod tests {
             (&[("cache-status", "inner; hit"), ("etag", "1")][..], &[CACHE_STATUS][..]),
             (&[("connection", "cache-status"), ("cache-status", "inner"), ("etag", "1")], &[]),
         ] {
-            let cast = Mould::default().cast(&fields(lines), stripped, &[]).0;
+            let cast = Mould::default().cast(&fields(lines), stripped, NONE).0;
             assert!(!cast.form.has_inner_status);
             let map = cast.to_map();
             let names: Vec<_> = map.keys().map(HeaderName::as_str).collect();
@@ -668,7 +596,7 @@ mod tests {
         let twice = |name: &String| {
             let mut response = fields(&page);
             response.append(HeaderName::try_from(name).unwrap(), HeaderValue::from_static("3"));
-            [(); 2].map(|()| mould.cast(&response, &[], &[]).0)
+            [(); 2].map(|()| mould.cast(&response, &[], NONE).0)
         };
         let alive: Vec<_> = names.iter().map(twice).collect();
         let second: Vec<_> = alive.iter().map(|[_, second]| second.weight()).collect();
@@ -690,7 +618,7 @@ mod tests {
             response.append(name, HeaderValue::from_static("1"));
         }
         let mould = Mould::default();
-        for cast in [(); 2].map(|()| mould.cast(&response, &[], &[]).0) {
+        for cast in [(); 2].map(|()| mould.cast(&response, &[], NONE).0) {
             assert!(cast.weight() > HEAVIEST);
             assert!(cast.to_map().iter().skip(SLOTS).eq(&response));
         }
@@ -704,8 +632,49 @@ mod tests {
         response.append("link", HeaderValue::from_str(&long).unwrap());
         let (map, _) = storable(&response, &[]);
         let mut learned = Learned::new(&mut known, &map, false).unwrap();
-        learned.cast(&mut known, || response.values().map(Value::from), &[]).unwrap();
+        learned.form(&mut known, || response.values().map(Value::from)).unwrap();
         let lines = learned.trial.unwrap().lines.unwrap();
         assert!(lines[0].is_some() && lines[1].is_none());
+    }
+
+    #[test]
+    fn nobody_waits_for_a_body_that_is_copied() {
+        /// A chunk that is looked at only where nobody has the lock.
+        struct Chunk<'m>(&'m Mould);
+        impl AsRef<[u8]> for Chunk<'_> {
+            fn as_ref(&self) -> &[u8] {
+                assert!(self.0.known.try_lock().is_ok());
+                b"chunk"
+            }
+        }
+        let mould = Mould::default();
+        let names: Vec<_> = (0..HEAVIEST / PER_FIELD).map(|n| format!("x-name-{n}")).collect();
+        let heavy = names.iter().map(|name| (HeaderName::try_from(name).unwrap(), EMPTY));
+        // Learned, known, with what is not stored, and with a form of its own.
+        let page = fields(&[("etag", "1")]);
+        let odd = fields(&[("etag", "1"), ("age", "1")]);
+        for origin in [&page, &page, &odd, &heavy.collect()] {
+            assert_eq!(mould.cast(origin, &[], &[Chunk(&mould)]).1, "chunk");
+        }
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn what_is_read_takes_no_more_than_it_is_charged_for() {
+        let names: Vec<_> = (0..17).map(|n| format!("x-name-{n}")).collect();
+        let response: HeaderMap = names
+            .iter()
+            .map(|name| (HeaderName::try_from(name).unwrap(), HeaderValue::from_static("1")))
+            .collect();
+        let (map, _) = storable(&response, &[]);
+        let mut shared = Shared::default();
+        let mut learned = Learned::new(&mut shared, &map, false).unwrap();
+        let own = |value: Value<'_>| HeaderValue::from_bytes(value.bytes).ok();
+        let values: Vec<_> = response.values().cloned().collect();
+        for _ in 0..TRIALS {
+            let mut values = values.iter().map(Value::from);
+            let read = learned.read(&mut shared, &mut values, own).unwrap();
+            assert!(read.own.len() == names.len() && read.own.capacity() == names.len());
+        }
     }
 }

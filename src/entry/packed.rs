@@ -20,7 +20,10 @@ pub(crate) fn lies_with_head(length: usize) -> bool {
 }
 
 /// Copies values, and a body from its chunks.
-pub(super) fn pack<'v>(values: impl Iterator<Item = Value<'v>>, body: &[Bytes]) -> (Own, Bytes) {
+pub(super) fn pack<'v>(
+    values: impl Iterator<Item = Value<'v>>,
+    body: &[impl AsRef<[u8]>],
+) -> (Own, Bytes) {
     let values: SmallVec<[Value<'v>; FEW]> = values.collect();
     let length = length(body);
     if values.is_empty() {
@@ -31,7 +34,7 @@ pub(super) fn pack<'v>(values: impl Iterator<Item = Value<'v>>, body: &[Bytes]) 
     let mut buffer = BytesMut::with_capacity(if is_together { text + length } else { text });
     values.iter().for_each(|value| buffer.extend_from_slice(value.bytes));
     if is_together {
-        body.iter().for_each(|chunk| buffer.extend_from_slice(chunk));
+        body.iter().for_each(|chunk| buffer.extend_from_slice(chunk.as_ref()));
     }
     let mut buffer = buffer.freeze();
     let mut own = Own::with_capacity(values.len());
@@ -46,14 +49,14 @@ pub(super) fn pack<'v>(values: impl Iterator<Item = Value<'v>>, body: &[Bytes]) 
 }
 
 /// Copies a body into a buffer of its own size.
-pub(crate) fn exact_copy(chunks: &[Bytes]) -> Bytes {
+pub(crate) fn exact_copy(chunks: &[impl AsRef<[u8]>]) -> Bytes {
     let mut body = Vec::with_capacity(length(chunks));
-    chunks.iter().for_each(|chunk| body.extend_from_slice(chunk));
+    chunks.iter().for_each(|chunk| body.extend_from_slice(chunk.as_ref()));
     Bytes::from(body)
 }
 
-fn length(chunks: &[Bytes]) -> usize {
-    chunks.iter().map(Bytes::len).sum()
+fn length(chunks: &[impl AsRef<[u8]>]) -> usize {
+    chunks.iter().map(|chunk| chunk.as_ref().len()).sum()
 }
 
 #[cfg(test)]
