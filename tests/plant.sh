@@ -438,7 +438,7 @@ plant leak-evicted-index src/store/memory.rs 's/self\.forget\(evicted\);/evicted
 plant keep-the-read-buffer src/entry/packed.rs 's/(let mut body = Vec::with_capacity)/if let [one] = chunks { return one.clone(); }\n    $1/' memory large_bodies_stay_within_the_capacity
 plant copy-under-the-lock src/entry/fields/mould.rs 's/(return form\.with_own\(origin)/let _waits = lock(\&self.known);\n            $1/' lib nobody_waits_for_a_body_that_is_copied
 plant read-into-twice-the-room src/entry/fields.rs 's/made = Own::with_capacity\(self\.form\.gaps\.len\(\)\);(\n *for value)/made = Own::new();$1/' lib what_is_read_takes_no_more_than_it_is_charged_for
-plant keep-a-long-body-with-a-value src/entry/packed.rs 's/let is_together = .*;/let is_together = true;/' lib a_short_body_lies_behind_the_values_and_a_long_one_apart
+plant keep-a-long-body-with-a-value src/entry/packed.rs 's/if !lies_with_head\(length\)/if false/' lib a_short_body_lies_behind_the_values_and_a_long_one_apart
 plant keep-the-head-of-before src/fill/revalidate.rs 's/match lies_with_head\(body\.len\(\)\)/match false \&\& lies_with_head(body.len())/' memory a_head_that_was_freshened_keeps_nothing_of_the_one_before
 
 # ===== what a hostile reviewer found =====

@@ -24,18 +24,15 @@ pub(super) fn pack<'v>(
     values: impl Iterator<Item = Value<'v>>,
     body: &[impl AsRef<[u8]>],
 ) -> (Own, Bytes) {
-    let values: SmallVec<[Value<'v>; FEW]> = values.collect();
     let length = length(body);
-    if values.is_empty() {
-        return (Own::new(), exact_copy(body));
+    if !lies_with_head(length) {
+        return (pack(values, &[] as &[Bytes]).0, exact_copy(body));
     }
-    let is_together = lies_with_head(length);
+    let values: SmallVec<[Value<'v>; FEW]> = values.collect();
     let text = values.iter().map(|value| value.bytes.len()).sum::<usize>();
-    let mut buffer = BytesMut::with_capacity(if is_together { text + length } else { text });
+    let mut buffer = BytesMut::with_capacity(text + length);
     values.iter().for_each(|value| buffer.extend_from_slice(value.bytes));
-    if is_together {
-        body.iter().for_each(|chunk| buffer.extend_from_slice(chunk.as_ref()));
-    }
+    body.iter().for_each(|chunk| buffer.extend_from_slice(chunk.as_ref()));
     let mut buffer = buffer.freeze();
     let mut own = Own::with_capacity(values.len());
     for value in values {
@@ -45,7 +42,7 @@ pub(super) fn pack<'v>(
         copy.set_sensitive(value.is_sensitive);
         own.push(copy);
     }
-    (own, if is_together { buffer } else { exact_copy(body) })
+    (own, buffer)
 }
 
 /// Copies a body into a buffer of its own size.

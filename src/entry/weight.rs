@@ -13,7 +13,8 @@ pub(super) const OVERHEAD: usize = 416;
 /// Bytes that one field takes in a `HeaderMap`, its place in the map's table included.
 pub(super) const PER_FIELD: usize = 112;
 
-/// Bytes that the text of several values takes besides itself: it is one buffer, with a count.
+/// Bytes that the text of several values takes besides itself: it is one buffer, with a count. Charged
+/// also where a short body shares them.
 pub(super) const PER_TEXT: usize = 48;
 
 /// Bytes that a field's name takes besides its text, if it is none of the standard ones.
