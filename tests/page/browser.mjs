@@ -31,10 +31,19 @@ export async function open(browser, options) {
   context.setDefaultTimeout(8000);
   const page = await context.newPage();
   const faults = [];
+  const loads = new Map();
+  let load = 0;
   page.on('console', (message) => faults.push(`console ${message.type()}: ${message.text()}`));
   page.on('pageerror', (error) => faults.push(`error: ${error}`));
-  page.on('requestfailed', (request) => faults.push(`failed: ${request.url()} ${request.failure()?.errorText}`));
+  page.on('requestfailed', (request) => {
+    const why = request.failure()?.errorText;
+    // Whoever leaves a page breaks off what it was asking for.
+    if (why === 'net::ERR_ABORTED' && loads.get(request) < load) return;
+    faults.push(`failed: ${request.url()} ${why}`);
+  });
   page.on('request', (request) => {
+    if (request.isNavigationRequest()) load += 1;
+    loads.set(request, load);
     if (!request.url().startsWith(`${url}/`)) faults.push(`asked elsewhere: ${request.url()}`);
   });
   page.on('response', (response) => {
