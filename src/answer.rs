@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{Method, Response, StatusCode, header::CONTENT_LENGTH};
 use http_body::Body;
 
-use self::partial::partial;
+use self::partial::shorten_to_parts;
 use crate::{
     body::ResponseBody,
     clock::Instant,
@@ -116,7 +116,9 @@ impl Fill {
             FillBody::Whole(body) => ResponseBody::stored(body.clone()),
             FillBody::Streaming(recording) => ResponseBody::reader(recording.cursor()?),
         };
-        Some(reuse((&self.head, body), |ttl| Outcome::Collapsed { ttl }, telling, asks))
+        let mut response = Response::new(body);
+        reuse((&mut response, &self.head), |ttl| Outcome::Collapsed { ttl }, telling, asks);
+        Some(response)
     }
 }
 
@@ -154,31 +156,30 @@ fn respond<B: Body>(
     telling: Telling<'_>,
     asks: &Asks,
 ) -> Response<ResponseBody<B>> {
-    let response = reuse((head, ResponseBody::stored(body.clone())), outcome, telling, asks);
-    match &asks.range {
-        None => response,
-        Some(asked) => partial(response, body, asked),
+    // Made in place, here and below: a response is long, and moving it costs.
+    let mut response = Response::new(ResponseBody::stored(body.clone()));
+    reuse((&mut response, head), outcome, telling, asks);
+    if let Some(asked) = &asks.range {
+        shorten_to_parts(&mut response, body, asked);
     }
+    response
 }
 
-/// Tells how a request ended, and makes its response of a stored head.
+/// Tells how a request ended, and gives its response a stored head.
 #[inline]
 fn reuse<B: Body>(
-    (head, body): (&Head, ResponseBody<B>),
+    (response, head): (&mut Response<ResponseBody<B>>, &Head),
     outcome: impl FnOnce(u64) -> Outcome,
     telling: Telling<'_>,
     asks: &Asks,
-) -> Response<ResponseBody<B>> {
+) {
     let (age, ttl) = head.age_and_ttl(telling.now);
     let cache_status = telling.reporter.ended(telling.bucket, outcome(ttl.as_secs()));
-    // Made in place: a response is long, and moving it costs.
-    let mut response = Response::new(body);
     *response.status_mut() = head.status;
     head.put_fields(response.headers_mut(), seconds(age.as_secs()), cache_status);
     if asks.is_head || asks.conditions.is_some() {
-        shorten(&mut response, asks);
+        shorten(response, asks);
     }
-    response
 }
 
 /// Leaves out what a request does not ask for.

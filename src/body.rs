@@ -72,18 +72,7 @@ impl<B: Body> Body for ResponseBody<B> {
             InnerProjection::Stored { bytes } => {
                 Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes)))))
             }
-            InnerProjection::Passing { body } => poll_origin(body, cx),
-            InnerProjection::HandedOver { body } => poll_origin(body.as_mut(), cx),
-            InnerProjection::Recorded { cursor, rest } => {
-                match ready!(poll_recorded((cursor, rest), cx)) {
-                    Ok(frame) => Poll::Ready(frame),
-                    Err(mut body) => {
-                        let polled = poll_origin(body.as_mut(), cx);
-                        self.project().inner.set(Inner::HandedOver { body });
-                        polled
-                    }
-                }
-            }
+            _ => self.poll_further(cx),
         }
     }
 
@@ -109,6 +98,28 @@ impl<B: Body> Body for ResponseBody<B> {
                     hint
                 }
             },
+        }
+    }
+}
+
+impl<B: Body> ResponseBody<B> {
+    /// Polls what is not in the store yet, or never will be.
+    #[inline(never)]
+    fn poll_further(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Polled<B>> {
+        match self.as_mut().project().inner.project() {
+            InnerProjection::Stored { .. } => Poll::Ready(None),
+            InnerProjection::Passing { body } => poll_origin(body, cx),
+            InnerProjection::HandedOver { body } => poll_origin(body.as_mut(), cx),
+            InnerProjection::Recorded { cursor, rest } => {
+                match ready!(poll_recorded((cursor, rest), cx)) {
+                    Ok(frame) => Poll::Ready(frame),
+                    Err(mut body) => {
+                        let polled = poll_origin(body.as_mut(), cx);
+                        self.project().inner.set(Inner::HandedOver { body });
+                        polled
+                    }
+                }
+            }
         }
     }
 }

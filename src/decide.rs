@@ -7,7 +7,7 @@ use crate::{
     answer::{Asks, hit},
     body::ResponseBody,
     glance::Glance,
-    key::{Slot, Subject},
+    key::{Room, Slot, Subject},
     outcome::{Alone, Bypass, Forward, Unshared},
     policy::{Denied, admit},
     read::Read,
@@ -73,10 +73,12 @@ fn decide_read<St: Store, B: Body>(
     let declared = rule.vary.values(fields, secret);
     let mut learned = None;
     let mut forward = Forward::UriMiss;
-    let mut found = glance.peek(shared, &admitted.variant(&declared));
+    let mut room = Room::new();
+    let base = admitted.variant(&declared).encode(&mut room);
+    let mut found = glance.peek(shared, &base);
     if let Some(nominated) = found.as_ref().and_then(|note| note.as_nominated()).cloned() {
         let values = nominated.values(fields, secret);
-        found = shared.store.peek(&admitted.variant(&values));
+        found = shared.store.peek(&admitted.variant(&values).encode(&mut Room::new()));
         forward = Forward::VaryMiss;
         learned = Some((nominated, values));
     }
@@ -111,7 +113,7 @@ fn decide_read<St: Store, B: Body>(
             }
         }
     }
-    let base = admitted.variant(&declared).to_variant();
+    let base = base.to_variant();
     let (nominated, variant) = match learned {
         Some((nominated, values)) => (nominated, base.nominating(&values)),
         None => (rule.vary.clone(), base.clone()),

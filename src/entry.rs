@@ -134,6 +134,7 @@ impl Head {
     }
 
     /// Returns the current age (RFC 9111 §4.2.3), and how long the response stays fresh.
+    #[inline]
     pub(crate) fn age_and_ttl(&self, now: Instant) -> (Duration, Duration) {
         // Subtracted once for both.
         let resident = now.saturating_duration_since(self.received);
@@ -165,6 +166,7 @@ impl Head {
     }
 
     /// Puts the fields into a map, with the two slots filled.
+    #[inline]
     pub(crate) fn put_fields(
         &self,
         fields: &mut HeaderMap,
@@ -281,6 +283,7 @@ impl Entry {
     }
 
     /// Returns the route that the response is of, if it is known.
+    #[inline]
     pub(crate) fn route(&self) -> Option<usize> {
         let route = self.route.load(Ordering::Relaxed);
         (route != UNKNOWN).then_some(route as usize)

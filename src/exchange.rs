@@ -28,7 +28,7 @@ use crate::{
     fill::{Filling, Held, Received},
     future::{Mark, ResponseFuture},
     glance::{Glance, Recalled},
-    key::{Subject, Tag},
+    key::{Room, Subject, Tag},
     nominated::Kept,
     outcome::{Alone, Outcome, Refusal, Unshared},
     policy::{CACHE_GROUP_INVALIDATION, groups},
@@ -61,9 +61,10 @@ where
     if concern == Concern::Nothing {
         return ResponseFuture::forward(inner.clone(), request, None);
     }
-    let glance = Glance::at(shared, (head, concern), !request.body().is_end_stream());
-    if let Some(response) = glance.answer(shared, head.method) {
-        return ResponseFuture::ready(response);
+    let mut room = Room::new();
+    let glance = Glance::at(shared, (head, concern), !request.body().is_end_stream(), &mut room);
+    if let Some(found) = glance.found(shared, head.method) {
+        return ResponseFuture::ready(found.answer());
     }
     if let Some(recalled) = glance.recall(shared, head.method) {
         return ResponseFuture::waiting(Exchange::confirm((shared, inner), recalled, request));

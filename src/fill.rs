@@ -227,7 +227,7 @@ impl<St: Store> Filling<St> {
             true => Cow::Borrowed(&**stripped),
             false => Cow::Owned([stripped, &terms.withheld[..]].concat()),
         };
-        let mould = &self.shared.moulds[self.route];
+        let mould = &self.shared.routes[self.route].mould;
         let (head, body) = Head::with_body(head, (mould, &unstored), timing, body);
         (head.at_least(terms.initial_age).with_windows(terms.windows), body)
     }
@@ -421,7 +421,7 @@ impl<St: Store> Ending<St> {
         let (bucket, metrics) = (self.shared.bucket(self.route), self.shared.metrics());
         match stored {
             Ok(()) => {
-                self.shared.early[self.route].note(|| now() - self.requested);
+                self.shared.routes[self.route].early.note(|| now() - self.requested);
                 metrics.stored(bucket);
             }
             Err(Refusal::Fenced) => metrics.fenced(bucket),

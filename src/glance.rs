@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{Method, Response};
 use http_body::Body;
 
 use crate::{
-    answer::{Asks, hit},
+    answer::{Asks, Telling, hit},
     body::ResponseBody,
     bounded::bounded,
-    entry::Entry,
+    entry::{Entry, Head},
+    key::Room,
     outcome::Forward,
     policy::Facts,
     read::Read,
@@ -32,6 +34,7 @@ impl<'a> Glance<'a> {
         shared: &'a Shared<St>,
         (head, concern): (HeadRef<'a>, Concern),
         has_content: bool,
+        room: &'a mut Room,
     ) -> Self {
         let facts = Facts::of(head.headers, &shared.identity.watched);
         let may_be_plain = (*head.method == Method::GET || *head.method == Method::HEAD)
@@ -40,24 +43,27 @@ impl<'a> Glance<'a> {
             true => shared.identity.plain_variant(head, &facts),
             false => None,
         };
-        let looked = variant.map(|variant| (variant, shared.store.peek(&variant)));
+        let looked = variant.map(|variant| {
+            let variant = variant.encode(room);
+            (variant, shared.store.peek(&variant))
+        });
         Self { facts, has_content, looked }
     }
 
-    /// Answers an ordinary read.
+    /// Returns what answers an ordinary read.
     ///
     /// Its variant holds the digest of all routes and the target that the inner service sees, so an
     /// entry with an equal one was matched to the route that this request would be. Where that
     /// route puts more into its variants, such as a caller, none of its entries is found.
     #[inline]
-    pub(crate) fn answer<St: Store, B: Body>(
-        &self,
-        shared: &Shared<St>,
+    pub(crate) fn found<'g, St: Store>(
+        &'g self,
+        shared: &'g Shared<St>,
         method: &Method,
-    ) -> Option<Response<ResponseBody<B>>> {
+    ) -> Option<Found<'g>> {
         let entry = self.looked.as_ref()?.1.as_ref()?;
         let route = self.route(shared, entry)?;
-        answer(shared, (route, asks(method)), entry)
+        Found::of(shared, (route, asks(method)), entry)
     }
 
     /// Returns what answers an ordinary read if it is still in the store.
@@ -97,16 +103,31 @@ fn asks(method: &Method) -> &'static Asks {
     if *method == Method::HEAD { Asks::HEAD } else { Asks::GET }
 }
 
-#[inline]
-fn answer<St: Store, B: Body>(
-    shared: &Shared<St>,
-    (route, asks): (usize, &Asks),
-    entry: &Entry,
-) -> Option<Response<ResponseBody<B>>> {
-    let telling = shared.telling(route);
-    let is_answer = entry.is_fresh_at(telling.now) && !shared.may_be_due(route, entry, telling.now);
-    let found = entry.as_response().filter(|_| is_answer)?;
-    Some(hit(found, telling, asks))
+/// A fresh response, and what is made of it.
+pub(crate) struct Found<'g> {
+    response: (&'g Head, &'g Bytes),
+    telling: Telling<'g>,
+    asks: &'g Asks,
+}
+
+impl<'g> Found<'g> {
+    #[inline]
+    fn of<St: Store>(
+        shared: &'g Shared<St>,
+        (route, asks): (usize, &'g Asks),
+        entry: &'g Entry,
+    ) -> Option<Self> {
+        let telling = shared.telling(route);
+        let is_fresh = entry.is_fresh_at(telling.now);
+        let is_answer = is_fresh && !shared.may_be_due(route, entry, telling.now);
+        let response = entry.as_response().filter(|_| is_answer)?;
+        Some(Self { response, telling, asks })
+    }
+
+    #[inline]
+    pub(crate) fn answer<B: Body>(self) -> Response<ResponseBody<B>> {
+        hit(self.response, self.telling, self.asks)
+    }
 }
 
 /// What answers an ordinary read if it is still in the store.
@@ -136,7 +157,7 @@ impl Recalled {
         found: &Lookup,
     ) -> Option<Response<ResponseBody<B>>> {
         let Lookup::Found(entry) = found else { return None };
-        answer(shared, (self.route, self.asks), entry)
+        Some(Found::of(shared, (self.route, self.asks), entry)?.answer())
     }
 
     /// Returns the read that the request is.

@@ -138,16 +138,16 @@ pub(crate) fn push_value(key: &mut String, value: &str) -> Option<()> {
     Some(())
 }
 
-/// Everything a response was made for, borrowed from the request at hand.
+/// Everything a response was made for, part by part.
 ///
-/// The order of the parts is the order they are encoded and hashed in.
+/// The order of the parts is the order they are encoded in.
 #[derive(Clone, Copy)]
-pub struct VariantRef<'a> {
-    pub(crate) scope: &'a [u8; 16],
-    pub(crate) scheme: &'a str,
-    pub(crate) authority: &'a str,
+pub(crate) struct VariantParts<'a> {
+    pub(crate) scope: &'a [u8],
+    pub(crate) scheme: &'a [u8],
+    pub(crate) authority: &'a [u8],
     pub(crate) host: &'a [u8],
-    pub(crate) target: &'a str,
+    pub(crate) target: &'a [u8],
     /// Further parts, already encoded: the caller, a primary key that the target does not imply.
     pub(crate) extras: &'a [u8],
     /// The values of nominated fields, already encoded. Last, so that a variant can be made anew
@@ -157,50 +157,101 @@ pub struct VariantRef<'a> {
 
 const PARTS: usize = 7;
 
-impl<'a> VariantRef<'a> {
-    fn parts(&self) -> [&'a [u8]; PARTS] {
-        [
-            self.scope,
-            self.scheme.as_bytes(),
-            self.authority.as_bytes(),
-            self.host,
-            self.target.as_bytes(),
-            self.extras,
-            self.nominated,
-        ]
+/// The lengths of the parts, which stand before the parts themselves.
+const LENGTHS: usize = 4 * PARTS;
+
+impl VariantParts<'_> {
+    /// Encodes the parts into a room, which most fit without an allocation.
+    #[inline]
+    pub(crate) fn encode<'r>(&self, room: &'r mut Room) -> VariantRef<'r> {
+        let Self { scope, scheme, authority, host, target, extras, nominated } = *self;
+        let lengths = [
+            scope.len(),
+            scheme.len(),
+            authority.len(),
+            host.len(),
+            target.len(),
+            extras.len(),
+            nominated.len(),
+        ];
+        let bytes = room.take(LENGTHS + lengths.iter().sum::<usize>());
+        let (place, rest) = bytes.split_at_mut(LENGTHS);
+        place.copy_from_slice(lengths.map(encoded_length).as_flattened());
+        let rest = put(rest, scope);
+        let rest = put(rest, scheme);
+        let rest = put(rest, authority);
+        let rest = put(rest, host);
+        let rest = put(rest, target);
+        let rest = put(rest, extras);
+        put(rest, nominated);
+        VariantRef { hash: hash_of(bytes), bytes }
+    }
+}
+
+#[inline]
+fn put<'r>(rest: &'r mut [u8], part: &[u8]) -> &'r mut [u8] {
+    if part.is_empty() {
+        return rest;
+    }
+    let (place, rest) = rest.split_at_mut(part.len());
+    place.copy_from_slice(part);
+    rest
+}
+
+fn encoded_length(length: usize) -> [u8; 4] {
+    u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes()
+}
+
+#[inline]
+fn hash_of(bytes: &[u8]) -> u64 {
+    let mut hasher = HASHER.build_hasher();
+    hasher.write(bytes);
+    hasher.finish()
+}
+
+/// Where a variant is encoded.
+pub(crate) struct Room {
+    short: [u8; SHORT],
+    long: Vec<u8>,
+}
+
+const SHORT: usize = 192;
+
+impl Room {
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Self { short: [0; SHORT], long: Vec::new() }
     }
 
-    /// Copies the parts into a [`Variant`].
+    #[inline]
+    fn take(&mut self, length: usize) -> &mut [u8] {
+        match self.short.get_mut(..length) {
+            Some(short) => short,
+            None => {
+                self.long.resize(length, 0);
+                &mut self.long
+            }
+        }
+    }
+}
+
+/// Everything a response was made for, as a request at hand has it.
+#[derive(Clone, Copy)]
+pub struct VariantRef<'a> {
+    bytes: &'a [u8],
+    hash: u64,
+}
+
+impl VariantRef<'_> {
+    /// Copies it into a [`Variant`].
     pub fn to_variant(&self) -> Variant {
-        Variant::of(self.parts())
-    }
-
-    fn encodes_to(&self, encoded: &[u8]) -> bool {
-        let (lengths, mut rest) = encoded.split_at(LENGTHS);
-        self.parts().iter().zip(lengths.as_chunks().0).all(|(part, length)| {
-            *length == encoded_length(part)
-                && (part.is_empty() || {
-                    let (encoded, after) = rest.split_at(part.len());
-                    rest = after;
-                    encoded == *part
-                })
-        })
+        Variant { bytes: self.bytes.into(), hash: self.hash }
     }
 }
 
 impl PartialEq for VariantRef<'_> {
     fn eq(&self, other: &Self) -> bool {
-        /// Two of one request mostly borrow the same.
-        fn is_same(own: &[u8], other: &[u8]) -> bool {
-            std::ptr::eq(own, other) || own == other
-        }
-        is_same(self.target.as_bytes(), other.target.as_bytes())
-            && is_same(self.nominated, other.nominated)
-            && is_same(self.extras, other.extras)
-            && is_same(self.host, other.host)
-            && is_same(self.authority.as_bytes(), other.authority.as_bytes())
-            && is_same(self.scheme.as_bytes(), other.scheme.as_bytes())
-            && is_same(self.scope, other.scope)
+        self.hash == other.hash && self.bytes == other.bytes
     }
 }
 
@@ -212,57 +263,24 @@ impl fmt::Debug for VariantRef<'_> {
     }
 }
 
-fn hash_parts([scope, parts @ ..]: &[&[u8]; PARTS]) -> u64 {
-    let mut hasher = HASHER.build_hasher();
-    // The scope is a digest: half of it tells two apart well enough. What two scopes share, and
-    // where parts meet, is left to the comparison: a collision costs no more than a look.
-    hasher.write_u64(scope.first_chunk().map_or(0, |half| u64::from_ne_bytes(*half)));
-    for part in parts.iter().filter(|part| !part.is_empty()) {
-        hasher.write(part);
-    }
-    hasher.finish()
-}
-
-/// The lengths of the parts, which stand before the parts themselves.
-const LENGTHS: usize = 4 * PARTS;
-
-fn lengths(parts: &[&[u8]; PARTS]) -> [u8; LENGTHS] {
-    let mut lengths = [0; LENGTHS];
-    for (place, part) in lengths.as_chunks_mut().0.iter_mut().zip(parts) {
-        *place = encoded_length(part);
-    }
-    lengths
-}
-
-fn encoded_length(part: &[u8]) -> [u8; 4] {
-    u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes()
-}
-
 /// Encoded parts: of most requests they fit without an allocation.
 pub(crate) type Parts = SmallVec<[u8; 64]>;
 
 /// Appends one part with its length before it, which keeps the encoding injective.
 pub(crate) fn push_part(parts: &mut Parts, part: &[u8]) {
-    parts.extend_from_slice(&encoded_length(part));
+    parts.extend_from_slice(&encoded_length(part.len()));
     parts.extend_from_slice(part);
-}
-
-/// Makes shared bytes in one allocation, written in place.
-fn shared_bytes(length: usize, write: impl FnOnce(&mut [u8])) -> Arc<[u8]> {
-    let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, length).collect();
-    write(Arc::get_mut(&mut bytes).expect("nobody else has it yet"));
-    bytes
 }
 
 impl Hash for VariantRef<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(hash_parts(&self.parts()));
+        state.write_u64(self.hash);
     }
 }
 
 impl quick_cache::Equivalent<Variant> for VariantRef<'_> {
     fn equivalent(&self, variant: &Variant) -> bool {
-        self.encodes_to(&variant.bytes)
+        *self.bytes == *variant.bytes
     }
 }
 
@@ -280,40 +298,38 @@ impl Variant {
         &self.bytes
     }
 
+    /// Returns the variant as a request has it.
+    pub fn borrowed(&self) -> VariantRef<'_> {
+        VariantRef { bytes: &self.bytes, hash: self.hash }
+    }
+
     /// Makes the variant anew with other values of nominated fields.
     pub(crate) fn nominating(&self, nominated: &[u8]) -> Self {
-        let mut parts = self.parts();
-        parts[PARTS - 1] = nominated;
-        Self::of(parts)
+        VariantParts { nominated, ..self.parts() }.encode(&mut Room::new()).to_variant()
     }
 
-    fn of(parts: [&[u8]; PARTS]) -> Self {
-        let length = LENGTHS + parts.iter().map(|part| part.len()).sum::<usize>();
-        let bytes = shared_bytes(length, |bytes| {
-            let (place, mut rest) = bytes.split_at_mut(LENGTHS);
-            place.copy_from_slice(&lengths(&parts));
-            for part in parts.into_iter().filter(|part| !part.is_empty()) {
-                let (place, after) = rest.split_at_mut(part.len());
-                place.copy_from_slice(part);
-                rest = after;
-            }
-        });
-        Self { bytes, hash: hash_parts(&parts) }
-    }
-
-    fn parts(&self) -> [&[u8]; PARTS] {
+    fn parts(&self) -> VariantParts<'_> {
         let (lengths, mut rest) = self.bytes.split_at(LENGTHS);
-        let mut parts = [&[][..]; PARTS];
-        for (part, length) in parts.iter_mut().zip(lengths.as_chunks::<4>().0) {
-            (*part, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
+        let mut lengths = lengths.as_chunks().0.iter();
+        let mut take = || {
+            let length = lengths.next().map_or(0, |length| u32::from_le_bytes(*length) as usize);
+            rest.split_off(..length).unwrap_or_default()
+        };
+        VariantParts {
+            scope: take(),
+            scheme: take(),
+            authority: take(),
+            host: take(),
+            target: take(),
+            extras: take(),
+            nominated: take(),
         }
-        parts
     }
 
     /// Returns the authority it was made for, or what `Host` said where there was none: the origin of
     /// a group, as far as requests tell it.
     pub(crate) fn origin(&self) -> Vec<u8> {
-        let [_, _, authority, host, ..] = self.parts();
+        let VariantParts { authority, host, .. } = self.parts();
         origin(if authority.is_empty() { host } else { authority })
     }
 
@@ -358,19 +374,19 @@ impl Slot {
     /// A slot for tests.
     #[cfg(any(test, all(fuzzing, feature = "redis")))]
     pub(crate) fn example() -> Self {
-        let variant = Self::example_variant().to_variant();
+        let variant = Self::example_variant().encode(&mut Room::new()).to_variant();
         Self { key: PrimaryKey::new("support:cases:A1"), variant, tags: Tags::none() }
     }
 
     /// Returns what identifies it, as a request would.
     #[cfg(any(test, all(fuzzing, feature = "redis")))]
-    pub(crate) const fn example_variant() -> VariantRef<'static> {
-        VariantRef {
+    pub(crate) const fn example_variant() -> VariantParts<'static> {
+        VariantParts {
             scope: &[7; 16],
-            scheme: "https",
-            authority: "example.com",
+            scheme: b"https",
+            authority: b"example.com",
             host: b"",
-            target: "/accounts/A1/cases",
+            target: b"/accounts/A1/cases",
             extras: b"",
             nominated: b"",
         }
@@ -403,13 +419,13 @@ mod tests {
 
     use super::*;
 
-    fn reference<'a>(parts: &'a [Vec<u8>; 3], texts: &'a [String; 3]) -> VariantRef<'a> {
-        VariantRef {
+    fn reference<'a>(parts: &'a [Vec<u8>; 3], texts: &'a [String; 3]) -> VariantParts<'a> {
+        VariantParts {
             scope: &[7; 16],
-            scheme: &texts[0],
-            authority: &texts[1],
+            scheme: texts[0].as_bytes(),
+            authority: texts[1].as_bytes(),
             host: &parts[0],
-            target: &texts[2],
+            target: texts[2].as_bytes(),
             extras: &parts[1],
             nominated: &parts[2],
         }
@@ -440,15 +456,33 @@ mod tests {
             s in proptest::array::uniform3("[ab]{0,2}"),
             t in proptest::array::uniform3("[ab]{0,2}"),
         ) {
+            let of = |parts: VariantParts<'_>| parts.encode(&mut Room::new()).to_variant();
             let (left, right) = (reference(&p, &s), reference(&q, &t));
             let is_same = p == q && s == t;
-            prop_assert_eq!(left.to_variant() == right.to_variant(), is_same);
-            prop_assert_eq!(left.equivalent(&right.to_variant()), is_same);
-            prop_assert!(left.equivalent(&left.to_variant()));
-            let other = VariantRef { nominated: &q[2], ..left };
-            prop_assert!(left.to_variant().nominating(&q[2]) == other.to_variant());
-            prop_assert!(other.equivalent(&left.to_variant().nominating(&q[2])));
-            prop_assert!(left.to_variant().nominating(&q[2]).seeded_hash() == other.to_variant().seeded_hash());
+            prop_assert_eq!(of(left) == of(right), is_same);
+            prop_assert_eq!(of(left).borrowed().equivalent(&of(right)), is_same);
+            prop_assert_eq!(of(left).borrowed() == of(right).borrowed(), is_same);
+            prop_assert!(of(left).borrowed().equivalent(&of(left)));
+            let other = of(VariantParts { nominated: &q[2], ..left });
+            prop_assert!(of(left).nominating(&q[2]) == other);
+            prop_assert!(of(left).nominating(&q[2]).seeded_hash() == other.seeded_hash());
+        }
+
+        #[test]
+        fn a_long_variant_is_encoded_as_a_short_one_is(
+            lengths in proptest::array::uniform3(0usize..150), other in 0usize..150,
+        ) {
+            let [target, extras, nominated] = lengths.map(|length| vec![b'x'; length]);
+            let example = Slot::example_variant();
+            let parts = VariantParts { target: &target, extras: &extras, nominated: &nominated, ..example };
+            let variant = parts.encode(&mut Room::new()).to_variant();
+            let origin = parts.scope.len() + parts.scheme.len() + parts.authority.len();
+            prop_assert_eq!(variant.as_bytes().len(), LENGTHS + origin + lengths.iter().sum::<usize>());
+            let found = variant.parts();
+            prop_assert_eq!((found.scope, found.scheme, found.authority), (parts.scope, parts.scheme, parts.authority));
+            prop_assert_eq!((found.target, found.extras, found.nominated), (&*target, &*extras, &*nominated));
+            let (nominated, again) = (vec![b'y'; other], variant.nominating(&vec![b'y'; other]));
+            prop_assert_eq!(again.parts().nominated, &*nominated);
         }
     }
 

@@ -62,6 +62,7 @@ impl Metrics {
     }
 
     /// Counts and logs how a request on a cache route ended.
+    #[inline]
     pub(crate) fn ended(&self, bucket: usize, outcome: &Outcome) {
         let bucket = &self.buckets[bucket];
         match outcome {

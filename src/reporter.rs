@@ -36,6 +36,7 @@ impl Reporter {
     }
 
     /// Counts and logs an outcome, and returns what `Cache-Status` says of it.
+    #[inline]
     pub(crate) fn ended(&self, bucket: usize, outcome: Outcome) -> HeaderValue {
         self.metrics.ended(bucket, &outcome);
         match outcome {

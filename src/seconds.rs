@@ -44,6 +44,7 @@ impl Table {
         Some(table)
     }
 
+    #[inline]
     fn get(&self, number: u64) -> Option<&HeaderValue> {
         let number = usize::try_from(number).ok().filter(|number| *number < KEPT)?;
         let part =
@@ -57,6 +58,7 @@ impl Table {
 }
 
 /// Returns a number of seconds as a field value.
+#[inline]
 pub(crate) fn seconds(number: u64) -> HeaderValue {
     AGES.get(number).cloned().unwrap_or_else(|| number.into())
 }
@@ -74,6 +76,7 @@ impl BySeconds {
     }
 
     /// Returns the value for a number of seconds.
+    #[inline]
     pub(crate) fn get(&self, number: u64) -> HeaderValue {
         self.kept.and_then(|table| table.get(number)).cloned().unwrap_or_else(|| self.make(number))
     }

@@ -44,36 +44,43 @@ pub(crate) struct Shared<St> {
     pub(crate) identity: Identity,
     pub(crate) flights: Arc<Flights<Fill>>,
     pub(crate) refreshes: Arc<Refreshes>,
-    /// For each route.
-    pub(crate) early: Vec<Early>,
-    pub(crate) moulds: Vec<Mould>,
+    pub(crate) routes: Vec<RouteState>,
     pub(crate) detachments: Arc<Detachments>,
     pub(crate) bodies: Arc<Budget>,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) follower_wait: Duration,
-    /// The bucket of each route, as its position in the metrics.
-    buckets: Vec<usize>,
-    is_switched_off: Vec<AtomicBool>,
-    has_warned: Vec<AtomicBool>,
     /// The routes whose failed invalidations have been warned of.
     failed: Mutex<HashSet<String>>,
+}
+
+/// What is known of a cached route besides its rule.
+pub(crate) struct RouteState {
+    /// Its bucket, as a position in the metrics.
+    pub(crate) bucket: usize,
+    is_switched_off: AtomicBool,
+    pub(crate) early: Early,
+    pub(crate) mould: Mould,
+    has_warned: AtomicBool,
 }
 
 impl<St: Store> Shared<St> {
     pub(crate) fn new(store: Arc<St>, table: Table, identity: Identity, name: sfv::Token) -> Self {
         let mut names: Vec<String> = Vec::new();
-        let mut buckets = Vec::new();
-        let early = table.read_rules().iter().map(|rule| Early::new(rule.early_refresh)).collect();
+        let mut routes = Vec::new();
         for rule in table.read_rules() {
             let known = names.iter().position(|name| *name == rule.bucket);
-            buckets.push(known.unwrap_or(names.len()));
+            routes.push(RouteState {
+                bucket: known.unwrap_or(names.len()),
+                is_switched_off: AtomicBool::new(false),
+                early: Early::new(rule.early_refresh),
+                mould: Mould::default(),
+                has_warned: AtomicBool::new(false),
+            });
             if known.is_none() {
                 names.push(rule.bucket.clone());
             }
         }
-        let flags = |length: usize| (0..length).map(|_| AtomicBool::new(false)).collect();
         let limits = Limits { flights: MAX_FLIGHTS, followers: MAX_FOLLOWERS, wait: FOLLOWER_WAIT };
-        let (is_switched_off, has_warned) = (flags(names.len()), flags(buckets.len()));
         let metrics = Arc::new(Metrics::new(names));
         let detachments = Detachments::new(MAX_DETACHED, DETACHED_TIME, Arc::clone(&metrics));
         Self {
@@ -82,15 +89,11 @@ impl<St: Store> Shared<St> {
             identity,
             flights: Arc::new(Flights::new(limits)),
             refreshes: Arc::default(),
-            early,
-            moulds: buckets.iter().map(|_| Mould::default()).collect(),
+            routes,
             detachments: Arc::new(detachments),
             bodies: Arc::new(Budget::new(BODIES_IN_FLIGHT)),
             reporter: Arc::new(Reporter::new(metrics, name)),
             follower_wait: FOLLOWER_WAIT,
-            buckets,
-            is_switched_off,
-            has_warned,
             failed: Mutex::default(),
         }
     }
@@ -108,28 +111,30 @@ impl<St: Store> Shared<St> {
         let mut snapshot = self.metrics().snapshot(self.flights.airborne());
         for (name, bucket) in &mut snapshot.buckets {
             let position = self.metrics().position(name);
-            bucket.is_off =
-                position.is_some_and(|at| self.is_switched_off[at].load(Ordering::Relaxed));
+            let mut routes = self.routes.iter().filter(|route| Some(route.bucket) == position);
+            bucket.is_off = routes.any(|route| route.is_switched_off.load(Ordering::Relaxed));
         }
         snapshot.store = self.store.snapshot();
         snapshot
     }
 
     pub(crate) fn bucket(&self, route: usize) -> usize {
-        self.buckets[route]
+        self.routes[route].bucket
     }
 
     pub(crate) fn is_switched_off(&self, route: usize) -> bool {
-        self.is_switched_off[self.bucket(route)].load(Ordering::Relaxed)
+        self.routes[route].is_switched_off.load(Ordering::Relaxed)
     }
 
     pub(crate) fn switch_off(&self, bucket: usize, is_off: bool) {
-        self.is_switched_off[bucket].store(is_off, Ordering::Relaxed);
+        for route in self.routes.iter().filter(|route| route.bucket == bucket) {
+            route.is_switched_off.store(is_off, Ordering::Relaxed);
+        }
     }
 
     /// Whether a hit on a fresh entry may have to refresh it: it is near enough to its end.
     pub(crate) fn may_be_due(&self, route: usize, entry: &Entry, now: Instant) -> bool {
-        self.early[route].may_be_due(|| entry.fresh_until() - now)
+        self.routes[route].early.may_be_due(|| entry.fresh_until() - now)
     }
 
     /// Whether this hit on a fresh entry is to refresh it. One whose request says what it accepts is
@@ -142,13 +147,13 @@ impl<St: Store> Shared<St> {
     ) -> bool {
         asks.wishes == Wishes::NONE && self.may_be_due(route, entry, now) && {
             let dice = seeded_hash((entry.slot().variant.seeded_hash(), now));
-            self.early[route].is_due(entry.fresh_until() - now, dice)
+            self.routes[route].early.is_due(entry.fresh_until() - now, dice)
         }
     }
 
     /// Warns, once for each route, that requests with credentials bypass the cache there.
     pub(crate) fn warn_of_credentials(&self, route: usize) {
-        if !self.has_warned[route].swap(true, Ordering::Relaxed) {
+        if !self.routes[route].has_warned.swap(true, Ordering::Relaxed) {
             telemetry::credentials_bypassed(&self.table.read_rules()[route].route);
         }
     }

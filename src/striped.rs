@@ -19,6 +19,7 @@ impl Striped {
         Self(Box::new(std::array::from_fn(|_| Stripe::default())))
     }
 
+    #[inline]
     pub(crate) fn add(&self) {
         self.0[lane(STRIPES)].0.fetch_add(1, Ordering::Relaxed);
     }

@@ -6,8 +6,8 @@ use http::Method;
 use support::{Cached, Calls, cache, fetch, get, got, origin, request, response, send};
 use tower::Layer;
 use tower_support_cache::{
-    Bypass, CASE_LIST_TTL, CASE_MESSAGES_TTL, MemoryStore, SupportCacheHandle, SupportCacheLayer,
-    Switch,
+    Bypass, CASE_LIST_TTL, CASE_MESSAGES_TTL, CacheRoute, MemoryStore, SupportCacheHandle,
+    SupportCacheLayer, Switch,
 };
 
 #[tokio::test(start_paused = true)]
@@ -24,6 +24,24 @@ async fn a_bucket_that_is_off_forwards_everything_and_stores_nothing() {
     }
     let bucket = handle.metrics().bucket("cases").cloned().unwrap();
     assert_eq!((bucket.stored, bucket.bypassed[&Bypass::Switch]), (0, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bucket_that_is_off_is_off_on_all_its_routes() {
+    let route = |path: &str| CacheRoute::get(path).bucket("both").key("{id}").ttl(CASE_LIST_TTL);
+    let builder = SupportCacheLayer::builder(MemoryStore::new());
+    let layer = builder.cache(route("/cases/{id}")).cache(route("/notes/{id}")).build().unwrap();
+    let (origin, calls) = origin();
+    calls.serve(|_| response(200, &[], "x"));
+    let (cache, handle) = (layer.layer(origin), layer.handle());
+    for switch in [Switch::Off, Switch::On] {
+        assert!(handle.switch("both", switch));
+        assert_eq!(handle.metrics().bucket("both").unwrap().is_off, switch == Switch::Off);
+        for path in ["/cases/1", "/notes/2"] {
+            fetch(&cache, path).await;
+            assert_eq!(fetch(&cache, path).await.is_hit(), switch == Switch::On, "{path}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

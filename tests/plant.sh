@@ -92,7 +92,7 @@ plant end-before-storing src/fill.rs 's/let settled = self\.end\(storable, recor
 plant wait-for-the-whole-body src/fill.rs 's/if declared\.is_some\(\) && /if false \&\& /' streaming a_follower_streams_along_once_the_length_is_known_to_fit
 plant share-what-may-turn-out-too-large src/fill.rs 's/if declared\.is_some\(\) && /if true \&\& /' streaming a_follower_of_unknown_length_waits_for_the_end
 plant store-event-streams src/policy/storability.rs 's/if is_event_stream\(fields\)/if false/' streaming an_event_stream_is_neither_stored_nor_delayed
-plant meddle-with-upgrades src/policy/admission.rs 's/if facts\.is_upgrade/if false/' streaming an_upgrade_is_not_the_caches_business
+plant meddle-with-upgrades src/policy/admission.rs 's/if facts\.have\(Fact::Upgrade\)/if false/' streaming an_upgrade_is_not_the_caches_business
 # ===== cancellation =====
 plant drop-the-leaders-fill src/detach.rs 's/filter\(\|_\| self\.is_begun\)/filter(|_| false)/' cancellation a_thousand_requests_still_make_one_call_when_the_leader_is_cancelled_before_the_head
 plant detach-what-others-began src/detach.rs 's/fn drop\(&mut self\) \{\n        IS_BEGUN\.set\(self\.outer\);/fn drop(\&mut self) {/' lib what_has_begun_within_another_goes_on_without_it
@@ -194,7 +194,7 @@ plant use-no-cache-unasked src/policy/storability.rs 's/true => Duration::ZERO,/
 plant freshen-across-an-invalidation src/sequence.rs 's/self\.is_slot_current\(slot, fence\)\.then\(store\)/Some(store())/' rfc a_304_that_an_invalidation_overtakes_freshens_nothing
 plant ask-on-the-routes-own-account src/fill/revalidate.rs 's/ \|\| !self\.rule\(\)\.validates\(\)//' rfc a_route_that_decides_itself_asks_about_nothing
 plant answer-parts-of-the-absent src/seek.rs 's/if read\.asks\.range\.is_some\(\) \{/if false {/' rfc a_range_that_nothing_stored_answers_is_forwarded_as_it_is_and_stored_nowhere
-plant give-parts-to-head src/policy/admission.rs 's/facts\.has_range && \*view\.head\.method == Method::GET/facts.has_range/' rfc what_is_no_range_or_costs_too_much_brings_the_whole
+plant give-parts-to-head src/policy/admission.rs 's/(facts\.have\(Fact::Range\)) && \*view\.head\.method == Method::GET/$1/' rfc what_is_no_range_or_costs_too_much_brings_the_whole
 plant forget-if-range src/policy/range.rs 's/filter\(\|_\| !is_of_another\)/filter(|_| !is_of_another || true)/' rfc a_part_is_sent_only_of_what_if_range_names
 plant take-weak-tags-for-parts src/policy/range.rs 's/wanted\.as_bytes\(\)\.starts_with\(b"\\""\)/wanted.as_bytes().ends_with(b"\\"")/' lib a_part_is_wanted_of_exactly_one_representation
 plant take-a-date-of-the-same-second src/policy/range.rs 's/since >= Duration::from_secs\(1\)/since >= Duration::ZERO/' lib a_part_is_wanted_of_exactly_one_representation
@@ -232,15 +232,15 @@ plant compare-strongly src/policy/validation.rs 's/text\.strip_prefix\(b"W\/"\)\
 plant no-date-without-last-modified src/policy/validation.rs 's/\.or_else\(\|\| response\.get\(DATE\)\)//' rfc if_modified_since_is_compared_with_last_modified_or_else_with_date
 plant two-dates-are-one src/policy/validation.rs 's/\.filter\(\|_\| dates\.next\(\)\.is_none\(\)\)//' rfc if_modified_since_is_compared_with_last_modified_or_else_with_date
 plant describe-content-in-a-304 src/policy/validation.rs 's/for name in &OF_THE_CONTENT \{/for name in &OF_THE_CONTENT[..0] {/' rfc what_the_client_has_is_not_sent_again
-plant evaluate-if-match src/policy/admission.rs 's/if facts\.has_precondition/if false/' rfc what_the_client_has_is_not_sent_again
+plant evaluate-if-match src/policy/admission.rs 's/if facts\.have\(Fact::Precondition\)/if false/' rfc what_the_client_has_is_not_sent_again
 plant a-304-for-any-status src/answer.rs 's/\.filter\(\|_\| status\.is_success\(\)\)//' rfc what_the_client_has_is_not_sent_again
 plant lead-with-the-conditional src/exchange.rs 's/request\.headers_mut\(\)\.remove\(IF_NONE_MATCH\);//' rfc a_conditional_miss_brings_the_whole_representation_for_all
 plant glance-past-credentials src/glance.rs 's/let is_for_it = rule\.credentials\.overlook\(&self\.facts\)/let is_for_it = true/' privacy what_is_stored_for_nobody_answers_no_request_with_credentials
 plant glance-past-the-switch src/glance.rs 's/ && !shared\.is_switched_off\(route\);/;/' handle what_was_stored_is_used_again_once_a_bucket_is_on_unless_it_was_invalidated
-plant glance-at-what-is-stale src/glance.rs 's/entry\.is_fresh_at\(telling\.now\) && //' flights an_entry_is_fresh_for_its_lifetime_and_no_longer
-plant overlook-authorization src/policy/credentials.rs 's/Self::ByResponse => !facts\.is_authorized/Self::ByResponse => true/' security sec_auth_2_callers_and_the_anonymous_share_nothing
-plant glance-past-conditions src/policy/facts.rs 's/\n            \| self\.has_conditions//' rfc what_the_client_has_is_not_sent_again
-plant glance-past-directives src/policy/facts.rs 's/\n            \| self\.has_directives//' rfc request_directives_count_where_the_route_says_so
+plant glance-at-what-is-stale src/glance.rs 's/is_fresh && !shared/!shared/; s/let is_fresh/let _is_fresh/' flights an_entry_is_fresh_for_its_lifetime_and_no_longer
+plant overlook-authorization src/policy/credentials.rs 's/Self::ByResponse => !facts\.have\(Fact::Authorization\)/Self::ByResponse => true/' security sec_auth_2_callers_and_the_anonymous_share_nothing
+plant glance-past-conditions src/policy/facts.rs 's/(const BY_THE_WAY: u8 = )/$1Fact::Conditions as u8 | /' rfc what_the_client_has_is_not_sent_again
+plant glance-past-directives src/policy/facts.rs 's/(const BY_THE_WAY: u8 = )/$1Fact::Directives as u8 | /' rfc request_directives_count_where_the_route_says_so
 plant glance-past-content src/glance.rs 's/may_be_plain && !has_content/may_be_plain/' privacy what_is_stored_answers_no_get_with_content
 plant look-past-a-field src/policy/facts.rs 's/            RANGE,\n//' security sec_coal_4_a_part_or_a_head_never_becomes_the_entity
 plant concern-reads-alone src/route/table.rs 's/reads\.chain\(writes\)/{ let _ = writes.take(0).chain(reads.clone()); reads }/' lib a_path_concerns_no_rule_where_none_begins_like_it
@@ -311,9 +311,9 @@ plant first-tag-only src/policy/validation.rs 's/self\.none_match\.iter\(\)\.any
 # ===== security: the vectors of docs/security.md =====
 plant share-without-permission src/policy/storability.rs 's/asked\.needs_permission \&\& !said/false \&\& !said/' security sec_auth_1_one_callers_response_answers_another_only_where_both_route_and_response_say_so
 plant forget-the-caller src/policy/admission.rs 's/push_part\(extras, &digest\);//' security sec_auth_1_one_callers_response_answers_another_only_where_both_route_and_response_say_so
-plant look-up-with-credentials src/policy/admission.rs 's/Credentials::Bypass if facts\.has_credentials => return Err\(Bypass::Credentials\),//' security sec_auth_1_every_credential_field_bypasses_by_default
-plant mix-authorized-and-anonymous src/policy/admission.rs 's/Credentials::ByResponse if facts\.is_authorized => push_part\(extras, b"authorized"\),//' security sec_auth_2_callers_and_the_anonymous_share_nothing
-plant serve-the-revoked src/policy/admission.rs 's/Credentials::Bypass if facts\.has_credentials => return Err\(Bypass::Credentials\),//' security sec_auth_3_a_revoked_user_is_refused_within_the_lifetime
+plant look-up-with-credentials src/policy/admission.rs 's/Credentials::Bypass if facts\.have\(Fact::Credentials\) => return Err\(Bypass::Credentials\),//' security sec_auth_1_every_credential_field_bypasses_by_default
+plant mix-authorized-and-anonymous src/policy/admission.rs 's/push_part\(extras, b"authorized"\)/{}/' security sec_auth_2_callers_and_the_anonymous_share_nothing
+plant serve-the-revoked src/policy/admission.rs 's/Credentials::Bypass if facts\.have\(Fact::Credentials\) => return Err\(Bypass::Credentials\),//' security sec_auth_3_a_revoked_user_is_refused_within_the_lifetime
 plant take-blank-callers src/policy/credentials.rs 's/is_present\.then_some\(value\)/Some(value)/' security sec_auth_4_no_caller_is_a_bypass_and_not_a_caller_of_its_own
 plant take-blank-tenants src/key.rs 's/!text\.trim\(\)\.is_empty\(\) && //' security sec_auth_4_no_tenant_is_a_bypass_and_not_a_tenant_of_its_own
 plant fold-the-case-of-callers src/policy/credentials.rs 's/present\(extract\(request\)\?\.as_bytes\(\)\)/present(extract(request)?.to_lowercase().as_bytes())/' security sec_auth_5_callers_are_the_same_only_if_byte_equal
@@ -369,12 +369,12 @@ plant keep-bodies-over-the-limit src/recording.rs 's/if self\.bytes > self\.limi
 plant serve-any-coding src/nominated.rs 's/if is_coded \{/if false {/' security sec_body_3_a_coded_body_is_for_those_who_accept_its_coding
 plant lose-trailers src/recording.rs 's/self\.trailers\.is_none\(\) && //' security sec_body_4_trailers_become_no_fields
 plant store-streams src/policy/storability.rs 's/if is_event_stream\(fields\)/if false/' security sec_body_5_streams_and_upgrades_are_untouched
-plant answer-upgrades src/policy/admission.rs 's/if facts\.is_upgrade/if false/' security sec_body_5_streams_and_upgrades_are_untouched
+plant answer-upgrades src/policy/admission.rs 's/if facts\.have\(Fact::Upgrade\)/if false/' security sec_body_5_streams_and_upgrades_are_untouched
 plant store-hop-by-hop-fields src/hops.rs 's/is_hop_by_hop\(name\) \|\|/false ||/' security sec_hop_1_what_belongs_to_the_connection_is_not_stored
 plant store-what-connection-names src/hops.rs 's/ \|\| self\.0\.iter\(\)\.any\(\|named\| named == name\.as_str\(\)\)//' security sec_hop_1_what_belongs_to_the_connection_is_not_stored
 plant let-connection-remove-anything src/hops.rs 's/\n *\.filter\(\|name\| !is_end_to_end[^\n]*//' security sec_hop_1_connection_removes_no_field_that_a_client_must_see
 plant answer-without-reading-content src/policy/admission.rs 's/if has_content \{/if false {/' security sec_drain_1_the_next_request_on_the_connection_parses
-plant store-pages-in-disguise src/policy/admission.rs 's/Credentials::Bypass if facts\.has_credentials => return Err\(Bypass::Credentials\),//' security sec_wcd_1_a_page_with_credentials_is_not_stored_under_a_static_disguise
+plant store-pages-in-disguise src/policy/admission.rs 's/Credentials::Bypass if facts\.have\(Fact::Credentials\) => return Err\(Bypass::Credentials\),//' security sec_wcd_1_a_page_with_credentials_is_not_stored_under_a_static_disguise
 plant tell-the-key src/exchange.rs 's/(self\.shared\.reporter\.mark\(bucket, outcome, &mut head\.headers\);)/$1 head.headers.append("x-cache-key", read.slot.key.as_str().parse().unwrap());/' security sec_pii_1_cache_status_and_metrics_name_no_key_path_query_or_caller
 plant log-the-key src/shared.rs 's/(self\.metrics\(\)\.invalidated\(\);\n)( *self\.store\.invalidate\(key\))/$1 tracing::debug!(?key);\n$2/' security sec_pii_1_no_event_names_a_key_path_query_or_caller
 plant tell-what-others-view src/policy/admission.rs 's/push_part\(extras, &digest\);//' security sec_enum_1_nobody_learns_what_another_caller_has_viewed
@@ -388,7 +388,7 @@ plant let-reads-invalidate-groups src/exchange.rs 's/Decision::Read\(read\) => \
 plant mix-the-groups-of-origins src/key/tag.rs 's/        push_part\(&mut text, origin\);\n/        let _ = origin;\n/' security sec_inv_4_a_group_reaches_no_other_origin_and_no_tag_of_a_route
 plant mix-groups-and-tags src/key/tag.rs 's/        let mut text = Parts::new\(\)/        if origin.len() < 99 {\n            return Self::new(group);\n        }\n        let mut text = Parts::new()/' security sec_inv_4_a_group_reaches_no_other_origin_and_no_tag_of_a_route
 # ===== stores, configuration, keys, privacy, stacks, readiness, fencing, memory =====
-plant find-nothing src/key.rs 's/self\.encodes_to\(&variant\.bytes\)/{ let _ = Self::encodes_to; variant.bytes.is_empty() }/' conformance the_memory_store_conforms
+plant find-nothing src/key.rs 's/\*self\.bytes == \*variant\.bytes/variant.bytes.is_empty()/' conformance the_memory_store_conforms
 plant forget-the-index src/store/memory.rs 's/variants\.push\(variant\.clone\(\)\);/if variants.is_empty() { variants.push(variant.clone()); }/' conformance the_memory_store_conforms
 plant commit-through-the-fence src/sequence.rs 's/self\.is_slot_current\(slot, fence\)\.then\(store\)/Some(store())/' conformance the_memory_store_conforms
 plant invalidate-when-polled src/store/memory.rs 's/self\.shared\.sequence\.invalidate\(key, \|\| \{\n(.*?)\}\);\n        ready\(Ok\(\(\)\)\)/let key = key.clone();\n        async move { let key = &key; self.shared.sequence.invalidate(key, || {\n$1});\n        Ok(()) }/s' conformance the_memory_store_conforms
@@ -399,6 +399,7 @@ plant take-any-bucket-settings src/route/rule.rs 's/&& self\.body_limit == other
 plant tell-patterns-apart-by-names src/route/table.rs 's/pattern::insert\(&mut reads, &rule\.pattern, index, \|\| rule\.route\.clone\(\)\)\?;/let _ = pattern::insert(\&mut reads, \&rule.pattern, index, || rule.route.clone());/' config routes_that_match_the_same_paths_clash
 plant refuse-overlapping-rules src/route/table.rs 's/writes\.push\(own\.clone\(\)\);/return Err(ConfigError::new(ConfigErrorKind::Clash, None, "pattern", "overlaps"));/' config rules_may_overlap_in_any_way
 plant invalidate-on-safe-methods src/route/invalidate.rs 's/&& !is_unsafe\(method\)/\&\& false/' config a_rule_for_a_safe_method_is_refused
+plant encode-without-lengths src/key.rs 's/place\.copy_from_slice\(lengths.*?;/place.fill(0);/' lib variants_are_equal_only_if_every_part_is
 plant do-not-escape-separators src/key.rs 's/    \.add\(b.:.\)\n//' keys a_separator_in_a_value_does_not_forge_another_key
 plant decode-twice src/key.rs 's/let decoded = percent_decode_str\(raw\)\.decode_utf8\(\)\.ok\(\)\?;/let once = percent_decode_str(raw).decode_utf8().ok()?;\n    let decoded = percent_decode_str(\&once).decode_utf8().ok()?;/' keys a_value_is_decoded_once
 plant take-what-is-no-text src/key.rs 's/let decoded = percent_decode_str\(raw\)\.decode_utf8\(\)\.ok\(\)\?;/let decoded = percent_decode_str(raw).decode_utf8_lossy();/' keys a_value_that_is_no_text_is_bypassed_and_not_coalesced
@@ -414,8 +415,8 @@ plant share-between-rules src/layer.rs 's/cached\.iter\(\)\.for_each\(\|rule\| r
 plant trust-the-original-target src/policy/admission.rs 's/ \|\| original == seen/ || true/' keys a_target_that_is_rewritten_after_the_original_was_noted_tells_responses_apart
 plant take-the-last-of-two-hosts src/policy/admission.rs 's/if facts\.hosts > 1 \{/if facts.hosts > 9 {/' keys two_host_fields_make_no_key
 plant forget-the-host src/policy/admission.rs 's/host: self\.host,/host: b"",/' privacy targets_and_authorities_never_share
-plant forget-the-authority src/policy/admission.rs 's/authority: self\.original\.authority\(\)\.map_or\("", Authority::as_str\),/authority: "",/' privacy targets_and_authorities_never_share
-plant forget-the-scheme src/policy/admission.rs 's/scheme: self\.original\.scheme_str\(\)\.unwrap_or\(""\),/scheme: "",/' privacy targets_and_authorities_never_share
+plant forget-the-authority src/policy/admission.rs 's/authority: self\.original\.authority\(\).*?,\n/authority: b"",\n/' privacy targets_and_authorities_never_share
+plant forget-the-scheme src/policy/admission.rs 's/scheme: self\.original\.scheme_str\(\).*?,\n/scheme: b"",\n/' privacy targets_and_authorities_never_share
 plant take-an-empty-host-for-none src/policy/admission.rs 's/if facts\.hosts == 1 && /if false \&\& /' privacy targets_and_authorities_never_share
 plant forget-any-caller src/policy/admission.rs 's/push_part\(extras, &digest\);/let _ = digest;/' privacy callers_by
 plant ignore-a-callers-case src/policy/credentials.rs 's/present\(extract\(request\)\?\.as_bytes\(\)\)/present(extract(request)?.to_lowercase().as_bytes())/' privacy callers_are_the_same_only_if_they_are_byte_equal
@@ -426,7 +427,8 @@ plant take-any-blank-caller src/policy/credentials.rs 's/is_present\.then_some\(
 plant forget-x-api-key src/policy/admission.rs 's/HeaderName::from_static\("x-api-key"\)/HeaderName::from_static("x-api-kex")/' privacy each_credential_field_bypasses_by_default_and_is_counted
 plant share-private-responses src/policy/storability.rs 's/directives\.private && !rule/false \&\& directives.private \&\& !rule/' privacy private_responses_are_stored_for_their_caller_alone
 plant override-a-routes-credentials src/route/cache.rs 's/self\.credentials\.unwrap_or_else\(\|\| credentials\.clone\(\)\)/credentials.clone()/' privacy general_credentials_are_for_the_routes_that_say_nothing
-plant warn-each-time src/shared.rs 's/if !self\.has_warned\[route\]\.swap\(true, Ordering::Relaxed\)/if !self.has_warned[route].swap(false, Ordering::Relaxed)/' privacy a_route_that_bypasses_credentials_is_named_once
+plant switch-one-route-of-a-bucket src/shared.rs 's/\.filter\(\|route\| route\.bucket == bucket\) \{/.find(|route| route.bucket == bucket) {/' handle a_bucket_that_is_off_is_off_on_all_its_routes
+plant warn-each-time src/shared.rs 's/(if !self\.routes\[route\]\.has_warned\.swap)\(true/$1(false/' privacy a_route_that_bypasses_credentials_is_named_once
 plant forget-the-nest src/route/request.rs 's/original\.map_or\(self\.uri, \|original\| &original\.0\)/original.map_or(self.uri, |_| self.uri)/' stacks one_layer_in_two_nests_does_not_mix_them
 plant send-content-on-head src/answer.rs 's/\.or_insert_with\(\|\| length\.into\(\)\);/.or_insert(0.into()); let _ = length;/' stacks a_connection_stays_in_sync_over_hits_and_heads
 plant wait-for-the-inner-service src/service.rs 's/fn poll_ready\(&mut self, _: &mut Context<.?._>\) -> Poll<Result<\(\), S::Error>> \{\n        Poll::Ready\(Ok\(\(\)\)\)/fn poll_ready(\&mut self, cx: \&mut Context<\x27_>) -> Poll<Result<(), S::Error>> {\n        self.inner.poll_ready(cx)/' readiness a_service_that_is_ready_and_not_called_holds_nothing
@@ -549,12 +551,12 @@ plant recall-and-look-again src/exchange.rs 's/exchange\.go_on\(found\)\), &deta
 plant recall-past-tags src/store/redis/shared.rs 's/ \|\| are_confirmed\(&read\.record, stamps\.as_ref\(\)\)/ || are_confirmed(\&read.record, stamps.as_ref()) || true/' redis what_has_a_tag_that_was_invalidated_is_not_recalled
 plant recall-ask-for-stamps-afterwards src/store/redis/shared.rs 's/false => Box::pin\(join\(look, self\.stamps\(copy\.slot\(\), &connection, &\[\]\)\)\)\.await,/false => { let number = look.await; if number.is_err() { return None; } (number, self.stamps(copy.slot(), \&connection, \&[]).await) }/' redis the_stamps_of_a_group_that_is_known_are_asked_for_beside_the_record
 plant recall-past-groups src/store/redis/shared.rs 's/copy\.slot\(\)\.tags/slot.tags/g; s/self\.stamps\(copy\.slot\(\)/self.stamps(slot/' redis what_is_of_a_group_that_was_invalidated_is_not_recalled
-plant recall-by-target-what-has-tags src/store/redis/near.rs 's/\(copy\.reading\(\)\.is_some\(\) && copy\.slot\(\)\.tags\.is_empty\(\)\)\.then_some\(copy\)/copy.reading().is_some().then_some(copy)/' redis a_group_that_is_recalled_is_none_of_the_next_response
+plant recall-by-target-what-has-tags src/store/redis/mod.rs 's/copy\.filter\(\|copy\| copy\.slot\(\)\.tags\.is_empty\(\)\)/copy/' redis a_group_that_is_recalled_is_none_of_the_next_response
 plant recall-with-a-number-of-the-near-cache src/entry/stored.rs 's/fence: \*fence, requested/fence: { let _ = fence; held_at }, requested/' redis what_was_invalidated_is_not_asked_about_by_who_had_recalled_it
 plant near-forget-the-limit-before-a-proof src/store/redis/near.rs 's/\} else if self\.proven\.is_set\(\) \|\| is_known\(\) \{/} else if is_known() \&\& !self.proven.is_set() {\n            entry.fresh_until()\n        } else if self.proven.is_set() {/' lib what_is_read_before_a_proof_has_the_limit
 plant near-have-no-end src/store/redis/near.rs 's/now\(\)\.checked_add\(self\.limit\);/Some(now() + self.limit);/' lib a_limit_may_have_no_end
 plant recall-by-a-clock-that-was-wrong src/store/redis/shared.rs 's/ && drift <= DRIFT/ \&\& drift <= u64::MAX/' redis what_expires_while_this_process_is_suspended_is_stale
-plant recall-nothing src/store/redis/near.rs 's/(fn recall_made.*?\{)/$1\n        return None;/s' redis what_is_for_one_caller_is_recalled_for_that_one
+plant recall-nothing src/store/redis/near.rs 's/(pub\(super\) fn recall.*?\{)/$1\n        return None;/s' redis what_is_for_one_caller_is_recalled_for_that_one
 plant near-forget-no-tag src/store/redis/near.rs 's/                    self\.invalidate_tag\(&Tag::named\(tag\)\);/                    let _ = Tag::named(tag);/' lib what_was_read_before_a_message_does_not_enter
 plant near-keep-own-invalidations-of-tags src/store/redis/link.rs 's/Target::Tag\(tag\) => self\.near\.invalidate_tag\(tag\),/Target::Tag(_) => {}/' lib what_this_process_invalidates_is_gone_when_it_is_called
 plant redis-groups-share-what-is-stale src/stale.rs 's/self\.lead\.token\(\)\.is_none\(\) \|\| //; s/!self\.has_tags_beside\(&entry\.slot\(\)\.tags\)/{ let _ = entry; true }/' redis what_is_stale_and_of_a_group_stands_in_for_nobody_who_came_later

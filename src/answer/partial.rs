@@ -19,17 +19,17 @@ use crate::{
 const OF_ANY_ANSWER: [HeaderName; 4] = [AGE, CACHE_STATUS, DATE, VARY];
 
 /// Makes of a stored 200 what a request for parts of it is answered with. `body` is the whole.
-pub(super) fn partial<B: Body>(
-    mut response: Response<ResponseBody<B>>,
+pub(super) fn shorten_to_parts<B: Body>(
+    response: &mut Response<ResponseBody<B>>,
     body: &Bytes,
     asked: &RangeAsked,
-) -> Response<ResponseBody<B>> {
+) {
     let whole = body.len();
     if response.status() != StatusCode::OK || response.headers().contains_key(CONTENT_RANGE) {
-        return response;
+        return;
     }
     let ranges = match asked.select(response.headers(), whole) {
-        Selected::Whole => return response,
+        Selected::Whole => return,
         Selected::Unsatisfiable => {
             *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
             // What is said of the whole is not said of this, least of all how long it is fresh.
@@ -38,7 +38,7 @@ pub(super) fn partial<B: Body>(
             response.headers_mut().extend(kept.filter(|(name, _)| OF_ANY_ANSWER.contains(name)));
             response.headers_mut().insert(CONTENT_RANGE, value(format!("bytes */{whole}")));
             *response.body_mut() = ResponseBody::empty();
-            return response;
+            return;
         }
         Selected::Parts(ranges) => ranges,
     };
@@ -58,7 +58,6 @@ pub(super) fn partial<B: Body>(
     fields.insert(CONTENT_LENGTH, content.len().into());
     *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     *response.body_mut() = ResponseBody::stored(content);
-    response
 }
 
 fn content_range(range: &Range<usize>, whole: usize) -> String {

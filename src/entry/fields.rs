@@ -6,7 +6,10 @@
 
 mod mould;
 
-use std::sync::{Arc, Weak};
+use std::{
+    mem,
+    sync::{Arc, Weak},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header::AGE};
@@ -108,16 +111,17 @@ impl Fields {
     }
 
     /// Puts the fields into a map, with the two slots filled.
+    #[inline]
     pub(super) fn put(&self, fields: &mut HeaderMap, age: HeaderValue, cache_status: HeaderValue) {
         let Form { has_inner_status, status_slot, gaps, .. } = &*self.form;
         *fields = self.form.fields.clone();
         let mut lines = fields.values_mut();
         if let Some(slot) = lines.next() {
-            *slot = age;
+            fill(slot, age);
         }
         if !has_inner_status {
             if let Some(slot) = lines.next() {
-                *slot = cache_status;
+                fill(slot, cache_status);
             }
             put(lines, gaps, &self.own);
             return;
@@ -125,7 +129,7 @@ impl Fields {
         let lines = (1..).zip(lines).filter(|(place, _)| place != status_slot);
         put(lines.map(|(_, line)| line), gaps, &self.own);
         if let Some(slot) = fields.values_mut().nth(*status_slot) {
-            *slot = cache_status;
+            fill(slot, cache_status);
         }
     }
 
@@ -180,9 +184,14 @@ fn put<'l>(
 ) {
     for (gap, value) in gaps.iter().zip(own) {
         if let Some(line) = lines.nth(*gap) {
-            *line = value.clone();
+            fill(line, value.clone());
         }
     }
+}
+
+/// Puts a value where an empty one stands. That is static, so there is nothing to be freed.
+fn fill(line: &mut HeaderValue, value: HeaderValue) {
+    mem::forget(mem::replace(line, value));
 }
 
 /// What stands in a form where each response has a value of its own. No value of a form is sensitive.
@@ -248,7 +257,7 @@ impl Form {
         let mut gaps = Vec::new();
         for line in &form.lines {
             match is_own(line) {
-                true => gaps.push(std::mem::take(&mut gap)),
+                true => gaps.push(mem::take(&mut gap)),
                 false => gap += 1,
             }
         }
@@ -341,7 +350,7 @@ impl Learned {
     }
 
     fn fields(&mut self, own: Own) -> Fields {
-        let pays = !std::mem::replace(&mut self.is_paid, true);
+        let pays = !mem::replace(&mut self.is_paid, true);
         Fields { form: Arc::clone(&self.form), own, pays }
     }
 

@@ -18,7 +18,7 @@ use crate::{
     coalesce::{Flights, Limits, Settled, Turn},
     entry::{Entry, Head, Provenance, Timing},
     gauge::Gauge,
-    key::{PrimaryKey, Slot, Tags, VariantRef},
+    key::{PrimaryKey, Room, Slot, Tags, VariantParts},
     nominated::Nominated,
     sequence::Fence,
     store::{Begin, MemoryStore, Store},
@@ -54,12 +54,13 @@ impl Crowded {
 
     fn slot(key: usize, nominated: &[u8]) -> Slot {
         let target = ["/a", "/b"][key];
-        let variant = VariantRef { target, nominated, ..VARIANT }.to_variant();
+        let parts = VariantParts { target: target.as_bytes(), nominated, ..VARIANT };
+        let variant = parts.encode(&mut Room::new()).to_variant();
         Slot { key: PrimaryKey::new(target), variant, tags: Tags::none() }
     }
 
     fn peek(&self, key: usize, nominated: &[u8]) -> Option<Arc<Entry>> {
-        self.store.peek(&VariantRef { target: ["/a", "/b"][key], nominated, ..VARIANT })
+        self.store.peek(&Self::slot(key, nominated).variant.borrowed())
     }
 
     fn read(&self, key: usize, value: u8) {

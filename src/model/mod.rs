@@ -20,7 +20,7 @@ use crate::{
     clock::now,
     coalesce::{Flights, Limits, Settled, Turn},
     entry::{Entry, Head, Provenance, Timing},
-    key::{PrimaryKey, Slot, Subject, Tag, Tags, VariantRef},
+    key::{PrimaryKey, Slot, Subject, Tag, Tags, VariantParts},
     sequence::Fence,
     store::{Begin, Commit, MemoryStore, Store},
 };
@@ -39,7 +39,7 @@ struct World {
     is_grouped: bool,
 }
 
-const VARIANT: VariantRef<'static> = Slot::example_variant();
+const VARIANT: VariantParts<'static> = Slot::example_variant();
 
 fn slot() -> Slot {
     Slot { key: PrimaryKey::new("key"), tags: tags(&["tag"]), ..Slot::example() }
@@ -77,7 +77,7 @@ impl World {
     }
 
     fn answer(&self) -> Option<u64> {
-        if let Some(entry) = self.store.peek(&VARIANT) {
+        if let Some(entry) = self.store.peek(&Slot::example().variant.borrowed()) {
             return Some(stored(&entry));
         }
         self.miss()
@@ -229,7 +229,7 @@ fn nothing_read_around_an_unknown_outcome_is_stored() {
             })
             .collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
-        assert!(world.store.peek(&VARIANT).is_none());
+        assert!(world.store.peek(&Slot::example().variant.borrowed()).is_none());
     });
 }
 

@@ -11,13 +11,13 @@ use percent_encoding::percent_decode;
 
 use super::{
     credentials::Credentials,
-    facts::{Facts, Watched},
+    facts::{Fact, Facts, Watched},
     range::RangeAsked,
     request_directives::Wishes,
     validation::Conditions,
 };
 use crate::{
-    key::{Parts, PrimaryKey, Tags, VariantRef, push_part},
+    key::{Parts, PrimaryKey, Tags, VariantParts, push_part},
     outcome::Bypass,
     route::{CacheRule, HeadRef, KeyRequest, QueryPolicy, RequestView},
     secret::Secret,
@@ -79,19 +79,20 @@ impl Identity {
     /// than the target, which is known before any route is.
     ///
     /// `None` where the request is out of the ordinary: that takes [`admit`].
+    #[inline]
     pub(crate) fn plain_variant<'a>(
         &'a self,
         head: HeadRef<'a>,
         facts: &Facts<'a>,
-    ) -> Option<VariantRef<'a>> {
+    ) -> Option<VariantParts<'a>> {
         let original = head.original_uri();
         let is_plain = facts.are_plain() && is_same(original, head.uri);
-        is_plain.then(|| VariantRef {
+        is_plain.then(|| VariantParts {
             scope: &self.scope,
-            scheme: original.scheme_str().unwrap_or(""),
-            authority: original.authority().map_or("", Authority::as_str),
+            scheme: original.scheme_str().unwrap_or("").as_bytes(),
+            authority: original.authority().map_or("", Authority::as_str).as_bytes(),
             host: facts.host,
-            target: target_as_sent(original),
+            target: target_as_sent(original).as_bytes(),
             extras: &[],
             nominated: &[],
         })
@@ -105,13 +106,13 @@ pub(crate) fn admit<'a>(
     view: RequestView<'a, 'a>,
     (facts, has_content): (Facts<'a>, bool),
 ) -> Result<Admitted<'a>, Denied> {
-    if facts.is_upgrade {
+    if facts.have(Fact::Upgrade) {
         return Err(Denied::Upgrade);
     }
     if has_content {
         return Err(Bypass::Content.into());
     }
-    if facts.has_precondition {
+    if facts.have(Fact::Precondition) {
         return Err(Bypass::Precondition.into());
     }
     // Two `Host` fields make a request malformed (RFC 9112 §3.2): which one counts is anyone's guess.
@@ -141,7 +142,7 @@ pub(crate) fn admit<'a>(
     if !is_same(original, view.head.uri) {
         push_seen(&mut extras, view.head.uri, &rule.query);
     }
-    let wishes = match facts.has_directives {
+    let wishes = match facts.have(Fact::Directives) {
         true => Wishes::of(view.head.headers, rule.request_directives),
         false => Wishes::default(),
     };
@@ -155,11 +156,11 @@ pub(crate) fn admit<'a>(
         extras,
         key,
         wishes,
-        conditions: facts.has_conditions.then(|| Conditions::of(view.head.headers)),
+        conditions: facts.have(Fact::Conditions).then(|| Conditions::of(view.head.headers)),
         // RFC 9110 §14.2: for GET alone.
-        range: (facts.has_range && *view.head.method == Method::GET)
+        range: (facts.have(Fact::Range) && *view.head.method == Method::GET)
             .then(|| Box::new(RangeAsked::of(view.head.headers))),
-        needs_permission: facts.is_authorized && rule.credentials.is_by_response(),
+        needs_permission: facts.have(Fact::Authorization) && rule.credentials.is_by_response(),
     })
 }
 
@@ -180,9 +181,11 @@ fn push_caller(
     facts: Facts<'_>,
 ) -> Result<(), Bypass> {
     match &rule.credentials {
-        Credentials::Bypass if facts.has_credentials => return Err(Bypass::Credentials),
+        Credentials::Bypass if facts.have(Fact::Credentials) => return Err(Bypass::Credentials),
         Credentials::Bypass | Credentials::CoveredByKey => {}
-        Credentials::ByResponse if facts.is_authorized => push_part(extras, b"authorized"),
+        Credentials::ByResponse if facts.have(Fact::Authorization) => {
+            push_part(extras, b"authorized")
+        }
         Credentials::ByResponse => {}
         Credentials::PerCaller(caller) => {
             let request = KeyRequest { view, pattern: &rule.pattern };
@@ -197,13 +200,13 @@ fn push_caller(
 impl Admitted<'_> {
     /// Returns what a response to this request would be made for, with the values of nominated
     /// fields.
-    pub(crate) fn variant<'v>(&'v self, nominated: &'v [u8]) -> VariantRef<'v> {
-        VariantRef {
+    pub(crate) fn variant<'v>(&'v self, nominated: &'v [u8]) -> VariantParts<'v> {
+        VariantParts {
             scope: self.scope,
-            scheme: self.original.scheme_str().unwrap_or(""),
-            authority: self.original.authority().map_or("", Authority::as_str),
+            scheme: self.original.scheme_str().unwrap_or("").as_bytes(),
+            authority: self.original.authority().map_or("", Authority::as_str).as_bytes(),
             host: self.host,
-            target: &self.target,
+            target: self.target.as_bytes(),
             extras: &self.extras,
             nominated,
         }
@@ -225,10 +228,12 @@ impl Admitted<'_> {
 
 /// Whether the inner service is asked for what the client has asked for: unless a layer in between
 /// has changed that or noted another.
+#[inline]
 fn is_same(original: &Uri, seen: &Uri) -> bool {
     std::ptr::eq(original, seen) || original == seen
 }
 
+#[inline]
 fn target_as_sent(uri: &Uri) -> &str {
     uri.path_and_query().map_or("", |target| target.as_str())
 }

@@ -7,7 +7,7 @@ use http::{
     header::{AUTHORIZATION, COOKIE},
 };
 
-use super::facts::Facts;
+use super::facts::{Fact, Facts};
 use crate::{
     key::{Parts, push_part},
     route::{Extract, KeyRequest},
@@ -55,8 +55,8 @@ impl Credentials {
     /// still be a part of its variant.
     pub(crate) fn overlook(&self, facts: &Facts<'_>) -> bool {
         match self {
-            Self::Bypass => !facts.has_credentials,
-            Self::ByResponse => !facts.is_authorized,
+            Self::Bypass => !facts.have(Fact::Credentials),
+            Self::ByResponse => !facts.have(Fact::Authorization),
             Self::CoveredByKey | Self::PerCaller(_) => true,
         }
     }

@@ -34,22 +34,31 @@ impl Watched {
     }
 }
 
+/// What a request may say.
+#[derive(Clone, Copy)]
+pub(crate) enum Fact {
+    Credentials = 1 << 0,
+    /// Credentials other than cookies.
+    Authorization = 1 << 1,
+    Range = 1 << 2,
+    /// What only the origin may evaluate.
+    Precondition = 1 << 3,
+    Directives = 1 << 4,
+    Conditions = 1 << 5,
+    Upgrade = 1 << 6,
+}
+
 /// What the fields of a request mean for the cache.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Facts<'a> {
     pub(super) host: &'a [u8],
     pub(super) hosts: usize,
-    pub(crate) has_credentials: bool,
-    /// Credentials other than cookies.
-    pub(super) is_authorized: bool,
-    pub(super) has_range: bool,
-    pub(super) has_precondition: bool,
-    pub(super) has_directives: bool,
-    pub(super) has_conditions: bool,
-    pub(super) is_upgrade: bool,
+    /// One bit for each [`Fact`].
+    found: u8,
 }
 
 impl<'a> Facts<'a> {
+    #[inline]
     pub(crate) fn of(fields: &'a HeaderMap, watched: &Watched) -> Self {
         let mut facts = Self::default();
         // Names are looked at and not lines, which are many more steps to go through.
@@ -68,31 +77,37 @@ impl<'a> Facts<'a> {
                             facts.hosts += 1;
                         }
                     }
-                    RANGE => facts.has_range = true,
-                    IF_MATCH | IF_UNMODIFIED_SINCE => facts.has_precondition = true,
-                    IF_NONE_MATCH | IF_MODIFIED_SINCE => facts.has_conditions = true,
-                    UPGRADE => facts.is_upgrade = true,
-                    CACHE_CONTROL | PRAGMA => facts.has_directives = true,
+                    RANGE => facts.note(Fact::Range),
+                    IF_MATCH | IF_UNMODIFIED_SINCE => facts.note(Fact::Precondition),
+                    IF_NONE_MATCH | IF_MODIFIED_SINCE => facts.note(Fact::Conditions),
+                    UPGRADE => facts.note(Fact::Upgrade),
+                    CACHE_CONTROL | PRAGMA => facts.note(Fact::Directives),
                     _ => {}
                 }
             }
             if watched.credentials.may_hold(mark) && watched.credential_fields.contains(name) {
-                facts.has_credentials = true;
-                facts.is_authorized |= *name != COOKIE;
+                facts.note(Fact::Credentials);
+                if *name != COOKIE {
+                    facts.note(Fact::Authorization);
+                }
             }
         }
         facts
     }
 
+    fn note(&mut self, fact: Fact) {
+        self.found |= fact as u8;
+    }
+
+    pub(crate) fn have(&self, fact: Fact) -> bool {
+        self.found & fact as u8 != 0
+    }
+
     /// Whether the request wants the resource and says nothing else that matters, credentials aside.
     pub(super) fn are_plain(&self) -> bool {
+        const BY_THE_WAY: u8 = Fact::Credentials as u8 | Fact::Authorization as u8;
         let has_usual_host = self.hosts == 0 || self.hosts == 1 && !self.host.is_empty();
-        let is_unusual = self.has_range
-            | self.has_precondition
-            | self.has_directives
-            | self.has_conditions
-            | self.is_upgrade;
-        has_usual_host && !is_unusual
+        has_usual_host && self.found & !BY_THE_WAY == 0
     }
 }
 
@@ -111,6 +126,7 @@ impl Sieve {
 }
 
 /// Returns one bit, by a name's length and first letter.
+#[inline]
 fn mark(name: &HeaderName) -> u64 {
     let name = name.as_str().as_bytes();
     1 << ((name.len() + usize::from(name[0])) % 64)

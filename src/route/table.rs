@@ -223,6 +223,7 @@ impl fmt::Debug for Beginnings {
 }
 
 /// Returns the two characters of a path that stand at a place. No path has a zero in it.
+#[inline]
 fn characters(path: &str, at: usize) -> [u8; 2] {
     let rest = path.as_bytes().get(at..).unwrap_or_default();
     [0, 1].map(|place| rest.get(place).copied().unwrap_or(0))

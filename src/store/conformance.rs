@@ -22,11 +22,12 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::time::{timeout, timeout_at};
 
-use super::{Begin, Commit, Entry, Fence, Lookup, PrimaryKey, Slot, Store, Tags, VariantRef};
+use super::{Begin, Commit, Entry, Fence, Lookup, PrimaryKey, Slot, Store, Tags, Variant};
 use crate::{
     clock::now,
     entry::{Head, Provenance, Timing},
     gauge::Gauge,
+    key::{Room, VariantParts},
     nominated::Nominated,
 };
 
@@ -275,7 +276,7 @@ pub async fn an_invalidation_is_in_force_before_it_is_polled<St: Store>(store: &
             drop(store.invalidate(&key));
         }
         let rule = "an invalidation is in force when it is called, not when it is polled";
-        assert!(store.peek(&filled.variant()).is_none(), "{rule}: memory");
+        assert!(store.peek(&filled.variant().borrowed()).is_none(), "{rule}: memory");
         assert!(!store.sequence().is_current(&key, fence), "{rule}: fence");
         assert_eq!(filled.find(store).await, None, "{rule}: store");
         filling.refused(store, lease, fence).await;
@@ -379,20 +380,21 @@ impl<'a> Response<'a> {
 }
 
 impl Place {
-    fn variant(&self) -> VariantRef<'static> {
-        VariantRef {
+    fn variant(&self) -> Variant {
+        let parts = VariantParts {
             scope: &[0; 16],
-            scheme: "https",
-            authority: "conformance.example",
+            scheme: b"https",
+            authority: b"conformance.example",
             host: b"",
-            target: self.1,
+            target: self.1.as_bytes(),
             extras: b"",
             nominated: b"",
-        }
+        };
+        parts.encode(&mut Room::new()).to_variant()
     }
 
     fn slot(&self) -> Slot {
-        let (key, variant) = (PrimaryKey::new(self.0), self.variant().to_variant());
+        let (key, variant) = (PrimaryKey::new(self.0), self.variant());
         Slot { key, variant, tags: Tags::none() }
     }
 
@@ -415,10 +417,10 @@ impl Place {
 
     /// Returns what the layer would find: in this process, and then further away.
     async fn entry<St: Store>(&self, store: &St) -> Option<Arc<Entry>> {
-        if let Some(entry) = store.peek(&self.variant()) {
+        if let Some(entry) = store.peek(&self.variant().borrowed()) {
             return Some(entry);
         }
-        let found = match store.recall(&self.variant()) {
+        let found = match store.recall(&self.variant().borrowed()) {
             Some(recalled) => store.confirm(&recalled).await,
             None => store.lookup(&self.slot()).await,
         };

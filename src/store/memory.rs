@@ -107,14 +107,6 @@ impl MemoryStore {
     }
 }
 
-#[cfg(feature = "redis")]
-impl MemoryStore {
-    /// Does the same as [`peek`](Store::peek) for a variant that is made already.
-    pub(super) fn get(&self, variant: &Variant) -> Option<Arc<Entry>> {
-        self.shared.entries.get(variant).filter(|entry| self.shared.is_alive(entry))
-    }
-}
-
 impl Default for MemoryStore {
     fn default() -> Self {
         Self::new()

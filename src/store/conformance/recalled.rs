@@ -19,7 +19,7 @@ pub async fn what_is_recalled_is_found_only_while_it_is_there<St: Store>(store: 
             assert_eq!(place.find(store).await.as_deref(), Some("one"), "a stored entry is found");
         }
         // A store need not remember anything.
-        let Some(recalled) = store.recall(&place.variant()) else { return };
+        let Some(recalled) = store.recall(&place.variant().borrowed()) else { return };
         let found = async || match store.confirm(&recalled).await {
             Lookup::Found(entry) => text(&entry),
             Lookup::Absent | Lookup::Held(_) | Lookup::Unavailable => None,

@@ -52,7 +52,7 @@ impl Tagged {
     }
 
     pub(super) async fn find<St: Store>(&self, store: &St) -> Option<String> {
-        let entry = match store.peek(&self.place.variant()) {
+        let entry = match store.peek(&self.place.variant().borrowed()) {
             Some(entry) => entry,
             None => match store.lookup(&self.slot()).await {
                 Lookup::Found(entry) => entry,
@@ -93,7 +93,7 @@ pub async fn an_invalidation_of_a_tag_removes_what_has_it<St: Store>(store: &St)
         for tagged in &all {
             let slot = Slot { tags: tagged.tags(), ..tagged.slot() };
             assert!(!store.sequence().is_slot_current(&slot, before), "{rule}: fence");
-            assert!(store.peek(&tagged.place.variant()).is_none(), "{rule}: memory");
+            assert!(store.peek(&tagged.place.variant().borrowed()).is_none(), "{rule}: memory");
             assert_eq!(tagged.find(store).await, None, "{rule}: store");
         }
     }

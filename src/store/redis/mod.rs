@@ -172,7 +172,9 @@ impl Store for RedisStore {
     }
 
     fn recall(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
-        self.shared.link.near.recall(variant)
+        let copy = self.shared.link.near.recall(variant);
+        // Which of its tags a request has, and which only a response, it does not tell.
+        copy.filter(|copy| copy.slot().tags.is_empty())
     }
 
     async fn confirm(&self, recalled: &Arc<Entry>) -> Lookup {

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     clock::{Instant, now},
     entry::{Entry, Reading},
-    key::{PrimaryKey, Tag, Variant, VariantRef},
+    key::{PrimaryKey, Tag, VariantRef},
     operations::NearSnapshot,
     sequence::Fence,
     store::{MemoryStore, Store},
@@ -110,15 +110,7 @@ impl Near {
     /// Returns the copy of a response, if there is one that the server can be asked about.
     pub(super) fn recall(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
         let has_kept = self.has_kept.load(Ordering::Relaxed);
-        let copy = has_kept.then(|| self.copies.peek(variant))??;
-        // Which of its tags a request has, and which only a response, it does not tell.
-        (copy.reading().is_some() && copy.slot().tags.is_empty()).then_some(copy)
-    }
-
-    /// Does the same for a variant that is made already, whatever tags its responses have.
-    pub(super) fn recall_made(&self, variant: &Variant) -> Option<Arc<Entry>> {
-        let has_kept = self.has_kept.load(Ordering::Relaxed);
-        has_kept.then(|| self.copies.get(variant))?.filter(|copy| copy.reading().is_some())
+        has_kept.then(|| self.copies.peek(variant))?.filter(|copy| copy.reading().is_some())
     }
 
     /// Keeps a copy of what was read at the server, unless its key has changed since `fence`. Returns
@@ -154,7 +146,7 @@ impl Near {
 
     /// Takes note that what a copy was made of is not at the server any more, or dead: its key has changed.
     pub(super) fn refute(&self, copy: &Arc<Entry>) {
-        let held = self.copies.get(&copy.slot().variant);
+        let held = self.copies.peek(&copy.slot().variant.borrowed());
         if held.is_some_and(|held| Arc::ptr_eq(&held, copy)) {
             self.invalidate(&copy.slot().key);
         }
@@ -316,7 +308,7 @@ mod tests {
     }
 
     fn found(near: &Near) -> bool {
-        near.peek(&Slot::example_variant()).is_some()
+        near.peek(&Slot::example().variant.borrowed()).is_some()
     }
 
     fn push(keys: Value) -> PushInfo {
@@ -353,13 +345,15 @@ mod tests {
         for is_known in [false, true] {
             let (entry, reading) = response();
             near.keep(entry, reading, near.fence());
-            assert_eq!(near.recall(&Slot::example_variant()).is_some(), is_known);
+            assert_eq!(near.recall(&Slot::example().variant.borrowed()).is_some(), is_known);
         }
         near.prove(now() + Duration::from_secs(60), Duration::ZERO);
         assert!(found(&near));
         tokio::time::advance(near.limit).await;
         assert!(!found(&near), "it is to be read again");
-        let copy = near.recall(&Slot::example_variant()).expect("and until then it is recalled");
+        let copy = near
+            .recall(&Slot::example().variant.borrowed())
+            .expect("and until then it is recalled");
         near.renew(&copy, near.fence());
         assert!(found(&near));
     }

@@ -85,7 +85,7 @@ impl Shared {
     }
 
     pub(super) async fn lookup(&self, slot: &Slot) -> Option<Lookup> {
-        match self.link.near.recall_made(&slot.variant) {
+        match self.link.near.recall(&slot.variant.borrowed()) {
             Some(copy) => self.confirm(slot, &copy).await,
             None => self.look(slot).await,
         }
