@@ -73,6 +73,10 @@ impl Windows {
         !self.while_revalidate.is_zero() || !self.if_error.is_zero()
     }
 
+    fn boxed(self) -> Option<Box<Self>> {
+        (self != Self::default()).then(|| Box::new(self))
+    }
+
     pub(crate) fn longest(&self) -> Duration {
         self.while_revalidate.max(self.if_error).max(self.to_validate)
     }
@@ -122,15 +126,13 @@ impl Head {
     }
 
     /// Says for how long it is of use after it is stale.
-    pub(crate) fn with_windows(mut self, windows: Windows) -> Self {
-        self.windows = (windows != Windows::default()).then(|| Box::new(windows));
-        self
+    pub(crate) fn set_windows(&mut self, windows: Windows) {
+        self.windows = windows.boxed();
     }
 
     /// Makes the response at least as old as its origin's clock says.
-    pub(crate) fn at_least(mut self, initial_age: Duration) -> Self {
+    pub(crate) fn be_at_least(&mut self, initial_age: Duration) {
         self.initial_age = self.initial_age.max(initial_age);
-        self
     }
 
     /// Returns the current age (RFC 9111 §4.2.3), and how long the response stays fresh.

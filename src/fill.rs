@@ -228,8 +228,10 @@ impl<St: Store> Filling<St> {
             false => Cow::Owned([stripped, &terms.withheld[..]].concat()),
         };
         let mould = &self.shared.routes[self.route].mould;
-        let (head, body) = Head::with_body(head, (mould, &unstored), timing, body);
-        (head.at_least(terms.initial_age).with_windows(terms.windows), body)
+        let (mut head, body) = Head::with_body(head, (mould, &unstored), timing, body);
+        head.be_at_least(terms.initial_age);
+        head.set_windows(terms.windows);
+        (head, body)
     }
 
     /// Settles the flight with nothing to share: there is no response.

@@ -168,7 +168,7 @@ plant skip-expires-in-the-past src/policy/freshness.rs 's/lines\.map\(\|line\| u
 plant measure-expires-by-our-clock src/policy/freshness.rs 's/date\.duration_since\(self\.date\(fields\)\)\.ok\(\)/date.duration_since(self.at).ok()/' rfc what_states_its_lifetime_is_fresh_for_it_and_nothing_else_is
 plant forget-the-date src/policy/freshness.rs 's/Duration::from_secs\(apparent\.as_secs\(\)\)\.max\(self\.corrected_age\)/self.corrected_age/' rfc an_age_that_a_response_brings_shortens_its_lifetime
 plant forget-the-age src/policy/storability.rs 's/lifetime\.saturating_sub\(initial_age\)/lifetime/' rfc an_age_that_a_response_brings_shortens_its_lifetime
-plant tell-no-age-of-the-origins src/fill.rs 's/\.at_least\(terms\.initial_age\)//' rfc an_age_that_a_response_brings_shortens_its_lifetime
+plant tell-no-age-of-the-origins src/fill.rs 's/        head\.be_at_least\(terms\.initial_age\);\n//' rfc an_age_that_a_response_brings_shortens_its_lifetime
 plant guess-unasked src/policy/storability.rs 's/0 => None,\n/0 if false => None,\n/; s/heuristic_lifetime\(fields, percent\)/heuristic_lifetime(fields, percent.max(10))/' rfc what_states_its_lifetime_is_fresh_for_it_and_nothing_else_is
 plant guess-for-any-status src/policy/storability.rs 's/percent if may_guess =>/percent if may_guess || true =>/' rfc a_lifetime_is_guessed_only_where_the_route_says_so_and_none_is_stated
 plant store-parts src/policy/storability.rs 's/ \|\| is_partial\(status\)//' rfc any_status_may_state_its_lifetime

@@ -51,9 +51,8 @@ impl Head {
             received,
             initial_age,
             lifetime: fresh_until.saturating_duration_since(received),
-            windows: None,
+            windows: windows.boxed(),
         }
-        .with_windows(windows)
     }
 
     /// Returns what has to be stored elsewhere, besides the times.
