@@ -186,6 +186,10 @@ impl VariantParts<'_> {
         put(rest, nominated);
         VariantRef { hash: hash_of(bytes), bytes }
     }
+
+    pub(crate) fn to_variant(self) -> Variant {
+        self.encode(&mut Room::new()).to_variant()
+    }
 }
 
 #[inline]
@@ -305,7 +309,7 @@ impl Variant {
 
     /// Makes the variant anew with other values of nominated fields.
     pub(crate) fn nominating(&self, nominated: &[u8]) -> Self {
-        VariantParts { nominated, ..self.parts() }.encode(&mut Room::new()).to_variant()
+        VariantParts { nominated, ..self.parts() }.to_variant()
     }
 
     fn parts(&self) -> VariantParts<'_> {
@@ -374,7 +378,7 @@ impl Slot {
     /// A slot for tests.
     #[cfg(any(test, all(fuzzing, feature = "redis")))]
     pub(crate) fn example() -> Self {
-        let variant = Self::example_variant().encode(&mut Room::new()).to_variant();
+        let variant = Self::example_variant().to_variant();
         Self { key: PrimaryKey::new("support:cases:A1"), variant, tags: Tags::none() }
     }
 
@@ -456,7 +460,7 @@ mod tests {
             s in proptest::array::uniform3("[ab]{0,2}"),
             t in proptest::array::uniform3("[ab]{0,2}"),
         ) {
-            let of = |parts: VariantParts<'_>| parts.encode(&mut Room::new()).to_variant();
+            let of = VariantParts::to_variant;
             let (left, right) = (reference(&p, &s), reference(&q, &t));
             let is_same = p == q && s == t;
             prop_assert_eq!(of(left) == of(right), is_same);
@@ -475,7 +479,7 @@ mod tests {
             let [target, extras, nominated] = lengths.map(|length| vec![b'x'; length]);
             let example = Slot::example_variant();
             let parts = VariantParts { target: &target, extras: &extras, nominated: &nominated, ..example };
-            let variant = parts.encode(&mut Room::new()).to_variant();
+            let variant = parts.to_variant();
             let origin = parts.scope.len() + parts.scheme.len() + parts.authority.len();
             prop_assert_eq!(variant.as_bytes().len(), LENGTHS + origin + lengths.iter().sum::<usize>());
             let found = variant.parts();

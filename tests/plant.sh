@@ -332,9 +332,9 @@ plant follow-without-a-limit src/shared.rs 's/MAX_FOLLOWERS: usize = 10_000/MAX_
 plant join-a-slow-leader src/coalesce.rs 's/< self\.limits\.wait/< 1000 * self.limits.wait/' security sec_coal_5_a_slow_leader_is_neither_waited_for_nor_joined_for_ever
 plant join-a-flight-from-before src/seek.rs 's/\|fence\| sequence\.is_slot_current\(&read\.slot, fence\)/|_| true/' security sec_coal_6_a_request_after_an_invalidation_does_not_join_an_older_flight
 plant identify-without-the-query src/policy/admission.rs 's/uri\.path_and_query\(\)\.map_or\("", \|target\| target\.as_str\(\)\)/uri.path()/' security sec_key_1_every_difference_in_the_target_is_a_difference
-plant identify-without-the-host src/policy/admission.rs 's/host: self\.host,/host: b"",/' security sec_key_1_every_difference_in_scheme_and_authority_is_a_difference
-plant identify-without-the-authority src/policy/admission.rs 's/authority: self\.original\.authority\(\)\.map_or\("", Authority::as_str\)/authority: ""/' security sec_key_1_every_difference_in_scheme_and_authority_is_a_difference
-plant identify-without-the-scheme src/policy/admission.rs 's/scheme: self\.original\.scheme_str\(\)\.unwrap_or\(""\)/scheme: ""/' security sec_key_1_every_difference_in_scheme_and_authority_is_a_difference
+plant identify-without-the-host src/policy/admission.rs 's/\n        host,\n/\n        host: b"",\n/' security sec_key_1_every_difference_in_scheme_and_authority_is_a_difference
+plant identify-without-the-authority src/policy/admission.rs 's/authority: original\.authority\(\)\.map_or\("", Authority::as_str\)/authority: ""/' security sec_key_1_every_difference_in_scheme_and_authority_is_a_difference
+plant identify-without-the-scheme src/policy/admission.rs 's/scheme: original\.scheme_str\(\)\.unwrap_or\(""\)/scheme: ""/' security sec_key_1_every_difference_in_scheme_and_authority_is_a_difference
 plant take-two-hosts src/policy/admission.rs 's/if facts\.hosts > 1 \{/if false {/' security sec_key_1_two_hosts_are_a_bypass
 plant read-with-any-method src/route/table.rs 's/if \*method == Method::GET \|\| \*method == Method::HEAD \{/if *method != Method::POST {/' security sec_key_1_no_other_method_is_answered_from_what_get_stored
 plant forge-a-key src/key.rs 's/key\.extend\(utf8_percent_encode\(value, ESCAPED\)\);/key.push_str(value);/' security sec_key_2_a_separator_in_a_value_does_not_forge_another_key
@@ -414,9 +414,9 @@ plant share-between-mounts src/layer.rs 's/    part\(&settings\.mount\);\n//' ke
 plant share-between-rules src/layer.rs 's/cached\.iter\(\)\.for_each\(\|rule\| rule\.digest\(&mut hasher\)\);/let _ = cached;/' keys layers_with_different_mounts_or_rules_share_nothing
 plant trust-the-original-target src/policy/admission.rs 's/ \|\| original == seen/ || true/' keys a_target_that_is_rewritten_after_the_original_was_noted_tells_responses_apart
 plant take-the-last-of-two-hosts src/policy/admission.rs 's/if facts\.hosts > 1 \{/if facts.hosts > 9 {/' keys two_host_fields_make_no_key
-plant forget-the-host src/policy/admission.rs 's/host: self\.host,/host: b"",/' privacy targets_and_authorities_never_share
-plant forget-the-authority src/policy/admission.rs 's/authority: self\.original\.authority\(\).*?,\n/authority: b"",\n/' privacy targets_and_authorities_never_share
-plant forget-the-scheme src/policy/admission.rs 's/scheme: self\.original\.scheme_str\(\).*?,\n/scheme: b"",\n/' privacy targets_and_authorities_never_share
+plant forget-the-host src/policy/admission.rs 's/\n        host,\n/\n        host: b"",\n/' privacy targets_and_authorities_never_share
+plant forget-the-authority src/policy/admission.rs 's/authority: original\.authority\(\).*?,\n/authority: b"",\n/' privacy targets_and_authorities_never_share
+plant forget-the-scheme src/policy/admission.rs 's/scheme: original\.scheme_str\(\).*?,\n/scheme: b"",\n/' privacy targets_and_authorities_never_share
 plant take-an-empty-host-for-none src/policy/admission.rs 's/if facts\.hosts == 1 && /if false \&\& /' privacy targets_and_authorities_never_share
 plant forget-any-caller src/policy/admission.rs 's/push_part\(extras, &digest\);/let _ = digest;/' privacy callers_by
 plant ignore-a-callers-case src/policy/credentials.rs 's/present\(extract\(request\)\?\.as_bytes\(\)\)/present(extract(request)?.to_lowercase().as_bytes())/' privacy callers_are_the_same_only_if_they_are_byte_equal

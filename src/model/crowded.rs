@@ -12,13 +12,13 @@ use shuttle::{
     thread,
 };
 
-use super::{VARIANT, explore};
+use super::explore;
 use crate::{
     clock::now,
     coalesce::{Flights, Limits, Settled, Turn},
     entry::{Entry, Head, Provenance, Timing},
     gauge::Gauge,
-    key::{PrimaryKey, Room, Slot, Tags, VariantParts},
+    key::{PrimaryKey, Slot, Tags, VariantParts},
     nominated::Nominated,
     sequence::Fence,
     store::{Begin, MemoryStore, Store},
@@ -54,9 +54,9 @@ impl Crowded {
 
     fn slot(key: usize, nominated: &[u8]) -> Slot {
         let target = ["/a", "/b"][key];
-        let parts = VariantParts { target: target.as_bytes(), nominated, ..VARIANT };
-        let variant = parts.encode(&mut Room::new()).to_variant();
-        Slot { key: PrimaryKey::new(target), variant, tags: Tags::none() }
+        let parts =
+            VariantParts { target: target.as_bytes(), nominated, ..Slot::example_variant() };
+        Slot { key: PrimaryKey::new(target), variant: parts.to_variant(), tags: Tags::none() }
     }
 
     fn peek(&self, key: usize, nominated: &[u8]) -> Option<Arc<Entry>> {

@@ -20,7 +20,7 @@ use crate::{
     clock::now,
     coalesce::{Flights, Limits, Settled, Turn},
     entry::{Entry, Head, Provenance, Timing},
-    key::{PrimaryKey, Slot, Subject, Tag, Tags, VariantParts},
+    key::{PrimaryKey, Slot, Subject, Tag, Tags},
     sequence::Fence,
     store::{Begin, Commit, MemoryStore, Store},
 };
@@ -38,8 +38,6 @@ struct World {
     /// Whether responses have a tag that is not known before they are there.
     is_grouped: bool,
 }
-
-const VARIANT: VariantParts<'static> = Slot::example_variant();
 
 fn slot() -> Slot {
     Slot { key: PrimaryKey::new("key"), tags: tags(&["tag"]), ..Slot::example() }

@@ -87,15 +87,7 @@ impl Identity {
     ) -> Option<VariantParts<'a>> {
         let original = head.original_uri();
         let is_plain = facts.are_plain() && is_same(original, head.uri);
-        is_plain.then(|| VariantParts {
-            scope: &self.scope,
-            scheme: original.scheme_str().unwrap_or("").as_bytes(),
-            authority: original.authority().map_or("", Authority::as_str).as_bytes(),
-            host: facts.host,
-            target: target_as_sent(original).as_bytes(),
-            extras: &[],
-            nominated: &[],
-        })
+        is_plain.then(|| target_parts(&self.scope, original, facts.host, target_as_sent(original)))
     }
 }
 
@@ -202,13 +194,9 @@ impl Admitted<'_> {
     /// fields.
     pub(crate) fn variant<'v>(&'v self, nominated: &'v [u8]) -> VariantParts<'v> {
         VariantParts {
-            scope: self.scope,
-            scheme: self.original.scheme_str().unwrap_or("").as_bytes(),
-            authority: self.original.authority().map_or("", Authority::as_str).as_bytes(),
-            host: self.host,
-            target: self.target.as_bytes(),
             extras: &self.extras,
             nominated,
+            ..target_parts(self.scope, self.original, self.host, &self.target)
         }
     }
 
@@ -236,6 +224,25 @@ fn is_same(original: &Uri, seen: &Uri) -> bool {
 #[inline]
 fn target_as_sent(uri: &Uri) -> &str {
     uri.path_and_query().map_or("", |target| target.as_str())
+}
+
+/// Returns what is asked for, and of whom.
+#[inline]
+fn target_parts<'a>(
+    scope: &'a Scope,
+    original: &'a Uri,
+    host: &'a [u8],
+    target: &'a str,
+) -> VariantParts<'a> {
+    VariantParts {
+        scope,
+        scheme: original.scheme_str().unwrap_or("").as_bytes(),
+        authority: original.authority().map_or("", Authority::as_str).as_bytes(),
+        host,
+        target: target.as_bytes(),
+        extras: &[],
+        nominated: &[],
+    }
 }
 
 fn target<'a>(uri: &'a Uri, policy: &QueryPolicy) -> Cow<'a, str> {

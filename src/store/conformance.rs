@@ -27,7 +27,7 @@ use crate::{
     clock::now,
     entry::{Head, Provenance, Timing},
     gauge::Gauge,
-    key::{Room, VariantParts},
+    key::VariantParts,
     nominated::Nominated,
 };
 
@@ -390,7 +390,7 @@ impl Place {
             extras: b"",
             nominated: b"",
         };
-        parts.encode(&mut Room::new()).to_variant()
+        parts.to_variant()
     }
 
     fn slot(&self) -> Slot {
