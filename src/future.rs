@@ -15,10 +15,10 @@ use tower::ServiceExt;
 use tower_service::Service;
 
 use crate::{
+    background::detach::{Detach, Detachable, Detachments},
     body::ResponseBody,
-    detach::{Detach, Detachable, Detachments},
-    outcome::Unshared,
-    reporter::Reporter,
+    metrics::outcome::Unshared,
+    metrics::reporter::Reporter,
 };
 
 type Answer<B, E> = Result<Response<ResponseBody<B>>, E>;

@@ -4,11 +4,10 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use crate::{
     error::Pending,
-    key::{PrimaryKey, Tag, push_value},
+    exchange::cache::Shared,
+    key::{PrimaryKey, Tag},
     metrics::Snapshot,
-    shared::Shared,
     store::Store,
-    support::{CASE_LIST, CASE_MESSAGES},
 };
 
 /// Whether a bucket is read from.
@@ -93,42 +92,6 @@ impl SupportCacheHandle {
         self.cache.invalidate_tag(Tag::new(tag)).await
     }
 
-    /// Invalidates the list of an account's cases: `support:cases:{account}`.
-    ///
-    /// # Errors
-    ///
-    /// As for [`invalidate`](Self::invalidate).
-    pub async fn invalidate_case_list(&self, account: &str) -> Result<(), Pending> {
-        self.invalidate_value(CASE_LIST, account).await
-    }
-
-    /// Invalidates the messages of a case: `support:messages:{case}`.
-    ///
-    /// # Errors
-    ///
-    /// As for [`invalidate`](Self::invalidate).
-    pub async fn invalidate_case_messages(&self, case: &str) -> Result<(), Pending> {
-        self.invalidate_value(CASE_MESSAGES, case).await
-    }
-
-    /// Invalidates the list of an account's cases and, if given, the messages of one case.
-    ///
-    /// # Errors
-    ///
-    /// As for [`invalidate`](Self::invalidate), if either is not acknowledged.
-    pub async fn invalidate_all_for_account(
-        &self,
-        account: &str,
-        case: Option<&str>,
-    ) -> Result<(), Pending> {
-        let list = self.invalidate_case_list(account).await;
-        let messages = match case {
-            Some(case) => self.invalidate_case_messages(case).await,
-            None => Ok(()),
-        };
-        list.and(messages)
-    }
-
     /// Invalidates everything in the store, the keys of other layers on it included.
     ///
     /// # Errors
@@ -152,16 +115,6 @@ impl SupportCacheHandle {
     /// Switches a bucket on or off. Returns whether there is a bucket of this name.
     pub fn switch(&self, bucket: &str, switch: Switch) -> bool {
         self.cache.switch(bucket, switch)
-    }
-
-    /// Escapes `value` as the layer does, so that both make one key.
-    async fn invalidate_value(&self, prefix: &str, value: &str) -> Result<(), Pending> {
-        let mut key = prefix.to_owned();
-        match push_value(&mut key, value) {
-            Some(()) => self.invalidate(&key).await,
-            // No request makes a key of a blank value, so there is nothing stored for it.
-            None => Ok(()),
-        }
     }
 }
 

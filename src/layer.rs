@@ -8,14 +8,13 @@ use tower_layer::Layer;
 
 use crate::{
     error::{ConfigError, ConfigErrorKind},
+    exchange::cache::Shared,
     handle::SupportCacheHandle,
+    key::digest_key::Secret,
     policy::{CREDENTIAL_FIELDS, Credentials, Identity, Scope, Watched},
     route::{CacheRoute, CacheRule, InvalidateRoute, Table},
-    secret::Secret,
     service::SupportCache,
-    shared::Shared,
     store::Store,
-    support,
 };
 
 /// Caches responses of the services it wraps.
@@ -28,27 +27,6 @@ pub struct SupportCacheLayer<St> {
 }
 
 impl<St: Store> SupportCacheLayer<St> {
-    /// Creates a layer with the policy of the original service: lists of cases
-    /// (`support:cases:{account}`, bucket `case_list`, 120 s) and messages of a case
-    /// (`support:messages:{case}`, bucket `messages`, 60 s), both invalidated by what a customer
-    /// writes.
-    ///
-    /// | Request | |
-    /// |---|---|
-    /// | `GET /accounts/{account}/cases` | cached as the account's list |
-    /// | `GET /accounts/{account}/cases/{case}/messages` | cached as the case's messages |
-    /// | `POST /accounts/{account}/cases` | invalidates the list |
-    /// | `POST /accounts/{account}/cases/{case}/comments`, `…/messages` | invalidates both |
-    ///
-    /// ```
-    /// use tower_support_cache::{Credentials, MemoryStore, SupportCacheLayer};
-    ///
-    /// let layer = SupportCacheLayer::new(MemoryStore::new()).credentials(Credentials::CoveredByKey);
-    /// ```
-    pub fn new(store: St) -> Self {
-        support::policy(Self::builder(store)).build().expect("the original policy is valid")
-    }
-
     /// Sets [`CacheRoute::credentials`] for every route that does not set it itself.
     ///
     /// Call it before you take a handle or wrap a service: the layer it returns shares the store

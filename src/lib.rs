@@ -112,75 +112,50 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[cfg(any(fuzzing, test))]
-#[doc(hidden)]
-pub mod fuzzing;
 pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod verify;
 
-mod answer;
+mod background;
 mod body;
-mod bounded;
-mod budget;
 mod clock;
-mod coalesce;
-mod decide;
-mod detach;
-mod early;
 mod entry;
 mod error;
 mod exchange;
-mod fill;
+mod fence;
+mod flight;
 mod future;
-mod gauge;
-mod glance;
 mod handle;
-mod hops;
 mod key;
 mod layer;
 mod metrics;
-#[cfg(all(test, shuttle))]
-mod model;
-mod nominated;
-mod notice;
-mod operations;
-mod outcome;
 mod policy;
-mod read;
+mod preset;
 mod recording;
-mod refresh;
-mod reporter;
 mod route;
-mod seconds;
-mod secret;
-mod seek;
-mod sequence;
 mod service;
-mod shared;
-mod stale;
-mod striped;
-mod support;
 mod sync;
-mod telemetry;
-mod unsettled;
-mod write;
 
 pub use body::{BodyError, ResponseBody};
 pub use error::{ConfigError, ConfigErrorKind};
 pub use future::ResponseFuture;
 pub use handle::{SupportCacheHandle, Switch};
 pub use layer::{Builder, SupportCacheLayer};
-pub use metrics::{BucketSnapshot, Snapshot};
-pub use operations::{Latency, Operation, OperationSnapshot, StoreSnapshot};
-pub use outcome::{Alone, Bypass, Refusal};
+pub use metrics::{
+    BucketSnapshot, Snapshot,
+    operations::{Latency, Operation, OperationSnapshot, StoreSnapshot},
+    outcome::{Alone, Bypass, Refusal},
+};
 pub use policy::{Caller, Credentials, Freshness, RequestDirectives};
+pub use preset::{CASE_LIST_TTL, CASE_MESSAGES_TTL};
 pub use route::{CacheRoute, Coalescing, InvalidateRoute, KeyRequest, QueryPolicy};
 pub use service::SupportCache;
 pub use store::{MemoryStore, MemoryStoreBuilder, Pending, Store};
 #[cfg(feature = "redis")]
 pub use store::{RedisStore, RedisStoreBuilder};
-pub use support::{CASE_LIST_TTL, CASE_MESSAGES_TTL};
 
 #[cfg(doc)]
 #[doc = include_str!("../docs/security.md")]

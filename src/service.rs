@@ -10,7 +10,9 @@ use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
-use crate::{body::ResponseBody, exchange, future::ResponseFuture, shared::Shared, store::Store};
+use crate::{
+    body::ResponseBody, exchange, exchange::cache::Shared, future::ResponseFuture, store::Store,
+};
 
 /// A service that answers from the cache what it may and forwards the rest.
 ///

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs each fuzz target of fuzz/ for some time: tests/fuzz.sh [SECONDS], 30 each if left out. Needs
 # cargo-fuzz and a nightly toolchain (NIGHTLY, default: nightly). What the targets check is in
-# src/fuzzing.rs; its property tests run with `cargo test`.
+# src/verify/fuzzing.rs; its property tests run with `cargo test`.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 seconds=${1:-30}

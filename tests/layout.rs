@@ -7,142 +7,37 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The tiers of the crate, lowest first. A module may use modules of lower tiers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Tier {
-    /// No I/O, no async.
-    Leaf,
-    /// Pure functions of heads, entries and time.
-    Rule,
-    /// Know the leaves, not each other.
-    Mechanism,
-    /// What happens to a request.
-    Flow,
-}
-
-/// Every module of the crate: a file of `src`, or a folder of it.
-const MODULES: &[(&str, Tier)] = &[
-    ("budget", Tier::Leaf),
-    ("clock", Tier::Leaf),
-    ("entry", Tier::Leaf),
-    ("error", Tier::Leaf),
-    ("gauge", Tier::Leaf),
-    ("hops", Tier::Leaf),
-    ("key", Tier::Leaf),
-    ("nominated", Tier::Leaf),
-    ("operations", Tier::Leaf),
-    ("outcome", Tier::Leaf),
-    ("seconds", Tier::Leaf),
-    ("secret", Tier::Leaf),
-    ("sequence", Tier::Leaf),
-    ("striped", Tier::Leaf),
-    ("sync", Tier::Leaf),
-    ("unsettled", Tier::Leaf),
-    ("policy", Tier::Rule),
-    ("route", Tier::Rule),
-    ("body", Tier::Mechanism),
-    ("bounded", Tier::Mechanism),
-    ("coalesce", Tier::Mechanism),
-    ("detach", Tier::Mechanism),
-    ("early", Tier::Mechanism),
-    ("metrics", Tier::Mechanism),
-    ("notice", Tier::Mechanism),
-    ("recording", Tier::Mechanism),
-    ("refresh", Tier::Mechanism),
-    ("reporter", Tier::Mechanism),
-    ("store", Tier::Mechanism),
-    ("telemetry", Tier::Mechanism),
-    ("answer", Tier::Flow),
-    ("decide", Tier::Flow),
-    ("exchange", Tier::Flow),
-    ("fill", Tier::Flow),
-    // What holds for rules and leaves, built for the fuzzer and for tests alone.
-    ("fuzzing", Tier::Flow),
-    ("future", Tier::Flow),
-    ("glance", Tier::Flow),
-    ("handle", Tier::Flow),
-    ("layer", Tier::Flow),
-    ("lib", Tier::Flow),
-    // A unit test of mechanisms together, built for the model checker alone.
-    ("model", Tier::Flow),
-    ("read", Tier::Flow),
-    ("seek", Tier::Flow),
-    ("service", Tier::Flow),
-    ("shared", Tier::Flow),
-    ("stale", Tier::Flow),
-    ("support", Tier::Flow),
-    ("testing", Tier::Flow),
-    ("write", Tier::Flow),
-];
-
-/// Where a module uses others of its own tier, and why. An entry that is not needed is an error.
-const WITHIN_A_TIER: &[(&str, &[&str], &str)] = &[
-    // Leaves.
-    ("budget", &["sync"], "counts with the primitives that the model checker replaces"),
-    (
+/// Modules of each folder from the bottom up: a module may use those before it, and no other.
+///
+/// A module is a file of the folder, or a folder in it. A folder's own `mod.rs` stands above them all:
+/// it holds docs and what the folder is to others, so none of its modules uses it.
+const ORDERS: &[(&str, &[&str])] = &[(
+    "src",
+    &[
+        "sync",
+        "clock",
+        "error",
+        "key",
+        "fence",
         "entry",
-        &["clock", "gauge", "hops", "key", "nominated", "sequence", "sync"],
-        "knows its place, its fill, its age, and where it is counted; keeps a mould under a lock",
-    ),
-    ("gauge", &["sync"], "counts with the primitives that the model checker replaces"),
-    (
-        "nominated",
-        &["key", "secret"],
-        "encodes values as a part of a variant, credentials digested",
-    ),
-    (
-        "sequence",
-        &["key", "sync", "unsettled"],
-        "finds the stripe of a key, under its lock; what no layer on a store may fill",
-    ),
-    ("striped", &["sync"], "counts with the primitives that the model checker replaces"),
-    ("unsettled", &["clock", "key", "sync"], "keys until an instant"),
-    // Rules.
-    ("policy", &["route"], "judges by the settings of a route, which the route carries"),
-    ("route", &["policy"], "`Credentials` is a setting of a route and a rule of its own"),
-    // Mechanisms.
-    ("body", &["recording"], "the public face of a recording's reader"),
-    ("coalesce", &["notice"], "tells followers how their flight settled"),
-    ("detach", &["metrics"], "counts what is dropped, which happens where no flow runs any more"),
-    ("metrics", &["telemetry"], "an end is counted and logged in one place"),
-    ("recording", &["detach"], "goes on within the bound on work that lost its readers"),
-    ("store", &["telemetry"], "tells operators of a link that is lost, which no request sees"),
-    ("reporter", &["metrics"], "an end is counted, logged and said in `Cache-Status` in one place"),
-    // Flow, from the outside in.
-    ("layer", &["handle", "service", "shared", "support"], "makes what it is the layer of"),
-    ("support", &["layer"], "the original policy is a builder that has been filled in"),
-    ("handle", &["shared", "support"], "operates what services share; the original keys"),
-    ("service", &["exchange", "future", "shared"], "begins an exchange"),
-    (
+        "metrics",
+        "policy",
+        "route",
+        "flight",
+        "background",
+        "recording",
+        "body",
+        "store",
+        "future",
         "exchange",
-        &["answer", "decide", "fill", "future", "glance", "read", "seek", "shared", "write"],
-        "tells the life of a request",
-    ),
-    (
-        "decide",
-        &["answer", "glance", "read", "shared"],
-        "answers from memory, or makes the read that goes on",
-    ),
-    (
-        "stale",
-        &["answer", "fill", "read", "shared"],
-        "answers a read with what it has seen, in place of a fill",
-    ),
-    (
-        "fill",
-        &["answer", "read", "shared"],
-        "settles what a read began, with the store and the metrics of the layer",
-    ),
-    ("glance", &["answer", "read", "shared"], "answers what needs no route to be matched"),
-    ("read", &["answer", "shared"], "knows what its request asks for"),
-    (
-        "seek",
-        &["answer", "fill", "read", "shared"],
-        "searches for what a read may be answered with",
-    ),
-    ("write", &["shared"], "invalidates through what services share"),
-    ("shared", &["answer"], "holds the flights, and what followers of them are given"),
-];
+        "handle",
+        "service",
+        "layer",
+        "preset",
+        "testing",
+        "verify",
+    ],
+)];
 
 /// Tests that run against a real server and wait for it; they may poll to a deadline.
 const TESTS_AGAINST_SERVERS: &[&str] = &["support/server.rs", "redis/suspended.rs"];
@@ -152,38 +47,31 @@ const MAX_CODE_LINES: usize = 400;
 // ===== the tests =====
 
 #[test]
-fn every_module_has_a_tier_and_every_tier_its_modules() {
-    let found: BTreeSet<_> = sources("src").iter().map(Source::module).collect();
-    let listed: BTreeSet<_> = MODULES.iter().map(|(name, _)| (*name).to_owned()).collect();
-    let unlisted: Vec<_> = found.difference(&listed).collect();
-    let missing: Vec<_> = listed.difference(&found).collect();
-    assert!(unlisted.is_empty(), "give these modules a tier in `MODULES`: {unlisted:?}");
-    assert!(missing.is_empty(), "`MODULES` lists what is not there: {missing:?}");
+fn every_module_has_its_place_in_an_order() {
+    for (folder, order) in ORDERS {
+        let found: BTreeSet<_> = modules(folder).collect();
+        let listed: BTreeSet<_> = order.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(found, listed, "modules of {folder}, and those in `ORDERS`");
+        assert_eq!(listed.len(), order.len(), "{folder}: a module is listed twice");
+    }
 }
 
 #[test]
 fn dependencies_point_downward() {
-    let faults: Vec<_> =
-        edges().filter_map(|edge| Some(format!("{edge}: {}", edge.fault()?))).collect();
+    let faults: Vec<_> = ORDERS
+        .iter()
+        .flat_map(|(folder, order)| {
+            edges(folder).filter_map(|edge| Some(format!("{edge}: {}", edge.fault(order)?)))
+        })
+        .collect();
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
-}
-
-#[test]
-fn every_exception_is_needed() {
-    let used: BTreeSet<_> = edges().map(|edge| (edge.from, edge.to)).collect();
-    for (from, to, _) in WITHIN_A_TIER {
-        for to in *to {
-            let edge = ((*from).to_owned(), (*to).to_owned());
-            assert!(used.contains(&edge), "`{from}` does not use `{to}`: take it off the table");
-        }
-    }
 }
 
 #[test]
 fn a_path_into_the_crate_is_found_however_it_is_written() {
     #[track_caller]
     fn check(text: &str, expected: &[(usize, &str)]) {
-        let found = crate_paths(text, false);
+        let found = paths(text, &["crate::"]);
         let found: Vec<_> = found.iter().map(|(line, name)| (*line, name.as_str())).collect();
         assert_eq!(found, expected, "{text}");
     }
@@ -240,7 +128,7 @@ fn every_example_in_the_docs_runs() {
 
 // ===== edges =====
 
-/// A use of one module by another.
+/// A use of one module by another of the same folder.
 struct Edge {
     path: PathBuf,
     line: usize,
@@ -249,19 +137,13 @@ struct Edge {
 }
 
 impl Edge {
-    fn fault(&self) -> Option<String> {
+    fn fault(&self, order: &[&str]) -> Option<String> {
         let (from, to) = (&self.from, &self.to);
-        let Some(tier) = tier(to) else {
-            return Some(format!("`crate::{to}` is no module: name the module that has it"));
+        let place = |name: &str| order.iter().position(|listed| *listed == name);
+        let Some(used) = place(to) else {
+            return Some(format!("`{to}` is no module here: name the module that has it"));
         };
-        let own = tier_of_user(from);
-        if tier < own || is_excepted(from, to) {
-            None
-        } else if tier == own {
-            Some(format!("`{from}` uses `{to}`, which is a {tier:?} too"))
-        } else {
-            Some(format!("`{from}`, a {own:?}, uses `{to}`, a {tier:?}"))
-        }
+        (place(from)? < used).then(|| format!("`{from}` uses `{to}`, which stands above it"))
     }
 }
 
@@ -271,37 +153,31 @@ impl fmt::Display for Edge {
     }
 }
 
-fn edges() -> impl Iterator<Item = Edge> {
-    sources("src").into_iter().filter(|source| source.module() != "lib").flat_map(|source| {
-        let (from, code) = (source.module(), source.code());
-        let paths = crate_paths(&code, source.is_at_the_root());
-        let edges: Vec<_> = paths
-            .into_iter()
-            .filter(|(_, to)| *to != from)
-            .map(|(line, to)| Edge { path: source.path.clone(), line, from: from.clone(), to })
-            .collect();
-        edges
-    })
+/// Returns the uses of one module of a folder by another.
+fn edges(folder: &str) -> impl Iterator<Item = Edge> {
+    sources(folder)
+        .into_iter()
+        .filter_map(move |source| Some((source.module_in(folder)?, source)))
+        .flat_map(move |(from, source)| {
+            let code = source.code();
+            let prefixes = source.prefixes(folder);
+            let prefixes: Vec<_> = prefixes.iter().map(String::as_str).collect();
+            let edges: Vec<_> = paths(&code, &prefixes)
+                .into_iter()
+                .filter(|(_, to)| *to != from)
+                .map(|(line, to)| Edge { path: source.path.clone(), line, from: from.clone(), to })
+                .collect();
+            edges
+        })
 }
 
-fn tier(module: &str) -> Option<Tier> {
-    MODULES.iter().find(|(name, _)| *name == module).map(|(_, tier)| *tier)
+/// Returns the modules of a folder.
+fn modules(folder: &str) -> impl Iterator<Item = String> {
+    sources(folder).into_iter().filter_map(move |source| source.module_in(folder))
 }
 
-/// A file without a tier is reported by a test of its own; here it may use nothing.
-fn tier_of_user(module: &str) -> Tier {
-    tier(module).unwrap_or(Tier::Leaf)
-}
-
-fn is_excepted(from: &str, to: &str) -> bool {
-    WITHIN_A_TIER.iter().any(|(user, used, _)| *user == from && used.contains(&to))
-}
-
-/// Returns the first names of all paths into the crate, with their lines. In a file at the root of
-/// the crate, `super` is the crate.
-fn crate_paths(code: &str, is_at_the_root: bool) -> Vec<(usize, String)> {
-    let prefixes: &[&str] =
-        if is_at_the_root { &["crate::", "super::"] } else { &["crate::", "super::super::"] };
+/// Returns the names that follow one of `prefixes`, with their lines.
+fn paths(code: &str, prefixes: &[&str]) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for prefix in prefixes {
         for (at, _) in code.match_indices(prefix) {
@@ -379,15 +255,21 @@ impl Source {
         Self { path, text }
     }
 
-    /// The file's name under `src` without its extension, or its folder's.
-    fn module(&self) -> String {
-        let first = self.path.iter().nth(1).expect("a file below a folder");
-        let module = Path::new(first).with_extension("");
-        module.to_string_lossy().into_owned()
+    /// Returns the module of a folder that the file belongs to; `None` for the folder's own file.
+    fn module_in(&self, folder: &str) -> Option<String> {
+        let below = self.path.strip_prefix(folder).ok()?;
+        let first = Path::new(below.iter().next()?).with_extension("");
+        let module = first.to_string_lossy().into_owned();
+        (!matches!(&*module, "lib" | "mod")).then_some(module)
     }
 
-    fn is_at_the_root(&self) -> bool {
-        self.path.iter().count() == 2
+    /// Returns the beginnings of paths to modules of a folder, as this file writes them.
+    fn prefixes(&self, folder: &str) -> Vec<String> {
+        let below = self.path.strip_prefix(folder).expect("a file of the folder");
+        let is_face = below.file_name().is_some_and(|name| name == "mod.rs");
+        let depth = below.iter().count() - usize::from(is_face);
+        let folders = folder.split('/').skip(1).map(|name| format!("{name}::"));
+        vec![format!("crate::{}", folders.collect::<String>()), "super::".repeat(depth)]
     }
 
     /// The text up to the unit tests, its comments blanked out so that lines keep their numbers.

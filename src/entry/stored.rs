@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::{Content, Entry, Fields, Head, Ordering, Provenance, Windows, response_weight};
-use crate::{clock::Instant, sequence::Fence};
+use crate::{clock::Instant, fence::sequence::Fence};
 
 /// A head without the times of this process.
 #[derive(Debug)]

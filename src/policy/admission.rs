@@ -17,10 +17,10 @@ use super::{
     validation::Conditions,
 };
 use crate::{
+    key::digest_key::Secret,
     key::{Parts, PrimaryKey, Tags, VariantParts, push_part},
-    outcome::Bypass,
+    metrics::outcome::Bypass,
     route::{CacheRule, HeadRef, KeyRequest, QueryPolicy, RequestView},
-    secret::Secret,
 };
 
 /// The fields that carry credentials, unless the layer names others.

@@ -9,9 +9,9 @@ use http::{
 
 use super::facts::{Fact, Facts};
 use crate::{
+    key::digest_key::Secret,
     key::{Parts, push_part},
     route::{Extract, KeyRequest},
-    secret::Secret,
 };
 
 /// What a route says about requests that carry credentials: `Authorization`, `Cookie`,

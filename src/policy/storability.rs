@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     entry::{Timing, Windows},
-    outcome::Refusal,
+    metrics::outcome::Refusal,
     route::CacheRule,
 };
 

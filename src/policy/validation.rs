@@ -10,7 +10,7 @@ use http::{
     },
 };
 
-use crate::{entry::CACHE_STATUS, hops::Hops};
+use crate::{entry::CACHE_STATUS, entry::hop_by_hop::Hops};
 
 /// Fields of a 200 that describe its content and are no part of a 304 (RFC 9110 §15.4.5).
 const OF_THE_CONTENT: [HeaderName; 5] =

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     entry::Windows,
     error::{ConfigError, ConfigErrorKind},
-    nominated::Nominated,
+    key::vary::Nominated,
     policy::{Credentials, Freshness, RequestDirectives},
 };
 

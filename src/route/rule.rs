@@ -13,8 +13,8 @@ use super::{
 use crate::{
     entry::Windows,
     error::ConfigErrorKind,
+    key::vary::Nominated,
     key::{PrimaryKey, Tag, Tags},
-    nominated::Nominated,
     policy::{Credentials, Freshness, RequestDirectives},
 };
 

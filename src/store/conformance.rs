@@ -25,10 +25,10 @@ use tokio::time::{timeout, timeout_at};
 use super::{Begin, Commit, Entry, Fence, Lookup, PrimaryKey, Slot, Store, Tags, Variant};
 use crate::{
     clock::now,
+    entry::gauge::Gauge,
     entry::{Head, Provenance, Timing},
-    gauge::Gauge,
     key::VariantParts,
-    nominated::Nominated,
+    key::vary::Nominated,
 };
 
 pub use race::invalidations_win_races;

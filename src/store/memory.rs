@@ -21,8 +21,8 @@ use super::{
 };
 use crate::{
     error::{ConfigError, ConfigErrorKind},
+    fence::sequence::{LOCKS, shard},
     key::Prehashed,
-    sequence::{LOCKS, shard},
     sync::{Mutex, lock},
 };
 

@@ -50,6 +50,7 @@ pub mod conformance;
 mod memory;
 #[cfg(feature = "redis")]
 mod redis;
+pub(crate) mod timeout;
 
 use std::{
     future::{Future, ready},
@@ -60,9 +61,9 @@ use std::{
 pub use crate::{
     entry::Entry,
     error::Pending,
+    fence::sequence::{Fence, Sequence},
     key::{PrimaryKey, Slot, Tag, Tags, Token, Variant, VariantRef},
-    operations::{Latency, NearSnapshot, Operation, OperationSnapshot, StoreSnapshot},
-    sequence::{Fence, Sequence},
+    metrics::operations::{Latency, NearSnapshot, Operation, OperationSnapshot, StoreSnapshot},
 };
 pub use memory::{MemoryStore, MemoryStoreBuilder};
 #[cfg(all(any(test, fuzzing), feature = "redis"))]

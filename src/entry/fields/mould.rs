@@ -5,8 +5,8 @@ use http::{HeaderMap, HeaderName, header::AGE};
 
 use super::{EMPTY, Fields, Learned, SLOTS, Shared, Value, lines_of, status_slot, with_slots};
 use crate::{
+    entry::hop_by_hop::Hops,
     entry::{CACHE_STATUS, packed::pack},
-    hops::Hops,
     sync::{Mutex, lock},
 };
 

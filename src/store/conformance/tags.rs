@@ -5,8 +5,8 @@ use tokio::task::yield_now;
 use super::{PATIENCE, Place, Response, text};
 use crate::{
     clock::now,
+    fence::sequence::Fence,
     key::{Slot, Tag, Tags},
-    sequence::Fence,
     store::{Commit, Lookup, PrimaryKey, Store},
 };
 

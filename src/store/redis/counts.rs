@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::command::Fault;
 use crate::{
-    operations::{Latency, Operation, OperationSnapshot, StoreSnapshot},
+    metrics::operations::{Latency, Operation, OperationSnapshot, StoreSnapshot},
     sync::{AtomicU64, Ordering},
 };
 

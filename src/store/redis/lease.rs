@@ -23,7 +23,7 @@ use crate::{
     clock::now,
     entry::{Content, Entry},
     key::{PrimaryKey, Token},
-    operations::Operation,
+    metrics::operations::Operation,
     store::Commit,
 };
 

@@ -35,8 +35,8 @@ use super::{
 use crate::{
     clock::{Instant, now},
     key::PrimaryKey,
-    operations::Operation,
-    telemetry,
+    metrics::operations::Operation,
+    metrics::telemetry,
 };
 
 /// What all clones of a store share of the server.

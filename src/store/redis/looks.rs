@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     key::PrimaryKey,
-    operations::Operation,
+    metrics::operations::Operation,
     sync::{Mutex, Ordering, lane, lock},
 };
 

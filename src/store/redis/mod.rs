@@ -57,7 +57,7 @@ use super::{
     Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Tag, Token,
     VariantRef,
 };
-use crate::{clock::now, error::ConfigError, operations::StoreSnapshot};
+use crate::{clock::now, error::ConfigError, metrics::operations::StoreSnapshot};
 
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::record::read_anything;

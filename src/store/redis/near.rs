@@ -25,11 +25,11 @@ use super::{
 use crate::{
     clock::{Instant, now},
     entry::{Entry, Reading},
+    fence::sequence::Fence,
     key::{PrimaryKey, Tag, VariantRef},
-    operations::NearSnapshot,
-    sequence::Fence,
+    metrics::operations::NearSnapshot,
+    metrics::sharded_counter::Striped,
     store::{MemoryStore, Store},
-    striped::Striped,
     sync::{AtomicU64, Ordering},
 };
 

@@ -24,8 +24,8 @@ use super::{
 };
 use crate::{
     entry::{Content, Entry, StoredHead, Value, Windows},
+    key::vary::Nominated,
     key::{MAX_TAGS, Slot, Tag},
-    nominated::Nominated,
 };
 
 pub(super) const VERSION: u8 = 3;
@@ -430,8 +430,8 @@ mod tests {
     use crate::{
         clock::now,
         entry::{Head, Provenance, Timing},
+        fence::sequence::Sequence,
         key::PrimaryKey,
-        sequence::Sequence,
     };
 
     const STAMP: Stamp = Stamp {

@@ -24,13 +24,13 @@ use super::{
 };
 use crate::{
     clock::{Instant, now},
+    entry::gauge::Gauge,
     entry::{Content, Entry, Head, Provenance, Reading},
-    gauge::Gauge,
+    fence::sequence::{Fence, Sequence},
     key::{Slot, Tags, Token},
-    operations::Operation,
-    sequence::{Fence, Sequence},
+    metrics::operations::Operation,
+    metrics::telemetry,
     store::{Begin, Lookup},
-    telemetry,
 };
 
 pub(super) struct Shared {

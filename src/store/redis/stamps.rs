@@ -22,7 +22,7 @@ use super::{
 use crate::{
     clock::{Instant, now},
     key::{Tag, Tags},
-    operations::Operation,
+    metrics::operations::Operation,
 };
 
 /// By how much the clock of a server may lag behind this process's within a fill, in microseconds: it

@@ -19,8 +19,8 @@ use super::{
 use crate::{
     clock::{Instant, now},
     key::seeded_hash,
-    operations::Operation,
-    telemetry,
+    metrics::operations::Operation,
+    metrics::telemetry,
 };
 
 const MIN_BACKOFF: Duration = Duration::from_millis(5);

@@ -1,0 +1,5 @@
+//! Work that goes on without a caller: completion after cancellation, revalidation, early refresh.
+
+pub(crate) mod detach;
+pub(crate) mod early_refresh;
+pub(crate) mod revalidation;

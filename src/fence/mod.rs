@@ -1,0 +1,4 @@
+//! Order between invalidations and fills.
+
+pub(crate) mod sequence;
+pub(crate) mod unsettled;

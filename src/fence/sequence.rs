@@ -1,0 +1,250 @@
+//! The sequence: what makes an invalidation final for fills that are already in flight.
+//!
+//! An invalidation takes the next number and raises its key's stripe to it; a fill remembers the
+//! number at which it began and commits only where the stripe is not newer. Stripes are shared by
+//! keys and never lowered, so a shared stripe costs at most one lost fill, and a hit checks nothing.
+//!
+//! Tags have stripes of their own. Nobody lists which entries have a tag: an entry is dead once a
+//! stripe of its tags is newer than its fill, and who reads it asks. So an invalidation of a tag costs
+//! no more than one of a key, however many entries it is for, and a shared stripe costs a miss.
+
+use std::{fmt, sync::OnceLock, time::Duration};
+
+use crate::{
+    fence::unsettled::Unsettled,
+    key::{PrimaryKey, Slot, Tag, Tags},
+    sync::{AtomicU64, Mutex, Ordering, lock},
+};
+
+/// How long nothing is stored for a key after a write with an unknown outcome.
+const UNKNOWN_OUTCOME: Duration = Duration::from_secs(10);
+
+#[cfg(not(shuttle))]
+const STRIPES: usize = 4096;
+#[cfg(shuttle)]
+const STRIPES: usize = 2;
+
+/// More than keys have, because they are asked at each read. Half a mebibyte.
+#[cfg(not(shuttle))]
+const TAG_STRIPES: usize = 65_536;
+#[cfg(shuttle)]
+const TAG_STRIPES: usize = 2;
+
+/// The number of locks that the stripes share; also the number of shards of a store's index.
+#[cfg(not(shuttle))]
+pub(crate) const LOCKS: usize = 256;
+#[cfg(shuttle)]
+pub(crate) const LOCKS: usize = 2;
+
+/// The number at which a fill began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fence(u64);
+
+/// Orders invalidations and fills of one store in one process.
+///
+/// Every [`Store`](crate::store::Store) owns one. Layers on the same store share it.
+pub struct Sequence {
+    current: AtomicU64,
+    /// Held while a number is taken, put where it counts, and only then published.
+    numbering: Mutex<()>,
+    /// Raised by an invalidation of everything.
+    floor: AtomicU64,
+    stripes: Box<[AtomicU64]>,
+    /// Made for the first tag that is invalidated.
+    tag_stripes: OnceLock<Box<[AtomicU64]>>,
+    locks: Box<[Mutex<()>]>,
+    unsettled: Unsettled,
+}
+
+impl Sequence {
+    /// Creates a sequence at zero.
+    pub fn new() -> Self {
+        Self {
+            current: AtomicU64::new(0),
+            numbering: Mutex::new(()),
+            floor: AtomicU64::new(0),
+            stripes: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
+            tag_stripes: OnceLock::new(),
+            locks: (0..LOCKS).map(|_| Mutex::new(())).collect(),
+            unsettled: Unsettled::new(UNKNOWN_OUTCOME),
+        }
+    }
+
+    /// Returns the keys and tags for which no layer on this store may store anything for now.
+    pub(crate) fn unsettled(&self) -> &Unsettled {
+        &self.unsettled
+    }
+
+    /// Returns the number for a fill that begins now. Take it before the request is forwarded.
+    pub fn begin(&self) -> Fence {
+        Fence(self.current.load(Ordering::SeqCst))
+    }
+
+    /// Returns whether nothing has invalidated `key` since `fence` was taken.
+    pub fn is_current(&self, key: &PrimaryKey, fence: Fence) -> bool {
+        let raised = self.stripes[stripe(key)].load(Ordering::SeqCst);
+        raised.max(self.floor.load(Ordering::SeqCst)) <= fence.0
+    }
+
+    /// Returns whether nothing has invalidated any of `tags` since `fence` was taken.
+    ///
+    /// A store that keeps entries in this process asks at every read, with the entry's own
+    /// [`fence`](crate::store::Entry::fence); without tags that costs nothing.
+    #[inline]
+    pub fn are_current(&self, tags: &Tags, fence: Fence) -> bool {
+        tags.is_empty() || self.have_not_been_raised(tags, fence)
+    }
+
+    #[cold]
+    fn have_not_been_raised(&self, tags: &[Tag], fence: Fence) -> bool {
+        let Some(stripes) = self.tag_stripes.get() else { return true };
+        tags.iter().all(|tag| stripes[tag_stripe(tag)].load(Ordering::SeqCst) <= fence.0)
+    }
+
+    /// Returns whether nothing has invalidated a slot since `fence` was taken, neither by its key nor
+    /// by one of its tags.
+    pub fn is_slot_current(&self, slot: &Slot, fence: Fence) -> bool {
+        self.is_current(&slot.key, fence) && self.are_current(&slot.tags, fence)
+    }
+
+    /// Runs `store` unless `slot` was invalidated since `fence` was taken; no invalidation of its
+    /// key runs meanwhile. Returns what `store` returned, or `None` if it was not run.
+    pub fn commit<R>(&self, slot: &Slot, fence: Fence, store: impl FnOnce() -> R) -> Option<R> {
+        let _held = lock(&self.locks[shard(&slot.key)]);
+        // A tag that is invalidated from here on is newer than what is stored: nobody reads that.
+        self.is_slot_current(slot, fence).then(store)
+    }
+
+    /// Runs `act` while neither a commit nor an invalidation of `key` runs.
+    pub(crate) fn exclusive<R>(&self, key: &PrimaryKey, act: impl FnOnce() -> R) -> R {
+        let _held = lock(&self.locks[shard(key)]);
+        act()
+    }
+
+    /// Voids all fills of `key` that have begun, then runs `remove`; no commit runs meanwhile.
+    pub fn invalidate(&self, key: &PrimaryKey, remove: impl FnOnce()) {
+        let _held = lock(&self.locks[shard(key)]);
+        // The stripe is raised before anything is removed: a fill that begins in between has a
+        // number that is high enough, and waits for the lock to commit.
+        self.raise(&self.stripes[stripe(key)]);
+        remove();
+    }
+
+    /// Voids all fills of what has `tag` that have begun, and all entries that they have stored.
+    pub fn invalidate_tag(&self, tag: &Tag) {
+        let stripes =
+            self.tag_stripes.get_or_init(|| (0..TAG_STRIPES).map(|_| AtomicU64::new(0)).collect());
+        self.raise(&stripes[tag_stripe(tag)]);
+    }
+
+    /// Voids all fills that have begun, then runs `remove` for every shard of keys, each under the
+    /// lock that commits of its keys need.
+    pub fn invalidate_all(&self, mut remove: impl FnMut(usize)) {
+        self.raise(&self.floor);
+        for (shard, mutex) in self.locks.iter().enumerate() {
+            let _held = lock(mutex);
+            remove(shard);
+        }
+    }
+
+    /// Raises a stripe, or the floor, to the next number, and publishes the number last.
+    ///
+    /// So a flight that has number `n` began after every place of `n` or less was raised: what it
+    /// then finds current is no older than those invalidations, and whoever comes after them may
+    /// join it. Were it published first, a flight could take `n`, find an entry that `n` is about to
+    /// outdate, and share it with a request that began after the invalidation was acknowledged.
+    fn raise(&self, place: &AtomicU64) {
+        let _held = lock(&self.numbering);
+        let next = self.current.load(Ordering::SeqCst) + 1;
+        place.store(next, Ordering::SeqCst);
+        self.current.store(next, Ordering::SeqCst);
+    }
+}
+
+impl Default for Sequence {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sequence").field("current", &self.current).finish_non_exhaustive()
+    }
+}
+
+fn stripe(key: &PrimaryKey) -> usize {
+    key.seeded_hash() as usize % STRIPES
+}
+
+fn tag_stripe(tag: &Tag) -> usize {
+    tag.seeded_hash() as usize % TAG_STRIPES
+}
+
+/// Returns which lock, and so which shard of an index, `key` belongs to.
+pub(crate) fn shard(key: &PrimaryKey) -> usize {
+    key.seeded_hash() as usize % LOCKS
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> PrimaryKey {
+        PrimaryKey::new(text)
+    }
+
+    fn slot(text: &str, tags: &[Tag]) -> Slot {
+        let tags = tags.iter().cloned().collect();
+        Slot { key: key(text), tags, ..Slot::example() }
+    }
+
+    #[test]
+    fn a_fill_begun_before_an_invalidation_does_not_commit() {
+        let sequence = Sequence::new();
+        let before = sequence.begin();
+        sequence.invalidate(&key("a"), || ());
+        assert_eq!(sequence.commit(&slot("a", &[]), before, || ()), None);
+        assert_eq!(sequence.commit(&slot("a", &[]), sequence.begin(), || ()), Some(()));
+    }
+
+    #[test]
+    fn a_tag_voids_the_fills_and_the_entries_of_all_that_have_it_and_of_nothing_else() {
+        let sequence = Sequence::new();
+        let tag = Tag::new("t");
+        let other = (0..).map(|n| Tag::new(n.to_string()));
+        let other = other.into_iter().find(|other| tag_stripe(other) != tag_stripe(&tag)).unwrap();
+        let (one, two) = (slot("a", std::slice::from_ref(&tag)), slot("b", &[other, tag.clone()]));
+        let before = sequence.begin();
+        assert!(sequence.is_slot_current(&one, before));
+        sequence.invalidate_tag(&tag);
+        for slot in [&one, &two] {
+            assert!(!sequence.are_current(&slot.tags, before));
+            assert_eq!(sequence.commit(slot, before, || ()), None);
+            assert_eq!(sequence.commit(slot, sequence.begin(), || ()), Some(()));
+        }
+        for others in [&[][..], &two.tags[..1]] {
+            assert_eq!(sequence.commit(&slot("a", others), before, || ()), Some(()));
+        }
+    }
+
+    #[test]
+    fn a_key_is_not_fenced_by_the_invalidation_of_a_key_on_another_stripe() {
+        let sequence = Sequence::new();
+        let other = (0..).map(|n| key(&n.to_string())).find(|k| stripe(k) != stripe(&key("a")));
+        let before = sequence.begin();
+        sequence.invalidate(&other.unwrap(), || ());
+        assert_eq!(sequence.commit(&slot("a", &[]), before, || ()), Some(()));
+    }
+
+    #[test]
+    fn an_invalidation_of_everything_fences_every_key_and_visits_every_shard() {
+        let sequence = Sequence::new();
+        let before = sequence.begin();
+        let mut visited = Vec::new();
+        sequence.invalidate_all(|shard| visited.push(shard));
+        assert_eq!(visited, (0..LOCKS).collect::<Vec<_>>());
+        assert!(!sequence.is_current(&key("a"), before));
+        assert!(sequence.is_current(&key("a"), sequence.begin()));
+    }
+}

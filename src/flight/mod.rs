@@ -1,0 +1,293 @@
+//! Flights: one forward that answers several requests.
+//!
+//! The first request for a variant leads and forwards; those that come while its response is on the
+//! way follow and wait. A flight settles in exactly three ways, and whichever it is, everybody who
+//! waits is told at once.
+
+pub(crate) mod broadcast;
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+    hash::{BuildHasherDefault, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    clock::{Instant, now},
+    fence::sequence::Fence,
+    flight::broadcast::Notice,
+    key::{Prehashed, Slot, Token, Variant},
+    sync::{AtomicUsize, Mutex, Ordering, lock},
+};
+
+#[cfg(not(shuttle))]
+const SHARDS: usize = 64;
+#[cfg(shuttle)]
+const SHARDS: usize = 1;
+
+/// How a flight ended for those who followed it.
+#[derive(Clone, Debug)]
+pub(crate) enum Settled<T> {
+    /// There is a response to share.
+    Filled(T),
+    /// There is none: refused, failed, or a server error. Each follower forwards for itself.
+    Declined,
+    /// The fill died. One follower leads another flight.
+    Abandoned,
+    /// It was another process's fill, and it is over. Each follower looks again.
+    Over,
+}
+
+/// Bounds on flights.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) flights: usize,
+    pub(crate) followers: usize,
+    /// How long a follower waits; and how old a flight may be for a request to join it.
+    pub(crate) wait: Duration,
+}
+
+type Board<T> = HashMap<Berth, Arc<Flight<T>>, BuildHasherDefault<Prehashed>>;
+
+/// What a request must have in common with a flight to join it: the variant and, over a store that
+/// several processes share, the token that the request has read there.
+#[derive(Clone, PartialEq, Eq)]
+struct Berth {
+    variant: Variant,
+    token: Option<Token>,
+}
+
+impl Hash for Berth {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let token = self.token.map_or(0, |token| token.number() as u64);
+        state.write_u64(self.variant.seeded_hash() ^ token);
+    }
+}
+
+/// All flights of one layer.
+pub(crate) struct Flights<T> {
+    shards: Box<[Mutex<Board<T>>]>,
+    airborne: AtomicUsize,
+    limits: Limits,
+}
+
+struct Flight<T> {
+    slot: Slot,
+    token: Option<Token>,
+    fence: Fence,
+    begun: Instant,
+    followers: AtomicUsize,
+    progress: Notice<Settled<T>>,
+}
+
+/// What a request is to do.
+pub(crate) enum Turn<T: Clone> {
+    /// Forward, and settle the flight.
+    Lead(Lead<T>),
+    /// Wait.
+    Follow(Follower<T>),
+    /// Forward for itself: there are too many flights, or too many followers on this one.
+    Crowd,
+}
+
+impl<T: Clone> Flights<T> {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            airborne: AtomicUsize::new(0),
+            limits,
+        }
+    }
+
+    /// Joins the flight of a slot and a token, or leads one. `may_join` is asked with the number at
+    /// which the flight began, `begin` takes the number for a new one.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        (slot, token): (&Slot, Option<Token>),
+        may_join: impl FnOnce(Fence) -> bool,
+        begin: impl FnOnce() -> Fence,
+    ) -> Turn<T> {
+        let now = now();
+        let berth = Berth { variant: slot.variant.clone(), token };
+        let mut shard = lock(self.shard(&berth.variant));
+        let place = shard.entry(berth);
+        if let Entry::Occupied(known) = &place
+            && let flight = known.get()
+            && now.saturating_duration_since(flight.begun) < self.limits.wait
+            && may_join(flight.fence)
+        {
+            return Follower::join(flight, self.limits.followers).map_or(Turn::Crowd, Turn::Follow);
+        }
+        if self.airborne.load(Ordering::Relaxed) >= self.limits.flights {
+            return Turn::Crowd;
+        }
+        let lead = self.begin((slot, token), begin(), now);
+        // An older flight that may not be joined any more keeps flying for those aboard.
+        place.insert_entry(Arc::clone(&lead.flight));
+        Turn::Lead(lead)
+    }
+
+    /// Leads a flight that nobody can join.
+    pub(crate) fn take_off(
+        self: &Arc<Self>,
+        (slot, token): (&Slot, Option<Token>),
+        fence: Fence,
+    ) -> Lead<T> {
+        self.begin((slot, token), fence, now())
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        (slot, token): (&Slot, Option<Token>),
+        fence: Fence,
+        begun: Instant,
+    ) -> Lead<T> {
+        self.airborne.fetch_add(1, Ordering::Relaxed);
+        let flight = Arc::new(Flight {
+            slot: slot.clone(),
+            token,
+            fence,
+            begun,
+            followers: AtomicUsize::new(0),
+            progress: Notice::new(),
+        });
+        Lead { flights: Arc::clone(self), flight, unsettled: Some(Unsettled::Abandoned) }
+    }
+
+    /// The number of flights that have not settled.
+    pub(crate) fn airborne(&self) -> usize {
+        self.airborne.load(Ordering::Relaxed)
+    }
+
+    fn shard(&self, variant: &Variant) -> &Mutex<Board<T>> {
+        &self.shards[variant.seeded_hash() as usize % SHARDS]
+    }
+}
+
+impl<T> fmt::Debug for Flights<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flights").field("airborne", &self.airborne).finish_non_exhaustive()
+    }
+}
+
+/// The leader's guard. Dropped without a word, it abandons the flight.
+pub(crate) struct Lead<T: Clone> {
+    flights: Arc<Flights<T>>,
+    flight: Arc<Flight<T>>,
+    /// What is told if the guard is dropped; `None` once the flight is settled.
+    unsettled: Option<Unsettled>,
+}
+
+/// How a flight ends whose leader says nothing.
+#[derive(Clone, Copy, Debug)]
+enum Unsettled {
+    Abandoned,
+    Over,
+}
+
+impl<T: Clone> Lead<T> {
+    /// Returns the number at which the flight began.
+    pub(crate) fn fence(&self) -> Fence {
+        self.flight.fence
+    }
+
+    pub(crate) fn slot(&self) -> &Slot {
+        &self.flight.slot
+    }
+
+    /// Returns the name of the fill in the store.
+    pub(crate) fn token(&self) -> Option<Token> {
+        self.flight.token
+    }
+
+    /// Makes this a flight that waits for another process's fill: whoever stops waiting, the fill
+    /// goes on, and the others look again.
+    pub(crate) fn awaiting(mut self) -> Self {
+        self.unsettled = Some(Unsettled::Over);
+        self
+    }
+
+    /// Lets nobody join any more: what is found out from here on is true for all who wait.
+    pub(crate) fn close(&self) {
+        let Flight { slot, token, .. } = &*self.flight;
+        let berth = Berth { variant: slot.variant.clone(), token: *token };
+        let mut shard = lock(self.flights.shard(&berth.variant));
+        if let Entry::Occupied(known) = shard.entry(berth)
+            && Arc::ptr_eq(known.get(), &self.flight)
+        {
+            known.remove();
+        }
+    }
+
+    /// Lets followers have the response while its body is still on the way. The flight stays, and
+    /// later requests join it, until it is settled.
+    pub(crate) fn share(&self, response: T) {
+        self.flight.progress.put(Settled::Filled(response));
+    }
+
+    /// Settles the flight with a response to share, which is made where somebody waits for it.
+    pub(crate) fn fill(mut self, response: impl FnOnce() -> T) {
+        self.settle(|| Settled::Filled(response()));
+    }
+
+    /// Settles the flight with nothing to share.
+    pub(crate) fn decline(mut self) {
+        self.settle(|| Settled::Declined);
+    }
+
+    fn settle(&mut self, settled: impl FnOnce() -> Settled<T>) {
+        self.unsettled = None;
+        self.close();
+        // The flight has left the map before anybody is told, so a follower that wakes up abandoned
+        // can only join a new flight, never this dead one. Nor can anybody join it after this look,
+        // because who joins does so, and is counted, under the lock of the map.
+        if self.flight.followers.load(Ordering::Relaxed) > 0 {
+            self.flight.progress.put(settled());
+        }
+        self.flights.airborne.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl<T: Clone> Drop for Lead<T> {
+    fn drop(&mut self) {
+        if let Some(settled) = self.unsettled.take() {
+            self.settle(|| match settled {
+                Unsettled::Abandoned => Settled::Abandoned,
+                Unsettled::Over => Settled::Over,
+            });
+        }
+    }
+}
+
+/// A request that waits for a flight to settle. Dropping it harms nobody.
+pub(crate) struct Follower<T> {
+    flight: Arc<Flight<T>>,
+}
+
+impl<T: Clone> Follower<T> {
+    fn join(flight: &Arc<Flight<T>>, limit: usize) -> Option<Self> {
+        // Counted under the shard's lock, so the limit is exact.
+        if flight.followers.load(Ordering::Relaxed) >= limit {
+            return None;
+        }
+        flight.followers.fetch_add(1, Ordering::Relaxed);
+        Some(Self { flight: Arc::clone(flight) })
+    }
+
+    /// Waits until there is something to tell.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future only takes this follower off the flight.
+    pub(crate) async fn settled(self) -> Settled<T> {
+        self.flight.progress.read().await
+    }
+}
+
+impl<T> Drop for Follower<T> {
+    fn drop(&mut self) {
+        self.flight.followers.fetch_sub(1, Ordering::Relaxed);
+    }
+}

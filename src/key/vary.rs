@@ -1,0 +1,171 @@
+//! Fields that `Vary` nominates (RFC 9111 §4.1).
+
+use std::sync::Arc;
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{ACCEPT_ENCODING, CONTENT_ENCODING, VARY},
+};
+
+use crate::{
+    key::digest_key::Secret,
+    key::{Parts, push_part},
+};
+
+/// More names than this, and a response is taken to vary by everything.
+const MAX_NAMES: usize = 16;
+
+/// The names of nominated fields, sorted, each once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Nominated(Arc<Vec<HeaderName>>);
+
+/// A response varies by what no request shows: `*`, names that are none, or too many of them.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unpredictable;
+
+impl Nominated {
+    pub(crate) fn new(mut names: Vec<HeaderName>) -> Self {
+        names.sort_by(|left, right| left.as_str().cmp(right.as_str()));
+        names.dedup();
+        Self(Arc::new(names))
+    }
+
+    pub(crate) fn names(&self) -> &[HeaderName] {
+        &self.0
+    }
+
+    /// Adds what a response nominates. A content coding was chosen by `Accept-Encoding`, whether
+    /// the response says so or not.
+    pub(crate) fn with(&self, response: &HeaderMap) -> Result<Self, Unpredictable> {
+        // One pass over the names is less than two searches, and most responses nominate nothing.
+        if !response.keys().any(|name| matches!(*name, VARY | CONTENT_ENCODING)) {
+            return Ok(self.clone());
+        }
+        let mut names = Vec::new();
+        for line in response.get_all(VARY) {
+            let line = line.to_str().map_err(|_| Unpredictable)?;
+            for member in line.split(',').map(str::trim).filter(|member| !member.is_empty()) {
+                if member == "*" || names.len() > MAX_NAMES {
+                    return Err(Unpredictable);
+                }
+                names.push(HeaderName::try_from(member).map_err(|_| Unpredictable)?);
+            }
+        }
+        let is_coded = response.get_all(CONTENT_ENCODING).iter().any(|coding| coding != "identity");
+        if is_coded {
+            names.push(ACCEPT_ENCODING);
+        }
+        if names.iter().all(|name| self.0.contains(name)) {
+            return Ok(self.clone());
+        }
+        names.extend(self.0.iter().cloned());
+        let all = Self::new(names);
+        if all.0.len() > MAX_NAMES { Err(Unpredictable) } else { Ok(all) }
+    }
+
+    /// Returns the values that a request has for these fields, encoded. A field that is absent
+    /// matches only where it is absent too. Values are there as digests: which fields carry what is
+    /// private to a caller only the origin knows.
+    pub(crate) fn values(&self, request: &impl Lines, secret: &Secret) -> Parts {
+        let mut encoded = Parts::new();
+        for name in self.0.iter() {
+            push_part(&mut encoded, name.as_str().as_bytes());
+            push_part(&mut encoded, &(request.lines(name).count() as u64).to_be_bytes());
+            for line in request.lines(name) {
+                push_part(&mut encoded, &secret.digest(line.as_bytes()));
+            }
+        }
+        encoded
+    }
+}
+
+/// The lines of a request's fields.
+pub(crate) trait Lines {
+    fn lines(&self, name: &HeaderName) -> impl Iterator<Item = &HeaderValue>;
+}
+
+impl Lines for HeaderMap {
+    fn lines(&self, name: &HeaderName) -> impl Iterator<Item = &HeaderValue> {
+        self.get_all(name).iter()
+    }
+}
+
+/// The fields of a request that is forwarded. Its response may nominate any of them, and mostly does
+/// none, so they are no map.
+#[derive(Debug)]
+pub(crate) struct Kept(Vec<(HeaderName, HeaderValue)>);
+
+impl Kept {
+    pub(crate) fn of(fields: &HeaderMap) -> Self {
+        let mut kept = Vec::with_capacity(fields.len());
+        kept.extend(fields.iter().map(|(name, value)| (name.clone(), value.clone())));
+        Self(kept)
+    }
+}
+
+impl Lines for Kept {
+    fn lines(&self, name: &HeaderName) -> impl Iterator<Item = &HeaderValue> {
+        self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(lines: &[(&str, &str)]) -> HeaderMap {
+        let mut fields = HeaderMap::new();
+        for (name, value) in lines {
+            fields.append(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
+        }
+        fields
+    }
+
+    #[track_caller]
+    fn check(lines: &[(&str, &str)], expected: Result<&[&str], Unpredictable>) {
+        let nominated = Nominated::default().with(&fields(lines));
+        let names = nominated.map(|n| n.names().iter().map(|n| n.to_string()).collect::<Vec<_>>());
+        assert_eq!(names, expected.map(|names| names.iter().map(|n| n.to_string()).collect()));
+    }
+
+    #[test]
+    fn names_are_read_from_all_lines_in_any_case() {
+        check(&[], Ok(&[]));
+        check(&[("vary", "Cookie, ,accept "), ("vary", "ACCEPT")], Ok(&["accept", "cookie"]));
+    }
+
+    #[test]
+    fn what_no_request_shows_cannot_be_told_apart() {
+        check(&[("vary", "*")], Err(Unpredictable));
+        check(&[("vary", "accept, *")], Err(Unpredictable));
+        check(&[("vary", "a b")], Err(Unpredictable));
+        let many: Vec<String> = (0..1000).map(|n| format!("x-{n}")).collect();
+        check(&[("vary", &many.join(","))], Err(Unpredictable));
+    }
+
+    #[test]
+    fn a_content_coding_nominates_accept_encoding() {
+        check(&[("content-encoding", "gzip")], Ok(&["accept-encoding"]));
+        check(&[("content-encoding", "identity")], Ok(&[]));
+    }
+
+    #[test]
+    fn values_differ_wherever_lines_do() {
+        let secret = Secret::new([1; 32]);
+        let nominated = Nominated::default().with(&fields(&[("vary", "a, cookie")])).unwrap();
+        let values = |lines: &[(&str, &str)]| nominated.values(&fields(lines), &secret);
+        let all = [
+            values(&[]),
+            values(&[("a", "")]),
+            values(&[("a", "1")]),
+            values(&[("a", "1"), ("a", "1")]),
+            values(&[("a", "1, 1")]),
+            values(&[("cookie", "1")]),
+            values(&[("a", "cookie")]),
+        ];
+        for (index, left) in all.iter().enumerate() {
+            assert!(all[index + 1..].iter().all(|right| left != right));
+        }
+        assert_eq!(values(&[("a", "1"), ("b", "2")]), values(&[("a", "1")]));
+    }
+}

@@ -1,0 +1,62 @@
+//! Where a request's end is told: metrics, the log, and `Cache-Status`.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use sfv::Token;
+
+use crate::{
+    entry::CACHE_STATUS,
+    entry::interned::BySeconds,
+    metrics::Metrics,
+    metrics::outcome::{Forward, Outcome},
+};
+
+/// Tells how requests ended.
+#[derive(Debug)]
+pub(crate) struct Reporter {
+    pub(crate) metrics: Arc<Metrics>,
+    name: Token,
+    /// What `Cache-Status` says of a hit, by the seconds that are left.
+    hits: BySeconds,
+    /// What it says of the usual miss.
+    stored: HeaderValue,
+}
+
+const STORED: Outcome =
+    Outcome::Led { forward: Forward::UriMiss, stored: Ok(()), status: StatusCode::OK };
+
+impl Reporter {
+    pub(crate) fn new(metrics: Arc<Metrics>, name: Token) -> Self {
+        // What a hit says, up to the number.
+        let hit = Outcome::Hit { ttl: 0 }.cache_status(&name);
+        let prefix = hit.to_str().unwrap_or_default().trim_end_matches('0').to_owned();
+        let stored = STORED.cache_status(&name);
+        Self { metrics, name, hits: BySeconds::new(prefix), stored }
+    }
+
+    /// Counts and logs an outcome, and returns what `Cache-Status` says of it.
+    #[inline]
+    pub(crate) fn ended(&self, bucket: usize, outcome: Outcome) -> HeaderValue {
+        self.metrics.ended(bucket, &outcome);
+        match outcome {
+            Outcome::Hit { ttl } => self.hits.get(ttl),
+            _ if outcome == STORED => self.stored.clone(),
+            _ => outcome.cache_status(&self.name),
+        }
+    }
+
+    /// The same for a response that was forwarded, whose fields are at hand.
+    pub(crate) fn mark(&self, bucket: usize, outcome: Outcome, fields: &mut HeaderMap) {
+        // Appended: members of this field go from the origin to the client (RFC 9211 §2).
+        // A map of fields that is full has no room for it.
+        let _ = fields.try_append(CACHE_STATUS, self.ended(bucket, outcome));
+    }
+
+    /// A response to an unsafe request, which belongs to no bucket.
+    pub(crate) fn mark_written<B>(&self, response: &mut Response<B>) {
+        self.metrics.written();
+        let outcome = Outcome::Written { status: response.status() };
+        let _ = response.headers_mut().try_append(CACHE_STATUS, outcome.cache_status(&self.name));
+    }
+}

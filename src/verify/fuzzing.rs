@@ -1,0 +1,397 @@
+//! What must hold for any input, for the fuzz targets in `fuzz/` and for the property tests here.
+//!
+//! No part of the public API: it is there for `--cfg fuzzing` and for tests only.
+#![allow(missing_docs, reason = "no part of the public API")]
+
+use std::time::{Duration, SystemTime};
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request,
+    header::{AGE, CACHE_CONTROL, DATE, ETAG, EXPIRES, IF_NONE_MATCH, IF_RANGE, RANGE, VARY},
+};
+use percent_encoding::percent_decode_str;
+
+use crate::{
+    key::PrimaryKey,
+    key::vary::Nominated,
+    policy::{
+        Arrival, CACHE_GROUPS, Conditions, Credentials, Directives, RangeAsked, Selected, Stated,
+        Targeted, groups,
+    },
+    route::{CacheRoute, HeadRef, Matched, RequestView, Table},
+};
+
+const MAX_NAMES: usize = 16;
+const MAX_KEY: usize = 512;
+
+/// Lines of `Cache-Control`, separated by line feeds.
+///
+/// A restriction is found wherever a plain reader finds its name, and nothing that is added lifts
+/// it.
+pub fn cache_control(input: &[u8]) {
+    let lines = lines(input);
+    let found = Directives::of(&fields(&CACHE_CONTROL, &lines));
+    let restrictions = |of: Directives| {
+        [("no-store", of.no_store), ("no-cache", of.no_cache), ("private", of.private)]
+    };
+    for (name, is_found) in restrictions(found) {
+        let is_plain = lines.iter().any(|line| has_token(line, name));
+        assert!(is_found || !is_plain, "{name} is overlooked");
+        let is_there = lines.iter().any(|line| lower(line).contains(name));
+        assert!(!is_found || is_there, "{name} is made up");
+    }
+    for added in ["public", "max-age=60", "x=\"y\"", "private=\"", ""] {
+        let mut more = lines.clone();
+        more.push(HeaderValue::from_static(added));
+        never_lifted(
+            restrictions(found),
+            restrictions(Directives::of(&fields(&CACHE_CONTROL, &more))),
+        );
+        // A quote in the same line could close one that is open, and hide what is between them.
+        let last = lines.last().filter(|_| !added.contains('"'));
+        if let Some(last) = last {
+            let joined = [last.as_bytes(), b", ", added.as_bytes()].concat();
+            let at = more.len() - 2;
+            more.truncate(at);
+            more.push(HeaderValue::from_bytes(&joined).expect("both were values"));
+            let of_joined = Directives::of(&fields(&CACHE_CONTROL, &more));
+            never_lifted(restrictions(found), restrictions(of_joined));
+        }
+    }
+}
+
+fn never_lifted(before: [(&str, bool); 3], after: [(&str, bool); 3]) {
+    for ((name, was_found), (_, is_found)) in before.into_iter().zip(after) {
+        assert!(is_found || !was_found, "{name} is lifted by what follows");
+    }
+}
+
+/// Whether `name` is a token of `line` outside closed quotes, by taking these out first.
+fn has_token(line: &HeaderValue, name: &str) -> bool {
+    let mut outside = String::new();
+    let mut inside: Option<String> = None;
+    let mut characters = line.as_bytes().iter().map(|byte| char::from(byte.to_ascii_lowercase()));
+    while let Some(character) = characters.next() {
+        match (&mut inside, character) {
+            (None, '"') => inside = Some(String::new()),
+            (None, other) => outside.push(other),
+            (Some(_), '"') => {
+                inside = None;
+                outside.push('"');
+            }
+            (Some(text), '\\') => {
+                text.push('\\');
+                text.extend(characters.next());
+            }
+            (Some(text), other) => text.push(other),
+        }
+    }
+    // The last quote was never closed, so it is none.
+    if let Some(text) = inside {
+        outside.push('"');
+        outside.push_str(&text);
+    }
+    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    outside.split(|c| !is_token(c)).any(|token| token == name)
+}
+
+fn lower(line: &HeaderValue) -> String {
+    String::from_utf8_lossy(line.as_bytes()).to_ascii_lowercase()
+}
+
+/// Two sets of `Vary` lines, separated by an empty line.
+///
+/// Names only add up, are sorted and each there once, and never more than 16; a request's values
+/// are the same only if its lines are.
+pub fn vary(input: &[u8]) {
+    let at = input.windows(2).position(|pair| pair == b"\n\n").unwrap_or(input.len());
+    let (first, second) = input.split_at(at);
+    let (first, second) = (lines(first), lines(second));
+    let Ok(earlier) = Nominated::default().with(&fields(&VARY, &first)) else {
+        return;
+    };
+    is_in_order(&earlier);
+    assert!(!first.iter().any(|line| line.as_bytes().trim_ascii() == b"*"), "`*` is no name");
+    let Ok(later) = earlier.with(&fields(&VARY, &second)) else { return };
+    is_in_order(&later);
+    assert!(earlier.names().iter().all(|name| later.names().contains(name)), "a name is lost");
+    let again = later.with(&fields(&VARY, &first));
+    assert_eq!(again.as_ref(), Ok(&later), "what is known already changes nothing");
+    for line in &second {
+        let members = line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        for name in members.filter_map(|member| HeaderName::from_bytes(member).ok()) {
+            assert!(later.names().contains(&name), "{name} is overlooked");
+        }
+    }
+}
+
+fn is_in_order(nominated: &Nominated) {
+    let names: Vec<_> = nominated.names().iter().map(HeaderName::as_str).collect();
+    assert!(names.len() <= MAX_NAMES && names.is_sorted_by(|a, b| a < b), "{names:?}");
+}
+
+/// A key template and two pairs of path segments, separated by line feeds.
+///
+/// Any template is parsed or refused; keys of a template with separators are equal only if every
+/// decoded value is.
+pub fn template(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let mut parts = text.split('\n');
+    let template = parts.next().unwrap_or_default();
+    let any = CacheRoute::get("/{a}/{b}").ttl(std::time::Duration::from_secs(1));
+    drop(any.clone().key(template).build(&Credentials::Bypass));
+    let rule = any.key("k:{a}:{b}").build(&Credentials::Bypass).expect("a valid route");
+    let table = Table::build(vec![rule], Vec::new()).expect("one route");
+    let values: Vec<_> = parts.filter(|part| !part.contains('/')).take(4).collect();
+    let [a, b, c, d] = values[..] else { return };
+    let (left, right) = (key(&table, &format!("/{a}/{b}")), key(&table, &format!("/{c}/{d}")));
+    let (Some(left), Some(right)) = (left, right) else { return };
+    let is_same = decoded(a) == decoded(c) && decoded(b) == decoded(d);
+    assert_eq!(left == right, is_same, "{left:?} {right:?}");
+    for key in [left, right] {
+        let text = key.as_str();
+        let is_fit = text.len() <= MAX_KEY && text.bytes().all(|byte| byte.is_ascii_graphic());
+        assert!(is_fit && text.matches(':').count() == 2, "{text}");
+        assert!(!text.contains(['*', '?', '[', ']', '{', '}', '"', '\'', '\\']), "{text}");
+    }
+}
+
+fn key(table: &Table, path: &str) -> Option<PrimaryKey> {
+    let request = Request::new(());
+    match table.classify(&Method::GET, path) {
+        Matched::Read(_, rule, parameters) => {
+            rule.key(RequestView { head: HeadRef::of(&request), parameters: &parameters })
+        }
+        Matched::Pass | Matched::Write => None,
+    }
+}
+
+fn decoded(segment: &str) -> Vec<u8> {
+    percent_decode_str(segment).collect()
+}
+
+/// Lines of `If-None-Match`, the last of them an entity tag without its quotes.
+///
+/// A list that holds the stored tag in front or on a line of its own is met, whatever else is
+/// there; one is met only if it has the tag or `*`; weakness changes nothing.
+pub fn conditionals(input: &[u8]) {
+    let mut lines = lines(input);
+    let Some(opaque) = lines.pop() else { return };
+    if opaque.as_bytes().contains(&b'"') {
+        return;
+    }
+    let tag = [b"\"", opaque.as_bytes(), b"\""].concat();
+    let weak = [b"W/", &tag[..]].concat();
+    let is_met = |list: &[HeaderValue], stored: &[u8]| {
+        let stored = HeaderValue::from_bytes(stored).expect("quotes around a value");
+        Conditions::of(&fields(&IF_NONE_MATCH, list)).are_met_by(&fields(&ETAG, &[stored]))
+    };
+    let by_lines = is_met(&lines, &tag);
+    assert_eq!(by_lines, is_met(&lines, &weak), "the comparison is weak");
+    let is_there = |line: &HeaderValue| {
+        let line = line.as_bytes();
+        line.contains(&b'*') || line.windows(tag.len()).any(|part| part == tag)
+    };
+    assert!(!by_lines || lines.iter().any(is_there), "a tag is made up");
+    for own in [&tag[..], &weak, b"*"] {
+        let mut more = lines.clone();
+        more.push(HeaderValue::from_bytes(own).expect("quotes around a value"));
+        assert!(is_met(&more, &tag), "a tag on a line of its own is overlooked");
+    }
+    for line in &lines {
+        let joined = [&tag[..], b" , ", line.as_bytes()].concat();
+        let joined = HeaderValue::from_bytes(&joined).expect("both were values");
+        assert!(is_met(&[joined], &weak), "the first tag is overlooked");
+    }
+}
+
+/// What stands in a record of the Redis store after its stamp.
+#[cfg(feature = "redis")]
+pub fn record(input: &[u8]) {
+    crate::store::read_anything(input);
+}
+
+/// `Age`, `Date` and `Expires`, and then lines of `Cache-Control`, separated by line feeds.
+///
+/// A response is as old as what brought it says, at least; its lifetime can be told, and one that is
+/// added only shortens it.
+pub fn freshness(input: &[u8]) {
+    let mut response = HeaderMap::new();
+    let lines = input.split(|byte| *byte == b'\n').map(HeaderValue::from_bytes);
+    let names = [AGE, DATE, EXPIRES].into_iter().chain(std::iter::repeat(CACHE_CONTROL));
+    for (name, line) in names.zip(lines).take(11) {
+        if let Ok(line) = line {
+            response.append(name, line);
+        }
+    }
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    let corrected_age = Duration::from_secs(input.len() as u64);
+    let arrival = Arrival { at: now, corrected_age };
+    assert!(arrival.initial_age(&response) >= corrected_age, "younger than it was told to be");
+    let lifetime = |fields: &HeaderMap| arrival.stated_lifetime(fields, &Stated::of(fields));
+    let before = lifetime(&response);
+    assert!(before.is_none_or(|lifetime| lifetime <= Duration::from_secs(1 << 31)), "endless");
+    for added in ["s-maxage=1", "s-maxage=x", "max-age=0, s-maxage=0"] {
+        let mut more = response.clone();
+        more.append(CACHE_CONTROL, HeaderValue::from_static(added));
+        let after = lifetime(&more);
+        assert!(after.is_some_and(|after| after <= Duration::from_secs(1)), "{added}: {after:?}");
+    }
+    let mut shorter = response.clone();
+    shorter.append(CACHE_CONTROL, HeaderValue::from_static("max-age=1"));
+    let is_stated = Stated::of(&response).gives_lifetime();
+    assert!(!is_stated || lifetime(&shorter) <= before, "lengthened by a shorter one");
+}
+
+/// `Range`, `If-Range` and `ETag`, separated by line feeds; the body is as long as the input.
+///
+/// Parts are within the whole, do not overlap and are no more than it; a part is only sent of what
+/// `If-Range` names.
+pub fn range(input: &[u8]) {
+    let mut lines =
+        input.split(|byte| *byte == b'\n').map(|line| HeaderValue::from_bytes(line).ok());
+    let mut next = || lines.next().flatten();
+    let (wanted, only_of, tag) = (next(), next(), next());
+    let mut request = HeaderMap::new();
+    request.extend(wanted.map(|line| (RANGE, line)));
+    let unconditional = RangeAsked::of(&request);
+    request.extend(only_of.clone().map(|line| (IF_RANGE, line)));
+    let stored: HeaderMap = tag.clone().map(|line| (ETAG, line)).into_iter().collect();
+    let length = input.len();
+    let selected = RangeAsked::of(&request).select(&stored, length);
+    if let Selected::Parts(parts) = &selected {
+        let mut sorted = parts.clone();
+        sorted.sort_unstable_by_key(|part| part.start);
+        assert!(sorted.iter().all(|part| !part.is_empty() && part.end <= length), "{parts:?}");
+        assert!(sorted.windows(2).all(|pair| pair[0].end <= pair[1].start), "{parts:?} overlap");
+    }
+    let is_named = only_of.is_none() || only_of == tag;
+    assert!(is_named || selected == Selected::Whole, "a part of what was not asked for");
+    let is_same = selected == unconditional.select(&stored, length);
+    assert!(is_same || selected == Selected::Whole, "If-Range selects other parts");
+}
+
+/// Lines of `Cache-Groups` and of a targeted field, separated by line feeds.
+///
+/// What is listed is listed again if it is written anew; a line adds to what is well-formed or spoils
+/// it, and nothing mends what is malformed.
+pub fn structured(input: &[u8]) {
+    let lines = lines(input);
+    let with = |name: &HeaderName, line: &'static str| {
+        let mut more = fields(name, &lines);
+        more.append(name, HeaderValue::from_static(line));
+        more
+    };
+    let listed = groups(&CACHE_GROUPS, &fields(&CACHE_GROUPS, &lines));
+    let written = listed.iter().map(|group| {
+        let text = format!("\"{}\"", group.replace('\\', "\\\\").replace('"', "\\\""));
+        HeaderValue::from_str(&text).expect("a string is fit for a field")
+    });
+    let again: Vec<_> = written.collect();
+    assert_eq!(
+        groups(&CACHE_GROUPS, &fields(&CACHE_GROUPS, &again)),
+        listed,
+        "not as it was written"
+    );
+    let more = groups(&CACHE_GROUPS, &with(&CACHE_GROUPS, "\"z\""));
+    let is_added = more.split_last().is_some_and(|(last, rest)| last == "z" && rest == listed);
+    assert!(is_added || listed.is_empty() && more.is_empty(), "{listed:?} and z: {more:?}");
+    assert!(groups(&CACHE_GROUPS, &with(&CACHE_GROUPS, "z")).is_empty(), "a token is no group");
+
+    let name = HeaderName::from_static("cdn-cache-control");
+    let of = |fields: &HeaderMap| Targeted::of(std::slice::from_ref(&name), fields);
+    let told = of(&fields(&name, &lines));
+    let more = of(&with(&name, "no-store, max-age=7"));
+    assert!(more.is_some() || told.is_none(), "spoilt by what is well-formed");
+    if let Some(more) = more {
+        assert!(more.has("no-store") && more.seconds("max-age") == Some(7), "{more:?}");
+        let before = told.and_then(|told| told.seconds("s-maxage"));
+        assert_eq!(more.seconds("s-maxage"), before, "changed by another member");
+    }
+    assert_eq!(of(&with(&name, "max-age=")), None, "malformed, and told");
+}
+
+/// Returns the lines that can be sent, at most eight.
+fn lines(input: &[u8]) -> Vec<HeaderValue> {
+    let lines = input.split(|byte| *byte == b'\n');
+    lines.filter_map(|line| HeaderValue::from_bytes(line).ok()).take(8).collect()
+}
+
+fn fields(name: &HeaderName, lines: &[HeaderValue]) -> HeaderMap {
+    lines.iter().map(|line| (name.clone(), line.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
+    use super::*;
+
+    /// Pieces that are likely to matter, in any order, and now and then any bytes.
+    fn of(pieces: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            8 => select(pieces).prop_map(|piece| piece.as_bytes().to_vec()),
+            1 => vec(any::<u8>(), 0..4),
+        ];
+        vec(piece, 0..16).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn restrictions_are_never_overlooked_nor_lifted(
+            input in of(&["no-store", "No-Cache", "private", "max-age=60", ",", ", ", "=", ";", "\"",
+                "\\", "\\\"", "\n", " ", "-", "x", "public"]),
+        ) {
+            cache_control(&input);
+        }
+
+        #[test]
+        fn nominated_names_add_up(
+            input in of(&["accept", "Accept", "cookie", "x-a", "x-b", "*", ",", ", ", " ", "\n",
+                "\n\n", "a b", "a,b,c,d,e,f,g,h", "i,j,k,l,m,n,o,p,q"]),
+        ) {
+            vary(&input);
+        }
+
+        #[test]
+        fn templates_make_injective_keys(
+            template_text in of(&["{a}", "{b}", "{{", "}}", "{", "}", ":", "k", " "]),
+            values in vec(of(&["a", "A", "%61", "%3A", ":", "%253A", "%25", "%", "*", "%00", "é"]), 4),
+        ) {
+            let input = [template_text, values.join(&b'\n')].join(&b'\n');
+            template(&input);
+        }
+
+        #[test]
+        fn a_lifetime_is_never_lengthened_nor_an_age_shortened(
+            input in of(&["5", "99999999999999999999", "-1", ",", "\n", "\n", "\n", "0",
+                "Fri, 15 Jan 2027 08:00:00 GMT", "Fri, 15 Jan 2027 09:00:00 GMT", "max-age=",
+                "s-maxage=", "60", "\"", "; ", "x"]),
+        ) {
+            freshness(&input);
+        }
+
+        #[test]
+        fn a_part_is_within_the_whole_and_of_what_was_named(
+            input in of(&["bytes=", "0-0", "5-", "-3", "1-9", "99999999999999999999", "-", ",", " ",
+                "\n", "\n", "\"a\"", "\"b\"", "W/", "x"]),
+        ) {
+            range(&input);
+        }
+
+        #[test]
+        fn structured_fields_are_had_whole_or_not_at_all(
+            input in of(&["\"a\"", "\"b c\"", "\"\\\"\"", "\"", "\\", ",", ", ", ";", ";p=1", "(", ")", "\n",
+                "max-age=60", "s-maxage=5", "no-store", "=?0", "=", "1", "a", " "]),
+        ) {
+            structured(&input);
+        }
+
+        #[test]
+        fn a_stored_tag_is_never_overlooked_nor_made_up(
+            input in of(&["\"a\"", "W/", "\"b\"", "*", ",", ", ", " ", "\"", "a", "\\", "\n"]),
+        ) {
+            conditionals(&input);
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Properties for any input, and models of concurrent parts. Built for tests and fuzzing only.
+
+pub mod fuzzing;
+#[cfg(all(test, shuttle))]
+mod model;
