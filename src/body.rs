@@ -111,7 +111,7 @@ impl<B: Body> ResponseBody<B> {
             InnerProjection::Passing { body } => poll_origin(body, cx),
             InnerProjection::HandedOver { body } => poll_origin(body.as_mut(), cx),
             InnerProjection::Recorded { cursor, rest } => {
-                match ready!(poll_recorded((cursor, rest), cx)) {
+                match ready!(poll_recorded(cursor, rest, cx)) {
                     Ok(frame) => Poll::Ready(frame),
                     Err(mut body) => {
                         let polled = poll_origin(body.as_mut(), cx);
@@ -130,7 +130,8 @@ type Polled<B> = Option<Result<Frame<Bytes>, BodyError<<B as Body>::Error>>>;
 /// Reads a recording; `Err` is what is left of a body that is not stored.
 #[inline(never)]
 fn poll_recorded<B: Body>(
-    (cursor, rest): (&mut Cursor, &mut Option<oneshot::Receiver<Rest<B>>>),
+    cursor: &mut Cursor,
+    rest: &mut Option<oneshot::Receiver<Rest<B>>>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<Polled<B>, Pin<Box<B>>>> {
     Poll::Ready(Ok(match ready!(cursor.poll_next(cx)) {

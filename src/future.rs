@@ -14,16 +14,10 @@ use pin_project_lite::pin_project;
 use tower::ServiceExt;
 use tower_service::Service;
 
-use crate::{
-    background::detach::{Detach, Detachable, Detachments},
-    body::ResponseBody,
-    metrics::outcome::Unshared,
-    metrics::reporter::Reporter,
-};
+use crate::{body::ResponseBody, metrics::outcome::Unshared, metrics::reporter::Reporter};
 
 type Answer<B, E> = Result<Response<ResponseBody<B>>, E>;
 type Waiting<B, E> = Pin<Box<dyn Future<Output = Answer<B, E>> + Send>>;
-type Answering<B, E> = dyn Detach<Output = Answer<B, E>> + Send;
 
 pin_project! {
     /// Response future of [`SupportCache`](crate::SupportCache).
@@ -51,7 +45,6 @@ pin_project! {
         Passing { #[pin] inner: S::Future },
         Marking { #[pin] inner: S::Future, mark: Mark },
         Waiting { waiting: Waiting<B, S::Error> },
-        Exchange { exchange: Detachable<Answering<B, S::Error>> },
     }
 }
 
@@ -76,14 +69,6 @@ where
 {
     pub(crate) fn ready(response: Response<ResponseBody<B>>) -> Self {
         Self { state: State::Ready { response: Some(response) } }
-    }
-
-    /// What is completed where its caller goes away and it has begun what others rely on.
-    pub(crate) fn exchange(
-        exchange: Pin<Box<Answering<B, S::Error>>>,
-        detachments: &Arc<Detachments>,
-    ) -> Self {
-        Self { state: State::Exchange { exchange: Detachable::new(exchange, detachments) } }
     }
 
     pub(crate) fn waiting(
@@ -158,7 +143,6 @@ where
                 Poll::Ready(Ok(response.map(ResponseBody::passing)))
             }
             StateProjection::Waiting { waiting } => waiting.as_mut().poll(cx),
-            StateProjection::Exchange { exchange } => Pin::new(exchange).poll(cx),
         }
     }
 }

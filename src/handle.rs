@@ -4,7 +4,7 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use crate::{
     error::Pending,
-    exchange::cache::Shared,
+    exchange::Cache,
     key::{PrimaryKey, Tag},
     metrics::Snapshot,
     store::Store,
@@ -137,7 +137,7 @@ pub(crate) trait Operate: Send + Sync {
     fn switch(&self, bucket: &str, switch: Switch) -> bool;
 }
 
-impl<St: Store> Operate for Shared<St> {
+impl<St: Store> Operate for Cache<St> {
     fn snapshot(&self) -> Snapshot {
         Self::snapshot(self)
     }

@@ -8,7 +8,7 @@ use tower_layer::Layer;
 
 use crate::{
     error::{ConfigError, ConfigErrorKind},
-    exchange::cache::Shared,
+    exchange::Cache,
     handle::SupportCacheHandle,
     key::digest_key::Secret,
     policy::{CREDENTIAL_FIELDS, Credentials, Identity, Scope, Watched},
@@ -22,7 +22,7 @@ use crate::{
 /// Clones share everything, and so do the services made by them. See the
 /// [crate documentation](crate).
 pub struct SupportCacheLayer<St> {
-    shared: Arc<Shared<St>>,
+    cache: Arc<Cache<St>>,
     settings: Arc<Settings>,
 }
 
@@ -35,7 +35,7 @@ impl<St: Store> SupportCacheLayer<St> {
     /// its own, so that none finds what another has stored.
     #[must_use = "it returns another layer"]
     pub fn credentials(self, credentials: Credentials) -> Self {
-        let store = Arc::clone(&self.shared.store);
+        let store = Arc::clone(&self.cache.store);
         let is_caller_key_optional = true;
         let settings = Settings { credentials, is_caller_key_optional, ..(*self.settings).clone() };
         Builder { store, settings }.build().expect("credentials do not make valid routes invalid")
@@ -58,13 +58,13 @@ impl<St: Store> SupportCacheLayer<St> {
 
     /// Returns a handle to the running cache: metrics, invalidations, switches.
     pub fn handle(&self) -> SupportCacheHandle {
-        SupportCacheHandle::new(self.shared.clone())
+        SupportCacheHandle::new(self.cache.clone())
     }
 }
 
 impl<St> Clone for SupportCacheLayer<St> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), settings: Arc::clone(&self.settings) }
+        Self { cache: Arc::clone(&self.cache), settings: Arc::clone(&self.settings) }
     }
 }
 
@@ -78,7 +78,7 @@ impl<S, St> Layer<S> for SupportCacheLayer<St> {
     type Service = SupportCache<S, St>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        SupportCache::new(inner, Arc::clone(&self.shared))
+        SupportCache::new(inner, Arc::clone(&self.cache))
     }
 }
 
@@ -205,8 +205,8 @@ impl<St: Store> Builder<St> {
         let watched = Watched::new(settings.credential_fields.clone());
         let identity = Identity { scope, secret, watched };
         let table = Table::build(cached, invalidating)?;
-        let shared = Arc::new(Shared::new(store, table, identity, name));
-        Ok(SupportCacheLayer { shared, settings: Arc::new(settings) })
+        let cache = Arc::new(Cache::new(store, table, identity, name));
+        Ok(SupportCacheLayer { cache, settings: Arc::new(settings) })
     }
 }
 

@@ -10,27 +10,25 @@ use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
-use crate::{
-    body::ResponseBody, exchange, exchange::cache::Shared, future::ResponseFuture, store::Store,
-};
+use crate::{body::ResponseBody, exchange, exchange::Cache, future::ResponseFuture, store::Store};
 
 /// A service that answers from the cache what it may and forwards the rest.
 ///
 /// Made by [`SupportCacheLayer`](crate::SupportCacheLayer). See the [crate documentation](crate).
 pub struct SupportCache<S, St> {
     inner: S,
-    shared: Arc<Shared<St>>,
+    cache: Arc<Cache<St>>,
 }
 
 impl<S, St> SupportCache<S, St> {
-    pub(crate) fn new(inner: S, shared: Arc<Shared<St>>) -> Self {
-        Self { inner, shared }
+    pub(crate) fn new(inner: S, cache: Arc<Cache<St>>) -> Self {
+        Self { inner, cache }
     }
 }
 
 impl<S: Clone, St> Clone for SupportCache<S, St> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared) }
+        Self { inner: self.inner.clone(), cache: Arc::clone(&self.cache) }
     }
 }
 
@@ -62,6 +60,6 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        exchange::begin(&self.shared, &self.inner, request)
+        exchange::begin(&self.cache, &self.inner, request)
     }
 }

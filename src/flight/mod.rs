@@ -17,7 +17,7 @@ use std::{
 use crate::{
     clock::{Instant, now},
     fence::sequence::Fence,
-    flight::broadcast::Notice,
+    flight::broadcast::Broadcast,
     key::{Prehashed, Slot, Token, Variant},
     sync::{AtomicUsize, Mutex, Ordering, lock},
 };
@@ -49,17 +49,17 @@ pub(crate) struct Limits {
     pub(crate) wait: Duration,
 }
 
-type Board<T> = HashMap<Berth, Arc<Flight<T>>, BuildHasherDefault<Prehashed>>;
+type FlightMap<T> = HashMap<FlightKey, Arc<Flight<T>>, BuildHasherDefault<Prehashed>>;
 
 /// What a request must have in common with a flight to join it: the variant and, over a store that
 /// several processes share, the token that the request has read there.
 #[derive(Clone, PartialEq, Eq)]
-struct Berth {
+struct FlightKey {
     variant: Variant,
     token: Option<Token>,
 }
 
-impl Hash for Berth {
+impl Hash for FlightKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let token = self.token.map_or(0, |token| token.number() as u64);
         state.write_u64(self.variant.seeded_hash() ^ token);
@@ -68,8 +68,8 @@ impl Hash for Berth {
 
 /// All flights of one layer.
 pub(crate) struct Flights<T> {
-    shards: Box<[Mutex<Board<T>>]>,
-    airborne: AtomicUsize,
+    shards: Box<[Mutex<FlightMap<T>>]>,
+    in_flight: AtomicUsize,
     limits: Limits,
 }
 
@@ -79,7 +79,7 @@ struct Flight<T> {
     fence: Fence,
     begun: Instant,
     followers: AtomicUsize,
-    progress: Notice<Settled<T>>,
+    progress: Broadcast<Settled<T>>,
 }
 
 /// What a request is to do.
@@ -96,7 +96,7 @@ impl<T: Clone> Flights<T> {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            airborne: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0),
             limits,
         }
     }
@@ -105,14 +105,15 @@ impl<T: Clone> Flights<T> {
     /// which the flight began, `begin` takes the number for a new one.
     pub(crate) fn enter(
         self: &Arc<Self>,
-        (slot, token): (&Slot, Option<Token>),
+        slot: &Slot,
+        token: Option<Token>,
         may_join: impl FnOnce(Fence) -> bool,
         begin: impl FnOnce() -> Fence,
     ) -> Turn<T> {
         let now = now();
-        let berth = Berth { variant: slot.variant.clone(), token };
-        let mut shard = lock(self.shard(&berth.variant));
-        let place = shard.entry(berth);
+        let key = FlightKey { variant: slot.variant.clone(), token };
+        let mut shard = lock(self.shard(&key.variant));
+        let place = shard.entry(key);
         if let Entry::Occupied(known) = &place
             && let flight = known.get()
             && now.saturating_duration_since(flight.begun) < self.limits.wait
@@ -120,55 +121,57 @@ impl<T: Clone> Flights<T> {
         {
             return Follower::join(flight, self.limits.followers).map_or(Turn::Crowd, Turn::Follow);
         }
-        if self.airborne.load(Ordering::Relaxed) >= self.limits.flights {
+        if self.in_flight.load(Ordering::Relaxed) >= self.limits.flights {
             return Turn::Crowd;
         }
-        let lead = self.begin((slot, token), begin(), now);
+        let lead = self.begin(slot, token, begin(), now);
         // An older flight that may not be joined any more keeps flying for those aboard.
         place.insert_entry(Arc::clone(&lead.flight));
         Turn::Lead(lead)
     }
 
     /// Leads a flight that nobody can join.
-    pub(crate) fn take_off(
+    pub(crate) fn lead_alone(
         self: &Arc<Self>,
-        (slot, token): (&Slot, Option<Token>),
+        slot: &Slot,
+        token: Option<Token>,
         fence: Fence,
     ) -> Lead<T> {
-        self.begin((slot, token), fence, now())
+        self.begin(slot, token, fence, now())
     }
 
     fn begin(
         self: &Arc<Self>,
-        (slot, token): (&Slot, Option<Token>),
+        slot: &Slot,
+        token: Option<Token>,
         fence: Fence,
         begun: Instant,
     ) -> Lead<T> {
-        self.airborne.fetch_add(1, Ordering::Relaxed);
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
         let flight = Arc::new(Flight {
             slot: slot.clone(),
             token,
             fence,
             begun,
             followers: AtomicUsize::new(0),
-            progress: Notice::new(),
+            progress: Broadcast::new(),
         });
         Lead { flights: Arc::clone(self), flight, unsettled: Some(Unsettled::Abandoned) }
     }
 
     /// The number of flights that have not settled.
-    pub(crate) fn airborne(&self) -> usize {
-        self.airborne.load(Ordering::Relaxed)
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
     }
 
-    fn shard(&self, variant: &Variant) -> &Mutex<Board<T>> {
+    fn shard(&self, variant: &Variant) -> &Mutex<FlightMap<T>> {
         &self.shards[variant.seeded_hash() as usize % SHARDS]
     }
 }
 
 impl<T> fmt::Debug for Flights<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Flights").field("airborne", &self.airborne).finish_non_exhaustive()
+        f.debug_struct("Flights").field("in_flight", &self.in_flight).finish_non_exhaustive()
     }
 }
 
@@ -212,9 +215,9 @@ impl<T: Clone> Lead<T> {
     /// Lets nobody join any more: what is found out from here on is true for all who wait.
     pub(crate) fn close(&self) {
         let Flight { slot, token, .. } = &*self.flight;
-        let berth = Berth { variant: slot.variant.clone(), token: *token };
-        let mut shard = lock(self.flights.shard(&berth.variant));
-        if let Entry::Occupied(known) = shard.entry(berth)
+        let key = FlightKey { variant: slot.variant.clone(), token: *token };
+        let mut shard = lock(self.flights.shard(&key.variant));
+        if let Entry::Occupied(known) = shard.entry(key)
             && Arc::ptr_eq(known.get(), &self.flight)
         {
             known.remove();
@@ -224,7 +227,7 @@ impl<T: Clone> Lead<T> {
     /// Lets followers have the response while its body is still on the way. The flight stays, and
     /// later requests join it, until it is settled.
     pub(crate) fn share(&self, response: T) {
-        self.flight.progress.put(Settled::Filled(response));
+        self.flight.progress.send(Settled::Filled(response));
     }
 
     /// Settles the flight with a response to share, which is made where somebody waits for it.
@@ -244,9 +247,9 @@ impl<T: Clone> Lead<T> {
         // can only join a new flight, never this dead one. Nor can anybody join it after this look,
         // because who joins does so, and is counted, under the lock of the map.
         if self.flight.followers.load(Ordering::Relaxed) > 0 {
-            self.flight.progress.put(settled());
+            self.flight.progress.send(settled());
         }
-        self.flights.airborne.fetch_sub(1, Ordering::Relaxed);
+        self.flights.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -93,9 +93,9 @@ impl Lines for HeaderMap {
 /// The fields of a request that is forwarded. Its response may nominate any of them, and mostly does
 /// none, so they are no map.
 #[derive(Debug)]
-pub(crate) struct Kept(Vec<(HeaderName, HeaderValue)>);
+pub(crate) struct RequestFields(Vec<(HeaderName, HeaderValue)>);
 
-impl Kept {
+impl RequestFields {
     pub(crate) fn of(fields: &HeaderMap) -> Self {
         let mut kept = Vec::with_capacity(fields.len());
         kept.extend(fields.iter().map(|(name, value)| (name.clone(), value.clone())));
@@ -103,7 +103,7 @@ impl Kept {
     }
 }
 
-impl Lines for Kept {
+impl Lines for RequestFields {
     fn lines(&self, name: &HeaderName) -> impl Iterator<Item = &HeaderValue> {
         self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value)
     }

@@ -12,7 +12,7 @@ use crate::{
     entry::gauge::Gauge,
     metrics::operations::StoreSnapshot,
     metrics::outcome::{Alone, Bypass, Outcome, Refusal},
-    metrics::sharded_counter::Striped,
+    metrics::sharded_counter::ShardedCounter,
     sync::{AtomicU64, Ordering},
 };
 
@@ -32,7 +32,7 @@ pub(crate) struct Metrics {
 struct Bucket {
     name: String,
     /// By far the most frequent.
-    hits: Striped,
+    hits: ShardedCounter,
     misses: AtomicU64,
     coalesced: AtomicU64,
     stored: AtomicU64,
@@ -149,7 +149,7 @@ impl Bucket {
         let counters = |length: usize| (0..length).map(|_| AtomicU64::new(0)).collect();
         Self {
             name,
-            hits: Striped::new(),
+            hits: ShardedCounter::new(),
             misses: AtomicU64::new(0),
             coalesced: AtomicU64::new(0),
             stored: AtomicU64::new(0),

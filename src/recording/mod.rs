@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use crate::{
-    background::detach::{Detached, Detachments},
+    background::{DetachedPermit, Detachments},
     clock::{Instant, now},
     entry::Entry,
     metrics::outcome::Refusal,
@@ -43,6 +43,7 @@ pub(crate) struct Tape {
     bytes: u64,
     /// Boxed: few bodies have any.
     trailers: Option<Box<HeaderMap>>,
+    pub(crate) declared: Option<u64>,
     limit: u64,
     pieces: usize,
     pub(crate) reservation: Reservation,
@@ -73,19 +74,24 @@ impl Tape {
         declared: Option<u64>,
         mut reservation: Reservation,
     ) -> Result<Self, Refusal> {
-        let declared = declared.unwrap_or(0);
-        if declared > limit {
+        let reserved = declared.unwrap_or(0);
+        if reserved > limit {
             return Err(Refusal::TooLarge);
         }
-        if !reservation.grow_to(declared) {
+        if !reservation.grow_to(reserved) {
             return Err(Refusal::Budget);
         }
-        Ok(Self { chunks: Chunks::new(), bytes: 0, trailers: None, limit, pieces: 0, reservation })
+        let chunks = Chunks::new();
+        Ok(Self { chunks, bytes: 0, trailers: None, declared, limit, pieces: 0, reservation })
     }
 
     /// Returns whether a body that has ended is what it declared to be, and nothing but bytes.
-    pub(crate) fn is_plain(&self, declared: Option<u64>) -> bool {
-        self.trailers.is_none() && declared.is_none_or(|declared| declared == self.bytes)
+    pub(crate) fn is_plain(&self) -> bool {
+        self.trailers.is_none() && self.is_whole()
+    }
+
+    fn is_whole(&self) -> bool {
+        self.declared.is_none_or(|declared| declared == self.bytes)
     }
 
     /// Reads on until the body stops or waits.
@@ -187,7 +193,7 @@ enum End {
 enum Attendance {
     Readers,
     /// Every reader has gone; the recorder may finish nevertheless.
-    Detached(Detached),
+    Detached(DetachedPermit),
     /// Every reader has gone, and the recorder stops.
     Deserted,
 }
@@ -212,11 +218,8 @@ struct Shared {
 
 impl Recording {
     /// Creates a recording that goes on from `tape`, and its first cursor.
-    pub(crate) fn new(
-        tape: Tape,
-        declared: Option<u64>,
-        detachments: Arc<Detachments>,
-    ) -> (Arc<Self>, Cursor) {
+    pub(crate) fn new(tape: Tape, detachments: Arc<Detachments>) -> (Arc<Self>, Cursor) {
+        let declared = tape.declared;
         let mut shared = Shared {
             tape,
             end: None,
@@ -286,7 +289,7 @@ impl Recording {
     /// Returns the chunks of a body that has ended, if it has the length it declared.
     fn whole(&self) -> Recorded {
         let shared = lock(&self.shared);
-        if self.declared.is_none_or(|declared| declared == shared.tape.bytes) {
+        if shared.tape.is_whole() {
             Recorded::Complete(shared.tape.chunks.clone())
         } else {
             Recorded::Refused(Refusal::Incomplete)

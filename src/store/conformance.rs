@@ -420,11 +420,7 @@ impl Place {
         if let Some(entry) = store.peek(&self.variant().borrowed()) {
             return Some(entry);
         }
-        let found = match store.recall(&self.variant().borrowed()) {
-            Some(recalled) => store.confirm(&recalled).await,
-            None => store.lookup(&self.slot()).await,
-        };
-        match found {
+        match store.lookup(&self.slot()).await {
             Lookup::Found(entry) => Some(entry),
             Lookup::Absent | Lookup::Held(_) | Lookup::Unavailable => None,
         }

@@ -123,14 +123,6 @@ pub trait Store: Send + Sync + 'static {
     /// The right to fill one slot. Dropping it gives the right back.
     type Lease: Send + Sync + 'static;
 
-    /// Whether a [`lookup`](Self::lookup) ends within a budget of the store's own, whatever happens.
-    /// Defaults to `false`: then the layer has a timer of its own for each, and gives up after 250 ms.
-    const KEEPS_BUDGETS: bool = false;
-
-    /// Whether [`peek`](Self::peek) tells all there is, so that nothing is gained by a
-    /// [`lookup`](Self::lookup) after it, which is then not made. Defaults to `false`.
-    const PEEK_TELLS_ALL: bool = false;
-
     /// Returns the sequence that orders invalidations and fills in this process.
     fn sequence(&self) -> &Sequence;
 
@@ -138,27 +130,9 @@ pub trait Store: Send + Sync + 'static {
     /// path of every hit: no lock is held across anything, and nothing is allocated.
     fn peek(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>>;
 
-    /// Looks a slot up, after [`peek`](Self::peek) found nothing fresh. A store that holds all its
-    /// entries in this process returns [`Lookup::Absent`] at once.
+    /// Looks a slot up, after [`peek`](Self::peek) found nothing that answers. It ends within a time of
+    /// the store's own, whatever happens: the layer has no timer for it.
     fn lookup(&self, slot: &Slot) -> impl Future<Output = Lookup> + Send;
-
-    /// Returns a response that this process has read for a variant, and that answers if
-    /// [`confirm`](Self::confirm) finds it to be there still. It is called after [`peek`](Self::peek)
-    /// found nothing, and like that does not wait.
-    ///
-    /// `None`, the default, says that nothing is remembered but what [`peek`](Self::peek) returns.
-    fn recall(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
-        let _ = variant;
-        None
-    }
-
-    /// Looks up the slot of an entry that was [recalled](Self::recall). What is found is what is there
-    /// now: that entry, another or none.
-    ///
-    /// By default it is a [`lookup`](Self::lookup).
-    fn confirm(&self, recalled: &Arc<Entry>) -> impl Future<Output = Lookup> + Send {
-        self.lookup(recalled.slot())
-    }
 
     /// Names a fill that is about to begin. `None`, the default, says that all fills of this store
     /// are of this process: they need no names.

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use crate::{
     store::{
         Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Tag, Token,
-        VariantRef,
+        VariantRef, timeout::bounded,
     },
     sync::{AtomicU64, Ordering},
 };
@@ -118,16 +118,9 @@ impl<St: Store> Store for Chaos<St> {
 
     async fn lookup(&self, slot: &Slot) -> Lookup {
         let fault = self.fault(Operation::Lookup);
-        disturbed(fault, self.store.lookup(slot), || Lookup::Unavailable).await
-    }
-
-    fn recall(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
-        self.store.recall(variant)
-    }
-
-    async fn confirm(&self, recalled: &Arc<Entry>) -> Lookup {
-        let fault = self.fault(Operation::Lookup);
-        disturbed(fault, self.store.confirm(recalled), || Lookup::Unavailable).await
+        // Bounded as a store's own look-up is: a plan may delay it for as long as it likes.
+        let found = disturbed(fault, self.store.lookup(slot), || Lookup::Unavailable);
+        bounded(found).await.unwrap_or(Lookup::Unavailable)
     }
 
     fn token(&self) -> Option<Token> {

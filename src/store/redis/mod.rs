@@ -157,8 +157,6 @@ impl fmt::Debug for RedisStore {
 impl Store for RedisStore {
     type Lease = RedisLease;
 
-    const KEEPS_BUDGETS: bool = true;
-
     fn sequence(&self) -> &Sequence {
         &self.shared.sequence
     }
@@ -169,17 +167,6 @@ impl Store for RedisStore {
 
     async fn lookup(&self, slot: &Slot) -> Lookup {
         self.shared.lookup(slot).await.unwrap_or(Lookup::Unavailable)
-    }
-
-    fn recall(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
-        let copy = self.shared.link.near.recall(variant);
-        // Which of its tags a request has, and which only a response, it does not tell.
-        copy.filter(|copy| copy.slot().tags.is_empty())
-    }
-
-    async fn confirm(&self, recalled: &Arc<Entry>) -> Lookup {
-        let found = self.shared.confirm(recalled.slot(), recalled).await;
-        found.unwrap_or(Lookup::Unavailable)
     }
 
     fn token(&self) -> Option<Token> {
