@@ -11,7 +11,7 @@ const READS: usize = 3;
 /// # Panics
 ///
 /// If the store does not hold this.
-pub async fn what_is_recalled_is_found_only_while_it_is_there<St: Store>(store: &St) {
+pub async fn a_response_that_was_read_often_is_found_only_while_it_is_there<St: Store>(store: &St) {
     let (place, key) = (Place("a", "/1"), PrimaryKey::new("a"));
     for is_for_all in [false, true] {
         place.fill(store, "one").await;
@@ -19,7 +19,7 @@ pub async fn what_is_recalled_is_found_only_while_it_is_there<St: Store>(store: 
             assert_eq!(place.find(store).await.as_deref(), Some("one"), "a stored entry is found");
         }
         let found = async || place.find(store).await;
-        let rule = "what is recalled is found while it is there, and no longer";
+        let rule = "a response that was read often is found while it is there, and no longer";
         assert_eq!(found().await.as_deref(), Some("one"), "{rule}");
         let removed = match is_for_all {
             true => store.invalidate_all().await,
