@@ -56,6 +56,11 @@ impl<St: Store> SupportCacheLayer<St> {
         Builder { store: Arc::new(store), settings }
     }
 
+    #[cfg(test)]
+    pub(crate) fn cache(&self) -> &Arc<Cache<St>> {
+        &self.cache
+    }
+
     /// Returns a handle to the running cache: metrics, invalidations, switches.
     pub fn handle(&self) -> SupportCacheHandle {
         SupportCacheHandle::new(self.cache.clone())

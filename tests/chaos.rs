@@ -14,10 +14,12 @@ use std::{
 };
 
 use http::{Method, Response};
-use support::{Cached, Calls, GatedBody, Got, cache_on, fetch, get, got, request, send, settle};
+use support::{
+    Cached, Calls, GatedBody, Got, cache_on, fetch, get, got, request, send, settle, with,
+};
 use tokio::time::timeout;
 use tower_support_cache::{
-    BucketSnapshot, Bypass, MemoryStore, Refusal, Store, SupportCacheHandle,
+    BucketSnapshot, Bypass, MemoryStore, Refusal, RequestDirectives, Store, SupportCacheHandle,
     store::conformance,
     testing::{Chaos, Fault, Operation},
 };
@@ -266,4 +268,19 @@ async fn a_store_that_hangs_keeps_no_writer() {
     let writing = send(&cache, request(Method::POST, "/cases/1/comments"));
     let written = timeout(BOUND, got(writing)).await.expect("the writer is answered");
     assert_eq!(written.status, 201);
+}
+
+/// RFC 9111 §5.2.1.7: the request must not be forwarded, whatever the state of the store.
+#[tokio::test(start_paused = true)]
+async fn only_if_cached_is_not_forwarded_where_the_store_is_away() {
+    let away = Chaos::new(MemoryStore::new(), |operation, _| match operation {
+        Operation::Lookup => Fault::Fail,
+        _ => Fault::None,
+    });
+    let (cache, handle, mut calls) =
+        cache_on(away, |route| route.request_directives(RequestDirectives::Honour));
+    let asked = with(get("/cases/1"), "cache-control", "only-if-cached");
+    assert_eq!(got(send(&cache, asked)).await.status, 504);
+    assert!(calls.all().await.is_empty());
+    assert_eq!(handle.metrics().bucket("cases").unwrap().unsatisfied, 1);
 }

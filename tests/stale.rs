@@ -5,10 +5,13 @@ use std::time::Duration;
 use http::Method;
 use tokio::time::advance;
 use tower_support_cache::{
-    CacheRoute, Coalescing, Freshness, RequestDirectives, SupportCacheHandle,
+    CacheRoute, Coalescing, Freshness, MemoryStore, RequestDirectives, SupportCacheHandle,
+    testing::{Chaos, Fault, Operation},
 };
 
-use support::{Cached, Calls, cache_with, fetch, get, got, request, response, send, settle, with};
+use support::{
+    Cached, Calls, cache_on, cache_with, fetch, get, got, request, response, send, settle, with,
+};
 
 mod support;
 
@@ -385,4 +388,103 @@ async fn a_client_that_says_what_it_accepts_is_given_nothing_stale() {
     let picky = send(&cache, with(get("/cases/1"), "cache-control", "max-age=3600"));
     calls.next().await.ok("new");
     assert_eq!(got(picky).await.text(), "new");
+}
+
+// ===== between a look and its answer =====
+
+/// The look of a background read takes a second; everything else is done at once.
+fn slow_looks(store: &MemoryStore) -> Chaos<MemoryStore> {
+    Chaos::new(store.clone(), |operation, count| match operation {
+        // The first look is that of the first fill.
+        Operation::Lookup if count > 0 => Fault::Delay(Duration::from_millis(100)),
+        _ => Fault::None,
+    })
+}
+
+/// A background read has no caller, so what it finds is no hit.
+#[tokio::test(start_paused = true)]
+async fn a_background_read_that_finds_a_fresh_response_ends_without_a_word() {
+    let store = MemoryStore::new();
+    let (cache, handle, mut calls) = cache_on(slow_looks(&store), windows);
+    let first = send(&cache, get("/cases/1"));
+    calls.next().await.ok("old");
+    got(first).await;
+    advance(63 * SECOND).await;
+    assert_eq!(fetch(&cache, "/cases/1").await.text(), "old");
+    settle().await;
+
+    let (other, _, mut other_calls) = cache_on(store.clone(), windows);
+    let filled = send(&other, get("/cases/1"));
+    // Its own stale answer, and its own background read, which fills.
+    got(filled).await;
+    other_calls.next().await.ok("new");
+    settle().await;
+    advance(SECOND).await;
+    assert!(calls.all().await.is_empty(), "the fresh response is not asked about");
+    let counts = handle.metrics().bucket("cases").unwrap().clone();
+    assert_eq!((counts.hits, counts.stale, counts.refreshes), (0, 1, 0));
+}
+
+/// The result of a fill is as new as what the origin would send: the request's directives do not apply.
+#[tokio::test(start_paused = true)]
+async fn a_response_that_was_stored_during_the_search_answers_whatever_its_age() {
+    let store = MemoryStore::new();
+    let slow = Chaos::new(store.clone(), |operation, _| match operation {
+        Operation::Begin => Fault::Delay(Duration::from_millis(100)),
+        _ => Fault::None,
+    });
+    let honouring = |route: CacheRoute| route.request_directives(RequestDirectives::Honour);
+    let (cache, _, mut calls) = cache_on(slow, honouring);
+    let waiting = send(&cache, with(get("/cases/1"), "cache-control", "max-age=5"));
+    settle().await;
+    let (other, _, mut other_calls) = cache_on(store, honouring);
+    let filled = send(&other, get("/cases/1"));
+    other_calls.next().await.with(200, ("age", "10"), "new");
+    got(filled).await;
+    let found = got(waiting).await;
+    assert_eq!((found.text(), found.age()), ("new", Some(10)));
+    assert!(calls.all().await.is_empty());
+}
+
+/// RFC 9111 §5.2.1.1 is about stored responses. A collapsed response is what the origin sends now, and
+/// forwarding for this request would bring one of the same age.
+#[tokio::test(start_paused = true)]
+async fn a_collapsed_response_answers_whatever_its_age() {
+    let (cache, _, mut calls) =
+        cache_with(|route| route.request_directives(RequestDirectives::Honour));
+    let leader = send(&cache, get("/cases/1"));
+    let call = calls.next().await;
+    let follower = send(&cache, with(get("/cases/1"), "cache-control", "max-age=5"));
+    settle().await;
+    call.with(200, ("age", "10"), "shared");
+    got(leader).await;
+    let shared = got(follower).await;
+    assert_eq!((shared.text(), shared.age()), ("shared", Some(10)));
+    assert!(shared.cache_status().contains("collapsed"));
+}
+
+/// An entry that is still fresh is revalidated only if it was not invalidated meanwhile: a 304 would
+/// store it again.
+#[tokio::test(start_paused = true)]
+async fn a_fresh_response_that_was_invalidated_meanwhile_is_not_revalidated() {
+    let store = MemoryStore::new();
+    let slow = Chaos::new(store, |operation, count| match operation {
+        Operation::Begin if count > 0 => Fault::Delay(Duration::from_millis(100)),
+        _ => Fault::None,
+    });
+    let (cache, handle, mut calls) =
+        cache_on(slow, |route| route.freshness(Freshness::Origin).early_refresh(1.0));
+    let first = send(&cache, get("/cases/1"));
+    let call = calls.next().await;
+    advance(100 * SECOND).await;
+    call.respond(response(200, &[("cache-control", "max-age=1000"), ("etag", "\"1\"")], "old"));
+    got(first).await;
+    advance(900 * SECOND - Duration::from_millis(1)).await;
+    assert_eq!(fetch(&cache, "/cases/1").await.text(), "old");
+    handle.invalidate("case:1").await.unwrap();
+    let refresh = calls.next().await;
+    assert!(
+        !refresh.head.headers.contains_key("if-none-match"),
+        "the origin is asked for a new one"
+    );
 }

@@ -164,3 +164,28 @@ impl<St: Store> Cache<St> {
         ControlFlow::Break(alone.into())
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::advance;
+
+    use super::{super::assess::tests::response_of, *};
+    use crate::{CacheRoute, MemoryStore, SupportCacheLayer};
+
+    /// A store over a network may still return an entry that this process has invalidated.
+    #[tokio::test(start_paused = true)]
+    async fn a_stale_entry_that_was_invalidated_does_not_answer() {
+        let route = CacheRoute::get("/").key("a").ttl(Duration::from_secs(60));
+        let route = route.stale_while_revalidate(Duration::from_secs(10));
+        let layer = SupportCacheLayer::builder(MemoryStore::new()).cache(route).build().unwrap();
+        let cache = layer.cache();
+        let entry = Arc::new(response_of(cache.store.sequence().begin()));
+        let consider = || cache.consider(0, &Wishes::NONE, Purpose::Answer, Arc::clone(&entry));
+        advance(Duration::from_secs(61)).await;
+        assert!(matches!(consider(), Verdict::Refresh(_)));
+        cache.store.invalidate(&entry.slot().key).await.unwrap();
+        assert!(matches!(consider(), Verdict::Keep(Forward::Stale, Some(_))));
+    }
+}

@@ -119,7 +119,8 @@ impl<St: Store> Store for Chaos<St> {
     async fn lookup(&self, slot: &Slot) -> Lookup {
         let fault = self.fault(Operation::Lookup);
         // Bounded as a store's own look-up is: a plan may delay it for as long as it likes.
-        let found = disturbed(fault, self.store.lookup(slot), || Lookup::Unavailable);
+        let found = async { self.store.lookup(slot).await };
+        let found = disturbed(fault, found, || Lookup::Unavailable);
         bounded(found).await.unwrap_or(Lookup::Unavailable)
     }
 
@@ -134,7 +135,9 @@ impl<St: Store> Store for Chaos<St> {
         seen: Option<&Entry>,
     ) -> Begin<Self::Lease> {
         let fault = self.fault(Operation::Begin);
-        disturbed(fault, self.store.begin(slot, token, seen), || Begin::Unavailable).await
+        // Made when it is polled, here and below: what is delayed sees what has happened by then.
+        let begin = async { self.store.begin(slot, token, seen).await };
+        disturbed(fault, begin, || Begin::Unavailable).await
     }
 
     async fn wait(&self, slot: &Slot, token: Token) -> Lookup {
