@@ -16,6 +16,7 @@ use tower_support_cache::{
         Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Tag, Tags, Token,
         Variant, VariantRef, conformance,
     },
+    testing::Sealed,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -115,6 +116,8 @@ enum Flaw {
 
 /// A memory store that may not wait, nor say that it cannot be asked.
 struct Prompt(MemoryStore);
+
+impl Sealed for Prompt {}
 
 impl Store for Prompt {
     type Lease = ();
@@ -231,6 +234,8 @@ impl Listed {
         });
     }
 }
+
+impl Sealed for Listed {}
 
 impl Store for Listed {
     type Lease = ();

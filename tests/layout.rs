@@ -2,7 +2,7 @@
 //! does not check.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt, fs,
     path::{Path, PathBuf},
 };
@@ -11,33 +11,68 @@ use std::{
 ///
 /// A module is a file of the folder, or a folder in it. A folder's own `mod.rs` stands above them all:
 /// it holds docs and what the folder is to others, so none of its modules uses it.
-const ORDERS: &[(&str, &[&str])] = &[(
-    "src",
-    &[
-        "sync",
-        "clock",
-        "error",
-        "key",
-        "fence",
-        "entry",
-        "metrics",
-        "policy",
-        "route",
-        "flight",
-        "background",
-        "recording",
-        "body",
-        "store",
-        "future",
-        "exchange",
-        "handle",
-        "service",
-        "layer",
-        "preset",
-        "testing",
-        "verify",
-    ],
-)];
+const ORDERS: &[(&str, &[&str])] = &[
+    (
+        "src",
+        &[
+            "sync",
+            "clock",
+            "error",
+            "key",
+            "fence",
+            "entry",
+            "metrics",
+            "policy",
+            "route",
+            "flight",
+            "background",
+            "recording",
+            "body",
+            "store",
+            "future",
+            "exchange",
+            "handle",
+            "service",
+            "layer",
+            "preset",
+            "testing",
+            "verify",
+        ],
+    ),
+    (
+        "src/exchange",
+        &[
+            "assess",
+            "request",
+            "ranges",
+            "respond",
+            "cache",
+            "settle",
+            "fill",
+            "revalidate",
+            "stale",
+            "lookup",
+            "join",
+            "classify",
+            "write",
+        ],
+    ),
+    ("src/flight", &["broadcast", "flights"]),
+    ("src/recording", &["budget", "tape", "cursor", "recorder"]),
+    ("src/background", &["detach", "early_refresh", "revalidation"]),
+    (
+        "src/metrics",
+        &[
+            "outcome",
+            "telemetry",
+            "operations",
+            "sharded_counter",
+            "snapshot",
+            "counters",
+            "reporter",
+        ],
+    ),
+];
 
 /// Tests that run against a real server and wait for it; they may poll to a deadline.
 const TESTS_AGAINST_SERVERS: &[&str] = &["support/server.rs", "redis/suspended.rs"];
@@ -90,6 +125,49 @@ fn a_file_is_read_in_one_sitting() {
     for source in sources("src") {
         let lines = source.code().lines().filter(|line| !line.trim().is_empty()).count();
         assert!(lines <= MAX_CODE_LINES, "{}: {lines} lines of code", source.path.display());
+    }
+}
+
+#[test]
+fn no_function_takes_a_tuple() {
+    for source in sources("src") {
+        let code = source.code();
+        for (at, _) in code.match_indices("fn ") {
+            let head = &code[at..at + code[at..].find(['{', ';']).unwrap_or(code.len() - at)];
+            let parameters = head.split_once('(').map_or("", |(_, parameters)| parameters);
+            let is_pattern = |text: &str| {
+                let text = text.trim_start().trim_start_matches("mut ");
+                text.starts_with('(')
+                    && text.split_once(')').is_some_and(|(_, rest)| rest.starts_with(": "))
+            };
+            let faults = parameters.split_inclusive([',', '(']).scan(0, |offset, part| {
+                let start = *offset;
+                *offset += part.len();
+                Some(&parameters[start..])
+            });
+            for fault in faults.filter(|text| is_pattern(text)) {
+                let line = code[..at].matches('\n').count() + 1;
+                panic!("{}:{line}: {fault}", source.path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_type_has_a_name_of_its_own() {
+    let mut seen: BTreeMap<String, PathBuf> = BTreeMap::new();
+    for source in sources("src") {
+        for line in source.code().lines() {
+            let mut words = line.trim_start().split(' ').skip_while(|word| word.starts_with("pub"));
+            if !matches!(words.next(), Some("struct" | "enum")) {
+                continue;
+            }
+            let rest = words.next().unwrap_or_default();
+            let name = rest[..name_end(rest)].to_owned();
+            if let Some(earlier) = seen.insert(name.clone(), source.path.clone()) {
+                panic!("{name}: {} and {}", earlier.display(), source.path.display());
+            }
+        }
     }
 }
 

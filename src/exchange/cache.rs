@@ -19,7 +19,7 @@ use crate::{
     key::{PrimaryKey, Subject, Tag},
     metrics::{Metrics, Snapshot, reporter::Reporter, telemetry},
     policy::Identity,
-    recording::budget::Budget,
+    recording::Budget,
     route::{CacheRule, Table},
     store::{Pending, Store},
     sync::{Mutex, lock},

@@ -31,7 +31,7 @@ use crate::{
     policy::{
         Asked, CACHE_GROUPS, Terms, date_value, declared_length, groups, judge, may_be_remembered,
     },
-    recording::{Recorded, Recorder, Recording, Stop, Tape, budget::Reservation},
+    recording::{Recorded, Recorder, Recording, Reservation, Stop, Tape},
     route::CacheRule,
     store::Store,
 };

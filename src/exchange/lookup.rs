@@ -8,15 +8,14 @@ use http_body::Body;
 use super::{
     assess::{Assessment, Circumstances, Origin, Purpose, Question, assess},
     cache::Cache,
-    join::Search,
     request::Read,
     respond::Reuse,
 };
 use crate::{
     body::ResponseBody,
-    clock::now,
+    clock::{Instant, now},
     entry::Entry,
-    key::vary::Nominated,
+    key::{Token, vary::Nominated},
     metrics::outcome::{Alone, Bypass, Forward, Unshared},
     policy::Wishes,
     store::{Lookup, Store},
@@ -60,6 +59,29 @@ impl<B: Body> From<Alone> for Ended<B> {
 impl<B: Body> From<Bypass> for Ended<B> {
     fn from(reason: Bypass) -> Self {
         Self::Unshared(Unshared::Bypassed(reason))
+    }
+}
+
+/// Progress of a search for a response.
+#[derive(Debug)]
+pub(crate) struct Search {
+    /// End of all waiting; `None` before the first turn.
+    pub(super) deadline: Option<Instant>,
+    /// Fill that has the right to the slot, as the store has shown it since the search began.
+    pub(crate) held: Option<Token>,
+    pub(super) was_abandoned: bool,
+    pub(super) has_varied: bool,
+}
+
+impl Search {
+    /// Creates a search that waits for as long as its read may.
+    pub(crate) fn new() -> Self {
+        Self { deadline: None, held: None, was_abandoned: false, has_varied: false }
+    }
+
+    /// Creates a search that waits for nothing.
+    pub(crate) fn without_waiting() -> Self {
+        Self { deadline: Some(now()), ..Self::new() }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     flight::Lead,
     key::vary::Nominated,
     metrics::outcome::Refusal,
-    recording::budget::Reservation,
+    recording::Reservation,
     store::{Commit, Store, timeout::bounded},
 };
 

@@ -17,7 +17,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::{
     Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Tag, Token, Variant,
-    VariantRef,
+    VariantRef, sealed::Sealed,
 };
 use crate::{
     error::{ConfigError, ConfigErrorKind},
@@ -156,6 +156,8 @@ impl MemoryStoreBuilder {
         Ok(MemoryStore::with_capacity(self.capacity))
     }
 }
+
+impl Sealed for MemoryStore {}
 
 impl Store for MemoryStore {
     type Lease = ();

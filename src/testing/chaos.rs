@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use crate::{
     store::{
         Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Tag, Token,
-        VariantRef, timeout::bounded,
+        VariantRef, sealed::Sealed, timeout::bounded,
     },
     sync::{AtomicU64, Ordering},
 };
@@ -101,6 +101,8 @@ impl<St: fmt::Debug> fmt::Debug for Chaos<St> {
         f.debug_struct("Chaos").field("store", &self.store).finish_non_exhaustive()
     }
 }
+
+impl<St: Store> Sealed for Chaos<St> {}
 
 impl<St: Store> Store for Chaos<St> {
     type Lease = St::Lease;

@@ -56,3 +56,7 @@ mod replay;
 
 pub use chaos::{Chaos, Fault, Operation};
 pub use replay::{Replay, Undeclared};
+
+/// For the crate's own tests, whose stores break the rules one by one.
+#[doc(hidden)]
+pub use crate::store::sealed::Sealed;

@@ -55,7 +55,7 @@ use self::{
 };
 use super::{
     Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Tag, Token,
-    VariantRef,
+    VariantRef, sealed::Sealed,
 };
 use crate::{clock::now, error::ConfigError, metrics::operations::StoreSnapshot};
 
@@ -153,6 +153,8 @@ impl fmt::Debug for RedisStore {
         f.debug_struct("RedisStore").field("link", &self.shared.link).finish_non_exhaustive()
     }
 }
+
+impl Sealed for RedisStore {}
 
 impl Store for RedisStore {
     type Lease = RedisLease;
