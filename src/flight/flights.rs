@@ -150,7 +150,7 @@ impl<T: Clone> Flights<T> {
             followers: AtomicUsize::new(0),
             progress: Broadcast::new(),
         });
-        Lead { flights: Arc::clone(self), flight, unsettled: Some(Unsettled::Abandoned) }
+        Lead { flights: Arc::clone(self), flight, unsettled: Some(Dropped::Abandoned) }
     }
 
     /// Returns the number of flights that have not settled.
@@ -174,12 +174,12 @@ pub(crate) struct Lead<T: Clone> {
     flights: Arc<Flights<T>>,
     flight: Arc<Flight<T>>,
     /// Result if the guard is dropped; `None` once the flight is settled.
-    unsettled: Option<Unsettled>,
+    unsettled: Option<Dropped>,
 }
 
 /// Result of a flight whose leader is dropped.
 #[derive(Clone, Copy, Debug)]
-enum Unsettled {
+enum Dropped {
     Abandoned,
     Over,
 }
@@ -202,7 +202,7 @@ impl<T: Clone> Lead<T> {
     /// Makes this a flight that waits for another process's fill. If the leader stops waiting, the fill
     /// goes on and the followers look again.
     pub(crate) fn awaiting(mut self) -> Self {
-        self.unsettled = Some(Unsettled::Over);
+        self.unsettled = Some(Dropped::Over);
         self
     }
 
@@ -251,8 +251,8 @@ impl<T: Clone> Drop for Lead<T> {
     fn drop(&mut self) {
         if let Some(settled) = self.unsettled.take() {
             self.settle(|| match settled {
-                Unsettled::Abandoned => Settled::Abandoned,
-                Unsettled::Over => Settled::Over,
+                Dropped::Abandoned => Settled::Abandoned,
+                Dropped::Over => Settled::Over,
             });
         }
     }
