@@ -3,9 +3,11 @@
 //! later read is older. After a soft one what is older says that it is stale, and only for a while.
 //!
 //! The seed is printed where a read is stale; `HISTORY_SEED` and `HISTORY_OPERATIONS` set their own.
+//! A binary of its own: its panic hook is the whole process's.
 
 #![allow(clippy::unwrap_used)] // clippy.toml lets tests unwrap, but not what they call.
 
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::{

@@ -1,9 +1,5 @@
 //! What a hostile reviewer tried: interleavings, extremes and lies that no list of attacks names.
 
-#![allow(clippy::unwrap_used)] // clippy.toml lets tests unwrap, but not what they call.
-
-mod support;
-
 use std::{
     sync::{Arc, Mutex, mpsc},
     task::{Context, Poll, Wake, Waker},
@@ -16,7 +12,7 @@ use http_body::Body;
 use tower::{Layer, ServiceExt};
 use tower_support_cache::{CacheRoute, MemoryStore, Refusal, SupportCacheLayer};
 
-use support::*;
+use crate::support::*;
 
 fn asking(x: &str) -> http::Request<http_body_util::Empty<Bytes>> {
     with(get("/cases/1"), "x", x)

@@ -1,12 +1,11 @@
 //! Cancellation is local: dropping one request harms no other and leaves nothing behind.
 
-mod support;
-
 use std::time::Duration;
 
-use support::{Cached, OriginError, Reply, cache, fetch, get, got, send, settle};
 use tokio::{task::JoinHandle, time::advance};
 use tower::ServiceExt;
+
+use crate::support::{self, Cached, OriginError, Reply, cache, fetch, get, got, send, settle};
 
 async fn cancel<T>(request: JoinHandle<T>) {
     request.abort();

@@ -1,10 +1,5 @@
 //! The chaos wrapper does what its plan says, and no request suffers from a store that is not well.
 
-#![cfg(feature = "testing")]
-#![allow(clippy::unwrap_used)] // Clippy sees no test in a function that tests share.
-
-mod support;
-
 use std::{
     sync::{
         Arc, Mutex,
@@ -14,12 +9,15 @@ use std::{
 };
 
 use http::{Method, Response};
-use support::{Cached, Calls, GatedBody, Got, cache_on, fetch, get, got, request, send, settle};
 use tokio::time::timeout;
 use tower_support_cache::{
     BucketSnapshot, Bypass, MemoryStore, Refusal, Store, SupportCacheHandle,
     store::conformance,
     testing::{Chaos, Fault, Operation},
+};
+
+use crate::support::{
+    self, Cached, Calls, GatedBody, Got, cache_on, fetch, get, got, request, send, settle,
 };
 
 /// What a request may take beyond what the origin does, on a store that hangs for ever.

@@ -1,7 +1,5 @@
 //! What `build` refuses, and that the error names the route and the field; and what must build.
 
-#![allow(clippy::unwrap_used)] // Clippy sees no test in a function that tests share.
-
 use std::time::Duration;
 
 use http::Method;

@@ -1,8 +1,5 @@
 //! The conformance suite: stores that hold its properties pass, and each flaw is caught.
 
-#![cfg(feature = "testing")]
-#![allow(clippy::unwrap_used)] // Clippy sees no test in a function that tests share.
-
 use std::{
     future::ready,
     pin::pin,

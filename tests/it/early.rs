@@ -5,9 +5,7 @@ use std::time::Duration;
 use tokio::time::advance;
 use tower_support_cache::{CacheRoute, RequestDirectives, SupportCacheHandle};
 
-use support::{Cached, Calls, cache_with, fetch, get, got, response, send, settle, with};
-
-mod support;
+use crate::support::{Cached, Calls, cache_with, fetch, get, got, response, send, settle, with};
 
 const SECOND: Duration = Duration::from_secs(1);
 const FILL: Duration = Duration::from_secs(1000);

@@ -1,15 +1,13 @@
 //! Fences: a fill that began before an invalidation is not stored, whoever invalidates.
 
-#![allow(clippy::unwrap_used)] // Clippy sees no test in a function that tests share.
-
-mod support;
-
 use http::Method;
-use support::{
-    BodyGate, Cached, Calls, Got, OriginError, cache, cache_on, fetch, get, request, send, settle,
-};
 use tokio::task::JoinHandle;
 use tower_support_cache::{Alone, MemoryStore, SupportCacheHandle};
+
+use crate::support::{
+    self, BodyGate, Cached, Calls, Got, OriginError, cache, cache_on, fetch, get, request, send,
+    settle,
+};
 
 const FENCED: &str = "support-cache;fwd=uri-miss;fwd-status=200;detail=fenced";
 

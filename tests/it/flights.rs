@@ -1,13 +1,12 @@
 //! Flights: one forward for many requests, and what each of its ends means for those who wait.
 
-mod support;
-
 use std::time::Duration;
 
-use support::{Call, Calls, Sent, cache, cache_with, fetch, get, got, send, settle};
 use tokio::time::advance;
 use tower::Service;
 use tower_support_cache::{Alone, Coalescing, Refusal};
+
+use crate::support::{self, Call, Calls, Sent, cache, cache_with, fetch, get, got, send, settle};
 
 /// Sends `count` requests for one key and returns them with the leader's call.
 async fn burst(cache: &support::Cached, calls: &mut Calls, count: usize) -> (Vec<Sent>, Call) {

@@ -1,14 +1,13 @@
 //! The handle: what an operator sees and does; and the original service's policy.
 
-mod support;
-
 use http::Method;
-use support::{Cached, Calls, cache, fetch, get, got, origin, request, response, send};
 use tower::Layer;
 use tower_support_cache::{
     Bypass, CASE_LIST_TTL, CASE_MESSAGES_TTL, CacheRoute, MemoryStore, SupportCacheHandle,
     SupportCacheLayer, Switch,
 };
+
+use crate::support::{Cached, Calls, cache, fetch, get, got, origin, request, response, send};
 
 #[tokio::test(start_paused = true)]
 async fn a_bucket_that_is_off_forwards_everything_and_stores_nothing() {

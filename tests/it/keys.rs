@@ -1,22 +1,19 @@
 //! Keys: what groups responses, what no key can be made of, and which keys a write invalidates.
 
-#![allow(clippy::unwrap_used)] // Clippy sees no test in a function that tests share.
-
-mod support;
-
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
 use http::{Method, Response, request::Parts};
-use support::{
-    Cached, Calls, GatedBody, TTL, cache, cache_with, fetch, get, origin, request, send, with,
-};
 use tower::Layer;
 use tower_support_cache::{
     Builder, Bypass, CacheRoute, InvalidateRoute, MemoryStore, QueryPolicy, SupportCacheHandle,
     SupportCacheLayer,
+};
+
+use crate::support::{
+    self, Cached, Calls, GatedBody, TTL, cache, cache_with, fetch, get, origin, request, send, with,
 };
 
 fn echo(head: &Parts) -> Response<GatedBody> {

@@ -1,8 +1,6 @@
 //! The tables and pictures of `benches/peers` are of the report that lies beside them, and no hand has
 //! changed them since. `benches/peers/run.sh --draw` makes them anew.
 
-#![allow(clippy::unwrap_used)] // clippy.toml lets tests unwrap, but not what they call.
-
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -1,9 +1,5 @@
 //! Privacy: a response answers only requests that the origin would have answered with the same.
 
-#![allow(clippy::unwrap_used)] // Clippy sees no test in a function that tests share.
-
-mod support;
-
 use std::cell::Cell;
 
 use bytes::Bytes;
@@ -16,10 +12,13 @@ use proptest::{
     sample::select,
     test_runner::{Config, TestRunner},
 };
-use support::{Cached, Calls, GatedBody, Got, TTL, cache_with, get, origin, send, with};
 use tower::{Layer, ServiceExt};
 use tower_support_cache::{
     Bypass, CacheRoute, Caller, Credentials, MemoryStore, SupportCacheHandle, SupportCacheLayer,
+};
+
+use crate::support::{
+    self, Cached, Calls, GatedBody, Got, TTL, cache_with, get, origin, send, with,
 };
 
 // ===== what is stored answers those it is for =====

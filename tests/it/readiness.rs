@@ -1,10 +1,6 @@
 //! Readiness: the layer is always ready, a hit waits for nobody, and what is forwarded waits for
 //! the inner service on the clone that it calls.
 
-#![allow(clippy::unwrap_used)] // Clippy sees no test in a function that tests share.
-
-mod support;
-
 use std::{
     future::Future,
     pin::pin,
@@ -15,9 +11,6 @@ use std::{
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::Empty;
-use support::{
-    Calls, GatedBody, Origin, OriginError, TTL, get, origin, read, request, response, settle,
-};
 use tower::{
     Layer, Service, ServiceExt,
     buffer::Buffer,
@@ -27,6 +20,10 @@ use tower::{
 };
 use tower_support_cache::{
     CacheRoute, InvalidateRoute, MemoryStore, SupportCache, SupportCacheLayer,
+};
+
+use crate::support::{
+    Calls, GatedBody, Origin, OriginError, TTL, get, origin, read, request, response, settle,
 };
 
 type Get = Request<Empty<Bytes>>;

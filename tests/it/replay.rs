@@ -1,8 +1,5 @@
 //! The replay that finds what a handler reads and nobody declared (SEC-UNK-1, SEC-KEY-6).
 
-#![allow(clippy::unwrap_used)] // clippy.toml lets tests unwrap, but not what they call.
-#![cfg(feature = "testing")]
-
 use std::{
     convert::Infallible,
     sync::{

@@ -1,7 +1,5 @@
 //! The example `reverse_proxy`, between a client and an origin on this machine.
 
-#![allow(clippy::unwrap_used)] // clippy.toml lets tests unwrap, but not what they call.
-
 use std::{
     convert::Infallible,
     sync::{
@@ -20,7 +18,7 @@ use hyper_util::{
 };
 use tokio::net::TcpListener;
 
-#[path = "../examples/reverse_proxy/proxy.rs"]
+#[path = "../../examples/reverse_proxy/proxy.rs"]
 mod proxy;
 
 /// A client of a proxy in front of an origin.

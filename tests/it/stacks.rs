@@ -1,8 +1,6 @@
 //! Stacks: the layer in axum, under a hyper server and around a hyper client, and what it asks of
 //! the types around it.
 
-#![allow(clippy::unwrap_used)] // Clippy sees no test in a function that tests share.
-
 use std::{
     convert::Infallible,
     future::{Ready, ready},

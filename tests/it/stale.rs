@@ -8,9 +8,9 @@ use tower_support_cache::{
     CacheRoute, Coalescing, Freshness, RequestDirectives, SupportCacheHandle,
 };
 
-use support::{Cached, Calls, cache_with, fetch, get, got, request, response, send, settle, with};
-
-mod support;
+use crate::support::{
+    Cached, Calls, cache_with, fetch, get, got, request, response, send, settle, with,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 

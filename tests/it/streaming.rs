@@ -1,17 +1,16 @@
 //! Bodies: recorded while they stream, whole or not at all.
 
-#![allow(clippy::unwrap_used)] // clippy.toml lets tests unwrap, but not what they call.
-
-mod support;
-
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body::Body;
 use http_body_util::BodyExt;
-use support::{GatedBody, OriginError, Reply, cache, cache_with, fetch, get, got, send, settle};
 use tokio::task::JoinHandle;
 use tower::ServiceExt;
 use tower_support_cache::Refusal;
+
+use crate::support::{
+    self, GatedBody, OriginError, Reply, cache, cache_with, fetch, get, got, send, settle,
+};
 
 /// Sends a request and returns its response as soon as the head is there.
 fn open(cache: &support::Cached) -> JoinHandle<Result<Reply, OriginError>> {

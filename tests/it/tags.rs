@@ -1,23 +1,20 @@
 //! Tags: what is invalidated together, whatever its keys are.
 
-#![allow(clippy::unwrap_used)] // Clippy sees no test in a function that tests share.
-
-mod support;
-
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::Empty;
-use support::{
-    Cached, Calls, cache_on, cache_with, fetch, get, got, origin, request, response, send, settle,
-    with,
-};
 use tokio::time::advance;
 use tower::Layer;
 use tower_support_cache::{
     Alone, Bypass, CacheRoute, ConfigErrorKind, InvalidateRoute, MemoryStore, Refusal,
     SupportCacheHandle, SupportCacheLayer,
+};
+
+use crate::support::{
+    self, Cached, Calls, cache_on, cache_with, fetch, get, got, origin, request, response, send,
+    settle, with,
 };
 
 const FENCED: &str = "support-cache;fwd=uri-miss;fwd-status=200;detail=fenced";

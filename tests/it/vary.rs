@@ -1,21 +1,18 @@
 //! Responses that differ by fields of the request: nobody gets what was made for other values.
 
-#![allow(clippy::unwrap_used)] // clippy.toml lets tests unwrap, but not what they call.
-
-mod support;
-
 use std::{sync::atomic::Ordering, time::Duration};
 
 use http::{
     Method,
     header::{ACCEPT, ACCEPT_LANGUAGE},
 };
-use support::{
+use tokio::time::advance;
+use tower_support_cache::{Coalescing, MemoryStore};
+
+use crate::support::{
     Cached, Call, Calls, GatedBody, Got, Sent, cache, cache_on, cache_with, get, got, request,
     response, send, settle, with,
 };
-use tokio::time::advance;
-use tower_support_cache::{Coalescing, MemoryStore};
 
 const DE: &str = "de";
 const EN: &str = "en";

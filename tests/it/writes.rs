@@ -1,13 +1,12 @@
 //! Writes: what they invalidate, when, and what holds when nobody knows how they ended.
 
-mod support;
-
 use std::time::Duration;
 
 use http::Method;
-use support::{cache, cache_with, fetch, get, got, request, send, settle};
 use tokio::time::advance;
 use tower_support_cache::{Bypass, Coalescing};
+
+use crate::support::{self, cache, cache_with, fetch, get, got, request, send, settle};
 
 fn comment() -> http::Request<http_body_util::Empty<bytes::Bytes>> {
     request(Method::POST, "/cases/1/comments")

@@ -1,6 +1,7 @@
 //! 1,000 requests at once for one cold key, beside the bare origin. The handler yields, so that all
 //! have come before it answers.
 
+#[path = "../../support/mod.rs"]
 mod support;
 
 use std::{

@@ -1,5 +1,6 @@
 //! How long a hit, a miss and a passthrough take, each beside the minimum and the bare origin.
 
+#[path = "../../support/mod.rs"]
 mod support;
 
 use std::{

@@ -3,6 +3,7 @@
 //! Without arguments it prints the allocations of every mode. With a mode and a count it sends that
 //! many requests; the difference between two counts is free of start and warm-up.
 
+#[path = "../../support/mod.rs"]
 mod support;
 
 use std::{alloc::System, env, process::ExitCode};

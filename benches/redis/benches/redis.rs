@@ -4,8 +4,9 @@
 //! timing them, for callgrind: see `redis.sh`. With `rounds` the sides take turns, and each is compared
 //! with the others of its round: for a machine that has other things to do.
 
-#[path = "../tests/support/server.rs"]
+#[path = "../../../tests/support/server.rs"]
 mod server;
+#[path = "../../support/mod.rs"]
 mod support;
 
 use std::{

@@ -4,8 +4,9 @@
 //!
 //! Starts its own `redis-server`, and itself again for each process.
 
-#[path = "../tests/support/server.rs"]
+#[path = "../../../tests/support/server.rs"]
 mod server;
+#[path = "../../support/mod.rs"]
 mod support;
 
 use std::{

@@ -126,7 +126,7 @@ const SOURCES: &[&str] = &[
     include_str!("ranges.rs"),
     include_str!("reuse.rs"),
     include_str!("revalidation.rs"),
-    include_str!("../stale.rs"),
+    include_str!("../../it/stale.rs"),
     include_str!("storing.rs"),
     include_str!("targeted.rs"),
     include_str!("validation.rs"),

@@ -1,11 +1,6 @@
 //! The rules of RFC 9110, 9111, 9211 and 9875, as tables: what is stored, what is asked, and what must be
 //! answered, through the layer and in paused time.
 
-#![allow(clippy::unwrap_used)] // clippy.toml lets tests unwrap, but not what they call.
-
-#[path = "../support/mod.rs"]
-mod support;
-
 mod cache_status;
 mod checklist;
 mod freshness;
@@ -18,3 +13,5 @@ mod row;
 mod storing;
 mod targeted;
 mod validation;
+
+use crate::support;

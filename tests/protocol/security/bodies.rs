@@ -5,7 +5,7 @@ use http_body_util::BodyExt;
 use tower::ServiceExt;
 use tower_support_cache::{CacheRoute, MemoryStore, Refusal, SupportCacheLayer};
 
-use crate::{
+use super::{
     Site, numbered,
     support::{
         BodyGate, GatedBody, TTL, cache, cache_with, fetch, get, got, response, send, settle, with,

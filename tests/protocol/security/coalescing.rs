@@ -6,7 +6,7 @@ use http::Method;
 use tokio::time::advance;
 use tower_support_cache::Alone;
 
-use crate::support::{
+use super::support::{
     Cached, Call, Calls, Sent, cache, cache_with, fetch, get, got, request, send, settle, with,
 };
 
@@ -88,7 +88,7 @@ async fn sec_coal_2_a_follower_with_another_value_of_a_nominated_field_asks_for_
 }
 
 /// Waits for a follower, but not for ever.
-async fn soon(follower: Sent) -> crate::support::Got {
+async fn soon(follower: Sent) -> super::support::Got {
     tokio::time::timeout(Duration::from_secs(60), got(follower)).await.expect("nobody answers it")
 }
 

@@ -3,7 +3,7 @@
 use http::HeaderName;
 use tower_support_cache::Refusal;
 
-use crate::{Site, numbered, support::get};
+use super::{Site, numbered, support::get};
 
 fn name(field: &'static str) -> HeaderName {
     HeaderName::from_static(field)

@@ -6,7 +6,7 @@ use http_body_util::BodyExt;
 use tower::{Layer, ServiceExt, util::MapResponseLayer};
 use tower_support_cache::{CacheRoute, Credentials, MemoryStore, Refusal, SupportCacheLayer};
 
-use crate::{
+use super::{
     Site,
     support::{GatedBody, TTL, get, got, origin, send, with},
 };
@@ -189,7 +189,7 @@ async fn sec_cc_6_what_a_layer_within_the_cache_adds_counts() {
         response
     });
     let (origin, calls) = origin();
-    let calls = calls.serve(|_| crate::support::response(200, &[("cache-control", "public")], "x"));
+    let calls = calls.serve(|_| super::support::response(200, &[("cache-control", "public")], "x"));
     let app = cache.layer(forbidding.layer(origin));
     for _ in 0..2 {
         let reply = app.clone().oneshot(get("/cases/1")).await.unwrap();
@@ -202,7 +202,7 @@ async fn sec_cc_6_what_a_layer_within_the_cache_adds_counts() {
 
 #[tokio::test(start_paused = true)]
 async fn sec_cc_6_what_a_layer_around_the_cache_adds_reaches_the_client_alone() {
-    let (cache, _, mut calls) = crate::support::cache();
+    let (cache, _, mut calls) = super::support::cache();
     let forbidding = tower::util::MapResponse::new(cache.clone(), |mut response: Response<_>| {
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response

@@ -23,10 +23,10 @@ fn names(cell: &str) -> impl Iterator<Item = &str> {
     cell.split('`').skip(1).step_by(2)
 }
 
-/// Every function of this test target, and of the one with real servers, whose name begins with
+/// Every function of this module, and of the test target with real servers, whose name begins with
 /// `sec_`.
 fn tests() -> BTreeSet<String> {
-    let folders = ["security", "redis"].map(|name| {
+    let folders = ["protocol/security", "redis"].map(|name| {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name);
         fs::read_dir(folder).unwrap()
     });

@@ -19,7 +19,7 @@ use tower_support_cache::{
     Bypass, CacheRoute, Caller, Credentials, MemoryStore, SupportCacheLayer,
 };
 
-use crate::{
+use super::{
     Asked, Site, numbered,
     support::{TTL, get, with},
 };

@@ -3,7 +3,7 @@
 use http::{HeaderName, Method};
 use tower_support_cache::CacheRoute;
 
-use crate::{
+use super::{
     Site, numbered,
     support::{GatedBody, TTL, get, request, response, with},
 };

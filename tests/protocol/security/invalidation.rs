@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use crate::{
+use super::{
     Site, numbered,
     support::{GatedBody, get, request, response, with},
 };
@@ -15,7 +15,7 @@ fn site(status: u16) -> Site {
     )
 }
 
-fn writes() -> [crate::Asked; 3] {
+fn writes() -> [super::Asked; 3] {
     [
         request(Method::POST, "/cases/1/comments"),
         request(Method::POST, "/cases/1"),

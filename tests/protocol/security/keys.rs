@@ -9,7 +9,7 @@ use tower_support_cache::{
     Bypass, CacheRoute, InvalidateRoute, MemoryStore, QueryPolicy, SupportCacheLayer,
 };
 
-use crate::{
+use super::{
     Asked, Site, numbered,
     support::{TTL, cache_with, get, got, origin, request, response, send, with},
 };
@@ -313,7 +313,7 @@ async fn sec_key_7_a_named_parameter_cannot_be_cloaked() {
 #[tokio::test(start_paused = true)]
 async fn sec_key_7_a_get_with_content_is_a_bypass() {
     let (cache, handle, calls) = cache_with(|route| route);
-    let calls = calls.serve(|_| crate::support::response(200, &[], "answer"));
+    let calls = calls.serve(|_| super::support::response(200, &[], "answer"));
     for _ in 0..2 {
         let body = http_body_util::Full::new(bytes::Bytes::from_static(b"{\"id\":2}"));
         let fat = http::Request::get("/cases/1").body(body).unwrap();

@@ -1,10 +1,5 @@
 //! The vectors of `docs/security.md`: what a response cache must never do, one named test each.
 
-#![allow(clippy::unwrap_used)]
-
-#[path = "../support/mod.rs"]
-mod support;
-
 mod bodies;
 mod coalescing;
 mod cookies;
@@ -26,8 +21,9 @@ use std::sync::{
 use bytes::Bytes;
 use http::{Request, Response, request};
 use http_body_util::Empty;
-use support::{Cached, GatedBody, Got, cache_with, got, send};
 use tower_support_cache::{BucketSnapshot, CacheRoute, SupportCacheHandle};
+
+use crate::support::{self, Cached, GatedBody, Got, cache_with, got, send};
 
 type Asked = Request<Empty<Bytes>>;
 

@@ -3,7 +3,7 @@
 use http::{HeaderMap, Method};
 use tower_support_cache::{Caller, Credentials};
 
-use crate::{
+use super::{
     Asked, Site, numbered,
     support::{get, request, response, with},
 };
@@ -113,7 +113,7 @@ async fn sec_pii_1_no_event_names_a_key_path_query_or_caller() {
 }
 
 /// What a response tells apart from its body.
-fn told(got: &crate::support::Got) -> (http::StatusCode, HeaderMap) {
+fn told(got: &super::support::Got) -> (http::StatusCode, HeaderMap) {
     (got.status, got.fields.clone())
 }
 

@@ -3,7 +3,7 @@
 use http::{HeaderValue, Response};
 use tower_support_cache::{Credentials, Refusal};
 
-use crate::{
+use super::{
     Asked, Site, numbered,
     support::{GatedBody, get, with},
 };

@@ -24,7 +24,7 @@ use tower_support_cache::{
     CacheRoute, InvalidateRoute, MemoryStore, SupportCacheHandle, SupportCacheLayer,
 };
 
-use crate::support::{GatedBody, TTL};
+use super::support::{GatedBody, TTL};
 
 /// Which protocol a test speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
