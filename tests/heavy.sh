@@ -11,12 +11,12 @@ tool() {
     cargo "$1" --version >/dev/null 2>&1 || cargo install --locked "$2"
 }
 
-# Goes to a copy of the library without what its tests, benchmarks and examples need.
+# Goes to a copy of the library without what its tests and examples need, and without its workspace.
 library() {
     copy=$(mktemp -d)
     trap 'rm -rf "$copy"' EXIT
     cp -r README.md src "$copy"
-    sed -e '/^\[dev-dependencies\]/,/^$/d' -e '/^\[\[bench\]\]/,/^$/d' \
+    sed -e '/^\[workspace\]/,/^$/d' -e '/^\[dev-dependencies\]/,/^$/d' \
         -e '/^\[\[test\]\]/,/^$/d' -e '/^\[\[example\]\]/,/^$/d' Cargo.toml >"$copy/Cargo.toml"
     cd "$copy"
 }
