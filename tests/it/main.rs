@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // Clippy sees no test in a function that tests share.
 
+#[path = "../../src/verify/random.rs"]
+mod random;
 #[path = "../support/mod.rs"]
 mod support;
 

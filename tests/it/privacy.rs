@@ -1,24 +1,18 @@
 //! Privacy: a response answers only requests that the origin would have answered with the same.
 
-use std::cell::Cell;
+use std::{cell::Cell, ops::Range};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, request::Parts};
 use http_body_util::Empty;
-use proptest::{
-    collection::vec,
-    option,
-    prelude::*,
-    sample::select,
-    test_runner::{Config, TestRunner},
-};
 use tower::{Layer, ServiceExt};
 use tower_support_cache::{
     Bypass, CacheRoute, Caller, Credentials, MemoryStore, SupportCacheHandle, SupportCacheLayer,
 };
 
-use crate::support::{
-    self, Cached, Calls, GatedBody, Got, TTL, cache_with, get, origin, send, with,
+use crate::{
+    random::{Random, for_all},
+    support::{self, Cached, Calls, GatedBody, Got, TTL, cache_with, get, origin, send, with},
 };
 
 // ===== what is stored answers those it is for =====
@@ -70,7 +64,7 @@ impl Sent {
     }
 }
 
-fn segment() -> impl Strategy<Value = String> {
+fn segment(random: &mut Random) -> String {
     const HOSTILE: &[&str] = &[
         "a",
         "A",
@@ -100,62 +94,66 @@ fn segment() -> impl Strategy<Value = String> {
         "e%CC%81",
         "null",
     ];
-    prop_oneof![3 => select(HOSTILE).prop_map(str::to_owned), 1 => "[ab:.;~-]{1,3}"]
+    match random.below(4) {
+        0 => random.text("ab:.;~-".chars(), 1..4),
+        _ => random.pick(HOSTILE).to_owned(),
+    }
 }
 
-fn place() -> impl Strategy<Value = &'static str> {
-    select(&["", "http://h", "https://h", "http://H", "http://h:80", "http://u@h"][..])
+fn place(random: &mut Random) -> &'static str {
+    random.pick(&["", "http://h", "https://h", "http://H", "http://h:80", "http://u@h"])
 }
 
-fn target() -> impl Strategy<Value = String> {
+fn target(random: &mut Random) -> String {
     const QUERIES: &[&str] =
         &["", "?", "?a=1", "?a=1&b=2", "?b=2&a=1", "?%61=1", "?a=1&a=1", "?a=/x/y"];
-    (segment(), segment(), select(QUERIES)).prop_map(|(a, b, query)| format!("/x/{a}/{b}{query}"))
+    format!("/x/{}/{}{}", segment(random), segment(random), random.pick(QUERIES))
 }
 
-fn fields() -> impl Strategy<Value = Vec<(&'static str, Vec<u8>)>> {
-    let one_of = |name, values: &'static [&'static [u8]]| {
-        select(values).prop_map(move |value| (name, value.to_vec()))
-    };
-    let authorization = one_of(
-        "authorization",
-        &[b"Bearer a", b"bearer a", b"Bearer  a", b"Bearer a, Bearer a", b"", b" ", b"\xff", b"a"],
-    );
-    let cookie =
-        vec((select(&["s", "s", "t", "t", "ss", "S"][..]), select(&["1", "s", "t", ""][..])), 1..4)
-            .prop_map(|pairs| {
-                let pairs: Vec<_> =
-                    pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
-                ("cookie", pairs.join("; ").into_bytes())
-            });
-    (
-        option::of(one_of("host", &[b"h", b"H", b"h:80", b"", b"\xff", b"h, g"])),
-        vec(authorization, 0..3),
-        vec(cookie, 0..3),
-        option::weighted(0.1, one_of("x-api-key", &[b"1", b"2"])),
-        option::of(one_of("x-user", &[b"Bob", b"bob", b"", b" ", b"Bob ", b"u:1"])),
-        option::of(one_of("x-key", &[b"k", b"K", b"k:a", b"a"])),
-    )
-        .prop_map(|(host, authorization, cookie, api_key, user, key)| {
-            let mut fields: Vec<_> = host.into_iter().collect();
-            fields.extend(authorization);
-            fields.extend(cookie);
-            fields.extend(api_key);
-            fields.extend(user);
-            fields.extend(key);
-            fields
-        })
+type Field = (&'static str, Vec<u8>);
+
+fn lines(
+    random: &mut Random,
+    name: &'static str,
+    counts: Range<usize>,
+    values: &[&[u8]],
+) -> Vec<Field> {
+    random.vec(counts, |random| (name, random.pick(values).to_vec()))
+}
+
+fn cookie(random: &mut Random) -> Field {
+    let pairs = random.vec(1..4, |random| {
+        let name = random.pick(&["s", "s", "t", "t", "ss", "S"]);
+        format!("{name}={}", random.pick(&["1", "s", "t", ""]))
+    });
+    ("cookie", pairs.join("; ").into_bytes())
+}
+
+fn fields(random: &mut Random) -> Vec<Field> {
+    const TOKENS: &[&[u8]] =
+        &[b"Bearer a", b"bearer a", b"Bearer  a", b"Bearer a, Bearer a", b"", b" ", b"\xff", b"a"];
+    let api_keys = if random.below(10) == 0 { 1..2 } else { 0..1 };
+    [
+        lines(random, "host", 0..2, &[b"h", b"H", b"h:80", b"", b"\xff", b"h, g"]),
+        lines(random, "authorization", 0..3, TOKENS),
+        random.vec(0..3, cookie),
+        lines(random, "x-api-key", api_keys, &[b"1", b"2"]),
+        lines(random, "x-user", 0..2, &[b"Bob", b"bob", b"", b" ", b"Bob ", b"u:1"]),
+        lines(random, "x-key", 0..2, &[b"k", b"K", b"k:a", b"a"]),
+    ]
+    .concat()
 }
 
 /// Requests in batches that come at the same time: few places, targets and callers, each several
 /// times in any combination, so that hits and flights occur.
-fn traffic() -> impl Strategy<Value = Vec<Vec<Sent>>> {
-    let pool = (vec(place(), 1..3), vec(target(), 1..3), vec(fields(), 1..4));
-    pool.prop_flat_map(|(places, targets, fields)| {
-        let sent = (select(places), select(targets), select(fields))
-            .prop_map(|(place, target, fields)| Sent { uri: format!("{place}{target}"), fields });
-        vec(vec(sent, 1..4), 1..12)
-    })
+fn traffic(random: &mut Random) -> Vec<Vec<Sent>> {
+    let (places, targets) = (random.vec(1..3, place), random.vec(1..3, target));
+    let fields = random.vec(1..4, fields);
+    let mut sent = |random: &mut Random| Sent {
+        uri: random.pick(&places).to_owned() + &random.pick(&targets),
+        fields: random.pick(&fields),
+    };
+    random.vec(1..12, |random| random.vec(1..4, &mut sent))
 }
 
 /// What an origin makes its answer depend on.
@@ -226,8 +224,8 @@ const KEYS: [fn(CacheRoute) -> CacheRoute; 5] = [
 /// and that the cache did answer some of it.
 fn check(credentials: fn() -> Credentials, depends: Depends) {
     let (hits, shared) = (Cell::new(0), Cell::new(0));
-    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
-    let outcome = runner.run(&(traffic(), select(&KEYS[..])), |(traffic, key)| {
+    for_all(|random| {
+        let (traffic, key) = (traffic(random), random.pick(&KEYS));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
@@ -242,16 +240,14 @@ fn check(credentials: fn() -> Credentials, depends: Depends) {
                 for (sent, reply) in sent {
                     let expected = says(depends, &sent.request().into_parts().0);
                     let got = reply.await.unwrap().unwrap();
-                    prop_assert_eq!(got.text(), expected, "{} {:?}", got.cache_status(), sent);
+                    assert_eq!(got.text(), expected, "{} {:?}", got.cache_status(), sent);
                 }
             }
             let bucket = handle.metrics().bucket("any").cloned().unwrap();
             hits.set(hits.get() + bucket.hits);
             shared.set(shared.get() + bucket.coalesced);
-            Ok(())
-        })
+        });
     });
-    outcome.unwrap_or_else(|error| panic!("{error}"));
     assert!(hits.get() > 0 && shared.get() > 0, "nothing was ever shared, so nothing is shown");
 }
 
