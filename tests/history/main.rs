@@ -7,6 +7,8 @@
 
 #![allow(clippy::unwrap_used)] // clippy.toml lets tests unwrap, but not what they call.
 
+#[path = "../support/random.rs"]
+mod random;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -23,6 +25,7 @@ use std::{
 };
 
 use http::{Method, Request, Response};
+use random::Random;
 use support::{GatedBody, Got, get, request};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt};
@@ -49,27 +52,6 @@ fn fellows(key: usize, is_group: bool) -> impl Iterator<Item = usize> {
 }
 
 const TASKS: u64 = 48;
-
-/// SplitMix64: random enough, and the same on every machine.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    fn in_percent(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-}
 
 async fn wander(random: &mut Random, most: u64) {
     for _ in 0..random.below(most) {
