@@ -252,9 +252,9 @@ mod tests {
         for_all(|random| {
             let ranges = random.vec(0..21, |random| {
                 let [first, last] = [(); 2].map(|()| random.text('0'..='9', 0..5));
-                format!("{first}-{last}{}", random.text(", ".chars(), 0..3))
+                format!("{first}-{last}")
             });
-            let range = format!("bytes={}", ranges.concat());
+            let range = format!("bytes={}", ranges.join(random.pick(&[",", ", ", ",,"])));
             let length = random.below(5000);
             let asked = RangeAsked::of(&fields(&[(RANGE, &range)]));
             if let Selected::Parts(parts) = asked.select(&HeaderMap::new(), length) {
