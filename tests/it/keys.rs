@@ -175,14 +175,6 @@ async fn a_closures_key_is_part_of_what_identifies_a_response() {
     assert!(send(&cache, keyed("b")).await.unwrap().unwrap().is_hit());
 }
 
-#[tokio::test(start_paused = true)]
-async fn two_host_fields_make_no_key() {
-    let (cache, _, calls) = cache();
-    calls.serve(echo);
-    let request = with(with(get("/cases/1"), "host", "a"), "host", "b");
-    assert_bypassed(&send(&cache, request).await.unwrap().unwrap(), Bypass::Key);
-}
-
 // ===== writes =====
 
 #[tokio::test(start_paused = true)]

@@ -18,21 +18,6 @@ use crate::{
 // ===== what is stored answers those it is for =====
 
 #[tokio::test(start_paused = true)]
-async fn what_is_stored_for_nobody_answers_no_request_with_credentials() {
-    let (cache, handle, mut calls) = cache_with(|route| route);
-    let filling = send(&cache, get("/cases/1"));
-    calls.next().await.ok("public");
-    support::got(filling).await;
-    assert!(support::fetch(&cache, "/cases/1").await.is_hit());
-    for field in ["authorization", "cookie", "proxy-authorization", "x-api-key"] {
-        let asking = send(&cache, with(get("/cases/1"), field, "a=b"));
-        calls.next().await.ok("for one");
-        assert_eq!(support::got(asking).await.text(), "for one", "{field}");
-    }
-    assert_eq!(handle.metrics().bucket("cases").unwrap().bypassed[&Bypass::Credentials], 4);
-}
-
-#[tokio::test(start_paused = true)]
 async fn what_is_stored_answers_no_get_with_content() {
     let (cache, _, mut calls) = cache_with(|route| route);
     let filling = send(&cache, get("/cases/1"));

@@ -45,51 +45,6 @@ async fn a_write_invalidates_before_its_writer_sees_the_response() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_refused_write_invalidates_nothing() {
-    for status in [400, 401, 403, 404, 409, 422, 429] {
-        let (cache, handle, mut calls) = cache();
-        fill(&cache, &mut calls, "kept").await;
-        let write = send(&cache, comment());
-        calls.next().await.with(status, ("x", "y"), "");
-        got(write).await;
-        assert!(fetch(&cache, "/cases/1").await.is_hit(), "{status}");
-        assert_eq!(handle.metrics().invalidations, 0);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_write_to_a_cached_target_invalidates_it_without_a_rule() {
-    for method in [
-        Method::POST,
-        Method::PUT,
-        Method::PATCH,
-        Method::DELETE,
-        Method::from_bytes(b"PURGE").unwrap(),
-    ] {
-        let (cache, _, mut calls) = cache();
-        fill(&cache, &mut calls, "old").await;
-        let write = send(&cache, request(method.clone(), "/cases/1"));
-        calls.next().await.ok("");
-        got(write).await;
-        let next = send(&cache, get("/cases/1"));
-        calls.now().await.unwrap_or_else(|| panic!("{method} left the entry")).ok("new");
-        got(next).await;
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn safe_methods_invalidate_nothing() {
-    for method in [Method::OPTIONS, Method::TRACE] {
-        let (cache, _, mut calls) = cache();
-        fill(&cache, &mut calls, "kept").await;
-        let request = send(&cache, request(method, "/cases/1"));
-        calls.next().await.ok("");
-        got(request).await;
-        assert!(fetch(&cache, "/cases/1").await.is_hit());
-    }
-}
-
 /// The fill's forward began before the write, so what it brings may be from before it.
 #[tokio::test(start_paused = true)]
 async fn a_fill_that_a_write_overtakes_is_not_stored_and_late_comers_do_not_join_it() {
