@@ -140,15 +140,14 @@ fn no_function_takes_a_tuple() {
                 text.starts_with('(')
                     && text.split_once(')').is_some_and(|(_, rest)| rest.starts_with(": "))
             };
-            let faults = parameters.split_inclusive([',', '(']).scan(0, |offset, part| {
+            let mut faults = parameters.split_inclusive([',', '(']).scan(0, |offset, part| {
                 let start = *offset;
                 *offset += part.len();
                 Some(&parameters[start..])
             });
-            for fault in faults.filter(|text| is_pattern(text)) {
-                let line = code[..at].matches('\n').count() + 1;
-                panic!("{}:{line}: {fault}", source.path.display());
-            }
+            let fault = faults.find(|text| is_pattern(text));
+            let line = code[..at].matches('\n').count() + 1;
+            assert_eq!(fault, None, "{}:{line}", source.path.display());
         }
     }
 }

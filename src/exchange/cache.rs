@@ -153,7 +153,7 @@ impl<St: Store> Cache<St> {
     pub(crate) fn invalidate(
         &self,
         key: &PrimaryKey,
-    ) -> impl Future<Output = Result<(), Pending>> + Send {
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
         self.metrics().invalidated();
         self.store.invalidate(key)
     }
@@ -162,7 +162,7 @@ impl<St: Store> Cache<St> {
     pub(crate) fn soft_invalidate(
         &self,
         key: &PrimaryKey,
-    ) -> impl Future<Output = Result<(), Pending>> + Send {
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
         self.metrics().invalidated();
         self.store.soft_invalidate(key)
     }
@@ -171,7 +171,7 @@ impl<St: Store> Cache<St> {
     pub(crate) fn invalidate_tag(
         &self,
         tag: &Tag,
-    ) -> impl Future<Output = Result<(), Pending>> + Send {
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
         self.metrics().invalidated_tag();
         self.store.invalidate_tag(tag)
     }
@@ -180,7 +180,7 @@ impl<St: Store> Cache<St> {
     pub(crate) fn invalidate_subject(
         &self,
         subject: &Subject,
-    ) -> impl Future<Output = Result<(), Pending>> + Send {
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
         let (key, tag) = match subject {
             Subject::Key(key) => (Some(self.invalidate(key)), None),
             Subject::Tag(tag) => (None, Some(self.invalidate_tag(tag))),
@@ -199,7 +199,7 @@ impl<St: Store> Cache<St> {
     pub(crate) fn invalidate_unknown(
         self: &Arc<Self>,
         subject: &Subject,
-    ) -> impl Future<Output = Result<(), Pending>> + Send {
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
         if let Some(until) = self.store.sequence().unsettled().enter(subject) {
             self.settle_later(subject.clone(), until);
         }

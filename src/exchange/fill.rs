@@ -112,7 +112,7 @@ impl<St: Store> Filling<St> {
     /// Judges a response by its head, and records the body or lets it pass.
     pub(crate) fn receive<B>(
         self,
-        asked: ForwardedRequest<'_>,
+        asked: &ForwardedRequest<'_>,
         head: response::Parts,
         body: B,
     ) -> Received<St, B>
@@ -123,7 +123,7 @@ impl<St: Store> Filling<St> {
     {
         let status = head.status;
         let tags = self.tags(&head.headers);
-        let placement = self.place(&asked, &head.headers, tags);
+        let placement = self.place(asked, &head.headers, tags);
         let judged = self.judge(asked.read, &head, placement.as_ref()).and_then(|judgement| {
             let declared = declared_length(&head.headers, body.size_hint().exact())?;
             let reservation = Reservation::none(&self.cache.bodies);

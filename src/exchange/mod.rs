@@ -276,7 +276,7 @@ where
         let candidate = filling.revalidate(&self.read, request.headers_mut());
         let forwarded = self.ask().await;
         let asked = ForwardedRequest { read: &self.read, fields };
-        let mut received = match receive(filling, forwarded, asked, candidate) {
+        let mut received = match receive(filling, forwarded, &asked, candidate) {
             ControlFlow::Break(answer) => return answer,
             ControlFlow::Continue(received) => received,
         };
@@ -312,7 +312,7 @@ where
 fn receive<St: Store, B, E>(
     filling: Filling<St>,
     forwarded: Result<Response<B>, E>,
-    asked: ForwardedRequest<'_>,
+    asked: &ForwardedRequest<'_>,
     candidate: Option<Box<Candidate>>,
 ) -> ControlFlow<Answer<B, E>, Received<St, B>>
 where

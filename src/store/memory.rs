@@ -201,7 +201,10 @@ impl Store for MemoryStore {
         ready(self.shared.commit(&entry, note))
     }
 
-    fn invalidate(&self, key: &PrimaryKey) -> impl Future<Output = Result<(), Pending>> + Send {
+    fn invalidate(
+        &self,
+        key: &PrimaryKey,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         self.shared.sequence.invalidate(key, || {
             let variants = lock(&self.shared.index[shard(key)]).remove(key);
             self.shared.remove(variants.iter().flat_map(|variants| variants.iter()));
@@ -212,7 +215,7 @@ impl Store for MemoryStore {
     fn soft_invalidate(
         &self,
         key: &PrimaryKey,
-    ) -> impl Future<Output = Result<(), Pending>> + Send {
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         let mut evicted = Evicted::default();
         self.shared.sequence.invalidate(key, || {
             let variants = lock(&self.shared.index[shard(key)]).remove(key);
@@ -231,12 +234,15 @@ impl Store for MemoryStore {
         ready(Ok(()))
     }
 
-    fn invalidate_tag(&self, tag: &Tag) -> impl Future<Output = Result<(), Pending>> + Send {
+    fn invalidate_tag(
+        &self,
+        tag: &Tag,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         self.shared.sequence.invalidate_tag(tag);
         ready(Ok(()))
     }
 
-    fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send {
+    fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         self.shared.sequence.invalidate_all(|shard| {
             let index = std::mem::take(&mut *lock(&self.shared.index[shard]));
             self.shared.remove(index.values().flat_map(|variants| variants.iter()));

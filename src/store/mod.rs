@@ -211,7 +211,10 @@ pub trait Store: Sealed + Send + Sync + 'static {
     ///
     /// [`Pending`] if the store could not be reached: the store retries until it is acknowledged,
     /// and answers nothing for this key until then.
-    fn invalidate(&self, key: &PrimaryKey) -> impl Future<Output = Result<(), Pending>> + Send;
+    fn invalidate(
+        &self,
+        key: &PrimaryKey,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<Self>;
 
     /// Makes all entries of a key stale and voids every fill of it that has begun: what is left may
     /// answer only as far as its response and its route allow stale ones.
@@ -224,7 +227,7 @@ pub trait Store: Sealed + Send + Sync + 'static {
     fn soft_invalidate(
         &self,
         key: &PrimaryKey,
-    ) -> impl Future<Output = Result<(), Pending>> + Send {
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<Self> {
         self.invalidate(key)
     }
 
@@ -237,7 +240,10 @@ pub trait Store: Sealed + Send + Sync + 'static {
     /// # Errors
     ///
     /// As for [`invalidate`](Self::invalidate).
-    fn invalidate_tag(&self, tag: &Tag) -> impl Future<Output = Result<(), Pending>> + Send {
+    fn invalidate_tag(
+        &self,
+        tag: &Tag,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<Self> {
         let _ = tag;
         self.invalidate_all()
     }
@@ -247,7 +253,7 @@ pub trait Store: Sealed + Send + Sync + 'static {
     /// # Errors
     ///
     /// As for [`invalidate`](Self::invalidate).
-    fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send;
+    fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<Self>;
 
     /// Copies the store's own counts out. `None`, the default, if it has none.
     fn snapshot(&self) -> Option<StoreSnapshot> {
@@ -312,22 +318,28 @@ impl<St: Store> Store for Arc<St> {
         (**self).release(lease);
     }
 
-    fn invalidate(&self, key: &PrimaryKey) -> impl Future<Output = Result<(), Pending>> + Send {
+    fn invalidate(
+        &self,
+        key: &PrimaryKey,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
         (**self).invalidate(key)
     }
 
     fn soft_invalidate(
         &self,
         key: &PrimaryKey,
-    ) -> impl Future<Output = Result<(), Pending>> + Send {
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
         (**self).soft_invalidate(key)
     }
 
-    fn invalidate_tag(&self, tag: &Tag) -> impl Future<Output = Result<(), Pending>> + Send {
+    fn invalidate_tag(
+        &self,
+        tag: &Tag,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
         (**self).invalidate_tag(tag)
     }
 
-    fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send {
+    fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
         (**self).invalidate_all()
     }
 

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use http::Method;
 use tower_support_cache::{
-    Builder, CacheRoute, Coalescing, ConfigError, ConfigErrorKind as Kind, Freshness,
-    InvalidateRoute, MemoryStore, SupportCacheLayer,
+    CacheRoute, Coalescing, ConfigError, ConfigErrorKind as Kind, Freshness, InvalidateRoute,
+    MemoryStore, SupportCacheLayer, SupportCacheLayerBuilder,
 };
 
 const TTL: Duration = Duration::from_secs(60);
 
-fn builder() -> Builder<MemoryStore> {
+fn builder() -> SupportCacheLayerBuilder<MemoryStore> {
     SupportCacheLayer::builder(MemoryStore::builder().capacity(16 * 1024).build().unwrap())
 }
 
@@ -34,7 +34,7 @@ fn check_error(error: &ConfigError, kind: Kind, route: Option<&str>, field: &str
 }
 
 #[track_caller]
-fn check(builder: Builder<MemoryStore>, kind: Kind, route: &str, field: &str) {
+fn check(builder: SupportCacheLayerBuilder<MemoryStore>, kind: Kind, route: &str, field: &str) {
     check_error(&builder.build().unwrap_err(), kind, Some(route), field);
 }
 
@@ -55,7 +55,7 @@ fn check_template(template: &str) {
 }
 
 #[track_caller]
-fn check_builds(builder: Builder<MemoryStore>) {
+fn check_builds(builder: SupportCacheLayerBuilder<MemoryStore>) {
     if let Err(error) = builder.build() {
         panic!("{error}");
     }

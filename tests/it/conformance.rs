@@ -141,11 +141,14 @@ impl Store for Prompt {
         at_once(self.0.commit(lease, entry, note))
     }
 
-    fn invalidate(&self, key: &PrimaryKey) -> impl Future<Output = Result<(), Pending>> + Send {
+    fn invalidate(
+        &self,
+        key: &PrimaryKey,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         ready(at_once(self.0.invalidate(key)))
     }
 
-    fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send {
+    fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         ready(at_once(self.0.invalidate_all()))
     }
 }
@@ -312,7 +315,10 @@ impl Store for Listed {
         self.sequence.commit(&slot, fence, store).unwrap_or(Commit::Fenced)
     }
 
-    fn invalidate(&self, key: &PrimaryKey) -> impl Future<Output = Result<(), Pending>> + Send {
+    fn invalidate(
+        &self,
+        key: &PrimaryKey,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         let act = match self.flaw {
             Flaw::InvalidatesWhenPolled => {
                 self.sequence.invalidate(key, || ());
@@ -339,7 +345,10 @@ impl Store for Listed {
         }
     }
 
-    fn invalidate_tag(&self, tag: &Tag) -> impl Future<Output = Result<(), Pending>> + Send {
+    fn invalidate_tag(
+        &self,
+        tag: &Tag,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         let is_late = self.has(Flaw::TagsWhenPolled);
         if !is_late && !self.has(Flaw::IgnoresTags) {
             self.sequence.invalidate_tag(tag);
@@ -353,7 +362,7 @@ impl Store for Listed {
         }
     }
 
-    fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send {
+    fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         if !self.has(Flaw::ForgetsFenceForAll) {
             self.sequence.invalidate_all(|_| self.entries.lock().unwrap().clear());
         }

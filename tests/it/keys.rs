@@ -8,8 +8,8 @@ use std::sync::{
 use http::{Method, Response, request::Parts};
 use tower::Layer;
 use tower_support_cache::{
-    Builder, Bypass, CacheRoute, InvalidateRoute, MemoryStore, QueryPolicy, SupportCacheHandle,
-    SupportCacheLayer,
+    Bypass, CacheRoute, InvalidateRoute, MemoryStore, QueryPolicy, SupportCacheHandle,
+    SupportCacheLayer, SupportCacheLayerBuilder,
 };
 
 use crate::support::{
@@ -20,11 +20,11 @@ fn echo(head: &Parts) -> Response<GatedBody> {
     Response::new(GatedBody::full(head.uri.to_string()))
 }
 
-fn builder() -> Builder<MemoryStore> {
+fn builder() -> SupportCacheLayerBuilder<MemoryStore> {
     SupportCacheLayer::builder(MemoryStore::new())
 }
 
-fn build(builder: Builder<MemoryStore>) -> (Cached, SupportCacheHandle, Calls) {
+fn build(builder: SupportCacheLayerBuilder<MemoryStore>) -> (Cached, SupportCacheHandle, Calls) {
     let layer = builder.build().unwrap();
     let (origin, calls) = origin();
     (layer.layer(origin), layer.handle(), calls)
@@ -311,8 +311,8 @@ async fn an_ignored_query_tells_nothing_apart() {
 
 /// Whether what one layer stores answers a request to the other.
 async fn shares(
-    first: impl FnOnce(Builder<MemoryStore>) -> Builder<MemoryStore>,
-    second: impl FnOnce(Builder<MemoryStore>) -> Builder<MemoryStore>,
+    first: impl FnOnce(SupportCacheLayerBuilder<MemoryStore>) -> SupportCacheLayerBuilder<MemoryStore>,
+    second: impl FnOnce(SupportCacheLayerBuilder<MemoryStore>) -> SupportCacheLayerBuilder<MemoryStore>,
 ) -> bool {
     let store = MemoryStore::new();
     let base =

@@ -6,7 +6,7 @@ use http::Method;
 use tokio::time::advance;
 use tower_support_cache::{
     CacheRoute, Coalescing, Freshness, MemoryStore, RequestDirectives, SupportCacheHandle,
-    testing::{Chaos, Fault, Operation},
+    testing::{Chaos, Fault, StoreCall},
 };
 
 use crate::support::{
@@ -394,7 +394,7 @@ async fn a_client_that_says_what_it_accepts_is_given_nothing_stale() {
 fn slow_looks(store: &MemoryStore) -> Chaos<MemoryStore> {
     Chaos::new(store.clone(), |operation, count| match operation {
         // The first look is that of the first fill.
-        Operation::Lookup if count > 0 => Fault::Delay(Duration::from_millis(100)),
+        StoreCall::Lookup if count > 0 => Fault::Delay(Duration::from_millis(100)),
         _ => Fault::None,
     })
 }
@@ -428,7 +428,7 @@ async fn a_background_read_that_finds_a_fresh_response_ends_without_a_word() {
 async fn a_response_that_was_stored_during_the_search_answers_whatever_its_age() {
     let store = MemoryStore::new();
     let slow = Chaos::new(store.clone(), |operation, _| match operation {
-        Operation::Begin => Fault::Delay(Duration::from_millis(100)),
+        StoreCall::Begin => Fault::Delay(Duration::from_millis(100)),
         _ => Fault::None,
     });
     let honouring = |route: CacheRoute| route.request_directives(RequestDirectives::Honour);
@@ -467,7 +467,7 @@ async fn a_collapsed_response_answers_whatever_its_age() {
 async fn a_fresh_response_that_was_invalidated_meanwhile_is_not_revalidated() {
     let store = MemoryStore::new();
     let slow = Chaos::new(store, |operation, count| match operation {
-        Operation::Begin if count > 0 => Fault::Delay(Duration::from_millis(100)),
+        StoreCall::Begin if count > 0 => Fault::Delay(Duration::from_millis(100)),
         _ => Fault::None,
     });
     let (cache, handle, mut calls) =
