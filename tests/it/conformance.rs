@@ -2,6 +2,7 @@
 
 use std::{
     future::ready,
+    ops::Deref,
     pin::pin,
     sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
@@ -161,7 +162,10 @@ fn at_once<R>(future: impl Future<Output = R>) -> R {
 }
 
 /// A store in a list, without bounds, that does one thing wrong.
-struct Listed {
+#[derive(Clone)]
+struct Listed(Arc<List>);
+
+struct List {
     sequence: Sequence,
     entries: Mutex<Vec<Arc<Entry>>>,
     leaked: Mutex<Vec<Arc<Entry>>>,
@@ -170,16 +174,24 @@ struct Listed {
     flaw: Flaw,
 }
 
+impl Deref for Listed {
+    type Target = List;
+
+    fn deref(&self) -> &List {
+        &self.0
+    }
+}
+
 impl Listed {
     fn new(flaw: Flaw) -> Self {
-        Self {
+        Self(Arc::new(List {
             sequence: Sequence::new(),
             entries: Mutex::default(),
             leaked: Mutex::default(),
             leases: Mutex::default(),
             reads: Mutex::default(),
             flaw,
-        }
+        }))
     }
 
     fn has(&self, flaw: Flaw) -> bool {
@@ -337,9 +349,10 @@ impl Store for Listed {
                 None
             }
         };
+        let list = self.clone();
         async move {
             if let Some(key) = act {
-                self.sequence.invalidate(&key, || self.remove(&key));
+                list.sequence.invalidate(&key, || list.remove(&key));
             }
             Ok(())
         }
@@ -353,10 +366,10 @@ impl Store for Listed {
         if !is_late && !self.has(Flaw::IgnoresTags) {
             self.sequence.invalidate_tag(tag);
         }
-        let tag = tag.clone();
+        let (list, tag) = (self.clone(), tag.clone());
         async move {
             if is_late {
-                self.sequence.invalidate_tag(&tag);
+                list.sequence.invalidate_tag(&tag);
             }
             Ok(())
         }
