@@ -46,7 +46,7 @@ msrv() {
 miri() {
     rustup component add --toolchain "$NIGHTLY" miri
     # Property tests keep a file of failures and run many cases; here neither helps. What is kept for good
-    # (src/entry/kept.rs, src/seconds.rs) is no leak.
+    # (src/entry/interned.rs) is no leak.
     PROPTEST_CASES=4 MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-ignore-leaks" \
         cargo "+$NIGHTLY" miri test --lib --all-features -- \
         budget:: entry:: key:: outcome:: sequence:: policy:: route::

@@ -15,7 +15,7 @@ use crate::{
     background::early_refresh::Early,
     background::revalidation::Refreshes,
     clock::{Instant, now},
-    entry::{Entry, Mould},
+    entry::{Entry, ShapeCache},
     exchange::respond::{Asks, Fill, Telling},
     flight::{Flights, Limits},
     key::{PrimaryKey, Subject, Tag, seeded_hash},
@@ -59,7 +59,7 @@ pub(crate) struct RouteState {
     pub(crate) bucket: usize,
     is_switched_off: AtomicBool,
     pub(crate) early: Early,
-    pub(crate) mould: Mould,
+    pub(crate) shapes: ShapeCache,
     has_warned: AtomicBool,
 }
 
@@ -73,7 +73,7 @@ impl<St: Store> Shared<St> {
                 bucket: known.unwrap_or(names.len()),
                 is_switched_off: AtomicBool::new(false),
                 early: Early::new(rule.early_refresh),
-                mould: Mould::default(),
+                shapes: ShapeCache::default(),
                 has_warned: AtomicBool::new(false),
             });
             if known.is_none() {

@@ -229,8 +229,8 @@ impl<St: Store> Filling<St> {
             true => Cow::Borrowed(&**stripped),
             false => Cow::Owned([stripped, &terms.withheld[..]].concat()),
         };
-        let mould = &self.shared.routes[self.route].mould;
-        let (mut head, body) = Head::with_body(head, (mould, &unstored), timing, body);
+        let shapes = &self.shared.routes[self.route].shapes;
+        let (mut head, body) = Head::with_body(head, &unstored, shapes, timing, body);
         head.be_at_least(terms.initial_age);
         head.set_windows(terms.windows);
         (head, body)
