@@ -39,6 +39,8 @@ const ORDERS: &[(&str, &[&str])] = &[
             "verify",
         ],
     ),
+    ("src/key", &["hash", "digest_key", "variant", "vary", "tag", "primary_key"]),
+    ("src/fence", &["unsettled", "sequence"]),
     (
         "src/entry",
         &[
