@@ -46,7 +46,7 @@ msrv() {
 miri() {
     rustup component add --toolchain "$NIGHTLY" miri
     # Property tests run many cases, each of which is slow here. What is kept for good
-    # (src/entry/kept.rs, src/seconds.rs) is no leak.
+    # (src/entry/interned.rs) is no leak.
     PROPERTY_CASES=4 MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-ignore-leaks" \
         cargo "+$NIGHTLY" miri test --lib --all-features -- \
         budget:: entry:: key:: outcome:: sequence:: policy:: route::

@@ -72,6 +72,22 @@ const ORDERS: &[(&str, &[&str])] = &[
             "reporter",
         ],
     ),
+    ("src/key", &["hash", "digest_key", "variant", "vary", "tag", "primary_key"]),
+    ("src/fence", &["unsettled", "sequence"]),
+    (
+        "src/entry",
+        &[
+            "gauge",
+            "hop_by_hop",
+            "interned",
+            "weight",
+            "pack",
+            "shape",
+            "head",
+            "portable",
+            "entry",
+        ],
+    ),
 ];
 
 /// Tests that run against a real server and wait for it; they may poll to a deadline.

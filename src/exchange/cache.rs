@@ -14,7 +14,7 @@ use super::respond::{ResponseContext, SharedResponse};
 use crate::{
     background::{Detachments, EarlyRefresh, Revalidations},
     clock::{Instant, now},
-    entry::Mould,
+    entry::ShapeCache,
     flight::{Flights, Limits},
     key::{PrimaryKey, Subject, Tag},
     metrics::{Metrics, Snapshot, reporter::Reporter, telemetry},
@@ -57,7 +57,7 @@ pub(crate) struct RouteState {
     pub(crate) bucket: usize,
     is_switched_off: AtomicBool,
     pub(crate) early: EarlyRefresh,
-    pub(crate) mould: Mould,
+    pub(crate) shapes: ShapeCache,
     has_warned: AtomicBool,
 }
 
@@ -71,7 +71,7 @@ impl<St: Store> Cache<St> {
                 bucket: known.unwrap_or(names.len()),
                 is_switched_off: AtomicBool::new(false),
                 early: EarlyRefresh::new(rule.early_refresh),
-                mould: Mould::default(),
+                shapes: ShapeCache::default(),
                 has_warned: AtomicBool::new(false),
             });
             if known.is_none() {

@@ -215,8 +215,8 @@ impl<St: Store> Filling<St> {
             true => Cow::Borrowed(&**stripped),
             false => Cow::Owned([stripped, &terms.withheld[..]].concat()),
         };
-        let shapes = &self.cache.routes[self.route].mould;
-        let (mut head, body) = Head::with_body(head, (shapes, &unstored), timing, body);
+        let shapes = &self.cache.routes[self.route].shapes;
+        let (mut head, body) = Head::with_body(head, &unstored, shapes, timing, body);
         head.be_at_least(terms.initial_age);
         head.set_windows(terms.windows);
         (head, body)

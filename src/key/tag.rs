@@ -1,4 +1,4 @@
-//! Tags: what invalidates responses of many keys together.
+//! Tags: labels that invalidate responses of many keys together.
 
 use std::{
     fmt,
@@ -7,18 +7,29 @@ use std::{
     sync::Arc,
 };
 
-use super::{Parts, PrimaryKey, push_part, seeded_hash};
+use super::{
+    hash::seeded_hash,
+    variant::{Parts, push_part},
+};
 
 /// A response with more tags than this is not stored (RFC 9875 §2 asks for at least 32 groups).
 pub(crate) const MAX_TAGS: usize = 128;
 
-/// What begins the name of a tag that a route or a rule makes.
+/// Prefix of the names of tags that routes and rules make.
 const OWN: &str = "tag:";
 
-/// What begins the name of a group that a response names. No tag that a route makes has such a name.
+/// Prefix of the names of groups that responses name. No tag that a route makes begins with it.
 const GROUP: &str = "group:";
 
-/// Something that responses of many keys have in common, and are invalidated by.
+/// A label of responses of many keys, which invalidates them together.
+///
+/// ```
+/// use tower_support_cache::store::Tag;
+///
+/// let tag = Tag::new("account:A1");
+/// assert_eq!(tag.as_str(), "tag:account:A1");
+/// ```
+#[doc(alias = "surrogate key", alias = "cache group")]
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tag {
     name: Arc<str>,
@@ -31,7 +42,7 @@ impl Tag {
         Self::named(&[OWN, text.as_ref()].concat())
     }
 
-    /// Returns the group that responses of `origin` call `group` (RFC 9875 §2.1): the same string of
+    /// Returns the tag of a group that responses of `origin` name (RFC 9875 §2.1): the same name at
     /// another origin is another group.
     pub(crate) fn group(origin: &[u8], group: &str) -> Self {
         let mut text = Parts::new();
@@ -67,12 +78,21 @@ impl fmt::Debug for Tag {
     }
 }
 
-/// The tags of a response, each once. Most have none, and that costs nothing.
+/// The tags of a response, each once. Most responses have none, and that costs nothing.
+///
+/// ```
+/// use tower_support_cache::store::{Tag, Tags};
+///
+/// let tags: Tags = ["account:A1", "cases", "cases"].map(Tag::new).into_iter().collect();
+/// assert_eq!(tags.len(), 2);
+/// assert!(tags.contains(&Tag::new("cases")));
+/// assert!(Tags::none().is_empty());
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tags(Option<Arc<[Tag]>>);
 
 impl Tags {
-    /// No tags.
+    /// Returns no tags.
     pub fn none() -> Self {
         Self(None)
     }
@@ -88,7 +108,7 @@ impl Tags {
 
     /// Returns the bytes of memory that they occupy.
     pub(crate) fn weight(&self) -> usize {
-        /// The counts of a shared allocation, and what an allocator adds to it.
+        /// Bytes of the counts of a shared allocation, and of the allocator's own.
         const SHARED: usize = 32;
         if self.is_empty() {
             return 0;
@@ -116,13 +136,6 @@ impl Deref for Tags {
     fn deref(&self) -> &[Tag] {
         self.0.as_deref().unwrap_or_default()
     }
-}
-
-/// What one invalidation is for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Subject {
-    Key(PrimaryKey),
-    Tag(Tag),
 }
 
 #[cfg(test)]

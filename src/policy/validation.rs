@@ -95,7 +95,7 @@ pub(crate) fn freshened(stored: &HeaderMap, told: &HeaderMap) -> HeaderMap {
         // These tell of the content, and a 304 has none.
         let of_content =
             [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_DIGEST, CONTENT_MD5];
-        if of_content.contains(name) || hops.contain(name) {
+        if of_content.contains(name) || hops.contains(name) {
             continue;
         }
         fields.remove(name);

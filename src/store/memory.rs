@@ -133,8 +133,8 @@ impl MemoryStoreBuilder {
     /// Sets how much the store holds, in bytes, overhead included. Defaults to 64 MiB.
     ///
     /// The tables that an empty store needs, 50 to 130 KiB, come on top, and 512 KiB more once a tag
-    /// is invalidated. So do the field names and values that the responses of a route have in common:
-    /// mostly 1 or 2 KiB a route, and 256 KiB at most.
+    /// is invalidated. So do the field names that the responses of a route have in common: mostly 1 or
+    /// 2 KiB a route, and 128 KiB at most.
     ///
     /// One entry can be at most 97 % of the capacity or of 8 MiB, whichever is less, or more where
     /// the capacity is over 16 MiB for each of four times the number of cores.

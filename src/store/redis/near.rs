@@ -165,7 +165,7 @@ impl Near {
         reading: Option<Reading>,
     ) -> Arc<Entry> {
         raise(&self.has_kept);
-        let copy = Arc::new(entry.copied((fence, until), reading));
+        let copy = Arc::new(entry.copied(fence, until, reading));
         // Done when it is called.
         drop(self.copies.commit((), Arc::clone(&copy), None));
         copy

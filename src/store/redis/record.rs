@@ -23,7 +23,7 @@ use super::{
     stamps::{Stamped, TagStamp},
 };
 use crate::{
-    entry::{Content, Entry, StoredHead, Value, Windows},
+    entry::{Content, Entry, StoredHead, Windows},
     key::vary::Nominated,
     key::{MAX_TAGS, Slot, Tag},
 };
@@ -91,7 +91,6 @@ pub(super) struct Record {
 
 /// An entry's content, before it is known when that was in this process's time.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "most records are responses")]
 pub(super) enum StoredContent {
     Response(StoredHead, Bytes),
     Pass,
@@ -220,12 +219,11 @@ fn push_head(record: &mut Vec<u8>, head: &StoredHead) {
         // Seconds beyond these are not told apart anywhere.
         push_u32(record, usize::try_from(window.as_secs()).unwrap_or(usize::MAX));
     }
-    let lines = head.fields.without_slots();
     let mut names = Vec::new();
-    lines.iter().for_each(|(name, _)| push_name(&mut names, name));
+    head.fields.lines().for_each(|(name, _)| push_name(&mut names, name));
     push_u32(record, names.len());
     record.extend_from_slice(&names);
-    for (_, value) in &lines {
+    for (_, value) in head.fields.lines() {
         let sensitive = if value.is_sensitive() { SENSITIVE } else { 0 };
         push_u32(record, value.len() | sensitive as usize);
         record.extend_from_slice(value.as_bytes());
@@ -343,15 +341,16 @@ impl<'r> Reader<'r> {
         let windows = Windows { while_revalidate, if_error, to_validate };
         let names = self.u32()?;
         let names = self.take(names)?;
-        let (record, mut values) = (self.record, Values(self.rest));
-        let own = |value: Value<'_>| {
-            let mut own = HeaderValue::from_maybe_shared(record.slice_ref(value.bytes)).ok()?;
-            own.set_sensitive(value.is_sensitive);
-            Some(own)
-        };
-        let fields = fields_of((names, has_inner_status == 1), &mut values, own)?;
-        self.rest = values.0;
+        let fields = fields_of(names, has_inner_status == 1, || self.value())?;
         Some(StoredHead { status, fields, initial_age, windows })
+    }
+
+    fn value(&mut self) -> Option<HeaderValue> {
+        let length = u32::from_be_bytes(self.array()?);
+        let bytes = self.take((length & !SENSITIVE) as usize)?;
+        let mut value = HeaderValue::from_maybe_shared(self.record.slice_ref(bytes)).ok()?;
+        value.set_sensitive(length & SENSITIVE != 0);
+        Some(value)
     }
 
     fn u16(&mut self) -> Option<usize> {
@@ -372,29 +371,6 @@ impl<'r> Reader<'r> {
         let (taken, rest) = self.rest.split_at_checked(length)?;
         self.rest = rest;
         Some(taken)
-    }
-}
-
-/// Values as they stand in a record, one after the other.
-#[derive(Clone)]
-pub(super) struct Values<'r>(&'r [u8]);
-
-#[cfg(test)]
-impl<'r> Values<'r> {
-    pub(super) fn of(bytes: &'r [u8]) -> Self {
-        Self(bytes)
-    }
-}
-
-impl<'r> Iterator for Values<'r> {
-    type Item = Value<'r>;
-
-    fn next(&mut self) -> Option<Value<'r>> {
-        let (length, rest) = self.0.split_first_chunk::<4>()?;
-        let length = u32::from_be_bytes(*length);
-        let (bytes, rest) = rest.split_at_checked((length & !SENSITIVE) as usize)?;
-        self.0 = rest;
-        Some(Value { bytes, is_sensitive: length & SENSITIVE != 0 })
     }
 }
 
