@@ -11,8 +11,8 @@ use crate::{
     exchange::cache::Shared,
     handle::SupportCacheHandle,
     key::digest_key::Secret,
-    policy::{CREDENTIAL_FIELDS, Credentials, Identity, Scope, Watched},
-    route::{CacheRoute, CacheRule, InvalidateRoute, Table},
+    policy::CredentialFields,
+    route::{CacheRoute, CacheRule, Credentials, Identity, InvalidateRoute, Scope, Table},
     service::SupportCache,
     store::Store,
 };
@@ -47,7 +47,7 @@ impl<St: Store> SupportCacheLayer<St> {
             cached: Vec::new(),
             invalidating: Vec::new(),
             credentials: Credentials::Bypass,
-            credential_fields: CREDENTIAL_FIELDS.to_vec(),
+            credential_fields: CredentialFields::defaults(),
             caller_key: None,
             is_caller_key_optional: false,
             name: "support-cache".to_owned(),
@@ -202,8 +202,8 @@ impl<St: Store> Builder<St> {
             })?,
         };
         let scope = scope(&settings, &cached);
-        let watched = Watched::new(settings.credential_fields.clone());
-        let identity = Identity { scope, secret, watched };
+        let credential_fields = CredentialFields::new(&settings.credential_fields);
+        let identity = Identity { scope, secret, credential_fields };
         let table = Table::build(cached, invalidating)?;
         let shared = Arc::new(Shared::new(store, table, identity, name));
         Ok(SupportCacheLayer { shared, settings: Arc::new(settings) })

@@ -11,33 +11,53 @@ use std::{
 ///
 /// A module is a file of the folder, or a folder in it. A folder's own `mod.rs` stands above them all:
 /// it holds docs and what the folder is to others, so none of its modules uses it.
-const ORDERS: &[(&str, &[&str])] = &[(
-    "src",
-    &[
-        "sync",
-        "clock",
-        "error",
-        "key",
-        "fence",
-        "entry",
-        "metrics",
-        "policy",
-        "route",
-        "flight",
-        "background",
-        "recording",
-        "body",
-        "store",
-        "future",
-        "exchange",
-        "handle",
-        "service",
-        "layer",
-        "preset",
-        "testing",
-        "verify",
-    ],
-)];
+const ORDERS: &[(&str, &[&str])] = &[
+    (
+        "src",
+        &[
+            "sync",
+            "clock",
+            "error",
+            "key",
+            "fence",
+            "entry",
+            "metrics",
+            "policy",
+            "route",
+            "flight",
+            "background",
+            "recording",
+            "body",
+            "store",
+            "future",
+            "exchange",
+            "handle",
+            "service",
+            "layer",
+            "preset",
+            "testing",
+            "verify",
+        ],
+    ),
+    (
+        "src/route",
+        &[
+            "pattern",
+            "request",
+            "template",
+            "key_builder",
+            "credentials",
+            "query",
+            "cache_rule",
+            "cache_route",
+            "invalidate_route",
+            "reference",
+            "table",
+            "admission",
+        ],
+    ),
+    ("src/testing", &["chaos", "replay"]),
+];
 
 /// Tests that run against a real server and wait for it; they may poll to a deadline.
 const TESTS_AGAINST_SERVERS: &[&str] = &["support/server.rs", "redis/suspended.rs"];

@@ -287,13 +287,6 @@ impl Entry {
         }
     }
 
-    /// Returns the route that the response is of, if it is known.
-    #[inline]
-    pub(crate) fn route(&self) -> Option<usize> {
-        let route = self.route.load(Ordering::Relaxed);
-        (route != UNKNOWN).then_some(route as usize)
-    }
-
     /// Returns the number at which its fill began.
     pub fn fence(&self) -> Fence {
         self.provenance.fence

@@ -22,9 +22,9 @@ use crate::{
     metrics::reporter::Reporter,
     metrics::telemetry,
     metrics::{Metrics, Snapshot},
-    policy::{Identity, Wishes},
+    policy::Wishes,
     recording::budget::Budget,
-    route::Table,
+    route::{Identity, Table},
     store::{Pending, Store},
     sync::{Mutex, lock},
 };

@@ -6,13 +6,11 @@ use http_body::Body;
 use crate::{
     body::ResponseBody,
     exchange::cache::Shared,
-    exchange::glance::Glance,
     exchange::request::Read,
     exchange::respond::{Asks, hit},
     key::{Room, Slot, Subject},
     metrics::outcome::{Alone, Bypass, Forward, Unshared},
-    policy::{Denied, admit},
-    route::{CacheRule, HeadRef, Matched, RequestView},
+    route::{CacheRule, Content, Denied, HeadRef, Matched, RequestView, admit},
     store::Store,
 };
 
@@ -30,18 +28,17 @@ pub(crate) enum Decision<B: Body> {
     Write(Vec<Subject>),
 }
 
-/// Decides about what the first look has no answer to.
-#[inline(never)]
+/// Decides about a request: matches it to a rule, admits it and looks it up in this process.
 pub(crate) fn decide<St: Store, B: Body>(
     shared: &Shared<St>,
     head: HeadRef<'_>,
-    glance: Glance<'_>,
+    content: Content,
 ) -> Decision<B> {
-    match shared.table.classify(head.method, head.uri.path()) {
+    match shared.table.classify(head) {
         Matched::Pass => Decision::Pass,
-        Matched::Read(route, rule, parameters) => {
+        Matched::Read { route, rule, parameters } => {
             let view = RequestView { head, parameters: &parameters };
-            let reason = match decide_read(shared, (route, rule), view, glance) {
+            let reason = match decide_read(shared, (route, rule), view, content) {
                 Ok(decision) => return decision,
                 Err(Denied::Upgrade) => return Decision::Pass,
                 Err(Denied::Bypass(reason)) => reason,
@@ -51,10 +48,9 @@ pub(crate) fn decide<St: Store, B: Body>(
             }
             Decision::Forward(shared.bucket(route), Unshared::Bypassed(reason))
         }
-        Matched::Write => {
-            let matched = shared.table.write(head);
+        Matched::Write(matched) => {
             matched.failed.iter().for_each(|route| shared.invalidation_failed(route));
-            if matched.is_matched { Decision::Write(matched.subjects) } else { Decision::Pass }
+            Decision::Write(matched.subjects)
         }
     }
 }
@@ -63,19 +59,19 @@ fn decide_read<St: Store, B: Body>(
     shared: &Shared<St>,
     (route, rule): (usize, &CacheRule),
     view: RequestView<'_, '_>,
-    glance: Glance<'_>,
+    content: Content,
 ) -> Result<Decision<B>, Denied> {
     if shared.is_switched_off(route) {
         return Err(Bypass::Switch.into());
     }
     let (fields, secret) = (view.head.headers, &shared.identity.secret);
-    let mut admitted = admit(&shared.identity, rule, view, (glance.facts, glance.has_content))?;
+    let mut admitted = admit(&shared.identity, rule, view, content)?;
     let declared = rule.vary.values(fields, secret);
     let mut learned = None;
     let mut forward = Forward::UriMiss;
     let mut room = Room::new();
     let base = admitted.variant(&declared).encode(&mut room);
-    let mut found = glance.peek(shared, &base);
+    let mut found = shared.store.peek(&base);
     if let Some(nominated) = found.as_ref().and_then(|note| note.as_nominated()).cloned() {
         let values = nominated.values(fields, secret);
         found = shared.store.peek(&admitted.variant(&values).encode(&mut Room::new()));

@@ -24,7 +24,7 @@ use crate::{
     key::{MAX_TAGS, Slot, Tag, Tags, Variant, seeded_hash},
     metrics::outcome::Refusal,
     policy::{
-        Asked, CACHE_GROUPS, Terms, date_value, declared_length, groups, judge, may_be_remembered,
+        CACHE_GROUPS, Reception, Terms, date_value, declared_length, groups, may_be_remembered,
     },
     recording::budget::Reservation,
     recording::{Recorded, Recorder, Recording, Stop, Tape},
@@ -206,9 +206,9 @@ impl<St: Store> Filling<St> {
             return Err(Refusal::TooLarge);
         }
         let mut timing = Timing { requested: self.requested, received, lifetime: Duration::ZERO };
-        let asked =
-            Asked { needs_permission: read.asks.needs_permission, dice, timing, time_of_day };
-        let terms = judge(rule, head, &asked)?;
+        let needs_permission = read.asks.needs_permission;
+        let reception = Reception { needs_permission, dice, timing, time_of_day };
+        let terms = rule.storage.judge(head, &reception)?;
         if place.ok_or(Refusal::Vary)?.tags.len() > MAX_TAGS {
             return Err(Refusal::Tags);
         }
@@ -224,7 +224,7 @@ impl<St: Store> Filling<St> {
         body: &[Bytes],
     ) -> (Head, Bytes) {
         let Judged { terms, timing } = judged;
-        let stripped = &self.rule().stripped;
+        let stripped = &self.rule().storage.stripped;
         let unstored = match terms.withheld.is_empty() {
             true => Cow::Borrowed(&**stripped),
             false => Cow::Owned([stripped, &terms.withheld[..]].concat()),

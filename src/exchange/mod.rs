@@ -7,7 +7,6 @@
 pub(crate) mod cache;
 mod decide;
 mod fill;
-mod glance;
 mod lookup;
 mod ranges;
 pub(crate) mod request;
@@ -32,12 +31,11 @@ use tower::ServiceExt;
 use tower_service::Service;
 
 use crate::{
-    background::detach::{self, Detachable},
+    background::detach,
     body::ResponseBody,
     exchange::cache::Shared,
     exchange::decide::{Decision, decide},
     exchange::fill::{Filling, Received},
-    exchange::glance::{Glance, Recalled},
     exchange::lookup::{Ended, Search, Step},
     exchange::request::Read,
     exchange::respond::turn_not_modified,
@@ -45,10 +43,10 @@ use crate::{
     exchange::write::{Effect, PendingWrite},
     future::{Mark, ResponseFuture},
     key::vary::Kept,
-    key::{Room, Subject, Tag},
+    key::{Subject, Tag},
     metrics::outcome::{Alone, Outcome, Refusal, Unshared},
     policy::{CACHE_GROUP_INVALIDATION, groups},
-    route::{Concern, HeadRef, Target},
+    route::{Content, HeadRef, Target},
     store::timeout::bounded,
     store::{Lookup, Store},
 };
@@ -70,19 +68,7 @@ where
     B::Error: Send + 'static,
 {
     let head = HeadRef::of(&request);
-    let concern = shared.table.concern(head.uri.path());
-    if concern == Concern::Nothing {
-        return ResponseFuture::forward(inner.clone(), request, None);
-    }
-    let mut room = Room::new();
-    let glance = Glance::at(shared, (head, concern), !request.body().is_end_stream(), &mut room);
-    if let Some(found) = glance.found(shared, head.method) {
-        return ResponseFuture::ready(found.answer());
-    }
-    if let Some(recalled) = glance.recall(shared, head.method) {
-        return ResponseFuture::waiting(Exchange::confirm((shared, inner), recalled, request));
-    }
-    match decide(shared, head, glance) {
+    match decide(shared, head, Content::of(request.body())) {
         Decision::Pass => ResponseFuture::forward(inner.clone(), request, None),
         Decision::Answer(response) => ResponseFuture::ready(response),
         Decision::Forward(bucket, why) => {
@@ -145,26 +131,6 @@ where
         async move {
             let found = self.shared.lookup(&self.read).await;
             self.go_on(found).await
-        }
-    }
-
-    /// Asks the store whether it still has what this process remembers: if so, no read is made.
-    #[allow(clippy::manual_async_fn)] // An `async fn` holds its arguments twice.
-    fn confirm(
-        (shared, inner): (&Arc<Shared<St>>, &S),
-        recalled: Recalled,
-        request: Request<Q>,
-    ) -> impl Future<Output = Answer<B, S::Error>> + Send + use<S, St, Q, B> {
-        let (shared, inner) = (Arc::clone(shared), inner.clone());
-        async move {
-            let found = recalled.confirm(&shared).await;
-            if let Some(response) = recalled.answer(&shared, &found) {
-                return Ok(response);
-            }
-            let read = Box::new(recalled.into_read(&shared));
-            let exchange = Self { shared, inner, read, request: Some(request) };
-            let detachments = Arc::clone(&exchange.shared.detachments);
-            Detachable::new(Box::pin(exchange.go_on(found)), &detachments).await
         }
     }
 

@@ -16,8 +16,9 @@ use crate::{
     key::vary::Nominated,
     metrics::outcome::Outcome,
     metrics::reporter::Reporter,
-    policy::{Admitted, Conditions, RangeAsked, Wishes, retain_not_modified},
+    policy::{Conditions, RangeAsked, Wishes, retain_not_modified},
     recording::Recording,
+    route::Admitted,
 };
 
 /// What a request asks for besides its resource.
@@ -33,23 +34,6 @@ pub(crate) struct Asks {
 }
 
 impl Asks {
-    /// What a plain GET asks for.
-    pub(crate) const GET: &Self = &Self {
-        is_head: false,
-        wishes: Wishes::NONE,
-        conditions: None,
-        range: None,
-        needs_permission: false,
-    };
-    /// What a plain HEAD asks for.
-    pub(crate) const HEAD: &Self = &Self {
-        is_head: true,
-        wishes: Wishes::NONE,
-        conditions: None,
-        range: None,
-        needs_permission: false,
-    };
-
     pub(crate) fn of(method: &Method, admitted: &mut Admitted<'_>) -> Self {
         Self {
             is_head: *method == Method::HEAD,

@@ -6,7 +6,7 @@
 use std::time::{Duration, SystemTime};
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request,
+    HeaderMap, HeaderName, HeaderValue, Request,
     header::{AGE, CACHE_CONTROL, DATE, ETAG, EXPIRES, IF_NONE_MATCH, IF_RANGE, RANGE, VARY},
 };
 use percent_encoding::percent_decode_str;
@@ -15,10 +15,10 @@ use crate::{
     key::PrimaryKey,
     key::vary::Nominated,
     policy::{
-        Arrival, CACHE_GROUPS, Conditions, Credentials, Directives, RangeAsked, Selected, Stated,
-        Targeted, groups,
+        Arrival, CACHE_GROUPS, Conditions, Directives, RangeAsked, Selected, Stated, Targeted,
+        groups,
     },
-    route::{CacheRoute, HeadRef, Matched, RequestView, Table},
+    route::{CacheRoute, Credentials, HeadRef, Matched, RequestView, Table},
 };
 
 const MAX_NAMES: usize = 16;
@@ -142,7 +142,7 @@ pub fn template(input: &[u8]) {
     drop(any.clone().key(template).build(&Credentials::Bypass));
     let rule = any.key("k:{a}:{b}").build(&Credentials::Bypass).expect("a valid route");
     let table = Table::build(vec![rule], Vec::new()).expect("one route");
-    let values: Vec<_> = parts.filter(|part| !part.contains('/')).take(4).collect();
+    let values: Vec<_> = parts.filter(|part| !part.contains(['/', '?', '#'])).take(4).collect();
     let [a, b, c, d] = values[..] else { return };
     let (left, right) = (key(&table, &format!("/{a}/{b}")), key(&table, &format!("/{c}/{d}")));
     let (Some(left), Some(right)) = (left, right) else { return };
@@ -157,12 +157,13 @@ pub fn template(input: &[u8]) {
 }
 
 fn key(table: &Table, path: &str) -> Option<PrimaryKey> {
-    let request = Request::new(());
-    match table.classify(&Method::GET, path) {
-        Matched::Read(_, rule, parameters) => {
-            rule.key(RequestView { head: HeadRef::of(&request), parameters: &parameters })
+    let request = Request::get(path).body(()).ok()?;
+    let head = HeadRef::of(&request);
+    match table.classify(head) {
+        Matched::Read { rule, parameters, .. } => {
+            rule.key(RequestView { head, parameters: &parameters })
         }
-        Matched::Pass | Matched::Write => None,
+        Matched::Pass | Matched::Write(_) => None,
     }
 }
 
