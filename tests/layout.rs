@@ -40,6 +40,22 @@ const ORDERS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "src/policy",
+        &[
+            "directive",
+            "targeted",
+            "cache_control",
+            "request_directives",
+            "request_fields",
+            "http_date",
+            "freshness",
+            "validation",
+            "range",
+            "cache_groups",
+            "storability",
+        ],
+    ),
+    (
         "src/route",
         &[
             "pattern",

@@ -3,14 +3,15 @@
 use std::time::{Duration, SystemTime};
 
 use http::{
-    HeaderMap, HeaderName, StatusCode,
+    HeaderMap, StatusCode,
     header::{DATE, EXPIRES, LAST_MODIFIED},
 };
 
-use super::{stated::Stated, validation::date};
-
-/// Number of seconds at which lifetimes are cut (RFC 9111 §1.2.2).
-pub(super) const MOST_SECONDS: u64 = 1 << 31;
+use super::{
+    cache_control::Directives,
+    directive::MOST_SECONDS,
+    http_date::{date, single_date},
+};
 
 /// Longest heuristic lifetime: a response unchanged for years may change today.
 const LONGEST_GUESS: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -100,7 +101,11 @@ impl Arrival {
 
     /// Returns the lifetime that a response states (RFC 9111 §4.2.1), `None` if it states none.
     /// A malformed lifetime is zero.
-    pub(crate) fn stated_lifetime(self, fields: &HeaderMap, stated: &Stated) -> Option<Duration> {
+    pub(crate) fn stated_lifetime(
+        self,
+        fields: &HeaderMap,
+        stated: &Directives,
+    ) -> Option<Duration> {
         let seconds = |seconds: u64| Duration::from_secs(seconds.min(MOST_SECONDS));
         let directive = stated.s_maxage.or(stated.max_age).map(seconds);
         directive.or_else(|| {
@@ -141,12 +146,6 @@ pub(super) fn is_heuristically_cacheable(status: StatusCode) -> bool {
 /// (RFC 9111 §5.2.2.3).
 pub(super) fn is_understood(status: StatusCode) -> bool {
     is_heuristically_cacheable(status) || matches!(status.as_u16(), 302 | 303 | 307)
-}
-
-fn single_date(fields: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
-    let mut lines = fields.get_all(name).iter();
-    let date = date(lines.next()?);
-    date.filter(|_| lines.next().is_none())
 }
 
 #[cfg(test)]

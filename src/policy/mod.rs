@@ -5,11 +5,12 @@
 
 mod cache_control;
 mod cache_groups;
+mod directive;
 mod freshness;
+mod http_date;
 mod range;
 mod request_directives;
 mod request_fields;
-mod stated;
 mod storability;
 mod targeted;
 mod validation;
@@ -19,14 +20,18 @@ pub use request_directives::RequestDirectives;
 
 pub(crate) use cache_groups::{CACHE_GROUP_INVALIDATION, CACHE_GROUPS, groups};
 pub(crate) use freshness::Lifetimes;
+pub(crate) use http_date::date_value;
 pub(crate) use range::{RangeAsked, Selected};
 pub(crate) use request_directives::Wishes;
 pub(crate) use request_fields::{CredentialFields, RequestFields};
 pub(crate) use storability::{Reception, StoragePolicy, Terms, declared_length, may_be_remembered};
 pub(crate) use validation::{
-    Conditions, Validators, confirms, contradicts, date_value, freshened, retain_not_modified,
+    Conditions, Validators, confirms, contradicts, freshened, retain_not_modified,
 };
 #[cfg(any(fuzzing, test))]
 pub(crate) use {
-    cache_control::Directives, freshness::Arrival, stated::Stated, targeted::Targeted,
+    cache_control::{Directives, Extent},
+    directive::DirectiveName,
+    freshness::Arrival,
+    targeted::Targeted,
 };

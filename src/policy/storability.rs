@@ -13,10 +13,8 @@ use http::{
 };
 
 use super::{
-    cache_control::Directives,
+    cache_control::{Directives, Extent},
     freshness::{Arrival, Freshness, Lifetimes, is_heuristically_cacheable, is_understood},
-    stated::{Extent, Stated},
-    targeted::Targeted,
     validation::Validators,
 };
 use crate::{
@@ -66,31 +64,6 @@ pub(crate) struct Terms {
     pub(crate) withheld: Vec<HeaderName>,
 }
 
-/// Directives of a response, from a targeted field or else from `Cache-Control`.
-struct Said<'a> {
-    fields: &'a HeaderMap,
-    targeted: Option<Targeted>,
-    directives: Directives,
-}
-
-impl<'a> Said<'a> {
-    fn of(targeted: &[HeaderName], fields: &'a HeaderMap) -> Self {
-        let targeted = Targeted::of(targeted, fields);
-        let directives = match &targeted {
-            Some(targeted) => Directives::targeted(targeted),
-            None => Directives::of(fields),
-        };
-        Self { fields, targeted, directives }
-    }
-
-    fn stated(&self) -> Stated {
-        match &self.targeted {
-            Some(targeted) => Stated::targeted(targeted),
-            None => Stated::of(self.fields),
-        }
-    }
-}
-
 impl StoragePolicy {
     /// Judges a response by its head.
     ///
@@ -103,15 +76,16 @@ impl StoragePolicy {
         reception: &Reception,
     ) -> Result<Terms, Refusal> {
         let fields = &head.headers;
-        let said = Said::of(&self.targeted, fields);
+        let stated = Directives::of_response(&self.targeted, fields);
+        let permits_sharing = stated.permits_sharing;
         let terms = match self.lifetimes.freshness {
-            Freshness::Fixed => self.fixed_terms(head.status, &said, reception.dice)?,
-            Freshness::Origin => self.stated_terms(head, &said, reception)?,
+            Freshness::Fixed => self.fixed_terms(head.status, &stated, reception.dice)?,
+            Freshness::Origin => self.stated_terms(head, stated, reception)?,
         };
         if is_event_stream(fields) {
             return Err(Refusal::Stream);
         }
-        if reception.needs_permission && !said.directives.permits_sharing {
+        if reception.needs_permission && !permits_sharing {
             return Err(Refusal::Credentials);
         }
         let is_kept =
@@ -126,22 +100,21 @@ impl StoragePolicy {
     fn fixed_terms(
         &self,
         status: StatusCode,
-        said: &Said<'_>,
+        stated: &Directives,
         dice: u64,
     ) -> Result<Terms, Refusal> {
         let lifetime = self.lifetimes.of(status).ok_or(Refusal::Status)?;
-        let directives = said.directives;
-        if directives.no_store {
+        if stated.no_store {
             return Err(Refusal::NoStore);
         }
-        if directives.no_cache {
+        if stated.no_cache != Extent::Nothing {
             return Err(Refusal::NoCache);
         }
-        if directives.private && !self.is_per_caller {
+        if stated.private != Extent::Nothing && !self.is_per_caller {
             return Err(Refusal::Private);
         }
         let windows = match self.windows.allow_stale() {
-            true => said.stated().windows(self.windows),
+            true => stated.windows(self.windows),
             false => Windows::default(),
         };
         let fresh_for = self.lifetimes.jittered(lifetime, dice);
@@ -152,17 +125,16 @@ impl StoragePolicy {
     fn stated_terms(
         &self,
         head: &response::Parts,
-        said: &Said<'_>,
+        mut stated: Directives,
         reception: &Reception,
     ) -> Result<Terms, Refusal> {
         let (status, fields) = (head.status, &head.headers);
-        let mut stated = said.stated();
         let is_understood = !stated.must_understand || is_understood(status);
         if !is_understood || status.is_informational() || is_partial(status) {
             return Err(Refusal::Status);
         }
         // RFC 9111 §5.2.2.3: `no-store` beside it is for caches that do not know the status.
-        if said.directives.no_store && !stated.must_understand {
+        if stated.no_store && !stated.must_understand {
             return Err(Refusal::NoStore);
         }
         // A response with validators is of use even if each request has to validate it.

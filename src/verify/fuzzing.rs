@@ -15,8 +15,8 @@ use crate::{
     key::PrimaryKey,
     key::vary::Nominated,
     policy::{
-        Arrival, CACHE_GROUPS, Conditions, Directives, RangeAsked, Selected, Stated, Targeted,
-        groups,
+        Arrival, CACHE_GROUPS, Conditions, DirectiveName, Directives, Extent, RangeAsked, Selected,
+        Targeted, groups,
     },
     route::{CacheRoute, Credentials, HeadRef, Matched, RequestView, Table},
 };
@@ -32,9 +32,11 @@ pub fn cache_control(input: &[u8]) {
     let lines = lines(input);
     let found = Directives::of(&fields(&CACHE_CONTROL, &lines));
     let restrictions = |of: Directives| {
-        [("no-store", of.no_store), ("no-cache", of.no_cache), ("private", of.private)]
+        let (no_cache, private) = (of.no_cache != Extent::Nothing, of.private != Extent::Nothing);
+        [("no-store", of.no_store), ("no-cache", no_cache), ("private", private)]
     };
-    for (name, is_found) in restrictions(found) {
+    let found = restrictions(found);
+    for (name, is_found) in found {
         let is_plain = lines.iter().any(|line| has_token(line, name));
         assert!(is_found || !is_plain, "{name} is overlooked");
         let is_there = lines.iter().any(|line| lower(line).contains(name));
@@ -43,10 +45,7 @@ pub fn cache_control(input: &[u8]) {
     for added in ["public", "max-age=60", "x=\"y\"", "private=\"", ""] {
         let mut more = lines.clone();
         more.push(HeaderValue::from_static(added));
-        never_lifted(
-            restrictions(found),
-            restrictions(Directives::of(&fields(&CACHE_CONTROL, &more))),
-        );
+        never_lifted(found, restrictions(Directives::of(&fields(&CACHE_CONTROL, &more))));
         // A quote in the same line could close one that is open, and hide what is between them.
         let last = lines.last().filter(|_| !added.contains('"'));
         if let Some(last) = last {
@@ -55,7 +54,7 @@ pub fn cache_control(input: &[u8]) {
             more.truncate(at);
             more.push(HeaderValue::from_bytes(&joined).expect("both were values"));
             let of_joined = Directives::of(&fields(&CACHE_CONTROL, &more));
-            never_lifted(restrictions(found), restrictions(of_joined));
+            never_lifted(found, restrictions(of_joined));
         }
     }
 }
@@ -229,7 +228,7 @@ pub fn freshness(input: &[u8]) {
     let corrected_age = Duration::from_secs(input.len() as u64);
     let arrival = Arrival { at: now, corrected_age };
     assert!(arrival.initial_age(&response) >= corrected_age, "younger than it was told to be");
-    let lifetime = |fields: &HeaderMap| arrival.stated_lifetime(fields, &Stated::of(fields));
+    let lifetime = |fields: &HeaderMap| arrival.stated_lifetime(fields, &Directives::of(fields));
     let before = lifetime(&response);
     assert!(before.is_none_or(|lifetime| lifetime <= Duration::from_secs(1 << 31)), "endless");
     for added in ["s-maxage=1", "s-maxage=x", "max-age=0, s-maxage=0"] {
@@ -240,7 +239,7 @@ pub fn freshness(input: &[u8]) {
     }
     let mut shorter = response.clone();
     shorter.append(CACHE_CONTROL, HeaderValue::from_static("max-age=1"));
-    let is_stated = Stated::of(&response).gives_lifetime();
+    let is_stated = Directives::of(&response).give_lifetime();
     assert!(!is_stated || lifetime(&shorter) <= before, "lengthened by a shorter one");
 }
 
@@ -305,9 +304,12 @@ pub fn structured(input: &[u8]) {
     let more = of(&with(&name, "no-store, max-age=7"));
     assert!(more.is_some() || told.is_none(), "spoilt by what is well-formed");
     if let Some(more) = more {
-        assert!(more.has("no-store") && more.seconds("max-age") == Some(7), "{more:?}");
-        let before = told.and_then(|told| told.seconds("s-maxage"));
-        assert_eq!(more.seconds("s-maxage"), before, "changed by another member");
+        assert!(
+            more.has(DirectiveName::NoStore) && more.seconds(DirectiveName::MaxAge) == Some(7),
+            "{more:?}"
+        );
+        let before = told.and_then(|told| told.seconds(DirectiveName::SMaxage));
+        assert_eq!(more.seconds(DirectiveName::SMaxage), before, "changed by another member");
     }
     assert_eq!(of(&with(&name, "max-age=")), None, "malformed, and told");
 }
