@@ -19,21 +19,21 @@ use tokio::time::timeout;
 use tower_support_cache::{
     BucketSnapshot, Bypass, MemoryStore, Refusal, Store, SupportCacheHandle,
     store::conformance,
-    testing::{Chaos, Fault, Operation},
+    testing::{Chaos, Fault, StoreCall},
 };
 
 /// What a request may take beyond what the origin does, on a store that hangs for ever.
 const BOUND: Duration = Duration::from_secs(1);
 
-const ALL: [Operation; 8] = [
-    Operation::Peek,
-    Operation::Lookup,
-    Operation::Begin,
-    Operation::Wait,
-    Operation::Commit,
-    Operation::Invalidate,
-    Operation::InvalidateAll,
-    Operation::FlushPending,
+const ALL: [StoreCall; 8] = [
+    StoreCall::Peek,
+    StoreCall::Lookup,
+    StoreCall::Begin,
+    StoreCall::Wait,
+    StoreCall::Commit,
+    StoreCall::Invalidate,
+    StoreCall::InvalidateAll,
+    StoreCall::FlushPending,
 ];
 
 /// A cache over a chaotic memory store, whose origin waits for the test.
@@ -44,13 +44,13 @@ struct Site {
 }
 
 impl Site {
-    fn new(plan: impl Fn(Operation, u64) -> Fault + Send + Sync + 'static) -> Self {
+    fn new(plan: impl Fn(StoreCall, u64) -> Fault + Send + Sync + 'static) -> Self {
         let (cache, handle, calls) = cache_on(Chaos::new(MemoryStore::new(), plan), |route| route);
         Self { cache, handle, calls }
     }
 
     /// One operation has one fault, always.
-    fn with(operation: Operation, fault: Fault) -> Self {
+    fn with(operation: StoreCall, fault: Fault) -> Self {
         Self::new(move |called, _| if called == operation { fault } else { Fault::None })
     }
 
@@ -92,7 +92,7 @@ async fn the_plan_is_told_the_operation_and_how_many_there_were() {
     assert!(fetch(&site.cache, "/cases/1").await.is_hit());
     site.handle.invalidate("case:1").await.unwrap();
     site.handle.invalidate_all().await.unwrap();
-    use Operation::*;
+    use StoreCall::*;
     let expected = [
         (Peek, 0),
         (Lookup, 0),
@@ -117,7 +117,7 @@ async fn operations_are_counted() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lookup_that_fails_is_a_bypass() {
-    let mut site = Site::with(Operation::Lookup, Fault::Fail);
+    let mut site = Site::with(StoreCall::Lookup, Fault::Fail);
     assert!(site.forwarded("one").await.cache_status().ends_with("detail=store"));
     assert!(site.forwarded("two").await.cache_status().ends_with("detail=store"));
     assert_eq!(site.counts().bypassed[&Bypass::Store], 2);
@@ -125,14 +125,14 @@ async fn a_lookup_that_fails_is_a_bypass() {
 
 #[tokio::test(start_paused = true)]
 async fn a_right_to_fill_that_is_not_given_is_a_bypass() {
-    let mut site = Site::with(Operation::Begin, Fault::Fail);
+    let mut site = Site::with(StoreCall::Begin, Fault::Fail);
     assert!(site.forwarded("one").await.cache_status().ends_with("detail=store"));
     assert_eq!(site.counts().bypassed[&Bypass::Store], 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_commit_that_fails_is_an_answer_that_is_not_stored() {
-    let mut site = Site::with(Operation::Commit, Fault::Fail);
+    let mut site = Site::with(StoreCall::Commit, Fault::Fail);
     assert_eq!(site.forwarded("one").await.text(), "one");
     assert_eq!(site.forwarded("two").await.text(), "two");
     assert_eq!(site.counts().refused[&Refusal::Store], 2);
@@ -141,7 +141,7 @@ async fn a_commit_that_fails_is_an_answer_that_is_not_stored() {
 
 #[tokio::test(start_paused = true)]
 async fn a_commit_with_an_unknown_outcome_may_have_been_stored() {
-    let mut site = Site::with(Operation::Commit, Fault::FailAfter);
+    let mut site = Site::with(StoreCall::Commit, Fault::FailAfter);
     assert_eq!(site.forwarded("one").await.text(), "one");
     assert_eq!(site.counts().refused[&Refusal::Store], 1);
     assert!(fetch(&site.cache, "/cases/1").await.is_hit());
@@ -152,7 +152,7 @@ async fn what_cannot_be_peeked_at_is_found_no_longer() {
     let is_away = Arc::new(AtomicBool::new(false));
     let switch = Arc::clone(&is_away);
     let mut site = Site::new(move |operation, _| match operation {
-        Operation::Peek | Operation::Lookup if switch.load(Ordering::SeqCst) => Fault::Fail,
+        StoreCall::Peek | StoreCall::Lookup if switch.load(Ordering::SeqCst) => Fault::Fail,
         _ => Fault::None,
     });
     site.forwarded("one").await;
@@ -164,7 +164,7 @@ async fn what_cannot_be_peeked_at_is_found_no_longer() {
 
 #[tokio::test(start_paused = true)]
 async fn an_invalidation_that_fails_is_pending_and_in_force_here() {
-    let mut site = Site::with(Operation::Invalidate, Fault::Fail);
+    let mut site = Site::with(StoreCall::Invalidate, Fault::Fail);
     site.forwarded("one").await;
     assert!(site.handle.invalidate("case:1").await.is_err());
     assert_eq!(site.forwarded("two").await.text(), "two");
@@ -176,7 +176,7 @@ async fn an_invalidation_that_fails_is_pending_and_in_force_here() {
 
 #[tokio::test(start_paused = true)]
 async fn an_invalidation_of_everything_that_fails_is_pending_and_in_force_here() {
-    let mut site = Site::with(Operation::InvalidateAll, Fault::Fail);
+    let mut site = Site::with(StoreCall::InvalidateAll, Fault::Fail);
     site.forwarded("one").await;
     assert!(site.handle.invalidate_all().await.is_err());
     assert_eq!(site.forwarded("two").await.text(), "two");
@@ -185,7 +185,7 @@ async fn an_invalidation_of_everything_that_fails_is_pending_and_in_force_here()
 #[tokio::test(start_paused = true)]
 async fn a_delay_is_waited_for_and_changes_nothing_else() {
     const DELAY: Duration = Duration::from_millis(30);
-    for operation in [Operation::Lookup, Operation::Begin, Operation::Commit] {
+    for operation in [StoreCall::Lookup, StoreCall::Begin, StoreCall::Commit] {
         let mut site = Site::with(operation, Fault::Delay(DELAY));
         let waited = timeout(DELAY + Duration::from_millis(1), site.forwarded("one"));
         let read = waited.await.expect("it is waited for no longer than the delay");
@@ -215,7 +215,7 @@ async fn a_failing_store_fails_no_request() {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_hangs_keeps_no_request() {
-    for operation in [Operation::Lookup, Operation::Begin, Operation::Commit] {
+    for operation in [StoreCall::Lookup, StoreCall::Begin, StoreCall::Commit] {
         let site = Site::with(operation, Fault::Hang);
         let calls = site.calls.serve(|_| support::response(200, &[], "body"));
         for _ in 0..2 {
@@ -230,7 +230,7 @@ async fn a_store_that_hangs_keeps_no_request() {
 #[tokio::test(start_paused = true)]
 async fn a_body_is_of_the_budget_until_the_store_has_answered() {
     const LENGTH: usize = 40 * 1024 * 1024;
-    let plan = |called, _| if called == Operation::Commit { Fault::Hang } else { Fault::None };
+    let plan = |called, _| if called == StoreCall::Commit { Fault::Hang } else { Fault::None };
     let store = Chaos::new(MemoryStore::new(), plan);
     let (cache, _handle, mut calls) = cache_on(store, |route| route.body_limit(LENGTH as u64));
     let first = send(&cache, get("/cases/1"));
@@ -244,7 +244,7 @@ async fn a_body_is_of_the_budget_until_the_store_has_answered() {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_hangs_keeps_no_follower_and_leaks_no_flight() {
-    for operation in [Operation::Lookup, Operation::Begin, Operation::Commit] {
+    for operation in [StoreCall::Lookup, StoreCall::Begin, StoreCall::Commit] {
         let site = Site::with(operation, Fault::Hang);
         site.calls.serve(|_| support::response(200, &[], "body"));
         let readings: Vec<_> = (0..100).map(|_| send(&site.cache, get("/cases/1"))).collect();
@@ -260,7 +260,7 @@ async fn a_store_that_hangs_keeps_no_follower_and_leaks_no_flight() {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_hangs_keeps_no_writer() {
-    let site = Site::with(Operation::Invalidate, Fault::Hang);
+    let site = Site::with(StoreCall::Invalidate, Fault::Hang);
     let cache = site.cache;
     site.calls.serve(|_| support::response(201, &[], ""));
     let writing = send(&cache, request(Method::POST, "/cases/1/comments"));

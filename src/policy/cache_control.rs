@@ -34,7 +34,7 @@ pub(crate) struct Directives {
     pub(super) stale_if_error: Option<u64>,
     /// Greatest of several; without a limit if one is malformed.
     pub(super) min_fresh: Option<u64>,
-    /// Whether a targeted field states them, which replaces `Expires` as well (RFC 9213 §2.2).
+    /// Set if a targeted field states them, which replaces `Expires` as well (RFC 9213 §2.2).
     pub(super) is_targeted: bool,
 }
 

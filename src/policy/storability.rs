@@ -35,14 +35,14 @@ pub(crate) struct StoragePolicy {
     pub(crate) targeted: Arc<[HeaderName]>,
     /// Fields that are not stored.
     pub(crate) stripped: Arc<[HeaderName]>,
-    /// Whether a stored response answers its own caller only.
+    /// Set if a stored response answers its own caller only.
     pub(crate) is_per_caller: bool,
 }
 
 /// Circumstances of a response that its head does not show.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reception {
-    /// Whether the request had credentials that the response must permit to share.
+    /// Set if the request had credentials that the response must permit to share.
     pub(crate) needs_permission: bool,
     /// Random number that chooses the jitter.
     pub(crate) dice: u64,

@@ -16,7 +16,7 @@ use super::directive::DirectiveName;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Targeted {
     members: Vec<(DirectiveName, TargetedValue)>,
-    /// Whether the field has members, known to this cache or not.
+    /// Set if the field has members, known to this cache or not.
     has_members: bool,
 }
 

@@ -53,7 +53,7 @@ pub(crate) struct Admitted<'a> {
     pub(crate) conditions: Option<Conditions>,
     /// Parts of the representation, if the request is not for the whole.
     pub(crate) range: Option<Box<RangeAsked>>,
-    /// Whether the request has credentials that the response must permit to share (RFC 9111 §3.5).
+    /// Set if the request has credentials that the response must permit to share (RFC 9111 §3.5).
     pub(crate) needs_permission: bool,
 }
 

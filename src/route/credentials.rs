@@ -24,7 +24,7 @@ use crate::{
 /// use std::time::Duration;
 /// use tower_support_cache::{CacheRoute, Caller, Credentials};
 ///
-/// // Each caller has a profile of its own, and is told apart by the session cookie.
+/// // Each caller has a profile of its own, and the session cookie identifies the caller.
 /// CacheRoute::get("/profile")
 ///     .key("profiles")
 ///     .ttl(Duration::from_secs(60))

@@ -1,4 +1,4 @@
-//! Path patterns in `matchit`'s syntax. Parameters are told apart by position rather than by name, so
+//! Path patterns in `matchit`'s syntax. Parameters are distinguished by position, not by name, so
 //! two rules may name the parameters of one path differently.
 
 use crate::error::{ConfigError, ConfigErrorKind};

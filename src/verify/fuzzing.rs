@@ -1,6 +1,6 @@
-//! What must hold for any input, for the fuzz targets in `fuzz/` and for the property tests here.
+//! Properties that hold for any input, for the fuzz targets in `fuzz/` and for property tests.
 //!
-//! No part of the public API: it is there for `--cfg fuzzing` and for tests only.
+//! No part of the public API: built for `--cfg fuzzing` and for tests only.
 #![allow(missing_docs, reason = "no part of the public API")]
 
 use std::time::{Duration, SystemTime};
@@ -24,10 +24,9 @@ use crate::{
 const MAX_NAMES: usize = 16;
 const MAX_KEY: usize = 512;
 
-/// Lines of `Cache-Control`, separated by line feeds.
+/// Checks lines of `Cache-Control`, separated by line feeds.
 ///
-/// A restriction is found wherever a plain reader finds its name, and nothing that is added lifts
-/// it.
+/// A restriction is found wherever a plain reader finds its name, and no addition lifts it.
 pub fn cache_control(input: &[u8]) {
     let lines = lines(input);
     let found = Directives::of(&fields(&CACHE_CONTROL, &lines));
@@ -65,7 +64,7 @@ fn never_lifted(before: [(&str, bool); 3], after: [(&str, bool); 3]) {
     }
 }
 
-/// Whether `name` is a token of `line` outside closed quotes, by taking these out first.
+/// Returns whether `name` is a token of `line` outside closed quotes, by removing those first.
 fn has_token(line: &HeaderValue, name: &str) -> bool {
     let mut outside = String::new();
     let mut inside: Option<String> = None;
@@ -98,10 +97,9 @@ fn lower(line: &HeaderValue) -> String {
     String::from_utf8_lossy(line.as_bytes()).to_ascii_lowercase()
 }
 
-/// Two sets of `Vary` lines, separated by an empty line.
+/// Checks two sets of `Vary` lines, separated by an empty line.
 ///
-/// Names only add up, are sorted and each there once, and never more than 16; a request's values
-/// are the same only if its lines are.
+/// Names only accumulate. They are sorted, unique and never more than 16.
 pub fn vary(input: &[u8]) {
     let at = input.windows(2).position(|pair| pair == b"\n\n").unwrap_or(input.len());
     let (first, second) = input.split_at(at);
@@ -129,10 +127,10 @@ fn is_in_order(nominated: &Nominated) {
     assert!(names.len() <= MAX_NAMES && names.is_sorted_by(|a, b| a < b), "{names:?}");
 }
 
-/// A key template and two pairs of path segments, separated by line feeds.
+/// Checks a key template and two pairs of path segments, separated by line feeds.
 ///
-/// Any template is parsed or refused; keys of a template with separators are equal only if every
-/// decoded value is.
+/// Any template is parsed or refused. Keys of a template with separators are equal only if all decoded
+/// values are equal.
 pub fn template(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let mut parts = text.split('\n');
@@ -170,10 +168,10 @@ fn decoded(segment: &str) -> Vec<u8> {
     percent_decode_str(segment).collect()
 }
 
-/// Lines of `If-None-Match`, the last of them an entity tag without its quotes.
+/// Checks lines of `If-None-Match`, the last of them an entity tag without its quotes.
 ///
-/// A list that holds the stored tag in front or on a line of its own is met, whatever else is
-/// there; one is met only if it has the tag or `*`; weakness changes nothing.
+/// A list with the stored tag in front, or on a line of its own, matches whatever else it holds. A list
+/// matches only if it has the tag or `*`. Weakness changes nothing.
 pub fn conditionals(input: &[u8]) {
     let mut lines = lines(input);
     let Some(opaque) = lines.pop() else { return };
@@ -205,16 +203,16 @@ pub fn conditionals(input: &[u8]) {
     }
 }
 
-/// What stands in a record of the Redis store after its stamp.
+/// Checks the content of a record of the Redis store after its stamp.
 #[cfg(feature = "redis")]
 pub fn record(input: &[u8]) {
     crate::store::read_anything(input);
 }
 
-/// `Age`, `Date` and `Expires`, and then lines of `Cache-Control`, separated by line feeds.
+/// Checks `Age`, `Date` and `Expires`, and then lines of `Cache-Control`, separated by line feeds.
 ///
-/// A response is as old as what brought it says, at least; its lifetime can be told, and one that is
-/// added only shortens it.
+/// A response is at least as old as its path to the cache took. Its lifetime is bounded, and a further
+/// directive only shortens it.
 pub fn freshness(input: &[u8]) {
     let mut response = HeaderMap::new();
     let lines = input.split(|byte| *byte == b'\n').map(HeaderValue::from_bytes);
@@ -227,7 +225,7 @@ pub fn freshness(input: &[u8]) {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
     let corrected_age = Duration::from_secs(input.len() as u64);
     let arrival = Arrival { at: now, corrected_age };
-    assert!(arrival.initial_age(&response) >= corrected_age, "younger than it was told to be");
+    assert!(arrival.initial_age(&response) >= corrected_age, "younger than its path took");
     let lifetime = |fields: &HeaderMap| arrival.stated_lifetime(fields, &Directives::of(fields));
     let before = lifetime(&response);
     assert!(before.is_none_or(|lifetime| lifetime <= Duration::from_secs(1 << 31)), "endless");
@@ -243,9 +241,9 @@ pub fn freshness(input: &[u8]) {
     assert!(!is_stated || lifetime(&shorter) <= before, "lengthened by a shorter one");
 }
 
-/// `Range`, `If-Range` and `ETag`, separated by line feeds; the body is as long as the input.
+/// Checks `Range`, `If-Range` and `ETag`, separated by line feeds, for a body as long as the input.
 ///
-/// Parts are within the whole, do not overlap and are no more than it; a part is only sent of what
+/// Parts lie within the whole and do not overlap. A part is sent only of the representation that
 /// `If-Range` names.
 pub fn range(input: &[u8]) {
     let mut lines =
@@ -271,10 +269,10 @@ pub fn range(input: &[u8]) {
     assert!(is_same || selected == Selected::Whole, "If-Range selects other parts");
 }
 
-/// Lines of `Cache-Groups` and of a targeted field, separated by line feeds.
+/// Checks lines of `Cache-Groups` and of a targeted field, separated by line feeds.
 ///
-/// What is listed is listed again if it is written anew; a line adds to what is well-formed or spoils
-/// it, and nothing mends what is malformed.
+/// A list that is written again is read the same. A further line adds to a well-formed field or spoils
+/// it, and no line repairs a malformed one.
 pub fn structured(input: &[u8]) {
     let lines = lines(input);
     let with = |name: &HeaderName, line: &'static str| {
@@ -300,18 +298,18 @@ pub fn structured(input: &[u8]) {
 
     let name = HeaderName::from_static("cdn-cache-control");
     let of = |fields: &HeaderMap| Targeted::of(std::slice::from_ref(&name), fields);
-    let told = of(&fields(&name, &lines));
+    let before = of(&fields(&name, &lines));
     let more = of(&with(&name, "no-store, max-age=7"));
-    assert!(more.is_some() || told.is_none(), "spoilt by what is well-formed");
+    assert!(more.is_some() || before.is_none(), "spoilt by what is well-formed");
     if let Some(more) = more {
         assert!(
             more.has(DirectiveName::NoStore) && more.seconds(DirectiveName::MaxAge) == Some(7),
             "{more:?}"
         );
-        let before = told.and_then(|told| told.seconds(DirectiveName::SMaxage));
+        let before = before.and_then(|before| before.seconds(DirectiveName::SMaxage));
         assert_eq!(more.seconds(DirectiveName::SMaxage), before, "changed by another member");
     }
-    assert_eq!(of(&with(&name, "max-age=")), None, "malformed, and told");
+    assert_eq!(of(&with(&name, "max-age=")), None, "malformed, and used");
 }
 
 /// Returns the lines that can be sent, at most eight.
