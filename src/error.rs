@@ -54,6 +54,12 @@ impl ConfigError {
         Self { kind, route, field, problem: problem.into() }
     }
 
+    /// Names the route at fault.
+    pub(crate) fn at(mut self, route: &str) -> Self {
+        self.route = Some(route.to_owned());
+        self
+    }
+
     /// Returns what is wrong.
     pub fn kind(&self) -> ConfigErrorKind {
         self.kind

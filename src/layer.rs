@@ -11,8 +11,8 @@ use crate::{
     exchange::Cache,
     handle::SupportCacheHandle,
     key::digest_key::Secret,
-    policy::{CREDENTIAL_FIELDS, Credentials, Identity, Scope, Watched},
-    route::{CacheRoute, CacheRule, InvalidateRoute, Table},
+    policy::CredentialFields,
+    route::{CacheRoute, CacheRule, Credentials, Identity, InvalidateRoute, Scope, Table},
     service::SupportCache,
     store::Store,
 };
@@ -49,7 +49,7 @@ impl<St: Store> SupportCacheLayer<St> {
             cached: Vec::new(),
             invalidating: Vec::new(),
             credentials: Credentials::Bypass,
-            credential_fields: CREDENTIAL_FIELDS.to_vec(),
+            credential_fields: CredentialFields::defaults(),
             caller_key: None,
             is_caller_key_optional: false,
             name: "support-cache".to_owned(),
@@ -236,8 +236,8 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
             })?,
         };
         let scope = scope(&settings, &cached);
-        let watched = Watched::new(settings.credential_fields.clone());
-        let identity = Identity { scope, secret, watched };
+        let credential_fields = CredentialFields::new(&settings.credential_fields);
+        let identity = Identity { scope, secret, credential_fields };
         let table = Table::build(cached, invalidating)?;
         let cache = Arc::new(Cache::new(store, table, identity, name));
         Ok(SupportCacheLayer { cache, settings: Arc::new(settings) })

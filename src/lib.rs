@@ -149,9 +149,11 @@ pub use metrics::{
     operations::{Latency, Operation, OperationSnapshot, StoreSnapshot},
     outcome::{Alone, Bypass, Refusal},
 };
-pub use policy::{Caller, Credentials, Freshness, RequestDirectives};
+pub use policy::{Freshness, RequestDirectives};
 pub use preset::{CASE_LIST_TTL, CASE_MESSAGES_TTL};
-pub use route::{CacheRoute, Coalescing, InvalidateRoute, KeyRequest, QueryPolicy};
+pub use route::{
+    CacheRoute, Caller, Coalescing, Credentials, InvalidateRoute, KeyRequest, QueryPolicy,
+};
 pub use service::SupportCache;
 pub use store::{MemoryStore, MemoryStoreBuilder, Pending, Store};
 #[cfg(feature = "redis")]

@@ -88,6 +88,40 @@ const ORDERS: &[(&str, &[&str])] = &[
             "entry",
         ],
     ),
+    (
+        "src/policy",
+        &[
+            "directive",
+            "targeted",
+            "cache_control",
+            "request_directives",
+            "request_fields",
+            "http_date",
+            "freshness",
+            "validation",
+            "range",
+            "cache_groups",
+            "storability",
+        ],
+    ),
+    (
+        "src/route",
+        &[
+            "pattern",
+            "request",
+            "template",
+            "key_builder",
+            "credentials",
+            "query",
+            "cache_rule",
+            "cache_route",
+            "invalidate_route",
+            "reference",
+            "table",
+            "admission",
+        ],
+    ),
+    ("src/testing", &["chaos", "replay"]),
 ];
 
 /// Tests that run against a real server and wait for it; they may poll to a deadline.

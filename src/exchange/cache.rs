@@ -18,9 +18,8 @@ use crate::{
     flight::{Flights, Limits},
     key::{PrimaryKey, Subject, Tag},
     metrics::{Metrics, Snapshot, reporter::Reporter, telemetry},
-    policy::Identity,
     recording::Budget,
-    route::{CacheRule, Table},
+    route::{CacheRule, Identity, Table},
     store::{Pending, Store},
     sync::{Mutex, lock},
 };

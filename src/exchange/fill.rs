@@ -25,11 +25,11 @@ use crate::{
     flight::Lead,
     key::{
         MAX_TAGS, Slot, Tag, Tags, Variant, seeded_hash,
-        vary::{Nominated, RequestFields},
+        vary::{FieldList, Nominated},
     },
     metrics::outcome::Refusal,
     policy::{
-        Asked, CACHE_GROUPS, Terms, date_value, declared_length, groups, judge, may_be_remembered,
+        CACHE_GROUPS, Reception, Terms, date_value, declared_length, groups, may_be_remembered,
     },
     recording::{Recorded, Recorder, Recording, Reservation, Stop, Tape},
     route::CacheRule,
@@ -56,7 +56,7 @@ pub(crate) struct Filling<St: Store> {
 /// Request as it was forwarded.
 pub(crate) struct ForwardedRequest<'r> {
     pub(crate) read: &'r Read,
-    pub(crate) fields: RequestFields,
+    pub(crate) fields: FieldList,
 }
 
 /// Place in the store of a response.
@@ -193,8 +193,8 @@ impl<St: Store> Filling<St> {
         }
         let mut timing = Timing { requested: self.requested, received, lifetime: Duration::ZERO };
         let needs_permission = read.asks.needs_permission;
-        let asked = Asked { needs_permission, dice, timing, time_of_day };
-        let terms = judge(self.rule(), head, &asked)?;
+        let reception = Reception { needs_permission, dice, timing, time_of_day };
+        let terms = self.rule().storage.judge(head, &reception)?;
         if placement.ok_or(Refusal::Vary)?.tags.len() > MAX_TAGS {
             return Err(Refusal::Tags);
         }
@@ -210,7 +210,7 @@ impl<St: Store> Filling<St> {
         body: &[Bytes],
     ) -> (Head, Bytes) {
         let Judgement { terms, timing } = judgement;
-        let stripped = &self.rule().stripped;
+        let stripped = &self.rule().storage.stripped;
         let unstored = match terms.withheld.is_empty() {
             true => Cow::Borrowed(&**stripped),
             false => Cow::Owned([stripped, &terms.withheld[..]].concat()),

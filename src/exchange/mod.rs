@@ -51,9 +51,9 @@ use crate::{
     background::Detachable,
     body::ResponseBody,
     future::{Mark, ResponseFuture},
-    key::vary::RequestFields,
+    key::vary::FieldList,
     metrics::outcome::{Alone, Outcome, Refusal, Unshared},
-    route::HeadRef,
+    route::{Content, HeadRef},
     store::{Store, timeout::bounded},
 };
 
@@ -81,7 +81,7 @@ where
         read,
         request: Some(request),
     };
-    match classify(cache, HeadRef::of(&request), !request.body().is_end_stream()) {
+    match classify(cache, HeadRef::of(&request), Content::of(request.body())) {
         Decision::Pass => ResponseFuture::forward(inner.clone(), request, None),
         Decision::Answer(route, asks, reuse) => {
             ResponseFuture::ready(reuse.respond(&cache.reporter, cache.bucket(route), &asks))
@@ -272,7 +272,7 @@ where
             request.headers_mut().remove(IF_MODIFIED_SINCE);
         }
         // Kept, because the response may nominate any of them.
-        let fields = RequestFields::of(request.headers());
+        let fields = FieldList::of(request.headers());
         let candidate = filling.revalidate(&self.read, request.headers_mut());
         let forwarded = self.ask().await;
         let asked = ForwardedRequest { read: &self.read, fields };

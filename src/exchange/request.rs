@@ -11,7 +11,8 @@ use crate::{
     entry::Entry,
     key::{Slot, Variant, vary::Nominated},
     metrics::outcome::Forward,
-    policy::{Admitted, Conditions, RangeAsked, Wishes, contradicts},
+    policy::{Conditions, RangeAsked, Wishes, contradicts},
+    route::Admitted,
 };
 
 /// Part of a request that shapes its response, besides the resource.

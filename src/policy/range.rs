@@ -1,26 +1,26 @@
-//! Requests for a part of a representation (RFC 9110 §14).
+//! Range requests (RFC 9110 §14).
 
 use std::{ops::Range, time::Duration};
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue,
+    HeaderMap, HeaderValue,
     header::{DATE, ETAG, IF_RANGE, LAST_MODIFIED, RANGE},
 };
 
-use super::validation::date;
+use super::http_date::{date, single};
 
-/// Who asks for more parts than this gets the whole (RFC 9110 §14.2).
+/// Number of parts above which a request receives the whole (RFC 9110 §14.2).
 const MAX_PARTS: usize = 16;
 
-/// What a part of several costs besides its content, about.
+/// Approximate size of a part of several without its content, in bytes.
 const PER_PART: usize = 100;
 
-/// The parts that a request asks for, and of which representation.
+/// Parts that a request asks for, and the representation that they belong to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RangeAsked {
-    /// `None` where the field means nothing to us.
+    /// `None` if the field is malformed or in another unit.
     parts: Option<Vec<Part>>,
-    /// The validator that the parts are wanted of, else the whole; malformed it is nobody's.
+    /// Validator of `If-Range`; without a match the whole is sent. A malformed one matches nothing.
     only_of: Option<Option<HeaderValue>>,
 }
 
@@ -31,11 +31,11 @@ enum Part {
     Last(u64),
 }
 
-/// What of a representation answers a request.
+/// Part of a representation that answers a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Selected {
     Whole,
-    /// In the order they were asked for; they do not overlap.
+    /// In the order of the request; they do not overlap.
     Parts(Vec<Range<usize>>),
     Unsatisfiable,
 }
@@ -63,7 +63,7 @@ impl RangeAsked {
         (!parts.is_empty()).then_some(parts)
     }
 
-    /// Selects from a stored response with a body of this length.
+    /// Selects the part of a stored response whose body has this length.
     pub(crate) fn select(&self, stored: &HeaderMap, length: usize) -> Selected {
         let is_of_another = match &self.only_of {
             None => false,
@@ -80,7 +80,7 @@ impl RangeAsked {
         sorted.sort_unstable_by_key(|range| range.start);
         let overlap = sorted.windows(2).any(|pair| pair[1].start < pair[0].end);
         let sum: usize = sorted.iter().map(|range| range.len() + PER_PART).sum();
-        // RFC 9110 §14.2 lets a server answer with the whole: where parts would cost more than that.
+        // RFC 9110 §14.2 lets a server send the whole, and that is cheaper here.
         if overlap || satisfiable.len() > 1 && sum > length {
             return Selected::Whole;
         }
@@ -101,7 +101,7 @@ impl Part {
         }
     }
 
-    /// Returns which bytes of `length` it is, if any.
+    /// Returns the bytes that it selects of `length`, if any.
     fn within(self, length: usize) -> Option<Range<usize>> {
         let at = |position: u64| usize::try_from(position).unwrap_or(usize::MAX).min(length);
         let range = match self {
@@ -113,7 +113,7 @@ impl Part {
     }
 }
 
-/// More than can be counted is more than there is.
+/// Parses a position. One that is too large for 64 bits is beyond any end.
 fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
@@ -121,7 +121,7 @@ fn number(digits: &[u8]) -> Option<u64> {
     Some(std::str::from_utf8(digits).ok()?.parse().unwrap_or(u64::MAX))
 }
 
-/// Whether `If-Range` names the stored response, by a strong validator (RFC 9110 §13.1.5).
+/// Returns whether `If-Range` names the stored response by a strong validator (RFC 9110 §13.1.5).
 fn is_exactly(stored: &HeaderMap, wanted: &HeaderValue) -> bool {
     let value = |name| stored.get(name).filter(|_| single(stored, name).is_some());
     if wanted.as_bytes().starts_with(b"\"") {
@@ -138,14 +138,10 @@ fn is_exactly(stored: &HeaderMap, wanted: &HeaderValue) -> bool {
     }
 }
 
-fn single<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
-    let mut lines = fields.get_all(name).iter();
-    let line = lines.next();
-    line.filter(|_| lines.next().is_none())
-}
-
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+
     use super::*;
     use crate::verify::random::for_all;
 

@@ -1,6 +1,5 @@
-//! Conditional requests that the cache answers itself (RFC 9111 §4.3.2, RFC 9110 §13).
-
-use std::time::{Duration, SystemTime};
+//! Validation: conditions of clients that the cache evaluates (RFC 9111 §4.3.2, RFC 9110 §13), and
+//! validators that it sends to the origin.
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
@@ -10,6 +9,7 @@ use http::{
     },
 };
 
+use super::http_date::{date, single};
 use crate::{entry::CACHE_STATUS, entry::hop_by_hop::Hops};
 
 /// Fields of a 200 that describe its content and are no part of a 304 (RFC 9110 §15.4.5).
@@ -19,7 +19,7 @@ const OF_THE_CONTENT: [HeaderName; 5] =
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
 const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 
-/// The conditions of a request that concern what the client already has.
+/// Conditions of a request on the copy that the client already has.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Conditions {
     none_match: Vec<HeaderValue>,
@@ -29,14 +29,13 @@ pub(crate) struct Conditions {
 impl Conditions {
     pub(crate) fn of(request: &HeaderMap) -> Self {
         // RFC 9110 §13.1.3: a field of several lines has several members, and is ignored.
-        let mut dates = request.get_all(IF_MODIFIED_SINCE).iter();
-        let modified_since = dates.next().filter(|_| dates.next().is_none()).cloned();
+        let modified_since = single(request, &IF_MODIFIED_SINCE).cloned();
         let none_match = request.get_all(IF_NONE_MATCH).iter().cloned().collect();
         Self { none_match, modified_since }
     }
 
-    /// Whether the client already has this response. `If-None-Match` counts alone where there is
-    /// one (RFC 9110 §13.2.2).
+    /// Returns whether the client already has this response. `If-None-Match` counts alone if it is
+    /// present (RFC 9110 §13.2.2).
     pub(crate) fn are_met_by(&self, response: &HeaderMap) -> bool {
         if self.none_match.is_empty() {
             return self.modified_since.as_ref().is_some_and(|since| !is_newer(response, since));
@@ -46,7 +45,7 @@ impl Conditions {
     }
 }
 
-/// What a stored response can be asked about by.
+/// Validators of a stored response.
 #[derive(Clone, Debug)]
 pub(crate) struct Validators {
     tag: Option<HeaderValue>,
@@ -61,7 +60,7 @@ impl Validators {
         (tag.is_some() || modified.is_some()).then_some(Self { tag, modified })
     }
 
-    /// Makes a request ask for what has changed since only.
+    /// Makes a request conditional on them.
     pub(crate) fn put(self, request: &mut HeaderMap) {
         for (name, value) in [(IF_NONE_MATCH, self.tag), (IF_MODIFIED_SINCE, self.modified)] {
             if let Some(value) = value {
@@ -71,36 +70,38 @@ impl Validators {
     }
 }
 
-/// Whether a 304 is about the stored response, whose validators were asked about (RFC 9111 §4.3.4).
-/// One that names no validator can be about nothing else.
-pub(crate) fn confirms(told: &HeaderMap, stored: &HeaderMap) -> bool {
-    match told.get(ETAG).map(HeaderValue::as_bytes) {
+/// Returns whether a 304 confirms the stored response whose validators were sent (RFC 9111 §4.3.4).
+/// A 304 without validators can mean no other response.
+pub(crate) fn confirms(answer: &HeaderMap, stored: &HeaderMap) -> bool {
+    match answer.get(ETAG).map(HeaderValue::as_bytes) {
         Some(weak) if weak.starts_with(b"W/") => {
             let own = stored.get(ETAG).and_then(|tag| opaque_tag(tag.as_bytes()));
             own.is_some() && own == opaque_tag(weak)
         }
         Some(strong) => stored.get(ETAG).is_some_and(|tag| tag.as_bytes() == strong),
-        None => told.get(LAST_MODIFIED).is_none_or(|told| stored.get(LAST_MODIFIED) == Some(told)),
+        None => {
+            answer.get(LAST_MODIFIED).is_none_or(|date| stored.get(LAST_MODIFIED) == Some(date))
+        }
     }
 }
 
-/// Returns the fields of a stored response with those that a 304 brings anew (RFC 9111 §3.2).
-pub(crate) fn freshened(stored: &HeaderMap, told: &HeaderMap) -> HeaderMap {
-    let hops = Hops::of(told);
+/// Returns the fields of a stored response, updated with those of a 304 (RFC 9111 §3.2).
+pub(crate) fn freshened(stored: &HeaderMap, answer: &HeaderMap) -> HeaderMap {
+    let hops = Hops::of(answer);
     let mut fields = stored.clone();
-    // Said anew with each response.
+    // Each response has its own.
     fields.remove(AGE);
     fields.remove(CACHE_STATUS);
-    for name in told.keys() {
-        // These tell of the content, and a 304 has none.
+    for name in answer.keys() {
+        // These describe the content, and a 304 has none.
         let of_content =
             [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_DIGEST, CONTENT_MD5];
         if of_content.contains(name) || hops.contains(name) {
             continue;
         }
         fields.remove(name);
-        for line in told.get_all(name) {
-            // A map of fields that is full has no room for more.
+        for line in answer.get_all(name) {
+            // Fails only if the map is full.
             let _ = fields.try_append(name, line.clone());
         }
     }
@@ -117,7 +118,7 @@ pub(crate) fn retain_not_modified(fields: &mut HeaderMap) {
     }
 }
 
-/// Whether the fields of the answer to a HEAD tell of another representation than the stored one,
+/// Returns whether the response to a HEAD describes another representation than the stored one,
 /// whose content has `length` bytes (RFC 9111 §4.3.5).
 pub(crate) fn contradicts(answer: &HeaderMap, stored: &HeaderMap, length: usize) -> bool {
     let differs = |name: &HeaderName| match (answer.get(name), stored.get(name)) {
@@ -131,8 +132,8 @@ pub(crate) fn contradicts(answer: &HeaderMap, stored: &HeaderMap, length: usize)
         || answer.get(CONTENT_LENGTH).is_some_and(|value| !has_length(value))
 }
 
-/// Whether the response is newer than an HTTP-date. Without `Last-Modified` its `Date` counts
-/// (RFC 9111 §4.3.2); what is no date makes the response newer.
+/// Returns whether the response is newer than a date. Without `Last-Modified` its `Date` counts
+/// (RFC 9111 §4.3.2). Without two dates that can be read, it is newer.
 fn is_newer(response: &HeaderMap, since: &HeaderValue) -> bool {
     let modified = response.get(LAST_MODIFIED).or_else(|| response.get(DATE)).and_then(date);
     match (modified, date(since)) {
@@ -141,20 +142,8 @@ fn is_newer(response: &HeaderMap, since: &HeaderValue) -> bool {
     }
 }
 
-pub(super) fn date(line: &HeaderValue) -> Option<SystemTime> {
-    httpdate::parse_http_date(line.to_str().ok()?).ok()
-}
-
-/// Returns a time as `Date` has it, in whole seconds.
-pub(crate) fn date_value(time: SystemTime) -> HeaderValue {
-    // Ends where the format does: with the year 9999.
-    let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
-    let text = httpdate::fmt_http_date(time.clamp(SystemTime::UNIX_EPOCH, last));
-    HeaderValue::from_maybe_shared(bytes::Bytes::from(text))
-        .unwrap_or_else(|_| HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))
-}
-
-/// Compares weakly (RFC 9110 §8.8.3.2). A list that is malformed matches as far as it is not.
+/// Returns whether a list has the stored tag, by weak comparison (RFC 9110 §8.8.3.2). A malformed list
+/// counts up to its fault.
 fn matches_any(mut list: &[u8], stored: Option<&[u8]>) -> bool {
     loop {
         list = list.trim_ascii_start();
@@ -174,7 +163,7 @@ fn matches_any(mut list: &[u8], stored: Option<&[u8]>) -> bool {
     }
 }
 
-/// Returns the tag that `text` begins with, quotes included and weakness left out.
+/// Returns the tag that `text` begins with, with its quotes and without its weakness.
 fn opaque_tag(text: &[u8]) -> Option<&[u8]> {
     let text = text.strip_prefix(b"W/").unwrap_or(text);
     let inside = text.strip_prefix(b"\"")?;

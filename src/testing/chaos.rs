@@ -1,4 +1,4 @@
-//! A store that fails, waits or hangs by a plan.
+//! Store that fails, waits or hangs by a plan.
 
 use std::{
     fmt,
@@ -17,7 +17,7 @@ use crate::{
     sync::{AtomicU64, Ordering},
 };
 
-/// An operation of a [`Store`] that [`Chaos`] disturbs.
+/// Call of a [`Store`] that [`Chaos`] disturbs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreCall {
@@ -27,7 +27,7 @@ pub enum StoreCall {
     Lookup,
     /// [`Store::begin`], which grants the right to fill.
     Begin,
-    /// [`Store::wait`], for another process's fill.
+    /// [`Store::wait`], for the fill of another process.
     Wait,
     /// [`Store::commit`].
     Commit,
@@ -39,60 +39,59 @@ pub enum StoreCall {
     FlushPending,
 }
 
-/// What [`Chaos`] does to one operation.
+/// Disturbance of one call by [`Chaos`].
 ///
-/// What an invalidation does when it is called, before its future is polled, happens whatever the
-/// fault: in this process it is in force, and a store over a network goes on delivering it.
+/// An invalidation acts in this process as soon as it is called, whatever the fault, and a store over
+/// a network goes on delivering it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The store is asked, and nothing else.
+    /// The call reaches the store undisturbed.
     None,
-    /// The operation says that it failed, and the store is not asked. A lease is given back.
+    /// The call fails without reaching the store. A lease is released.
     Fail,
-    /// The operation says that it failed, although the store has done it: an unknown outcome.
+    /// The call fails after the store has completed it: an unknown outcome.
     FailAfter,
-    /// The store is asked after a time on the runtime's clock.
+    /// The call reaches the store after a time on the runtime's clock.
     Delay(Duration),
-    /// The operation never returns, and the store is not asked.
+    /// The call never returns and does not reach the store.
     Hang,
 }
 
-/// A [`Store`] around another that disturbs its operations by a plan, to test what a stack makes of
-/// it.
+/// [`Store`] around another one that disturbs its calls by a plan, to test a stack against failures.
 ///
-/// The plan is a closure from the kind of an operation, and how many of that kind there were before,
-/// to the [`Fault`]. It runs on the path of every request, and several threads may be in it at once.
+/// The plan is a closure. It is given a call and the number of earlier calls of that kind, and returns
+/// the [`Fault`]. It runs on the path of every request, in several threads at once.
 ///
-/// A failed [`StoreCall::Peek`] finds nothing; other faults leave it alone, since it does not wait.
-/// So a plan that fails both `Peek` and `Lookup` around a [`MemoryStore`](crate::MemoryStore) is a
+/// A failed [`StoreCall::Peek`] finds nothing; other faults do not apply to it, since it does not wait.
+/// So a plan that fails both `Peek` and `Lookup` around a [`MemoryStore`](crate::MemoryStore) makes it a
 /// store that cannot be reached.
 ///
 /// See the [module documentation](super) for an example.
 pub struct Chaos<St> {
     store: St,
     plan: Box<Plan>,
-    counts: [AtomicU64; OPERATIONS],
+    counts: [AtomicU64; CALLS],
 }
 
 type Plan = dyn Fn(StoreCall, u64) -> Fault + Send + Sync;
 
-const OPERATIONS: usize = StoreCall::FlushPending as usize + 1;
+const CALLS: usize = StoreCall::FlushPending as usize + 1;
 
 impl<St: Store> Chaos<St> {
-    /// Wraps `store`. `plan` is asked once for each operation; the first of a kind has count 0.
+    /// Wraps `store`. `plan` is called once for each call; the first call of a kind has number 0.
     pub fn new(store: St, plan: impl Fn(StoreCall, u64) -> Fault + Send + Sync + 'static) -> Self {
         Self { store, plan: Box::new(plan), counts: Default::default() }
     }
 
-    /// Returns how often an operation was called so far.
-    pub fn count(&self, operation: StoreCall) -> u64 {
-        self.counts[operation as usize].load(Ordering::Relaxed)
+    /// Returns the number of calls of a kind so far.
+    pub fn count(&self, call: StoreCall) -> u64 {
+        self.counts[call as usize].load(Ordering::Relaxed)
     }
 
-    fn fault(&self, operation: StoreCall) -> Fault {
-        let count = self.counts[operation as usize].fetch_add(1, Ordering::Relaxed);
-        (self.plan)(operation, count)
+    fn fault(&self, call: StoreCall) -> Fault {
+        let count = self.counts[call as usize].fetch_add(1, Ordering::Relaxed);
+        (self.plan)(call, count)
     }
 }
 
@@ -154,7 +153,7 @@ impl<St: Store> Store for Chaos<St> {
         note: Option<Arc<Entry>>,
     ) -> Commit {
         let fault = self.fault(StoreCall::Commit);
-        // Made when it is polled: a store may commit when it is called, and then it would not fail.
+        // Called when polled: a store may commit as soon as it is called, and then it would not fail.
         let commit = async { self.store.commit(lease, entry, note).await };
         disturbed(fault, commit, || Commit::Failed).await
     }

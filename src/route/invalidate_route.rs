@@ -1,25 +1,26 @@
-//! Rules that say which keys and tags a write invalidates.
+//! Invalidation by writes.
 
 use std::{fmt, sync::Arc};
 
 use http::Method;
+use matchit::Router;
 
 use super::{
+    key_builder::{KeyBuilder, KeySource},
     pattern::Pattern,
-    request::{KeyRequest, RequestView},
-    rule::{KeyBuilder, KeySource},
+    request::{HeadRef, KeyRequest, RequestView},
 };
 use crate::{
     error::{ConfigError, ConfigErrorKind},
     key::Subject,
 };
 
-/// A route whose requests change what is cached: the keys and tags that a successful one invalidates.
+/// Route whose requests change cached resources: the keys and tags that a successful one invalidates.
 ///
-/// They are invalidated when the response is 2xx or 3xx, and also when the outcome is unknown
-/// (408, 499, 5xx, an error of the service, a dropped request), before the writer sees it; after an
-/// unknown outcome nothing is stored for them for 10 s. A handler that knows that nothing changed
-/// says so by another 4xx, such as 429. All rules that match a request apply.
+/// A rule acts if the response is 2xx or 3xx, and also if the outcome is unknown: 408, 499, 5xx, an
+/// error of the service, or a dropped request. It acts before the writer sees the response. After an
+/// unknown outcome, nothing is stored under its keys and tags for 10 s. A handler that changed nothing
+/// answers with another 4xx, such as 429. All rules that match a request apply.
 ///
 /// ```
 /// use tower_support_cache::InvalidateRoute;
@@ -36,7 +37,7 @@ pub struct InvalidateRoute {
     pattern: String,
     keys: Vec<KeySource>,
     tags: Vec<KeySource>,
-    heeds_groups: bool,
+    is_for_groups: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,8 +47,8 @@ enum Methods {
 }
 
 impl InvalidateRoute {
-    /// Matches requests of `method` whose path matches `pattern`. The method must be unsafe
-    /// (RFC 9110 §9.2.1): reads do not invalidate.
+    /// Matches requests of `method` whose path matches `pattern`. The method must be unsafe (RFC 9110
+    /// §9.2.1): reads do not invalidate.
     pub fn new(method: Method, pattern: impl Into<String>) -> Self {
         Self::matching(Methods::One(method), pattern.into())
     }
@@ -78,7 +79,7 @@ impl InvalidateRoute {
     }
 
     fn matching(methods: Methods, pattern: String) -> Self {
-        Self { methods, pattern, keys: Vec::new(), tags: Vec::new(), heeds_groups: false }
+        Self { methods, pattern, keys: Vec::new(), tags: Vec::new(), is_for_groups: false }
     }
 
     /// Adds a key to invalidate, as a template over the pattern's parameters.
@@ -87,8 +88,10 @@ impl InvalidateRoute {
         self
     }
 
-    /// Adds a key to invalidate, made by a closure over the request's head. `None`, or an unfit
-    /// key, is counted as an error and logged; the write is forwarded all the same.
+    /// Adds a key to invalidate, made by a closure over the request's head.
+    ///
+    /// `None` or an unusable key is counted as an error and logged; the write is forwarded all the
+    /// same.
     pub fn key_with(
         mut self,
         builder: impl Fn(&KeyRequest<'_>) -> Option<String> + Send + Sync + 'static,
@@ -97,15 +100,17 @@ impl InvalidateRoute {
         self
     }
 
-    /// Adds a [tag](crate::CacheRoute::tag) to invalidate, as a template over the pattern's parameters:
-    /// every response that has it goes, whatever its key.
+    /// Adds a [tag](crate::CacheRoute::tag) to invalidate, as a template over the pattern's parameters.
+    /// Every response with the tag is removed, whatever its key.
     pub fn tag(mut self, template: impl Into<String>) -> Self {
         self.tags.push(KeySource::Template(template.into()));
         self
     }
 
-    /// Adds a tag to invalidate, made by a closure over the request's head. `None`, or an unfit tag,
-    /// is counted as an error and logged; the write is forwarded all the same.
+    /// Adds a tag to invalidate, made by a closure over the request's head.
+    ///
+    /// `None` or an unusable tag is counted as an error and logged; the write is forwarded all the
+    /// same.
     pub fn tag_with(
         mut self,
         builder: impl Fn(&KeyRequest<'_>) -> Option<String> + Send + Sync + 'static,
@@ -114,45 +119,47 @@ impl InvalidateRoute {
         self
     }
 
-    /// Heeds what successful responses name by `Cache-Group-Invalidation` (RFC 9875 §3), where no
-    /// other rule and no cached route matches: there it is heeded anyway.
+    /// Invalidates the groups that successful responses name in `Cache-Group-Invalidation` (RFC 9875
+    /// §3). Needed only where no other rule and no cached route matches: those do it anyway.
     ///
-    /// The groups are those of the request's own authority. Give a rule this alone if the service
-    /// decides what its writes invalidate.
+    /// The groups are those of the request's own authority. Use a rule with nothing else if the service
+    /// itself decides about the consequences of its writes.
     pub fn groups(mut self) -> Self {
-        self.heeds_groups = true;
+        self.is_for_groups = true;
         self
     }
 
+    /// Checks the rule.
     pub(crate) fn build(self) -> Result<InvalidateRule, ConfigError> {
         let method = match &self.methods {
             Methods::One(method) => method.as_str(),
             Methods::AnyUnsafe => "(any unsafe)",
         };
         let route = format!("{method} {}", self.pattern);
-        let refuse = |kind, field, problem: &str| {
-            ConfigError::new(kind, Some(route.clone()), field, problem)
-        };
+        self.rule(&route).map_err(|error| error.at(&route))
+    }
+
+    fn rule(self, route: &str) -> Result<InvalidateRule, ConfigError> {
         if let Methods::One(method) = &self.methods
             && !is_unsafe(method)
         {
             let problem = "a safe method changes nothing, so it invalidates nothing";
-            return Err(refuse(ConfigErrorKind::Pattern, "method", problem));
+            return Err(ConfigError::new(ConfigErrorKind::Pattern, None, "method", problem));
         }
-        let pattern = Pattern::parse(&self.pattern)
-            .map_err(|problem| refuse(ConfigErrorKind::Pattern, "pattern", problem))?;
-        if self.keys.is_empty() && self.tags.is_empty() && !self.heeds_groups {
+        let pattern = Pattern::parse(&self.pattern)?;
+        if self.keys.is_empty() && self.tags.is_empty() && !self.is_for_groups {
             let problem = "give at least one key or tag, or `.groups()`";
-            return Err(refuse(ConfigErrorKind::MissingKey, "key", problem));
+            return Err(ConfigError::new(ConfigErrorKind::MissingKey, None, "key", problem));
         }
         let builders = |sources: Vec<KeySource>, field| {
-            let builders = sources.into_iter().map(|source| KeyBuilder::new(source, &pattern));
-            builders
-                .collect::<Result<Vec<_>, _>>()
-                .map_err(|(kind, problem)| refuse(kind, field, &problem))
+            let builders = sources.into_iter().map(|one| KeyBuilder::new(one, &pattern, field));
+            builders.collect::<Result<Vec<_>, _>>()
         };
         let (keys, tags) = (builders(self.keys, "key")?, builders(self.tags, "tag")?);
-        Ok(InvalidateRule { route, methods: self.methods, pattern, keys, tags })
+        let mut router = Router::new();
+        pattern.insert(&mut router, ())?;
+        let methods = self.methods;
+        Ok(InvalidateRule { route: route.to_owned(), methods, pattern, router, keys, tags })
     }
 }
 
@@ -165,37 +172,41 @@ impl fmt::Debug for InvalidateRoute {
     }
 }
 
-/// RFC 9110 §9.2.1. CONNECT names no resource, so no rule is for it.
-pub(crate) fn is_unsafe(method: &Method) -> bool {
+/// Returns whether a method may change a resource (RFC 9110 §9.2.1). CONNECT names no resource, so no
+/// rule is for it.
+pub(super) fn is_unsafe(method: &Method) -> bool {
     ![Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::CONNECT].contains(method)
 }
 
-/// An invalidation rule, checked.
+/// Invalidation rule, checked.
 pub(crate) struct InvalidateRule {
     /// Method and pattern, for messages.
-    pub(crate) route: String,
-    pub(crate) pattern: Pattern,
+    pub(super) route: String,
     methods: Methods,
+    pattern: Pattern,
+    /// Router for this pattern alone, since patterns of rules may overlap in any way.
+    router: Router<()>,
     keys: Vec<KeyBuilder>,
     tags: Vec<KeyBuilder>,
 }
 
 impl InvalidateRule {
-    pub(crate) fn is_for(&self, method: &Method) -> bool {
-        match &self.methods {
-            Methods::One(one) => one == method,
-            Methods::AnyUnsafe => is_unsafe(method),
+    /// Returns the keys and tags that a request invalidates, `None` for each that is unusable.
+    ///
+    /// Returns no list if the rule is not for the request.
+    pub(super) fn subjects(&self, head: HeadRef<'_>) -> Option<Vec<Option<Subject>>> {
+        let is_for_method = match &self.methods {
+            Methods::One(method) => method == head.method,
+            Methods::AnyUnsafe => is_unsafe(head.method),
+        };
+        if !is_for_method {
+            return None;
         }
-    }
-
-    /// Returns what each `.key(..)` and `.tag(..)` makes of a request; `None` where that is of no use.
-    pub(crate) fn subjects<'a>(
-        &'a self,
-        view: RequestView<'a, 'a>,
-    ) -> impl Iterator<Item = Option<Subject>> {
-        let keys = self.keys.iter().map(move |key| key.key(&self.pattern, view).map(Subject::Key));
-        let tags = self.tags.iter().map(move |tag| tag.tag(&self.pattern, view).map(Subject::Tag));
-        keys.chain(tags)
+        let matched = self.router.at(head.uri.path()).ok()?;
+        let view = RequestView { head, parameters: &matched.params };
+        let keys = self.keys.iter().map(|key| key.key(&self.pattern, view).map(Subject::Key));
+        let tags = self.tags.iter().map(|tag| tag.tag(&self.pattern, view).map(Subject::Tag));
+        Some(keys.chain(tags).collect())
     }
 }
 

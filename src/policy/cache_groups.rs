@@ -1,4 +1,4 @@
-//! Groups of responses (RFC 9875).
+//! Cache groups (RFC 9875).
 
 use std::{error::Error, fmt};
 
@@ -10,20 +10,16 @@ use sfv::{
     },
 };
 
-/// Names the groups that a response belongs to (RFC 9875 §2).
+/// Field with the groups of a response (RFC 9875 §2).
 pub(crate) const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
 
-/// Names the groups that the response to a write invalidates (RFC 9875 §3).
+/// Field with the groups that the response to a write invalidates (RFC 9875 §3).
 pub(crate) const CACHE_GROUP_INVALIDATION: HeaderName =
     HeaderName::from_static("cache-group-invalidation");
 
-/// Returns the strings that a field lists. A field that is malformed, or has members of another type,
-/// is as good as none (RFC 9651 §4.2); parameters say nothing.
+/// Returns the strings that a field lists. A field that is malformed, or that has members of another
+/// type, is as good as none (RFC 9651 §4.2). Parameters are ignored.
 pub(crate) fn groups(name: &HeaderName, fields: &HeaderMap) -> Vec<String> {
-    // To hash such a name takes longer than to pass over the others.
-    if !fields.keys().any(|known| known == name) {
-        return Vec::new();
-    }
     let lines: Vec<_> = fields.get_all(name).iter().map(|line| line.as_bytes()).collect();
     let line = lines.join(&b", "[..]);
     Parser::new(&line[..]).parse_list_with_visitor(Strings(Vec::new())).unwrap_or_default()
@@ -36,7 +32,7 @@ impl<'de> ListVisitor<'de> for Strings {
     type Error = NoString;
 
     fn entry(&mut self) -> Result<impl EntryVisitor<'de>, NoString> {
-        Ok(Member(&mut self.0))
+        Ok(GroupMember(&mut self.0))
     }
 
     fn finish(self) -> Result<Vec<String>, NoString> {
@@ -44,10 +40,10 @@ impl<'de> ListVisitor<'de> for Strings {
     }
 }
 
-/// One member, as it is read.
-struct Member<'v>(&'v mut Vec<String>);
+/// One member while it is parsed.
+struct GroupMember<'v>(&'v mut Vec<String>);
 
-impl<'de> EntryVisitor<'de> for Member<'_> {
+impl<'de> EntryVisitor<'de> for GroupMember<'_> {
     type Error = NoString;
 
     fn item(self) -> Result<impl ItemVisitor<'de>, NoString> {
@@ -59,7 +55,7 @@ impl<'de> EntryVisitor<'de> for Member<'_> {
     }
 }
 
-impl<'de> ItemVisitor<'de> for Member<'_> {
+impl<'de> ItemVisitor<'de> for GroupMember<'_> {
     type Out = ();
     type Error = NoString;
 
@@ -73,7 +69,7 @@ impl<'de> ItemVisitor<'de> for Member<'_> {
     }
 }
 
-/// A member that is no string, which spoils its field.
+/// Member that is no string, which makes its field malformed.
 #[derive(Debug)]
 struct NoString;
 

@@ -1,0 +1,85 @@
+//! Request fields that matter to the cache, found in one pass.
+
+use http::{
+    HeaderMap, HeaderName,
+    header::{
+        AUTHORIZATION, CACHE_CONTROL, COOKIE, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+        IF_UNMODIFIED_SINCE, PRAGMA, PROXY_AUTHORIZATION, RANGE, UPGRADE,
+    },
+};
+
+/// Names of the fields that carry credentials, grouped by length.
+///
+/// Most fields of a request have a length that few of these names have, so few are compared.
+#[derive(Debug)]
+pub(crate) struct CredentialFields(Vec<Vec<HeaderName>>);
+
+impl CredentialFields {
+    pub(crate) fn new(names: &[HeaderName]) -> Self {
+        let mut by_length = Vec::new();
+        for name in names {
+            let length = name.as_str().len();
+            if by_length.len() <= length {
+                by_length.resize_with(length + 1, Vec::new);
+            }
+            by_length[length].push(name.clone());
+        }
+        Self(by_length)
+    }
+
+    /// Returns the names that carry credentials unless a layer names others.
+    pub(crate) fn defaults() -> Vec<HeaderName> {
+        vec![AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, HeaderName::from_static("x-api-key")]
+    }
+
+    fn contains(&self, name: &HeaderName) -> bool {
+        self.0.get(name.as_str().len()).is_some_and(|names| names.contains(name))
+    }
+}
+
+/// Fields of a request, as far as they decide how the cache treats it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RequestFields<'a> {
+    /// Value of the last `Host`.
+    pub(crate) host: &'a [u8],
+    /// Number of `Host` fields.
+    pub(crate) hosts: usize,
+    pub(crate) has_credentials: bool,
+    /// Credentials other than cookies.
+    pub(crate) has_authorization: bool,
+    pub(crate) has_range: bool,
+    /// A condition that only the origin may evaluate.
+    pub(crate) has_precondition: bool,
+    /// A condition on the copy that the client already has.
+    pub(crate) has_conditions: bool,
+    pub(crate) has_directives: bool,
+    pub(crate) has_upgrade: bool,
+}
+
+impl<'a> RequestFields<'a> {
+    pub(crate) fn of(fields: &'a HeaderMap, credential_fields: &CredentialFields) -> Self {
+        let mut found = Self::default();
+        // Each name once: lines are many more steps to go through.
+        for name in fields.keys() {
+            match *name {
+                HOST => {
+                    for host in fields.get_all(HOST) {
+                        found.host = host.as_bytes();
+                        found.hosts += 1;
+                    }
+                }
+                RANGE => found.has_range = true,
+                IF_MATCH | IF_UNMODIFIED_SINCE => found.has_precondition = true,
+                IF_NONE_MATCH | IF_MODIFIED_SINCE => found.has_conditions = true,
+                UPGRADE => found.has_upgrade = true,
+                CACHE_CONTROL | PRAGMA => found.has_directives = true,
+                _ => {}
+            }
+            if credential_fields.contains(name) {
+                found.has_credentials = true;
+                found.has_authorization |= *name != COOKIE;
+            }
+        }
+        found
+    }
+}

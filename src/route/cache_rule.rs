@@ -1,0 +1,133 @@
+//! Checked form of a cached route.
+
+use std::{fmt, time::Duration};
+
+use super::{
+    credentials::Credentials, key_builder::KeyBuilder, pattern::Pattern, query::QueryPolicy,
+    request::RequestView,
+};
+use crate::{
+    key::vary::Nominated,
+    key::{PrimaryKey, Tags},
+    policy::{Freshness, RequestDirectives, StoragePolicy},
+};
+
+/// Coalescing of concurrent misses into one origin request.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_support_cache::{CacheRoute, Coalescing};
+///
+/// // Reports take minutes, and the origin prefers to queue requests itself.
+/// CacheRoute::get("/reports/{report}")
+///     .key("report:{report}")
+///     .ttl(Duration::from_secs(600))
+///     .coalescing(Coalescing::Off);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Coalescing {
+    /// One request is forwarded; the others wait for its response.
+    #[default]
+    On,
+    /// Each request is forwarded, and each response that may be stored is stored.
+    Off,
+}
+
+/// Cached route, checked.
+pub(crate) struct CacheRule {
+    /// Method and pattern, for messages.
+    pub(crate) route: String,
+    pub(crate) pattern: Pattern,
+    pub(super) key: KeyBuilder,
+    pub(super) tags: Vec<KeyBuilder>,
+    pub(crate) bucket: String,
+    pub(crate) storage: StoragePolicy,
+    /// Time after which a stale response answers instead of the origin.
+    pub(crate) soft_timeout: Option<Duration>,
+    /// Weight of early refreshes; 0 is never.
+    pub(crate) early_refresh: f32,
+    pub(crate) credentials: Credentials,
+    pub(crate) query: QueryPolicy,
+    pub(crate) request_directives: RequestDirectives,
+    /// Fields that every variant holds, even if no response nominates them.
+    pub(crate) vary: Nominated,
+    pub(crate) body_limit: u64,
+    pub(crate) coalescing: Coalescing,
+}
+
+impl CacheRule {
+    /// Returns the time for which responses are of use, fresh or stale. A response that states its
+    /// own lifetime may be of use for longer.
+    pub(crate) fn longest(&self) -> Duration {
+        self.storage.lifetimes.longest() + self.storage.windows.longest()
+    }
+
+    /// Returns whether a digest by the caller key is part of every variant.
+    pub(crate) fn digests_by_the_caller_key(&self) -> bool {
+        self.credentials.is_per_caller() || !self.vary.names().is_empty()
+    }
+
+    /// Returns whether a stale response is of any use.
+    pub(crate) fn keeps_stale(&self) -> bool {
+        self.validates() || self.storage.windows.allow_stale()
+    }
+
+    /// Returns whether stale responses are validated with the origin.
+    pub(crate) fn validates(&self) -> bool {
+        self.storage.lifetimes.freshness == Freshness::Origin
+    }
+
+    /// Returns the primary key of a request, or `None` if it has no usable one.
+    pub(crate) fn key(&self, view: RequestView<'_, '_>) -> Option<PrimaryKey> {
+        self.key.key(&self.pattern, view)
+    }
+
+    /// Returns the tags of all responses to a request, or `None` if one of them is unusable.
+    pub(crate) fn tags(&self, view: RequestView<'_, '_>) -> Option<Tags> {
+        self.tags.iter().map(|builder| builder.tag(&self.pattern, view)).collect()
+    }
+
+    /// Returns whether the target decides the key, so that the variant need not hold it.
+    pub(crate) fn target_implies_key(&self) -> bool {
+        self.key.is_template()
+    }
+
+    /// Returns whether the target decides the tags, so that the variant need not hold them.
+    pub(crate) fn target_implies_tags(&self) -> bool {
+        self.tags.iter().all(KeyBuilder::is_template)
+    }
+
+    /// Returns whether two routes agree in the settings that routes of one bucket share.
+    pub(super) fn has_settings_of(&self, other: &Self) -> bool {
+        self.storage.lifetimes == other.storage.lifetimes
+            && self.body_limit == other.body_limit
+            && self.coalescing == other.coalescing
+            && self.storage.windows == other.storage.windows
+            && self.soft_timeout == other.soft_timeout
+            && self.early_refresh == other.early_refresh
+    }
+
+    /// Adds the settings that decide the meaning of stored entries to the digest of the rules.
+    pub(crate) fn digest(&self, hasher: &mut blake3::Hasher) {
+        let text = format!(
+            "{}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{}\n",
+            self.pattern.positional(),
+            self.key,
+            self.tags,
+            self.storage.lifetimes,
+            self.query,
+            self.credentials,
+            self.vary,
+            self.storage.stripped,
+            self.bucket,
+        );
+        hasher.update(&(text.len() as u64).to_be_bytes()).update(text.as_bytes());
+    }
+}
+
+impl fmt::Debug for CacheRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheRule").field("route", &self.route).finish_non_exhaustive()
+    }
+}
