@@ -12,7 +12,7 @@ use crate::{
     handle::SupportCacheHandle,
     key::digest_key::Secret,
     policy::CredentialFields,
-    route::{CacheRoute, CacheRule, Credentials, Identity, InvalidateRoute, Scope, Table},
+    route::{CacheRoute, CacheRule, Credentials, Identity, InvalidateRoute, RouteTable, Scope},
     service::SupportCache,
     store::Store,
 };
@@ -23,7 +23,7 @@ use crate::{
 /// [crate documentation](crate).
 pub struct SupportCacheLayer<St> {
     cache: Arc<Cache<St>>,
-    settings: Arc<Settings>,
+    settings: Arc<LayerSettings>,
 }
 
 impl<St: Store> SupportCacheLayer<St> {
@@ -37,7 +37,8 @@ impl<St: Store> SupportCacheLayer<St> {
     pub fn credentials(self, credentials: Credentials) -> Self {
         let store = Arc::clone(&self.cache.store);
         let is_caller_key_optional = true;
-        let settings = Settings { credentials, is_caller_key_optional, ..(*self.settings).clone() };
+        let settings =
+            LayerSettings { credentials, is_caller_key_optional, ..(*self.settings).clone() };
         SupportCacheLayerBuilder { store, settings }
             .build()
             .expect("credentials do not make valid routes invalid")
@@ -45,7 +46,7 @@ impl<St: Store> SupportCacheLayer<St> {
 
     /// Returns a builder without routes.
     pub fn builder(store: St) -> SupportCacheLayerBuilder<St> {
-        let settings = Settings {
+        let settings = LayerSettings {
             cached: Vec::new(),
             invalidating: Vec::new(),
             credentials: Credentials::Bypass,
@@ -120,11 +121,11 @@ impl fmt::Debug for CallerKey {
 #[must_use = "a builder does nothing itself, use `.build()` to build it"]
 pub struct SupportCacheLayerBuilder<St> {
     store: Arc<St>,
-    settings: Settings,
+    settings: LayerSettings,
 }
 
 #[derive(Clone)]
-struct Settings {
+struct LayerSettings {
     cached: Vec<CacheRoute>,
     invalidating: Vec<InvalidateRoute>,
     credentials: Credentials,
@@ -238,7 +239,7 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
         let scope = scope(&settings, &cached);
         let credential_fields = CredentialFields::new(&settings.credential_fields);
         let identity = Identity { scope, secret, credential_fields };
-        let table = Table::build(cached, invalidating)?;
+        let table = RouteTable::build(cached, invalidating)?;
         let cache = Arc::new(Cache::new(store, table, identity, name));
         Ok(SupportCacheLayer { cache, settings: Arc::new(settings) })
     }
@@ -255,7 +256,7 @@ impl<St> fmt::Debug for SupportCacheLayerBuilder<St> {
 
 /// Digests what decides the meaning of stored entries, so that layers with other rules do not read
 /// each other's, and layers with the same rules do.
-fn scope(settings: &Settings, cached: &[CacheRule]) -> Scope {
+fn scope(settings: &LayerSettings, cached: &[CacheRule]) -> Scope {
     let mut hasher = blake3::Hasher::new();
     let mut part = |text: &str| {
         hasher.update(&(text.len() as u64).to_be_bytes()).update(text.as_bytes());

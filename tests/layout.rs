@@ -205,6 +205,7 @@ fn no_function_takes_a_tuple() {
 #[test]
 fn a_type_has_a_name_of_its_own() {
     let mut seen: BTreeMap<String, PathBuf> = BTreeMap::new();
+    let mut faults = Vec::new();
     for source in sources("src") {
         for line in source.code().lines() {
             let mut words = line.trim_start().split(' ').skip_while(|word| word.starts_with("pub"));
@@ -214,10 +215,12 @@ fn a_type_has_a_name_of_its_own() {
             let rest = words.next().unwrap_or_default();
             let name = rest[..name_end(rest)].to_owned();
             if let Some(earlier) = seen.insert(name.clone(), source.path.clone()) {
-                panic!("{name}: {} and {}", earlier.display(), source.path.display());
+                let (here, there) = (source.path.display(), earlier.display());
+                faults.push(format!("{name}: {there} and {here}"));
             }
         }
     }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
 #[test]

@@ -173,7 +173,7 @@ pub(super) mod tests {
 
     fn wishes(line: &str) -> Wishes {
         let mut fields = HeaderMap::new();
-        fields.insert(CACHE_CONTROL, line.parse().unwrap());
+        fields.insert(CACHE_CONTROL, line.parse().expect("a field value"));
         Wishes::of(&fields, RequestDirectives::Honour)
     }
 

@@ -19,7 +19,7 @@ use crate::{
     key::{PrimaryKey, Subject, Tag},
     metrics::{Metrics, Snapshot, reporter::Reporter, telemetry},
     recording::Budget,
-    route::{CacheRule, Identity, Table},
+    route::{CacheRule, Identity, RouteTable},
     store::{Pending, Store},
     sync::{Mutex, lock},
 };
@@ -37,7 +37,7 @@ const BODIES_IN_FLIGHT: u64 = 64 * 1024 * 1024;
 #[repr(align(128))]
 pub(crate) struct Cache<St> {
     pub(crate) store: Arc<St>,
-    pub(crate) table: Table,
+    pub(crate) table: RouteTable,
     pub(crate) identity: Identity,
     pub(crate) flights: Arc<Flights<SharedResponse>>,
     pub(crate) revalidations: Arc<Revalidations>,
@@ -61,7 +61,12 @@ pub(crate) struct RouteState {
 }
 
 impl<St: Store> Cache<St> {
-    pub(crate) fn new(store: Arc<St>, table: Table, identity: Identity, name: sfv::Token) -> Self {
+    pub(crate) fn new(
+        store: Arc<St>,
+        table: RouteTable,
+        identity: Identity,
+        name: sfv::Token,
+    ) -> Self {
         let mut names: Vec<String> = Vec::new();
         let mut routes = Vec::new();
         for rule in table.read_rules() {

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     key::{Room, Slot, Subject},
     metrics::outcome::{Bypass, Forward, Unshared},
-    route::{CacheRule, Content, Denied, HeadRef, Matched, RequestView, admit},
+    route::{CacheRule, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
     store::Store,
 };
 
@@ -34,7 +34,7 @@ pub(crate) enum Decision {
 pub(crate) fn classify<St: Store>(
     cache: &Cache<St>,
     head: HeadRef<'_>,
-    content: Content,
+    content: RequestContent,
 ) -> Decision {
     match cache.table.classify(head) {
         Matched::Pass => Decision::Pass,
@@ -62,7 +62,7 @@ fn classify_read<St: Store>(
     route: usize,
     rule: &CacheRule,
     view: RequestView<'_, '_>,
-    content: Content,
+    content: RequestContent,
 ) -> Result<Decision, Denied> {
     if cache.is_switched_off(route) {
         return Err(Bypass::Switch.into());

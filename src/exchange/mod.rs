@@ -53,7 +53,7 @@ use crate::{
     future::{Mark, ResponseFuture},
     key::vary::FieldList,
     metrics::outcome::{Alone, Outcome, Refusal, Unshared},
-    route::{Content, HeadRef},
+    route::{HeadRef, RequestContent},
     store::{Store, timeout::bounded},
 };
 
@@ -81,7 +81,7 @@ where
         read,
         request: Some(request),
     };
-    match classify(cache, HeadRef::of(&request), Content::of(request.body())) {
+    match classify(cache, HeadRef::of(&request), RequestContent::of(request.body())) {
         Decision::Pass => ResponseFuture::forward(inner.clone(), request, None),
         Decision::Answer(route, asks, reuse) => {
             ResponseFuture::ready(reuse.respond(&cache.reporter, cache.bucket(route), &asks))

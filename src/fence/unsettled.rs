@@ -14,14 +14,14 @@ const MAX_SUBJECTS: usize = 65_536;
 
 #[derive(Debug)]
 pub(crate) struct Unsettled {
-    state: Mutex<State>,
+    state: Mutex<UnsettledState>,
     /// The number of subjects, so that reads take no lock while there are none.
     count: AtomicUsize,
     window: Duration,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct UnsettledState {
     until: HashMap<Subject, Instant>,
     all_until: Option<Instant>,
 }
@@ -80,7 +80,7 @@ impl Unsettled {
     }
 }
 
-impl State {
+impl UnsettledState {
     fn len(&self) -> usize {
         self.until.len() + usize::from(self.all_until.is_some())
     }

@@ -32,7 +32,7 @@ pub(crate) struct Identity {
 
 /// Content of a request, as its body announces it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Content {
+pub(crate) enum RequestContent {
     Absent,
     Possible,
 }
@@ -71,7 +71,7 @@ impl From<Bypass> for Denied {
     }
 }
 
-impl Content {
+impl RequestContent {
     pub(crate) fn of(body: &impl Body) -> Self {
         if body.is_end_stream() { Self::Absent } else { Self::Possible }
     }
@@ -86,14 +86,14 @@ pub(crate) fn admit<'a>(
     identity: &'a Identity,
     rule: &'a CacheRule,
     view: RequestView<'a, 'a>,
-    content: Content,
+    content: RequestContent,
 ) -> Result<Admitted<'a>, Denied> {
     let headers = view.head.headers;
     let fields = RequestFields::of(headers, &identity.credential_fields);
     if fields.has_upgrade {
         return Err(Denied::Upgrade);
     }
-    if content == Content::Possible {
+    if content == RequestContent::Possible {
         return Err(Bypass::Content.into());
     }
     if fields.has_precondition {

@@ -16,7 +16,7 @@ use crate::{
 
 /// Checked routes of a layer.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub(crate) struct RouteTable {
     reads: Router<usize>,
     read_rules: Vec<CacheRule>,
     write_rules: Vec<InvalidateRule>,
@@ -45,7 +45,7 @@ pub(crate) struct WriteMatch<'t> {
     pub(crate) failed: Vec<&'t str>,
 }
 
-impl Table {
+impl RouteTable {
     pub(crate) fn build(
         read_rules: Vec<CacheRule>,
         write_rules: Vec<InvalidateRule>,

@@ -18,7 +18,7 @@ use crate::{
         Arrival, CACHE_GROUPS, Conditions, DirectiveName, Directives, Extent, RangeAsked, Selected,
         Targeted, groups,
     },
-    route::{CacheRoute, Credentials, HeadRef, Matched, RequestView, Table},
+    route::{CacheRoute, Credentials, HeadRef, Matched, RequestView, RouteTable},
 };
 
 const MAX_NAMES: usize = 16;
@@ -138,7 +138,7 @@ pub fn template(input: &[u8]) {
     let any = CacheRoute::get("/{a}/{b}").ttl(std::time::Duration::from_secs(1));
     drop(any.clone().key(template).build(&Credentials::Bypass));
     let rule = any.key("k:{a}:{b}").build(&Credentials::Bypass).expect("a valid route");
-    let table = Table::build(vec![rule], Vec::new()).expect("one route");
+    let table = RouteTable::build(vec![rule], Vec::new()).expect("one route");
     let values: Vec<_> = parts.filter(|part| !part.contains(['/', '?', '#'])).take(4).collect();
     let [a, b, c, d] = values[..] else { return };
     let (left, right) = (key(&table, &format!("/{a}/{b}")), key(&table, &format!("/{c}/{d}")));
@@ -153,7 +153,7 @@ pub fn template(input: &[u8]) {
     }
 }
 
-fn key(table: &Table, path: &str) -> Option<PrimaryKey> {
+fn key(table: &RouteTable, path: &str) -> Option<PrimaryKey> {
     let request = Request::get(path).body(()).ok()?;
     let head = HeadRef::of(&request);
     match table.classify(head) {
