@@ -33,7 +33,7 @@ pub enum ConfigErrorKind {
     CallerKey,
 }
 
-/// The configuration was refused by [`build`](crate::Builder::build).
+/// The configuration was refused by [`build`](crate::SupportCacheLayerBuilder::build).
 ///
 /// The message names the route and the field.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use tower_layer::Layer;
 
 use crate::{
     error::{ConfigError, ConfigErrorKind},
-    exchange::cache::Shared,
+    exchange::Cache,
     handle::SupportCacheHandle,
     key::digest_key::Secret,
     policy::{CREDENTIAL_FIELDS, Credentials, Identity, Scope, Watched},
@@ -22,7 +22,7 @@ use crate::{
 /// Clones share everything, and so do the services made by them. See the
 /// [crate documentation](crate).
 pub struct SupportCacheLayer<St> {
-    shared: Arc<Shared<St>>,
+    cache: Arc<Cache<St>>,
     settings: Arc<Settings>,
 }
 
@@ -35,14 +35,16 @@ impl<St: Store> SupportCacheLayer<St> {
     /// its own, so that none finds what another has stored.
     #[must_use = "it returns another layer"]
     pub fn credentials(self, credentials: Credentials) -> Self {
-        let store = Arc::clone(&self.shared.store);
+        let store = Arc::clone(&self.cache.store);
         let is_caller_key_optional = true;
         let settings = Settings { credentials, is_caller_key_optional, ..(*self.settings).clone() };
-        Builder { store, settings }.build().expect("credentials do not make valid routes invalid")
+        SupportCacheLayerBuilder { store, settings }
+            .build()
+            .expect("credentials do not make valid routes invalid")
     }
 
     /// Returns a builder without routes.
-    pub fn builder(store: St) -> Builder<St> {
+    pub fn builder(store: St) -> SupportCacheLayerBuilder<St> {
         let settings = Settings {
             cached: Vec::new(),
             invalidating: Vec::new(),
@@ -53,18 +55,23 @@ impl<St: Store> SupportCacheLayer<St> {
             name: "support-cache".to_owned(),
             mount: String::new(),
         };
-        Builder { store: Arc::new(store), settings }
+        SupportCacheLayerBuilder { store: Arc::new(store), settings }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn cache(&self) -> &Arc<Cache<St>> {
+        &self.cache
     }
 
     /// Returns a handle to the running cache: metrics, invalidations, switches.
     pub fn handle(&self) -> SupportCacheHandle {
-        SupportCacheHandle::new(self.shared.clone())
+        SupportCacheHandle::new(self.cache.clone())
     }
 }
 
 impl<St> Clone for SupportCacheLayer<St> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), settings: Arc::clone(&self.settings) }
+        Self { cache: Arc::clone(&self.cache), settings: Arc::clone(&self.settings) }
     }
 }
 
@@ -78,13 +85,40 @@ impl<S, St> Layer<S> for SupportCacheLayer<St> {
     type Service = SupportCache<S, St>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        SupportCache::new(inner, Arc::clone(&self.shared))
+        SupportCache::new(inner, Arc::clone(&self.cache))
+    }
+}
+
+/// Key of the digests that stand for callers and for values of nominated fields in the store.
+///
+/// Processes that share a store need the same, and keep it secret: with the key and the store one can
+/// try out whether a caller's responses are there.
+///
+/// ```
+/// use tower_support_cache::CallerKey;
+///
+/// let key = CallerKey::new([7; 32]);
+/// assert_eq!(format!("{key:?}"), "CallerKey(..)");
+/// ```
+#[derive(Clone, Copy)]
+pub struct CallerKey([u8; 32]);
+
+impl CallerKey {
+    /// Takes 32 random bytes.
+    pub fn new(key: [u8; 32]) -> Self {
+        Self(key)
+    }
+}
+
+impl fmt::Debug for CallerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CallerKey(..)")
     }
 }
 
 /// Builds a [`SupportCacheLayer`].
 #[must_use = "a builder does nothing itself, use `.build()` to build it"]
-pub struct Builder<St> {
+pub struct SupportCacheLayerBuilder<St> {
     store: Arc<St>,
     settings: Settings,
 }
@@ -95,14 +129,14 @@ struct Settings {
     invalidating: Vec<InvalidateRoute>,
     credentials: Credentials,
     credential_fields: Vec<HeaderName>,
-    caller_key: Option<[u8; 32]>,
+    caller_key: Option<CallerKey>,
     /// Whether digests may differ among processes that share the store.
     is_caller_key_optional: bool,
     name: String,
     mount: String,
 }
 
-impl<St: Store> Builder<St> {
+impl<St: Store> SupportCacheLayerBuilder<St> {
     /// Adds a route whose responses are cached.
     pub fn cache(mut self, route: CacheRoute) -> Self {
         self.settings.cached.push(route);
@@ -140,7 +174,7 @@ impl<St: Store> Builder<St> {
     /// Give the same key to processes that share a store, and keep it secret: who has it and the
     /// store can try out whether a caller's responses are there. Without it [`build`](Self::build)
     /// refuses such a store for routes per caller and routes with [`CacheRoute::vary`].
-    pub fn caller_key(mut self, key: [u8; 32]) -> Self {
+    pub fn caller_key(mut self, key: CallerKey) -> Self {
         self.settings.caller_key = Some(key);
         self
     }
@@ -195,7 +229,7 @@ impl<St: Store> Builder<St> {
             return Err(ConfigError::new(kind, route, "caller_key", problem));
         }
         let secret = match settings.caller_key {
-            Some(key) => Secret::new(key),
+            Some(CallerKey(key)) => Secret::new(key),
             None => Secret::of_process().map_err(|error| {
                 let problem = format!("no randomness to be had: {error}");
                 ConfigError::new(ConfigErrorKind::Randomness, None, "caller_key", problem)
@@ -205,14 +239,14 @@ impl<St: Store> Builder<St> {
         let watched = Watched::new(settings.credential_fields.clone());
         let identity = Identity { scope, secret, watched };
         let table = Table::build(cached, invalidating)?;
-        let shared = Arc::new(Shared::new(store, table, identity, name));
-        Ok(SupportCacheLayer { shared, settings: Arc::new(settings) })
+        let cache = Arc::new(Cache::new(store, table, identity, name));
+        Ok(SupportCacheLayer { cache, settings: Arc::new(settings) })
     }
 }
 
-impl<St> fmt::Debug for Builder<St> {
+impl<St> fmt::Debug for SupportCacheLayerBuilder<St> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder")
+        f.debug_struct("SupportCacheLayerBuilder")
             .field("cached", &self.settings.cached)
             .field("invalidating", &self.settings.invalidating)
             .finish_non_exhaustive()

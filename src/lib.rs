@@ -102,7 +102,7 @@
 //!   Without it the cache is silent; the counters remain.
 //! * `serde`: [`Snapshot`] and the reasons implement `serde::Serialize`.
 //! * `axum`: the original URI under `axum::Router::nest` is read from the request's extensions.
-//!   Without it, give each nest a layer with its own [`Builder::mount`].
+//!   Without it, give each nest a layer with its own [`SupportCacheLayerBuilder::mount`].
 //! * `testing`: the conformance suite for a [`Store`] of your own, a store that fails by a plan, and
 //!   the replay of requests that finds undeclared fields.
 //!
@@ -142,8 +142,8 @@ mod sync;
 pub use body::{BodyError, ResponseBody};
 pub use error::{ConfigError, ConfigErrorKind};
 pub use future::ResponseFuture;
-pub use handle::{SupportCacheHandle, Switch};
-pub use layer::{Builder, SupportCacheLayer};
+pub use handle::{Invalidation, SupportCacheHandle, Switch};
+pub use layer::{CallerKey, SupportCacheLayer, SupportCacheLayerBuilder};
 pub use metrics::{
     BucketSnapshot, Snapshot,
     operations::{Latency, Operation, OperationSnapshot, StoreSnapshot},

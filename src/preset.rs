@@ -7,7 +7,7 @@ use crate::{
     error::Pending,
     handle::SupportCacheHandle,
     key::push_value,
-    layer::{Builder, SupportCacheLayer},
+    layer::{SupportCacheLayer, SupportCacheLayerBuilder},
     route::{CacheRoute, InvalidateRoute},
     store::Store,
 };
@@ -94,7 +94,7 @@ impl SupportCacheHandle {
     }
 }
 
-fn policy<St: Store>(builder: Builder<St>) -> Builder<St> {
+fn policy<St: Store>(builder: SupportCacheLayerBuilder<St>) -> SupportCacheLayerBuilder<St> {
     let list = format!("{CASE_LIST}{{account}}");
     let messages = format!("{CASE_MESSAGES}{{case}}");
     let both = |route: InvalidateRoute| route.key(&messages).key(&list);

@@ -10,27 +10,49 @@ use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
-use crate::{
-    body::ResponseBody, exchange, exchange::cache::Shared, future::ResponseFuture, store::Store,
-};
+use crate::{body::ResponseBody, exchange, exchange::Cache, future::ResponseFuture, store::Store};
 
-/// A service that answers from the cache what it may and forwards the rest.
+/// Service that answers requests from the cache, and forwards those that it cannot answer.
 ///
 /// Made by [`SupportCacheLayer`](crate::SupportCacheLayer). See the [crate documentation](crate).
 pub struct SupportCache<S, St> {
     inner: S,
-    shared: Arc<Shared<St>>,
+    cache: Arc<Cache<St>>,
 }
 
 impl<S, St> SupportCache<S, St> {
-    pub(crate) fn new(inner: S, shared: Arc<Shared<St>>) -> Self {
-        Self { inner, shared }
+    pub(crate) fn new(inner: S, cache: Arc<Cache<St>>) -> Self {
+        Self { inner, cache }
+    }
+
+    /// Returns the inner service.
+    ///
+    /// ```
+    /// use tower_layer::Layer;
+    /// use tower_support_cache::{MemoryStore, SupportCacheLayer};
+    ///
+    /// let cache = SupportCacheLayer::new(MemoryStore::new()).layer("inner");
+    /// assert_eq!(*cache.get_ref(), "inner");
+    /// assert_eq!(cache.into_inner(), "inner");
+    /// ```
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// Returns the inner service, mutably.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Takes the cache off its inner service.
+    pub fn into_inner(self) -> S {
+        self.inner
     }
 }
 
 impl<S: Clone, St> Clone for SupportCache<S, St> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared) }
+        Self { inner: self.inner.clone(), cache: Arc::clone(&self.cache) }
     }
 }
 
@@ -62,6 +84,6 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        exchange::begin(&self.shared, &self.inner, request)
+        exchange::begin(&self.cache, &self.inner, request)
     }
 }

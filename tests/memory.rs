@@ -1,4 +1,5 @@
-//! Memory: what a store holds stays within its capacity, as the allocator sees it.
+//! Memory: what a store holds stays within its capacity, as the allocator sees it. A binary of
+//! its own: the allocator counts for the whole process.
 
 #![allow(clippy::unwrap_used)] // Clippy sees no test in a function that tests share.
 

@@ -1,5 +1,5 @@
-//! Refreshing what is in use before it is stale: XFetch (Vattani, Chierichetti, Lowenstein: Optimal
-//! Probabilistic Cache Stampede Prevention, VLDB 2015).
+//! Early refresh of entries in use: XFetch (Vattani, Chierichetti, Lowenstein: Optimal Probabilistic
+//! Cache Stampede Prevention, VLDB 2015).
 //!
 //! Each hit tosses for itself, so processes that share a store need not agree on who refreshes.
 
@@ -8,27 +8,29 @@ use std::{
     time::Duration,
 };
 
-/// -ln of the smallest chance: no toss reaches further.
+use crate::{clock::Instant, entry::Entry, key::seeded_hash};
+
+/// Negative logarithm of the smallest chance: no toss reaches further.
 const LONGEST_REACH: f64 = 44.4;
 
-/// The latest fill is one part of the mean in so many.
+/// The latest fill counts for one part in this number of the mean.
 const WEIGHT: u64 = 8;
 
-/// When hits on a route refresh what they are answered with.
+/// Decides which hits on a route refresh the entry that answers them.
 #[derive(Debug)]
-pub(crate) struct Early {
-    /// How eagerly; 0 is not at all.
+pub(crate) struct EarlyRefresh {
+    /// Eagerness; 0 switches it off.
     beta: f64,
-    /// How long fills take: a moving mean, in microseconds; 0 before the first.
+    /// Moving mean of the time that fills take, in microseconds; 0 before the first.
     mean: AtomicU64,
 }
 
-impl Early {
+impl EarlyRefresh {
     pub(crate) fn new(beta: f32) -> Self {
         Self { beta: beta.into(), mean: AtomicU64::default() }
     }
 
-    /// Counts a fill. One that is lost to another at the same moment changes the mean little.
+    /// Counts a fill. An update that is lost to a concurrent one changes the mean little.
     pub(crate) fn note(&self, took: impl FnOnce() -> Duration) {
         if self.beta == 0.0 {
             return;
@@ -41,14 +43,16 @@ impl Early {
         self.mean.store(mean, Ordering::Relaxed);
     }
 
-    /// Whether any toss is for a refresh with so much time left.
-    pub(crate) fn may_be_due(&self, left: impl FnOnce() -> Duration) -> bool {
-        self.beta > 0.0 && left().as_secs_f64() < self.reach() * LONGEST_REACH
+    /// Tosses for a hit on `entry`, which is fresh at `now`.
+    pub(crate) fn is_due(&self, entry: &Entry, now: Instant) -> bool {
+        let left = || entry.fresh_until() - now;
+        self.beta > 0.0
+            && left().as_secs_f64() < self.reach() * LONGEST_REACH
+            && self.reaches(left(), seeded_hash((entry.slot().variant.seeded_hash(), now)))
     }
 
-    /// Whether this toss is.
-    pub(crate) fn is_due(&self, left: Duration, dice: u64) -> bool {
-        // Never 0, whose logarithm would reach for ever.
+    fn reaches(&self, left: Duration, dice: u64) -> bool {
+        // Never 0, whose logarithm is infinite.
         let chance = (dice as f64 + 1.0) / (u64::MAX as f64 + 1.0);
         left.as_secs_f64() <= self.reach() * -chance.ln()
     }
@@ -66,11 +70,11 @@ mod tests {
 
     #[test]
     fn the_nearer_the_end_the_likelier_is_a_refresh() {
-        let early = Early::new(0.5);
+        let early = EarlyRefresh::new(0.5);
         early.note(|| 4 * SECOND);
         let due_of_1000 = |left: Duration| {
             let dice = (0..1000).map(|n| n * (u64::MAX / 1000) + u64::MAX / 2000);
-            dice.filter(|&dice| early.is_due(left, dice)).count()
+            dice.filter(|&dice| early.reaches(left, dice)).count()
         };
         // e^(-left / (beta * mean))
         assert_eq!(due_of_1000(Duration::ZERO), 1000);
@@ -81,16 +85,16 @@ mod tests {
 
     #[test]
     fn no_toss_reaches_beyond_the_longest() {
-        let early = Early::new(1.0);
+        let early = EarlyRefresh::new(1.0);
         early.note(|| 2 * SECOND);
         let longest = Duration::from_secs_f64(2.0 * LONGEST_REACH);
-        assert!(!early.is_due(longest, 0) && !early.may_be_due(|| longest));
-        assert!(early.is_due(longest - SECOND, 0) && early.may_be_due(|| longest - SECOND));
+        assert!(!early.reaches(longest, 0));
+        assert!(early.reaches(longest - SECOND, 0));
     }
 
     #[test]
     fn one_slow_fill_does_not_make_the_mean() {
-        let early = Early::new(1.0);
+        let early = EarlyRefresh::new(1.0);
         early.note(|| SECOND);
         assert_eq!(early.mean.load(Ordering::Relaxed), 1_000_000);
         early.note(|| 9 * SECOND);

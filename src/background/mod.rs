@@ -3,3 +3,9 @@
 pub(crate) mod detach;
 pub(crate) mod early_refresh;
 pub(crate) mod revalidation;
+
+pub(crate) use self::{
+    detach::{Detachable, DetachedPermit, Detachments},
+    early_refresh::EarlyRefresh,
+    revalidation::Revalidations,
+};

@@ -1,5 +1,5 @@
-//! Which stale responses are being asked about in the background, and which are let be for a while
-//! because the origin has just failed.
+//! Stale responses that are revalidated in the background, one request for each variant, and the pauses
+//! after the origin has failed.
 
 use std::{collections::HashMap, fmt, hash::BuildHasherDefault, sync::Arc, time::Duration};
 
@@ -9,36 +9,36 @@ use crate::{
     sync::{Mutex, lock},
 };
 
-/// How long the origin is let be after its first failure; twice as long after each further one.
+/// Pause after the first failure of the origin; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Beyond this many, what is stale is not refreshed in the background.
+/// Number of variants that are tracked. Beyond it nothing is revalidated in the background.
 const MAX_KNOWN: usize = 65_536;
 
-/// The refreshes of one layer, by variant.
+/// Revalidations of one layer, by variant.
 #[derive(Default)]
-pub(crate) struct Refreshes {
-    known: Mutex<HashMap<Variant, State, BuildHasherDefault<Prehashed>>>,
+pub(crate) struct Revalidations {
+    known: Mutex<HashMap<Variant, VariantState, BuildHasherDefault<Prehashed>>>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct State {
+struct VariantState {
     is_running: bool,
     failures: u32,
     /// `None` before the first failure.
     paused_until: Option<Instant>,
 }
 
-impl State {
+impl VariantState {
     fn is_paused(self, now: Instant) -> bool {
         self.paused_until.is_some_and(|until| now < until)
     }
 }
 
-impl Refreshes {
-    /// Returns the right to refresh a variant: one at a time, and none while the origin is let be.
-    pub(crate) fn begin(self: &Arc<Self>, variant: &Variant) -> Option<Refresh> {
+impl Revalidations {
+    /// Returns the right to revalidate a variant: one at a time, and none during a pause.
+    pub(crate) fn begin(self: &Arc<Self>, variant: &Variant) -> Option<Revalidation> {
         let now = now();
         let mut known = lock(&self.known);
         if known.len() >= MAX_KNOWN {
@@ -53,15 +53,15 @@ impl Refreshes {
             return None;
         }
         state.is_running = true;
-        Some(Refresh { refreshes: Arc::clone(self), variant: variant.clone() })
+        Some(Revalidation { revalidations: Arc::clone(self), variant: variant.clone() })
     }
 
-    /// Whether the origin has failed a moment ago and is let be.
+    /// Returns whether the origin failed a moment ago and is not to be asked again yet.
     pub(crate) fn is_paused(&self, variant: &Variant) -> bool {
         lock(&self.known).get(variant).is_some_and(|state| state.is_paused(now()))
     }
 
-    /// Notes that the origin has failed.
+    /// Notes that the origin has failed, and begins a pause.
     pub(crate) fn failed(&self, variant: &Variant) {
         let mut known = lock(&self.known);
         if known.len() >= MAX_KNOWN && !known.contains_key(variant) {
@@ -77,11 +77,11 @@ impl Refreshes {
         state.paused_until = Some(now() + pause.min(LONGEST_PAUSE));
     }
 
-    /// Notes that the origin has answered.
+    /// Notes that the origin has answered, and ends the pause.
     pub(crate) fn answered(&self, variant: &Variant) {
         let mut known = lock(&self.known);
         if let Some(state) = known.get_mut(variant) {
-            *state = State { is_running: state.is_running, ..State::default() };
+            *state = VariantState { is_running: state.is_running, ..VariantState::default() };
             if !state.is_running {
                 known.remove(variant);
             }
@@ -89,22 +89,22 @@ impl Refreshes {
     }
 }
 
-impl fmt::Debug for Refreshes {
+impl fmt::Debug for Revalidations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Refreshes").finish_non_exhaustive()
+        f.debug_struct("Revalidations").finish_non_exhaustive()
     }
 }
 
-/// The right to refresh one variant, until it is dropped.
+/// Right to revalidate one variant, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Refresh {
-    refreshes: Arc<Refreshes>,
+pub(crate) struct Revalidation {
+    revalidations: Arc<Revalidations>,
     variant: Variant,
 }
 
-impl Drop for Refresh {
+impl Drop for Revalidation {
     fn drop(&mut self) {
-        let mut known = lock(&self.refreshes.known);
+        let mut known = lock(&self.revalidations.known);
         if let Some(state) = known.get_mut(&self.variant) {
             state.is_running = false;
             if state.failures == 0 {

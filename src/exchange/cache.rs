@@ -1,4 +1,4 @@
-//! What all services made by one layer share.
+//! State that all services of a layer share.
 
 use std::{
     collections::HashSet,
@@ -10,21 +10,17 @@ use std::{
     time::Duration,
 };
 
+use super::respond::{ResponseContext, SharedResponse};
 use crate::{
-    background::detach::Detachments,
-    background::early_refresh::Early,
-    background::revalidation::Refreshes,
+    background::{Detachments, EarlyRefresh, Revalidations},
     clock::{Instant, now},
-    entry::{Entry, ShapeCache},
-    exchange::respond::{Asks, Fill, Telling},
+    entry::ShapeCache,
     flight::{Flights, Limits},
-    key::{PrimaryKey, Subject, Tag, seeded_hash},
-    metrics::reporter::Reporter,
-    metrics::telemetry,
-    metrics::{Metrics, Snapshot},
-    policy::{Identity, Wishes},
-    recording::budget::Budget,
-    route::Table,
+    key::{PrimaryKey, Subject, Tag},
+    metrics::{Metrics, Snapshot, reporter::Reporter, telemetry},
+    policy::Identity,
+    recording::Budget,
+    route::{CacheRule, Table},
     store::{Pending, Store},
     sync::{Mutex, lock},
 };
@@ -36,34 +32,36 @@ const MAX_DETACHED: usize = 256;
 const DETACHED_TIME: Duration = Duration::from_secs(30);
 const BODIES_IN_FLIGHT: u64 = 64 * 1024 * 1024;
 
-/// Aligned to lines of its own: those that count its clones, one for each request, change all the time.
+/// State that all services of a layer share.
+///
+/// Aligned to cache lines of its own: the count of its clones changes with every request.
 #[repr(align(128))]
-pub(crate) struct Shared<St> {
+pub(crate) struct Cache<St> {
     pub(crate) store: Arc<St>,
     pub(crate) table: Table,
     pub(crate) identity: Identity,
-    pub(crate) flights: Arc<Flights<Fill>>,
-    pub(crate) refreshes: Arc<Refreshes>,
+    pub(crate) flights: Arc<Flights<SharedResponse>>,
+    pub(crate) revalidations: Arc<Revalidations>,
     pub(crate) routes: Vec<RouteState>,
     pub(crate) detachments: Arc<Detachments>,
     pub(crate) bodies: Arc<Budget>,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) follower_wait: Duration,
-    /// The routes whose failed invalidations have been warned of.
+    /// Routes whose failed invalidations have been warned of.
     failed: Mutex<HashSet<String>>,
 }
 
-/// What is known of a cached route besides its rule.
+/// State of a cached route.
 pub(crate) struct RouteState {
-    /// Its bucket, as a position in the metrics.
+    /// Position of its bucket in the metrics.
     pub(crate) bucket: usize,
     is_switched_off: AtomicBool,
-    pub(crate) early: Early,
+    pub(crate) early: EarlyRefresh,
     pub(crate) shapes: ShapeCache,
     has_warned: AtomicBool,
 }
 
-impl<St: Store> Shared<St> {
+impl<St: Store> Cache<St> {
     pub(crate) fn new(store: Arc<St>, table: Table, identity: Identity, name: sfv::Token) -> Self {
         let mut names: Vec<String> = Vec::new();
         let mut routes = Vec::new();
@@ -72,7 +70,7 @@ impl<St: Store> Shared<St> {
             routes.push(RouteState {
                 bucket: known.unwrap_or(names.len()),
                 is_switched_off: AtomicBool::new(false),
-                early: Early::new(rule.early_refresh),
+                early: EarlyRefresh::new(rule.early_refresh),
                 shapes: ShapeCache::default(),
                 has_warned: AtomicBool::new(false),
             });
@@ -88,7 +86,7 @@ impl<St: Store> Shared<St> {
             table,
             identity,
             flights: Arc::new(Flights::new(limits)),
-            refreshes: Arc::default(),
+            revalidations: Arc::default(),
             routes,
             detachments: Arc::new(detachments),
             bodies: Arc::new(Budget::new(BODIES_IN_FLIGHT)),
@@ -102,13 +100,17 @@ impl<St: Store> Shared<St> {
         &self.reporter.metrics
     }
 
-    /// Where and when a request on this route ends, if it ends now.
-    pub(crate) fn telling(&self, route: usize) -> Telling<'_> {
-        Telling { reporter: &self.reporter, bucket: self.bucket(route), now: now() }
+    pub(crate) fn rule(&self, route: usize) -> &CacheRule {
+        &self.table.read_rules()[route]
+    }
+
+    /// Returns the context of a request on this route that ends now.
+    pub(crate) fn context(&self, route: usize) -> ResponseContext<'_> {
+        ResponseContext { reporter: &self.reporter, bucket: self.bucket(route), now: now() }
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
-        let mut snapshot = self.metrics().snapshot(self.flights.airborne());
+        let mut snapshot = self.metrics().snapshot(self.flights.in_flight());
         for (name, bucket) in &mut snapshot.buckets {
             let position = self.metrics().position(name);
             let mut routes = self.routes.iter().filter(|route| Some(route.bucket) == position);
@@ -132,25 +134,6 @@ impl<St: Store> Shared<St> {
         }
     }
 
-    /// Whether a hit on a fresh entry may have to refresh it: it is near enough to its end.
-    pub(crate) fn may_be_due(&self, route: usize, entry: &Entry, now: Instant) -> bool {
-        self.routes[route].early.may_be_due(|| entry.fresh_until() - now)
-    }
-
-    /// Whether this hit on a fresh entry is to refresh it. One whose request says what it accepts is
-    /// not.
-    pub(crate) fn is_due(
-        &self,
-        (route, asks): (usize, &Asks),
-        entry: &Entry,
-        now: Instant,
-    ) -> bool {
-        asks.wishes == Wishes::NONE && self.may_be_due(route, entry, now) && {
-            let dice = seeded_hash((entry.slot().variant.seeded_hash(), now));
-            self.routes[route].early.is_due(entry.fresh_until() - now, dice)
-        }
-    }
-
     /// Warns, once for each route, that requests with credentials bypass the cache there.
     pub(crate) fn warn_of_credentials(&self, route: usize) {
         if !self.routes[route].has_warned.swap(true, Ordering::Relaxed) {
@@ -170,7 +153,7 @@ impl<St: Store> Shared<St> {
     pub(crate) fn invalidate(
         &self,
         key: &PrimaryKey,
-    ) -> impl Future<Output = Result<(), Pending>> + Send {
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
         self.metrics().invalidated();
         self.store.invalidate(key)
     }
@@ -179,7 +162,7 @@ impl<St: Store> Shared<St> {
     pub(crate) fn soft_invalidate(
         &self,
         key: &PrimaryKey,
-    ) -> impl Future<Output = Result<(), Pending>> + Send {
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
         self.metrics().invalidated();
         self.store.soft_invalidate(key)
     }
@@ -188,7 +171,7 @@ impl<St: Store> Shared<St> {
     pub(crate) fn invalidate_tag(
         &self,
         tag: &Tag,
-    ) -> impl Future<Output = Result<(), Pending>> + Send {
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
         self.metrics().invalidated_tag();
         self.store.invalidate_tag(tag)
     }
@@ -197,7 +180,7 @@ impl<St: Store> Shared<St> {
     pub(crate) fn invalidate_subject(
         &self,
         subject: &Subject,
-    ) -> impl Future<Output = Result<(), Pending>> + Send {
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
         let (key, tag) = match subject {
             Subject::Key(key) => (Some(self.invalidate(key)), None),
             Subject::Tag(tag) => (None, Some(self.invalidate_tag(tag))),
@@ -216,7 +199,7 @@ impl<St: Store> Shared<St> {
     pub(crate) fn invalidate_unknown(
         self: &Arc<Self>,
         subject: &Subject,
-    ) -> impl Future<Output = Result<(), Pending>> + Send {
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
         if let Some(until) = self.store.sequence().unsettled().enter(subject) {
             self.settle_later(subject.clone(), until);
         }
@@ -244,8 +227,8 @@ impl<St: Store> Shared<St> {
     }
 }
 
-impl<St> fmt::Debug for Shared<St> {
+impl<St> fmt::Debug for Cache<St> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("flights", &self.flights).finish_non_exhaustive()
+        f.debug_struct("Cache").field("flights", &self.flights).finish_non_exhaustive()
     }
 }

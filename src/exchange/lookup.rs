@@ -1,32 +1,52 @@
-//! What a read finds beyond this process's memory: an entry, the right to fill, or somebody who has it.
+//! Look-ups, and what a request does about an entry that was found.
 
-use std::{ops::ControlFlow, sync::Arc, time::Duration};
+use std::{ops::ControlFlow, sync::Arc};
 
 use http::{HeaderMap, Response};
 use http_body::Body;
-use tokio::time::timeout_at;
 
+use super::{
+    assess::{Assessment, Circumstances, Origin, Purpose, Question, assess},
+    cache::Cache,
+    request::Read,
+    respond::Reuse,
+};
 use crate::{
     body::ResponseBody,
     clock::{Instant, now},
     entry::Entry,
-    exchange::cache::Shared,
-    exchange::fill::Filling,
-    exchange::request::Read,
-    exchange::respond::{Fill, Telling, hit, unsatisfied},
-    flight::{Lead, Settled, Turn},
-    key::Token,
+    key::{Token, vary::Nominated},
     metrics::outcome::{Alone, Bypass, Forward, Unshared},
-    route::Coalescing,
-    store::timeout::bounded,
-    store::{Begin, Lookup, Store},
+    policy::Wishes,
+    store::{Lookup, Store},
 };
 
-/// Where a search for a response ends: with one, or with the reason to forward alone.
+/// Consequence of an entry for a request.
+pub(crate) enum Verdict {
+    /// It answers.
+    Answer(Reuse),
+    /// It answers, and the origin is asked about it afterwards.
+    Refresh(Reuse),
+    /// The request is forwarded by itself.
+    Forward(Alone),
+    /// The origin is asked for this reason, with the entry at hand if it may be of use.
+    Keep(Forward, Option<Arc<Entry>>),
+    /// The request looks again by these fields.
+    Vary(Nominated),
+    Nothing,
+}
+
+/// End of a search for a response.
 pub(crate) enum Ended<B: Body> {
-    Answer(Response<ResponseBody<B>>),
-    /// With what is stale or soon will be: it is to be asked about afterwards.
-    Refresh(Response<ResponseBody<B>>),
+    /// A stored response answers.
+    Stored(Reuse),
+    /// A stored response answers, and the origin is asked about it afterwards.
+    Refresh(Reuse),
+    /// The response of another request's flight answers.
+    Collapsed(Response<ResponseBody<B>>),
+    /// Nothing is stored, and the request must not be forwarded (`only-if-cached`).
+    Unsatisfied,
+    /// The request is forwarded by itself.
     Unshared(Unshared),
 }
 
@@ -42,323 +62,152 @@ impl<B: Body> From<Bypass> for Ended<B> {
     }
 }
 
-/// Where one step of a search leads.
-pub(crate) enum Step<St: Store, B: Body> {
-    Again,
-    Fill(Filling<St>),
-    Ended(Ended<B>),
-}
-
-/// How far a search is.
+/// Progress of a search for a response.
 #[derive(Debug)]
 pub(crate) struct Search {
-    /// When it waits no longer; `None` before its first step.
-    deadline: Option<Instant>,
-    /// Whether it has looked, and nothing has happened since.
-    has_looked: bool,
-    /// The fill that has the right to the slot, as the store has shown it since the search began.
-    held: Option<Token>,
-    was_abandoned: bool,
-    has_varied: bool,
+    /// End of all waiting; `None` before the first turn.
+    pub(super) deadline: Option<Instant>,
+    /// Fill that has the right to the slot, as the store has shown it since the search began.
+    pub(crate) held: Option<Token>,
+    pub(super) was_abandoned: bool,
+    pub(super) has_varied: bool,
 }
 
 impl Search {
-    /// A search that waits for as long as its read may.
+    /// Creates a search that waits for as long as its read may.
     pub(crate) fn new() -> Self {
-        let (deadline, held) = (None, None);
-        Self { deadline, has_looked: false, held, was_abandoned: false, has_varied: false }
+        Self { deadline: None, held: None, was_abandoned: false, has_varied: false }
     }
 
-    /// A search that waits for nobody.
+    /// Creates a search that waits for nothing.
     pub(crate) fn without_waiting() -> Self {
         Self { deadline: Some(now()), ..Self::new() }
     }
-
-    /// Takes note that its next look is made.
-    pub(crate) fn has_looked(&mut self) {
-        self.has_looked = true;
-    }
 }
 
-impl<St: Store> Shared<St> {
-    /// Looks, and then waits for a fill or takes the right to one.
-    pub(crate) async fn step<B: Body>(
-        self: &Arc<Self>,
-        search: &mut Search,
-        read: &mut Read,
-        fields: &HeaderMap,
-    ) -> Step<St, B> {
-        let wait = || self.follower_wait.min(self.patience(read).unwrap_or(Duration::MAX));
-        let deadline = *search.deadline.get_or_insert_with(|| now() + wait());
-        let has_looked = std::mem::take(&mut search.has_looked);
-        if !has_looked
-            && search.held.is_none()
-            && !read.is_early()
-            && let ControlFlow::Break(ended) = self.look(search, read, fields).await
-        {
-            return Step::Ended(ended);
-        }
-        let held = search.held.take();
-        let next = match (self.turn(read, held), held) {
-            (None, _) => ControlFlow::Break(Alone::Held.into()),
-            (Some(Turn::Crowd), _) => ControlFlow::Break(Alone::Crowd.into()),
-            (Some(Turn::Follow(flight)), _) => match timeout_at(deadline, flight.settled()).await {
-                Ok(settled) => self.heed(settled, (search, read), fields),
-                Err(_) => ControlFlow::Break(Alone::Deadline.into()),
-            },
-            // Boxed: it is the longest wait by far, and rare.
-            (Some(Turn::Lead(lead)), Some(token)) => {
-                Box::pin(self.wait(lead, (deadline, read), token)).await
+impl<St: Store> Cache<St> {
+    /// Decides about an entry that was just found. Called for a peek and for a look-up, and for nothing
+    /// else.
+    pub(crate) fn consider(
+        &self,
+        route: usize,
+        wishes: &Wishes,
+        purpose: Purpose,
+        entry: Arc<Entry>,
+    ) -> Verdict {
+        let now = now();
+        let question = Question { wishes, early: Some(&self.routes[route].early), now, purpose };
+        let keeps_stale = || self.rule(route).keeps_stale();
+        match assess(&entry, &question, || self.circumstances(&entry)) {
+            Assessment::Fresh { is_due: false } => Verdict::Answer(Reuse::new(entry, None, now)),
+            Assessment::Fresh { is_due: true } => Verdict::Refresh(Reuse::new(entry, None, now)),
+            Assessment::Unacceptable => Verdict::Keep(Forward::Request, Some(entry)),
+            Assessment::Stale { reason: Some(reason) } if keeps_stale() => {
+                Verdict::Refresh(Reuse::new(entry, Some(reason), now))
             }
-            (Some(Turn::Lead(lead)), None) => match self.begin_fill(lead, (search, read)).await {
-                Begun::Filling(filling) => return Step::Fill(filling),
-                Begun::Elsewhere => ControlFlow::Continue(()),
-                Begun::Ended(ended) => ControlFlow::Break(ended),
-            },
+            Assessment::Stale { .. } => {
+                Verdict::Keep(Forward::Stale, Some(entry).filter(|_| keeps_stale()))
+            }
+            Assessment::Pass => Verdict::Forward(Alone::Pass),
+            Assessment::Varies(nominated) => Verdict::Vary(nominated.clone()),
+            Assessment::Nothing => Verdict::Nothing,
+        }
+    }
+
+    /// Reads what decides about a stale entry that was just found.
+    fn circumstances(&self, entry: &Entry) -> Circumstances {
+        let origin = match self.revalidations.is_paused(&entry.slot().variant) {
+            true => Origin::BackedOff,
+            false => Origin::Unasked,
         };
-        match next {
-            ControlFlow::Break(ended) => Step::Ended(ended),
-            ControlFlow::Continue(()) if now() < deadline => Step::Again,
-            ControlFlow::Continue(()) => Step::Ended(Alone::Deadline.into()),
-        }
+        Circumstances { is_current: entry.is_current(self.store.sequence()), origin }
     }
 
-    /// `held` is the fill that has the right to the slot, if the store has shown one. `None` if the
-    /// read waits for nobody and so has no turn.
-    fn turn(&self, read: &Read, held: Option<Token>) -> Option<Turn<Fill>> {
-        let Self { flights, store, table, .. } = self;
-        let sequence = store.sequence();
-        let boards = (&read.slot, held.or_else(|| store.token()));
-        // A request that wants something newer than what is fresh waits for nobody: what is good
-        // enough for others is not for it.
-        let is_alone =
-            read.asks_for_itself() || table.read_rules()[read.route].coalescing == Coalescing::Off;
-        if is_alone {
-            let lead = || Turn::Lead(flights.take_off(boards, sequence.begin()));
-            return held.is_none().then(lead);
-        }
-        // A request that began after an invalidation never joins an older flight.
-        Some(flights.enter(
-            boards,
-            |fence| sequence.is_slot_current(&read.slot, fence),
-            || sequence.begin(),
-        ))
-    }
-
-    /// Asks the store, where it holds more than this process does.
-    async fn look<B: Body>(
+    /// Looks a read up; looks once more if a note names other fields.
+    pub(crate) async fn look<B: Body>(
         &self,
         search: &mut Search,
         read: &mut Read,
         fields: &HeaderMap,
     ) -> ControlFlow<Ended<B>> {
-        let mut found = self.lookup(read).await;
-        if read.is_told_to_vary(self, &found, fields) {
-            found = self.lookup(read).await;
-        }
-        self.see(found, search, read)
-    }
-
-    /// Decides what to make of what the store has.
-    pub(crate) fn see<B: Body>(
-        &self,
-        found: Lookup,
-        search: &mut Search,
-        read: &mut Read,
-    ) -> ControlFlow<Ended<B>> {
-        let telling = self.telling(read.route);
-        if let Lookup::Found(entry) = &found {
-            // What comes from elsewhere does not know it yet.
-            entry.note_route(read.route);
+        let mut found = self.store.lookup(&read.slot).await;
+        if let Lookup::Found(note) = &found
+            && let Some(nominated) = note.as_nominated()
+        {
+            read.vary_by(nominated, &nominated.values(fields, &self.identity.secret));
+            found = self.store.lookup(&read.slot).await;
         }
         match found {
-            Lookup::Unavailable => return ControlFlow::Break(Bypass::Store.into()),
-            Lookup::Found(entry) if entry.is_fresh_at(telling.now) => {
-                self.found_fresh(read, entry, telling)?;
-            }
+            Lookup::Found(entry) => self.found(read, entry)?,
             Lookup::Held(token) => search.held = Some(token),
-            Lookup::Found(entry) => read.found_stale(&self.table.read_rules()[read.route], entry),
-            Lookup::Absent => {}
+            Lookup::Unavailable if !read.asks.wishes.only_if_cached => {
+                return ControlFlow::Break(Bypass::Store.into());
+            }
+            Lookup::Unavailable | Lookup::Absent => {}
         }
-        if !read.is_background
-            && let Some(response) = self.stale_at_once(read)
-        {
-            return ControlFlow::Break(Ended::Refresh(response));
-        }
-        if read.asks.wishes.only_if_cached {
-            self.metrics().unsatisfied(telling.bucket);
-            return ControlFlow::Break(Ended::Answer(unsatisfied()));
-        }
-        if read.asks.is_head {
-            return ControlFlow::Break(Alone::Head.into());
-        }
-        if read.asks.range.is_some() {
-            return ControlFlow::Break(Alone::Range.into());
-        }
-        if read.asks.wishes.no_store {
-            return ControlFlow::Break(Alone::NoStore.into());
+        Self::miss(read)
+    }
+
+    /// Answers with the entry that a look-up found, or notes it.
+    fn found<B: Body>(&self, read: &mut Read, entry: Arc<Entry>) -> ControlFlow<Ended<B>> {
+        let purpose = if read.is_background { Purpose::Refresh } else { Purpose::Answer };
+        match self.consider(read.route, &read.asks.wishes, purpose, entry) {
+            Verdict::Answer(reuse) => return ControlFlow::Break(Ended::Stored(reuse)),
+            Verdict::Refresh(reuse) => {
+                read.forward = Forward::Stale;
+                read.seen = Some(Arc::clone(reuse.entry()));
+                return ControlFlow::Break(Ended::Refresh(reuse));
+            }
+            Verdict::Forward(alone) => return ControlFlow::Break(alone.into()),
+            Verdict::Keep(forward, seen) => {
+                read.forward = forward;
+                read.seen = seen;
+            }
+            Verdict::Vary(_) | Verdict::Nothing => {}
         }
         ControlFlow::Continue(())
     }
 
-    /// Answers with what the store has that is fresh, unless the request wants something newer.
-    fn found_fresh<B: Body>(
-        &self,
-        read: &mut Read,
-        entry: Arc<Entry>,
-        telling: Telling<'_>,
-    ) -> ControlFlow<Ended<B>> {
-        match entry.as_response() {
-            None if read.asks.wishes.only_if_cached => {}
-            None => return ControlFlow::Break(Alone::Pass.into()),
-            Some(response) if read.asks.accept(response.0, telling.now) => {
-                if self.is_due((read.route, &read.asks), &entry, telling.now) {
-                    let answer = hit(response, telling, &read.asks);
-                    read.forward = Forward::Stale;
-                    read.seen = Some(entry);
-                    return ControlFlow::Break(Ended::Refresh(answer));
-                }
-                let answer = hit(response, telling, &read.asks);
-                return ControlFlow::Break(Ended::Answer(answer));
-            }
-            Some(_) => {
-                read.forward = Forward::Request;
-                read.seen = Some(entry);
-            }
+    /// Ends a read that nothing stored answers and that may not fill.
+    fn miss<B: Body>(read: &Read) -> ControlFlow<Ended<B>> {
+        let asks = &read.asks;
+        if asks.wishes.only_if_cached {
+            return ControlFlow::Break(Ended::Unsatisfied);
         }
-        ControlFlow::Continue(())
-    }
-
-    pub(crate) async fn lookup(&self, read: &Read) -> Lookup {
-        if St::PEEK_TELLS_ALL {
-            return Lookup::Absent;
-        }
-        match St::KEEPS_BUDGETS {
-            true => self.store.lookup(&read.slot).await,
-            // Boxed: a future has room for both.
-            false => {
-                let found = Box::pin(bounded(self.store.lookup(&read.slot)));
-                found.await.unwrap_or(Lookup::Unavailable)
-            }
-        }
-    }
-
-    /// Hears how a flight settled that the read has followed.
-    fn heed<B: Body>(
-        &self,
-        settled: Settled<Fill>,
-        (search, read): (&mut Search, &mut Read),
-        fields: &HeaderMap,
-    ) -> ControlFlow<Ended<B>> {
-        match settled {
-            Settled::Over => return ControlFlow::Continue(()),
-            Settled::Declined => return ControlFlow::Break(Alone::Declined.into()),
-            Settled::Filled(fill) => {
-                // Made for other values of fields that nobody knew to matter: look again, by
-                // these, once.
-                if read.slot.variant != fill.variant {
-                    read.vary_by(self, &fill.nominated, fields);
-                }
-                if read.slot.variant != fill.variant {
-                    if std::mem::replace(&mut search.has_varied, true) {
-                        return ControlFlow::Break(Alone::Declined.into());
-                    }
-                    read.forward = Forward::VaryMiss;
-                    return ControlFlow::Continue(());
-                }
-                if let Some(response) = fill.answer(self.telling(read.route), &read.asks) {
-                    return ControlFlow::Break(Ended::Answer(response));
-                }
-            }
-            Settled::Abandoned => {}
-        }
-        // The fill died. One follower leads; a second dead fill in a row is enough.
-        if std::mem::replace(&mut search.was_abandoned, true) {
-            return ControlFlow::Break(Alone::Declined.into());
-        }
-        ControlFlow::Continue(())
-    }
-
-    /// Waits for another process's fill, for all in this process that wait for it.
-    async fn wait<B: Body>(
-        &self,
-        lead: Lead<Fill>,
-        (deadline, read): (Instant, &Read),
-        token: Token,
-    ) -> ControlFlow<Ended<B>> {
-        let lead = lead.awaiting();
-        match timeout_at(deadline, self.store.wait(&read.slot, token)).await {
-            Err(_) => return ControlFlow::Break(Alone::Deadline.into()),
-            Ok(Lookup::Unavailable) => return ControlFlow::Break(Bypass::Store.into()),
-            Ok(Lookup::Found(entry)) if entry.is_fresh() => {
-                // Whoever waits has read the token before this look did not find it any more, so
-                // what it found is new enough for all of them.
-                let Some(fill) = Fill::of(&entry, &read.nominated) else {
-                    return ControlFlow::Continue(());
-                };
-                lead.fill(|| fill.clone());
-                if let Some(response) = fill.answer(self.telling(read.route), &read.asks) {
-                    return ControlFlow::Break(Ended::Answer(response));
-                }
-            }
-            Ok(Lookup::Found(_) | Lookup::Held(_) | Lookup::Absent) => {}
-        }
-        ControlFlow::Continue(())
-    }
-
-    /// Takes the right to fill; where there is none, the flight is settled. `Continue` if another
-    /// fill turns out to have it.
-    async fn begin_fill<B: Body>(
-        self: &Arc<Self>,
-        lead: Lead<Fill>,
-        (search, read): (&mut Search, &Read),
-    ) -> Begun<St, B> {
-        // Asked after the flight took its number: see `Unsettled::enter`.
-        if self.store.sequence().unsettled().contains(&read.slot) {
-            lead.decline();
-            return Begun::Ended(Bypass::Unsettled.into());
-        }
-        let begin = self.store.begin(lead.slot(), lead.token(), read.seen.as_deref());
-        match bounded(begin).await.unwrap_or(Begin::Unavailable) {
-            Begin::Granted(lease) => {
-                let shared = Arc::clone(self);
-                let route = read.route;
-                let requested = now();
-                Begun::Filling(Filling { shared, lead, lease, route, requested })
-            }
-            Begin::Found(entry) => Begun::Ended(self.found(&entry, lead, read)),
-            Begin::Held(token) => {
-                // Nobody has read the token of this flight anywhere, so nobody follows it.
-                search.held = Some(token);
-                Begun::Elsewhere
-            }
-            Begin::Unavailable => {
-                lead.decline();
-                Begun::Ended(Bypass::Store.into())
-            }
-        }
-    }
-
-    /// Shares what was stored just before the fill could begin.
-    fn found<B: Body>(&self, entry: &Entry, lead: Lead<Fill>, read: &Read) -> Ended<B> {
-        // Who joined has asked for the tags that the request tells, and for no other.
-        lead.close();
-        match Fill::of(entry, &read.nominated) {
-            Some(_) if !entry.is_current(self.store.sequence()) => drop(lead),
-            Some(fill) => lead.fill(|| fill),
-            None => lead.decline(),
-        }
-        match entry.as_response() {
-            Some(found) => Ended::Answer(hit(found, self.telling(read.route), &read.asks)),
-            None => Alone::Pass.into(),
-        }
+        let alone = if asks.is_head {
+            Alone::Head
+        } else if asks.range.is_some() {
+            Alone::Range
+        } else if asks.wishes.no_store {
+            Alone::NoStore
+        } else {
+            return ControlFlow::Continue(());
+        };
+        ControlFlow::Break(alone.into())
     }
 }
 
-/// What became of a flight that was to fill.
-enum Begun<St: Store, B: Body> {
-    Filling(Filling<St>),
-    /// Another fill has the right.
-    Elsewhere,
-    Ended(Ended<B>),
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::advance;
+
+    use super::{super::assess::tests::response_of, *};
+    use crate::{CacheRoute, MemoryStore, SupportCacheLayer};
+
+    /// A store over a network may still return an entry that this process has invalidated.
+    #[tokio::test(start_paused = true)]
+    async fn a_stale_entry_that_was_invalidated_does_not_answer() {
+        let route = CacheRoute::get("/").key("a").ttl(Duration::from_secs(60));
+        let route = route.stale_while_revalidate(Duration::from_secs(10));
+        let layer = SupportCacheLayer::builder(MemoryStore::new()).cache(route).build().unwrap();
+        let cache = layer.cache();
+        let entry = Arc::new(response_of(cache.store.sequence().begin()));
+        let consider = || cache.consider(0, &Wishes::NONE, Purpose::Answer, Arc::clone(&entry));
+        advance(Duration::from_secs(61)).await;
+        assert!(matches!(consider(), Verdict::Refresh(_)));
+        cache.store.invalidate(&entry.slot().key).await.unwrap();
+        assert!(matches!(consider(), Verdict::Keep(Forward::Stale, Some(_))));
+    }
 }

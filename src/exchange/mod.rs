@@ -1,61 +1,67 @@
-//! The life of a request, top to bottom.
+//! One request, first to last.
 //!
-//! `begin` [decides](mod@crate::exchange::decide) synchronously as far as it can: a request that no rule is for, one
-//! that bypasses the cache, and one that a fresh entry answers never get a box or a task. What is left
-//! is a read that missed ([`Exchange::read`]) or a write ([`write()`]).
+//! [`begin`] classifies a request. A request that no rule is for, one that bypasses the cache, and one
+//! that memory answers end there: without a box, a task or a lock across anything. What is left is a read
+//! ([`Exchange::run`]) or a write ([`forward_write`]).
+//!
+//! A read is one loop: look up, then follow a flight or lead one, and look again until there is an
+//! answer or the right to fill. The fill asks the origin, judges the response by its head, records the
+//! body, and settles the flight.
 
-pub(crate) mod cache;
-mod decide;
+mod assess;
+mod cache;
+mod classify;
 mod fill;
-mod glance;
+mod join;
 mod lookup;
 mod ranges;
-pub(crate) mod request;
-pub(crate) mod respond;
+mod request;
+mod respond;
 mod revalidate;
+mod settle;
 mod stale;
 mod write;
 
-use std::{
-    future::{Future, poll_fn},
-    ops::ControlFlow,
-    sync::Arc,
-};
+use std::{future::poll_fn, ops::ControlFlow, sync::Arc};
 
 use http::{
     Request, Response, StatusCode,
     header::{IF_MODIFIED_SINCE, IF_NONE_MATCH},
 };
 use http_body::Body;
-use tokio::{runtime::Handle, time::timeout_at};
-use tower::ServiceExt;
+use tokio::{
+    runtime::Handle,
+    time::{timeout, timeout_at},
+};
 use tower_service::Service;
 
+pub(crate) use self::cache::Cache;
+use self::{
+    assess::Origin,
+    classify::{Decision, classify},
+    fill::{Filling, ForwardedRequest, Received},
+    join::Step,
+    lookup::{Ended, Search},
+    request::Read,
+    respond::{Reuse, turn_not_modified, unsatisfied},
+    revalidate::Candidate,
+    write::forward_write,
+};
 use crate::{
-    background::detach::{self, Detachable},
+    background::Detachable,
     body::ResponseBody,
-    exchange::cache::Shared,
-    exchange::decide::{Decision, decide},
-    exchange::fill::{Filling, Received},
-    exchange::glance::{Glance, Recalled},
-    exchange::lookup::{Ended, Search, Step},
-    exchange::request::Read,
-    exchange::respond::turn_not_modified,
-    exchange::revalidate::Held,
-    exchange::write::{Effect, PendingWrite},
     future::{Mark, ResponseFuture},
-    key::vary::Kept,
-    key::{Room, Subject, Tag},
+    key::vary::RequestFields,
     metrics::outcome::{Alone, Outcome, Refusal, Unshared},
-    policy::{CACHE_GROUP_INVALIDATION, groups},
-    route::{Concern, HeadRef, Target},
-    store::timeout::bounded,
-    store::{Lookup, Store},
+    route::HeadRef,
+    store::{Store, timeout::bounded},
 };
 
-/// Begins a request's life.
+type Answer<B, E> = Result<Response<ResponseBody<B>>, E>;
+
+/// Begins the exchange of a request.
 pub(crate) fn begin<S, St, Q, B>(
-    shared: &Arc<Shared<St>>,
+    cache: &Arc<Cache<St>>,
     inner: &S,
     request: Request<Q>,
 ) -> ResponseFuture<S, Q, B>
@@ -69,60 +75,45 @@ where
     B::Data: Send,
     B::Error: Send + 'static,
 {
-    let head = HeadRef::of(&request);
-    let concern = shared.table.concern(head.uri.path());
-    if concern == Concern::Nothing {
-        return ResponseFuture::forward(inner.clone(), request, None);
-    }
-    let mut room = Room::new();
-    let glance = Glance::at(shared, (head, concern), !request.body().is_end_stream(), &mut room);
-    if let Some(found) = glance.found(shared, head.method) {
-        return ResponseFuture::ready(found.answer());
-    }
-    if let Some(recalled) = glance.recall(shared, head.method) {
-        return ResponseFuture::waiting(Exchange::confirm((shared, inner), recalled, request));
-    }
-    match decide(shared, head, glance) {
+    let exchange = |read, request| Exchange {
+        cache: Arc::clone(cache),
+        inner: inner.clone(),
+        read,
+        request: Some(request),
+    };
+    match classify(cache, HeadRef::of(&request), !request.body().is_end_stream()) {
         Decision::Pass => ResponseFuture::forward(inner.clone(), request, None),
-        Decision::Answer(response) => ResponseFuture::ready(response),
+        Decision::Answer(route, asks, reuse) => {
+            ResponseFuture::ready(reuse.respond(&cache.reporter, cache.bucket(route), &asks))
+        }
         Decision::Forward(bucket, why) => {
-            let mark = Mark { reporter: Arc::clone(&shared.reporter), bucket, why };
+            let mark = Mark { reporter: Arc::clone(&cache.reporter), bucket, why };
             ResponseFuture::forward(inner.clone(), request, Some(mark))
         }
-        Decision::Read(read) => {
-            let exchange = Exchange::new((shared, inner), read, request);
-            let detachments = &shared.detachments;
-            match St::PEEK_TELLS_ALL {
-                true => {
-                    ResponseFuture::exchange(Box::pin(exchange.read(Search::new())), detachments)
-                }
-                false => ResponseFuture::exchange(Box::pin(exchange.look()), detachments),
-            }
-        }
-        Decision::Refresh(read, response) => {
-            Exchange::new((shared, inner), read, request).refresh();
+        Decision::Read(read) => ResponseFuture::waiting(exchange(read, request).run()),
+        Decision::Refresh(read, reuse) => {
+            let response = reuse.respond(&cache.reporter, cache.bucket(read.route), &read.asks);
+            exchange(read, request).refresh();
             ResponseFuture::ready(response)
         }
         Decision::Write(subjects) => {
-            let write = write((Arc::clone(shared), inner.clone()), subjects, request);
-            ResponseFuture::exchange(Box::pin(write), &shared.detachments)
+            let write = forward_write(Arc::clone(cache), inner.clone(), subjects, request);
+            ResponseFuture::waiting(Detachable::new(write, &cache.detachments))
         }
     }
 }
 
-/// One read that is not answered at once, with what it needs.
+/// Read that memory did not answer, with what it needs.
 struct Exchange<S, St, Q> {
-    shared: Arc<Shared<St>>,
+    cache: Arc<Cache<St>>,
     inner: S,
-    read: Box<Read>,
-    /// Until it is forwarded.
+    read: Read,
+    /// `None` once it is forwarded.
     request: Option<Request<Q>>,
 }
 
-/// What is held of a request for as long as it may be forwarded.
+/// Invariant of [`Exchange::request`].
 const UNTIL_FORWARDED: &str = "a request is forwarded once, at its end here";
-
-type Answer<B, E> = Result<Response<ResponseBody<B>>, E>;
 
 impl<S, St: Store, Q, B> Exchange<S, St, Q>
 where
@@ -134,140 +125,133 @@ where
     B::Data: Send,
     B::Error: Send + 'static,
 {
-    fn new((shared, inner): (&Arc<Shared<St>>, &S), read: Box<Read>, request: Request<Q>) -> Self {
-        Self { shared: Arc::clone(shared), inner: inner.clone(), read, request: Some(request) }
-    }
-
-    /// Looks in a store over a network, which answers most requests: this future has room for that
-    /// alone, and whatever comes after is boxed.
-    #[allow(clippy::manual_async_fn)] // An `async fn` holds its arguments twice.
-    fn look(self) -> impl Future<Output = Answer<B, S::Error>> + Send {
-        async move {
-            let found = self.shared.lookup(&self.read).await;
-            self.go_on(found).await
+    /// Looks the read up. This future has room for a look-up alone: whatever comes after it is boxed.
+    async fn run(mut self) -> Answer<B, S::Error> {
+        let mut search = Search::new();
+        match self.look(&mut search).await {
+            ControlFlow::Break(Ended::Stored(reuse)) => Ok(self.respond(&reuse)),
+            ControlFlow::Break(ended) => Box::pin(self.end(ended)).await,
+            ControlFlow::Continue(()) => Box::pin(self.go_on(search)).await,
         }
     }
 
-    /// Asks the store whether it still has what this process remembers: if so, no read is made.
-    #[allow(clippy::manual_async_fn)] // An `async fn` holds its arguments twice.
-    fn confirm(
-        (shared, inner): (&Arc<Shared<St>>, &S),
-        recalled: Recalled,
-        request: Request<Q>,
-    ) -> impl Future<Output = Answer<B, S::Error>> + Send + use<S, St, Q, B> {
-        let (shared, inner) = (Arc::clone(shared), inner.clone());
-        async move {
-            let found = recalled.confirm(&shared).await;
-            if let Some(response) = recalled.answer(&shared, &found) {
-                return Ok(response);
-            }
-            let read = Box::new(recalled.into_read(&shared));
-            let exchange = Self { shared, inner, read, request: Some(request) };
-            let detachments = Arc::clone(&exchange.shared.detachments);
-            Detachable::new(Box::pin(exchange.go_on(found)), &detachments).await
-        }
-    }
-
-    /// Goes on after the first look at a store over a network.
-    #[allow(clippy::manual_async_fn)] // An `async fn` holds its arguments twice.
-    fn go_on(mut self, found: Lookup) -> impl Future<Output = Answer<B, S::Error>> + Send {
-        async move {
-            let mut search = Search::new();
-            let fields = self.request.as_ref().expect(UNTIL_FORWARDED).headers();
-            if !self.read.is_told_to_vary(&self.shared, &found, fields) {
-                match self.shared.see(found, &mut search, &mut self.read) {
-                    ControlFlow::Break(Ended::Answer(response)) => return Ok(response),
-                    ControlFlow::Break(ended) => return Box::pin(self.end(ended)).await,
-                    ControlFlow::Continue(()) => search.has_looked(),
+    /// Searches on, and fills where the search ends with the right to.
+    async fn go_on(mut self, mut search: Search) -> Answer<B, S::Error> {
+        let filling = match self.search(&mut search).await {
+            Ok(filling) => filling,
+            Err(Ended::Collapsed(response)) => return Ok(response),
+            // Boxed: it is not on the way of an ordinary miss.
+            Err(ended) => return Box::pin(self.end(ended)).await,
+        };
+        let cache = Arc::clone(&self.cache);
+        let patience = cache.patience(&self.read).map(|limit| (limit, self.read.clone()));
+        // Followers rely on it from here on, so it goes on without its caller.
+        let mut fill = Detachable::new(self.fill(filling), &cache.detachments);
+        let Some((limit, read)) = patience else { return fill.await };
+        match timeout(limit, &mut fill).await {
+            Ok(answer) => answer,
+            Err(_) => match read.stale(&cache, Origin::Slow) {
+                Some(reuse) => {
+                    Ok(reuse.respond(&cache.reporter, cache.bucket(read.route), &read.asks))
                 }
-            }
-            Box::pin(self.read(search)).await
+                None => fill.await,
+            },
         }
     }
 
-    /// Looks further, joins a flight or leads one.
-    #[allow(clippy::manual_async_fn)] // An `async fn` holds its arguments twice.
-    fn read(mut self, mut search: Search) -> impl Future<Output = Answer<B, S::Error>> + Send {
-        async move {
-            let filling = match self.search(&mut search).await {
-                Ok(filling) => filling,
-                Err(Ended::Answer(response)) => return Ok(response),
-                // Boxed, as what follows is: neither is on the way of an ordinary miss.
-                Err(ended) => return Box::pin(self.end(ended)).await,
-            };
-            match self.shared.patience(&self.read) {
-                None => self.fill(filling).await,
-                Some(limit) => {
-                    let (shared, kept) = (Arc::clone(&self.shared), self.read.clone());
-                    let fill = Box::pin(async move { self.fill(filling).await });
-                    shared.filled_within(limit, &kept, fill).await
-                }
-            }
-        }
-    }
-
-    /// Searches until there is an answer, or none but the inner service's.
+    /// Follows flights or leads one, looking again between turns, until there is an end or the right to
+    /// fill.
     async fn search(&mut self, search: &mut Search) -> Result<Filling<St>, Ended<B>> {
         loop {
-            match self.step(search).await {
+            let fields = self.request.as_ref().expect(UNTIL_FORWARDED).headers();
+            match self.cache.join(search, &mut self.read, fields).await {
                 Step::Again => {}
                 Step::Fill(filling) => return Ok(filling),
                 Step::Ended(ended) => return Err(ended),
             }
+            // Where another fill has the right already, it is waited for first.
+            if search.held.is_none()
+                && let ControlFlow::Break(ended) = self.look(search).await
+            {
+                return Err(ended);
+            }
         }
     }
 
+    async fn look(&mut self, search: &mut Search) -> ControlFlow<Ended<B>> {
+        let fields = self.request.as_ref().expect(UNTIL_FORWARDED).headers();
+        self.cache.look(search, &mut self.read, fields).await
+    }
+
+    /// Answers with the end of a search that has no right to fill.
     async fn end(mut self, ended: Ended<B>) -> Answer<B, S::Error> {
-        if matches!(ended, Ended::Unshared(Unshared::Alone(Alone::Deadline)))
-            && let Some(response) = self.shared.stale_for_now(&self.read)
-        {
-            return Ok(response);
-        }
         match ended {
-            Ended::Answer(response) => Ok(response),
-            Ended::Refresh(response) => {
+            Ended::Stored(reuse) => Ok(self.respond(&reuse)),
+            Ended::Refresh(reuse) => {
+                let response = self.respond(&reuse);
                 self.refresh();
                 Ok(response)
             }
-            Ended::Unshared(why) => self.forward(why).await,
+            Ended::Collapsed(response) => Ok(response),
+            Ended::Unsatisfied => {
+                self.cache.metrics().unsatisfied(self.cache.bucket(self.read.route));
+                Ok(unsatisfied())
+            }
+            Ended::Unshared(why) => {
+                let has_waited = matches!(why, Unshared::Alone(Alone::Deadline));
+                let stale =
+                    has_waited.then(|| self.read.stale(&self.cache, Origin::Slow)).flatten();
+                match stale {
+                    Some(reuse) => Ok(self.respond(&reuse)),
+                    None => self.forward(why).await,
+                }
+            }
         }
     }
 
-    fn step(&mut self, search: &mut Search) -> impl Future<Output = Step<St, B>> + Send {
-        let request = self.request.as_ref().expect(UNTIL_FORWARDED);
-        self.shared.step(search, &mut self.read, request.headers())
+    fn respond(&self, reuse: &Reuse) -> Response<ResponseBody<B>> {
+        let bucket = self.cache.bucket(self.read.route);
+        reuse.respond(&self.cache.reporter, bucket, &self.read.asks)
     }
 
-    /// Asks about what is stale, for nobody: the request has been answered. One request at a time
-    /// does so for each variant.
+    /// Revalidates or refreshes in the background; the caller already has its response. One request at a
+    /// time does so for each variant.
     fn refresh(mut self) {
-        let Some(right) = self.shared.refreshes.begin(&self.read.slot.variant) else { return };
+        let Some(right) = self.cache.revalidations.begin(&self.read.slot.variant) else { return };
         let Ok(runtime) = Handle::try_current() else { return };
-        let Some(detached) = self.shared.detachments.begin() else { return };
+        let Some(permit) = self.cache.detachments.begin() else { return };
         self.read.ask_for_all(self.request.as_mut().expect(UNTIL_FORWARDED));
         runtime.spawn(async move {
-            // It waits for nobody: who else fills does the same work.
-            let mut search = Search::without_waiting();
-            let asked = async {
-                match self.step(&mut search).await {
-                    Step::Fill(filling) => drop(self.fill(filling).await),
-                    Step::Again | Step::Ended(_) => {}
-                }
-            };
-            let _ = timeout_at(detached.deadline(), asked).await;
+            let deadline = permit.deadline();
+            let _ = timeout_at(deadline, self.run_in_background()).await;
+            drop(permit);
             drop(right);
         });
+    }
+
+    /// Fills unless another request does: it waits for nothing, since whoever else fills does the same
+    /// work.
+    async fn run_in_background(mut self) {
+        let mut search = Search::without_waiting();
+        if !self.read.is_early() && self.look(&mut search).await.is_break() {
+            return;
+        }
+        let fields = self.request.as_ref().expect(UNTIL_FORWARDED).headers();
+        let step: Step<St, B> = self.cache.join(&mut search, &mut self.read, fields).await;
+        if let Step::Fill(filling) = step {
+            drop(self.fill(filling).await);
+        }
     }
 
     /// Forwards for this request alone.
     async fn forward(&mut self, why: Unshared) -> Answer<B, S::Error> {
         let mut response = self.ask().await?;
         if self.read.is_contradicted_by(&response) {
-            bounded(self.shared.invalidate(&self.read.slot.key)).await;
+            bounded(self.cache.invalidate(&self.read.slot.key)).await;
         }
         let outcome = why.outcome(response.status());
-        let bucket = self.shared.bucket(self.read.route);
-        self.shared.reporter.mark(bucket, outcome, response.headers_mut());
+        let bucket = self.cache.bucket(self.read.route);
+        self.cache.reporter.mark(bucket, outcome, response.headers_mut());
         Ok(response.map(ResponseBody::passing))
     }
 
@@ -277,60 +261,27 @@ where
         self.inner.call(self.request.take().expect(UNTIL_FORWARDED)).await
     }
 
-    /// Leads a flight that has the right to fill: forwards, judges the head, lets the body be
-    /// recorded, and answers once the flight is over or the body on its way.
-    #[allow(clippy::manual_async_fn)] // An `async fn` holds its arguments twice.
-    fn fill(&mut self, filling: Filling<St>) -> impl Future<Output = Answer<B, S::Error>> + Send {
-        async move {
-            // Whoever waits for it may go away.
-            detach::begin();
-            let request = self.request.as_mut().expect(UNTIL_FORWARDED);
-            // Taken off, so that what comes back is the whole representation and not a 304 to this
-            // client's copy.
-            if self.read.asks.conditions.is_some() {
-                request.headers_mut().remove(IF_NONE_MATCH);
-                request.headers_mut().remove(IF_MODIFIED_SINCE);
-            }
-            // Kept, because the response may nominate any of them.
-            let fields = Kept::of(request.headers());
-            let held = filling.validate(&self.read, request.headers_mut());
-            let forwarded = self.ask().await;
-            let mut received = match self.receive(filling, forwarded, (fields, held)) {
-                ControlFlow::Break(answer) => return answer,
-                ControlFlow::Continue(received) => received,
-            };
-            let stored = received.settle().await;
-            Ok(self.answer(received, stored))
+    /// Leads a flight that has the right to fill: forwards, judges the head, lets the body be recorded,
+    /// and answers once the flight is over or the body on its way.
+    async fn fill(mut self, filling: Filling<St>) -> Answer<B, S::Error> {
+        let request = self.request.as_mut().expect(UNTIL_FORWARDED);
+        // Taken off, so that what comes back is the whole representation and not a 304 to this
+        // client's copy.
+        if self.read.asks.conditions.is_some() {
+            request.headers_mut().remove(IF_NONE_MATCH);
+            request.headers_mut().remove(IF_MODIFIED_SINCE);
         }
-    }
-
-    /// Judges what the inner service has said, and lets the body be recorded. Ends with what is stale
-    /// where that may stand in for an error, or with the error.
-    fn receive(
-        &self,
-        filling: Filling<St>,
-        forwarded: Result<Response<B>, S::Error>,
-        (fields, held): (Kept, Option<Box<Held>>),
-    ) -> ControlFlow<Answer<B, S::Error>, Received<St, B>> {
-        let status = forwarded.as_ref().ok().map(Response::status);
-        let filling = match filling.rescue(&self.read, status) {
-            ControlFlow::Break(response) => return ControlFlow::Break(Ok(response)),
-            ControlFlow::Continue(filling) => filling,
+        // Kept, because the response may nominate any of them.
+        let fields = RequestFields::of(request.headers());
+        let candidate = filling.revalidate(&self.read, request.headers_mut());
+        let forwarded = self.ask().await;
+        let asked = ForwardedRequest { read: &self.read, fields };
+        let mut received = match receive(filling, forwarded, &asked, candidate) {
+            ControlFlow::Break(answer) => return answer,
+            ControlFlow::Continue(received) => received,
         };
-        let (mut head, body) = match forwarded {
-            Ok(response) => response.into_parts(),
-            Err(error) => {
-                filling.fail();
-                return ControlFlow::Break(Err(error));
-            }
-        };
-        filling.date(&mut head.headers);
-        let asked = (&*self.read, &fields);
-        let held = held.filter(|_| head.status == StatusCode::NOT_MODIFIED);
-        ControlFlow::Continue(match held {
-            Some(held) => filling.freshen(*held, asked, head),
-            None => filling.receive(asked, head, body),
-        })
+        let stored = received.settle().await;
+        Ok(self.answer(received, stored))
     }
 
     /// Answers with what was received.
@@ -345,8 +296,8 @@ where
             true => Outcome::Refreshed { stored, status },
             false => Outcome::Led { forward: read.forward, stored, status },
         };
-        let bucket = self.shared.bucket(read.route);
-        self.shared.reporter.mark(bucket, outcome, &mut head.headers);
+        let bucket = self.cache.bucket(read.route);
+        self.cache.reporter.mark(bucket, outcome, &mut head.headers);
         let is_had = stored.is_ok() && read.asks.have(head.status, &head.headers);
         let mut response = Response::from_parts(head, body);
         if is_had {
@@ -356,38 +307,35 @@ where
     }
 }
 
-/// Forwards a write, and invalidates before the writer sees its response.
-async fn write<S, St, Q, B>(
-    (shared, inner): (Arc<Shared<St>>, S),
-    subjects: Vec<Subject>,
-    request: Request<Q>,
-) -> Answer<B, S::Error>
+/// Judges what the inner service returned, and lets the body be recorded. Ends with a stale response
+/// where that may stand in for an error, or with the error.
+fn receive<St: Store, B, E>(
+    filling: Filling<St>,
+    forwarded: Result<Response<B>, E>,
+    asked: &ForwardedRequest<'_>,
+    candidate: Option<Box<Candidate>>,
+) -> ControlFlow<Answer<B, E>, Received<St, B>>
 where
-    S: Service<Request<Q>, Response = Response<B>>,
-    St: Store,
-    B: Body,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Send + 'static,
 {
-    // Whoever waits for it may go away.
-    detach::begin();
-    let mut write = PendingWrite::new(Arc::clone(&shared), subjects);
-    let target = Target::of(HeadRef::of(&request));
-    match inner.oneshot(request).await {
-        Ok(mut response) => {
-            let effect = Effect::of(response.status());
-            if effect == Effect::Changed {
-                let fields = response.headers();
-                write.also(shared.table.named(&target, fields).into_iter().map(Subject::Key));
-                let groups = groups(&CACHE_GROUP_INVALIDATION, fields).into_iter();
-                let origin = target.origin();
-                write.also(groups.map(|group| Subject::Tag(Tag::group(&origin, &group))));
-            }
-            write.settle(effect).await;
-            shared.reporter.mark_written(&mut response);
-            Ok(response.map(ResponseBody::passing))
-        }
+    let status = forwarded.as_ref().ok().map(Response::status);
+    let filling = match filling.rescue(asked.read, status) {
+        ControlFlow::Break(response) => return ControlFlow::Break(Ok(response)),
+        ControlFlow::Continue(filling) => filling,
+    };
+    let (mut head, body) = match forwarded {
+        Ok(response) => response.into_parts(),
         Err(error) => {
-            write.settle(Effect::Unknown).await;
-            Err(error)
+            filling.fail();
+            return ControlFlow::Break(Err(error));
         }
-    }
+    };
+    filling.date(&mut head.headers);
+    let candidate = candidate.filter(|_| head.status == StatusCode::NOT_MODIFIED);
+    ControlFlow::Continue(match candidate {
+        Some(candidate) => filling.freshen(*candidate, asked, head),
+        None => filling.receive(asked, head, body),
+    })
 }

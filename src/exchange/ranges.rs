@@ -52,7 +52,7 @@ pub(super) fn shorten_to_parts<B: Body>(
             let boundary = boundary(body);
             let own = value(format!("multipart/byteranges; boundary={boundary}"));
             let media_type = fields.insert(CONTENT_TYPE, own);
-            parts((ranges, body), media_type.as_ref(), &boundary)
+            parts(ranges, body, media_type.as_ref(), &boundary)
         }
     };
     fields.insert(CONTENT_LENGTH, content.len().into());
@@ -66,7 +66,8 @@ fn content_range(range: &Range<usize>, whole: usize) -> String {
 
 /// Writes several parts (RFC 9110 §14.6).
 fn parts(
-    (ranges, body): (&[Range<usize>], &Bytes),
+    ranges: &[Range<usize>],
+    body: &Bytes,
     media_type: Option<&HeaderValue>,
     boundary: &str,
 ) -> Bytes {

@@ -1,4 +1,4 @@
-//! A read that was admitted.
+//! Request side of an exchange: a read that was admitted, and what it asks for.
 
 use std::sync::Arc;
 
@@ -9,63 +9,69 @@ use http::{
 
 use crate::{
     entry::Entry,
-    exchange::cache::Shared,
-    exchange::respond::Asks,
-    key::vary::Nominated,
-    key::{Slot, Variant},
+    key::{Slot, Variant, vary::Nominated},
     metrics::outcome::Forward,
-    policy::contradicts,
-    route::CacheRule,
-    store::Lookup,
+    policy::{Admitted, Conditions, RangeAsked, Wishes, contradicts},
 };
 
-/// A read that found nothing in this process that could answer it.
+/// Part of a request that shapes its response, besides the resource.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asks {
+    pub(crate) is_head: bool,
+    pub(crate) wishes: Wishes,
+    pub(crate) conditions: Option<Conditions>,
+    /// Requested parts; `None` for the whole.
+    pub(crate) range: Option<Box<RangeAsked>>,
+    /// Whether the request carries credentials that only the response can declare irrelevant.
+    pub(crate) needs_permission: bool,
+}
+
+impl Asks {
+    pub(crate) fn of(method: &Method, admitted: &mut Admitted<'_>) -> Self {
+        Self {
+            is_head: *method == Method::HEAD,
+            wishes: admitted.wishes,
+            conditions: admitted.conditions.take(),
+            range: admitted.range.take(),
+            needs_permission: admitted.needs_permission,
+        }
+    }
+
+    /// Returns whether the client already has a response of this status and these fields.
+    pub(crate) fn have(&self, status: StatusCode, fields: &HeaderMap) -> bool {
+        let conditions = self.conditions.as_ref().filter(|_| status.is_success());
+        conditions.is_some_and(|conditions| conditions.are_met_by(fields))
+    }
+}
+
+/// Read that memory did not answer.
 #[derive(Clone)]
 pub(crate) struct Read {
     pub(crate) route: usize,
-    /// Where it looks: the variant holds the values of `nominated`.
+    /// Place of its response; the variant holds the values of `nominated`.
     pub(crate) slot: Slot,
-    /// The variant without what responses have nominated.
+    /// Variant without the values of fields that responses have nominated.
     pub(crate) base: Variant,
     pub(crate) nominated: Nominated,
     pub(crate) asks: Asks,
-    /// Why it is forwarded, if it is.
+    /// Reason for which it is forwarded, if it is.
     pub(crate) forward: Forward,
-    /// What it has found and cannot use as it is: stale, or not good enough for the request.
+    /// Response that was found and does not answer as it is: stale, or not new enough for the request.
     pub(crate) seen: Option<Arc<Entry>>,
     /// Whether its caller has an answer already.
     pub(crate) is_background: bool,
 }
 
 impl Read {
-    /// Whether what was found is the note of other nominated fields: the read looks by these from now
-    /// on.
-    pub(crate) fn is_told_to_vary<St>(
-        &mut self,
-        shared: &Shared<St>,
-        found: &Lookup,
-        fields: &HeaderMap,
-    ) -> bool {
-        let Lookup::Found(note) = found else { return false };
-        let Some(learned) = note.as_nominated() else { return false };
-        self.vary_by(shared, learned, fields);
-        true
-    }
-
-    /// Looks by other nominated fields from now on.
-    pub(crate) fn vary_by<St>(
-        &mut self,
-        shared: &Shared<St>,
-        nominated: &Nominated,
-        fields: &HeaderMap,
-    ) {
-        let values = nominated.values(fields, &shared.identity.secret);
-        self.slot.variant = self.base.nominating(&values);
+    /// Looks by these nominated fields from now on.
+    pub(crate) fn vary_by(&mut self, nominated: &Nominated, values: &[u8]) {
+        self.slot.variant = self.base.nominating(values);
         self.nominated = nominated.clone();
+        self.forward = Forward::VaryMiss;
         self.seen = None;
     }
 
-    /// Makes a request whose caller is answered one for the whole representation.
+    /// Makes a request whose caller has an answer one for the whole representation.
     pub(crate) fn ask_for_all<Q>(&mut self, request: &mut Request<Q>) {
         self.is_background = true;
         self.asks = Asks { needs_permission: self.asks.needs_permission, ..Asks::default() };
@@ -75,27 +81,25 @@ impl Read {
         }
     }
 
-    /// Whether it refreshes what is fresh: to look would find that again.
+    /// Returns whether it refreshes an entry that is fresh: a look-up would find that again.
     pub(crate) fn is_early(&self) -> bool {
         self.is_background && self.seen.as_ref().is_some_and(|entry| entry.is_fresh())
     }
 
-    /// Notes an entry that is stale.
-    pub(crate) fn found_stale(&mut self, rule: &CacheRule, entry: Arc<Entry>) {
-        if entry.as_response().is_some() {
-            self.forward = Forward::Stale;
-            self.seen = Some(entry).filter(|_| rule.keeps_stale());
-        }
-    }
-
-    /// Whether what answers others does not answer this request: it wants something newer than what
-    /// is fresh, or what is stored is never used without asking the origin.
-    pub(crate) fn asks_for_itself(&self) -> bool {
+    /// Returns whether it leads alone: it wants a newer response than others do, or one that is stored
+    /// only to be revalidated.
+    pub(crate) fn leads_alone(&self) -> bool {
         let stored = self.seen.as_ref().and_then(|entry| entry.as_response());
         self.forward == Forward::Request || stored.is_some_and(|(head, _)| !head.may_be_shared())
     }
 
-    /// Whether the origin's answer to a HEAD shows that what is stored is no longer what GET would
+    /// Returns whether the response that was found may answer while it is stale, now or later.
+    pub(crate) fn may_be_stale(&self) -> bool {
+        let stored = self.seen.as_ref().and_then(|entry| entry.as_response());
+        stored.is_some_and(|(head, _)| head.windows().allow_stale())
+    }
+
+    /// Returns whether the response to a HEAD shows that the stored one differs from what GET would
     /// bring (RFC 9111 §4.3.5).
     pub(crate) fn is_contradicted_by<B>(&self, response: &Response<B>) -> bool {
         let stored = self.seen.as_ref().and_then(|entry| entry.as_response());

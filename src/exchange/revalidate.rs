@@ -1,94 +1,106 @@
-//! A fill that asks the origin whether what is stored is still good (RFC 9111 §4.3).
+//! Fill that revalidates a stored response (RFC 9111 §4.3).
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, response};
 use http_body::Body;
 
-use super::fill::{Filling, Judged, Last, Received, Storable};
+use super::{
+    fill::{Filling, ForwardedRequest, Judgement, Received, Storable},
+    request::Read,
+    settle::Conclusion,
+};
 use crate::{
     body::ResponseBody,
     entry::{Head, lies_with_head},
-    exchange::request::Read,
     key::Tags,
-    key::vary::Kept,
     metrics::outcome::Refusal,
     policy::{Validators, confirms, freshened},
     store::Store,
 };
 
-/// The stored response that a request asks about.
+/// Stored response that a request asks the origin about.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct Candidate {
     head: Head,
     body: Bytes,
-    /// Its groups need not be among the fields that are stored.
+    /// Tags of the entry: its groups need not be among the fields that are stored.
     tags: Tags,
 }
 
 impl<St: Store> Filling<St> {
-    /// Makes a request ask whether what is stored is still good. `None` if there is nothing to ask
-    /// about.
-    pub(crate) fn validate(&self, read: &Read, request: &mut HeaderMap) -> Option<Box<Held>> {
+    /// Makes a request conditional on the stored response. `None` if there is none to revalidate.
+    pub(crate) fn revalidate(
+        &self,
+        read: &Read,
+        request: &mut HeaderMap,
+    ) -> Option<Box<Candidate>> {
         let entry = read.seen.as_ref()?;
         let (head, body) = entry.as_response()?;
         // Asked after the flight took its number: what was invalidated before is not asked about,
         // and what is invalidated from then on is not stored again.
-        let is_current = entry.is_current(self.shared.store.sequence());
+        let is_current = entry.is_current(self.cache.store.sequence());
         if !is_current || !self.rule().validates() || head.status != StatusCode::OK {
             return None;
         }
         Validators::of(&head.stored())?.put(request);
         let tags = entry.slot().tags.clone();
-        Some(Box::new(Held { head: head.clone(), body: body.clone(), tags }))
+        Some(Box::new(Candidate { head: head.clone(), body: body.clone(), tags }))
     }
 
-    /// Ends the flight with what was asked about, which the origin says to be good. `asked` is the
-    /// request, and its fields before the question.
+    /// Ends the flight with the stored response, which the origin confirms with a 304.
     pub(crate) fn freshen<B: Body>(
         self,
-        held: Held,
-        asked: (&Read, &Kept),
+        candidate: Candidate,
+        asked: &ForwardedRequest<'_>,
         mut head: response::Parts,
     ) -> Received<St, B> {
         let status = head.status;
-        let stored = held.head.stored();
+        let stored = candidate.head.stored();
         let is_about_this = confirms(&head.headers, &stored);
-        head.status = held.head.status;
-        let body = ResponseBody::stored(held.body.clone());
+        head.status = candidate.head.status;
+        let body = ResponseBody::stored(candidate.body.clone());
         if !is_about_this {
-            // The client gets what there is. Who asks next is told all anew.
+            // The client gets what there is. The next request asks without a condition.
             head.headers = freshened(&stored, &HeaderMap::new());
-            let (bucket, refusal) = (self.shared.bucket(self.route), Refusal::Validator);
-            self.shared.metrics().refused(bucket, refusal);
-            let ending = Some(self.ending(None, Last::Invalidation(refusal)));
+            let (bucket, refusal) = (self.cache.bucket(self.route), Refusal::Validator);
+            self.cache.metrics().refused(bucket, refusal);
+            let ending = Some(self.ending(None, Conclusion::Invalidation(refusal)));
             return Received { head, body, status, ending, recorder: None };
         }
         let own = self.tags(&head.headers);
-        // One that names no groups leaves those of before.
+        // A 304 that names no groups leaves those of before.
         let names_groups = own.len() > self.lead.slot().tags.len();
-        let tags = if names_groups { own } else { own.with(held.tags.iter().cloned()) };
+        let tags = match names_groups {
+            true => own,
+            false => own.with(candidate.tags.iter().cloned()),
+        };
         head.headers = freshened(&stored, &head.headers);
-        let place = self.place(asked, &head.headers, tags);
-        let judged = self.judge(asked.0, &head, place.as_ref());
-        let ending = match (judged, place) {
-            (Ok(judged), Some(place)) => {
-                let (head, body) = self.copy_freshened(&head, judged, held.body);
-                self.commit(Storable { head, place }, body)
+        let placement = self.place(asked, &head.headers, tags);
+        let judged = self.judge(asked.read, &head, placement.as_ref());
+        let ending = match (judged, placement) {
+            (Ok(judgement), Some(placement)) => {
+                let (head, body) = self.copy_freshened(&head, judgement, candidate.body);
+                self.commit(Storable { head, placement }, body)
             }
-            (judged, place) => {
+            (judged, placement) => {
                 let refusal = judged.err().unwrap_or(Refusal::Vary);
-                self.refuse(refusal, head.status, place.as_ref())
+                self.refuse(refusal, head.status, placement.as_ref())
             }
         };
         Received { head, body, status, ending: Some(ending), recorder: None }
     }
 
-    /// Copies a head as it is stored. The body is stored already, but where it lies with its head of
-    /// before it is copied with the new one: or it would keep that.
-    fn copy_freshened(&self, head: &response::Parts, judged: Judged, body: Bytes) -> (Head, Bytes) {
+    /// Copies a head as it is stored. A body that lies in one buffer with its former head is copied
+    /// too, or it would keep that alive.
+    fn copy_freshened(
+        &self,
+        head: &response::Parts,
+        judgement: Judgement,
+        body: Bytes,
+    ) -> (Head, Bytes) {
         match lies_with_head(body.len()) {
-            true => self.copy(head, judged, &[body]),
-            false => (self.copy(head, judged, &[]).0, body),
+            true => self.copy(head, judgement, &[body]),
+            false => (self.copy(head, judgement, &[]).0, body),
         }
     }
 }

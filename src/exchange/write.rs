@@ -1,4 +1,4 @@
-//! What a write does to the keys and tags that it may have changed.
+//! Writes: unsafe requests, which invalidate keys and tags.
 
 use std::{
     future::{Future, poll_fn},
@@ -6,18 +6,58 @@ use std::{
     task::Poll,
 };
 
-use http::StatusCode;
+use http::{Request, Response, StatusCode};
+use http_body::Body;
+use tower::ServiceExt;
+use tower_service::Service;
 
+use super::cache::Cache;
 use crate::{
-    exchange::cache::Shared,
-    key::Subject,
-    store::timeout::bounded,
-    store::{Pending, Store},
+    body::ResponseBody,
+    key::{Subject, Tag},
+    policy::{CACHE_GROUP_INVALIDATION, groups},
+    route::{HeadRef, Target},
+    store::{Pending, Store, timeout::bounded},
 };
 
-/// What is known of a write once it is over.
+/// Forwards a write, and invalidates before the writer sees its response.
+pub(super) async fn forward_write<S, St, Q, B>(
+    cache: Arc<Cache<St>>,
+    inner: S,
+    subjects: Vec<Subject>,
+    request: Request<Q>,
+) -> Result<Response<ResponseBody<B>>, S::Error>
+where
+    S: Service<Request<Q>, Response = Response<B>>,
+    St: Store,
+    B: Body,
+{
+    let mut write = PendingWrite { cache: Arc::clone(&cache), subjects };
+    let target = Target::of(HeadRef::of(&request));
+    match inner.oneshot(request).await {
+        Ok(mut response) => {
+            let effect = Effect::of(response.status());
+            if effect == Effect::Changed {
+                let fields = response.headers();
+                write.add(cache.table.named(&target, fields).into_iter().map(Subject::Key));
+                let groups = groups(&CACHE_GROUP_INVALIDATION, fields).into_iter();
+                let origin = target.origin();
+                write.add(groups.map(|group| Subject::Tag(Tag::group(&origin, &group))));
+            }
+            write.settle(effect).await;
+            cache.reporter.mark_written(&mut response);
+            Ok(response.map(ResponseBody::passing))
+        }
+        Err(error) => {
+            write.settle(Effect::Unknown).await;
+            Err(error)
+        }
+    }
+}
+
+/// Effect of a write that is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Effect {
+enum Effect {
     /// It succeeded (RFC 9111 §4.4: a non-error status is 2xx or 3xx).
     Changed,
     /// It was refused.
@@ -27,7 +67,7 @@ pub(crate) enum Effect {
 }
 
 impl Effect {
-    pub(crate) fn of(status: StatusCode) -> Self {
+    fn of(status: StatusCode) -> Self {
         /// nginx's "client closed request", used by proxies that gave up waiting.
         const CLIENT_CLOSED_REQUEST: u16 = 499;
         match status.as_u16() {
@@ -38,19 +78,15 @@ impl Effect {
     }
 }
 
-/// A write that has been forwarded. Dropped without a word, its outcome is unknown.
-pub(crate) struct PendingWrite<St: Store> {
-    shared: Arc<Shared<St>>,
+/// Write that has been forwarded. Dropped before it is settled, its outcome is unknown.
+struct PendingWrite<St: Store> {
+    cache: Arc<Cache<St>>,
     subjects: Vec<Subject>,
 }
 
 impl<St: Store> PendingWrite<St> {
-    pub(crate) fn new(shared: Arc<Shared<St>>, subjects: Vec<Subject>) -> Self {
-        Self { shared, subjects }
-    }
-
-    /// Adds what the write has changed too.
-    pub(crate) fn also(&mut self, subjects: impl IntoIterator<Item = Subject>) {
+    /// Adds subjects that the write has changed, too.
+    fn add(&mut self, subjects: impl IntoIterator<Item = Subject>) {
         for subject in subjects {
             if !self.subjects.contains(&subject) {
                 self.subjects.push(subject);
@@ -59,14 +95,14 @@ impl<St: Store> PendingWrite<St> {
     }
 
     /// Invalidates what the write has changed or may have changed. The store keeps its own budget
-    /// and retries by itself, so what it answers changes nothing for the writer.
-    pub(crate) async fn settle(mut self, effect: Effect) {
+    /// and retries by itself, so its answer changes nothing for the writer.
+    async fn settle(mut self, effect: Effect) {
         let subjects = std::mem::take(&mut self.subjects);
-        let shared = &self.shared;
+        let cache = &self.cache;
         match effect {
             Effect::Unchanged => {}
-            Effect::Changed => all(subjects.iter().map(|one| shared.invalidate_subject(one))).await,
-            Effect::Unknown => all(subjects.iter().map(|one| shared.invalidate_unknown(one))).await,
+            Effect::Changed => all(subjects.iter().map(|one| cache.invalidate_subject(one))).await,
+            Effect::Unknown => all(subjects.iter().map(|one| cache.invalidate_unknown(one))).await,
         }
     }
 }
@@ -84,8 +120,8 @@ async fn all<F: Future<Output = Result<(), Pending>>>(calls: impl Iterator<Item 
 impl<St: Store> Drop for PendingWrite<St> {
     fn drop(&mut self) {
         for subject in &self.subjects {
-            // What happens in this process has happened when the call returns.
-            drop(self.shared.invalidate_unknown(subject));
+            // The invalidation is in force in this process when the call returns.
+            drop(self.cache.invalidate_unknown(subject));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A notice that many may wait for: it is put up, and may be replaced, but is never taken down.
+//! Value that many may wait for. It may be replaced, and is never taken back.
 
 use std::{
     collections::BTreeMap,
@@ -10,75 +10,75 @@ use std::{
 
 use crate::sync::{Mutex, lock};
 
-/// What is told to whoever waits. Until somebody does, it costs no allocation.
-pub(crate) struct Notice<T> {
-    board: Mutex<Board<T>>,
+/// Broadcast of one value. It allocates nothing until there is a reader.
+pub(crate) struct Broadcast<T> {
+    channel: Mutex<Channel<T>>,
 }
 
-struct Board<T> {
-    told: Option<T>,
+struct Channel<T> {
+    value: Option<T>,
     waiting: BTreeMap<u64, Waker>,
     next_reader: u64,
 }
 
-impl<T: Clone> Notice<T> {
+impl<T: Clone> Broadcast<T> {
     pub(crate) fn new() -> Self {
-        let board = Board { told: None, waiting: BTreeMap::new(), next_reader: 0 };
-        Self { board: Mutex::new(board) }
+        let channel = Channel { value: None, waiting: BTreeMap::new(), next_reader: 0 };
+        Self { channel: Mutex::new(channel) }
     }
 
-    /// Tells everybody who waits, and who comes later.
-    pub(crate) fn put(&self, told: T) {
-        let mut board = lock(&self.board);
-        let earlier = board.told.replace(told);
-        let waiting = std::mem::take(&mut board.waiting);
-        drop(board);
+    /// Sends a value to all readers, later ones included.
+    pub(crate) fn send(&self, value: T) {
+        let mut channel = lock(&self.channel);
+        let earlier = channel.value.replace(value);
+        let waiting = std::mem::take(&mut channel.waiting);
+        drop(channel);
         // Woken and dropped without the lock: either may run an executor's code, which may read.
         waiting.into_values().for_each(Waker::wake);
         drop(earlier);
     }
 
-    /// Waits until there is something to read.
-    pub(crate) fn read(&self) -> Reading<'_, T> {
-        Reading { notice: self, id: None }
+    /// Waits until there is a value.
+    pub(crate) fn read(&self) -> Receiving<'_, T> {
+        Receiving { broadcast: self, id: None }
     }
 }
 
-impl<T> fmt::Debug for Notice<T> {
+impl<T> fmt::Debug for Broadcast<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Notice").finish_non_exhaustive()
+        f.debug_struct("Broadcast").finish_non_exhaustive()
     }
 }
 
-/// Waits for a [`Notice`]. Dropped, it waits no longer.
-pub(crate) struct Reading<'a, T> {
-    notice: &'a Notice<T>,
-    /// Under which the waker is kept.
+/// Future of a value. Dropped, it waits no longer.
+pub(crate) struct Receiving<'a, T> {
+    broadcast: &'a Broadcast<T>,
+    /// Number of its waker; `None` before the first poll.
     id: Option<u64>,
 }
 
-impl<T: Clone> Future for Reading<'_, T> {
+impl<T: Clone> Future for Receiving<'_, T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        let mut board = lock(&self.notice.board);
-        if let Some(told) = &board.told {
-            return Poll::Ready(told.clone());
+        let mut channel = lock(&self.broadcast.channel);
+        if let Some(value) = &channel.value {
+            return Poll::Ready(value.clone());
         }
-        let id = self.id.unwrap_or(board.next_reader);
-        board.next_reader = board.next_reader.max(id + 1);
-        let earlier = board.waiting.insert(id, cx.waker().clone());
-        drop(board);
+        let id = self.id.unwrap_or(channel.next_reader);
+        channel.next_reader = channel.next_reader.max(id + 1);
+        let earlier = channel.waiting.insert(id, cx.waker().clone());
+        drop(channel);
         drop(earlier);
         self.id = Some(id);
         Poll::Pending
     }
 }
 
-impl<T> Drop for Reading<'_, T> {
+impl<T> Drop for Receiving<'_, T> {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            let waker = lock(&self.notice.board).waiting.remove(&id);
+            let waker = lock(&self.broadcast.channel).waiting.remove(&id);
             // Without the lock, as above.
             drop(waker);
         }

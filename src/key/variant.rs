@@ -238,11 +238,13 @@ pub(crate) fn origin(authority: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
     use quick_cache::Equivalent;
 
     use super::*;
-    use crate::key::Slot;
+    use crate::{
+        key::Slot,
+        verify::random::{Random, for_all},
+    };
 
     const EXAMPLE: VariantParts<'static> = Slot::example_variant();
 
@@ -258,41 +260,48 @@ mod tests {
         }
     }
 
-    proptest! {
-        #[test]
-        fn variants_are_equal_only_if_every_part_is(
-            p in proptest::array::uniform3(proptest::collection::vec(0u8..3, 0..4)),
-            q in proptest::array::uniform3(proptest::collection::vec(0u8..3, 0..4)),
-            s in proptest::array::uniform3("[ab]{0,2}"),
-            t in proptest::array::uniform3("[ab]{0,2}"),
-        ) {
+    #[test]
+    fn variants_are_equal_only_if_every_part_is() {
+        for_all(|random| {
+            let bytes = |random: &mut Random| random.vec(0..4, |random| random.below(3) as u8);
+            let [p, r] = [(); 2].map(|()| [(); 3].map(|()| bytes(random)));
+            let [s, u] = [(); 2].map(|()| [(); 3].map(|()| random.text("ab".chars(), 0..3)));
+            let (q, t) = (random.pick(&[&p, &r]).clone(), random.pick(&[&s, &u]).clone());
             let of = VariantParts::to_variant;
             let (left, right) = (reference(&p, &s), reference(&q, &t));
             let is_same = p == q && s == t;
-            prop_assert_eq!(of(left) == of(right), is_same);
-            prop_assert_eq!(of(left).borrowed().equivalent(&of(right)), is_same);
-            prop_assert_eq!(of(left).borrowed() == of(right).borrowed(), is_same);
-            prop_assert!(of(left).borrowed().equivalent(&of(left)));
+            assert_eq!(of(left) == of(right), is_same);
+            assert_eq!(of(left).borrowed().equivalent(&of(right)), is_same);
+            assert_eq!(of(left).borrowed() == of(right).borrowed(), is_same);
+            assert!(of(left).borrowed().equivalent(&of(left)));
             let other = of(VariantParts { nominated: &q[2], ..left });
-            prop_assert!(of(left).nominating(&q[2]) == other);
-            prop_assert!(of(left).nominating(&q[2]).seeded_hash() == other.seeded_hash());
-        }
+            assert!(of(left).nominating(&q[2]) == other);
+            assert!(of(left).nominating(&q[2]).seeded_hash() == other.seeded_hash());
+        });
+    }
 
-        #[test]
-        fn a_long_variant_is_encoded_as_a_short_one_is(
-            lengths in proptest::array::uniform3(0usize..150), other in 0usize..150,
-        ) {
+    #[test]
+    fn a_long_variant_is_encoded_as_a_short_one_is() {
+        for_all(|random| {
+            let lengths = [(); 3].map(|()| random.below(150));
             let [target, extras, nominated] = lengths.map(|length| vec![b'x'; length]);
-            let parts = VariantParts { target: &target, extras: &extras, nominated: &nominated, ..EXAMPLE };
+            let parts =
+                VariantParts { target: &target, extras: &extras, nominated: &nominated, ..EXAMPLE };
             let variant = parts.to_variant();
             let origin = parts.scope.len() + parts.scheme.len() + parts.authority.len();
-            prop_assert_eq!(variant.as_bytes().len(), LENGTHS + origin + lengths.iter().sum::<usize>());
+            assert_eq!(variant.as_bytes().len(), LENGTHS + origin + lengths.iter().sum::<usize>());
             let found = variant.parts();
-            prop_assert_eq!((found.scope, found.scheme, found.authority), (parts.scope, parts.scheme, parts.authority));
-            prop_assert_eq!((found.target, found.extras, found.nominated), (&*target, &*extras, &*nominated));
-            let (nominated, again) = (vec![b'y'; other], variant.nominating(&vec![b'y'; other]));
-            prop_assert_eq!(again.parts().nominated, &*nominated);
-        }
+            assert_eq!(
+                (found.scope, found.scheme, found.authority),
+                (parts.scope, parts.scheme, parts.authority)
+            );
+            assert_eq!(
+                (found.target, found.extras, found.nominated),
+                (&*target, &*extras, &*nominated)
+            );
+            let other = vec![b'y'; random.below(150)];
+            assert_eq!(variant.nominating(&other).parts().nominated, &*other);
+        });
     }
 
     #[test]

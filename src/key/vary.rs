@@ -95,9 +95,9 @@ impl Lines for HeaderMap {
 /// The fields of a request that is forwarded, since its response may nominate any of them. Most
 /// responses nominate none, so they are a list and not a map.
 #[derive(Debug)]
-pub(crate) struct Kept(Vec<(HeaderName, HeaderValue)>);
+pub(crate) struct RequestFields(Vec<(HeaderName, HeaderValue)>);
 
-impl Kept {
+impl RequestFields {
     /// Copies the fields of a request.
     pub(crate) fn of(fields: &HeaderMap) -> Self {
         let mut kept = Vec::with_capacity(fields.len());
@@ -106,7 +106,7 @@ impl Kept {
     }
 }
 
-impl Lines for Kept {
+impl Lines for RequestFields {
     fn lines(&self, name: &HeaderName) -> impl Iterator<Item = &HeaderValue> {
         self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value)
     }

@@ -7,14 +7,14 @@ const STRIPES: usize = 16;
 
 /// A count that is added to often, and read seldom.
 #[derive(Debug)]
-pub(crate) struct Striped(Box<[Stripe; STRIPES]>);
+pub(crate) struct ShardedCounter(Box<[Stripe; STRIPES]>);
 
 /// Two lines: processors fetch them in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Stripe(AtomicU64);
 
-impl Striped {
+impl ShardedCounter {
     pub(crate) fn new() -> Self {
         Self(Box::new(std::array::from_fn(|_| Stripe::default())))
     }
@@ -37,7 +37,7 @@ mod tests {
 
     #[test]
     fn what_all_threads_have_added_is_counted() {
-        let count = Striped::new();
+        let count = ShardedCounter::new();
         thread::scope(|scope| {
             for _ in 0..2 * STRIPES {
                 scope.spawn(|| (0..100).for_each(|_| count.add()));

@@ -16,7 +16,7 @@ use crate::{
 
 /// What a route says about requests that carry credentials: `Authorization`, `Cookie`,
 /// `Proxy-Authorization` or `X-Api-Key`, or what
-/// [`Builder::credential_fields`](crate::Builder::credential_fields) names.
+/// [`SupportCacheLayerBuilder::credential_fields`](crate::SupportCacheLayerBuilder::credential_fields) names.
 ///
 /// The layer belongs inside authentication, since a hit does not run what lies within it. It
 /// cannot see its own place, so the default is what protects a wrong one.
@@ -69,7 +69,7 @@ impl Credentials {
 /// What identifies a caller, for [`Credentials::PerCaller`].
 ///
 /// Two callers are the same only if this is byte-equal. It is kept as a keyed digest; the key is
-/// random in each process unless [`Builder::caller_key`](crate::Builder::caller_key) gives one.
+/// random in each process unless [`SupportCacheLayerBuilder::caller_key`](crate::SupportCacheLayerBuilder::caller_key) gives one.
 #[derive(Clone)]
 pub struct Caller {
     source: Source,
@@ -97,7 +97,7 @@ impl Caller {
     /// authentication layer put into the extensions. `None` or a blank text is no caller.
     ///
     /// Layers on one store whose routes are the same but for this closure share responses: tell
-    /// them apart by [`Builder::mount`](crate::Builder::mount).
+    /// them apart by [`SupportCacheLayerBuilder::mount`](crate::SupportCacheLayerBuilder::mount).
     pub fn with(
         extract: impl Fn(&KeyRequest<'_>) -> Option<String> + Send + Sync + 'static,
     ) -> Self {

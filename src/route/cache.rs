@@ -249,7 +249,7 @@ impl CacheRoute {
     }
 
     /// Says whom a response is for when the request carries credentials. Defaults to what the layer
-    /// says ([`Builder::credentials`](crate::Builder::credentials)), and that to
+    /// says ([`SupportCacheLayerBuilder::credentials`](crate::SupportCacheLayerBuilder::credentials)), and that to
     /// [`Credentials::Bypass`].
     pub fn credentials(mut self, credentials: Credentials) -> Self {
         self.credentials = Some(credentials);

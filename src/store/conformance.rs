@@ -32,7 +32,7 @@ use crate::{
 };
 
 pub use race::invalidations_win_races;
-pub use recalled::what_is_recalled_is_found_only_while_it_is_there;
+pub use recalled::a_response_that_was_read_often_is_found_only_while_it_is_there;
 pub use soft::a_soft_invalidation_leaves_nothing_fresh;
 pub use tags::{
     an_invalidation_of_a_tag_removes_what_has_it, an_invalidation_of_a_tag_voids_fills_in_flight,
@@ -63,7 +63,7 @@ pub async fn check<St: Store>(make: impl AsyncFn() -> St) {
     an_invalidation_of_a_tag_voids_fills_in_flight(&make().await).await;
     an_invalidation_is_in_force_before_it_is_polled(&make().await).await;
     a_note_is_stored_with_its_entry(&make().await).await;
-    what_is_recalled_is_found_only_while_it_is_there(&make().await).await;
+    a_response_that_was_read_often_is_found_only_while_it_is_there(&make().await).await;
     what_is_removed_is_let_go(&make().await).await;
     invalidations_win_races(make().await).await;
 }
@@ -420,11 +420,7 @@ impl Place {
         if let Some(entry) = store.peek(&self.variant().borrowed()) {
             return Some(entry);
         }
-        let found = match store.recall(&self.variant().borrowed()) {
-            Some(recalled) => store.confirm(&recalled).await,
-            None => store.lookup(&self.slot()).await,
-        };
-        match found {
+        match store.lookup(&self.slot()).await {
             Lookup::Found(entry) => Some(entry),
             Lookup::Absent | Lookup::Held(_) | Lookup::Unavailable => None,
         }

@@ -17,7 +17,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::{
     Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Tag, Token, Variant,
-    VariantRef,
+    VariantRef, sealed::Sealed,
 };
 use crate::{
     error::{ConfigError, ConfigErrorKind},
@@ -157,12 +157,10 @@ impl MemoryStoreBuilder {
     }
 }
 
+impl Sealed for MemoryStore {}
+
 impl Store for MemoryStore {
     type Lease = ();
-
-    // It waits for nothing.
-    const KEEPS_BUDGETS: bool = true;
-    const PEEK_TELLS_ALL: bool = true;
 
     fn sequence(&self) -> &Sequence {
         &self.shared.sequence
@@ -172,8 +170,8 @@ impl Store for MemoryStore {
         self.shared.entries.get(variant).filter(|entry| self.shared.is_alive(entry))
     }
 
-    fn lookup(&self, _: &Slot) -> impl Future<Output = Lookup> + Send {
-        ready(Lookup::Absent)
+    fn lookup(&self, slot: &Slot) -> impl Future<Output = Lookup> + Send {
+        ready(self.peek(&slot.variant.borrowed()).map_or(Lookup::Absent, Lookup::Found))
     }
 
     fn begin(
@@ -203,7 +201,10 @@ impl Store for MemoryStore {
         ready(self.shared.commit(&entry, note))
     }
 
-    fn invalidate(&self, key: &PrimaryKey) -> impl Future<Output = Result<(), Pending>> + Send {
+    fn invalidate(
+        &self,
+        key: &PrimaryKey,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         self.shared.sequence.invalidate(key, || {
             let variants = lock(&self.shared.index[shard(key)]).remove(key);
             self.shared.remove(variants.iter().flat_map(|variants| variants.iter()));
@@ -214,7 +215,7 @@ impl Store for MemoryStore {
     fn soft_invalidate(
         &self,
         key: &PrimaryKey,
-    ) -> impl Future<Output = Result<(), Pending>> + Send {
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         let mut evicted = Evicted::default();
         self.shared.sequence.invalidate(key, || {
             let variants = lock(&self.shared.index[shard(key)]).remove(key);
@@ -233,12 +234,15 @@ impl Store for MemoryStore {
         ready(Ok(()))
     }
 
-    fn invalidate_tag(&self, tag: &Tag) -> impl Future<Output = Result<(), Pending>> + Send {
+    fn invalidate_tag(
+        &self,
+        tag: &Tag,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         self.shared.sequence.invalidate_tag(tag);
         ready(Ok(()))
     }
 
-    fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send {
+    fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         self.shared.sequence.invalidate_all(|shard| {
             let index = std::mem::take(&mut *lock(&self.shared.index[shard]));
             self.shared.remove(index.values().flat_map(|variants| variants.iter()));

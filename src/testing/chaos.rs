@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use crate::{
     store::{
         Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Tag, Token,
-        VariantRef,
+        VariantRef, sealed::Sealed, timeout::bounded,
     },
     sync::{AtomicU64, Ordering},
 };
@@ -20,7 +20,7 @@ use crate::{
 /// An operation of a [`Store`] that [`Chaos`] disturbs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Operation {
+pub enum StoreCall {
     /// [`Store::peek`], on the path of every hit.
     Peek,
     /// [`Store::lookup`].
@@ -64,7 +64,7 @@ pub enum Fault {
 /// The plan is a closure from the kind of an operation, and how many of that kind there were before,
 /// to the [`Fault`]. It runs on the path of every request, and several threads may be in it at once.
 ///
-/// A failed [`Operation::Peek`] finds nothing; other faults leave it alone, since it does not wait.
+/// A failed [`StoreCall::Peek`] finds nothing; other faults leave it alone, since it does not wait.
 /// So a plan that fails both `Peek` and `Lookup` around a [`MemoryStore`](crate::MemoryStore) is a
 /// store that cannot be reached.
 ///
@@ -75,22 +75,22 @@ pub struct Chaos<St> {
     counts: [AtomicU64; OPERATIONS],
 }
 
-type Plan = dyn Fn(Operation, u64) -> Fault + Send + Sync;
+type Plan = dyn Fn(StoreCall, u64) -> Fault + Send + Sync;
 
-const OPERATIONS: usize = Operation::FlushPending as usize + 1;
+const OPERATIONS: usize = StoreCall::FlushPending as usize + 1;
 
 impl<St: Store> Chaos<St> {
     /// Wraps `store`. `plan` is asked once for each operation; the first of a kind has count 0.
-    pub fn new(store: St, plan: impl Fn(Operation, u64) -> Fault + Send + Sync + 'static) -> Self {
+    pub fn new(store: St, plan: impl Fn(StoreCall, u64) -> Fault + Send + Sync + 'static) -> Self {
         Self { store, plan: Box::new(plan), counts: Default::default() }
     }
 
     /// Returns how often an operation was called so far.
-    pub fn count(&self, operation: Operation) -> u64 {
+    pub fn count(&self, operation: StoreCall) -> u64 {
         self.counts[operation as usize].load(Ordering::Relaxed)
     }
 
-    fn fault(&self, operation: Operation) -> Fault {
+    fn fault(&self, operation: StoreCall) -> Fault {
         let count = self.counts[operation as usize].fetch_add(1, Ordering::Relaxed);
         (self.plan)(operation, count)
     }
@@ -102,6 +102,8 @@ impl<St: fmt::Debug> fmt::Debug for Chaos<St> {
     }
 }
 
+impl<St: Store> Sealed for Chaos<St> {}
+
 impl<St: Store> Store for Chaos<St> {
     type Lease = St::Lease;
 
@@ -110,24 +112,18 @@ impl<St: Store> Store for Chaos<St> {
     }
 
     fn peek(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
-        match self.fault(Operation::Peek) {
+        match self.fault(StoreCall::Peek) {
             Fault::Fail | Fault::FailAfter => None,
             Fault::None | Fault::Delay(_) | Fault::Hang => self.store.peek(variant),
         }
     }
 
     async fn lookup(&self, slot: &Slot) -> Lookup {
-        let fault = self.fault(Operation::Lookup);
-        disturbed(fault, self.store.lookup(slot), || Lookup::Unavailable).await
-    }
-
-    fn recall(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
-        self.store.recall(variant)
-    }
-
-    async fn confirm(&self, recalled: &Arc<Entry>) -> Lookup {
-        let fault = self.fault(Operation::Lookup);
-        disturbed(fault, self.store.confirm(recalled), || Lookup::Unavailable).await
+        let fault = self.fault(StoreCall::Lookup);
+        // Bounded as a store's own look-up is: a plan may delay it for as long as it likes.
+        let found = async { self.store.lookup(slot).await };
+        let found = disturbed(fault, found, || Lookup::Unavailable);
+        bounded(found).await.unwrap_or(Lookup::Unavailable)
     }
 
     fn token(&self) -> Option<Token> {
@@ -140,12 +136,14 @@ impl<St: Store> Store for Chaos<St> {
         token: Option<Token>,
         seen: Option<&Entry>,
     ) -> Begin<Self::Lease> {
-        let fault = self.fault(Operation::Begin);
-        disturbed(fault, self.store.begin(slot, token, seen), || Begin::Unavailable).await
+        let fault = self.fault(StoreCall::Begin);
+        // Made when it is polled, here and below: what is delayed sees what has happened by then.
+        let begin = async { self.store.begin(slot, token, seen).await };
+        disturbed(fault, begin, || Begin::Unavailable).await
     }
 
     async fn wait(&self, slot: &Slot, token: Token) -> Lookup {
-        let fault = self.fault(Operation::Wait);
+        let fault = self.fault(StoreCall::Wait);
         disturbed(fault, self.store.wait(slot, token), || Lookup::Unavailable).await
     }
 
@@ -155,7 +153,7 @@ impl<St: Store> Store for Chaos<St> {
         entry: Arc<Entry>,
         note: Option<Arc<Entry>>,
     ) -> Commit {
-        let fault = self.fault(Operation::Commit);
+        let fault = self.fault(StoreCall::Commit);
         // Made when it is polled: a store may commit when it is called, and then it would not fail.
         let commit = async { self.store.commit(lease, entry, note).await };
         disturbed(fault, commit, || Commit::Failed).await
@@ -165,8 +163,11 @@ impl<St: Store> Store for Chaos<St> {
         self.store.release(lease);
     }
 
-    fn invalidate(&self, key: &PrimaryKey) -> impl Future<Output = Result<(), Pending>> + Send {
-        let fault = self.fault(Operation::Invalidate);
+    fn invalidate(
+        &self,
+        key: &PrimaryKey,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
+        let fault = self.fault(StoreCall::Invalidate);
         // Called here and not when it is polled: that is when it is in force in this process.
         disturbed(fault, self.store.invalidate(key), || Err(Pending))
     }
@@ -174,23 +175,26 @@ impl<St: Store> Store for Chaos<St> {
     fn soft_invalidate(
         &self,
         key: &PrimaryKey,
-    ) -> impl Future<Output = Result<(), Pending>> + Send {
-        let fault = self.fault(Operation::Invalidate);
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
+        let fault = self.fault(StoreCall::Invalidate);
         disturbed(fault, self.store.soft_invalidate(key), || Err(Pending))
     }
 
-    fn invalidate_tag(&self, tag: &Tag) -> impl Future<Output = Result<(), Pending>> + Send {
-        let fault = self.fault(Operation::Invalidate);
+    fn invalidate_tag(
+        &self,
+        tag: &Tag,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
+        let fault = self.fault(StoreCall::Invalidate);
         disturbed(fault, self.store.invalidate_tag(tag), || Err(Pending))
     }
 
-    fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send {
-        let fault = self.fault(Operation::InvalidateAll);
+    fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
+        let fault = self.fault(StoreCall::InvalidateAll);
         disturbed(fault, self.store.invalidate_all(), || Err(Pending))
     }
 
     async fn flush_pending(&self, limit: Duration) -> Result<(), Pending> {
-        let fault = self.fault(Operation::FlushPending);
+        let fault = self.fault(StoreCall::FlushPending);
         disturbed(fault, self.store.flush_pending(limit), || Err(Pending)).await
     }
 }

@@ -38,11 +38,11 @@
 //! ```
 //! use tower_support_cache::{
 //!     CacheRoute, MemoryStore, SupportCacheLayer,
-//!     testing::{Chaos, Fault, Operation},
+//!     testing::{Chaos, Fault, StoreCall},
 //! };
 //!
 //! let store = Chaos::new(MemoryStore::new(), |operation, count| match operation {
-//!     Operation::Commit if count % 2 == 0 => Fault::Fail,
+//!     StoreCall::Commit if count % 2 == 0 => Fault::Fail,
 //!     _ => Fault::None,
 //! });
 //! let layer = SupportCacheLayer::builder(store)
@@ -54,5 +54,9 @@
 mod chaos;
 mod replay;
 
-pub use chaos::{Chaos, Fault, Operation};
+pub use chaos::{Chaos, Fault, StoreCall};
 pub use replay::{Replay, Undeclared};
+
+/// For the crate's own tests, whose stores break the rules one by one.
+#[doc(hidden)]
+pub use crate::store::sealed::Sealed;

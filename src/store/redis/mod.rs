@@ -55,7 +55,7 @@ use self::{
 };
 use super::{
     Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Tag, Token,
-    VariantRef,
+    VariantRef, sealed::Sealed,
 };
 use crate::{clock::now, error::ConfigError, metrics::operations::StoreSnapshot};
 
@@ -82,7 +82,7 @@ const MAX_PAUSE: Duration = Duration::from_millis(50);
 ///
 /// Clones share one connection. Give layers whose routes use
 /// [`Credentials::PerCaller`](crate::Credentials::PerCaller) or [`CacheRoute::vary`](crate::CacheRoute::vary)
-/// a [`caller_key`](crate::Builder::caller_key), the same in all processes.
+/// a [`caller_key`](crate::SupportCacheLayerBuilder::caller_key), the same in all processes.
 ///
 /// ```
 /// use tower_support_cache::{RedisStore, SupportCacheLayer};
@@ -154,10 +154,10 @@ impl fmt::Debug for RedisStore {
     }
 }
 
+impl Sealed for RedisStore {}
+
 impl Store for RedisStore {
     type Lease = RedisLease;
-
-    const KEEPS_BUDGETS: bool = true;
 
     fn sequence(&self) -> &Sequence {
         &self.shared.sequence
@@ -169,17 +169,6 @@ impl Store for RedisStore {
 
     async fn lookup(&self, slot: &Slot) -> Lookup {
         self.shared.lookup(slot).await.unwrap_or(Lookup::Unavailable)
-    }
-
-    fn recall(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
-        let copy = self.shared.link.near.recall(variant);
-        // Which of its tags a request has, and which only a response, it does not tell.
-        copy.filter(|copy| copy.slot().tags.is_empty())
-    }
-
-    async fn confirm(&self, recalled: &Arc<Entry>) -> Lookup {
-        let found = self.shared.confirm(recalled.slot(), recalled).await;
-        found.unwrap_or(Lookup::Unavailable)
     }
 
     fn token(&self) -> Option<Token> {
@@ -244,7 +233,10 @@ impl Store for RedisStore {
         commit
     }
 
-    fn invalidate(&self, key: &PrimaryKey) -> impl Future<Output = Result<(), Pending>> + Send {
+    fn invalidate(
+        &self,
+        key: &PrimaryKey,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         self.shared.sequence.invalidate(key, || ());
         Call::new(&self.shared.link, Target::Key(key.clone())).run(Duration::ZERO)
     }
@@ -252,17 +244,20 @@ impl Store for RedisStore {
     fn soft_invalidate(
         &self,
         key: &PrimaryKey,
-    ) -> impl Future<Output = Result<(), Pending>> + Send {
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         self.shared.sequence.invalidate(key, || ());
         Call::new(&self.shared.link, Target::Softly(key.clone())).run_softly()
     }
 
-    fn invalidate_tag(&self, tag: &Tag) -> impl Future<Output = Result<(), Pending>> + Send {
+    fn invalidate_tag(
+        &self,
+        tag: &Tag,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         self.shared.sequence.invalidate_tag(tag);
         Call::new(&self.shared.link, Target::Tag(tag.clone())).run(Duration::ZERO)
     }
 
-    fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send {
+    fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         self.shared.sequence.invalidate_all(|_| ());
         let until_seen = self.shared.link.settings.until_seen();
         Call::new(&self.shared.link, Target::All).run(until_seen)

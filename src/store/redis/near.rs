@@ -28,7 +28,7 @@ use crate::{
     fence::sequence::Fence,
     key::{PrimaryKey, Tag, VariantRef},
     metrics::operations::NearSnapshot,
-    metrics::sharded_counter::Striped,
+    metrics::sharded_counter::ShardedCounter,
     store::{MemoryStore, Store},
     sync::{AtomicU64, Ordering},
 };
@@ -52,8 +52,8 @@ pub(super) struct Near {
     proven: Deadline,
     /// How long the last proof took, in microseconds, and one more; zero if there was none.
     lag: AtomicU64,
-    hits: Striped,
-    confirmed: Striped,
+    hits: ShardedCounter,
+    confirmed: ShardedCounter,
     pub(super) pushes: AtomicU64,
     pub(super) silenced: AtomicU64,
 }
@@ -72,8 +72,8 @@ impl Near {
             limit: if capacity == 0 { Duration::ZERO } else { limit },
             proven: Deadline::none(),
             lag: AtomicU64::new(0),
-            hits: Striped::new(),
-            confirmed: Striped::new(),
+            hits: ShardedCounter::new(),
+            confirmed: ShardedCounter::new(),
             pushes: AtomicU64::new(0),
             silenced: AtomicU64::new(0),
         }

@@ -91,9 +91,10 @@ impl Crowded {
         let sequence = self.store.sequence();
         for _ in 0..3 {
             let turn = match &seen {
-                Some(_) => Turn::Lead(self.flights.take_off((&slot, None), sequence.begin())),
+                Some(_) => Turn::Lead(self.flights.lead_alone(&slot, None, sequence.begin())),
                 None => self.flights.enter(
-                    (&slot, None),
+                    &slot,
+                    None,
                     |fence| sequence.is_current(&slot.key, fence),
                     || sequence.begin(),
                 ),
@@ -194,7 +195,7 @@ fn eviction_and_notes_hide_no_entry_from_an_invalidation() {
             })
             .collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
-        assert_eq!(world.flights.airborne(), 0, "no flight is left behind");
+        assert_eq!(world.flights.in_flight(), 0, "no flight is left behind");
         let listed = format!("{:?}", world.store);
         assert!(listed.contains(&format!("entries: {},", world.gauge.entries())), "{listed}");
         for key in 0..2 {

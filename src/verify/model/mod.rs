@@ -87,7 +87,8 @@ impl World {
         for _ in 0..2 {
             let sequence = self.store.sequence();
             let turn = self.flights.enter(
-                (&slot, None),
+                &slot,
+                None,
                 |fence| sequence.is_slot_current(&slot, fence),
                 || sequence.begin(),
             );
@@ -206,7 +207,7 @@ fn check_reads(is_grouped: bool) {
             })
             .collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
-        assert_eq!(world.flights.airborne(), 0, "no flight is left behind");
+        assert_eq!(world.flights.in_flight(), 0, "no flight is left behind");
         world.read();
     });
 }
@@ -246,7 +247,7 @@ fn concurrent_reads_without_deaths_make_one_forward() {
                     (Arc::clone(&flights), Arc::clone(&world), Arc::clone(&led));
                 thread::spawn(move || {
                     let fence = || world.store.sequence().begin();
-                    match flights.enter((&slot(), None), |_| true, fence) {
+                    match flights.enter(&slot(), None, |_| true, fence) {
                         Turn::Lead(lead) => {
                             if let Begin::Granted(()) =
                                 block_on(world.store.begin(&slot(), None, None))
@@ -276,20 +277,19 @@ fn one_of_the_followers_of_an_abandoned_flight_leads() {
     explore(|| {
         let world = World::new();
         let fence = world.store.sequence().begin();
-        let Turn::Lead(lead) = world.flights.enter((&slot(), None), |_| true, || fence) else {
+        let Turn::Lead(lead) = world.flights.enter(&slot(), None, |_| true, || fence) else {
             return;
         };
         let threads: Vec<_> = (0..3)
             .map(|n| {
                 let world = Arc::clone(&world);
-                let Turn::Follow(follower) =
-                    world.flights.enter((&slot(), None), |_| true, || fence)
+                let Turn::Follow(follower) = world.flights.enter(&slot(), None, |_| true, || fence)
                 else {
                     panic!("the flight can be joined")
                 };
                 thread::spawn(move || {
                     assert!(matches!(block_on(follower.settled()), Settled::Abandoned));
-                    match world.flights.enter((&slot(), None), |_| true, || fence) {
+                    match world.flights.enter(&slot(), None, |_| true, || fence) {
                         Turn::Lead(lead) => {
                             lead.fill(|| n);
                             n
@@ -306,7 +306,7 @@ fn one_of_the_followers_of_an_abandoned_flight_leads() {
         drop(lead);
         let leaders: HashSet<u64> = threads.into_iter().map(|t| t.join().unwrap()).collect();
         assert!(!leaders.is_empty());
-        assert_eq!(world.flights.airborne(), 0);
+        assert_eq!(world.flights.in_flight(), 0);
     });
 }
 

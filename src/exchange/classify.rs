@@ -1,0 +1,111 @@
+//! First decision about a request, before anything is waited for.
+
+use super::{
+    assess::Purpose,
+    cache::Cache,
+    lookup::Verdict,
+    request::{Asks, Read},
+    respond::Reuse,
+};
+use crate::{
+    key::{Room, Slot, Subject},
+    metrics::outcome::{Bypass, Forward, Unshared},
+    policy::{Denied, Facts, admit},
+    route::{CacheRule, HeadRef, Matched, RequestView},
+    store::Store,
+};
+
+/// Course that a request takes.
+pub(crate) enum Decision {
+    /// No rule is for it.
+    Pass,
+    /// A stored response of this route answers.
+    Answer(usize, Asks, Reuse),
+    /// It is forwarded by itself, in this bucket and for this reason.
+    Forward(usize, Unshared),
+    /// Memory has no answer.
+    Read(Read),
+    /// A stored response answers, and is revalidated or refreshed afterwards.
+    Refresh(Read, Reuse),
+    /// An unsafe request that invalidates these.
+    Write(Vec<Subject>),
+}
+
+/// Matches a request to a rule; admits a read and looks into memory for it.
+pub(crate) fn classify<St: Store>(
+    cache: &Cache<St>,
+    head: HeadRef<'_>,
+    has_content: bool,
+) -> Decision {
+    match cache.table.classify(head.method, head.uri.path()) {
+        Matched::Pass => Decision::Pass,
+        Matched::Read(route, rule, parameters) => {
+            let view = RequestView { head, parameters: &parameters };
+            let reason = match classify_read(cache, route, rule, view, has_content) {
+                Ok(decision) => return decision,
+                Err(Denied::Upgrade) => return Decision::Pass,
+                Err(Denied::Bypass(reason)) => reason,
+            };
+            if reason == Bypass::Credentials {
+                cache.warn_of_credentials(route);
+            }
+            Decision::Forward(cache.bucket(route), Unshared::Bypassed(reason))
+        }
+        Matched::Write => {
+            let matched = cache.table.write(head);
+            matched.failed.iter().for_each(|route| cache.invalidation_failed(route));
+            if matched.is_matched { Decision::Write(matched.subjects) } else { Decision::Pass }
+        }
+    }
+}
+
+fn classify_read<St: Store>(
+    cache: &Cache<St>,
+    route: usize,
+    rule: &CacheRule,
+    view: RequestView<'_, '_>,
+    has_content: bool,
+) -> Result<Decision, Denied> {
+    if cache.is_switched_off(route) {
+        return Err(Bypass::Switch.into());
+    }
+    let (fields, secret) = (view.head.headers, &cache.identity.secret);
+    let facts = Facts::of(fields, &cache.identity.watched);
+    let mut admitted = admit(&cache.identity, rule, view, (facts, has_content))?;
+    let asks = Asks::of(view.head.method, &mut admitted);
+    let declared = rule.vary.values(fields, secret);
+    let mut room = Room::new();
+    let base = admitted.variant(&declared).encode(&mut room);
+    let peek = |variant: &_| match cache.store.peek(variant) {
+        Some(entry) => cache.consider(route, &asks.wishes, Purpose::Answer, entry),
+        None => Verdict::Nothing,
+    };
+    let mut verdict = peek(&base);
+    let mut learned = None;
+    if let Verdict::Vary(nominated) = verdict {
+        let values = nominated.values(fields, secret);
+        verdict = peek(&admitted.variant(&values).encode(&mut Room::new()));
+        learned = Some((nominated, values));
+    }
+    let (forward, seen, refresh) = match verdict {
+        Verdict::Answer(reuse) => return Ok(Decision::Answer(route, asks, reuse)),
+        Verdict::Forward(alone) => {
+            return Ok(Decision::Forward(cache.bucket(route), Unshared::Alone(alone)));
+        }
+        Verdict::Refresh(reuse) => (Forward::Stale, Some(reuse.entry().clone()), Some(reuse)),
+        Verdict::Keep(forward, seen) => (forward, seen, None),
+        Verdict::Vary(_) | Verdict::Nothing if learned.is_some() => (Forward::VaryMiss, None, None),
+        Verdict::Vary(_) | Verdict::Nothing => (Forward::UriMiss, None, None),
+    };
+    let base = base.to_variant();
+    let (nominated, variant) = match learned {
+        Some((nominated, values)) => (nominated, base.nominating(&values)),
+        None => (rule.vary.clone(), base.clone()),
+    };
+    let slot = Slot { key: admitted.key()?, variant, tags: admitted.tags()? };
+    let read = Read { route, slot, base, nominated, asks, forward, seen, is_background: false };
+    Ok(match refresh {
+        Some(reuse) => Decision::Refresh(read, reuse),
+        None => Decision::Read(read),
+    })
+}

@@ -1,0 +1,115 @@
+//! End of a flight: the store is told first, and then the followers.
+
+use std::sync::Arc;
+
+use super::{
+    cache::Cache,
+    respond::{SharedBody, SharedResponse},
+};
+use crate::{
+    clock::{Instant, now},
+    entry::Entry,
+    flight::Lead,
+    key::vary::Nominated,
+    metrics::outcome::Refusal,
+    recording::Reservation,
+    store::{Commit, Store, timeout::bounded},
+};
+
+/// End of a flight that is due.
+pub(super) struct Ending<St: Store> {
+    pub(super) cache: Arc<Cache<St>>,
+    pub(super) lead: Lead<SharedResponse>,
+    pub(super) route: usize,
+    pub(super) requested: Instant,
+    /// Entry to store under the lease, and the note that leads to it.
+    pub(super) entries: Option<(St::Lease, Arc<Entry>, Option<Arc<Entry>>)>,
+    pub(super) conclusion: Conclusion,
+    /// Share of the byte budget of a body that no recording holds.
+    pub(super) reservation: Option<Reservation>,
+}
+
+/// Result of a flight.
+pub(super) enum Conclusion {
+    /// A response, which is shared if it is in order to store it.
+    Response(Arc<Entry>, Nominated),
+    /// Nothing to share; the refusal may be remembered for a while.
+    Refusal(Refusal),
+    /// Nothing to share, and the stored response is wrong, too.
+    Invalidation(Refusal),
+    /// The fill was lost.
+    Abandoned,
+}
+
+impl<St: Store> Ending<St> {
+    /// Ends the flight. Returns the entry if it is stored now.
+    pub(super) async fn settle(mut self) -> Result<Arc<Entry>, Refusal> {
+        let commit = self.commit().await;
+        self.conclude(commit)
+    }
+
+    /// Commits to the store, before any follower is released: so requests after them need not wait at
+    /// all.
+    pub(super) async fn commit(&mut self) -> Commit {
+        if self.is_grouped() {
+            // A request that joined later could be younger than the fences that the commit asks.
+            self.lead.close();
+        }
+        if matches!(self.conclusion, Conclusion::Invalidation(_)) {
+            bounded(self.cache.invalidate(&self.lead.slot().key)).await;
+        }
+        let Some((lease, entry, note)) = self.entries.take() else { return Commit::Failed };
+        bounded(self.cache.store.commit(lease, entry, note)).await.unwrap_or(Commit::Failed)
+    }
+
+    /// Returns whether its response has tags that requests did not know when they joined the flight.
+    fn is_grouped(&self) -> bool {
+        match &self.conclusion {
+            Conclusion::Response(entry, _) => entry.slot().tags.len() > self.lead.slot().tags.len(),
+            Conclusion::Refusal(_) | Conclusion::Invalidation(_) | Conclusion::Abandoned => false,
+        }
+    }
+
+    /// Counts the result of the commit, and settles the flight.
+    pub(super) fn conclude(self, commit: Commit) -> Result<Arc<Entry>, Refusal> {
+        let is_grouped = self.is_grouped();
+        let (entry, nominated) = match self.conclusion {
+            Conclusion::Response(entry, nominated) => (entry, nominated),
+            Conclusion::Refusal(refusal) | Conclusion::Invalidation(refusal) => {
+                self.lead.decline();
+                return Err(refusal);
+            }
+            Conclusion::Abandoned => return Err(Refusal::Failed),
+        };
+        let stored = match commit {
+            Commit::Stored => Ok(()),
+            Commit::Fenced => Err(Refusal::Fenced),
+            Commit::Superseded => Err(Refusal::Superseded),
+            Commit::TooLarge => Err(Refusal::TooLarge),
+            Commit::Failed => Err(Refusal::Store),
+        };
+        let (bucket, metrics) = (self.cache.bucket(self.route), self.cache.metrics());
+        match stored {
+            Ok(()) => {
+                self.cache.routes[self.route].early.note(|| now() - self.requested);
+                metrics.stored(bucket);
+            }
+            Err(Refusal::Fenced) => metrics.fenced(bucket),
+            Err(refusal) => metrics.refused(bucket, refusal),
+        }
+        let is_in_doubt = is_grouped && matches!(stored, Err(Refusal::Fenced | Refusal::Store));
+        match entry.as_response().filter(|(head, _)| head.may_be_shared()) {
+            // One of the followers asks the origin again, for all.
+            _ if is_in_doubt => drop(self.lead),
+            // The followers began before the invalidation that may have fenced the commit.
+            Some((head, body)) => self.lead.fill(|| SharedResponse {
+                head: Arc::new(head.clone()),
+                body: SharedBody::Whole(body.clone()),
+                variant: entry.slot().variant.clone(),
+                nominated,
+            }),
+            None => self.lead.decline(),
+        }
+        stored.map(|()| entry)
+    }
+}
