@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -18,9 +18,6 @@ use crate::{
     fence::sequence::{Fence, Sequence},
     key::{Slot, vary::Nominated},
 };
-
-/// The route of an entry that nobody has noted it of.
-const UNKNOWN: u32 = u32::MAX;
 
 /// Bytes that one nominated field takes besides its name.
 const PER_NOMINATED: usize = 64;
@@ -39,8 +36,6 @@ const PER_NOMINATED: usize = 64;
 /// ```
 pub struct Entry {
     provenance: Provenance,
-    /// [`UNKNOWN`] until it is noted.
-    route: AtomicU32,
     content: Content,
     fresh_until: Instant,
     is_held: AtomicBool,
@@ -101,7 +96,6 @@ impl Entry {
         let weight = (size_of::<Self>() + OVERHEAD + identity + content_weight) as u64;
         Self {
             provenance,
-            route: AtomicU32::new(UNKNOWN),
             content,
             fresh_until,
             is_held: AtomicBool::new(false),
@@ -114,21 +108,6 @@ impl Entry {
     /// Returns where the entry belongs.
     pub fn slot(&self) -> &Slot {
         &self.provenance.slot
-    }
-
-    /// Notes the route that the response is of, by its position among the routes of every layer with
-    /// the scope that the variant holds. It is the same whoever notes it.
-    pub(crate) fn note_route(&self, route: usize) {
-        if let Ok(route) = u32::try_from(route) {
-            self.route.store(route, Ordering::Relaxed);
-        }
-    }
-
-    /// Returns the route that the response is of, if it is known.
-    #[inline]
-    pub(crate) fn route(&self) -> Option<usize> {
-        let route = self.route.load(Ordering::Relaxed);
-        (route != UNKNOWN).then_some(route as usize)
     }
 
     /// Returns the number at which its fill began.
@@ -270,7 +249,6 @@ impl Entry {
         let provenance = self.provenance.clone();
         let mut copy = Self::restored(provenance, self.content.clone(), self.fresh_until);
         copy.weight += (weight + size_of::<Copied>()) as u64;
-        copy.route = self.route.load(Ordering::Relaxed).into();
         copy.copied = Some(Box::new(Copied { held_at, unasked_until, reading }));
         copy
     }

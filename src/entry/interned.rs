@@ -17,17 +17,17 @@ const PARTS: usize = 64;
 /// Prefixes that have a table in one process; the values of further ones are made for each hit.
 const MAX_TABLES: usize = 8;
 
-static AGES: Table = Table::new("");
-static TABLES: Mutex<Vec<&'static Table>> = Mutex::new(Vec::new());
+static AGES: SecondsTable = SecondsTable::new("");
+static TABLES: Mutex<Vec<&'static SecondsTable>> = Mutex::new(Vec::new());
 
 /// Field values that consist of a prefix and a number of seconds.
 pub(crate) struct BySeconds {
     prefix: String,
-    table: Option<&'static Table>,
+    table: Option<&'static SecondsTable>,
 }
 
 /// Interned values of one prefix, by their number of seconds.
-struct Table {
+struct SecondsTable {
     prefix: &'static str,
     parts: [OnceLock<Box<[OnceLock<HeaderValue>; PART]>>; PARTS],
 }
@@ -41,7 +41,7 @@ pub(crate) fn seconds(number: u64) -> HeaderValue {
 impl BySeconds {
     /// Creates the values that begin with `prefix`, which must be fit for a field value.
     pub(crate) fn new(prefix: String) -> Self {
-        Self { table: Table::of(&prefix), prefix }
+        Self { table: SecondsTable::of(&prefix), prefix }
     }
 
     /// Returns the value for a number of seconds.
@@ -63,7 +63,7 @@ impl fmt::Debug for BySeconds {
     }
 }
 
-impl Table {
+impl SecondsTable {
     const fn new(prefix: &'static str) -> Self {
         Self { prefix, parts: [const { OnceLock::new() }; PARTS] }
     }
