@@ -14,7 +14,7 @@ pub(crate) mod vary;
 
 pub(crate) use self::{
     hash::{Prehashed, seeded_hash},
-    primary_key::{MAX_KEY, Subject, push_parameter, push_value},
+    primary_key::{KeyText, MAX_KEY, Subject, push_parameter, push_value},
     tag::MAX_TAGS,
     variant::{Parts, Room, VariantParts, origin, push_part},
 };

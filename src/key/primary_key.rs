@@ -19,6 +19,9 @@ use super::{
 /// Longest primary key, in bytes. A request with a longer one bypasses the cache.
 pub(crate) const MAX_KEY: usize = 512;
 
+/// Text of a key in the making, no longer than a key may be.
+pub(crate) type KeyText = arrayvec::ArrayString<MAX_KEY>;
+
 /// Characters that a placeholder's value may not contain in a key: separators, the escape character,
 /// and what Redis patterns and shells read as more than text. Everything outside ASCII is escaped too.
 const ESCAPED: &AsciiSet = &CONTROLS
@@ -136,23 +139,21 @@ impl fmt::Debug for PrimaryKey {
 
 /// Appends a path parameter to `key`: percent-decoded once, then escaped, so that a separator in
 /// it cannot be mistaken for one of the template's. `None` for invalid UTF-8 and blank values.
-pub(crate) fn push_parameter(key: &mut String, raw: &str) -> Option<()> {
+pub(crate) fn push_parameter(key: &mut KeyText, raw: &str) -> Option<()> {
     // The common case: there is nothing to decode, and nothing to escape.
     if !raw.is_empty() && raw.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
-        key.push_str(raw);
-        return Some(());
+        return key.try_push_str(raw).ok();
     }
     let decoded = percent_decode_str(raw).decode_utf8().ok()?;
     push_value(key, &decoded)
 }
 
 /// Appends an already decoded value to `key`, escaped. `None` for a blank value.
-pub(crate) fn push_value(key: &mut String, value: &str) -> Option<()> {
+pub(crate) fn push_value(key: &mut KeyText, value: &str) -> Option<()> {
     if value.trim().is_empty() {
         return None;
     }
-    key.extend(utf8_percent_encode(value, ESCAPED));
-    Some(())
+    utf8_percent_encode(value, ESCAPED).try_for_each(|piece| key.try_push_str(piece).ok())
 }
 
 // ===== impl Slot =====
@@ -203,7 +204,7 @@ mod tests {
     #[test]
     fn a_key_of_two_values_cannot_be_forged() {
         let join = |x: &str, y: &str| {
-            let mut key = String::new();
+            let mut key = KeyText::new();
             push_value(&mut key, x)?;
             key.push(':');
             push_value(&mut key, y)?;
@@ -223,7 +224,7 @@ mod tests {
 
     #[test]
     fn percent_encoded_and_plain_values_are_one_key() {
-        let (mut left, mut right) = (String::new(), String::new());
+        let (mut left, mut right) = (KeyText::new(), KeyText::new());
         push_parameter(&mut left, "A%31").unwrap();
         push_parameter(&mut right, "A1").unwrap();
         assert_eq!(left, right);
@@ -232,7 +233,7 @@ mod tests {
     #[test]
     fn a_value_that_is_not_text_makes_no_key() {
         for raw in ["", "%20", "%ff", "%C0%AF", "\u{a0}"] {
-            assert_eq!(push_parameter(&mut String::new(), raw), None, "{raw:?}");
+            assert_eq!(push_parameter(&mut KeyText::new(), raw), None, "{raw:?}");
         }
     }
 }

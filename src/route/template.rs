@@ -3,7 +3,7 @@
 use super::{pattern::Pattern, request::RequestView};
 use crate::{
     error::{ConfigError, ConfigErrorKind},
-    key::{MAX_KEY, PrimaryKey, push_parameter},
+    key::{KeyText, MAX_KEY, PrimaryKey, push_parameter},
 };
 
 /// Key template with its placeholders resolved to positions in the pattern.
@@ -65,16 +65,16 @@ impl Template {
 
     /// Returns the key, or `None` if a parameter is blank or no UTF-8, or if the key is too long.
     pub(super) fn key(&self, request: &RequestView<'_, '_>) -> Option<PrimaryKey> {
-        let mut key = String::new();
+        let mut key = KeyText::new();
         for piece in &self.pieces {
             match piece {
-                TemplatePiece::Literal(text) => key.push_str(text),
+                TemplatePiece::Literal(text) => key.try_push_str(text).ok()?,
                 TemplatePiece::Parameter(position) => {
                     push_parameter(&mut key, request.parameter(*position)?)?;
                 }
             }
         }
         // Neither a literal nor an escaped value has a blank or a control character.
-        (1..=MAX_KEY).contains(&key.len()).then(|| PrimaryKey::new(&key))
+        (!key.is_empty()).then(|| PrimaryKey::new(&*key))
     }
 }
