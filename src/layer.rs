@@ -10,7 +10,7 @@ use crate::{
     error::{ConfigError, ConfigErrorKind},
     exchange::Cache,
     handle::SupportCacheHandle,
-    key::digest_key::Secret,
+    key::DigestKey,
     policy::{CREDENTIAL_FIELDS, Credentials, Identity, Scope, Watched},
     route::{CacheRoute, CacheRule, InvalidateRoute, Table},
     service::SupportCache,
@@ -229,8 +229,8 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
             return Err(ConfigError::new(kind, route, "caller_key", problem));
         }
         let secret = match settings.caller_key {
-            Some(CallerKey(key)) => Secret::new(key),
-            None => Secret::of_process().map_err(|error| {
+            Some(CallerKey(key)) => DigestKey::new(key),
+            None => DigestKey::of_process().map_err(|error| {
                 let problem = format!("no randomness to be had: {error}");
                 ConfigError::new(ConfigErrorKind::Randomness, None, "caller_key", problem)
             })?,

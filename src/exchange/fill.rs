@@ -23,10 +23,7 @@ use crate::{
     clock::{Instant, now, time_of_day},
     entry::{Entry, Head, Provenance, Timing, exact_copy},
     flight::Lead,
-    key::{
-        MAX_TAGS, Slot, Tag, Tags, Variant, seeded_hash,
-        vary::{Nominated, RequestFields},
-    },
+    key::{MAX_TAGS, Nominated, RequestFields, Slot, Tag, Tags, Variant, seeded_hash},
     metrics::outcome::Refusal,
     policy::{
         Asked, CACHE_GROUPS, Terms, date_value, declared_length, groups, judge, may_be_remembered,

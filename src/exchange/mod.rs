@@ -51,7 +51,7 @@ use crate::{
     background::Detachable,
     body::ResponseBody,
     future::{Mark, ResponseFuture},
-    key::vary::RequestFields,
+    key::RequestFields,
     metrics::outcome::{Alone, Outcome, Refusal, Unshared},
     route::HeadRef,
     store::{Store, timeout::bounded},

@@ -17,8 +17,7 @@ use super::{
     validation::Conditions,
 };
 use crate::{
-    key::digest_key::Secret,
-    key::{Parts, PrimaryKey, Tags, VariantParts, push_part},
+    key::{DigestKey, EncodedParts, PrimaryKey, Tags, VariantParts, push_part},
     metrics::outcome::Bypass,
     route::{CacheRule, HeadRef, KeyRequest, QueryPolicy, RequestView},
 };
@@ -34,7 +33,7 @@ pub(crate) type Scope = [u8; 16];
 #[derive(Debug)]
 pub(crate) struct Identity {
     pub(crate) scope: Scope,
-    pub(crate) secret: Secret,
+    pub(crate) secret: DigestKey,
     pub(crate) watched: Watched,
 }
 
@@ -46,7 +45,7 @@ pub(crate) struct Admitted<'a> {
     original: &'a Uri,
     target: Cow<'a, str>,
     host: &'a [u8],
-    extras: Parts,
+    extras: EncodedParts,
     /// Known already where the target does not imply it.
     key: Option<PrimaryKey>,
     /// What the request asks of the cache itself.
@@ -111,7 +110,7 @@ pub(crate) fn admit<'a>(
     if facts.hosts > 1 {
         return Err(Bypass::Key.into());
     }
-    let mut extras = Parts::new();
+    let mut extras = EncodedParts::new();
     // Unlike an empty scheme or authority, an empty `Host` is not the same as none.
     if facts.hosts == 1 && facts.host.is_empty() {
         push_part(&mut extras, b"empty host");
@@ -158,7 +157,7 @@ pub(crate) fn admit<'a>(
 
 /// Adds what the inner service is asked for: a nested router's own path, or what a layer in between
 /// made of it. The original alone does not tell the latter.
-fn push_seen(extras: &mut Parts, seen: &Uri, policy: &QueryPolicy) {
+fn push_seen(extras: &mut EncodedParts, seen: &Uri, policy: &QueryPolicy) {
     push_part(extras, b"seen");
     push_part(extras, seen.scheme_str().unwrap_or("").as_bytes());
     push_part(extras, seen.authority().map_or("", Authority::as_str).as_bytes());
@@ -167,7 +166,7 @@ fn push_seen(extras: &mut Parts, seen: &Uri, policy: &QueryPolicy) {
 
 /// Adds who the response would be for, where the route makes that part of what identifies it.
 fn push_caller(
-    extras: &mut Parts,
+    extras: &mut EncodedParts,
     (identity, rule): (&Identity, &CacheRule),
     view: RequestView<'_, '_>,
     facts: Facts<'_>,

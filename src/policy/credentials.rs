@@ -9,8 +9,7 @@ use http::{
 
 use super::facts::{Fact, Facts};
 use crate::{
-    key::digest_key::Secret,
-    key::{Parts, push_part},
+    key::{DigestKey, EncodedParts, push_part},
     route::{Extract, KeyRequest},
 };
 
@@ -105,8 +104,8 @@ impl Caller {
     }
 
     /// Returns the digest of the caller, or `None` where the request has none.
-    pub(crate) fn digest(&self, request: &KeyRequest<'_>, secret: &Secret) -> Option<[u8; 32]> {
-        let mut identity = Parts::new();
+    pub(crate) fn digest(&self, request: &KeyRequest<'_>, secret: &DigestKey) -> Option<[u8; 32]> {
+        let mut identity = EncodedParts::new();
         match &self.source {
             Source::Authorization => {
                 for line in request.headers().get_all(AUTHORIZATION) {
@@ -115,7 +114,7 @@ impl Caller {
             }
             Source::Cookies(names) => {
                 for name in names {
-                    let mut values = Parts::new();
+                    let mut values = EncodedParts::new();
                     for value in cookies(request.headers(), name) {
                         push_part(&mut values, present(value)?);
                     }

@@ -12,7 +12,7 @@ use super::{
     freshness::MOST_SECONDS,
     targeted::Targeted,
 };
-use crate::{entry::Windows, entry::hop_by_hop::is_for_every_recipient};
+use crate::entry::{Windows, is_for_every_recipient};
 
 /// The directives that say how long, and with which fields, a response may be used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use http::{
     },
 };
 
-use crate::{entry::CACHE_STATUS, entry::hop_by_hop::Hops};
+use crate::entry::{CACHE_STATUS, HopByHop};
 
 /// Fields of a 200 that describe its content and are no part of a 304 (RFC 9110 §15.4.5).
 const OF_THE_CONTENT: [HeaderName; 5] =
@@ -86,7 +86,7 @@ pub(crate) fn confirms(told: &HeaderMap, stored: &HeaderMap) -> bool {
 
 /// Returns the fields of a stored response with those that a 304 brings anew (RFC 9111 §3.2).
 pub(crate) fn freshened(stored: &HeaderMap, told: &HeaderMap) -> HeaderMap {
-    let hops = Hops::of(told);
+    let hops = HopByHop::of(told);
     let mut fields = stored.clone();
     // Said anew with each response.
     fields.remove(AGE);

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     entry::Windows,
     error::{ConfigError, ConfigErrorKind},
-    key::vary::Nominated,
+    key::Nominated,
     policy::{Credentials, Freshness, RequestDirectives},
 };
 

@@ -13,8 +13,7 @@ use super::{
 use crate::{
     entry::Windows,
     error::ConfigErrorKind,
-    key::vary::Nominated,
-    key::{PrimaryKey, Tag, Tags},
+    key::{Nominated, PrimaryKey, Tag, Tags},
     policy::{Credentials, Freshness, RequestDirectives},
 };
 
