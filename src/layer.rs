@@ -10,7 +10,7 @@ use crate::{
     error::{ConfigError, ConfigErrorKind},
     exchange::Cache,
     handle::SupportCacheHandle,
-    key::digest_key::Secret,
+    key::DigestKey,
     policy::CredentialFields,
     route::{CacheRoute, CacheRule, Credentials, Identity, InvalidateRoute, RouteTable, Scope},
     service::SupportCache,
@@ -230,8 +230,8 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
             return Err(ConfigError::new(kind, route, "caller_key", problem));
         }
         let secret = match settings.caller_key {
-            Some(CallerKey(key)) => Secret::new(key),
-            None => Secret::of_process().map_err(|error| {
+            Some(CallerKey(key)) => DigestKey::new(key),
+            None => DigestKey::of_process().map_err(|error| {
                 let problem = format!("no randomness to be had: {error}");
                 ConfigError::new(ConfigErrorKind::Randomness, None, "caller_key", problem)
             })?,

@@ -15,8 +15,8 @@ use super::portable::{Copied, Reading};
 use super::{gauge::MemoryGauge, head::Head, weight::OVERHEAD};
 use crate::{
     clock::{Instant, now},
-    fence::sequence::{Fence, Sequence},
-    key::{Slot, vary::Nominated},
+    fence::{Fence, Sequence},
+    key::{Nominated, Slot},
 };
 
 /// Bytes that one nominated field takes besides its name.

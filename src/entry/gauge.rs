@@ -10,8 +10,6 @@ pub(crate) struct MemoryGauge {
     evicted: AtomicU64,
 }
 
-pub(crate) use MemoryGauge as Gauge;
-
 impl MemoryGauge {
     /// Adds an entry of `weight` bytes.
     pub(crate) fn hold(&self, weight: u64) {

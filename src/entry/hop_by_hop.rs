@@ -14,8 +14,6 @@ pub(crate) struct HopByHop {
     named: Vec<String>,
 }
 
-pub(crate) use HopByHop as Hops;
-
 impl HopByHop {
     /// Reads the names in `Connection`, except those that are for every recipient.
     pub(crate) fn of(fields: &HeaderMap) -> Self {

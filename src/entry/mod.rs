@@ -5,10 +5,10 @@
 //! together with a short body. A hit clones the map of the shape and puts the values in.
 
 mod entry;
-pub(crate) mod gauge;
+mod gauge;
 mod head;
-pub(crate) mod hop_by_hop;
-pub(crate) mod interned;
+mod hop_by_hop;
+mod interned;
 mod pack;
 #[cfg(feature = "redis")]
 mod portable;
@@ -16,14 +16,18 @@ mod shape;
 mod weight;
 
 pub use self::entry::Entry;
-pub(crate) use self::{
-    entry::{Content, Provenance},
-    head::{Head, Timing, Windows},
-    pack::{exact_copy, lies_with_head},
-    shape::{CACHE_STATUS, ShapeCache},
-};
 #[cfg(feature = "redis")]
 pub(crate) use self::{
+    entry::Content,
     portable::{Reading, StoredHead},
     shape::StoredFields,
+};
+pub(crate) use self::{
+    entry::Provenance,
+    gauge::MemoryGauge,
+    head::{Head, Timing, Windows},
+    hop_by_hop::{HopByHop, is_for_every_recipient},
+    interned::{BySeconds, seconds},
+    pack::{exact_copy, lies_with_head},
+    shape::{CACHE_STATUS, ShapeCache},
 };

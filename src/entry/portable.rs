@@ -9,7 +9,7 @@ use super::{
     head::{Head, Windows},
     shape::StoredFields,
 };
-use crate::{clock::Instant, fence::sequence::Fence};
+use crate::{clock::Instant, fence::Fence};
 
 /// A head without the times of this process.
 #[derive(Debug)]

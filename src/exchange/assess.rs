@@ -8,7 +8,7 @@ use crate::{
     background::early_refresh::EarlyRefresh,
     clock::Instant,
     entry::{Entry, Head},
-    key::vary::Nominated,
+    key::Nominated,
     metrics::outcome::Stale,
     policy::Wishes,
 };
@@ -138,7 +138,7 @@ pub(super) mod tests {
     use crate::{
         clock::now,
         entry::{Provenance, Timing, Windows},
-        fence::sequence::{Fence, Sequence},
+        fence::{Fence, Sequence},
         key::Slot,
         policy::RequestDirectives,
     };

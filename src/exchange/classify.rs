@@ -8,7 +8,7 @@ use super::{
     respond::Reuse,
 };
 use crate::{
-    key::{Room, Slot, Subject},
+    key::{Slot, Subject, VariantBuffer},
     metrics::outcome::{Bypass, Forward, Unshared},
     route::{CacheRule, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
     store::Store,
@@ -71,7 +71,7 @@ fn classify_read<St: Store>(
     let mut admitted = admit(&cache.identity, rule, view, content)?;
     let asks = Asks::of(view.head.method, &mut admitted);
     let declared = rule.vary.values(fields, secret);
-    let mut room = Room::new();
+    let mut room = VariantBuffer::new();
     let base = admitted.variant(&declared).encode(&mut room);
     let peek = |variant: &_| match cache.store.peek(variant) {
         Some(entry) => cache.consider(route, &asks.wishes, Purpose::Answer, entry),
@@ -81,7 +81,7 @@ fn classify_read<St: Store>(
     let mut learned = None;
     if let Verdict::Vary(nominated) = verdict {
         let values = nominated.values(fields, secret);
-        verdict = peek(&admitted.variant(&values).encode(&mut Room::new()));
+        verdict = peek(&admitted.variant(&values).encode(&mut VariantBuffer::new()));
         learned = Some((nominated, values));
     }
     let (forward, seen, refresh) = match verdict {

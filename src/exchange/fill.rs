@@ -23,10 +23,7 @@ use crate::{
     clock::{Instant, now, time_of_day},
     entry::{Entry, Head, Provenance, Timing, exact_copy},
     flight::Lead,
-    key::{
-        MAX_TAGS, Slot, Tag, Tags, Variant, seeded_hash,
-        vary::{FieldList, Nominated},
-    },
+    key::{FieldList, MAX_TAGS, Nominated, Slot, Tag, Tags, Variant, seeded_hash},
     metrics::outcome::Refusal,
     policy::{
         CACHE_GROUPS, Reception, Terms, date_value, declared_length, groups, may_be_remembered,

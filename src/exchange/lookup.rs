@@ -15,7 +15,7 @@ use crate::{
     body::ResponseBody,
     clock::{Instant, now},
     entry::Entry,
-    key::{Token, vary::Nominated},
+    key::{Nominated, Token},
     metrics::outcome::{Alone, Bypass, Forward, Unshared},
     policy::Wishes,
     store::{Lookup, Store},

@@ -51,7 +51,7 @@ use crate::{
     background::Detachable,
     body::ResponseBody,
     future::{Mark, ResponseFuture},
-    key::vary::FieldList,
+    key::FieldList,
     metrics::outcome::{Alone, Outcome, Refusal, Unshared},
     route::{HeadRef, RequestContent},
     store::{Store, timeout::bounded},

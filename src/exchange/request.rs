@@ -9,7 +9,7 @@ use http::{
 
 use crate::{
     entry::Entry,
-    key::{Slot, Variant, vary::Nominated},
+    key::{Nominated, Slot, Variant},
     metrics::outcome::Forward,
     policy::{Conditions, RangeAsked, Wishes, contradicts},
     route::Admitted,

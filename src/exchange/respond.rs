@@ -10,8 +10,8 @@ use super::{ranges::shorten_to_parts, request::Asks};
 use crate::{
     body::ResponseBody,
     clock::Instant,
-    entry::{Entry, Head, interned::seconds},
-    key::{Variant, vary::Nominated},
+    entry::{Entry, Head, seconds},
+    key::{Nominated, Variant},
     metrics::{
         outcome::{Outcome, Stale},
         reporter::Reporter,

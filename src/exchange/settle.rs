@@ -10,7 +10,7 @@ use crate::{
     clock::{Instant, now},
     entry::Entry,
     flight::Lead,
-    key::vary::Nominated,
+    key::Nominated,
     metrics::outcome::Refusal,
     recording::Reservation,
     store::{Commit, Store, timeout::bounded},

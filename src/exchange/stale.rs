@@ -101,7 +101,7 @@ impl<St: Store> Filling<St> {
 mod tests {
     use super::{super::assess::tests::response_of, *};
     use crate::{
-        CacheRoute, MemoryStore, SupportCacheLayer, exchange::request::Asks, key::vary::Nominated,
+        CacheRoute, MemoryStore, SupportCacheLayer, exchange::request::Asks, key::Nominated,
     };
 
     /// An entry that is refreshed early is still fresh, and stands in for no error once it was

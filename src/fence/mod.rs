@@ -1,7 +1,10 @@
 //! Order between invalidations and fills.
 //!
-//! A [`Sequence`](sequence::Sequence) makes an invalidation final for fills that are already in flight.
-//! Its `Unsettled` holds the keys and tags whose last write ended with an unknown outcome.
+//! A [`Sequence`] makes an invalidation final for fills that are already in flight. Its `Unsettled`
+//! holds the keys and tags whose last write ended with an unknown outcome.
 
-pub(crate) mod sequence;
+mod sequence;
 mod unsettled;
+
+pub use self::sequence::{Fence, Sequence};
+pub(crate) use self::sequence::{LOCKS, shard};

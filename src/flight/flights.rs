@@ -11,7 +11,7 @@ use std::{
 use super::broadcast::Broadcast;
 use crate::{
     clock::{Instant, now},
-    fence::sequence::Fence,
+    fence::Fence,
     key::{Prehashed, Slot, Token, Variant},
     sync::{AtomicUsize, Mutex, Ordering, lock},
 };

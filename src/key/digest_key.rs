@@ -6,9 +6,9 @@ use std::{fmt, sync::OnceLock};
 ///
 /// A plain digest of a guessable secret could be found by trying; without the key it cannot.
 #[derive(Clone, Copy)]
-pub(crate) struct Secret([u8; 32]);
+pub(crate) struct DigestKey([u8; 32]);
 
-impl Secret {
+impl DigestKey {
     pub(crate) fn new(key: [u8; 32]) -> Self {
         Self(key)
     }
@@ -16,7 +16,7 @@ impl Secret {
     /// Returns this process's key, made from the operating system's randomness. All layers share it,
     /// so that those on one store know the same caller.
     pub(crate) fn of_process() -> Result<Self, getrandom::Error> {
-        static OF_PROCESS: OnceLock<Secret> = OnceLock::new();
+        static OF_PROCESS: OnceLock<DigestKey> = OnceLock::new();
         if let Some(secret) = OF_PROCESS.get() {
             return Ok(*secret);
         }
@@ -31,8 +31,8 @@ impl Secret {
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for DigestKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
+        f.write_str("DigestKey")
     }
 }

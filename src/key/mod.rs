@@ -5,18 +5,20 @@
 //! for, and an entry answers only a request with an equal one. So a careless key builder can
 //! invalidate too much or too little, and can never hand one resource to a request for another.
 
-pub(crate) mod digest_key;
+mod digest_key;
 mod hash;
 mod primary_key;
 mod tag;
 mod variant;
-pub(crate) mod vary;
+mod vary;
 
 pub(crate) use self::{
+    digest_key::DigestKey,
     hash::{Prehashed, seeded_hash},
     primary_key::{KeyText, MAX_KEY, Subject, push_parameter, push_value},
     tag::MAX_TAGS,
-    variant::{Parts, Room, VariantParts, origin, push_part},
+    variant::{EncodedParts, VariantBuffer, VariantParts, origin, push_part},
+    vary::{FieldList, Nominated},
 };
 pub use self::{
     primary_key::{PrimaryKey, Slot, Token},

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     hash::seeded_hash,
-    variant::{Parts, push_part},
+    variant::{EncodedParts, push_part},
 };
 
 /// A response with more tags than this is not stored (RFC 9875 §2 asks for at least 32 groups).
@@ -45,7 +45,7 @@ impl Tag {
     /// Returns the tag of a group that responses of `origin` name (RFC 9875 §2.1): the same name at
     /// another origin is another group.
     pub(crate) fn group(origin: &[u8], group: &str) -> Self {
-        let mut text = Parts::new();
+        let mut text = EncodedParts::new();
         push_part(&mut text, origin);
         push_part(&mut text, group.as_bytes());
         Self::named(&[GROUP, &blake3::hash(&text).to_hex()[..32]].concat())

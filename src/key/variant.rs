@@ -36,7 +36,6 @@ pub struct Variant {
 /// It finds what is stored for an equal variant, without an allocation:
 ///
 /// ```
-/// use std::collections::HashMap;
 /// use tower_support_cache::store::{Variant, VariantRef};
 ///
 /// struct Places(Vec<(Variant, u64)>);
@@ -70,12 +69,12 @@ pub(crate) struct VariantParts<'a> {
 }
 
 /// Buffer for an encoded variant. Those of most requests fit without an allocation.
-pub(crate) type Room = SmallVec<[u8; ROOM]>;
+pub(crate) type VariantBuffer = SmallVec<[u8; INLINE]>;
 
-const ROOM: usize = 192;
+const INLINE: usize = 192;
 
 /// Buffer for encoded parts. Those of most requests fit without an allocation.
-pub(crate) type Parts = SmallVec<[u8; 64]>;
+pub(crate) type EncodedParts = SmallVec<[u8; 64]>;
 
 const PARTS: usize = 7;
 
@@ -183,13 +182,13 @@ impl fmt::Debug for VariantRef<'_> {
 impl VariantParts<'_> {
     /// Encodes the parts into a buffer.
     #[inline]
-    pub(crate) fn encode<'b>(&self, buffer: &'b mut Room) -> VariantRef<'b> {
+    pub(crate) fn encode<'b>(&self, buffer: &'b mut VariantBuffer) -> VariantRef<'b> {
         let Self { scope, scheme, authority, host, target, extras, nominated } = *self;
         let lengths = [scope, scheme, authority, host, target, extras, nominated].map(<[u8]>::len);
         let length = LENGTHS + lengths.iter().sum::<usize>();
         // Zeros first: appending part by part takes several times as long.
-        *buffer = match length <= ROOM {
-            true => SmallVec::from_buf_and_len([0; ROOM], length),
+        *buffer = match length <= INLINE {
+            true => SmallVec::from_buf_and_len([0; INLINE], length),
             false => SmallVec::from_vec(vec![0; length]),
         };
         let (place, rest) = buffer.split_at_mut(LENGTHS);
@@ -205,7 +204,7 @@ impl VariantParts<'_> {
     }
 
     pub(crate) fn to_variant(self) -> Variant {
-        self.encode(&mut Room::new()).to_variant()
+        self.encode(&mut VariantBuffer::new()).to_variant()
     }
 }
 
@@ -220,7 +219,7 @@ fn put<'r>(rest: &'r mut [u8], part: &[u8]) -> &'r mut [u8] {
 }
 
 /// Appends one part with its length before it, which keeps the encoding injective.
-pub(crate) fn push_part(parts: &mut Parts, part: &[u8]) {
+pub(crate) fn push_part(parts: &mut EncodedParts, part: &[u8]) {
     parts.extend_from_slice(&encoded_length(part.len()));
     parts.extend_from_slice(part);
 }
@@ -306,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_buffer_holds_the_last_variant_alone() {
-        let mut buffer = Room::new();
+        let mut buffer = VariantBuffer::new();
         let longer = VariantParts { target: b"/accounts/A1/cases/1", ..EXAMPLE };
         assert!(longer.encode(&mut buffer).to_variant() == longer.to_variant());
         assert!(EXAMPLE.encode(&mut buffer).to_variant() == EXAMPLE.to_variant());

@@ -8,8 +8,8 @@ use http::{
 };
 
 use super::{
-    digest_key::Secret,
-    variant::{Parts, push_part},
+    digest_key::DigestKey,
+    variant::{EncodedParts, push_part},
 };
 
 /// Number of names up to which variants are told apart. A response with more varies by everything.
@@ -67,13 +67,13 @@ impl Nominated {
     /// Encodes the values that a request has for these fields. A field that is absent matches only
     /// where it is absent too. Values are encoded as digests: only the origin knows which fields are
     /// private to a caller.
-    pub(crate) fn values(&self, request: &impl Lines, secret: &Secret) -> Parts {
-        let mut encoded = Parts::new();
+    pub(crate) fn values(&self, request: &impl Lines, key: &DigestKey) -> EncodedParts {
+        let mut encoded = EncodedParts::new();
         for name in self.0.iter() {
             push_part(&mut encoded, name.as_str().as_bytes());
             push_part(&mut encoded, &(request.lines(name).count() as u64).to_be_bytes());
             for line in request.lines(name) {
-                push_part(&mut encoded, &secret.digest(line.as_bytes()));
+                push_part(&mut encoded, &key.digest(line.as_bytes()));
             }
         }
         encoded
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn values_differ_wherever_lines_do() {
-        let secret = Secret::new([1; 32]);
+        let secret = DigestKey::new([1; 32]);
         let nominated = Nominated::default().with(&fields(&[("vary", "a, cookie")])).unwrap();
         let values = |lines: &[(&str, &str)]| nominated.values(&fields(lines), &secret);
         let all = [

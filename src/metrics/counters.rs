@@ -9,7 +9,7 @@ use super::{
     telemetry,
 };
 use crate::{
-    entry::gauge::Gauge,
+    entry::MemoryGauge,
     sync::{AtomicU64, Ordering},
 };
 
@@ -40,7 +40,7 @@ struct Bucket {
     alone: Vec<AtomicU64>,
     bypassed: Vec<AtomicU64>,
     refused: Vec<AtomicU64>,
-    gauge: Arc<Gauge>,
+    gauge: Arc<MemoryGauge>,
 }
 
 impl Metrics {
@@ -59,7 +59,7 @@ impl Metrics {
         self.buckets.iter().position(|bucket| bucket.name == name)
     }
 
-    pub(crate) fn gauge(&self, bucket: usize) -> Arc<Gauge> {
+    pub(crate) fn gauge(&self, bucket: usize) -> Arc<MemoryGauge> {
         Arc::clone(&self.buckets[bucket].gauge)
     }
 

@@ -10,7 +10,7 @@ use super::{
     directive::{DirectiveName, MOST_SECONDS, Member},
     targeted::Targeted,
 };
-use crate::{entry::Windows, entry::hop_by_hop::is_for_every_recipient};
+use crate::entry::{Windows, is_for_every_recipient};
 
 /// Directives of a request or of a response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

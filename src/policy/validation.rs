@@ -10,7 +10,7 @@ use http::{
 };
 
 use super::http_date::{date, single};
-use crate::{entry::CACHE_STATUS, entry::hop_by_hop::Hops};
+use crate::entry::{CACHE_STATUS, HopByHop};
 
 /// Fields of a 200 that describe its content and are no part of a 304 (RFC 9110 §15.4.5).
 const OF_THE_CONTENT: [HeaderName; 5] =
@@ -87,7 +87,7 @@ pub(crate) fn confirms(answer: &HeaderMap, stored: &HeaderMap) -> bool {
 
 /// Returns the fields of a stored response, updated with those of a 304 (RFC 9111 §3.2).
 pub(crate) fn freshened(stored: &HeaderMap, answer: &HeaderMap) -> HeaderMap {
-    let hops = Hops::of(answer);
+    let hops = HopByHop::of(answer);
     let mut fields = stored.clone();
     // Each response has its own.
     fields.remove(AGE);

@@ -13,8 +13,8 @@ use super::{
     request::{KeyRequest, RequestView},
 };
 use crate::{
-    key::digest_key::Secret,
-    key::{Parts, PrimaryKey, Tags, VariantParts, push_part},
+    key::DigestKey,
+    key::{EncodedParts, PrimaryKey, Tags, VariantParts, push_part},
     metrics::outcome::Bypass,
     policy::{Conditions, CredentialFields, RangeAsked, RequestFields, Wishes},
 };
@@ -26,7 +26,7 @@ pub(crate) type Scope = [u8; 16];
 #[derive(Debug)]
 pub(crate) struct Identity {
     pub(crate) scope: Scope,
-    pub(crate) secret: Secret,
+    pub(crate) secret: DigestKey,
     pub(crate) credential_fields: CredentialFields,
 }
 
@@ -44,14 +44,14 @@ pub(crate) struct Admitted<'a> {
     scope: &'a Scope,
     host: &'a [u8],
     target: Cow<'a, str>,
-    extras: Parts,
+    extras: EncodedParts,
     /// Made already where the target does not imply it.
     key: Option<PrimaryKey>,
     /// Directives of the request that its route honours.
     pub(crate) wishes: Wishes,
     /// Conditions on the copy that the client already has.
     pub(crate) conditions: Option<Conditions>,
-    /// Parts of the representation, if the request is not for the whole.
+    /// EncodedParts of the representation, if the request is not for the whole.
     pub(crate) range: Option<Box<RangeAsked>>,
     /// Set if the request has credentials that the response must permit to share (RFC 9111 §3.5).
     pub(crate) needs_permission: bool,
@@ -103,7 +103,7 @@ pub(crate) fn admit<'a>(
     if fields.hosts > 1 {
         return Err(Bypass::Key.into());
     }
-    let mut extras = Parts::new();
+    let mut extras = EncodedParts::new();
     // Unlike an empty scheme or authority, an empty `Host` is not the same as none.
     if fields.hosts == 1 && fields.host.is_empty() {
         push_part(&mut extras, b"empty host");
@@ -137,8 +137,8 @@ pub(crate) fn admit<'a>(
 
 /// Adds the caller, where the route makes that part of what identifies a response.
 fn push_caller(
-    extras: &mut Parts,
-    secret: &Secret,
+    extras: &mut EncodedParts,
+    secret: &DigestKey,
     rule: &CacheRule,
     view: RequestView<'_, '_>,
     fields: &RequestFields<'_>,
@@ -161,7 +161,7 @@ fn push_caller(
 /// Adds the key and the tags that closures make, since the target does not imply them. Returns the
 /// key, so that its closure is called once.
 fn push_closures(
-    extras: &mut Parts,
+    extras: &mut EncodedParts,
     rule: &CacheRule,
     view: RequestView<'_, '_>,
 ) -> Result<Option<PrimaryKey>, Bypass> {
@@ -182,7 +182,7 @@ fn push_closures(
 }
 
 /// Adds the URI that the inner service sees, where that is not the original one.
-fn push_seen(extras: &mut Parts, seen: &Uri, policy: &QueryPolicy) {
+fn push_seen(extras: &mut EncodedParts, seen: &Uri, policy: &QueryPolicy) {
     push_part(extras, b"seen");
     push_part(extras, scheme(seen));
     push_part(extras, authority(seen));

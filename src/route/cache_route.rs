@@ -15,7 +15,7 @@ use super::{
 use crate::{
     entry::Windows,
     error::{ConfigError, ConfigErrorKind},
-    key::vary::Nominated,
+    key::Nominated,
     policy::{Freshness, Lifetimes, RequestDirectives, StoragePolicy},
 };
 

@@ -7,7 +7,7 @@ use super::{
     request::RequestView,
 };
 use crate::{
-    key::vary::Nominated,
+    key::Nominated,
     key::{PrimaryKey, Tags},
     policy::{Freshness, RequestDirectives, StoragePolicy},
 };

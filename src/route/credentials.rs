@@ -9,8 +9,8 @@ use http::{
 
 use super::request::{Extract, KeyRequest};
 use crate::{
-    key::digest_key::Secret,
-    key::{Parts, push_part},
+    key::DigestKey,
+    key::{EncodedParts, push_part},
 };
 
 /// Treatment of requests that carry credentials: `Authorization`, `Cookie`, `Proxy-Authorization` or
@@ -117,8 +117,8 @@ impl Caller {
     }
 
     /// Returns the digest of the caller, or `None` if the request has none.
-    pub(super) fn digest(&self, request: &KeyRequest<'_>, secret: &Secret) -> Option<[u8; 32]> {
-        let mut identity = Parts::new();
+    pub(super) fn digest(&self, request: &KeyRequest<'_>, secret: &DigestKey) -> Option<[u8; 32]> {
+        let mut identity = EncodedParts::new();
         match &self.source {
             CallerSource::Authorization => {
                 for line in request.headers().get_all(AUTHORIZATION) {
@@ -127,7 +127,7 @@ impl Caller {
             }
             CallerSource::Cookies(names) => {
                 for name in names {
-                    let mut values = Parts::new();
+                    let mut values = EncodedParts::new();
                     for value in cookies(request.headers(), name) {
                         push_part(&mut values, present(value)?);
                     }

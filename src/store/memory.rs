@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     error::{ConfigError, ConfigErrorKind},
-    fence::sequence::{LOCKS, shard},
+    fence::{LOCKS, shard},
     key::Prehashed,
     sync::{Mutex, lock},
 };

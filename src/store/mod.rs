@@ -58,7 +58,7 @@ use self::sealed::Sealed;
 pub use crate::{
     entry::Entry,
     error::Pending,
-    fence::sequence::{Fence, Sequence},
+    fence::{Fence, Sequence},
     key::{PrimaryKey, Slot, Tag, Tags, Token, Variant, VariantRef},
     metrics::operations::{Latency, NearSnapshot, Operation, OperationSnapshot, StoreSnapshot},
 };

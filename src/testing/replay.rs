@@ -11,7 +11,7 @@ use http_body::Body;
 use tower::ServiceExt;
 use tower_service::Service;
 
-use crate::{key::vary::Nominated, route::CacheRoute};
+use crate::{key::Nominated, route::CacheRoute};
 
 /// Fields that handlers, frameworks and routers are known to read, with the values to send.
 const FLIPPED: &[(&str, &[&str])] = &[

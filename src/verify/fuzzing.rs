@@ -12,8 +12,7 @@ use http::{
 use percent_encoding::percent_decode_str;
 
 use crate::{
-    key::PrimaryKey,
-    key::vary::Nominated,
+    key::{Nominated, PrimaryKey},
     policy::{
         Arrival, CACHE_GROUPS, Conditions, DirectiveName, Directives, Extent, RangeAsked, Selected,
         Targeted, groups,

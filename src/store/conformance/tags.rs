@@ -5,7 +5,7 @@ use tokio::task::yield_now;
 use super::{PATIENCE, Place, Response, text};
 use crate::{
     clock::now,
-    fence::sequence::Fence,
+    fence::Fence,
     key::{Slot, Tag, Tags},
     store::{Commit, Lookup, PrimaryKey, Store},
 };

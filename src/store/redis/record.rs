@@ -24,8 +24,7 @@ use super::{
 };
 use crate::{
     entry::{Content, Entry, StoredHead, Windows},
-    key::vary::Nominated,
-    key::{MAX_TAGS, Slot, Tag},
+    key::{MAX_TAGS, Nominated, Slot, Tag},
 };
 
 pub(super) const VERSION: u8 = 3;
@@ -405,7 +404,7 @@ mod tests {
     use crate::{
         clock::now,
         entry::{Head, Provenance, Timing},
-        fence::sequence::Sequence,
+        fence::Sequence,
         key::PrimaryKey,
         verify::random::{Random, for_all},
     };

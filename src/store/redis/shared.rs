@@ -24,9 +24,8 @@ use super::{
 };
 use crate::{
     clock::{Instant, now},
-    entry::gauge::Gauge,
-    entry::{Content, Entry, Head, Provenance, Reading},
-    fence::sequence::{Fence, Sequence},
+    entry::{Content, Entry, Head, MemoryGauge, Provenance, Reading},
+    fence::{Fence, Sequence},
     key::{Slot, Tags, Token},
     metrics::operations::Operation,
     metrics::telemetry,
@@ -36,7 +35,7 @@ use crate::{
 pub(super) struct Shared {
     pub(super) link: Arc<Link>,
     pub(super) sequence: Sequence,
-    pub(super) gauge: Arc<Gauge>,
+    pub(super) gauge: Arc<MemoryGauge>,
     pub(super) has_warned: AtomicBool,
 }
 
