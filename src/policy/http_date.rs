@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::field_line::single;
+
 /// Parses a date in any of the three formats.
 pub(super) fn date(line: &HeaderValue) -> Option<SystemTime> {
     httpdate::parse_http_date(line.to_str().ok()?).ok()
@@ -12,13 +14,6 @@ pub(super) fn date(line: &HeaderValue) -> Option<SystemTime> {
 /// Returns the date of a field that has exactly one line.
 pub(super) fn single_date(fields: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
     single(fields, name).and_then(date)
-}
-
-/// Returns the value of a field that has exactly one line.
-pub(super) fn single<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
-    let mut lines = fields.get_all(name).iter();
-    let line = lines.next();
-    line.filter(|_| lines.next().is_none())
 }
 
 /// Formats a time as `Date`, in whole seconds.

@@ -175,7 +175,8 @@ fn decoded(segment: &str) -> Vec<u8> {
 pub fn conditionals(input: &[u8]) {
     let mut lines = lines(input);
     let Some(opaque) = lines.pop() else { return };
-    if opaque.as_bytes().contains(&b'"') {
+    // A tag has no quotes and no space: such a one would match nothing (RFC 9110 §8.8.3).
+    if opaque.as_bytes().iter().any(|byte| matches!(byte, b'"' | b' ' | b'\t')) {
         return;
     }
     let tag = [b"\"", opaque.as_bytes(), b"\""].concat();
