@@ -236,6 +236,8 @@ mod tests {
             (tag("\"a b\""), "\"a b\"", false),
             (tag("\"a"), "\"a", false),
             (dated(LATER), EARLIER, true),
+            (dated(LATER), "SUN, 22 NOV 2026 08:00:00 GMT", true),
+            (dated("sun, 22 nov 2026 09:00:00 gmt"), EARLIER, true),
             (dated(LATER), LATER, false),
             (dated(EARLIER), EARLIER, false),
             (fields(&[(LAST_MODIFIED, EARLIER)]), EARLIER, false),

@@ -9,7 +9,11 @@ use http::{
     },
 };
 
-use super::{entity_tag::EntityTag, field_line::single, http_date::date};
+use super::{
+    entity_tag::EntityTag,
+    field_line::single,
+    http_date::{date, single_date},
+};
 use crate::{entry::CACHE_STATUS, entry::hop_by_hop::Hops};
 
 /// Fields of a 200 that describe its content and are no part of a 304 (RFC 9110 §15.4.5).
@@ -56,7 +60,7 @@ impl Validators {
     /// Returns the validators of a stored response, if it has any.
     pub(crate) fn of(stored: &HeaderMap) -> Option<Self> {
         let tag = stored.get(ETAG).filter(|_| EntityTag::of(stored).is_some()).cloned();
-        let modified = stored.get(LAST_MODIFIED).filter(|line| date(line).is_some()).cloned();
+        let modified = single(stored, &LAST_MODIFIED).filter(|line| date(line).is_some()).cloned();
         (tag.is_some() || modified.is_some()).then_some(Self { tag, modified })
     }
 
@@ -79,9 +83,9 @@ pub(crate) fn confirms(answer: &HeaderMap, stored: &HeaderMap) -> bool {
             false => stored.is_exactly(tag),
         });
     }
-    match answer.get(LAST_MODIFIED) {
-        Some(date) => stored.get(LAST_MODIFIED) == Some(date),
-        None => !answer.contains_key(ETAG),
+    match answer.contains_key(LAST_MODIFIED) {
+        true => have_same_date(answer, stored),
+        false => !answer.contains_key(ETAG),
     }
 }
 
@@ -128,15 +132,21 @@ pub(crate) fn contradicts(answer: &HeaderMap, stored: &HeaderMap, length: usize)
     let has_length =
         |value: &HeaderValue| value.to_str().is_ok_and(|text| text.parse() == Ok(length));
     differs(&ETAG)
-        || differs(&LAST_MODIFIED)
+        || differs(&LAST_MODIFIED) && !have_same_date(answer, stored)
         || answer.get(CONTENT_LENGTH).is_some_and(|value| !has_length(value))
+}
+
+/// Returns whether two responses were last modified at the same time.
+fn have_same_date(one: &HeaderMap, other: &HeaderMap) -> bool {
+    let date = single_date(one, &LAST_MODIFIED);
+    date.is_some() && date == single_date(other, &LAST_MODIFIED)
 }
 
 /// Returns whether the response is newer than a date. Without `Last-Modified` its `Date` counts
 /// (RFC 9111 §4.3.2). Without two dates that can be read, it is newer.
 fn is_newer(response: &HeaderMap, since: &HeaderValue) -> bool {
-    let modified = response.get(LAST_MODIFIED).or_else(|| response.get(DATE)).and_then(date);
-    match (modified, date(since)) {
+    let name = if response.contains_key(LAST_MODIFIED) { LAST_MODIFIED } else { DATE };
+    match (single_date(response, &name), date(since)) {
         (Some(modified), Some(since)) => modified > since,
         _ => true,
     }
@@ -281,5 +291,29 @@ mod tests {
         }
         let stored = fields(&[("etag", "\"a\"")]);
         assert!(confirms(&HeaderMap::new(), &stored), "a 304 without validators");
+    }
+
+    #[test]
+    fn dates_are_compared_without_case() {
+        let stored = [("last-modified", EARLIER)];
+        let (upper, lower) = (EARLIER.to_uppercase(), EARLIER.to_lowercase());
+        for same in [&*upper, &lower] {
+            check(&[("if-modified-since", same)], &stored, true);
+            check(&[("if-modified-since", EARLIER)], &[("last-modified", same)], true);
+            check(&[("if-modified-since", EARLIER)], &[("date", same)], true);
+            assert!(Validators::of(&fields(&[("last-modified", same)])).is_some());
+            let answer = fields(&[("last-modified", same)]);
+            assert!(confirms(&answer, &fields(&stored)), "{same}");
+            assert!(!contradicts(&answer, &fields(&stored), 0), "{same}");
+        }
+        let later = fields(&[("last-modified", LATER)]);
+        assert!(!confirms(&later, &fields(&stored)) && contradicts(&later, &fields(&stored), 0));
+    }
+
+    #[test]
+    fn a_date_that_comes_twice_is_no_validator() {
+        let twice = [("last-modified", EARLIER), ("last-modified", LATER), ("date", EARLIER)];
+        check(&[("if-modified-since", LATER)], &twice, false);
+        assert!(Validators::of(&fields(&twice)).is_none());
     }
 }
