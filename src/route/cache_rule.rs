@@ -131,3 +131,45 @@ impl fmt::Debug for CacheRule {
         f.debug_struct("CacheRule").field("route", &self.route).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{StatusCode, header::ACCEPT};
+
+    use super::*;
+    use crate::CacheRoute;
+
+    fn digest(route: CacheRoute) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new();
+        route.build(&Credentials::Bypass).unwrap().digest(&mut hasher);
+        hasher.finalize()
+    }
+
+    #[test]
+    fn rules_that_mean_something_else_have_another_digest() {
+        let route = || CacheRoute::get("/a/{x}").key("k:{x}").ttl(Duration::from_secs(1));
+        let origin = || route().freshness(Freshness::Origin);
+        let all = [
+            route(),
+            CacheRoute::get("/b/{x}").key("k:{x}").ttl(Duration::from_secs(1)),
+            route().key("l:{x}"),
+            route().tag("t:{x}"),
+            route().negative_ttl(Duration::from_secs(1)),
+            route().statuses([StatusCode::OK, StatusCode::NOT_FOUND]),
+            route().query(QueryPolicy::Ignore),
+            route().credentials(Credentials::CoveredByKey),
+            route().vary([ACCEPT]),
+            route().strip([ACCEPT]),
+            route().bucket("another"),
+            origin(),
+            origin().statuses([StatusCode::OK]),
+            origin().statuses([StatusCode::OK, StatusCode::MOVED_PERMANENTLY]),
+        ];
+        let digests: Vec<_> = all.into_iter().map(digest).collect();
+        for (index, one) in digests.iter().enumerate() {
+            assert!(!digests[index + 1..].contains(one), "rule {index}");
+        }
+        let renamed = CacheRoute::get("/a/{y}").key("k:{y}").ttl(Duration::from_secs(1));
+        assert_eq!(digest(renamed), digests[0], "names of parameters mean nothing");
+    }
+}
