@@ -187,6 +187,11 @@ fn a_rule_for_a_safe_method_is_refused() {
         let rule = InvalidateRoute::new(method.clone(), "/a").key("k");
         check(builder().invalidate(rule), Kind::Pattern, &format!("{method} /a"), "method");
     }
+    for method in ["PRI", "PROPFIND", "QUERY", "REPORT", "SEARCH"] {
+        let registered = Method::from_bytes(method.as_bytes()).unwrap();
+        let rule = InvalidateRoute::new(registered, "/a").key("k");
+        check(builder().invalidate(rule), Kind::Pattern, &format!("{method} /a"), "method");
+    }
     let purge = Method::from_bytes(b"PURGE").unwrap();
     check_builds(builder().invalidate(InvalidateRoute::new(purge, "/a").key("k")));
 }
