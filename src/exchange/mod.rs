@@ -43,7 +43,7 @@ use crate::{
     exchange::write::{Effect, PendingWrite},
     future::{Mark, ResponseFuture},
     key::vary::Kept,
-    key::{Subject, Tag},
+    key::{MAX_TAGS, Subject, Tag},
     metrics::outcome::{Alone, Outcome, Refusal, Unshared},
     policy::{CACHE_GROUP_INVALIDATION, groups},
     route::{Content, HeadRef, Target},
@@ -343,9 +343,12 @@ where
             if effect == Effect::Changed {
                 let fields = response.headers();
                 write.also(shared.table.named(&target, fields).into_iter().map(Subject::Key));
-                let groups = groups(&CACHE_GROUP_INVALIDATION, fields).into_iter();
+                let groups = groups(&CACHE_GROUP_INVALIDATION, fields);
+                if groups.len() > MAX_TAGS {
+                    shared.invalidation_failed(CACHE_GROUP_INVALIDATION.as_str());
+                }
                 let origin = target.origin();
-                write.also(groups.map(|group| Subject::Tag(Tag::group(&origin, &group))));
+                write.also(groups.iter().map(|group| Subject::Tag(Tag::group(&origin, group))));
             }
             write.settle(effect).await;
             shared.reporter.mark_written(&mut response);
