@@ -72,6 +72,51 @@ fn a_pattern_that_cannot_be_parsed_is_refused() {
     }
 }
 
+/// Of other routers, and of axum before 0.8: each would match nothing, and say nothing.
+#[test]
+fn a_pattern_in_another_syntax_is_refused_and_the_error_says_what_to_write() {
+    for (pattern, fix) in [
+        ("/a/:id", "`{id}`"),
+        ("/:id/b", "`{id}`"),
+        ("/a/:id.json", "`{id}`"),
+        ("/a/:", "`{name}`"),
+        ("/a/*rest", "`{*rest}`"),
+        ("/a/*", "`{*rest}`"),
+        ("/a/**", "`{*rest}`"),
+        ("/a/{id:[0-9]+}", "`{id}`"),
+        ("/a/{id:[0-9]{2}}", "`{id}`"),
+        ("/a/{id:[^/]+}/b", "`{id}`"),
+        ("/a/{id?}", "`{id}`"),
+        ("/a/{id:int}", "`{id}`"),
+        ("/a/{ id }", "`{name}`"),
+        ("/a/{*rest:path}", "`{*rest}`"),
+        ("/a/{**rest}", "`{*rest}`"),
+        ("/a/{:id}", "`{name}`"),
+        ("/a/<id>", "percent-encode"),
+        ("/a b", "percent-encode"),
+        ("/a\tb", "percent-encode"),
+        ("/a?b={c}", "without its query"),
+        ("/a#b", "without its query"),
+    ] {
+        check_pattern(pattern);
+        let error = builder().cache(route(pattern)).build().unwrap_err();
+        assert!(error.to_string().contains(fix), "{pattern}: {error}");
+    }
+    for pattern in [
+        "/v1/{id}:cancel",
+        "/a:b",
+        "/a*b",
+        "/a/{some-id}",
+        "/a/{some.id}",
+        "/a/{id2}.json",
+        "/a/%20",
+        "/é",
+        "/a~b",
+    ] {
+        check_builds(builder().cache(route(pattern)));
+    }
+}
+
 #[test]
 fn a_placeholder_that_the_pattern_lacks_is_refused_by_name() {
     check_template("k:{y}");

@@ -72,8 +72,9 @@ pub struct CacheRoute {
 impl CacheRoute {
     /// Caches GET requests whose path matches `pattern`. HEAD is answered from stored GET responses.
     ///
-    /// The syntax is axum's: `{name}` matches one segment, `{*rest}` the remaining ones. A literal
-    /// brace is doubled.
+    /// The syntax is that of axum 0.8: `{name}` matches one segment, `{*rest}` the remaining ones. A
+    /// literal brace is doubled. Patterns of other routers, such as `/a/:id`, are refused by
+    /// [`build`](crate::Builder::build).
     pub fn get(pattern: impl Into<String>) -> Self {
         Self {
             pattern: pattern.into(),
