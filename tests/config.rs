@@ -209,6 +209,34 @@ fn routes_of_one_bucket_have_the_same_settings() {
 }
 
 #[test]
+fn an_error_about_a_bucket_names_the_setting_and_the_fix() {
+    let origin = |route: CacheRoute| route.freshness(Freshness::Origin);
+    for (other, setting) in [
+        (route("/b").ttl(TTL * 2), "ttl"),
+        (route("/b").negative_ttl(TTL), "negative_ttl"),
+        (route("/b").jitter(0), "jitter"),
+        (route("/b").statuses([http::StatusCode::NOT_FOUND]), "statuses"),
+        (origin(route("/b")), "freshness"),
+        (origin(route("/b")).heuristic(1), "freshness"),
+        (route("/b").body_limit(1), "body_limit"),
+        (route("/b").coalescing(Coalescing::Off), "coalescing"),
+        (route("/b").stale_while_revalidate(TTL), "stale_while_revalidate"),
+        (route("/b").stale_if_error(TTL), "stale_if_error"),
+        (route("/b").soft_timeout(TTL), "soft_timeout"),
+        (route("/b").early_refresh(1.0), "early_refresh"),
+    ] {
+        let error = builder().cache(route("/a")).cache(other.clone()).build().unwrap_err();
+        let text = error.to_string();
+        for part in
+            ["route `GET /b`", "`default`", "`GET /a`", &format!("`{setting}`"), "`.bucket("]
+        {
+            assert!(text.contains(part), "{part} is missing: {text}");
+        }
+        check_builds(builder().cache(route("/a")).cache(other.bucket("b")));
+    }
+}
+
+#[test]
 fn limits_that_let_nothing_through_are_refused() {
     check(builder().cache(route("/a").body_limit(0)), Kind::Limit, "GET /a", "body_limit");
     let error = MemoryStore::builder().capacity(16 * 1024 - 1).build().unwrap_err();

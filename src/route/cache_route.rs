@@ -104,8 +104,8 @@ impl CacheRoute {
 
     /// Names the group of routes that are counted and switched together. Defaults to `default`.
     ///
-    /// A name has lower-case letters, digits and `_`, at most 64, and begins with a letter. Routes
-    /// may share a bucket if their settings are the same.
+    /// A name has lower-case letters, digits and `_`, at most 64, and begins with a letter. Routes of one
+    /// bucket have the same lifetimes, windows and limits; give a route with others a bucket of its own.
     pub fn bucket(mut self, name: impl Into<String>) -> Self {
         self.bucket = name.into();
         self

@@ -98,14 +98,25 @@ impl CacheRule {
         self.tags.iter().all(KeyBuilder::is_template)
     }
 
-    /// Returns whether two routes agree in the settings that routes of one bucket share.
-    pub(super) fn has_settings_of(&self, other: &Self) -> bool {
-        self.storage.lifetimes == other.storage.lifetimes
-            && self.body_limit == other.body_limit
-            && self.coalescing == other.coalescing
-            && self.storage.windows == other.storage.windows
-            && self.soft_timeout == other.soft_timeout
-            && self.early_refresh == other.early_refresh
+    /// Returns the first setting that routes of one bucket share and in which these two differ.
+    pub(super) fn differing_setting(&self, other: &Self) -> Option<&'static str> {
+        let (own, others) = (&self.storage.lifetimes, &other.storage.lifetimes);
+        let (windows, other_windows) = (&self.storage.windows, &other.storage.windows);
+        let settings = [
+            ("freshness", own.freshness == others.freshness),
+            ("heuristic", own.heuristic_percent == others.heuristic_percent),
+            ("ttl", own.ttl == others.ttl),
+            ("negative_ttl", own.negative_ttl == others.negative_ttl),
+            ("statuses", own.statuses == others.statuses),
+            ("jitter", own.jitter_percent == others.jitter_percent),
+            ("body_limit", self.body_limit == other.body_limit),
+            ("coalescing", self.coalescing == other.coalescing),
+            ("stale_while_revalidate", windows.while_revalidate == other_windows.while_revalidate),
+            ("stale_if_error", windows.if_error == other_windows.if_error),
+            ("soft_timeout", self.soft_timeout == other.soft_timeout),
+            ("early_refresh", self.early_refresh == other.early_refresh),
+        ];
+        settings.into_iter().find(|(_, is_same)| !is_same).map(|(name, _)| name)
     }
 
     /// Adds the settings that decide the meaning of stored entries to the digest of the rules.
