@@ -12,6 +12,9 @@ use super::{
 };
 use crate::entry::{Windows, is_for_every_recipient};
 
+/// Number of listed fields above which a restriction applies to the whole response.
+const MAX_FIELD_NAMES: usize = 64;
+
 /// Directives of a request or of a response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Directives {
@@ -159,9 +162,12 @@ impl Extent {
             .filter(|names| !names.iter().any(is_for_every_recipient));
         match (&mut *self, listed) {
             (Self::Everything, _) => {}
-            (_, None) => *self = Self::Everything,
             (Self::Nothing, Some(names)) => *self = Self::Fields(names),
             (Self::Fields(known), Some(names)) => known.extend(names),
+            (_, None) => *self = Self::Everything,
+        }
+        if self.fields().len() > MAX_FIELD_NAMES {
+            *self = Self::Everything;
         }
     }
 
@@ -277,6 +283,18 @@ mod tests {
         ] {
             check(&[line.as_bytes()], NOTHING);
         }
+    }
+
+    #[test]
+    fn a_list_of_too_many_fields_restricts_everything() {
+        let list = |count: usize| (0..count).map(|n| format!("x-{n}")).collect::<Vec<_>>();
+        let one = |count| directives(&[format!("private=\"{}\"", list(count).join(","))]).private;
+        assert_eq!(one(64).fields().len(), 64);
+        assert_eq!(one(65), Extent::Everything);
+        assert_eq!(one(100_000), Extent::Everything);
+        let each: Vec<_> = list(65).iter().map(|name| format!("private=\"{name}\"")).collect();
+        assert_eq!(directives(&each).private, Extent::Everything);
+        assert_eq!(directives(&each[..64]).private.fields().len(), 64);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Cache groups (RFC 9875).
 
-use std::{error::Error, fmt};
+use std::{collections::BTreeSet, error::Error, fmt};
 
 use http::{HeaderMap, HeaderName};
 use sfv::{
@@ -10,6 +10,8 @@ use sfv::{
     },
 };
 
+use crate::key::MAX_TAGS;
+
 /// Field with the groups of a response (RFC 9875 §2).
 pub(crate) const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
 
@@ -17,69 +19,77 @@ pub(crate) const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-group
 pub(crate) const CACHE_GROUP_INVALIDATION: HeaderName =
     HeaderName::from_static("cache-group-invalidation");
 
-/// Returns the strings that a field lists. A field that is malformed, or that has members of another
-/// type, is as good as none (RFC 9651 §4.2). Parameters are ignored.
-pub(crate) fn groups(name: &HeaderName, fields: &HeaderMap) -> Vec<String> {
+/// Returns the groups that a field lists, but no more than [`MAX_TAGS`] and one, which shows that
+/// there are too many.
+///
+/// A field that is malformed, or that has members other than strings, is as good as none (RFC 9651
+/// §4.2). Parameters are ignored.
+pub(crate) fn groups(name: &HeaderName, fields: &HeaderMap) -> BTreeSet<String> {
     let lines: Vec<_> = fields.get_all(name).iter().map(|line| line.as_bytes()).collect();
     let line = lines.join(&b", "[..]);
-    Parser::new(&line[..]).parse_list_with_visitor(Strings(Vec::new())).unwrap_or_default()
+    let mut groups = BTreeSet::new();
+    let parsed = Parser::new(&line[..]).parse_list_with_visitor(Groups(&mut groups));
+    if parsed.is_err() && groups.len() <= MAX_TAGS {
+        groups.clear();
+    }
+    groups
 }
 
-struct Strings(Vec<String>);
+struct Groups<'g>(&'g mut BTreeSet<String>);
 
-impl<'de> ListVisitor<'de> for Strings {
-    type Out = Vec<String>;
-    type Error = NoString;
+impl<'de> ListVisitor<'de> for Groups<'_> {
+    type Out = ();
+    type Error = Unusable;
 
-    fn entry(&mut self) -> Result<impl EntryVisitor<'de>, NoString> {
-        Ok(GroupMember(&mut self.0))
+    fn entry(&mut self) -> Result<impl EntryVisitor<'de>, Unusable> {
+        Ok(GroupMember(self.0))
     }
 
-    fn finish(self) -> Result<Vec<String>, NoString> {
-        Ok(self.0)
+    fn finish(self) -> Result<(), Unusable> {
+        Ok(())
     }
 }
 
 /// One member while it is parsed.
-struct GroupMember<'v>(&'v mut Vec<String>);
+struct GroupMember<'g>(&'g mut BTreeSet<String>);
 
 impl<'de> EntryVisitor<'de> for GroupMember<'_> {
-    type Error = NoString;
+    type Error = Unusable;
 
-    fn item(self) -> Result<impl ItemVisitor<'de>, NoString> {
+    fn item(self) -> Result<impl ItemVisitor<'de>, Unusable> {
         Ok(self)
     }
 
-    fn inner_list(self) -> Result<impl InnerListVisitor<'de>, NoString> {
-        Err::<Ignored, _>(NoString)
+    fn inner_list(self) -> Result<impl InnerListVisitor<'de>, Unusable> {
+        Err::<Ignored, _>(Unusable)
     }
 }
 
 impl<'de> ItemVisitor<'de> for GroupMember<'_> {
     type Out = ();
-    type Error = NoString;
+    type Error = Unusable;
 
     fn bare_item(
         self,
         item: BareItemFromInput<'de>,
-    ) -> Result<impl ParameterVisitor<'de, Out = ()>, NoString> {
-        let BareItemFromInput::String(text) = item else { return Err(NoString) };
-        self.0.push(text.as_str().to_owned());
-        Ok(Ignored)
+    ) -> Result<impl ParameterVisitor<'de, Out = ()>, Unusable> {
+        let BareItemFromInput::String(text) = item else { return Err(Unusable) };
+        self.0.insert(text.as_str().to_owned());
+        if self.0.len() > MAX_TAGS { Err(Unusable) } else { Ok(Ignored) }
     }
 }
 
-/// Member that is no string, which makes its field malformed.
+/// Member at which parsing ends: it is no string, or one too many.
 #[derive(Debug)]
-struct NoString;
+struct Unusable;
 
-impl fmt::Display for NoString {
+impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a member is no string")
+        f.write_str("a member is no string, or one too many")
     }
 }
 
-impl Error for NoString {}
+impl Error for Unusable {}
 
 #[cfg(test)]
 mod tests {
@@ -88,6 +98,7 @@ mod tests {
     #[track_caller]
     fn check(lines: &[&str], expected: &[&str]) {
         let line = |line: &&str| (CACHE_GROUPS, line.parse().unwrap());
+        let expected: BTreeSet<_> = expected.iter().map(|group| (*group).to_owned()).collect();
         assert_eq!(groups(&CACHE_GROUPS, &lines.iter().map(line).collect()), expected, "{lines:?}");
     }
 
@@ -106,11 +117,23 @@ mod tests {
         }
     }
 
+    fn lines(count: usize) -> HeaderMap {
+        let many: Vec<String> = (0..count).map(|n| format!("\"{n:0100}\"")).collect();
+        [(CACHE_GROUPS, many.join(", ").parse().unwrap())].into_iter().collect()
+    }
+
     /// RFC 9875 §2: at least 32 groups of at least 32 characters.
     #[test]
-    fn many_and_long_strings_are_read() {
-        let many: Vec<String> = (0..1000).map(|n| format!("{n:0100}")).collect();
-        let line = many.iter().map(|group| format!("\"{group}\"")).collect::<Vec<_>>().join(", ");
-        check(&[&line], &many.iter().map(String::as_str).collect::<Vec<_>>());
+    fn many_and_long_strings_are_read_up_to_one_more_than_a_response_may_have() {
+        for (count, read) in [(32, 32), (128, 128), (129, 129), (130, 129), (200_000, 129)] {
+            assert_eq!(groups(&CACHE_GROUPS, &lines(count)).len(), read, "{count}");
+        }
+    }
+
+    #[test]
+    fn a_group_that_comes_again_is_one_group() {
+        check(&[r#""b", "a", "b""#, r#""a""#], &["a", "b"]);
+        let often = [r#""a", "#; 100_000].concat() + r#""b""#;
+        check(&[&often], &["a", "b"]);
     }
 }

@@ -37,8 +37,9 @@ pub enum Freshness {
     /// The response, as in RFC 9111 for a shared cache: `s-maxage`, `max-age`, `Expires`, with its
     /// `Date` and `Age`.
     ///
-    /// Any final status with an explicit lifetime is stored, except 206 and 304. The route needs no
-    /// `ttl`. If it has one, or a `negative_ttl`, that applies to responses that state no lifetime.
+    /// Any final status with an explicit lifetime is stored, except 206 and 304, unless the route names
+    /// its [`statuses`](crate::CacheRoute::statuses). The route needs no `ttl`. If it has one, or a
+    /// `negative_ttl`, that applies to responses that state no lifetime.
     Origin,
 }
 
@@ -50,18 +51,27 @@ pub(crate) struct Lifetimes {
     pub(crate) heuristic_percent: u8,
     pub(crate) ttl: Option<Duration>,
     pub(crate) negative_ttl: Option<Duration>,
-    pub(crate) statuses: Vec<StatusCode>,
+    /// Statuses that are stored, if the route limits them.
+    pub(crate) statuses: Option<Vec<StatusCode>>,
     pub(crate) jitter_percent: u8,
 }
 
 impl Lifetimes {
     /// Returns the lifetime that the route gives to a response of this status.
     pub(super) fn of(&self, status: StatusCode) -> Option<Duration> {
-        let is_negative = status == StatusCode::NOT_FOUND || status == StatusCode::GONE;
         match self.negative_ttl {
-            Some(negative_ttl) if is_negative => Some(negative_ttl),
-            _ => self.ttl.filter(|_| self.statuses.contains(&status)),
+            Some(negative_ttl) if is_negative(status) => Some(negative_ttl),
+            _ => self.ttl.filter(|_| match &self.statuses {
+                Some(statuses) => statuses.contains(&status),
+                None => status == StatusCode::OK,
+            }),
         }
+    }
+
+    /// Returns whether the route lets a response of this status state its own lifetime.
+    pub(super) fn allow(&self, status: StatusCode) -> bool {
+        let is_listed = self.statuses.as_ref().is_none_or(|statuses| statuses.contains(&status));
+        is_listed || self.negative_ttl.is_some() && is_negative(status)
     }
 
     /// Shortens a lifetime by a part of the jitter, chosen by `dice`.
@@ -81,6 +91,10 @@ impl Lifetimes {
             Freshness::Origin => own.max(USUAL),
         }
     }
+}
+
+fn is_negative(status: StatusCode) -> bool {
+    status == StatusCode::NOT_FOUND || status == StatusCode::GONE
 }
 
 /// Time at which a response arrived, by the clock that its `Date` is compared with.
@@ -158,7 +172,7 @@ mod tests {
             heuristic_percent: 0,
             ttl: Some(Duration::from_secs(100)),
             negative_ttl,
-            statuses: vec![StatusCode::OK],
+            statuses: None,
             jitter_percent: 10,
         }
     }

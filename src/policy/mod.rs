@@ -6,6 +6,8 @@
 mod cache_control;
 mod cache_groups;
 mod directive;
+mod entity_tag;
+mod field_line;
 mod freshness;
 mod http_date;
 mod range;

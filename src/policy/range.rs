@@ -4,10 +4,14 @@ use std::{ops::Range, time::Duration};
 
 use http::{
     HeaderMap, HeaderValue,
-    header::{DATE, ETAG, IF_RANGE, LAST_MODIFIED, RANGE},
+    header::{DATE, IF_RANGE, LAST_MODIFIED, RANGE},
 };
 
-use super::http_date::{date, single};
+use super::{
+    entity_tag::EntityTag,
+    field_line::single,
+    http_date::{date, single_date},
+};
 
 /// Number of parts above which a request receives the whole (RFC 9110 §14.2).
 const MAX_PARTS: usize = 16;
@@ -123,12 +127,11 @@ fn number(digits: &[u8]) -> Option<u64> {
 
 /// Returns whether `If-Range` names the stored response by a strong validator (RFC 9110 §13.1.5).
 fn is_exactly(stored: &HeaderMap, wanted: &HeaderValue) -> bool {
-    let value = |name| stored.get(name).filter(|_| single(stored, name).is_some());
-    if wanted.as_bytes().starts_with(b"\"") {
-        return value(&ETAG) == Some(wanted);
+    if let Some(tag) = EntityTag::parse(wanted.as_bytes()) {
+        return EntityTag::of(stored).is_some_and(|stored| stored.is_exactly(tag));
     }
     // RFC 9110 §8.8.2.2: a date is strong if the response was made at least a second later.
-    let dates = (value(&LAST_MODIFIED).and_then(date), value(&DATE).and_then(date));
+    let dates = (single_date(stored, &LAST_MODIFIED), single_date(stored, &DATE));
     match dates {
         (Some(modified), Some(made)) => {
             date(wanted) == Some(modified)
@@ -140,7 +143,7 @@ fn is_exactly(stored: &HeaderMap, wanted: &HeaderValue) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderName;
+    use http::{HeaderName, header::ETAG};
 
     use super::*;
     use crate::verify::random::for_all;
@@ -228,7 +231,13 @@ mod tests {
             (tag("\"a\""), "a", false),
             (tag("\"a\""), "*", false),
             (HeaderMap::new(), "\"a\"", false),
+            (tag("\"a\" \"b\""), "\"a\" \"b\"", false),
+            (tag("\"a\" \"b\""), "\"a\"", false),
+            (tag("\"a b\""), "\"a b\"", false),
+            (tag("\"a"), "\"a", false),
             (dated(LATER), EARLIER, true),
+            (dated(LATER), "SUN, 22 NOV 2026 08:00:00 GMT", true),
+            (dated("sun, 22 nov 2026 09:00:00 gmt"), EARLIER, true),
             (dated(LATER), LATER, false),
             (dated(EARLIER), EARLIER, false),
             (fields(&[(LAST_MODIFIED, EARLIER)]), EARLIER, false),

@@ -130,7 +130,8 @@ impl StoragePolicy {
     ) -> Result<Terms, Refusal> {
         let (status, fields) = (head.status, &head.headers);
         let is_understood = !stated.must_understand || is_understood(status);
-        if !is_understood || status.is_informational() || is_partial(status) {
+        let is_whole = !status.is_informational() && !is_partial(status);
+        if !is_understood || !is_whole || !self.lifetimes.allow(status) {
             return Err(Refusal::Status);
         }
         // RFC 9111 §5.2.2.3: `no-store` beside it is for caches that do not know the status.
@@ -260,7 +261,7 @@ mod tests {
                 heuristic_percent: 0,
                 ttl: Some(Duration::from_secs(1)),
                 negative_ttl: None,
-                statuses: vec![StatusCode::OK],
+                statuses: None,
                 jitter_percent: 10,
             },
             windows: Windows::default(),

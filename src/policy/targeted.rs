@@ -179,4 +179,13 @@ mod tests {
             assert_eq!(own(line).seconds(DirectiveName::MaxAge), seconds, "{line}");
         }
     }
+
+    #[test]
+    fn members_that_mean_nothing_here_are_not_kept() {
+        let many: Vec<_> = (0..100_000).map(|n| format!("x{n}=1")).collect();
+        let line = format!("{}, no-store", many.join(", "));
+        let found = targeted(&[("bff-cache-control", &line)]).unwrap();
+        assert!(found.has(DirectiveName::NoStore) && found.members.len() == 1);
+        assert!(targeted(&[("bff-cache-control", "x=1")]).is_some(), "it replaces `Cache-Control`");
+    }
 }

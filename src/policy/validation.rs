@@ -9,7 +9,11 @@ use http::{
     },
 };
 
-use super::http_date::{date, single};
+use super::{
+    entity_tag::EntityTag,
+    field_line::single,
+    http_date::{date, single_date},
+};
 use crate::entry::{CACHE_STATUS, HopByHop};
 
 /// Fields of a 200 that describe its content and are no part of a 304 (RFC 9110 §15.4.5).
@@ -40,7 +44,7 @@ impl Conditions {
         if self.none_match.is_empty() {
             return self.modified_since.as_ref().is_some_and(|since| !is_newer(response, since));
         }
-        let stored = response.get(ETAG).and_then(|tag| opaque_tag(tag.as_bytes()));
+        let stored = EntityTag::of(response);
         self.none_match.iter().any(|line| matches_any(line.as_bytes(), stored))
     }
 }
@@ -55,8 +59,8 @@ pub(crate) struct Validators {
 impl Validators {
     /// Returns the validators of a stored response, if it has any.
     pub(crate) fn of(stored: &HeaderMap) -> Option<Self> {
-        let tag = stored.get(ETAG).filter(|tag| opaque_tag(tag.as_bytes()).is_some()).cloned();
-        let modified = stored.get(LAST_MODIFIED).filter(|line| date(line).is_some()).cloned();
+        let tag = stored.get(ETAG).filter(|_| EntityTag::of(stored).is_some()).cloned();
+        let modified = single(stored, &LAST_MODIFIED).filter(|line| date(line).is_some()).cloned();
         (tag.is_some() || modified.is_some()).then_some(Self { tag, modified })
     }
 
@@ -73,15 +77,15 @@ impl Validators {
 /// Returns whether a 304 confirms the stored response whose validators were sent (RFC 9111 §4.3.4).
 /// A 304 without validators can mean no other response.
 pub(crate) fn confirms(answer: &HeaderMap, stored: &HeaderMap) -> bool {
-    match answer.get(ETAG).map(HeaderValue::as_bytes) {
-        Some(weak) if weak.starts_with(b"W/") => {
-            let own = stored.get(ETAG).and_then(|tag| opaque_tag(tag.as_bytes()));
-            own.is_some() && own == opaque_tag(weak)
-        }
-        Some(strong) => stored.get(ETAG).is_some_and(|tag| tag.as_bytes() == strong),
-        None => {
-            answer.get(LAST_MODIFIED).is_none_or(|date| stored.get(LAST_MODIFIED) == Some(date))
-        }
+    if let Some(tag) = EntityTag::of(answer) {
+        return EntityTag::of(stored).is_some_and(|stored| match tag.is_weak() {
+            true => stored.is_like(tag),
+            false => stored.is_exactly(tag),
+        });
+    }
+    match answer.contains_key(LAST_MODIFIED) {
+        true => have_same_date(answer, stored),
+        false => !answer.contains_key(ETAG),
     }
 }
 
@@ -128,15 +132,21 @@ pub(crate) fn contradicts(answer: &HeaderMap, stored: &HeaderMap, length: usize)
     let has_length =
         |value: &HeaderValue| value.to_str().is_ok_and(|text| text.parse() == Ok(length));
     differs(&ETAG)
-        || differs(&LAST_MODIFIED)
+        || differs(&LAST_MODIFIED) && !have_same_date(answer, stored)
         || answer.get(CONTENT_LENGTH).is_some_and(|value| !has_length(value))
+}
+
+/// Returns whether two responses were last modified at the same time.
+fn have_same_date(one: &HeaderMap, other: &HeaderMap) -> bool {
+    let date = single_date(one, &LAST_MODIFIED);
+    date.is_some() && date == single_date(other, &LAST_MODIFIED)
 }
 
 /// Returns whether the response is newer than a date. Without `Last-Modified` its `Date` counts
 /// (RFC 9111 §4.3.2). Without two dates that can be read, it is newer.
 fn is_newer(response: &HeaderMap, since: &HeaderValue) -> bool {
-    let modified = response.get(LAST_MODIFIED).or_else(|| response.get(DATE)).and_then(date);
-    match (modified, date(since)) {
+    let name = if response.contains_key(LAST_MODIFIED) { LAST_MODIFIED } else { DATE };
+    match (single_date(response, &name), date(since)) {
         (Some(modified), Some(since)) => modified > since,
         _ => true,
     }
@@ -144,7 +154,7 @@ fn is_newer(response: &HeaderMap, since: &HeaderValue) -> bool {
 
 /// Returns whether a list has the stored tag, by weak comparison (RFC 9110 §8.8.3.2). A malformed list
 /// counts up to its fault.
-fn matches_any(mut list: &[u8], stored: Option<&[u8]>) -> bool {
+fn matches_any(mut list: &[u8], stored: Option<EntityTag<'_>>) -> bool {
     loop {
         list = list.trim_ascii_start();
         match list {
@@ -152,23 +162,14 @@ fn matches_any(mut list: &[u8], stored: Option<&[u8]>) -> bool {
             [b',', rest @ ..] => list = rest,
             b"*" => return true,
             _ => {
-                let Some(tag) = opaque_tag(list) else { return false };
-                if stored == Some(tag) {
+                let Some((tag, rest)) = EntityTag::split(list) else { return false };
+                if stored.is_some_and(|stored| stored.is_like(tag)) {
                     return true;
                 }
-                let prefix = if list.starts_with(b"W/") { 2 } else { 0 };
-                list = &list[prefix + tag.len()..];
+                list = rest;
             }
         }
     }
-}
-
-/// Returns the tag that `text` begins with, with its quotes and without its weakness.
-fn opaque_tag(text: &[u8]) -> Option<&[u8]> {
-    let text = text.strip_prefix(b"W/").unwrap_or(text);
-    let inside = text.strip_prefix(b"\"")?;
-    let length = inside.iter().position(|byte| *byte == b'"')?;
-    Some(&text[..length + 2])
 }
 
 #[cfg(test)]
@@ -230,5 +231,89 @@ mod tests {
         let both = [("if-none-match", "\"b\""), ("if-modified-since", LATER)];
         check(&both, &[("etag", "\"a\""), ("last-modified", EARLIER)], false);
         check(&[], &[("etag", "\"a\"")], false);
+    }
+
+    const MALFORMED: [&str; 9] = [
+        "\"v1\" \"v2\"",
+        "\"v1\", \"v2\"",
+        "\"v1\"x",
+        "\"v1",
+        "v1",
+        "\"v 1\"",
+        "w/\"v1\"",
+        "W/ \"v1\"",
+        "W/W/\"v1\"",
+    ];
+
+    #[test]
+    fn a_malformed_stored_tag_matches_nothing() {
+        for stored in MALFORMED {
+            let stored = [("etag", stored)];
+            for list in [stored[0].1, "\"v1\"", "W/\"v1\"", "\"v2\"", "v1", "\"v1\", \"v2\""] {
+                check(&[("if-none-match", list)], &stored, false);
+            }
+            check(&[("if-none-match", "*")], &stored, true);
+            assert!(Validators::of(&fields(&stored)).is_none(), "{stored:?}");
+        }
+        let two = [("etag", "\"v1\""), ("etag", "\"v2\"")];
+        check(&[("if-none-match", "\"v1\", \"v2\"")], &two, false);
+        assert!(Validators::of(&fields(&two)).is_none());
+    }
+
+    #[test]
+    fn a_304_with_a_malformed_tag_confirms_by_its_date_alone() {
+        for tag in MALFORMED {
+            let stored = fields(&[("etag", "\"v1\""), ("last-modified", EARLIER)]);
+            let same = fields(&[("etag", tag), ("last-modified", EARLIER)]);
+            assert!(confirms(&same, &stored), "{tag}");
+            for answer in [&[("etag", tag)][..], &[("etag", tag), ("last-modified", LATER)]] {
+                assert!(!confirms(&fields(answer), &stored), "{answer:?}");
+            }
+            let malformed = fields(&[("etag", tag)]);
+            for answer in [tag, "\"v1\"", "W/\"v1\""] {
+                assert!(!confirms(&fields(&[("etag", answer)]), &malformed), "{tag} {answer}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_304_confirms_by_a_tag_as_strong_as_it_says() {
+        for (stored, answer, is_confirmed) in [
+            ("\"a\"", "\"a\"", true),
+            ("W/\"a\"", "W/\"a\"", true),
+            ("\"a\"", "W/\"a\"", true),
+            ("W/\"a\"", "\"a\"", false),
+            ("\"a\"", "\"b\"", false),
+            ("\"a\"", "W/\"b\"", false),
+        ] {
+            let (stored, answer) = (fields(&[("etag", stored)]), fields(&[("etag", answer)]));
+            assert_eq!(confirms(&answer, &stored), is_confirmed, "{stored:?} {answer:?}");
+        }
+        let stored = fields(&[("etag", "\"a\"")]);
+        assert!(confirms(&HeaderMap::new(), &stored), "a 304 without validators");
+    }
+
+    #[test]
+    fn dates_are_compared_without_case() {
+        let stored = [("last-modified", EARLIER)];
+        let (upper, lower) = (EARLIER.to_uppercase(), EARLIER.to_lowercase());
+        for same in [&*upper, &lower] {
+            check(&[("if-modified-since", same)], &stored, true);
+            check(&[("if-modified-since", EARLIER)], &[("last-modified", same)], true);
+            check(&[("if-modified-since", EARLIER)], &[("date", same)], true);
+            assert!(Validators::of(&fields(&[("last-modified", same)])).is_some());
+            let answer = fields(&[("last-modified", same)]);
+            assert!(confirms(&answer, &fields(&stored)), "{same}");
+            assert!(!contradicts(&answer, &fields(&stored), 0), "{same}");
+        }
+        let later = fields(&[("last-modified", LATER)]);
+        assert!(!confirms(&later, &fields(&stored)) && contradicts(&later, &fields(&stored), 0));
+    }
+
+    #[test]
+    fn a_date_that_comes_twice_is_no_validator() {
+        let twice = [("last-modified", EARLIER), ("last-modified", LATER), ("date", EARLIER)];
+        check(&[("if-modified-since", LATER)], &twice, false);
+        assert!(Validators::of(&fields(&twice)).is_none());
     }
 }

@@ -62,7 +62,7 @@ pub struct CacheRoute {
     vary: Vec<HeaderName>,
     targeted: Vec<HeaderName>,
     stripped: Vec<HeaderName>,
-    statuses: Vec<StatusCode>,
+    statuses: Option<Vec<StatusCode>>,
     negative_ttl: Option<Duration>,
     jitter_percent: u8,
     body_limit: u64,
@@ -72,8 +72,9 @@ pub struct CacheRoute {
 impl CacheRoute {
     /// Caches GET requests whose path matches `pattern`. HEAD is answered from stored GET responses.
     ///
-    /// The syntax is axum's: `{name}` matches one segment, `{*rest}` the remaining ones. A literal
-    /// brace is doubled.
+    /// The syntax is that of axum 0.8: `{name}` matches one segment, `{*rest}` the remaining ones. A
+    /// literal brace is doubled. Patterns of other routers, such as `/a/:id`, are refused by
+    /// [`build`](crate::Builder::build).
     pub fn get(pattern: impl Into<String>) -> Self {
         Self {
             pattern: pattern.into(),
@@ -93,7 +94,7 @@ impl CacheRoute {
             vary: Vec::new(),
             targeted: Vec::new(),
             stripped: Vec::new(),
-            statuses: vec![StatusCode::OK],
+            statuses: None,
             negative_ttl: None,
             jitter_percent: DEFAULT_JITTER,
             body_limit: DEFAULT_BODY_LIMIT,
@@ -103,8 +104,8 @@ impl CacheRoute {
 
     /// Names the group of routes that are counted and switched together. Defaults to `default`.
     ///
-    /// A name has lower-case letters, digits and `_`, at most 64, and begins with a letter. Routes
-    /// may share a bucket if their settings are the same.
+    /// A name has lower-case letters, digits and `_`, at most 64, and begins with a letter. Routes of one
+    /// bucket have the same lifetimes, windows and limits; give a route with others a bucket of its own.
     pub fn bucket(mut self, name: impl Into<String>) -> Self {
         self.bucket = name.into();
         self
@@ -165,7 +166,7 @@ impl CacheRoute {
     /// the origin decides about freshness.
     ///
     /// With [`Freshness::Origin`] it applies to responses that state no lifetime and whose status is
-    /// one of [`statuses`](Self::statuses).
+    /// one of [`statuses`](Self::statuses), or else 200.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self
@@ -284,12 +285,13 @@ impl CacheRoute {
         self
     }
 
-    /// Sets the statuses that are stored. Defaults to 200 alone.
+    /// Sets the statuses that are stored. Defaults to 200 alone; with [`Freshness::Origin`] to any
+    /// status whose response states a lifetime.
     ///
-    /// With [`Freshness::Origin`], a response that states its lifetime is stored whatever its status.
-    /// 1xx, 206, 304, 401, 407 and 5xx cannot be named.
+    /// [`negative_ttl`](Self::negative_ttl) adds 404 and 410. 1xx, 206, 304, 401, 407 and 5xx cannot be
+    /// named.
     pub fn statuses(mut self, statuses: impl IntoIterator<Item = StatusCode>) -> Self {
-        self.statuses = statuses.into_iter().collect();
+        self.statuses = Some(statuses.into_iter().collect());
         self
     }
 
@@ -405,7 +407,9 @@ impl CacheRoute {
         if self.ttl.is_none() && self.freshness == Freshness::Fixed {
             return Err(refusal(ConfigErrorKind::Ttl, "ttl", "is missing"));
         }
-        if let Some(problem) = self.statuses.iter().find_map(|status| unfit_status(*status)) {
+        if let Some(problem) =
+            self.statuses.iter().flatten().find_map(|status| unfit_status(*status))
+        {
             return Err(refusal(ConfigErrorKind::Status, "statuses", problem));
         }
         Ok(Lifetimes {

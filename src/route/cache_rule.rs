@@ -98,14 +98,25 @@ impl CacheRule {
         self.tags.iter().all(KeyBuilder::is_template)
     }
 
-    /// Returns whether two routes agree in the settings that routes of one bucket share.
-    pub(super) fn has_settings_of(&self, other: &Self) -> bool {
-        self.storage.lifetimes == other.storage.lifetimes
-            && self.body_limit == other.body_limit
-            && self.coalescing == other.coalescing
-            && self.storage.windows == other.storage.windows
-            && self.soft_timeout == other.soft_timeout
-            && self.early_refresh == other.early_refresh
+    /// Returns the first setting that routes of one bucket share and in which these two differ.
+    pub(super) fn differing_setting(&self, other: &Self) -> Option<&'static str> {
+        let (own, others) = (&self.storage.lifetimes, &other.storage.lifetimes);
+        let (windows, other_windows) = (&self.storage.windows, &other.storage.windows);
+        let settings = [
+            ("freshness", own.freshness == others.freshness),
+            ("heuristic", own.heuristic_percent == others.heuristic_percent),
+            ("ttl", own.ttl == others.ttl),
+            ("negative_ttl", own.negative_ttl == others.negative_ttl),
+            ("statuses", own.statuses == others.statuses),
+            ("jitter", own.jitter_percent == others.jitter_percent),
+            ("body_limit", self.body_limit == other.body_limit),
+            ("coalescing", self.coalescing == other.coalescing),
+            ("stale_while_revalidate", windows.while_revalidate == other_windows.while_revalidate),
+            ("stale_if_error", windows.if_error == other_windows.if_error),
+            ("soft_timeout", self.soft_timeout == other.soft_timeout),
+            ("early_refresh", self.early_refresh == other.early_refresh),
+        ];
+        settings.into_iter().find(|(_, is_same)| !is_same).map(|(name, _)| name)
     }
 
     /// Adds the settings that decide the meaning of stored entries to the digest of the rules.
@@ -129,5 +140,47 @@ impl CacheRule {
 impl fmt::Debug for CacheRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CacheRule").field("route", &self.route).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{StatusCode, header::ACCEPT};
+
+    use super::*;
+    use crate::CacheRoute;
+
+    fn digest(route: CacheRoute) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new();
+        route.build(&Credentials::Bypass).unwrap().digest(&mut hasher);
+        hasher.finalize()
+    }
+
+    #[test]
+    fn rules_that_mean_something_else_have_another_digest() {
+        let route = || CacheRoute::get("/a/{x}").key("k:{x}").ttl(Duration::from_secs(1));
+        let origin = || route().freshness(Freshness::Origin);
+        let all = [
+            route(),
+            CacheRoute::get("/b/{x}").key("k:{x}").ttl(Duration::from_secs(1)),
+            route().key("l:{x}"),
+            route().tag("t:{x}"),
+            route().negative_ttl(Duration::from_secs(1)),
+            route().statuses([StatusCode::OK, StatusCode::NOT_FOUND]),
+            route().query(QueryPolicy::Ignore),
+            route().credentials(Credentials::CoveredByKey),
+            route().vary([ACCEPT]),
+            route().strip([ACCEPT]),
+            route().bucket("another"),
+            origin(),
+            origin().statuses([StatusCode::OK]),
+            origin().statuses([StatusCode::OK, StatusCode::MOVED_PERMANENTLY]),
+        ];
+        let digests: Vec<_> = all.into_iter().map(digest).collect();
+        for (index, one) in digests.iter().enumerate() {
+            assert!(!digests[index + 1..].contains(one), "rule {index}");
+        }
+        let renamed = CacheRoute::get("/a/{y}").key("k:{y}").ttl(Duration::from_secs(1));
+        assert_eq!(digest(renamed), digests[0], "names of parameters mean nothing");
     }
 }

@@ -73,7 +73,8 @@ impl InvalidateRoute {
         Self::new(Method::DELETE, pattern)
     }
 
-    /// Matches every method that is not safe, unknown ones included.
+    /// Matches every method that is not safe, unknown ones included. Safe methods are those that IANA
+    /// registers as safe, such as GET, OPTIONS, QUERY and PROPFIND.
     pub fn any_unsafe(pattern: impl Into<String>) -> Self {
         Self::matching(Methods::AnyUnsafe, pattern.into())
     }
@@ -172,10 +173,14 @@ impl fmt::Debug for InvalidateRoute {
     }
 }
 
-/// Returns whether a method may change a resource (RFC 9110 §9.2.1). CONNECT names no resource, so no
-/// rule is for it.
+/// Methods that change nothing, by the registry of IANA (RFC 9110 §9.2.1, §16.1), and CONNECT, which
+/// names no resource.
+const SAFE: [&str; 10] =
+    ["CONNECT", "GET", "HEAD", "OPTIONS", "PRI", "PROPFIND", "QUERY", "REPORT", "SEARCH", "TRACE"];
+
+/// Returns whether a method may change a resource. A method that is not registered may.
 pub(super) fn is_unsafe(method: &Method) -> bool {
-    ![Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::CONNECT].contains(method)
+    !SAFE.contains(&method.as_str())
 }
 
 /// Invalidation rule, checked.

@@ -129,11 +129,14 @@ fn without_dots(path: &str) -> String {
     format!("/{}", kept.join("/"))
 }
 
+/// Number of references that are followed: each field has one (RFC 9110 §8.7, §10.2.2).
+const MAX_REFERENCES: usize = 16;
+
 /// Returns the references in the fields of a response.
 pub(super) fn references(fields: &HeaderMap) -> impl Iterator<Item = &str> {
     use http::header::{CONTENT_LOCATION, LOCATION};
     let lines = [LOCATION, CONTENT_LOCATION].into_iter().flat_map(|name| fields.get_all(name));
-    lines.filter_map(|line| line.to_str().ok()).map(str::trim)
+    lines.filter_map(|line| line.to_str().ok()).map(str::trim).take(MAX_REFERENCES)
 }
 
 #[cfg(test)]

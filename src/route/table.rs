@@ -53,14 +53,16 @@ impl RouteTable {
         let mut reads = Router::new();
         for (index, rule) in read_rules.iter().enumerate() {
             rule.pattern.insert(&mut reads, index).map_err(|error| error.at(&rule.route))?;
-            let earlier = read_rules[..index].iter().find(|other| other.bucket == rule.bucket);
-            if let Some(other) = earlier.filter(|other| !other.has_settings_of(rule)) {
-                return Err(ConfigError::new(
-                    ConfigErrorKind::Bucket,
-                    Some(rule.route.clone()),
-                    "bucket",
-                    format!("`{}` has other settings at `{}`", rule.bucket, other.route),
-                ));
+            let of_bucket = read_rules[..index].iter().find(|other| other.bucket == rule.bucket);
+            let Some(other) = of_bucket else { continue };
+            if let Some(setting) = rule.differing_setting(other) {
+                let problem = format!(
+                    "`{}` has another `{setting}` at `{}`: give one of the two routes a bucket of \
+                     its own by `.bucket(\"name\")`",
+                    rule.bucket, other.route,
+                );
+                let (kind, route) = (ConfigErrorKind::Bucket, Some(rule.route.clone()));
+                return Err(ConfigError::new(kind, route, "bucket", problem));
             }
         }
         Ok(Self { reads, read_rules, write_rules })

@@ -70,6 +70,51 @@ fn a_pattern_that_cannot_be_parsed_is_refused() {
     }
 }
 
+/// Of other routers, and of axum before 0.8: each would match nothing, and say nothing.
+#[test]
+fn a_pattern_in_another_syntax_is_refused_and_the_error_says_what_to_write() {
+    for (pattern, fix) in [
+        ("/a/:id", "`{id}`"),
+        ("/:id/b", "`{id}`"),
+        ("/a/:id.json", "`{id}`"),
+        ("/a/:", "`{name}`"),
+        ("/a/*rest", "`{*rest}`"),
+        ("/a/*", "`{*rest}`"),
+        ("/a/**", "`{*rest}`"),
+        ("/a/{id:[0-9]+}", "`{id}`"),
+        ("/a/{id:[0-9]{2}}", "`{id}`"),
+        ("/a/{id:[^/]+}/b", "`{id}`"),
+        ("/a/{id?}", "`{id}`"),
+        ("/a/{id:int}", "`{id}`"),
+        ("/a/{ id }", "`{name}`"),
+        ("/a/{*rest:path}", "`{*rest}`"),
+        ("/a/{**rest}", "`{*rest}`"),
+        ("/a/{:id}", "`{name}`"),
+        ("/a/<id>", "percent-encode"),
+        ("/a b", "percent-encode"),
+        ("/a\tb", "percent-encode"),
+        ("/a?b={c}", "without its query"),
+        ("/a#b", "without its query"),
+    ] {
+        check_pattern(pattern);
+        let error = builder().cache(route(pattern)).build().unwrap_err();
+        assert!(error.to_string().contains(fix), "{pattern}: {error}");
+    }
+    for pattern in [
+        "/v1/{id}:cancel",
+        "/a:b",
+        "/a*b",
+        "/a/{some-id}",
+        "/a/{some.id}",
+        "/a/{id2}.json",
+        "/a/%20",
+        "/é",
+        "/a~b",
+    ] {
+        check_builds(builder().cache(route(pattern)));
+    }
+}
+
 #[test]
 fn a_placeholder_that_the_pattern_lacks_is_refused_by_name() {
     check_template("k:{y}");
@@ -162,6 +207,34 @@ fn routes_of_one_bucket_have_the_same_settings() {
 }
 
 #[test]
+fn an_error_about_a_bucket_names_the_setting_and_the_fix() {
+    let origin = |route: CacheRoute| route.freshness(Freshness::Origin);
+    for (other, setting) in [
+        (route("/b").ttl(TTL * 2), "ttl"),
+        (route("/b").negative_ttl(TTL), "negative_ttl"),
+        (route("/b").jitter(0), "jitter"),
+        (route("/b").statuses([http::StatusCode::NOT_FOUND]), "statuses"),
+        (origin(route("/b")), "freshness"),
+        (origin(route("/b")).heuristic(1), "freshness"),
+        (route("/b").body_limit(1), "body_limit"),
+        (route("/b").coalescing(Coalescing::Off), "coalescing"),
+        (route("/b").stale_while_revalidate(TTL), "stale_while_revalidate"),
+        (route("/b").stale_if_error(TTL), "stale_if_error"),
+        (route("/b").soft_timeout(TTL), "soft_timeout"),
+        (route("/b").early_refresh(1.0), "early_refresh"),
+    ] {
+        let error = builder().cache(route("/a")).cache(other.clone()).build().unwrap_err();
+        let text = error.to_string();
+        for part in
+            ["route `GET /b`", "`default`", "`GET /a`", &format!("`{setting}`"), "`.bucket("]
+        {
+            assert!(text.contains(part), "{part} is missing: {text}");
+        }
+        check_builds(builder().cache(route("/a")).cache(other.bucket("b")));
+    }
+}
+
+#[test]
 fn limits_that_let_nothing_through_are_refused() {
     check(builder().cache(route("/a").body_limit(0)), Kind::Limit, "GET /a", "body_limit");
     let error = MemoryStore::builder().capacity(16 * 1024 - 1).build().unwrap_err();
@@ -183,6 +256,11 @@ fn a_cache_name_is_a_token() {
 fn a_rule_for_a_safe_method_is_refused() {
     for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE] {
         let rule = InvalidateRoute::new(method.clone(), "/a").key("k");
+        check(builder().invalidate(rule), Kind::Pattern, &format!("{method} /a"), "method");
+    }
+    for method in ["PRI", "PROPFIND", "QUERY", "REPORT", "SEARCH"] {
+        let registered = Method::from_bytes(method.as_bytes()).unwrap();
+        let rule = InvalidateRoute::new(registered, "/a").key("k");
         check(builder().invalidate(rule), Kind::Pattern, &format!("{method} /a"), "method");
     }
     let purge = Method::from_bytes(b"PURGE").unwrap();

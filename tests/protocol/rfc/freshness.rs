@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use http::Method;
+use http::{Method, StatusCode};
 use tower_support_cache::{CacheRoute, Caller, Credentials, Freshness};
 
 use super::{
@@ -153,6 +153,29 @@ fn statuses() -> Vec<Row> {
     rows
 }
 
+/// The route's own limit on the statuses of responses that state a lifetime.
+fn limited_statuses() -> Vec<Row> {
+    const FRESH: Fields = &[("cache-control", "max-age=60")];
+    let listed = |status, answer| {
+        row("3.1 status", "RFC 9111 §3", FRESH, answer).status(status).route(|route| {
+            by_origin(route).statuses([StatusCode::OK, StatusCode::MOVED_PERMANENTLY])
+        })
+    };
+    let negative = |status, answer| {
+        row("3.1 status", "RFC 9111 §3", FRESH, answer).status(status).route(|route| {
+            by_origin(route).statuses([StatusCode::OK]).negative_ttl(Duration::from_secs(5))
+        })
+    };
+    let mut rows: Vec<_> = [203, 204, 302, 307, 308, 400, 404, 410, 429, 500, 503, 599]
+        .into_iter()
+        .map(|status| listed(status, Forwarded))
+        .collect();
+    rows.extend([listed(200, Stored), listed(301, Stored)]);
+    rows.extend([negative(200, Stored), negative(404, Stored), negative(410, Stored)]);
+    rows.extend([negative(301, Forwarded), negative(503, Forwarded)]);
+    rows
+}
+
 fn restrictions() -> Vec<Row> {
     let no_store = |stored| row("3.1 no-store", "RFC 9111 §5.2.2.5", stored, Forwarded);
     let private = |stored, answer| row("3.1 private", "RFC 9111 §5.2.2.7", stored, answer);
@@ -272,6 +295,11 @@ async fn a_lifetime_is_guessed_only_where_the_route_says_so_and_none_is_stated()
 #[tokio::test(start_paused = true)]
 async fn any_status_may_state_its_lifetime() {
     check(statuses()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_may_limit_the_statuses_that_state_a_lifetime() {
+    check(limited_statuses()).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -150,3 +150,33 @@ async fn a_304_changes_the_groups_it_names() {
         }
     }
 }
+
+/// Either field may be as long as a server lets it be.
+#[tokio::test(start_paused = true)]
+async fn a_list_of_any_length_has_bounded_consequences() {
+    let (cache, handle, calls) = cache_with(|route| route);
+    let all: Vec<_> = (0..40_000).map(|number| format!("\"{number}\"")).collect();
+    let all = all.join(", ");
+    calls.serve(move |head| match head.method {
+        Method::GET => response(200, &[("cache-groups", &all)], "x"),
+        _ => response(200, &[("cache-group-invalidation", &all)], ""),
+    });
+    assert!(!ask(&cache, "/cases/1", HOST).await && !ask(&cache, "/cases/1", HOST).await);
+    got(send(&cache, with(request(Method::POST, "/cases/2"), "host", HOST))).await;
+    let metrics = handle.metrics();
+    assert!((1..=129).contains(&metrics.tag_invalidations), "{}", metrics.tag_invalidations);
+    assert_eq!(metrics.invalidation_failures, 1, "the rest is reported");
+}
+
+/// A response has one `Location`, and one `Content-Location`.
+#[tokio::test(start_paused = true)]
+async fn a_response_of_many_locations_has_bounded_consequences() {
+    let (cache, handle, calls) = cache_with(|route| route);
+    let all: Vec<_> = (0..10_000).map(|number| format!("/cases/{number}")).collect();
+    calls.serve(move |_| {
+        let fields: Vec<_> = all.iter().map(|line| ("location", line.as_str())).collect();
+        response(201, &fields, "")
+    });
+    got(send(&cache, with(request(Method::POST, "/cases/x/comments"), "host", HOST))).await;
+    assert!((1..=17).contains(&handle.metrics().invalidations), "{:?}", handle.metrics());
+}

@@ -53,6 +53,35 @@ async fn what_changed_nothing_invalidates_nothing() {
     }
 }
 
+/// RFC 9110 §9.2.1 and the registry of methods at IANA.
+#[tokio::test(start_paused = true)]
+async fn a_safe_method_changes_nothing_and_is_not_answered_from_what_get_stored() {
+    for method in ["OPTIONS", "PRI", "PROPFIND", "QUERY", "REPORT", "SEARCH", "TRACE"] {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        for target in ["/cases/1", "/cases/1?other=query", "/cases/1/comments"] {
+            for status in [200, 207, 303, 500] {
+                check(method.clone(), target, status, false).await;
+            }
+        }
+        let (cache, handle, calls) = cache();
+        let calls = calls.serve(|head| match head.method {
+            Method::GET => response(200, &[], "of GET"),
+            _ => response(503, &[], "of another"),
+        });
+        got(send(&cache, request(method.clone(), "/cases/1"))).await;
+        assert_eq!(fetch(&cache, "/cases/1").await.text(), "of GET");
+        let again = got(send(&cache, request(method.clone(), "/cases/1"))).await;
+        assert_eq!(again.text(), "of another", "{method}");
+        assert!(fetch(&cache, "/cases/1").await.is_hit(), "{method} after an unknown outcome");
+        assert_eq!(calls.load(std::sync::atomic::Ordering::SeqCst), 3, "{method}");
+        assert_eq!(handle.metrics().invalidations, 0, "{method}");
+    }
+    // Methods have case, and what is not registered may change anything.
+    for method in ["query", "PROPPATCH", "PROPFINDS", "MKCOL", "M-SEARCH"] {
+        check(Method::from_bytes(method.as_bytes()).unwrap(), "/cases/1", 200, true).await;
+    }
+}
+
 /// Stores `/cases/1`, writes elsewhere with a response that names it, and asks again.
 async fn check_named(status: u16, fields: &'static [(&str, &str)], is_invalidated: bool) {
     let (cache, _, calls) = cache();
