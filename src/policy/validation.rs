@@ -38,7 +38,13 @@ impl Conditions {
         Self { none_match, modified_since }
     }
 
-    /// Returns whether the client already has this response. `If-None-Match` counts alone if it is
+    /// Returns whether an origin evaluates them for a response of its own: a date is compared with that
+    /// of the last change alone (RFC 9110 §13.1.3), since content may change twice in a second.
+    pub(crate) fn apply_to(&self, current: &HeaderMap) -> bool {
+        !self.none_match.is_empty() || current.contains_key(LAST_MODIFIED)
+    }
+
+    /// Returns whether the client already has this stored response. `If-None-Match` counts alone if it is
     /// present (RFC 9110 §13.2.2).
     pub(crate) fn are_met_by(&self, response: &HeaderMap) -> bool {
         if self.none_match.is_empty() {
