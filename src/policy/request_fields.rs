@@ -3,8 +3,10 @@
 use http::{
     HeaderMap, HeaderName,
     header::{
-        AUTHORIZATION, CACHE_CONTROL, COOKIE, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-        IF_UNMODIFIED_SINCE, PRAGMA, PROXY_AUTHORIZATION, RANGE, UPGRADE,
+        AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH,
+        CONTENT_TYPE, COOKIE, EXPECT, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+        IF_UNMODIFIED_SINCE, PRAGMA, PROXY_AUTHORIZATION, RANGE, TRAILER, TRANSFER_ENCODING,
+        UPGRADE,
     },
 };
 
@@ -53,6 +55,10 @@ pub(crate) struct RequestFields<'a> {
     /// A condition on the copy that the client already has.
     pub(crate) has_conditions: bool,
     pub(crate) has_directives: bool,
+    /// Set if the head says that content follows (RFC 9112 §6.3), or may follow (`Expect`).
+    pub(crate) announces_content: bool,
+    /// Set if the head has a field about content.
+    pub(crate) describes_content: bool,
     pub(crate) has_upgrade: bool,
 }
 
@@ -73,6 +79,11 @@ impl<'a> RequestFields<'a> {
                 IF_NONE_MATCH | IF_MODIFIED_SINCE => found.has_conditions = true,
                 UPGRADE => found.has_upgrade = true,
                 CACHE_CONTROL | PRAGMA => found.has_directives = true,
+                CONTENT_LENGTH => found.announces_content |= !is_zero(fields),
+                TRANSFER_ENCODING | EXPECT => found.announces_content = true,
+                CONTENT_ENCODING | CONTENT_LANGUAGE | CONTENT_TYPE | TRAILER => {
+                    found.describes_content = true;
+                }
                 _ => {}
             }
             if credential_fields.contains(name) {
@@ -82,4 +93,10 @@ impl<'a> RequestFields<'a> {
         }
         found
     }
+}
+
+/// Returns whether every `Content-Length` is zero.
+fn is_zero(fields: &HeaderMap) -> bool {
+    let is_zero = |digits: &[u8]| !digits.is_empty() && digits.iter().all(|digit| *digit == b'0');
+    fields.get_all(CONTENT_LENGTH).iter().all(|length| is_zero(length.as_bytes()))
 }
