@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use http::{
-    HeaderMap,
+    HeaderMap, HeaderName,
     header::{AUTHORIZATION, COOKIE},
 };
 
@@ -11,11 +11,14 @@ use super::request::{Extract, KeyRequest};
 use crate::{
     key::digest_key::Secret,
     key::{Parts, push_part},
+    policy::CredentialFields,
 };
 
-/// Treatment of requests that carry credentials: `Authorization`, `Cookie`, `Proxy-Authorization` or
-/// `X-Api-Key`, unless [`Builder::credential_fields`](crate::Builder::credential_fields) names other
-/// fields.
+/// Treatment of requests that carry credentials: `Authorization`, `Cookie`, an API key, or a field by
+/// which a proxy names the caller, such as `X-Forwarded-User`.
+///
+/// [`default_fields`](Self::default_fields) lists these fields, and
+/// [`Builder::credential_fields`](crate::Builder::credential_fields) names others.
 ///
 /// The layer belongs inside authentication, since a hit does not run the layers within it. It cannot
 /// see its own place, so the default is safe in a wrong one.
@@ -58,6 +61,26 @@ pub enum Credentials {
 }
 
 impl Credentials {
+    /// Returns the request fields that carry credentials unless
+    /// [`Builder::credential_fields`](crate::Builder::credential_fields) names others.
+    ///
+    /// These are the fields of HTTP, usual names of keys and tokens, and the fields by which
+    /// authenticating proxies, gateways and clouds name a caller.
+    ///
+    /// ```
+    /// use http::HeaderName;
+    /// use tower_support_cache::{Credentials, MemoryStore, SupportCacheLayer};
+    ///
+    /// // A gateway of our own names the caller in a further field.
+    /// let mut fields = Credentials::default_fields();
+    /// fields.push(HeaderName::from_static("x-portal-user"));
+    /// SupportCacheLayer::builder(MemoryStore::new()).credential_fields(fields).build()?;
+    /// # Ok::<(), tower_support_cache::ConfigError>(())
+    /// ```
+    pub fn default_fields() -> Vec<HeaderName> {
+        CredentialFields::defaults()
+    }
+
     pub(super) fn is_by_response(&self) -> bool {
         matches!(self, Self::ByResponse)
     }
