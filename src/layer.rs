@@ -50,7 +50,7 @@ impl<St: Store> SupportCacheLayer<St> {
             cached: Vec::new(),
             invalidating: Vec::new(),
             credentials: Credentials::Bypass,
-            credential_fields: CredentialFields::defaults(),
+            credential_fields: Credentials::default_fields(),
             caller_key: None,
             is_caller_key_optional: false,
             name: "support-cache".to_owned(),
@@ -159,11 +159,12 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
         self
     }
 
-    /// Sets the request fields that carry credentials. Defaults to `Authorization`, `Cookie`,
-    /// `Proxy-Authorization` and `X-Api-Key`.
+    /// Sets the request fields that carry credentials. Defaults to [`Credentials::default_fields`]:
+    /// `Authorization`, `Cookie`, `X-Api-Key`, and the fields by which proxies name a caller, such as
+    /// `X-Forwarded-User`.
     ///
-    /// Leave one out only if nothing behind the layer reads it: what is made for one client then
-    /// answers another.
+    /// Leave one out only if nothing behind the layer reads it. Otherwise the response made for one
+    /// client answers another.
     pub fn credential_fields(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         self.settings.credential_fields = names.into_iter().collect();
         self

@@ -43,7 +43,7 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 ///     .ttl(Duration::from_secs(120));
 /// ```
 #[derive(Clone)]
-#[must_use = "a route does nothing until it is given to `Builder::cache`"]
+#[must_use = "a route does nothing until it is given to `SupportCacheLayerBuilder::cache`"]
 pub struct CacheRoute {
     pattern: String,
     bucket: String,
@@ -74,7 +74,7 @@ impl CacheRoute {
     ///
     /// The syntax is that of axum 0.8: `{name}` matches one segment, `{*rest}` the remaining ones. A
     /// literal brace is doubled. Patterns of other routers, such as `/a/:id`, are refused by
-    /// [`build`](crate::Builder::build).
+    /// [`build`](crate::SupportCacheLayerBuilder::build).
     pub fn get(pattern: impl Into<String>) -> Self {
         Self {
             pattern: pattern.into(),
@@ -234,7 +234,7 @@ impl CacheRoute {
     }
 
     /// Sets the treatment of requests with credentials. Defaults to the layer's setting
-    /// ([`Builder::credentials`](crate::Builder::credentials)), and that to
+    /// ([`SupportCacheLayerBuilder::credentials`](crate::SupportCacheLayerBuilder::credentials)), and that to
     /// [`Credentials::Bypass`].
     pub fn credentials(mut self, credentials: Credentials) -> Self {
         self.credentials = Some(credentials);

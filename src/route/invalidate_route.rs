@@ -31,7 +31,7 @@ use crate::{
 ///     .tag("account:{account}");
 /// ```
 #[derive(Clone)]
-#[must_use = "a rule does nothing until it is given to `Builder::invalidate`"]
+#[must_use = "a rule does nothing until it is given to `SupportCacheLayerBuilder::invalidate`"]
 pub struct InvalidateRoute {
     methods: Methods,
     pattern: String,
