@@ -72,7 +72,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "reporter",
         ],
     ),
-    ("src/key", &["hash", "digest_key", "variant", "vary", "tag", "primary_key"]),
+    ("src/key", &["hash", "digest_key", "variant", "vary", "tag", "primary_key", "named"]),
     ("src/fence", &["unsettled", "sequence"]),
     (
         "src/entry",

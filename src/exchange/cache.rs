@@ -46,7 +46,7 @@ pub(crate) struct Cache<St> {
     pub(crate) bodies: Arc<Budget>,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) follower_wait: Duration,
-    /// Routes whose failed invalidations have been warned of.
+    /// Routes and calls whose failed invalidations have been warned of.
     failed: Mutex<HashSet<String>>,
 }
 
@@ -150,6 +150,15 @@ impl<St: Store> Cache<St> {
         self.metrics().invalidation_failed();
         if lock(&self.failed).insert(route.to_owned()) {
             telemetry::invalidation_failed(route);
+        }
+    }
+
+    /// Counts a key or a tag of a handle's call that no request makes, and warns of it once for each kind
+    /// of call. The text is not logged: it may hold what is private.
+    pub(crate) fn invalidation_unmatched(&self, call: &str) {
+        self.metrics().invalidation_unmatched();
+        if lock(&self.failed).insert(call.to_owned()) {
+            telemetry::invalidation_unmatched(call);
         }
     }
 

@@ -35,7 +35,6 @@ use tokio::{
 };
 use tower_service::Service;
 
-pub(crate) use self::cache::Cache;
 use self::{
     assess::Origin,
     classify::{Decision, classify},
@@ -47,6 +46,7 @@ use self::{
     revalidate::Candidate,
     write::forward_write,
 };
+pub(crate) use self::{cache::Cache, write::acknowledged};
 use crate::{
     background::Detachable,
     body::ResponseBody,

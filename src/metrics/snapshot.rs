@@ -26,6 +26,9 @@ pub struct Snapshot {
     pub tag_invalidations: u64,
     /// Writes for which a rule could not make a usable key or tag, so that it invalidated nothing.
     pub invalidation_failures: u64,
+    /// Keys and tags of calls that no request makes, so that nothing is stored under them: a value that
+    /// was not escaped, a misspelt template. Routes with closures are taken to make any.
+    pub invalidations_unmatched: u64,
     /// Fills and writes that lost their callers and were dropped because too many had.
     pub detached_dropped: u64,
     /// The store's own counts, if it is over a network.

@@ -68,6 +68,16 @@ impl RouteTable {
         Ok(Self { reads, read_rules, write_rules })
     }
 
+    /// Returns whether some request makes this key.
+    pub(crate) fn can_make_key(&self, key: &str) -> bool {
+        self.read_rules.iter().any(|rule| rule.can_make_key(key))
+    }
+
+    /// Returns whether some request makes this tag.
+    pub(crate) fn can_make_tag(&self, tag: &str) -> bool {
+        self.read_rules.iter().any(|rule| rule.can_make_tag(tag))
+    }
+
     pub(crate) fn read_rules(&self) -> &[CacheRule] {
         &self.read_rules
     }

@@ -71,6 +71,7 @@ pub use redis::{RedisLease, RedisStore, RedisStoreBuilder};
 /// Guard of [`Store`] against implementations outside this crate, while its verbs may still change.
 pub(crate) mod sealed {
     /// Marker of a store of this crate. The feature `testing` gives it to tests of the suite.
+    #[allow(unnameable_types)] // Which seals it.
     pub trait Sealed {}
 }
 
