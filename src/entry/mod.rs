@@ -42,7 +42,7 @@ pub(crate) use self::{
 #[cfg(feature = "redis")]
 pub(crate) use self::{
     fields::{Fields as StoredFields, Learned, Shared, Value, with_slots},
-    stored::{Reading, StoredHead},
+    stored::{SourceRecord, StoredHead},
 };
 
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");

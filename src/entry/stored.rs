@@ -1,4 +1,4 @@
-//! Stored responses that come from elsewhere, or go there.
+//! Entries that are stored outside this process, and copies of them in its memory.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,41 +8,40 @@ use http::StatusCode;
 use super::{Content, Entry, Fields, Head, Ordering, Provenance, Windows, response_weight};
 use crate::{clock::Instant, fence::sequence::Fence};
 
-/// A head without the times of this process.
+/// Head without instants of this process.
 #[derive(Debug)]
 pub(crate) struct StoredHead {
     pub(crate) status: StatusCode,
     pub(crate) fields: Fields,
-    /// How old the response was when it was received.
+    /// Age of the response when it was received.
     pub(crate) initial_age: Duration,
     pub(crate) windows: Windows,
 }
 
-/// What is a copy's own.
+/// State of a copy, besides that of an entry.
 #[derive(Debug)]
 pub(crate) struct Copied {
     pub(super) held_at: Fence,
     unasked_until: Instant,
-    reading: Option<Reading>,
+    source: Option<SourceRecord>,
 }
 
-/// What was read at a server, and where: an entry that was made of it is made of the same again.
+/// Record at a server, and the circumstances under which decoding it again gives the same entry.
 #[derive(Clone, Debug)]
-pub(crate) struct Reading {
+pub(crate) struct SourceRecord {
     pub(crate) record: Bytes,
-    /// The record's, which that of no other response has.
+    /// Number of the record. No other response has it.
     pub(crate) number: u64,
-    /// Under what the server keeps it, and in which epoch that is so.
+    /// Digest by which the server knows the variant in the epoch.
     pub(crate) digest: [u8; 32],
     pub(crate) epoch: u64,
-    /// Of the server.
     pub(crate) incarnation: u64,
-    /// What its clock was ahead of this process's, in milliseconds, when the entry was made.
+    /// Lead of the server's clock over this process's when the entry was made, in milliseconds.
     pub(crate) clock: i64,
 }
 
 impl Head {
-    /// Takes a head that was stored elsewhere, with when that was by this process's clock.
+    /// Creates the head of a response that was stored elsewhere, with its times as instants of this process.
     pub(crate) fn restored(stored: StoredHead, received: Instant, fresh_until: Instant) -> Self {
         let StoredHead { status, fields, initial_age, windows } = stored;
         Self {
@@ -55,7 +54,7 @@ impl Head {
         }
     }
 
-    /// Returns what has to be stored elsewhere, besides the times.
+    /// Returns the parts that are stored elsewhere, besides the times.
     pub(crate) fn to_stored(&self) -> StoredHead {
         StoredHead {
             status: self.status,
@@ -67,49 +66,57 @@ impl Head {
 }
 
 impl Entry {
-    /// An entry that was stored elsewhere.
+    /// Creates an entry that was stored elsewhere. It has no weight before it becomes a copy.
     pub(crate) fn restored(provenance: Provenance, content: Content, until: Instant) -> Self {
         match content {
-            // Weighed when it is copied: nobody holds it before.
             Content::Response { .. } => Self::new(provenance, content, until, 0),
             Content::Pass => Self::pass(provenance, until),
             Content::Nominated(nominated) => Self::nominated(provenance, nominated, until),
         }
     }
 
-    /// Returns a copy that is held elsewhere: what it is a copy of was read at `held_at` by the sequence
-    /// there, and it may answer until an instant without being asked for again.
+    /// Turns an entry that was read into a copy of what the server has. `held_at` was taken of the copies'
+    /// sequence before it was read; it may answer unasked until an instant.
     ///
-    /// All else is as it was, its fence too: to the layer it is what was read.
+    /// All else stays, its fence too: to the layer it is the entry that was read.
+    pub(crate) fn into_copy(
+        mut self,
+        held_at: Fence,
+        unasked_until: Instant,
+        source: Option<SourceRecord>,
+    ) -> Self {
+        let weight = match (&self.content, &source) {
+            // The body is a part of the record.
+            (Content::Response { head, .. }, Some(source)) => response_weight(head, &source.record),
+            (Content::Response { head, body }, None) => response_weight(head, body),
+            (Content::Pass | Content::Nominated(_), _) => 0,
+        };
+        self.weight += (weight + size_of::<Copied>()) as u64;
+        self.copied = Some(Box::new(Copied { held_at, unasked_until, source }));
+        self
+    }
+
+    /// Returns a copy of an entry that others hold. See [`into_copy`](Self::into_copy).
     pub(crate) fn copied(
         &self,
-        (held_at, unasked_until): (Fence, Instant),
-        reading: Option<Reading>,
+        held_at: Fence,
+        unasked_until: Instant,
+        source: Option<SourceRecord>,
     ) -> Self {
         let Provenance { slot, fence, requested, gauge } = &self.provenance;
         let (slot, gauge) = (slot.clone(), Arc::clone(gauge));
         let provenance = Provenance { slot, fence: *fence, requested: *requested, gauge };
-        let weight = match (&self.content, &reading) {
-            // The body is a part of the record.
-            (Content::Response { head, .. }, Some(reading)) => {
-                response_weight(head, &reading.record)
-            }
-            (Content::Response { head, body }, None) => response_weight(head, body),
-            (Content::Pass | Content::Nominated(_), _) => 0,
-        };
         let mut copy = Self::restored(provenance, self.content.clone(), self.fresh_until);
-        copy.weight += (weight + size_of::<Copied>()) as u64;
-        copy.copied = Some(Box::new(Copied { held_at, unasked_until, reading }));
         copy.route = self.route.load(Ordering::Relaxed).into();
-        copy
+        copy.into_copy(held_at, unasked_until, source)
     }
 
-    /// Returns how it was read, if reading the same again would make the same entry of it.
-    pub(crate) fn reading(&self) -> Option<&Reading> {
-        self.copied.as_ref()?.reading.as_ref()
+    /// Returns the record that the entry was decoded from, if decoding it again gives the same entry.
+    pub(crate) fn source(&self) -> Option<&SourceRecord> {
+        self.copied.as_ref()?.source.as_ref()
     }
 
-    /// Whether it may answer without being asked for again.
+    /// Returns whether it may answer without a question to the server.
     pub(crate) fn answers_unasked(&self, now: Instant) -> bool {
         self.copied.as_ref().is_none_or(|copied| now < copied.unasked_until)
     }

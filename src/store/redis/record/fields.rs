@@ -1,4 +1,4 @@
-//! The names of a head's fields, as a record writes them: those that are common as one byte.
+//! Fields of a head, as a record writes them: common names as one byte.
 
 use std::{array, sync::LazyLock};
 
@@ -7,15 +7,14 @@ use http::{
     header::{self, AGE},
 };
 
-use super::record::Values;
 use crate::{
     entry::{CACHE_STATUS, Learned, Shared, StoredFields, Value, with_slots},
     key::seeded_hash,
     sync::{Mutex, lock},
 };
 
-/// Those that responses have most often first. A record of this version knows a name by its place
-/// here, counted from one: what is added goes to the end, and nothing else ever changes.
+/// Names that are written as one byte: their place here, counted from one. New names go to the end;
+/// nothing else may change within a version of the format.
 static NAMES: [HeaderName; 48] = [
     header::CONTENT_TYPE,
     header::CONTENT_LENGTH,
@@ -57,7 +56,7 @@ static NAMES: [HeaderName; 48] = [
     header::X_FRAME_OPTIONS,
     header::X_XSS_PROTECTION,
     header::X_DNS_PREFETCH_CONTROL,
-    // What responses nominate.
+    // Fields that responses nominate.
     header::ACCEPT,
     header::ACCEPT_ENCODING,
     header::ACCEPT_LANGUAGE,
@@ -68,14 +67,44 @@ static NAMES: [HeaderName; 48] = [
     header::USER_AGENT,
 ];
 
-/// A name is its number here, or a zero, the length of its text, and that.
+/// Flag in the length of a sensitive value.
+pub(super) const SENSITIVE: u32 = 1 << 31;
+
+/// Values in a record, one after the other.
+#[derive(Clone)]
+pub(super) struct Values<'r>(&'r [u8]);
+
+impl<'r> Values<'r> {
+    pub(super) fn of(bytes: &'r [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns the bytes behind the values that were taken.
+    pub(super) fn rest(&self) -> &'r [u8] {
+        self.0
+    }
+}
+
+impl<'r> Iterator for Values<'r> {
+    type Item = Value<'r>;
+
+    fn next(&mut self) -> Option<Value<'r>> {
+        let (length, rest) = self.0.split_first_chunk::<4>()?;
+        let length = u32::from_be_bytes(*length);
+        let (bytes, rest) = rest.split_at_checked((length & !SENSITIVE) as usize)?;
+        self.0 = rest;
+        Some(Value { bytes, is_sensitive: length & SENSITIVE != 0 })
+    }
+}
+
+/// Appends a name: its number, or a zero, the length of its text, and the text.
 pub(super) fn push_name(bytes: &mut Vec<u8>, name: &HeaderName) {
     let place = NAMES.iter().position(|known| known == name);
     match place.and_then(|place| u8::try_from(place + 1).ok()) {
         Some(number) => bytes.push(number),
         None => {
             let text = name.as_str().as_bytes();
-            // No name is longer.
+            // The `http` crate refuses longer names.
             let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
             bytes.push(0);
             bytes.extend_from_slice(&length.to_be_bytes());
@@ -97,32 +126,33 @@ pub(super) fn take_name(bytes: &mut &[u8]) -> Option<HeaderName> {
     HeaderName::from_bytes(text).ok()
 }
 
-/// What heads of the same names have in common, of those read of late: the responses of a route mostly
-/// have the same fields.
-static FORMS: LazyLock<[Mutex<Known>; 64]> = LazyLock::new(|| array::from_fn(|_| Mutex::default()));
+/// Shapes of heads that were read recently: the responses of a route mostly have the same fields.
+static SHAPES: LazyLock<[Mutex<KnownShape>; 64]> =
+    LazyLock::new(|| array::from_fn(|_| Mutex::default()));
 
-/// The form of longer names is made each time.
+/// Length of names, in bytes, above which a shape is not kept.
 const LONGEST: usize = 512;
 
 #[derive(Default)]
-struct Known {
+struct KnownShape {
     names: Box<[u8]>,
     learned: Option<Learned>,
-    /// Those of other names as well that were here before.
+    /// Also for names that were at this place before.
     shared: Shared,
 }
 
-/// Takes the values of a head with such names off the front. `own` makes those that the heads do not
-/// have in common.
+/// Takes the values of a head with these names off the front. `own` makes the values that the heads do
+/// not have in common.
 pub(super) fn fields_of<'r>(
-    (names, has_inner_status): (&[u8], bool),
+    names: &[u8],
+    has_inner_status: bool,
     values: &mut Values<'r>,
     mut own: impl FnMut(Value<'r>) -> Option<HeaderValue>,
 ) -> Option<StoredFields> {
     let first = values.clone();
     if !has_inner_status && names.len() <= LONGEST {
-        let place = &FORMS[seeded_hash(names) as usize % FORMS.len()];
-        let Known { names: known, learned, shared } = &mut *lock(place);
+        let place = &SHAPES[seeded_hash(names) as usize % SHAPES.len()];
+        let KnownShape { names: known, learned, shared } = &mut *lock(place);
         if **known != *names || learned.is_none() {
             *learned = Learned::new(shared, &make(names, false)?, false);
             *known = names.into();
@@ -183,7 +213,7 @@ mod tests {
         }
         let mut values = Values::of(&text);
         let own = |value: Value<'_>| HeaderValue::from_bytes(value.bytes).ok();
-        let fields = fields_of((&written(names), has_inner_status), &mut values, own)?;
+        let fields = fields_of(&written(names), has_inner_status, &mut values, own)?;
         assert!(values.next().is_none(), "all are taken");
         Some(fields.to_map())
     }
