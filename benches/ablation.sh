@@ -43,10 +43,10 @@ cp -r "$copy/base" "$copy/tree"
 whole=$(hit)
 printf '%-28s %6s %6s\n' 'a hit above the harness' 'left' 'cost'
 printf '%-28s %6d\n' 'whole' "$whole"
-without 'without Age' src/answer.rs 's/seconds\(age\.as_secs\(\)\)/{ let _ = (age, seconds); http::HeaderValue::from_static("0") }/'
-without 'without Cache-Status' src/reporter.rs 's/Outcome::Hit \{ ttl \} => self\.hits\.get\(ttl\)/Outcome::Hit { .. } => HeaderValue::from_static("support-cache;hit;ttl=1")/'
-without 'without metrics and log' src/reporter.rs 's/self\.metrics\.ended\(bucket, &outcome\);/let _ = bucket;/'
-without 'without comparing variants' src/key.rs 's/\*self\.bytes == \*variant\.bytes/{ let _ = variant; true }/'
-without 'variants of the target alone' src/key.rs 's/let lengths = \[.*?put\(rest, nominated\);/let _ = (scope, scheme, authority, host, extras, nominated, encoded_length, put);\n        let bytes = room.take(target.len());\n        bytes.copy_from_slice(target);/s'
+without 'without Age' src/exchange/respond.rs 's/seconds\(age\.as_secs\(\)\)/{ let _ = (age, seconds); http::HeaderValue::from_static("0") }/'
+without 'without Cache-Status' src/metrics/reporter.rs 's/Outcome::Hit \{ ttl \} => self\.hits\.get\(ttl\)/Outcome::Hit { .. } => HeaderValue::from_static("support-cache;hit;ttl=1")/'
+without 'without metrics and log' src/metrics/reporter.rs 's/self\.metrics\.ended\(bucket, &outcome\);/let _ = bucket;/'
+without 'without comparing variants' src/key/mod.rs 's/\*self\.bytes == \*variant\.bytes/{ let _ = variant; true }/'
+without 'variants of the target alone' src/key/mod.rs 's/let lengths = \[.*?put\(rest, nominated\);/let _ = (scope, scheme, authority, host, extras, nominated, encoded_length, put);\n        let bytes = room.take(target.len());\n        bytes.copy_from_slice(target);/s'
 without 'without looking at fields' src/policy/facts.rs 's/fields\.keys\(\)\.enumerate\(\)/fields.keys().enumerate().take(0)/'
 without 'without the clock' src/clock.rs 's/    Instant::now\(\)/    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();\n    *START.get_or_init(Instant::now)/'

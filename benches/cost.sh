@@ -39,8 +39,7 @@ done
 command -v valgrind >/dev/null || fail "valgrind is not installed"
 
 build() {
-    cargo bench --bench cost --no-run \
-        --message-format=json-render-diagnostics |
+    cargo build --release --package tower-support-cache-cost --message-format=json-render-diagnostics |
         sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1
 }
 

@@ -31,7 +31,8 @@ done
 command -v valgrind >/dev/null || fail "valgrind is not installed"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-executable=$(cargo bench --features redis --bench redis --no-run --message-format=json-render-diagnostics |
+executable=$(cargo bench --bench redis --no-run --message-format=json-render-diagnostics \
+    --package tower-support-cache-redis-cost |
     sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
 [[ -x $executable ]] || fail "the benchmark was not built"
 

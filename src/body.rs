@@ -58,15 +58,44 @@ impl<B: Body> ResponseBody<B> {
     pub(crate) fn reader(cursor: Cursor) -> Self {
         Self { inner: Inner::Recorded { cursor, rest: None } }
     }
+
+    /// Returns the number of bytes, where it is known.
+    pub(crate) fn exact_length(&self) -> Option<u64> {
+        match &self.inner {
+            Inner::Stored { bytes } => Some(bytes.len() as u64),
+            Inner::Recorded { cursor, .. } => cursor.declared_rest(),
+            Inner::HandedOver { body } => body.size_hint().exact(),
+            Inner::Passing { body } => body.size_hint().exact(),
+        }
+    }
 }
 
-impl<B: Body> Body for ResponseBody<B> {
+/// An empty body, as layers around the cache need for responses of their own.
+///
+/// ```
+/// use http_body::Body;
+/// use tower_support_cache::ResponseBody;
+///
+/// let body = ResponseBody::<String>::default();
+/// assert!(body.is_end_stream());
+/// ```
+impl<B: Body> Default for ResponseBody<B> {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl<B> Body for ResponseBody<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
     type Data = Bytes;
-    type Error = BodyError<B::Error>;
+    type Error = BodyError;
 
     // Into the reader's loop: from the store it is a few instructions. What is longer stays outside.
     #[inline]
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Polled<B>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Polled> {
         match self.as_mut().project().inner.project() {
             InnerProjection::Stored { bytes } if bytes.is_empty() => Poll::Ready(None),
             InnerProjection::Stored { bytes } => {
@@ -102,10 +131,14 @@ impl<B: Body> Body for ResponseBody<B> {
     }
 }
 
-impl<B: Body> ResponseBody<B> {
+impl<B> ResponseBody<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
     /// Polls what is not in the store yet, or never will be.
     #[inline(never)]
-    fn poll_further(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Polled<B>> {
+    fn poll_further(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Polled> {
         match self.as_mut().project().inner.project() {
             InnerProjection::Stored { .. } => Poll::Ready(None),
             InnerProjection::Passing { body } => poll_origin(body, cx),
@@ -125,32 +158,40 @@ impl<B: Body> ResponseBody<B> {
 }
 
 /// What a body is polled for.
-type Polled<B> = Option<Result<Frame<Bytes>, BodyError<<B as Body>::Error>>>;
+type Polled = Option<Result<Frame<Bytes>, BodyError>>;
 
 /// Reads a recording; `Err` is what is left of a body that is not stored.
 #[inline(never)]
-fn poll_recorded<B: Body>(
+fn poll_recorded<B>(
     cursor: &mut Cursor,
     rest: &mut Option<oneshot::Receiver<Rest<B>>>,
     cx: &mut Context<'_>,
-) -> Poll<Result<Polled<B>, Pin<Box<B>>>> {
+) -> Poll<Result<Polled, Pin<Box<B>>>>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
     Poll::Ready(Ok(match ready!(cursor.poll_next(cx)) {
         Next::Chunk(chunk) => Some(Ok(Frame::data(chunk))),
         Next::Trailers(trailers) => Some(Ok(Frame::trailers(trailers))),
         Next::End => None,
         Next::Broken => match rest.take().and_then(|mut rest| rest.try_recv().ok()) {
             Some(Rest::Body(body)) => return Poll::Ready(Err(body)),
-            Some(Rest::Failed(error)) => Some(Err(BodyError(Cause::Origin(error)))),
+            Some(Rest::Failed(error)) => Some(Err(BodyError::origin(error))),
             Some(Rest::Panicked(panic)) => resume_unwind(panic),
-            None => Some(Err(BodyError(Cause::Interrupted))),
+            None => Some(Err(BodyError(BodyErrorKind::Interrupted))),
         },
     }))
 }
 
-fn poll_origin<B: Body>(body: Pin<&mut B>, cx: &mut Context<'_>) -> Poll<Polled<B>> {
+fn poll_origin<B>(body: Pin<&mut B>, cx: &mut Context<'_>) -> Poll<Polled>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
     Poll::Ready(ready!(body.poll_frame(cx)).map(|polled| match polled {
         Ok(frame) => Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))),
-        Err(error) => Err(BodyError(Cause::Origin(error))),
+        Err(error) => Err(BodyError::origin(error)),
     }))
 }
 
@@ -165,65 +206,60 @@ impl<B: Body> fmt::Debug for ResponseBody<B> {
     }
 }
 
-/// An error of a [`ResponseBody`]: the inner service's own, or the end of a body that another
-/// request was reading.
-///
-/// Boxed, as servers do with it, the inner service's error is what it was before: its sources and
-/// its type are not hidden.
-pub struct BodyError<E>(Cause<E>);
+/// Boxed error, as servers take it.
+type BoxError = Box<dyn Error + Send + Sync>;
 
-enum Cause<E> {
-    Origin(E),
+/// Error of a [`ResponseBody`]: the inner service's own, or the end of a body that another request was
+/// reading.
+///
+/// The inner service's error is its [`source`](Error::source), and both have one message.
+///
+/// ```
+/// # use http_body_util::BodyExt;
+/// # use tower_support_cache::ResponseBody;
+/// # type Inner = http_body_util::Empty<bytes::Bytes>;
+/// async fn read(body: ResponseBody<Inner>) -> Result<bytes::Bytes, Box<dyn std::error::Error>> {
+///     Ok(body.collect().await?.to_bytes())
+/// }
+/// ```
+#[derive(Debug)]
+pub struct BodyError(BodyErrorKind);
+
+#[derive(Debug)]
+enum BodyErrorKind {
+    Origin(BoxError),
     Interrupted,
 }
 
-impl<E> BodyError<E> {
+impl BodyError {
+    fn origin(error: impl Into<BoxError>) -> Self {
+        Self(BodyErrorKind::Origin(error.into()))
+    }
+
     /// Returns the inner service's error. `None` where this request shared the body of another's
     /// forward and that body failed: there is only one error, and it is the other's.
-    pub fn into_origin(self) -> Option<E> {
+    pub fn into_origin(self) -> Option<BoxError> {
         match self.0 {
-            Cause::Origin(error) => Some(error),
-            Cause::Interrupted => None,
+            BodyErrorKind::Origin(error) => Some(error),
+            BodyErrorKind::Interrupted => None,
         }
     }
 }
 
-impl<E: fmt::Debug> fmt::Debug for BodyError<E> {
+impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Cause::Origin(error) => f.debug_tuple("BodyError").field(error).finish(),
-            Cause::Interrupted => fmt::Debug::fmt(&Interrupted, f),
+            BodyErrorKind::Origin(error) => error.fmt(f),
+            BodyErrorKind::Interrupted => f.write_str("the shared response body ended early"),
         }
     }
 }
 
-impl<E: fmt::Display> fmt::Display for BodyError<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Error for BodyError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.0 {
-            Cause::Origin(error) => error.fmt(f),
-            Cause::Interrupted => Interrupted.fmt(f),
+            BodyErrorKind::Origin(error) => Some(&**error),
+            BodyErrorKind::Interrupted => None,
         }
     }
 }
-
-// Not `Error` itself: `Box<dyn Error>`, which many bodies have for an error, is none either, and
-// servers ask for no more than this conversion.
-impl<E: Into<Self>> From<BodyError<E>> for Box<dyn Error + Send + Sync> {
-    fn from(error: BodyError<E>) -> Self {
-        match error.0 {
-            Cause::Origin(error) => error.into(),
-            Cause::Interrupted => Interrupted.into(),
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Interrupted;
-
-impl fmt::Display for Interrupted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the shared response body ended early")
-    }
-}
-
-impl Error for Interrupted {}

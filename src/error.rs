@@ -33,7 +33,7 @@ pub enum ConfigErrorKind {
     CallerKey,
 }
 
-/// The configuration was refused by [`build`](crate::Builder::build).
+/// The configuration was refused by [`build`](crate::SupportCacheLayerBuilder::build).
 ///
 /// The message names the route and the field.
 #[derive(Clone, Debug)]
@@ -52,6 +52,12 @@ impl ConfigError {
         problem: impl Into<String>,
     ) -> Self {
         Self { kind, route, field, problem: problem.into() }
+    }
+
+    /// Names the route at fault.
+    pub(crate) fn at(mut self, route: &str) -> Self {
+        self.route = Some(route.to_owned());
+        self
     }
 
     /// Returns what is wrong.

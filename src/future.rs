@@ -30,13 +30,13 @@ pin_project! {
         B: Body,
     {
         #[pin]
-        state: State<S, Q, B>,
+        state: FutureState<S, Q, B>,
     }
 }
 
 pin_project! {
-    #[project = StateProjection]
-    enum State<S, Q, B>
+    #[project = FutureStateProjection]
+    enum FutureState<S, Q, B>
     where
         S: Service<Request<Q>>,
         B: Body,
@@ -68,13 +68,13 @@ where
     B: Body,
 {
     pub(crate) fn ready(response: Response<ResponseBody<B>>) -> Self {
-        Self { state: State::Ready { response: Some(response) } }
+        Self { state: FutureState::Ready { response: Some(response) } }
     }
 
     pub(crate) fn waiting(
         waiting: impl Future<Output = Answer<B, S::Error>> + Send + 'static,
     ) -> Self {
-        Self { state: State::Waiting { waiting: Box::pin(waiting) } }
+        Self { state: FutureState::Waiting { waiting: Box::pin(waiting) } }
     }
 }
 
@@ -95,9 +95,9 @@ where
     pub(crate) fn forward(mut inner: S, request: Request<Q>, mark: Option<Mark>) -> Self {
         let mut unwoken = Context::from_waker(Waker::noop());
         let state = match (inner.poll_ready(&mut unwoken), mark) {
-            (Poll::Ready(Ok(())), None) => State::Passing { inner: inner.call(request) },
+            (Poll::Ready(Ok(())), None) => FutureState::Passing { inner: inner.call(request) },
             (Poll::Ready(Ok(())), Some(mark)) => {
-                State::Marking { inner: inner.call(request), mark }
+                FutureState::Marking { inner: inner.call(request), mark }
             }
             (Poll::Ready(Err(error)), _) => return Self::waiting(ready(Err(error))),
             (Poll::Pending, mark) => return Self::waiting(wait(inner, request, mark)),
@@ -131,18 +131,18 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProjection::Ready { response } => {
+            FutureStateProjection::Ready { response } => {
                 Poll::Ready(Ok(response.take().expect("polled after it completed")))
             }
-            StateProjection::Passing { inner } => {
+            FutureStateProjection::Passing { inner } => {
                 inner.poll(cx).map_ok(|response| response.map(ResponseBody::passing))
             }
-            StateProjection::Marking { inner, mark } => {
+            FutureStateProjection::Marking { inner, mark } => {
                 let mut response = task::ready!(inner.poll(cx))?;
                 mark.put(&mut response);
                 Poll::Ready(Ok(response.map(ResponseBody::passing)))
             }
-            StateProjection::Waiting { waiting } => waiting.as_mut().poll(cx),
+            FutureStateProjection::Waiting { waiting } => waiting.as_mut().poll(cx),
         }
     }
 }

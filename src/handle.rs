@@ -1,6 +1,13 @@
-//! An operator's grip on a running cache.
+//! Handle of an operator to a running cache.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use crate::{
     error::Pending,
@@ -10,7 +17,7 @@ use crate::{
     store::Store,
 };
 
-/// Whether a bucket is read from.
+/// State of a bucket: cached or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Switch {
     /// The bucket is cached.
@@ -49,10 +56,19 @@ impl SupportCacheHandle {
     ///
     /// # Cancellation
     ///
-    /// In this process the invalidation happens when the future is first polled. A future dropped
-    /// after that loses nothing.
-    pub async fn invalidate(&self, key: &str) -> Result<(), Pending> {
-        self.cache.invalidate(PrimaryKey::new(key)).await
+    /// In this process the invalidation is in force when this returns. A dropped future loses nothing:
+    /// the store goes on until it is acknowledged.
+    ///
+    /// ```
+    /// use tower_support_cache::{MemoryStore, SupportCacheLayer};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let cache = SupportCacheLayer::new(MemoryStore::new()).handle();
+    /// cache.invalidate("support:cases:A1").await.unwrap();
+    /// # }
+    /// ```
+    pub fn invalidate(&self, key: &str) -> Invalidation {
+        Invalidation(self.cache.invalidate(PrimaryKey::new(key)))
     }
 
     /// Makes what is stored under `key` stale: it answers only as far as
@@ -71,8 +87,8 @@ impl SupportCacheHandle {
     ///
     /// As for [`invalidate`](Self::invalidate).
     #[doc(alias = "soft purge")]
-    pub async fn soft_invalidate(&self, key: &str) -> Result<(), Pending> {
-        self.cache.soft_invalidate(PrimaryKey::new(key)).await
+    pub fn soft_invalidate(&self, key: &str) -> Invalidation {
+        Invalidation(self.cache.soft_invalidate(PrimaryKey::new(key)))
     }
 
     /// Invalidates a [tag](crate::CacheRoute::tag): every response that has it, whatever its key, and
@@ -88,8 +104,8 @@ impl SupportCacheHandle {
     /// # Cancellation
     ///
     /// As for [`invalidate`](Self::invalidate).
-    pub async fn invalidate_tag(&self, tag: &str) -> Result<(), Pending> {
-        self.cache.invalidate_tag(Tag::new(tag)).await
+    pub fn invalidate_tag(&self, tag: &str) -> Invalidation {
+        Invalidation(self.cache.invalidate_tag(Tag::new(tag)))
     }
 
     /// Invalidates everything in the store, the keys of other layers on it included.
@@ -97,8 +113,8 @@ impl SupportCacheHandle {
     /// # Errors
     ///
     /// As for [`invalidate`](Self::invalidate).
-    pub async fn invalidate_all(&self) -> Result<(), Pending> {
-        self.cache.invalidate_all().await
+    pub fn invalidate_all(&self) -> Invalidation {
+        Invalidation(self.cache.invalidate_all())
     }
 
     /// Waits until the store has acknowledged every invalidation so far, for at most `limit`. Call it
@@ -124,16 +140,40 @@ impl fmt::Debug for SupportCacheHandle {
     }
 }
 
-type Acknowledged<'a> = Pin<Box<dyn Future<Output = Result<(), Pending>> + Send + 'a>>;
+type Acknowledgement = Pin<Box<dyn Future<Output = Result<(), Pending>> + Send>>;
 
-/// What a handle does, without the type of the store.
+/// Future of an invalidation's acknowledgement by the store.
+///
+/// The invalidation is in force in this process already. A dropped future loses nothing: the store
+/// retries until the invalidation is acknowledged.
+#[must_use = "the store may not have acknowledged the invalidation yet"]
+pub struct Invalidation(Acknowledgement);
+
+impl Future for Invalidation {
+    type Output = Result<(), Pending>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Invalidation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Invalidation").finish_non_exhaustive()
+    }
+}
+
+/// Operations of a handle, without the type of the store.
 pub(crate) trait Operate: Send + Sync {
     fn snapshot(&self) -> Snapshot;
-    fn invalidate(&self, key: PrimaryKey) -> Acknowledged<'_>;
-    fn soft_invalidate(&self, key: PrimaryKey) -> Acknowledged<'_>;
-    fn invalidate_tag(&self, tag: Tag) -> Acknowledged<'_>;
-    fn invalidate_all(&self) -> Acknowledged<'_>;
-    fn flush_pending(&self, limit: Duration) -> Acknowledged<'_>;
+    fn invalidate(&self, key: PrimaryKey) -> Acknowledgement;
+    fn soft_invalidate(&self, key: PrimaryKey) -> Acknowledgement;
+    fn invalidate_tag(&self, tag: Tag) -> Acknowledgement;
+    fn invalidate_all(&self) -> Acknowledgement;
+    fn flush_pending(
+        &self,
+        limit: Duration,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Pending>> + Send + '_>>;
     fn switch(&self, bucket: &str, switch: Switch) -> bool;
 }
 
@@ -142,24 +182,27 @@ impl<St: Store> Operate for Cache<St> {
         Self::snapshot(self)
     }
 
-    fn invalidate(&self, key: PrimaryKey) -> Acknowledged<'_> {
-        Box::pin(async move { Self::invalidate(self, &key).await })
+    fn invalidate(&self, key: PrimaryKey) -> Acknowledgement {
+        Box::pin(Self::invalidate(self, &key))
     }
 
-    fn soft_invalidate(&self, key: PrimaryKey) -> Acknowledged<'_> {
-        Box::pin(async move { Self::soft_invalidate(self, &key).await })
+    fn soft_invalidate(&self, key: PrimaryKey) -> Acknowledgement {
+        Box::pin(Self::soft_invalidate(self, &key))
     }
 
-    fn invalidate_tag(&self, tag: Tag) -> Acknowledged<'_> {
-        Box::pin(async move { Self::invalidate_tag(self, &tag).await })
+    fn invalidate_tag(&self, tag: Tag) -> Acknowledgement {
+        Box::pin(Self::invalidate_tag(self, &tag))
     }
 
-    fn invalidate_all(&self) -> Acknowledged<'_> {
+    fn invalidate_all(&self) -> Acknowledgement {
         self.metrics().invalidated();
         Box::pin(self.store.invalidate_all())
     }
 
-    fn flush_pending(&self, limit: Duration) -> Acknowledged<'_> {
+    fn flush_pending(
+        &self,
+        limit: Duration,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Pending>> + Send + '_>> {
         Box::pin(self.store.flush_pending(limit))
     }
 

@@ -10,9 +10,9 @@ use crate::{
     error::{ConfigError, ConfigErrorKind},
     exchange::Cache,
     handle::SupportCacheHandle,
-    key::digest_key::Secret,
-    policy::{CREDENTIAL_FIELDS, Credentials, Identity, Scope, Watched},
-    route::{CacheRoute, CacheRule, InvalidateRoute, Table},
+    key::DigestKey,
+    policy::CredentialFields,
+    route::{CacheRoute, CacheRule, Credentials, Identity, InvalidateRoute, RouteTable, Scope},
     service::SupportCache,
     store::Store,
 };
@@ -23,7 +23,7 @@ use crate::{
 /// [crate documentation](crate).
 pub struct SupportCacheLayer<St> {
     cache: Arc<Cache<St>>,
-    settings: Arc<Settings>,
+    settings: Arc<LayerSettings>,
 }
 
 impl<St: Store> SupportCacheLayer<St> {
@@ -37,23 +37,31 @@ impl<St: Store> SupportCacheLayer<St> {
     pub fn credentials(self, credentials: Credentials) -> Self {
         let store = Arc::clone(&self.cache.store);
         let is_caller_key_optional = true;
-        let settings = Settings { credentials, is_caller_key_optional, ..(*self.settings).clone() };
-        Builder { store, settings }.build().expect("credentials do not make valid routes invalid")
+        let settings =
+            LayerSettings { credentials, is_caller_key_optional, ..(*self.settings).clone() };
+        SupportCacheLayerBuilder { store, settings }
+            .build()
+            .expect("credentials do not make valid routes invalid")
     }
 
     /// Returns a builder without routes.
-    pub fn builder(store: St) -> Builder<St> {
-        let settings = Settings {
+    pub fn builder(store: St) -> SupportCacheLayerBuilder<St> {
+        let settings = LayerSettings {
             cached: Vec::new(),
             invalidating: Vec::new(),
             credentials: Credentials::Bypass,
-            credential_fields: CREDENTIAL_FIELDS.to_vec(),
+            credential_fields: Credentials::default_fields(),
             caller_key: None,
             is_caller_key_optional: false,
             name: "support-cache".to_owned(),
             mount: String::new(),
         };
-        Builder { store: Arc::new(store), settings }
+        SupportCacheLayerBuilder { store: Arc::new(store), settings }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn cache(&self) -> &Arc<Cache<St>> {
+        &self.cache
     }
 
     /// Returns a handle to the running cache: metrics, invalidations, switches.
@@ -82,27 +90,54 @@ impl<S, St> Layer<S> for SupportCacheLayer<St> {
     }
 }
 
+/// Key of the digests that stand for callers and for values of nominated fields in the store.
+///
+/// Processes that share a store need the same, and keep it secret: with the key and the store one can
+/// try out whether a caller's responses are there.
+///
+/// ```
+/// use tower_support_cache::CallerKey;
+///
+/// let key = CallerKey::new([7; 32]);
+/// assert_eq!(format!("{key:?}"), "CallerKey(..)");
+/// ```
+#[derive(Clone, Copy)]
+pub struct CallerKey([u8; 32]);
+
+impl CallerKey {
+    /// Takes 32 random bytes.
+    pub fn new(key: [u8; 32]) -> Self {
+        Self(key)
+    }
+}
+
+impl fmt::Debug for CallerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CallerKey(..)")
+    }
+}
+
 /// Builds a [`SupportCacheLayer`].
 #[must_use = "a builder does nothing itself, use `.build()` to build it"]
-pub struct Builder<St> {
+pub struct SupportCacheLayerBuilder<St> {
     store: Arc<St>,
-    settings: Settings,
+    settings: LayerSettings,
 }
 
 #[derive(Clone)]
-struct Settings {
+struct LayerSettings {
     cached: Vec<CacheRoute>,
     invalidating: Vec<InvalidateRoute>,
     credentials: Credentials,
     credential_fields: Vec<HeaderName>,
-    caller_key: Option<[u8; 32]>,
+    caller_key: Option<CallerKey>,
     /// Whether digests may differ among processes that share the store.
     is_caller_key_optional: bool,
     name: String,
     mount: String,
 }
 
-impl<St: Store> Builder<St> {
+impl<St: Store> SupportCacheLayerBuilder<St> {
     /// Adds a route whose responses are cached.
     pub fn cache(mut self, route: CacheRoute) -> Self {
         self.settings.cached.push(route);
@@ -124,11 +159,12 @@ impl<St: Store> Builder<St> {
         self
     }
 
-    /// Sets the request fields that carry credentials. Defaults to `Authorization`, `Cookie`,
-    /// `Proxy-Authorization` and `X-Api-Key`.
+    /// Sets the request fields that carry credentials. Defaults to [`Credentials::default_fields`]:
+    /// `Authorization`, `Cookie`, `X-Api-Key`, and the fields by which proxies name a caller, such as
+    /// `X-Forwarded-User`.
     ///
-    /// Leave one out only if nothing behind the layer reads it: what is made for one client then
-    /// answers another.
+    /// Leave one out only if nothing behind the layer reads it. Otherwise the response made for one
+    /// client answers another.
     pub fn credential_fields(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         self.settings.credential_fields = names.into_iter().collect();
         self
@@ -140,7 +176,7 @@ impl<St: Store> Builder<St> {
     /// Give the same key to processes that share a store, and keep it secret: who has it and the
     /// store can try out whether a caller's responses are there. Without it [`build`](Self::build)
     /// refuses such a store for routes per caller and routes with [`CacheRoute::vary`].
-    pub fn caller_key(mut self, key: [u8; 32]) -> Self {
+    pub fn caller_key(mut self, key: CallerKey) -> Self {
         self.settings.caller_key = Some(key);
         self
     }
@@ -195,24 +231,24 @@ impl<St: Store> Builder<St> {
             return Err(ConfigError::new(kind, route, "caller_key", problem));
         }
         let secret = match settings.caller_key {
-            Some(key) => Secret::new(key),
-            None => Secret::of_process().map_err(|error| {
+            Some(CallerKey(key)) => DigestKey::new(key),
+            None => DigestKey::of_process().map_err(|error| {
                 let problem = format!("no randomness to be had: {error}");
                 ConfigError::new(ConfigErrorKind::Randomness, None, "caller_key", problem)
             })?,
         };
         let scope = scope(&settings, &cached);
-        let watched = Watched::new(settings.credential_fields.clone());
-        let identity = Identity { scope, secret, watched };
-        let table = Table::build(cached, invalidating)?;
+        let credential_fields = CredentialFields::new(&settings.credential_fields);
+        let identity = Identity { scope, secret, credential_fields };
+        let table = RouteTable::build(cached, invalidating)?;
         let cache = Arc::new(Cache::new(store, table, identity, name));
         Ok(SupportCacheLayer { cache, settings: Arc::new(settings) })
     }
 }
 
-impl<St> fmt::Debug for Builder<St> {
+impl<St> fmt::Debug for SupportCacheLayerBuilder<St> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder")
+        f.debug_struct("SupportCacheLayerBuilder")
             .field("cached", &self.settings.cached)
             .field("invalidating", &self.settings.invalidating)
             .finish_non_exhaustive()
@@ -221,7 +257,7 @@ impl<St> fmt::Debug for Builder<St> {
 
 /// Digests what decides the meaning of stored entries, so that layers with other rules do not read
 /// each other's, and layers with the same rules do.
-fn scope(settings: &Settings, cached: &[CacheRule]) -> Scope {
+fn scope(settings: &LayerSettings, cached: &[CacheRule]) -> Scope {
     let mut hasher = blake3::Hasher::new();
     let mut part = |text: &str| {
         hasher.update(&(text.len() as u64).to_be_bytes()).update(text.as_bytes());

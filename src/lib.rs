@@ -102,7 +102,7 @@
 //!   Without it the cache is silent; the counters remain.
 //! * `serde`: [`Snapshot`] and the reasons implement `serde::Serialize`.
 //! * `axum`: the original URI under `axum::Router::nest` is read from the request's extensions.
-//!   Without it, give each nest a layer with its own [`Builder::mount`].
+//!   Without it, give each nest a layer with its own [`SupportCacheLayerBuilder::mount`].
 //! * `testing`: the conformance suite for a [`Store`] of your own, a store that fails by a plan, and
 //!   the replay of requests that finds undeclared fields.
 //!
@@ -142,16 +142,18 @@ mod sync;
 pub use body::{BodyError, ResponseBody};
 pub use error::{ConfigError, ConfigErrorKind};
 pub use future::ResponseFuture;
-pub use handle::{SupportCacheHandle, Switch};
-pub use layer::{Builder, SupportCacheLayer};
+pub use handle::{Invalidation, SupportCacheHandle, Switch};
+pub use layer::{CallerKey, SupportCacheLayer, SupportCacheLayerBuilder};
 pub use metrics::{
     BucketSnapshot, Snapshot,
     operations::{Latency, Operation, OperationSnapshot, StoreSnapshot},
     outcome::{Alone, Bypass, Refusal},
 };
-pub use policy::{Caller, Credentials, Freshness, RequestDirectives};
+pub use policy::{Freshness, RequestDirectives};
 pub use preset::{CASE_LIST_TTL, CASE_MESSAGES_TTL};
-pub use route::{CacheRoute, Coalescing, InvalidateRoute, KeyRequest, QueryPolicy};
+pub use route::{
+    CacheRoute, Caller, Coalescing, Credentials, InvalidateRoute, KeyRequest, QueryPolicy,
+};
 pub use service::SupportCache;
 pub use store::{MemoryStore, MemoryStoreBuilder, Pending, Store};
 #[cfg(feature = "redis")]

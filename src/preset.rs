@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::{
     error::Pending,
     handle::SupportCacheHandle,
-    key::push_value,
-    layer::{Builder, SupportCacheLayer},
+    key::{KeyText, push_value},
+    layer::{SupportCacheLayer, SupportCacheLayerBuilder},
     route::{CacheRoute, InvalidateRoute},
     store::Store,
 };
@@ -85,16 +85,16 @@ impl SupportCacheHandle {
 
     /// Escapes `value` as the layer does, so that both make one key.
     async fn invalidate_value(&self, prefix: &str, value: &str) -> Result<(), Pending> {
-        let mut key = prefix.to_owned();
+        let mut key = KeyText::from(prefix).expect("a prefix is shorter than a key may be");
         match push_value(&mut key, value) {
             Some(()) => self.invalidate(&key).await,
-            // No request makes a key of a blank value, so there is nothing stored for it.
+            // No request makes a key of a blank or an overlong value, so nothing is stored for it.
             None => Ok(()),
         }
     }
 }
 
-fn policy<St: Store>(builder: Builder<St>) -> Builder<St> {
+fn policy<St: Store>(builder: SupportCacheLayerBuilder<St>) -> SupportCacheLayerBuilder<St> {
     let list = format!("{CASE_LIST}{{account}}");
     let messages = format!("{CASE_MESSAGES}{{case}}");
     let both = |route: InvalidateRoute| route.key(&messages).key(&list);

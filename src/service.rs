@@ -12,7 +12,7 @@ use tower_service::Service;
 
 use crate::{body::ResponseBody, exchange, exchange::Cache, future::ResponseFuture, store::Store};
 
-/// A service that answers from the cache what it may and forwards the rest.
+/// Service that answers requests from the cache, and forwards those that it cannot answer.
 ///
 /// Made by [`SupportCacheLayer`](crate::SupportCacheLayer). See the [crate documentation](crate).
 pub struct SupportCache<S, St> {
@@ -23,6 +23,30 @@ pub struct SupportCache<S, St> {
 impl<S, St> SupportCache<S, St> {
     pub(crate) fn new(inner: S, cache: Arc<Cache<St>>) -> Self {
         Self { inner, cache }
+    }
+
+    /// Returns the inner service.
+    ///
+    /// ```
+    /// use tower_layer::Layer;
+    /// use tower_support_cache::{MemoryStore, SupportCacheLayer};
+    ///
+    /// let cache = SupportCacheLayer::new(MemoryStore::new()).layer("inner");
+    /// assert_eq!(*cache.get_ref(), "inner");
+    /// assert_eq!(cache.into_inner(), "inner");
+    /// ```
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// Returns the inner service, mutably.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Takes the cache off its inner service.
+    pub fn into_inner(self) -> S {
+        self.inner
     }
 }
 

@@ -11,12 +11,12 @@ tool() {
     cargo "$1" --version >/dev/null 2>&1 || cargo install --locked "$2"
 }
 
-# Goes to a copy of the library without what its tests, benchmarks and examples need.
+# Goes to a copy of the library without what its tests and examples need, and without its workspace.
 library() {
     copy=$(mktemp -d)
     trap 'rm -rf "$copy"' EXIT
     cp -r README.md src "$copy"
-    sed -e '/^\[dev-dependencies\]/,/^$/d' -e '/^\[\[bench\]\]/,/^$/d' \
+    sed -e '/^\[workspace\]/,/^$/d' -e '/^\[dev-dependencies\]/,/^$/d' \
         -e '/^\[\[test\]\]/,/^$/d' -e '/^\[\[example\]\]/,/^$/d' Cargo.toml >"$copy/Cargo.toml"
     cd "$copy"
 }
@@ -45,9 +45,9 @@ msrv() {
 # Miri on the leaves and rules: they have neither I/O nor tasks.
 miri() {
     rustup component add --toolchain "$NIGHTLY" miri
-    # Property tests keep a file of failures and run many cases; here neither helps. What is kept for good
-    # (src/entry/kept.rs, src/seconds.rs) is no leak.
-    PROPTEST_CASES=4 MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-ignore-leaks" \
+    # Property tests run many cases, each of which is slow here. What is kept for good
+    # (src/entry/interned.rs) is no leak.
+    PROPERTY_CASES=4 MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-ignore-leaks" \
         cargo "+$NIGHTLY" miri test --lib --all-features -- \
         budget:: entry:: key:: outcome:: sequence:: policy:: route::
 }

@@ -2,7 +2,7 @@
 //! does not check.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt, fs,
     path::{Path, PathBuf},
 };
@@ -37,6 +37,90 @@ const ORDERS: &[(&str, &[&str])] = &[
             "preset",
             "testing",
             "verify",
+        ],
+    ),
+    (
+        "src/exchange",
+        &[
+            "assess",
+            "request",
+            "ranges",
+            "respond",
+            "cache",
+            "settle",
+            "fill",
+            "revalidate",
+            "stale",
+            "lookup",
+            "join",
+            "classify",
+            "write",
+        ],
+    ),
+    ("src/flight", &["broadcast", "flights"]),
+    ("src/recording", &["budget", "tape", "cursor", "recorder"]),
+    ("src/background", &["detach", "early_refresh", "revalidation"]),
+    (
+        "src/metrics",
+        &[
+            "outcome",
+            "telemetry",
+            "operations",
+            "sharded_counter",
+            "snapshot",
+            "counters",
+            "reporter",
+        ],
+    ),
+    ("src/key", &["hash", "digest_key", "variant", "vary", "tag", "primary_key"]),
+    ("src/fence", &["unsettled", "sequence"]),
+    (
+        "src/entry",
+        &[
+            "gauge",
+            "hop_by_hop",
+            "interned",
+            "weight",
+            "pack",
+            "shape",
+            "head",
+            "portable",
+            "entry",
+        ],
+    ),
+    (
+        "src/policy",
+        &[
+            "directive",
+            "targeted",
+            "cache_control",
+            "request_directives",
+            "request_fields",
+            "field_line",
+            "http_date",
+            "entity_tag",
+            "freshness",
+            "validation",
+            "range",
+            "cache_groups",
+            "storability",
+        ],
+    ),
+    (
+        "src/route",
+        &[
+            "pattern",
+            "request",
+            "template",
+            "key_builder",
+            "credentials",
+            "query",
+            "cache_rule",
+            "cache_route",
+            "invalidate_route",
+            "reference",
+            "table",
+            "admission",
         ],
     ),
     (
@@ -76,6 +160,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "supervisor",
         ],
     ),
+    ("src/testing", &["chaos", "replay"]),
 ];
 
 /// Tests that run against a real server and wait for it; they may poll to a deadline.
@@ -130,6 +215,51 @@ fn a_file_is_read_in_one_sitting() {
         let lines = source.code().lines().filter(|line| !line.trim().is_empty()).count();
         assert!(lines <= MAX_CODE_LINES, "{}: {lines} lines of code", source.path.display());
     }
+}
+
+#[test]
+fn no_function_takes_a_tuple() {
+    for source in sources("src") {
+        let code = source.code();
+        for (at, _) in code.match_indices("fn ") {
+            let head = &code[at..at + code[at..].find(['{', ';']).unwrap_or(code.len() - at)];
+            let parameters = head.split_once('(').map_or("", |(_, parameters)| parameters);
+            let is_pattern = |text: &str| {
+                let text = text.trim_start().trim_start_matches("mut ");
+                text.starts_with('(')
+                    && text.split_once(')').is_some_and(|(_, rest)| rest.starts_with(": "))
+            };
+            let mut faults = parameters.split_inclusive([',', '(']).scan(0, |offset, part| {
+                let start = *offset;
+                *offset += part.len();
+                Some(&parameters[start..])
+            });
+            let fault = faults.find(|text| is_pattern(text));
+            let line = code[..at].matches('\n').count() + 1;
+            assert_eq!(fault, None, "{}:{line}", source.path.display());
+        }
+    }
+}
+
+#[test]
+fn a_type_has_a_name_of_its_own() {
+    let mut seen: BTreeMap<String, PathBuf> = BTreeMap::new();
+    let mut faults = Vec::new();
+    for source in sources("src") {
+        for line in source.code().lines() {
+            let mut words = line.trim_start().split(' ').skip_while(|word| word.starts_with("pub"));
+            if !matches!(words.next(), Some("struct" | "enum")) {
+                continue;
+            }
+            let rest = words.next().unwrap_or_default();
+            let name = rest[..name_end(rest)].to_owned();
+            if let Some(earlier) = seen.insert(name.clone(), source.path.clone()) {
+                let (here, there) = (source.path.display(), earlier.display());
+                faults.push(format!("{name}: {there} and {here}"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
 #[test]

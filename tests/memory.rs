@@ -1,4 +1,5 @@
-//! Memory: what a store holds stays within its capacity, as the allocator sees it.
+//! Memory: what a store holds stays within its capacity, as the allocator sees it. A binary of
+//! its own: the allocator counts for the whole process.
 
 #![allow(clippy::unwrap_used)] // Clippy sees no test in a function that tests share.
 
@@ -243,6 +244,52 @@ fn what_is_invalidated_or_evicted_is_given_back() {
         drop((cache, handle));
         let left = live() - before;
         assert!(left < 16 * 1024, "and nothing outlives the store: {left}");
+    });
+}
+
+/// Answers as most handlers do: 1 KiB, and six standard fields, half of them the same each time.
+async fn answer_with_six_fields(
+    _: Request<Empty<Bytes>>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    let turn = CALLS.fetch_add(1, Ordering::Relaxed) % 4;
+    let mut response = Response::new(Full::new(Bytes::from(vec![b'x'; 1024])));
+    for (name, value) in [
+        ("content-type", "application/json"),
+        ("content-length", "1024"),
+        ("cache-control", "public, max-age=3600"),
+        ("date", &format!("Sun, 22 Nov 2026 12:00:{turn}0 GMT")),
+        ("etag", &format!("\"33a64df551425fcc55e4d42a148795d{turn}\"")),
+        ("last-modified", &format!("Sun, 22 Nov 2026 11:00:{turn}0 GMT")),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_str(value).unwrap());
+    }
+    Ok(response)
+}
+
+#[test]
+fn an_entry_of_1_kib_takes_no_more_than_a_map_of_its_fields_and_its_body() {
+    const ENTRIES: i64 = 25_000;
+    /// Bytes that a path, a `HeaderMap` and the body take in a bare `quick_cache`.
+    const MINIMUM: i64 = 1983;
+    alone(async {
+        let before = live();
+        let store = MemoryStore::builder().capacity(ENTRIES as u64 * 2 * 4096).build().unwrap();
+        let route = CacheRoute::get("/cases/{case}").bucket("cases").key("case:{case}");
+        let layer = SupportCacheLayer::builder(store)
+            .cache(route.ttl(Duration::from_secs(3600)))
+            .build()
+            .unwrap();
+        let cache = layer.layer(service_fn(answer_with_six_fields));
+        for case in 100_000..100_000 + ENTRIES {
+            let request = Request::get(format!("/cases/{case}")).body(Empty::new()).unwrap();
+            let response = cache.clone().oneshot(request).await.unwrap();
+            response.into_body().collect().await.unwrap();
+        }
+        let each = (live() - before) / ENTRIES;
+        println!("{each} bytes for an entry of 1 KiB");
+        assert_eq!(bucket(&layer.handle()).entries, ENTRIES as u64);
+        assert!(each <= MINIMUM, "{each} bytes");
     });
 }
 

@@ -1,4 +1,5 @@
 //! A body too large to store streams through: what it occupies on its way, as the allocator sees it.
+//! A binary of its own: the allocator counts for the whole process, and so does its peak.
 
 #![allow(clippy::unwrap_used)] // clippy.toml lets tests unwrap, but not what they call.
 

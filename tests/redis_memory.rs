@@ -1,5 +1,5 @@
 //! Memory over Redis: requests that meet a server that hangs leave nothing behind, as the allocator
-//! sees it. A file of its own: the allocator counts for the whole process.
+//! sees it. A binary of its own: the allocator counts for the whole process.
 
 #![allow(clippy::unwrap_used)] // Clippy sees no test in a function that tests share.
 

@@ -91,10 +91,10 @@ export CARGO_INCREMENTAL="${CARGO_INCREMENTAL:-0}"
 started=$SECONDS
 
 step "formatting"
-cargo fmt --check
+cargo fmt --all --check
 
 step "lints"
-cargo clippy --all-targets --all-features -- -D warnings
+cargo clippy --workspace --all-targets --all-features -- -D warnings
 
 step "features"
 # An unused item or import behind a feature is an error here; the powerset is in tests/heavy.sh.

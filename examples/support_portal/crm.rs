@@ -12,8 +12,8 @@ use tokio::{
 };
 
 use crate::{
-    ledger::{Change, Ledger},
     seed::{self, Random},
+    server::Server,
 };
 
 const CALLS_A_DAY: u64 = 15_000;
@@ -23,7 +23,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) struct Accounts {
     pub(crate) by_name: HashMap<String, Vec<Case>>,
     pub(crate) case_count: u64,
-    /// How many changes of the ledger are among them.
+    /// How many changes of the server's list are among them.
     pub(crate) changes: usize,
 }
 
@@ -39,6 +39,12 @@ pub(crate) struct Case {
 pub(crate) struct Message {
     pub(crate) author: String,
     pub(crate) text: String,
+}
+
+#[derive(Debug)]
+pub(crate) enum Change {
+    Case { account: String, subject: String, text: String },
+    Comment { account: String, case: String, text: String },
 }
 
 #[derive(Debug)]
@@ -64,17 +70,17 @@ pub(crate) struct Usage {
 pub(crate) struct Crm {
     accounts: Mutex<Accounts>,
     /// Where other processes find what this one changes.
-    ledger: Option<Ledger>,
+    server: Option<Server>,
     seed: u64,
     calls: AtomicU64,
     left: AtomicU64,
 }
 
 impl Crm {
-    pub(crate) fn new(seed: u64, ledger: Option<Ledger>) -> Self {
+    pub(crate) fn new(seed: u64, server: Option<Server>) -> Self {
         Self {
             accounts: Mutex::new(seed::accounts(seed)),
-            ledger,
+            server,
             seed,
             calls: AtomicU64::new(0),
             left: AtomicU64::new(CALLS_A_DAY),
@@ -138,9 +144,9 @@ impl Crm {
     ) -> Result<T, CrmError> {
         self.call(async {
             let mut accounts = self.accounts.lock().await;
-            if let Some(ledger) = &self.ledger {
+            if let Some(server) = &self.server {
                 // Where that cannot be read, the last that is known is shown.
-                for change in ledger.after(accounts.changes).await.unwrap_or_default() {
+                for change in server.changes_after(accounts.changes).await.unwrap_or_default() {
                     let _ = accounts.follow(change);
                 }
             }
@@ -153,14 +159,14 @@ impl Crm {
     async fn change(&self, change: Change) -> Result<Case, CrmError> {
         self.call(async {
             let mut accounts = self.accounts.lock().await;
-            let Some(ledger) = &self.ledger else { return accounts.apply(change) };
-            let number = ledger.add(&change).await.map_err(|_| CrmError::Unreachable)?;
+            let Some(server) = &self.server else { return accounts.apply(change) };
+            let number = server.add(&change).await.map_err(|_| CrmError::Unreachable)?;
             if number <= accounts.changes {
                 // Somebody has emptied the server.
                 *accounts = seed::accounts(self.seed);
             }
             let mut changed = Err(CrmError::Unreachable);
-            let changes = ledger.after(accounts.changes).await;
+            let changes = server.changes_after(accounts.changes).await;
             for change in changes.map_err(|_| CrmError::Unreachable)? {
                 let followed = accounts.follow(change);
                 if accounts.changes == number {
@@ -211,7 +217,7 @@ impl Accounts {
         cases.find(|case| case.id == id).ok_or(CrmError::NotFound)
     }
 
-    /// Makes a change of the ledger.
+    /// Makes a change of the server's list.
     fn follow(&mut self, change: Change) -> Result<Case, CrmError> {
         self.changes += 1;
         self.apply(change)

@@ -20,18 +20,19 @@ mod auth;
 mod burst;
 mod control;
 mod crm;
-mod ledger;
 mod metrics;
 mod page;
 mod portal;
 mod processes;
 mod seed;
+#[cfg_attr(not(feature = "redis"), path = "no_server.rs")]
+mod server;
 
 use std::{env, error::Error, process::ExitCode, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 
-use crate::{crm::Crm, ledger::Ledger, processes::Processes};
+use crate::{crm::Crm, processes::Processes, server::Server};
 
 const DEFAULT_PORT: u16 = 3000;
 const SEED: u64 = 42;
@@ -52,11 +53,10 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {
-    let redis = env::var("REDIS_URL").ok();
-    let ledger = redis.as_deref().map(Ledger::at).transpose()?;
-    let (crm, processes) = (Arc::new(Crm::new(SEED, ledger)), Processes::default());
-    let (app, cache) = match &redis {
-        Some(url) => portal::shared(url, Arc::clone(&crm), processes.clone())?,
+    let server = env::var("REDIS_URL").ok().map(Server::at).transpose()?;
+    let (crm, processes) = (Arc::new(Crm::new(SEED, server.clone())), Processes::default());
+    let (app, cache) = match &server {
+        Some(server) => portal::shared(server, Arc::clone(&crm), processes.clone())?,
         None => portal::alone(Arc::clone(&crm))?,
     };
     let port = port()?;
@@ -66,9 +66,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let stop = stop_signal()?;
     let url = format!("http://{}", listener.local_addr()?);
     announce(&url);
-    if let Some(redis) = redis {
-        let client = redis::Client::open(redis)?;
-        tokio::spawn(processes.exchange(client, url, (cache.clone(), Arc::clone(&crm))));
+    if let Some(server) = server {
+        tokio::spawn(processes.exchange(server, url, cache.clone(), Arc::clone(&crm)));
     }
     tokio::spawn(async move { crm.renew_quota_daily().await });
     axum::serve(listener, app).with_graceful_shutdown(stop).await?;

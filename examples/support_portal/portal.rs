@@ -22,24 +22,23 @@ use crate::{
     crm::{Case, Crm, CrmError, Message},
     metrics, page,
     processes::Processes,
+    server::Server,
 };
 
 const MAX_TEXT: usize = 4_000;
 
 /// Makes the portal of one process, whose responses are in its memory.
 pub(crate) fn alone(crm: Arc<Crm>) -> Result<(Router, SupportCacheHandle), ConfigError> {
-    router(MemoryStore::new(), (crm, Processes::default()))
+    router(MemoryStore::new(), crm, Processes::default())
 }
 
 /// Makes the portal of one of several processes, which share a Redis.
-#[cfg(feature = "redis")]
 pub(crate) fn shared(
-    redis: &str,
+    server: &Server,
     crm: Arc<Crm>,
     processes: Processes,
 ) -> Result<(Router, SupportCacheHandle), ConfigError> {
-    let store = tower_support_cache::RedisStore::connect(redis)?;
-    let (router, handle) = router(store, (crm, processes))?;
+    let (router, handle) = router(server.store()?, crm, processes)?;
     // A stored response is for one host, and here each process is reached at an address of its own.
     // The same name for all comes from a load balancer otherwise.
     let named = middleware::map_request(async |mut request: axum::extract::Request| {
@@ -50,19 +49,10 @@ pub(crate) fn shared(
     Ok((router.layer(named), handle))
 }
 
-/// Without the feature there is no store to share.
-#[cfg(not(feature = "redis"))]
-pub(crate) fn shared(
-    _: &str,
-    _: Arc<Crm>,
-    _: Processes,
-) -> Result<(Router, SupportCacheHandle), &'static str> {
-    Err("REDIS_URL needs `--features redis`")
-}
-
 fn router<St: Store>(
     store: St,
-    (crm, processes): (Arc<Crm>, Processes),
+    crm: Arc<Crm>,
+    processes: Processes,
 ) -> Result<(Router, SupportCacheHandle), ConfigError> {
     let cache = cache_layer(store)?;
     let handle = cache.handle();

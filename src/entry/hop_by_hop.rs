@@ -1,4 +1,4 @@
-//! Fields that are for one hop, and fields that are for every recipient.
+//! Fields that are for one connection, and fields that are for every recipient.
 
 use http::{HeaderMap, HeaderName, header::CONNECTION};
 
@@ -9,10 +9,13 @@ const END_TO_END: [&str; 7] =
 
 /// The fields of a message that are for the next hop alone (RFC 9110 §7.6.1).
 #[derive(Debug)]
-pub(crate) struct Hops(Vec<String>);
+pub(crate) struct HopByHop {
+    /// Names from `Connection`, in lower case.
+    named: Vec<String>,
+}
 
-impl Hops {
-    /// Returns the fields that `Connection` names; it removes none that is for every recipient.
+impl HopByHop {
+    /// Reads the names in `Connection`, except those that are for every recipient.
     pub(crate) fn of(fields: &HeaderMap) -> Self {
         let named = fields
             .get_all(CONNECTION)
@@ -22,20 +25,21 @@ impl Hops {
             .map(|name| name.trim().to_ascii_lowercase())
             .filter(|name| !is_end_to_end(name))
             .collect();
-        Self(named)
+        Self { named }
     }
 
-    pub(crate) fn contain(&self, name: &HeaderName) -> bool {
-        is_hop_by_hop(name) || self.0.iter().any(|named| named == name.as_str())
+    /// Returns whether a field is for the next hop alone.
+    pub(crate) fn contains(&self, name: &HeaderName) -> bool {
+        is_hop_by_hop(name) || self.named.iter().any(|named| named == name.as_str())
     }
 }
 
-/// Whether a field is one that a response cannot do without.
+/// Returns whether a field is for every recipient, whatever `Connection` names.
 pub(crate) fn is_for_every_recipient(name: &HeaderName) -> bool {
     is_end_to_end(name.as_str())
 }
 
-/// RFC 9111 §3.1: whether a field belongs to one connection or one proxy, and is not stored.
+/// Returns whether a field belongs to one connection or one proxy (RFC 9111 §3.1).
 fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),

@@ -1,5 +1,5 @@
-//! Field values that say whole seconds, each made once and kept for good: a hit allocates none, and
-//! counts no references, on which threads would slow each other down.
+//! Field values that end in a number of seconds, made once and kept as long as the process: a hit
+//! allocates none, and counts no references, on which threads would slow each other down.
 
 use std::{
     fmt,
@@ -9,52 +9,27 @@ use std::{
 use bytes::Bytes;
 use http::HeaderValue;
 
-/// So many seconds are told by values that are kept: over an hour. A table of all takes 0.4 MB.
-const KEPT: usize = PART * PARTS;
+/// Seconds that a table covers: over an hour. A full table takes 0.4 MB.
+const SECONDS: usize = PART * PARTS;
 const PART: usize = 64;
 const PARTS: usize = 64;
 
-/// So many names of caches have a table in one process; what further ones say is made for each hit.
-const MOST_TABLES: usize = 8;
+/// Prefixes that have a table in one process; the values of further ones are made for each hit.
+const MAX_TABLES: usize = 8;
 
-/// The values of one field by a number of seconds, kept as long as the process.
-struct Table {
-    /// What stands before the number.
-    prefix: &'static str,
-    parts: [OnceLock<Box<[OnceLock<HeaderValue>; PART]>>; PARTS],
+static AGES: SecondsTable = SecondsTable::new("");
+static TABLES: Mutex<Vec<&'static SecondsTable>> = Mutex::new(Vec::new());
+
+/// Field values that consist of a prefix and a number of seconds.
+pub(crate) struct BySeconds {
+    prefix: String,
+    table: Option<&'static SecondsTable>,
 }
 
-static AGES: Table = Table::new("");
-static TABLES: Mutex<Vec<&'static Table>> = Mutex::new(Vec::new());
-
-impl Table {
-    const fn new(prefix: &'static str) -> Self {
-        Self { prefix, parts: [const { OnceLock::new() }; PARTS] }
-    }
-
-    /// Returns the table for a prefix; `None` where there are too many already.
-    fn of(prefix: &str) -> Option<&'static Self> {
-        let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = tables.iter().find(|table| table.prefix == prefix).copied();
-        if known.is_some() || tables.len() == MOST_TABLES {
-            return known;
-        }
-        let table = &*Box::leak(Box::new(Self::new(prefix.to_owned().leak())));
-        tables.push(table);
-        Some(table)
-    }
-
-    #[inline]
-    fn get(&self, number: u64) -> Option<&HeaderValue> {
-        let number = usize::try_from(number).ok().filter(|number| *number < KEPT)?;
-        let part =
-            self.parts[number / PART].get_or_init(|| Box::new([const { OnceLock::new() }; PART]));
-        Some(
-            part[number % PART].get_or_init(|| {
-                HeaderValue::from_static(format!("{}{number}", self.prefix).leak())
-            }),
-        )
-    }
+/// Interned values of one prefix, by their number of seconds.
+struct SecondsTable {
+    prefix: &'static str,
+    parts: [OnceLock<Box<[OnceLock<HeaderValue>; PART]>>; PARTS],
 }
 
 /// Returns a number of seconds as a field value.
@@ -63,22 +38,16 @@ pub(crate) fn seconds(number: u64) -> HeaderValue {
     AGES.get(number).cloned().unwrap_or_else(|| number.into())
 }
 
-/// The values of one field that ends in a number of seconds.
-pub(crate) struct BySeconds {
-    prefix: String,
-    kept: Option<&'static Table>,
-}
-
 impl BySeconds {
-    /// Values that begin with `prefix`, which must be fit for a field value.
+    /// Creates the values that begin with `prefix`, which must be fit for a field value.
     pub(crate) fn new(prefix: String) -> Self {
-        Self { kept: Table::of(&prefix), prefix }
+        Self { table: SecondsTable::of(&prefix), prefix }
     }
 
     /// Returns the value for a number of seconds.
     #[inline]
     pub(crate) fn get(&self, number: u64) -> HeaderValue {
-        self.kept.and_then(|table| table.get(number)).cloned().unwrap_or_else(|| self.make(number))
+        self.table.and_then(|table| table.get(number)).cloned().unwrap_or_else(|| self.make(number))
     }
 
     fn make(&self, number: u64) -> HeaderValue {
@@ -91,6 +60,36 @@ impl BySeconds {
 impl fmt::Debug for BySeconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BySeconds").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}
+
+impl SecondsTable {
+    const fn new(prefix: &'static str) -> Self {
+        Self { prefix, parts: [const { OnceLock::new() }; PARTS] }
+    }
+
+    /// Returns the table for a prefix; `None` if there are too many tables already.
+    fn of(prefix: &str) -> Option<&'static Self> {
+        let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = tables.iter().find(|table| table.prefix == prefix).copied();
+        if known.is_some() || tables.len() == MAX_TABLES {
+            return known;
+        }
+        let table = &*Box::leak(Box::new(Self::new(prefix.to_owned().leak())));
+        tables.push(table);
+        Some(table)
+    }
+
+    #[inline]
+    fn get(&self, number: u64) -> Option<&HeaderValue> {
+        let number = usize::try_from(number).ok().filter(|number| *number < SECONDS)?;
+        let part =
+            self.parts[number / PART].get_or_init(|| Box::new([const { OnceLock::new() }; PART]));
+        Some(
+            part[number % PART].get_or_init(|| {
+                HeaderValue::from_static(format!("{}{number}", self.prefix).leak())
+            }),
+        )
     }
 }
 
@@ -109,7 +108,8 @@ mod tests {
     fn values_are_those_of_their_number_and_prefix() {
         for prefix in ["bff;hit;ttl=", "other;hit;ttl=", "bff;hit;ttl="] {
             let values = BySeconds::new(prefix.to_owned());
-            for number in [0, 5, 5 + PART as u64, 5, KEPT as u64 - 1, KEPT as u64, 1_000_000, 0] {
+            let last = SECONDS as u64 - 1;
+            for number in [0, 5, 5 + PART as u64, 5, last, last + 1, 1_000_000, 0] {
                 assert_eq!(values.get(number), format!("{prefix}{number}").as_str());
             }
         }
@@ -117,11 +117,11 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded() {
-        for name in 0..2 * MOST_TABLES {
+        for name in 0..2 * MAX_TABLES {
             let prefix = format!("name-{name};hit;ttl=");
             assert_eq!(BySeconds::new(prefix.clone()).get(7), format!("{prefix}7").as_str());
         }
-        assert_eq!(TABLES.lock().unwrap().len(), MOST_TABLES);
-        assert!(AGES.get(KEPT as u64).is_none());
+        assert_eq!(TABLES.lock().unwrap().len(), MAX_TABLES);
+        assert!(AGES.get(SECONDS as u64).is_none());
     }
 }

@@ -1,9 +1,6 @@
-//! What an entry weighs: the bytes of memory that it takes.
+//! Bytes of memory that the parts of an entry take besides what they hold.
 
-use bytes::Bytes;
 use http::HeaderName;
-
-use super::Head;
 
 /// Bytes that the allocator and the maps around an entry take besides what it points to: the
 /// reference counts, also of the buffer with the body, the slot in the eviction queue, and the slot
@@ -13,17 +10,12 @@ pub(super) const OVERHEAD: usize = 416;
 /// Bytes that one field takes in a `HeaderMap`, its place in the map's table included.
 pub(super) const PER_FIELD: usize = 112;
 
-/// Bytes that the text of several values takes besides itself: it is one buffer, with a count. Charged
-/// also where a short body shares them.
+/// Bytes that a response's values take besides their text and their list: one buffer with a count.
+/// Charged also where a short body shares the buffer.
 pub(super) const PER_TEXT: usize = 48;
 
 /// Bytes that a field's name takes besides its text, if it is none of the standard ones.
 const PER_NAME: usize = 24;
-
-pub(super) fn response_weight(head: &Head, body: &Bytes) -> usize {
-    let windows = head.windows.as_ref().map_or(0, |windows| size_of_val(&**windows));
-    head.fields.weight() + windows + body.len()
-}
 
 /// Returns the bytes that a name takes outside the map. A standard name is a constant of the library,
 /// at the same address whenever it is parsed; any other is allocated.

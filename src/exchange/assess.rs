@@ -8,7 +8,7 @@ use crate::{
     background::early_refresh::EarlyRefresh,
     clock::Instant,
     entry::{Entry, Head},
-    key::vary::Nominated,
+    key::Nominated,
     metrics::outcome::Stale,
     policy::Wishes,
 };
@@ -125,4 +125,173 @@ fn reason(head: &Head, circumstances: Circumstances, now: Instant) -> Option<Sta
         Origin::Slow => (windows.if_error, Stale::Timeout),
     };
     is_within(window).then_some(reason)
+}
+
+#[cfg(all(test, not(shuttle)))]
+pub(super) mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http::{HeaderMap, Response, header::CACHE_CONTROL};
+
+    use super::*;
+    use crate::{
+        clock::now,
+        entry::{Provenance, Timing, Windows},
+        fence::{Fence, Sequence},
+        key::Slot,
+        policy::RequestDirectives,
+    };
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const LIFETIME: Duration = Duration::from_secs(60);
+    const CURRENT: Circumstances = Circumstances { is_current: true, origin: Origin::Unasked };
+
+    /// Fresh for 60 s, then 10 s while revalidating and 100 s if the origin fails.
+    pub(in crate::exchange) fn response_of(fence: Fence) -> Entry {
+        let windows =
+            Windows { while_revalidate: 10 * SECOND, if_error: 100 * SECOND, ..Windows::default() };
+        let (parts, ()) = Response::new(()).into_parts();
+        let (requested, received) = (now(), now());
+        let mut head = Head::new(&parts, Timing { requested, received, lifetime: LIFETIME });
+        head.set_windows(windows);
+        Entry::response(provenance_of(fence), head, Bytes::from_static(b"body"))
+    }
+
+    fn response() -> Entry {
+        response_of(Sequence::new().begin())
+    }
+
+    fn provenance_of(fence: Fence) -> Provenance {
+        let gauge = std::sync::Arc::default();
+        Provenance { slot: Slot::example(), fence, requested: now(), gauge }
+    }
+
+    fn provenance() -> Provenance {
+        provenance_of(Sequence::new().begin())
+    }
+
+    fn wishes(line: &str) -> Wishes {
+        let mut fields = HeaderMap::new();
+        fields.insert(CACHE_CONTROL, line.parse().expect("a field value"));
+        Wishes::of(&fields, RequestDirectives::Honour)
+    }
+
+    /// Assesses `entry` at an age in seconds, for an answer, unless a row says otherwise.
+    struct Row<'e> {
+        entry: &'e Entry,
+        age: u64,
+        wishes: Wishes,
+        purpose: Purpose,
+        circumstances: Circumstances,
+    }
+
+    impl<'e> Row<'e> {
+        fn of(entry: &'e Entry, age: u64) -> Self {
+            let (wishes, purpose) = (Wishes::NONE, Purpose::Answer);
+            Self { entry, age, wishes, purpose, circumstances: CURRENT }
+        }
+
+        #[track_caller]
+        fn is(self, expected: Assessment<'_>) {
+            let Self { entry, age, wishes, purpose, circumstances } = self;
+            let early = EarlyRefresh::new(0.0);
+            let now = entry.fresh_until() - LIFETIME + age as u32 * SECOND;
+            let question = Question { wishes: &wishes, early: Some(&early), now, purpose };
+            assert_eq!(assess(entry, &question, || circumstances), expected);
+        }
+    }
+
+    const FRESH: Assessment<'_> = Assessment::Fresh { is_due: false };
+
+    fn stale(reason: impl Into<Option<Stale>>) -> Assessment<'static> {
+        Assessment::Stale { reason: reason.into() }
+    }
+
+    #[test]
+    fn a_response_is_fresh_until_its_lifetime_is_over() {
+        let entry = response();
+        Row::of(&entry, 0).is(FRESH);
+        Row::of(&entry, 59).is(FRESH);
+        Row::of(&entry, 60).is(stale(Stale::Revalidate));
+    }
+
+    #[test]
+    fn directives_of_the_request_limit_fresh_responses_and_forbid_stale_ones() {
+        let entry = response();
+        for (line, age, expected) in [
+            ("max-age=5", 5, FRESH),
+            ("max-age=5", 6, Assessment::Unacceptable),
+            ("no-cache", 0, Assessment::Unacceptable),
+            ("min-fresh=10", 51, Assessment::Unacceptable),
+            ("only-if-cached", 59, FRESH),
+            ("only-if-cached", 61, stale(None)),
+            ("max-age=100", 61, stale(None)),
+            ("no-store", 61, stale(None)),
+        ] {
+            Row { wishes: wishes(line), ..Row::of(&entry, age) }.is(expected);
+        }
+    }
+
+    #[test]
+    fn a_stale_response_answers_within_the_window_that_the_origin_opens() {
+        let entry = response();
+        for (origin, age, expected) in [
+            (Origin::Unasked, 69, Some(Stale::Revalidate)),
+            (Origin::Unasked, 70, None),
+            (Origin::BackedOff, 69, Some(Stale::Revalidate)),
+            (Origin::BackedOff, 70, Some(Stale::Error)),
+            (Origin::BackedOff, 160, None),
+            (Origin::Slow, 61, Some(Stale::Timeout)),
+            (Origin::Slow, 160, None),
+            (Origin::Failed, 61, Some(Stale::Error)),
+            (Origin::Failed, 159, Some(Stale::Error)),
+            (Origin::Failed, 160, None),
+        ] {
+            let circumstances = Circumstances { origin, ..CURRENT };
+            Row { circumstances, ..Row::of(&entry, age) }.is(stale(expected));
+            let circumstances = Circumstances { is_current: false, origin };
+            Row { circumstances, ..Row::of(&entry, age) }.is(stale(None));
+        }
+    }
+
+    #[test]
+    fn a_background_read_is_not_ended_by_a_stale_response() {
+        let entry = response();
+        Row { purpose: Purpose::Refresh, ..Row::of(&entry, 61) }.is(stale(None));
+        Row { purpose: Purpose::Refresh, ..Row::of(&entry, 59) }.is(FRESH);
+    }
+
+    #[test]
+    fn a_note_names_fields_until_it_expires() {
+        let nominated = Nominated::new(vec![CACHE_CONTROL]);
+        let note = Entry::nominated(provenance(), nominated.clone(), now() + LIFETIME);
+        Row::of(&note, 59).is(Assessment::Varies(&nominated));
+        Row::of(&note, 60).is(Assessment::Nothing);
+    }
+
+    #[test]
+    fn a_pass_forwards_unless_the_request_must_not_be_forwarded() {
+        let pass = Entry::pass(provenance(), now() + LIFETIME);
+        Row::of(&pass, 59).is(Assessment::Pass);
+        Row::of(&pass, 60).is(Assessment::Nothing);
+        Row { wishes: wishes("only-if-cached"), ..Row::of(&pass, 1) }.is(Assessment::Nothing);
+    }
+
+    #[test]
+    fn an_early_refresh_is_for_answers_to_plain_requests() {
+        let entry = response();
+        let early = EarlyRefresh::new(1.0);
+        // Each toss reaches that far.
+        early.note(|| Duration::from_secs(1 << 40));
+        let ask = |wishes: &Wishes, early, purpose| {
+            let question = Question { wishes, early, now: now(), purpose };
+            assess(&entry, &question, || CURRENT)
+        };
+        let due = Assessment::Fresh { is_due: true };
+        assert_eq!(ask(&Wishes::NONE, Some(&early), Purpose::Answer), due);
+        assert_eq!(ask(&Wishes::NONE, None, Purpose::Answer), FRESH);
+        assert_eq!(ask(&Wishes::NONE, Some(&early), Purpose::Refresh), FRESH);
+        assert_eq!(ask(&wishes("max-age=60"), Some(&early), Purpose::Answer), FRESH);
+    }
 }

@@ -14,13 +14,12 @@ use super::respond::{ResponseContext, SharedResponse};
 use crate::{
     background::{Detachments, EarlyRefresh, Revalidations},
     clock::{Instant, now},
-    entry::Mould,
+    entry::ShapeCache,
     flight::{Flights, Limits},
     key::{PrimaryKey, Subject, Tag},
     metrics::{Metrics, Snapshot, reporter::Reporter, telemetry},
-    policy::Identity,
-    recording::budget::Budget,
-    route::{CacheRule, Table},
+    recording::Budget,
+    route::{CacheRule, Identity, RouteTable},
     store::{Pending, Store},
     sync::{Mutex, lock},
 };
@@ -38,7 +37,7 @@ const BODIES_IN_FLIGHT: u64 = 64 * 1024 * 1024;
 #[repr(align(128))]
 pub(crate) struct Cache<St> {
     pub(crate) store: Arc<St>,
-    pub(crate) table: Table,
+    pub(crate) table: RouteTable,
     pub(crate) identity: Identity,
     pub(crate) flights: Arc<Flights<SharedResponse>>,
     pub(crate) revalidations: Arc<Revalidations>,
@@ -57,12 +56,17 @@ pub(crate) struct RouteState {
     pub(crate) bucket: usize,
     is_switched_off: AtomicBool,
     pub(crate) early: EarlyRefresh,
-    pub(crate) mould: Mould,
+    pub(crate) shapes: ShapeCache,
     has_warned: AtomicBool,
 }
 
 impl<St: Store> Cache<St> {
-    pub(crate) fn new(store: Arc<St>, table: Table, identity: Identity, name: sfv::Token) -> Self {
+    pub(crate) fn new(
+        store: Arc<St>,
+        table: RouteTable,
+        identity: Identity,
+        name: sfv::Token,
+    ) -> Self {
         let mut names: Vec<String> = Vec::new();
         let mut routes = Vec::new();
         for rule in table.read_rules() {
@@ -71,7 +75,7 @@ impl<St: Store> Cache<St> {
                 bucket: known.unwrap_or(names.len()),
                 is_switched_off: AtomicBool::new(false),
                 early: EarlyRefresh::new(rule.early_refresh),
-                mould: Mould::default(),
+                shapes: ShapeCache::default(),
                 has_warned: AtomicBool::new(false),
             });
             if known.is_none() {
@@ -153,7 +157,7 @@ impl<St: Store> Cache<St> {
     pub(crate) fn invalidate(
         &self,
         key: &PrimaryKey,
-    ) -> impl Future<Output = Result<(), Pending>> + Send {
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
         self.metrics().invalidated();
         self.store.invalidate(key)
     }
@@ -162,7 +166,7 @@ impl<St: Store> Cache<St> {
     pub(crate) fn soft_invalidate(
         &self,
         key: &PrimaryKey,
-    ) -> impl Future<Output = Result<(), Pending>> + Send {
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
         self.metrics().invalidated();
         self.store.soft_invalidate(key)
     }
@@ -171,7 +175,7 @@ impl<St: Store> Cache<St> {
     pub(crate) fn invalidate_tag(
         &self,
         tag: &Tag,
-    ) -> impl Future<Output = Result<(), Pending>> + Send {
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
         self.metrics().invalidated_tag();
         self.store.invalidate_tag(tag)
     }
@@ -180,7 +184,7 @@ impl<St: Store> Cache<St> {
     pub(crate) fn invalidate_subject(
         &self,
         subject: &Subject,
-    ) -> impl Future<Output = Result<(), Pending>> + Send {
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
         let (key, tag) = match subject {
             Subject::Key(key) => (Some(self.invalidate(key)), None),
             Subject::Tag(tag) => (None, Some(self.invalidate_tag(tag))),
@@ -199,7 +203,7 @@ impl<St: Store> Cache<St> {
     pub(crate) fn invalidate_unknown(
         self: &Arc<Self>,
         subject: &Subject,
-    ) -> impl Future<Output = Result<(), Pending>> + Send {
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
         if let Some(until) = self.store.sequence().unsettled().enter(subject) {
             self.settle_later(subject.clone(), until);
         }

@@ -8,10 +8,9 @@ use super::{
     respond::Reuse,
 };
 use crate::{
-    key::{Room, Slot, Subject},
+    key::{Slot, Subject, VariantBuffer},
     metrics::outcome::{Bypass, Forward, Unshared},
-    policy::{Denied, Facts, admit},
-    route::{CacheRule, HeadRef, Matched, RequestView},
+    route::{CacheRule, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
     store::Store,
 };
 
@@ -35,13 +34,13 @@ pub(crate) enum Decision {
 pub(crate) fn classify<St: Store>(
     cache: &Cache<St>,
     head: HeadRef<'_>,
-    has_content: bool,
+    content: RequestContent,
 ) -> Decision {
-    match cache.table.classify(head.method, head.uri.path()) {
+    match cache.table.classify(head) {
         Matched::Pass => Decision::Pass,
-        Matched::Read(route, rule, parameters) => {
+        Matched::Read { route, rule, parameters } => {
             let view = RequestView { head, parameters: &parameters };
-            let reason = match classify_read(cache, route, rule, view, has_content) {
+            let reason = match classify_read(cache, route, rule, view, content) {
                 Ok(decision) => return decision,
                 Err(Denied::Upgrade) => return Decision::Pass,
                 Err(Denied::Bypass(reason)) => reason,
@@ -51,10 +50,9 @@ pub(crate) fn classify<St: Store>(
             }
             Decision::Forward(cache.bucket(route), Unshared::Bypassed(reason))
         }
-        Matched::Write => {
-            let matched = cache.table.write(head);
+        Matched::Write(matched) => {
             matched.failed.iter().for_each(|route| cache.invalidation_failed(route));
-            if matched.is_matched { Decision::Write(matched.subjects) } else { Decision::Pass }
+            Decision::Write(matched.subjects)
         }
     }
 }
@@ -64,17 +62,16 @@ fn classify_read<St: Store>(
     route: usize,
     rule: &CacheRule,
     view: RequestView<'_, '_>,
-    has_content: bool,
+    content: RequestContent,
 ) -> Result<Decision, Denied> {
     if cache.is_switched_off(route) {
         return Err(Bypass::Switch.into());
     }
     let (fields, secret) = (view.head.headers, &cache.identity.secret);
-    let facts = Facts::of(fields, &cache.identity.watched);
-    let mut admitted = admit(&cache.identity, rule, view, (facts, has_content))?;
+    let mut admitted = admit(&cache.identity, rule, view, content)?;
     let asks = Asks::of(view.head.method, &mut admitted);
     let declared = rule.vary.values(fields, secret);
-    let mut room = Room::new();
+    let mut room = VariantBuffer::new();
     let base = admitted.variant(&declared).encode(&mut room);
     let peek = |variant: &_| match cache.store.peek(variant) {
         Some(entry) => cache.consider(route, &asks.wishes, Purpose::Answer, entry),
@@ -84,7 +81,7 @@ fn classify_read<St: Store>(
     let mut learned = None;
     if let Verdict::Vary(nominated) = verdict {
         let values = nominated.values(fields, secret);
-        verdict = peek(&admitted.variant(&values).encode(&mut Room::new()));
+        verdict = peek(&admitted.variant(&values).encode(&mut VariantBuffer::new()));
         learned = Some((nominated, values));
     }
     let (forward, seen, refresh) = match verdict {

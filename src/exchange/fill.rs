@@ -23,15 +23,12 @@ use crate::{
     clock::{Instant, now, time_of_day},
     entry::{Entry, Head, Provenance, Timing, exact_copy},
     flight::Lead,
-    key::{
-        MAX_TAGS, Slot, Tag, Tags, Variant, seeded_hash,
-        vary::{Nominated, RequestFields},
-    },
+    key::{FieldList, MAX_TAGS, Nominated, Slot, Tag, Tags, Variant, seeded_hash},
     metrics::outcome::Refusal,
     policy::{
-        Asked, CACHE_GROUPS, Terms, date_value, declared_length, groups, judge, may_be_remembered,
+        CACHE_GROUPS, Reception, Terms, date_value, declared_length, groups, may_be_remembered,
     },
-    recording::{Recorded, Recorder, Recording, Stop, Tape, budget::Reservation},
+    recording::{Recorded, Recorder, Recording, Reservation, Stop, Tape},
     route::CacheRule,
     store::Store,
 };
@@ -56,7 +53,7 @@ pub(crate) struct Filling<St: Store> {
 /// Request as it was forwarded.
 pub(crate) struct ForwardedRequest<'r> {
     pub(crate) read: &'r Read,
-    pub(crate) fields: RequestFields,
+    pub(crate) fields: FieldList,
 }
 
 /// Place in the store of a response.
@@ -112,7 +109,7 @@ impl<St: Store> Filling<St> {
     /// Judges a response by its head, and records the body or lets it pass.
     pub(crate) fn receive<B>(
         self,
-        asked: ForwardedRequest<'_>,
+        asked: &ForwardedRequest<'_>,
         head: response::Parts,
         body: B,
     ) -> Received<St, B>
@@ -123,7 +120,7 @@ impl<St: Store> Filling<St> {
     {
         let status = head.status;
         let tags = self.tags(&head.headers);
-        let placement = self.place(&asked, &head.headers, tags);
+        let placement = self.place(asked, &head.headers, tags);
         let judged = self.judge(asked.read, &head, placement.as_ref()).and_then(|judgement| {
             let declared = declared_length(&head.headers, body.size_hint().exact())?;
             let reservation = Reservation::none(&self.cache.bodies);
@@ -193,8 +190,8 @@ impl<St: Store> Filling<St> {
         }
         let mut timing = Timing { requested: self.requested, received, lifetime: Duration::ZERO };
         let needs_permission = read.asks.needs_permission;
-        let asked = Asked { needs_permission, dice, timing, time_of_day };
-        let terms = judge(self.rule(), head, &asked)?;
+        let reception = Reception { needs_permission, dice, timing, time_of_day };
+        let terms = self.rule().storage.judge(head, &reception)?;
         if placement.ok_or(Refusal::Vary)?.tags.len() > MAX_TAGS {
             return Err(Refusal::Tags);
         }
@@ -210,13 +207,13 @@ impl<St: Store> Filling<St> {
         body: &[Bytes],
     ) -> (Head, Bytes) {
         let Judgement { terms, timing } = judgement;
-        let stripped = &self.rule().stripped;
+        let stripped = &self.rule().storage.stripped;
         let unstored = match terms.withheld.is_empty() {
             true => Cow::Borrowed(&**stripped),
             false => Cow::Owned([stripped, &terms.withheld[..]].concat()),
         };
-        let shapes = &self.cache.routes[self.route].mould;
-        let (mut head, body) = Head::with_body(head, (shapes, &unstored), timing, body);
+        let shapes = &self.cache.routes[self.route].shapes;
+        let (mut head, body) = Head::with_body(head, &unstored, shapes, timing, body);
         head.be_at_least(terms.initial_age);
         head.set_windows(terms.windows);
         (head, body)

@@ -10,7 +10,7 @@ use super::{
     assess::{Assessment, Circumstances, Origin, Purpose, Question, assess},
     cache::Cache,
     fill::Filling,
-    lookup::Ended,
+    lookup::{Ended, Search},
     request::Read,
     respond::{Reuse, SharedResponse},
 };
@@ -24,29 +24,6 @@ use crate::{
     route::Coalescing,
     store::{Begin, Lookup, Store, timeout::bounded},
 };
-
-/// Progress of a search for a response.
-#[derive(Debug)]
-pub(crate) struct Search {
-    /// End of all waiting; `None` before the first turn.
-    deadline: Option<Instant>,
-    /// Fill that has the right to the slot, as the store has shown it since the search began.
-    pub(crate) held: Option<Token>,
-    was_abandoned: bool,
-    has_varied: bool,
-}
-
-impl Search {
-    /// Creates a search that waits for as long as its read may.
-    pub(crate) fn new() -> Self {
-        Self { deadline: None, held: None, was_abandoned: false, has_varied: false }
-    }
-
-    /// Creates a search that waits for nothing.
-    pub(crate) fn without_waiting() -> Self {
-        Self { deadline: Some(now()), ..Self::new() }
-    }
-}
 
 /// Result of one turn.
 pub(crate) enum Step<St: Store, B: Body> {

@@ -8,15 +8,14 @@ use http_body::Body;
 use super::{
     assess::{Assessment, Circumstances, Origin, Purpose, Question, assess},
     cache::Cache,
-    join::Search,
     request::Read,
     respond::Reuse,
 };
 use crate::{
     body::ResponseBody,
-    clock::now,
+    clock::{Instant, now},
     entry::Entry,
-    key::vary::Nominated,
+    key::{Nominated, Token},
     metrics::outcome::{Alone, Bypass, Forward, Unshared},
     policy::Wishes,
     store::{Lookup, Store},
@@ -60,6 +59,29 @@ impl<B: Body> From<Alone> for Ended<B> {
 impl<B: Body> From<Bypass> for Ended<B> {
     fn from(reason: Bypass) -> Self {
         Self::Unshared(Unshared::Bypassed(reason))
+    }
+}
+
+/// Progress of a search for a response.
+#[derive(Debug)]
+pub(crate) struct Search {
+    /// End of all waiting; `None` before the first turn.
+    pub(super) deadline: Option<Instant>,
+    /// Fill that has the right to the slot, as the store has shown it since the search began.
+    pub(crate) held: Option<Token>,
+    pub(super) was_abandoned: bool,
+    pub(super) has_varied: bool,
+}
+
+impl Search {
+    /// Creates a search that waits for as long as its read may.
+    pub(crate) fn new() -> Self {
+        Self { deadline: None, held: None, was_abandoned: false, has_varied: false }
+    }
+
+    /// Creates a search that waits for nothing.
+    pub(crate) fn without_waiting() -> Self {
+        Self { deadline: Some(now()), ..Self::new() }
     }
 }
 
@@ -162,5 +184,30 @@ impl<St: Store> Cache<St> {
             return ControlFlow::Continue(());
         };
         ControlFlow::Break(alone.into())
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::advance;
+
+    use super::{super::assess::tests::response_of, *};
+    use crate::{CacheRoute, MemoryStore, SupportCacheLayer};
+
+    /// A store over a network may still return an entry that this process has invalidated.
+    #[tokio::test(start_paused = true)]
+    async fn a_stale_entry_that_was_invalidated_does_not_answer() {
+        let route = CacheRoute::get("/").key("a").ttl(Duration::from_secs(60));
+        let route = route.stale_while_revalidate(Duration::from_secs(10));
+        let layer = SupportCacheLayer::builder(MemoryStore::new()).cache(route).build().unwrap();
+        let cache = layer.cache();
+        let entry = Arc::new(response_of(cache.store.sequence().begin()));
+        let consider = || cache.consider(0, &Wishes::NONE, Purpose::Answer, Arc::clone(&entry));
+        advance(Duration::from_secs(61)).await;
+        assert!(matches!(consider(), Verdict::Refresh(_)));
+        cache.store.invalidate(&entry.slot().key).await.unwrap();
+        assert!(matches!(consider(), Verdict::Keep(Forward::Stale, Some(_))));
     }
 }

@@ -40,8 +40,8 @@ use self::{
     assess::Origin,
     classify::{Decision, classify},
     fill::{Filling, ForwardedRequest, Received},
-    join::{Search, Step},
-    lookup::Ended,
+    join::Step,
+    lookup::{Ended, Search},
     request::Read,
     respond::{Reuse, turn_not_modified, unsatisfied},
     revalidate::Candidate,
@@ -51,9 +51,9 @@ use crate::{
     background::Detachable,
     body::ResponseBody,
     future::{Mark, ResponseFuture},
-    key::vary::RequestFields,
+    key::FieldList,
     metrics::outcome::{Alone, Outcome, Refusal, Unshared},
-    route::HeadRef,
+    route::{HeadRef, RequestContent},
     store::{Store, timeout::bounded},
 };
 
@@ -75,13 +75,12 @@ where
     B::Data: Send,
     B::Error: Send + 'static,
 {
-    let exchange = |read, request| Exchange {
-        cache: Arc::clone(cache),
-        inner: inner.clone(),
-        read,
-        request: Some(request),
+    // Boxed: it is moved from one future into the next.
+    let exchange = |read, request| {
+        let (cache, inner) = (Arc::clone(cache), inner.clone());
+        Box::new(Exchange { cache, inner, read, request: Some(request) })
     };
-    match classify(cache, HeadRef::of(&request), !request.body().is_end_stream()) {
+    match classify(cache, HeadRef::of(&request), RequestContent::of(request.body())) {
         Decision::Pass => ResponseFuture::forward(inner.clone(), request, None),
         Decision::Answer(route, asks, reuse) => {
             ResponseFuture::ready(reuse.respond(&cache.reporter, cache.bucket(route), &asks))
@@ -125,26 +124,17 @@ where
     B::Data: Send,
     B::Error: Send + 'static,
 {
-    /// Looks the read up. This future has room for a look-up alone: whatever comes after it is boxed.
-    async fn run(mut self) -> Answer<B, S::Error> {
-        let mut search = Search::new();
-        match self.look(&mut search).await {
-            ControlFlow::Break(Ended::Stored(reuse)) => Ok(self.respond(&reuse)),
-            ControlFlow::Break(ended) => Box::pin(self.end(ended)).await,
-            ControlFlow::Continue(()) => Box::pin(self.go_on(search)).await,
-        }
-    }
-
-    /// Searches on, and fills where the search ends with the right to.
-    async fn go_on(mut self, mut search: Search) -> Answer<B, S::Error> {
-        let filling = match self.search(&mut search).await {
+    /// Searches for a response, and fills where the search ends with the right to.
+    async fn run(mut self: Box<Self>) -> Answer<B, S::Error> {
+        let filling = match self.search(&mut Search::new()).await {
             Ok(filling) => filling,
+            Err(Ended::Stored(reuse)) => return Ok(self.respond(&reuse)),
             Err(Ended::Collapsed(response)) => return Ok(response),
             // Boxed: it is not on the way of an ordinary miss.
             Err(ended) => return Box::pin(self.end(ended)).await,
         };
         let cache = Arc::clone(&self.cache);
-        let patience = cache.patience(&self.read).map(|limit| (limit, self.read.clone()));
+        let patience = cache.patience(&self.read).map(|limit| (limit, Box::new(self.read.clone())));
         // Followers rely on it from here on, so it goes on without its caller.
         let mut fill = Detachable::new(self.fill(filling), &cache.detachments);
         let Some((limit, read)) = patience else { return fill.await };
@@ -159,21 +149,21 @@ where
         }
     }
 
-    /// Follows flights or leads one, looking again between turns, until there is an end or the right to
+    /// Looks the read up, and then follows a flight or leads one, until there is an end or the right to
     /// fill.
     async fn search(&mut self, search: &mut Search) -> Result<Filling<St>, Ended<B>> {
         loop {
-            let fields = self.request.as_ref().expect(UNTIL_FORWARDED).headers();
-            match self.cache.join(search, &mut self.read, fields).await {
-                Step::Again => {}
-                Step::Fill(filling) => return Ok(filling),
-                Step::Ended(ended) => return Err(ended),
-            }
             // Where another fill has the right already, it is waited for first.
             if search.held.is_none()
                 && let ControlFlow::Break(ended) = self.look(search).await
             {
                 return Err(ended);
+            }
+            let fields = self.request.as_ref().expect(UNTIL_FORWARDED).headers();
+            match self.cache.join(search, &mut self.read, fields).await {
+                Step::Again => {}
+                Step::Fill(filling) => return Ok(filling),
+                Step::Ended(ended) => return Err(ended),
             }
         }
     }
@@ -184,7 +174,7 @@ where
     }
 
     /// Answers with the end of a search that has no right to fill.
-    async fn end(mut self, ended: Ended<B>) -> Answer<B, S::Error> {
+    async fn end(mut self: Box<Self>, ended: Ended<B>) -> Answer<B, S::Error> {
         match ended {
             Ended::Stored(reuse) => Ok(self.respond(&reuse)),
             Ended::Refresh(reuse) => {
@@ -216,7 +206,7 @@ where
 
     /// Revalidates or refreshes in the background; the caller already has its response. One request at a
     /// time does so for each variant.
-    fn refresh(mut self) {
+    fn refresh(mut self: Box<Self>) {
         let Some(right) = self.cache.revalidations.begin(&self.read.slot.variant) else { return };
         let Ok(runtime) = Handle::try_current() else { return };
         let Some(permit) = self.cache.detachments.begin() else { return };
@@ -231,7 +221,7 @@ where
 
     /// Fills unless another request does: it waits for nothing, since whoever else fills does the same
     /// work.
-    async fn run_in_background(mut self) {
+    async fn run_in_background(mut self: Box<Self>) {
         let mut search = Search::without_waiting();
         if !self.read.is_early() && self.look(&mut search).await.is_break() {
             return;
@@ -263,7 +253,7 @@ where
 
     /// Leads a flight that has the right to fill: forwards, judges the head, lets the body be recorded,
     /// and answers once the flight is over or the body on its way.
-    async fn fill(mut self, filling: Filling<St>) -> Answer<B, S::Error> {
+    async fn fill(mut self: Box<Self>, filling: Filling<St>) -> Answer<B, S::Error> {
         let request = self.request.as_mut().expect(UNTIL_FORWARDED);
         // Taken off, so that what comes back is the whole representation and not a 304 to this
         // client's copy.
@@ -272,11 +262,11 @@ where
             request.headers_mut().remove(IF_MODIFIED_SINCE);
         }
         // Kept, because the response may nominate any of them.
-        let fields = RequestFields::of(request.headers());
+        let fields = FieldList::of(request.headers());
         let candidate = filling.revalidate(&self.read, request.headers_mut());
         let forwarded = self.ask().await;
         let asked = ForwardedRequest { read: &self.read, fields };
-        let mut received = match receive(filling, forwarded, asked, candidate) {
+        let mut received = match receive(filling, forwarded, &asked, candidate) {
             ControlFlow::Break(answer) => return answer,
             ControlFlow::Continue(received) => received,
         };
@@ -312,7 +302,7 @@ where
 fn receive<St: Store, B, E>(
     filling: Filling<St>,
     forwarded: Result<Response<B>, E>,
-    asked: ForwardedRequest<'_>,
+    asked: &ForwardedRequest<'_>,
     candidate: Option<Box<Candidate>>,
 ) -> ControlFlow<Answer<B, E>, Received<St, B>>
 where

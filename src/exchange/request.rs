@@ -9,9 +9,10 @@ use http::{
 
 use crate::{
     entry::Entry,
-    key::{Slot, Variant, vary::Nominated},
+    key::{Nominated, Slot, Variant},
     metrics::outcome::Forward,
-    policy::{Admitted, Conditions, RangeAsked, Wishes, contradicts},
+    policy::{Conditions, RangeAsked, Wishes, contradicts},
+    route::Admitted,
 };
 
 /// Part of a request that shapes its response, besides the resource.

@@ -10,8 +10,8 @@ use super::{ranges::shorten_to_parts, request::Asks};
 use crate::{
     body::ResponseBody,
     clock::Instant,
-    entry::{Entry, Head, interned::seconds},
-    key::{Variant, vary::Nominated},
+    entry::{Entry, Head, seconds},
+    key::{Nominated, Variant},
     metrics::{
         outcome::{Outcome, Stale},
         reporter::Reporter,
@@ -151,7 +151,7 @@ fn shorten<B: Body>(response: &mut Response<ResponseBody<B>>, asks: &Asks) {
         turn_not_modified(response);
     } else if asks.is_head {
         // RFC 9110 §9.3.2: the fields that GET would have sent, and no content.
-        if let Some(length) = response.body().size_hint().exact() {
+        if let Some(length) = response.body().exact_length() {
             response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| length.into());
         }
         *response.body_mut() = ResponseBody::empty();

@@ -51,7 +51,7 @@ impl<St: Store> Filling<St> {
     pub(crate) fn freshen<B: Body>(
         self,
         candidate: Candidate,
-        asked: ForwardedRequest<'_>,
+        asked: &ForwardedRequest<'_>,
         mut head: response::Parts,
     ) -> Received<St, B> {
         let status = head.status;
@@ -75,7 +75,7 @@ impl<St: Store> Filling<St> {
             false => own.with(candidate.tags.iter().cloned()),
         };
         head.headers = freshened(&stored, &head.headers);
-        let placement = self.place(&asked, &head.headers, tags);
+        let placement = self.place(asked, &head.headers, tags);
         let judged = self.judge(asked.read, &head, placement.as_ref());
         let ending = match (judged, placement) {
             (Ok(judgement), Some(placement)) => {

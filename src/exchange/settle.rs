@@ -10,9 +10,9 @@ use crate::{
     clock::{Instant, now},
     entry::Entry,
     flight::Lead,
-    key::vary::Nominated,
+    key::Nominated,
     metrics::outcome::Refusal,
-    recording::budget::Reservation,
+    recording::Reservation,
     store::{Commit, Store, timeout::bounded},
 };
 

@@ -96,3 +96,29 @@ impl<St: Store> Filling<St> {
         ControlFlow::Break(response)
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::{super::assess::tests::response_of, *};
+    use crate::{
+        CacheRoute, MemoryStore, SupportCacheLayer, exchange::request::Asks, key::Nominated,
+    };
+
+    /// An entry that is refreshed early is still fresh, and stands in for no error once it was
+    /// invalidated.
+    #[tokio::test(start_paused = true)]
+    async fn a_kept_response_that_was_invalidated_does_not_answer_even_if_it_is_fresh() {
+        let route = CacheRoute::get("/").key("a").ttl(Duration::from_secs(60));
+        let layer = SupportCacheLayer::builder(MemoryStore::new()).cache(route).build().unwrap();
+        let cache = layer.cache();
+        let entry = Arc::new(response_of(cache.store.sequence().begin()));
+        let (slot, nominated) = (entry.slot().clone(), Nominated::default());
+        let (base, asks) = (slot.variant.clone(), Asks::default());
+        let (forward, seen) = (Forward::Stale, Some(entry));
+        let read =
+            Read { route: 0, slot, base, nominated, asks, forward, seen, is_background: true };
+        assert!(read.stale(cache, Origin::Failed).is_some());
+        cache.store.invalidate(&read.slot.key).await.unwrap();
+        assert!(read.stale(cache, Origin::Failed).is_none());
+    }
+}

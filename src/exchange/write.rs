@@ -14,7 +14,7 @@ use tower_service::Service;
 use super::cache::Cache;
 use crate::{
     body::ResponseBody,
-    key::{Subject, Tag},
+    key::{MAX_TAGS, Subject, Tag},
     policy::{CACHE_GROUP_INVALIDATION, groups},
     route::{HeadRef, Target},
     store::{Pending, Store, timeout::bounded},
@@ -40,9 +40,12 @@ where
             if effect == Effect::Changed {
                 let fields = response.headers();
                 write.add(cache.table.named(&target, fields).into_iter().map(Subject::Key));
-                let groups = groups(&CACHE_GROUP_INVALIDATION, fields).into_iter();
+                let groups = groups(&CACHE_GROUP_INVALIDATION, fields);
+                if groups.len() > MAX_TAGS {
+                    cache.invalidation_failed(CACHE_GROUP_INVALIDATION.as_str());
+                }
                 let origin = target.origin();
-                write.add(groups.map(|group| Subject::Tag(Tag::group(&origin, &group))));
+                write.add(groups.iter().map(|group| Subject::Tag(Tag::group(&origin, group))));
             }
             write.settle(effect).await;
             cache.reporter.mark_written(&mut response);

@@ -1,4 +1,10 @@
 //! Order between invalidations and fills.
+//!
+//! A [`Sequence`] makes an invalidation final for fills that are already in flight. Its `Unsettled`
+//! holds the keys and tags whose last write ended with an unknown outcome.
 
-pub(crate) mod sequence;
-pub(crate) mod unsettled;
+mod sequence;
+mod unsettled;
+
+pub use self::sequence::{Fence, Sequence};
+pub(crate) use self::sequence::{LOCKS, shard};

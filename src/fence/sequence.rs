@@ -1,22 +1,22 @@
-//! The sequence: what makes an invalidation final for fills that are already in flight.
+//! The sequence, which makes an invalidation final for fills that are already in flight.
 //!
 //! An invalidation takes the next number and raises its key's stripe to it; a fill remembers the
 //! number at which it began and commits only where the stripe is not newer. Stripes are shared by
 //! keys and never lowered, so a shared stripe costs at most one lost fill, and a hit checks nothing.
 //!
-//! Tags have stripes of their own. Nobody lists which entries have a tag: an entry is dead once a
-//! stripe of its tags is newer than its fill, and who reads it asks. So an invalidation of a tag costs
-//! no more than one of a key, however many entries it is for, and a shared stripe costs a miss.
+//! Tags have stripes of their own. No index lists the entries of a tag: an entry is dead once a stripe
+//! of its tags is newer than its fill, and each read compares. So an invalidation of a tag costs no
+//! more than one of a key, however many entries have it, and a shared stripe costs a miss.
 
 use std::{fmt, sync::OnceLock, time::Duration};
 
+use super::unsettled::Unsettled;
 use crate::{
-    fence::unsettled::Unsettled,
     key::{PrimaryKey, Slot, Tag, Tags},
     sync::{AtomicU64, Mutex, Ordering, lock},
 };
 
-/// How long nothing is stored for a key after a write with an unknown outcome.
+/// Time for which nothing is stored for a key after a write with an unknown outcome.
 const UNKNOWN_OUTCOME: Duration = Duration::from_secs(10);
 
 #[cfg(not(shuttle))]
@@ -24,25 +24,46 @@ const STRIPES: usize = 4096;
 #[cfg(shuttle)]
 const STRIPES: usize = 2;
 
-/// More than keys have, because they are asked at each read. Half a mebibyte.
+/// More than keys have, because each read compares them. Half a mebibyte.
 #[cfg(not(shuttle))]
 const TAG_STRIPES: usize = 65_536;
 #[cfg(shuttle)]
 const TAG_STRIPES: usize = 2;
 
-/// The number of locks that the stripes share; also the number of shards of a store's index.
+/// Number of locks that the stripes share; also the number of shards of a store's index.
 #[cfg(not(shuttle))]
 pub(crate) const LOCKS: usize = 256;
 #[cfg(shuttle)]
 pub(crate) const LOCKS: usize = 2;
 
-/// The number at which a fill began.
+/// The number at which a fill began: invalidations with a higher one void it.
+///
+/// ```
+/// use tower_support_cache::store::{PrimaryKey, Sequence};
+///
+/// let sequence = Sequence::new();
+/// let earlier = sequence.begin();
+/// sequence.invalidate(&PrimaryKey::new("cases"), || {});
+/// assert!(earlier < sequence.begin());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fence(u64);
 
 /// Orders invalidations and fills of one store in one process.
 ///
 /// Every [`Store`](crate::store::Store) owns one. Layers on the same store share it.
+///
+/// ```
+/// use tower_support_cache::store::{PrimaryKey, Sequence};
+///
+/// let sequence = Sequence::new();
+/// let key = PrimaryKey::new("support:cases:A1");
+/// let fence = sequence.begin();                       // a fill begins
+/// assert!(sequence.is_current(&key, fence));
+/// sequence.invalidate(&key, || { /* remove what is stored */ });
+/// assert!(!sequence.is_current(&key, fence));         // and must not be stored
+/// assert!(sequence.is_current(&key, sequence.begin()));
+/// ```
 pub struct Sequence {
     current: AtomicU64,
     /// Held while a number is taken, put where it counts, and only then published.
@@ -70,7 +91,7 @@ impl Sequence {
         }
     }
 
-    /// Returns the keys and tags for which no layer on this store may store anything for now.
+    /// Returns the keys and tags for which no layer on this store stores anything for now.
     pub(crate) fn unsettled(&self) -> &Unsettled {
         &self.unsettled
     }
@@ -88,8 +109,8 @@ impl Sequence {
 
     /// Returns whether nothing has invalidated any of `tags` since `fence` was taken.
     ///
-    /// A store that keeps entries in this process asks at every read, with the entry's own
-    /// [`fence`](crate::store::Entry::fence); without tags that costs nothing.
+    /// A store that keeps entries in this process calls it at every read, with the entry's own
+    /// [`fence`](crate::store::Entry::fence). Without tags that costs nothing.
     #[inline]
     pub fn are_current(&self, tags: &Tags, fence: Fence) -> bool {
         tags.is_empty() || self.have_not_been_raised(tags, fence)
@@ -111,7 +132,7 @@ impl Sequence {
     /// key runs meanwhile. Returns what `store` returned, or `None` if it was not run.
     pub fn commit<R>(&self, slot: &Slot, fence: Fence, store: impl FnOnce() -> R) -> Option<R> {
         let _held = lock(&self.locks[shard(&slot.key)]);
-        // A tag that is invalidated from here on is newer than what is stored: nobody reads that.
+        // A tag that is invalidated from here on is newer than what is stored: no read returns that.
         self.is_slot_current(slot, fence).then(store)
     }
 
@@ -150,9 +171,9 @@ impl Sequence {
     /// Raises a stripe, or the floor, to the next number, and publishes the number last.
     ///
     /// So a flight that has number `n` began after every place of `n` or less was raised: what it
-    /// then finds current is no older than those invalidations, and whoever comes after them may
-    /// join it. Were it published first, a flight could take `n`, find an entry that `n` is about to
-    /// outdate, and share it with a request that began after the invalidation was acknowledged.
+    /// then finds current is no older than those invalidations, and requests after them may join it.
+    /// Were it published first, a flight could take `n`, find an entry that `n` is about to outdate,
+    /// and share it with a request that began after the invalidation was acknowledged.
     fn raise(&self, place: &AtomicU64) {
         let _held = lock(&self.numbering);
         let next = self.current.load(Ordering::SeqCst) + 1;
@@ -181,7 +202,7 @@ fn tag_stripe(tag: &Tag) -> usize {
     tag.seeded_hash() as usize % TAG_STRIPES
 }
 
-/// Returns which lock, and so which shard of an index, `key` belongs to.
+/// Returns the lock that `key` belongs to, which is also its shard of an index.
 pub(crate) fn shard(key: &PrimaryKey) -> usize {
     key.seeded_hash() as usize % LOCKS
 }

@@ -1,5 +1,5 @@
-//! Keys and tags whose last write ended with an unknown outcome: the origin may still commit it, so
-//! for a while nothing is stored for them.
+//! Keys and tags whose last write ended with an unknown outcome. The origin may still commit it, so
+//! nothing is stored for them for a while.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -9,78 +9,83 @@ use crate::{
     sync::{AtomicUsize, Mutex, Ordering, lock},
 };
 
-/// Beyond this many, all keys are taken as unsettled.
+/// Number of keys and tags beyond which all are taken as unsettled.
 const MAX_SUBJECTS: usize = 65_536;
 
+/// Keys and tags for which nothing is stored for now.
 #[derive(Debug)]
 pub(crate) struct Unsettled {
-    state: Mutex<State>,
-    /// The number of subjects, so that reads take no lock while there are none.
+    deadlines: Mutex<Deadlines>,
+    /// Number of deadlines, so that reads take no lock while there are none.
     count: AtomicUsize,
     window: Duration,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Deadlines {
     until: HashMap<Subject, Instant>,
+    /// Deadline of everything, once there are too many subjects.
     all_until: Option<Instant>,
 }
 
 impl Unsettled {
+    /// Creates an empty set, whose subjects stay for `window` each.
     pub(crate) fn new(window: Duration) -> Self {
-        Self { state: Mutex::default(), count: AtomicUsize::new(0), window }
+        Self { deadlines: Mutex::default(), count: AtomicUsize::new(0), window }
     }
 
-    /// Enters a key or a tag. Enter it before it is invalidated, and ask [`contains`](Self::contains) after
-    /// a fill has taken its number: then a fill either sees it here or is fenced.
+    /// Enters a key or a tag. Returns its deadline, at which the caller settles it; `None` if an
+    /// earlier caller does.
     ///
-    /// Returns when it is to be settled, or `None` where an earlier call sees to that.
+    /// Enter it before it is invalidated, and call [`contains`](Self::contains) after a fill has taken
+    /// its number: then a fill either sees it here or is fenced.
     pub(crate) fn enter(&self, subject: &Subject) -> Option<Instant> {
         let now = now();
         let until = now + self.window;
-        let mut state = lock(&self.state);
-        let is_new = if state.until.len() >= MAX_SUBJECTS && !state.until.contains_key(subject) {
-            state.all_until.replace(until).is_none()
-        } else {
-            // Once its time is over, who was to settle it may be gone with its runtime.
-            let earlier = state.until.insert(subject.clone(), until);
-            earlier.is_none_or(|earlier| earlier <= now)
-        };
-        self.count.store(state.len(), Ordering::SeqCst);
+        let mut deadlines = lock(&self.deadlines);
+        let is_new =
+            if deadlines.until.len() >= MAX_SUBJECTS && !deadlines.until.contains_key(subject) {
+                deadlines.all_until.replace(until).is_none()
+            } else {
+                // After its deadline, the task that was to settle it may be gone with its runtime.
+                let earlier = deadlines.until.insert(subject.clone(), until);
+                earlier.is_none_or(|earlier| earlier <= now)
+            };
+        self.count.store(deadlines.len(), Ordering::SeqCst);
         is_new.then_some(until)
     }
 
-    /// Whether nothing may be stored for a slot: for its key, or for one of its tags.
+    /// Returns whether the key or one of the tags of a slot is unsettled.
     pub(crate) fn contains(&self, slot: &Slot) -> bool {
         if self.count.load(Ordering::SeqCst) == 0 {
             return false;
         }
-        let state = lock(&self.state);
+        let deadlines = lock(&self.deadlines);
         let now = now();
         let is_in_force = |until: Option<&Instant>| until.is_some_and(|until| now < *until);
-        let is_entered = |subject: &Subject| is_in_force(state.until.get(subject));
+        let is_entered = |subject: &Subject| is_in_force(deadlines.until.get(subject));
         is_entered(&Subject::Key(slot.key.clone()))
             || slot.tags.iter().any(|tag| is_entered(&Subject::Tag(tag.clone())))
-            || is_in_force(state.all_until.as_ref())
+            || is_in_force(deadlines.all_until.as_ref())
     }
 
-    /// Takes it off if its time is over; otherwise returns when that is.
+    /// Removes a subject after its deadline; before it, returns the deadline.
     pub(crate) fn leave(&self, subject: &Subject) -> Option<Instant> {
-        let mut state = lock(&self.state);
+        let mut deadlines = lock(&self.deadlines);
         let now = now();
-        let until = state.until.get(subject).copied().or(state.all_until);
+        let until = deadlines.until.get(subject).copied().or(deadlines.all_until);
         if let Some(until) = until.filter(|until| now < *until) {
             return Some(until);
         }
-        if state.until.remove(subject).is_none() {
-            state.all_until = None;
+        if deadlines.until.remove(subject).is_none() {
+            deadlines.all_until = None;
         }
-        self.count.store(state.len(), Ordering::SeqCst);
+        self.count.store(deadlines.len(), Ordering::SeqCst);
         None
     }
 }
 
-impl State {
+impl Deadlines {
     fn len(&self) -> usize {
         self.until.len() + usize::from(self.all_until.is_some())
     }
@@ -113,7 +118,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_key_that_nobody_settled_in_time_is_settled_by_who_enters_it_next() {
+    async fn a_key_that_was_not_settled_in_time_is_settled_by_the_next_that_enters_it() {
         let unsettled = Unsettled::new(Duration::from_secs(10));
         let (key, slot) = (key("a"), slot("a", Tags::none()));
         assert!(unsettled.enter(&key).is_some());

@@ -39,8 +39,8 @@ impl<T: Clone> Broadcast<T> {
     }
 
     /// Waits until there is a value.
-    pub(crate) fn read(&self) -> Reading<'_, T> {
-        Reading { broadcast: self, id: None }
+    pub(crate) fn read(&self) -> Receiving<'_, T> {
+        Receiving { broadcast: self, id: None }
     }
 }
 
@@ -51,13 +51,13 @@ impl<T> fmt::Debug for Broadcast<T> {
 }
 
 /// Future of a value. Dropped, it waits no longer.
-pub(crate) struct Reading<'a, T> {
+pub(crate) struct Receiving<'a, T> {
     broadcast: &'a Broadcast<T>,
     /// Number of its waker; `None` before the first poll.
     id: Option<u64>,
 }
 
-impl<T: Clone> Future for Reading<'_, T> {
+impl<T: Clone> Future for Receiving<'_, T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
@@ -75,7 +75,7 @@ impl<T: Clone> Future for Reading<'_, T> {
     }
 }
 
-impl<T> Drop for Reading<'_, T> {
+impl<T> Drop for Receiving<'_, T> {
     fn drop(&mut self) {
         if let Some(id) = self.id {
             let waker = lock(&self.broadcast.channel).waiting.remove(&id);

@@ -7,23 +7,24 @@ use http::{
     header::{ACCEPT_ENCODING, CONTENT_ENCODING, VARY},
 };
 
-use crate::{
-    key::digest_key::Secret,
-    key::{Parts, push_part},
+use super::{
+    digest_key::DigestKey,
+    variant::{EncodedParts, push_part},
 };
 
-/// More names than this, and a response is taken to vary by everything.
+/// Number of names up to which variants are told apart. A response with more varies by everything.
 const MAX_NAMES: usize = 16;
 
 /// The names of nominated fields, sorted, each once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Nominated(Arc<Vec<HeaderName>>);
 
-/// A response varies by what no request shows: `*`, names that are none, or too many of them.
+/// Error for a response that varies by more than a request shows: `*`, invalid names, or too many.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unpredictable;
 
 impl Nominated {
+    /// Takes names in any order, also repeated ones.
     pub(crate) fn new(mut names: Vec<HeaderName>) -> Self {
         names.sort_by(|left, right| left.as_str().cmp(right.as_str()));
         names.dedup();
@@ -34,8 +35,8 @@ impl Nominated {
         &self.0
     }
 
-    /// Adds what a response nominates. A content coding was chosen by `Accept-Encoding`, whether
-    /// the response says so or not.
+    /// Adds the names that a response nominates. A content coding was chosen by `Accept-Encoding`,
+    /// even if the response does not say so.
     pub(crate) fn with(&self, response: &HeaderMap) -> Result<Self, Unpredictable> {
         // One pass over the names is less than two searches, and most responses nominate nothing.
         if !response.keys().any(|name| matches!(*name, VARY | CONTENT_ENCODING)) {
@@ -63,24 +64,25 @@ impl Nominated {
         if all.0.len() > MAX_NAMES { Err(Unpredictable) } else { Ok(all) }
     }
 
-    /// Returns the values that a request has for these fields, encoded. A field that is absent
-    /// matches only where it is absent too. Values are there as digests: which fields carry what is
-    /// private to a caller only the origin knows.
-    pub(crate) fn values(&self, request: &impl Lines, secret: &Secret) -> Parts {
-        let mut encoded = Parts::new();
+    /// Encodes the values that a request has for these fields. A field that is absent matches only
+    /// where it is absent too. Values are encoded as digests: only the origin knows which fields are
+    /// private to a caller.
+    pub(crate) fn values(&self, request: &impl Lines, key: &DigestKey) -> EncodedParts {
+        let mut encoded = EncodedParts::new();
         for name in self.0.iter() {
             push_part(&mut encoded, name.as_str().as_bytes());
             push_part(&mut encoded, &(request.lines(name).count() as u64).to_be_bytes());
             for line in request.lines(name) {
-                push_part(&mut encoded, &secret.digest(line.as_bytes()));
+                push_part(&mut encoded, &key.digest(line.as_bytes()));
             }
         }
         encoded
     }
 }
 
-/// The lines of a request's fields.
+/// Access to the lines of a request's fields.
 pub(crate) trait Lines {
+    /// Returns the lines of one field.
     fn lines(&self, name: &HeaderName) -> impl Iterator<Item = &HeaderValue>;
 }
 
@@ -90,12 +92,13 @@ impl Lines for HeaderMap {
     }
 }
 
-/// The fields of a request that is forwarded. Its response may nominate any of them, and mostly does
-/// none, so they are no map.
+/// The fields of a request that is forwarded, since its response may nominate any of them. Most
+/// responses nominate none, so they are a list and not a map.
 #[derive(Debug)]
-pub(crate) struct RequestFields(Vec<(HeaderName, HeaderValue)>);
+pub(crate) struct FieldList(Vec<(HeaderName, HeaderValue)>);
 
-impl RequestFields {
+impl FieldList {
+    /// Copies the fields of a request.
     pub(crate) fn of(fields: &HeaderMap) -> Self {
         let mut kept = Vec::with_capacity(fields.len());
         kept.extend(fields.iter().map(|(name, value)| (name.clone(), value.clone())));
@@ -103,7 +106,7 @@ impl RequestFields {
     }
 }
 
-impl Lines for RequestFields {
+impl Lines for FieldList {
     fn lines(&self, name: &HeaderName) -> impl Iterator<Item = &HeaderValue> {
         self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value)
     }
@@ -151,7 +154,7 @@ mod tests {
 
     #[test]
     fn values_differ_wherever_lines_do() {
-        let secret = Secret::new([1; 32]);
+        let secret = DigestKey::new([1; 32]);
         let nominated = Nominated::default().with(&fields(&[("vary", "a, cookie")])).unwrap();
         let values = |lines: &[(&str, &str)]| nominated.values(&fields(lines), &secret);
         let all = [

@@ -1,5 +1,7 @@
 //! How a request ended: the named reasons, and what `Cache-Status` (RFC 9211) says of them.
 
+use std::fmt;
+
 use http::{HeaderValue, StatusCode};
 use sfv::{ItemSerializer, KeyRef, TokenRef, integer, key_ref, token_ref};
 
@@ -28,6 +30,12 @@ macro_rules! reasons {
 
             fn token(self) -> &'static TokenRef {
                 match self { $(Self::$variant => token_ref($text),)* }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
             }
         }
     };

@@ -6,8 +6,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use sfv::Token;
 
 use crate::{
-    entry::CACHE_STATUS,
-    entry::interned::BySeconds,
+    entry::{BySeconds, CACHE_STATUS},
     metrics::Metrics,
     metrics::outcome::{Forward, Outcome},
 };

@@ -1,236 +1,188 @@
-//! `Cache-Control` (RFC 9111 §5.2), read strictly: whatever could be meant as a restriction is one,
-//! and only what is well formed is a permission.
+//! `Cache-Control` (RFC 9111 §5.2), read in one pass.
+//!
+//! A restriction counts wherever it could be meant. Anything else counts only if it is well formed.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header::CACHE_CONTROL};
+use std::time::Duration;
 
-use super::targeted::Targeted;
+use http::{HeaderMap, HeaderName, header::CACHE_CONTROL};
 
-/// The directives of a response that matter where its route's own lifetime is in force.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+use super::{
+    directive::{DirectiveName, MOST_SECONDS, Member},
+    targeted::Targeted,
+};
+use crate::entry::{Windows, is_for_every_recipient};
+
+/// Number of listed fields above which a restriction applies to the whole response.
+const MAX_FIELD_NAMES: usize = 64;
+
+/// Directives of a request or of a response.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Directives {
     pub(crate) no_store: bool,
-    pub(crate) no_cache: bool,
-    pub(crate) private: bool,
+    pub(crate) no_cache: Extent,
+    pub(crate) private: Extent,
+    pub(super) is_public: bool,
     /// `public`, `s-maxage` or `must-revalidate`, which let a shared cache reuse the response to a
     /// request with credentials (RFC 9111 §3.5).
     pub(crate) permits_sharing: bool,
+    /// `must-revalidate`, `proxy-revalidate`, or `s-maxage`, which means the same (RFC 9111
+    /// §5.2.2.10).
+    pub(super) must_revalidate: bool,
+    pub(super) must_understand: bool,
+    pub(super) only_if_cached: bool,
+    /// Least of several; zero if one is malformed (RFC 9111 §4.2.1).
+    pub(super) max_age: Option<u64>,
+    pub(super) s_maxage: Option<u64>,
+    pub(super) stale_while_revalidate: Option<u64>,
+    pub(super) stale_if_error: Option<u64>,
+    /// Greatest of several; without a limit if one is malformed.
+    pub(super) min_fresh: Option<u64>,
+    /// Set if a targeted field states them, which replaces `Expires` as well (RFC 9213 §2.2).
+    pub(super) is_targeted: bool,
+}
+
+/// Part of a response to which a restriction applies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Extent {
+    #[default]
+    Nothing,
+    Fields(Vec<HeaderName>),
+    Everything,
 }
 
 impl Directives {
-    /// Reads all lines of the field. A restriction with an argument, well formed or not, counts as
-    /// the restriction without one.
+    /// Reads all lines of `Cache-Control`.
     pub(crate) fn of(fields: &HeaderMap) -> Self {
         let mut directives = Self::default();
-        // Most lines say no more than a lifetime, which need not be taken apart to see that.
-        let lines = fields.get_all(CACHE_CONTROL).iter().map(HeaderValue::as_bytes);
-        for member in lines.filter(|line| Letters::of(line).may_direct()).flat_map(split) {
-            directives.no_store |= member.mentions("no-store");
-            directives.no_cache |= member.mentions("no-cache");
-            directives.private |= member.mentions("private");
-            directives.permits_sharing |= member.is_exactly("public")
-                || member.is_exactly("must-revalidate")
-                || member.seconds("s-maxage").is_some_and(|seconds| seconds.is_ok());
-        }
+        let lines = fields.get_all(CACHE_CONTROL).iter();
+        lines.flat_map(|line| Member::all(line.as_bytes())).for_each(|one| directives.add(one));
         directives
     }
 
-    /// The same of a targeted field, which takes the place of this one.
-    pub(super) fn targeted(told: &Targeted) -> Self {
+    /// Reads the first usable targeted field of a response, or else `Cache-Control`.
+    pub(super) fn of_response(targeted: &[HeaderName], fields: &HeaderMap) -> Self {
+        match Targeted::of(targeted, fields) {
+            Some(targeted) => Self::targeted(&targeted),
+            None => Self::of(fields),
+        }
+    }
+
+    fn targeted(stated: &Targeted) -> Self {
+        use DirectiveName as Name;
+        // RFC 9213 has no restriction of single fields.
+        let extent = |name| match stated.has(name) {
+            true => Extent::Everything,
+            false => Extent::Nothing,
+        };
+        let has_any = |names: &[Name]| names.iter().any(|name| stated.has(*name));
         Self {
-            no_store: told.has("no-store"),
-            no_cache: told.has("no-cache"),
-            private: told.has("private"),
-            permits_sharing: ["public", "must-revalidate", "s-maxage"]
-                .iter()
-                .any(|name| told.has(name)),
+            no_store: stated.has(Name::NoStore),
+            no_cache: extent(Name::NoCache),
+            private: extent(Name::Private),
+            is_public: stated.has(Name::Public),
+            permits_sharing: has_any(&[Name::Public, Name::MustRevalidate, Name::SMaxage]),
+            must_revalidate: has_any(&[Name::MustRevalidate, Name::ProxyRevalidate, Name::SMaxage]),
+            must_understand: stated.has(Name::MustUnderstand),
+            only_if_cached: false,
+            max_age: stated.seconds(Name::MaxAge),
+            s_maxage: stated.seconds(Name::SMaxage),
+            stale_while_revalidate: stated.seconds(Name::StaleWhileRevalidate),
+            stale_if_error: stated.seconds(Name::StaleIfError),
+            min_fresh: None,
+            is_targeted: true,
         }
     }
-}
 
-/// Which letters stand in a text, whatever their case. A sign outside ASCII may count as one.
-#[derive(Clone, Copy)]
-struct Letters(u32);
-
-impl Letters {
-    const fn of(text: &[u8]) -> Self {
-        let (mut letters, mut at) = (0, 0);
-        while at < text.len() {
-            letters |= ((text[at] >> 6 & 1) as u32) << (text[at] & 31);
-            at += 1;
-        }
-        Self(letters)
-    }
-
-    /// Whether a text of these can hold a directive that matters to [`Directives`].
-    fn may_direct(self) -> bool {
-        const NAMES: [Letters; 6] = [
-            Letters::of(b"no-store"),
-            Letters::of(b"no-cache"),
-            Letters::of(b"private"),
-            Letters::of(b"public"),
-            Letters::of(b"must-revalidate"),
-            Letters::of(b"s-maxage"),
-        ];
-        NAMES.iter().any(|name| name.0 & !self.0 == 0)
-    }
-}
-
-/// One member of the field, between commas.
-#[derive(Clone, Copy)]
-pub(super) struct Member<'a>(&'a [u8]);
-
-impl<'a> Member<'a> {
-    /// Whether this could be meant as the directive `name`, whatever stands around the name.
-    pub(super) fn is_named(self, name: &str) -> bool {
-        self.name().eq_ignore_ascii_case(name.as_bytes())
-    }
-
-    /// Whether `name` stands anywhere in this, but for closed quotes behind the first name: a comma
-    /// may have been left out, or another sign taken for it.
-    pub(super) fn mentions(self, name: &str) -> bool {
-        // Most members have no such letter, and need not be taken apart to see that.
-        let initial = name.as_bytes().first();
-        let may_mention =
-            initial.is_none_or(|initial| self.0.iter().any(|b| b.eq_ignore_ascii_case(initial)));
-        may_mention && (self.is_named(name) || mentions(self.0, name.as_bytes()))
-    }
-
-    /// Whether this is the directive `name` without an argument.
-    pub(super) fn is_exactly(self, name: &str) -> bool {
-        self.0.trim_ascii().eq_ignore_ascii_case(name.as_bytes())
-    }
-
-    /// Returns the seconds that the directive `name` gives, `Err` where they are no number, and
-    /// `None` where this is another directive. Too many are as many as there can be (RFC 9111
-    /// §1.2.2); quotes are allowed (§5.2).
-    pub(super) fn seconds(self, name: &str) -> Option<Result<u64, ()>> {
-        let at = self.0.iter().position(|byte| *byte == b'=').unwrap_or(self.0.len());
-        let (found, argument) = self.0.split_at(at);
-        if !found.trim_ascii().eq_ignore_ascii_case(name.as_bytes()) {
-            return None;
-        }
-        let argument = argument.strip_prefix(b"=").unwrap_or_default().trim_ascii();
-        let quoted = argument.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
-        let digits = quoted.unwrap_or(argument);
-        if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-            return Some(Err(()));
-        }
-        let value = std::str::from_utf8(digits).map_err(|_| ());
-        Some(value.map(|digits| digits.parse().unwrap_or(1 << 31)))
-    }
-
-    /// Returns the fields that this lists, if it is the directive `name` with a well-formed list of
-    /// them in quotes.
-    pub(super) fn listed(self, name: &str) -> Option<Vec<HeaderName>> {
-        let at = self.0.iter().position(|byte| *byte == b'=')?;
-        let (found, argument) = (self.0[..at].trim_ascii(), self.0[at + 1..].trim_ascii());
-        let list = argument.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-        if !found.eq_ignore_ascii_case(name.as_bytes()) {
-            return None;
-        }
-        // A name of a field has neither quotes nor backslashes.
-        list.split(|byte| *byte == b',')
-            .map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-            .collect()
-    }
-
-    /// Returns the first run of token characters (RFC 9110 §5.6.2).
-    fn name(self) -> &'a [u8] {
-        let start = self.0.iter().position(is_token).unwrap_or(self.0.len());
-        token(&self.0[start..])
-    }
-}
-
-/// Which bytes are token characters.
-static TOKEN: [bool; 256] = {
-    let mut is_token = [false; 256];
-    let mut byte = 0_u8;
-    while byte < 128 {
-        is_token[byte as usize] = byte.is_ascii_alphanumeric()
-            || matches!(
-                byte,
-                b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
-            );
-        byte += 1;
-    }
-    is_token
-};
-
-fn is_token(byte: &u8) -> bool {
-    TOKEN[usize::from(*byte)]
-}
-
-/// Returns the token characters that `text` begins with.
-fn token(text: &[u8]) -> &[u8] {
-    &text[..text.iter().position(|byte| !is_token(byte)).unwrap_or(text.len())]
-}
-
-/// Whether `name` is one of the tokens of `text` outside closed quotes.
-fn mentions(text: &[u8], name: &[u8]) -> bool {
-    let (mut at, mut may_quote) = (0, true);
-    while at < text.len() {
-        if text[at] == b'"' && may_quote {
-            match closing_quote(text, at) {
-                Some(closing) => at = closing,
-                None => may_quote = false,
+    fn add(&mut self, member: Member<'_>) {
+        use DirectiveName as Name;
+        for name in member.mentioned() {
+            match name {
+                Name::NoStore => self.no_store = true,
+                Name::NoCache => self.no_cache.widen(member, name),
+                Name::Private => self.private.widen(member, name),
+                Name::MustRevalidate | Name::ProxyRevalidate | Name::SMaxage => {
+                    self.must_revalidate = true;
+                }
+                Name::MustUnderstand => self.must_understand = true,
+                _ => {}
             }
         }
-        let found = token(&text[at..]);
-        if found.eq_ignore_ascii_case(name) {
-            return true;
-        }
-        at += found.len().max(1);
-    }
-    false
-}
-
-/// Returns the members of all lines.
-pub(super) fn members(fields: &HeaderMap) -> impl Iterator<Item = Member<'_>> {
-    fields.get_all(CACHE_CONTROL).iter().flat_map(|line| split(line.as_bytes()))
-}
-
-fn split(line: &[u8]) -> impl Iterator<Item = Member<'_>> {
-    let mut rest = Some(line);
-    let mut may_quote = true;
-    std::iter::from_fn(move || {
-        let text = rest?;
-        let end = member_end(text, &mut may_quote);
-        rest = text.get(end + 1..);
-        Some(Member(&text[..end]))
-    })
-}
-
-/// Returns where the first member ends: at a comma outside quotes. A quote that is never closed
-/// is no quote, so that it cannot hide the directives behind it.
-///
-/// `may_quote` is kept for the whole line: where one quote does not close, none further on does,
-/// and looking again for each would take quadratic time.
-fn member_end(text: &[u8], may_quote: &mut bool) -> usize {
-    let mut at = 0;
-    while at < text.len() {
-        match text[at] {
-            b',' => return at,
-            b'"' if *may_quote => match closing_quote(text, at) {
-                Some(closing) => at = closing,
-                None => *may_quote = false,
-            },
+        match (member.name(), member.argument()) {
+            (Some(Name::Public), None) => {
+                self.is_public = true;
+                self.permits_sharing = true;
+            }
+            (Some(Name::MustRevalidate), None) => self.permits_sharing = true,
+            (Some(Name::OnlyIfCached), None) => self.only_if_cached = true,
+            (Some(Name::MaxAge), _) => least(&mut self.max_age, member),
+            (Some(Name::SMaxage), _) => {
+                self.permits_sharing |= member.seconds().is_some();
+                least(&mut self.s_maxage, member);
+            }
+            (Some(Name::StaleWhileRevalidate), _) => {
+                least(&mut self.stale_while_revalidate, member);
+            }
+            (Some(Name::StaleIfError), _) => least(&mut self.stale_if_error, member),
+            (Some(Name::MinFresh), _) => {
+                self.min_fresh = self.min_fresh.max(Some(member.seconds().unwrap_or(u64::MAX)));
+            }
             _ => {}
         }
-        at += 1;
     }
-    text.len()
-}
 
-fn closing_quote(text: &[u8], opening: usize) -> Option<usize> {
-    let mut at = opening + 1;
-    while at < text.len() {
-        match text[at] {
-            b'"' => return Some(at),
-            b'\\' => at += 2,
-            _ => at += 1,
+    /// Returns whether a directive states a lifetime.
+    #[cfg(any(fuzzing, test))]
+    pub(crate) fn give_lifetime(&self) -> bool {
+        self.max_age.is_some() || self.s_maxage.is_some()
+    }
+
+    /// Returns the stale windows that a response states, each with the route's own as the default.
+    pub(super) fn windows(&self, of_route: Windows) -> Windows {
+        if self.must_revalidate || self.no_cache != Extent::Nothing {
+            return Windows::default();
+        }
+        let window = |stated: Option<u64>, of_route| {
+            stated.map_or(of_route, |seconds| Duration::from_secs(seconds.min(MOST_SECONDS)))
+        };
+        Windows {
+            while_revalidate: window(self.stale_while_revalidate, of_route.while_revalidate),
+            if_error: window(self.stale_if_error, of_route.if_error),
+            to_validate: Duration::ZERO,
         }
     }
-    None
+}
+
+impl Extent {
+    /// Adds a restriction. Only a well-formed list of fields that a response can do without narrows
+    /// it.
+    fn widen(&mut self, member: Member<'_>, name: DirectiveName) {
+        let listed = member
+            .field_names()
+            .filter(|_| member.name() == Some(name))
+            .filter(|names| !names.iter().any(is_for_every_recipient));
+        match (&mut *self, listed) {
+            (Self::Everything, _) => {}
+            (Self::Nothing, Some(names)) => *self = Self::Fields(names),
+            (Self::Fields(known), Some(names)) => known.extend(names),
+            (_, None) => *self = Self::Everything,
+        }
+        if self.fields().len() > MAX_FIELD_NAMES {
+            *self = Self::Everything;
+        }
+    }
+
+    pub(super) fn fields(&self) -> &[HeaderName] {
+        match self {
+            Self::Fields(names) => names,
+            Self::Nothing | Self::Everything => &[],
+        }
+    }
+}
+
+/// Keeps the least lifetime. A malformed one is zero.
+fn least(known: &mut Option<u64>, member: Member<'_>) {
+    let seconds = member.seconds().unwrap_or(0);
+    *known = Some(known.map_or(seconds, |known| known.min(seconds)));
 }
 
 #[cfg(test)]
@@ -239,20 +191,36 @@ mod tests {
 
     use super::*;
 
-    const NOTHING: Directives =
-        Directives { no_store: false, no_cache: false, private: false, permits_sharing: false };
-    const NO_STORE: Directives = Directives { no_store: true, ..NOTHING };
-    const NO_CACHE: Directives = Directives { no_cache: true, ..NOTHING };
-    const PRIVATE: Directives = Directives { private: true, ..NOTHING };
-    const PERMITS: Directives = Directives { permits_sharing: true, ..NOTHING };
+    const NOTHING: Restrictions =
+        Restrictions { no_store: false, no_cache: false, private: false, permits_sharing: false };
+    const NO_STORE: Restrictions = Restrictions { no_store: true, ..NOTHING };
+    const NO_CACHE: Restrictions = Restrictions { no_cache: true, ..NOTHING };
+    const PRIVATE: Restrictions = Restrictions { private: true, ..NOTHING };
+    const PERMITS: Restrictions = Restrictions { permits_sharing: true, ..NOTHING };
 
-    #[track_caller]
-    fn check(lines: &[&[u8]], expected: Directives) {
+    /// Directives that matter to a route with a lifetime of its own.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    struct Restrictions {
+        no_store: bool,
+        no_cache: bool,
+        private: bool,
+        permits_sharing: bool,
+    }
+
+    fn directives(lines: &[impl AsRef<[u8]>]) -> Directives {
         let mut fields = HeaderMap::new();
         for line in lines {
-            fields.append(CACHE_CONTROL, HeaderValue::from_bytes(line).unwrap());
+            fields.append(CACHE_CONTROL, HeaderValue::from_bytes(line.as_ref()).unwrap());
         }
-        assert_eq!(Directives::of(&fields), expected, "{lines:?}");
+        Directives::of(&fields)
+    }
+
+    #[track_caller]
+    fn check(lines: &[&[u8]], expected: Restrictions) {
+        let Directives { no_store, no_cache, private, permits_sharing, .. } = directives(lines);
+        let (no_cache, private) = (no_cache != Extent::Nothing, private != Extent::Nothing);
+        let found = Restrictions { no_store, no_cache, private, permits_sharing };
+        assert_eq!(found, expected, "{lines:?}");
     }
 
     #[test]
@@ -261,7 +229,7 @@ mod tests {
         check(&[b"max-age=60"], NOTHING);
         check(&[b"max-age=60", b"\tNo-Store ,"], NO_STORE);
         check(&[b",, NO-CACHE"], NO_CACHE);
-        check(&[b"Private,no-store"], Directives { private: true, ..NO_STORE });
+        check(&[b"Private,no-store"], Restrictions { private: true, ..NO_STORE });
     }
 
     #[test]
@@ -277,7 +245,7 @@ mod tests {
             check(&[line.as_bytes()], PRIVATE);
         }
         check(&[b"no-cache=\"set-cookie"], NO_CACHE);
-        check(&[b"no-cache=\"a, no-store"], Directives { no_cache: true, ..NO_STORE });
+        check(&[b"no-cache=\"a, no-store"], Restrictions { no_cache: true, ..NO_STORE });
         check(&[b"\"no-store\""], NO_STORE);
         check(&[b"max-age=60; no-store"], NO_STORE);
         check(&[b"max-age=60 private"], PRIVATE);
@@ -318,12 +286,15 @@ mod tests {
     }
 
     #[test]
-    fn seconds_saturate() {
-        let seconds = |text: &'static str| Member(text.as_bytes()).seconds("max-age");
-        assert_eq!(seconds("max-age=99999999999999999999"), Some(Ok(1 << 31)));
-        assert_eq!(seconds("Max-Age = 5"), Some(Ok(5)));
-        assert_eq!(seconds("max-age=5 5"), Some(Err(())));
-        assert_eq!(seconds("x-max-age=5"), None);
+    fn a_list_of_too_many_fields_restricts_everything() {
+        let list = |count: usize| (0..count).map(|n| format!("x-{n}")).collect::<Vec<_>>();
+        let one = |count| directives(&[format!("private=\"{}\"", list(count).join(","))]).private;
+        assert_eq!(one(64).fields().len(), 64);
+        assert_eq!(one(65), Extent::Everything);
+        assert_eq!(one(100_000), Extent::Everything);
+        let each: Vec<_> = list(65).iter().map(|name| format!("private=\"{name}\"")).collect();
+        assert_eq!(directives(&each).private, Extent::Everything);
+        assert_eq!(directives(&each[..64]).private.fields().len(), 64);
     }
 
     #[test]
@@ -332,5 +303,50 @@ mod tests {
         check(&["\",".repeat(32 * 1024).as_bytes()], NOTHING);
         // Each member opens a quote that the rest of the line does not close.
         check(&[",\\\"".repeat(300 * 1024).as_bytes()], NOTHING);
+    }
+
+    #[test]
+    fn the_least_of_several_lifetimes_counts_and_a_malformed_one_is_none() {
+        for (lines, max_age) in [
+            (&["max-age=5"][..], Some(5)),
+            (&["max-age=5, Max-Age=3"], Some(3)),
+            (&["max-age=5", "max-age=7"], Some(5)),
+            (&["max-age=5, max-age=x"], Some(0)),
+            (&["max-age"], Some(0)),
+            (&["max-age=1.5"], Some(0)),
+            (&["max-age=-1"], Some(0)),
+            (&["max-age='5'"], Some(0)),
+            (&["max-age=\"5\""], Some(5)),
+            (&["x-max-age=5, max-age-x=5"], None),
+            (&["max-age=99999999999999999999"], Some(1 << 31)),
+        ] {
+            assert_eq!(directives(lines).max_age, max_age, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_fields_narrows_a_restriction_only_if_nothing_else_is_said() {
+        let names = |names: &[&'static str]| {
+            Extent::Fields(names.iter().map(|name| HeaderName::from_static(name)).collect())
+        };
+        for (line, private) in [
+            ("max-age=5", Extent::Nothing),
+            ("private=\"x-user\"", names(&["x-user"])),
+            ("Private = \"X-User , set-cookie\"", names(&["x-user", "set-cookie"])),
+            ("private=\"a\", private=\"b\"", names(&["a", "b"])),
+            ("private=\"a\", private", Extent::Everything),
+            ("private, private=\"a\"", Extent::Everything),
+            ("private=\"\"", Extent::Everything),
+            ("private=a", Extent::Everything),
+            ("private=\"a b\"", Extent::Everything),
+            ("private=\"a\\,b\"", Extent::Everything),
+            ("private=\"a\"x", Extent::Everything),
+            ("private=\"a", Extent::Everything),
+            ("x private=\"a\"", Extent::Everything),
+            ("private=\"content-type\"", Extent::Everything),
+            ("private=\"a, vary\"", Extent::Everything),
+        ] {
+            assert_eq!(directives(&[line]).private, private, "{line}");
+        }
     }
 }

@@ -1,56 +1,125 @@
-//! How long a response is fresh, and how old it already is (RFC 9111 §4.2).
+//! Freshness lifetimes and ages (RFC 9111 §4.2).
 
 use std::time::{Duration, SystemTime};
 
 use http::{
-    HeaderMap, HeaderName, StatusCode,
+    HeaderMap, StatusCode,
     header::{DATE, EXPIRES, LAST_MODIFIED},
 };
 
-use super::{stated::Stated, validation::date};
+use super::{
+    cache_control::Directives,
+    directive::MOST_SECONDS,
+    http_date::{date, single_date},
+};
 
-/// Seconds beyond which a lifetime is not told apart (RFC 9111 §1.2.2).
-pub(super) const MOST_SECONDS: u64 = 1 << 31;
-
-/// The longest lifetime that is guessed: what was not changed for years may be changed today.
+/// Longest heuristic lifetime: a response unchanged for years may change today.
 const LONGEST_GUESS: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// Who decides how long a response is fresh.
+/// Lifetime assumed for responses that state their own, where a route needs an estimate: a day.
+const USUAL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Source of a response's freshness lifetime.
+///
+/// ```
+/// use tower_support_cache::{CacheRoute, Freshness};
+///
+/// // `Cache-Control: max-age=30` of a response decides, as in any HTTP cache.
+/// CacheRoute::get("/articles/{article}").key("article:{article}").freshness(Freshness::Origin);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Freshness {
-    /// The route: each response is fresh for its [`ttl`](crate::CacheRoute::ttl), whatever the
-    /// response says of its lifetime. What it forbids still wins.
+    /// The route: each response is fresh for its [`ttl`](crate::CacheRoute::ttl), whatever lifetime
+    /// the response states. A response that forbids storage is still not stored.
     #[default]
     Fixed,
-    /// The response, as RFC 9111 has it for a shared cache: `s-maxage`, `max-age`, `Expires`, its
+    /// The response, as in RFC 9111 for a shared cache: `s-maxage`, `max-age`, `Expires`, with its
     /// `Date` and `Age`.
     ///
-    /// Any final status with an explicit lifetime is stored, but for 206 and 304. The route needs no
-    /// `ttl`; one that it has, and its `negative_ttl`, is for responses that say nothing.
+    /// Any final status with an explicit lifetime is stored, except 206 and 304, unless the route names
+    /// its [`statuses`](crate::CacheRoute::statuses). The route needs no `ttl`. If it has one, or a
+    /// `negative_ttl`, that applies to responses that state no lifetime.
     Origin,
 }
 
-/// When a response was received, by the clock that its `Date` is of.
+/// Lifetimes that a route gives to responses, by status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lifetimes {
+    pub(crate) freshness: Freshness,
+    /// Part of the time since the last change that counts as a heuristic lifetime, in percent.
+    pub(crate) heuristic_percent: u8,
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) negative_ttl: Option<Duration>,
+    /// Statuses that are stored, if the route limits them.
+    pub(crate) statuses: Option<Vec<StatusCode>>,
+    pub(crate) jitter_percent: u8,
+}
+
+impl Lifetimes {
+    /// Returns the lifetime that the route gives to a response of this status.
+    pub(super) fn of(&self, status: StatusCode) -> Option<Duration> {
+        match self.negative_ttl {
+            Some(negative_ttl) if is_negative(status) => Some(negative_ttl),
+            _ => self.ttl.filter(|_| match &self.statuses {
+                Some(statuses) => statuses.contains(&status),
+                None => status == StatusCode::OK,
+            }),
+        }
+    }
+
+    /// Returns whether the route lets a response of this status state its own lifetime.
+    pub(super) fn allow(&self, status: StatusCode) -> bool {
+        let is_listed = self.statuses.as_ref().is_none_or(|statuses| statuses.contains(&status));
+        is_listed || self.negative_ttl.is_some() && is_negative(status)
+    }
+
+    /// Shortens a lifetime by a part of the jitter, chosen by `dice`.
+    pub(super) fn jittered(&self, lifetime: Duration, dice: u64) -> Duration {
+        // The nanoseconds of 584 years fit into 64 bits.
+        let nanos = u64::try_from(lifetime.as_nanos()).unwrap_or(u64::MAX);
+        let most = nanos / 100 * u64::from(self.jitter_percent);
+        let part = (u128::from(most) * u128::from(dice)) >> 64;
+        lifetime - Duration::from_nanos(part as u64)
+    }
+
+    /// Returns the longest lifetime of the route; an estimate where responses state their own.
+    pub(crate) fn longest(&self) -> Duration {
+        let own = self.ttl.max(self.negative_ttl).unwrap_or_default();
+        match self.freshness {
+            Freshness::Fixed => own,
+            Freshness::Origin => own.max(USUAL),
+        }
+    }
+}
+
+fn is_negative(status: StatusCode) -> bool {
+    status == StatusCode::NOT_FOUND || status == StatusCode::GONE
+}
+
+/// Time at which a response arrived, by the clock that its `Date` is compared with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrival {
     pub(crate) at: SystemTime,
-    /// What `Age` and the time that the response took come to: `corrected_age_value`.
+    /// `corrected_age_value`: `Age` and the time that the response took.
     pub(crate) corrected_age: Duration,
 }
 
 impl Arrival {
-    /// Returns the age of a response when it was received: `corrected_initial_age` (RFC 9111
-    /// §4.2.3).
+    /// Returns the age of a response at its arrival: `corrected_initial_age` (RFC 9111 §4.2.3).
     pub(crate) fn initial_age(self, fields: &HeaderMap) -> Duration {
         let apparent = self.at.duration_since(self.date(fields)).unwrap_or_default();
-        // A date has whole seconds: what is left over tells nothing.
+        // A date has whole seconds, so the rest carries no meaning.
         Duration::from_secs(apparent.as_secs()).max(self.corrected_age)
     }
 
-    /// Returns the lifetime that a response states (RFC 9111 §4.2.1), `None` where it states none.
-    /// One that cannot be read is none at all.
-    pub(crate) fn stated_lifetime(self, fields: &HeaderMap, stated: &Stated) -> Option<Duration> {
+    /// Returns the lifetime that a response states (RFC 9111 §4.2.1), `None` if it states none.
+    /// A malformed lifetime is zero.
+    pub(crate) fn stated_lifetime(
+        self,
+        fields: &HeaderMap,
+        stated: &Directives,
+    ) -> Option<Duration> {
         let seconds = |seconds: u64| Duration::from_secs(seconds.min(MOST_SECONDS));
         let directive = stated.s_maxage.or(stated.max_age).map(seconds);
         directive.or_else(|| {
@@ -66,8 +135,8 @@ impl Arrival {
         })
     }
 
-    /// Guesses a lifetime: a part of the time between the response and its last change (RFC 9111
-    /// §4.2.2).
+    /// Returns a heuristic lifetime: a part of the time between the last change and the response
+    /// (RFC 9111 §4.2.2).
     pub(super) fn heuristic_lifetime(self, fields: &HeaderMap, percent: u8) -> Option<Duration> {
         let modified = single_date(fields, &LAST_MODIFIED)?;
         let unchanged = self.date(fields).duration_since(modified).ok()?;
@@ -75,25 +144,53 @@ impl Arrival {
         (!guess.is_zero()).then_some(guess)
     }
 
-    /// RFC 9110 §6.6.1: without a `Date` that can be read, the time of receipt.
+    /// Returns the `Date` of a response, or the time of its arrival if it has none that can be read
+    /// (RFC 9110 §6.6.1).
     fn date(self, fields: &HeaderMap) -> SystemTime {
         single_date(fields, &DATE).unwrap_or(self.at)
     }
 }
 
-/// Whether a lifetime may be guessed for a status (RFC 9110 §15.1). 206 is not stored.
+/// Returns whether a status allows a heuristic lifetime (RFC 9110 §15.1). 206 is not stored.
 pub(super) fn is_heuristically_cacheable(status: StatusCode) -> bool {
     matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
 }
 
-/// Whether all that a status means for a cache is done here, as `must-understand` asks (RFC 9111
-/// §5.2.2.3).
+/// Returns whether the cache implements all caching rules of a status, as `must-understand` demands
+/// (RFC 9111 §5.2.2.3).
 pub(super) fn is_understood(status: StatusCode) -> bool {
     is_heuristically_cacheable(status) || matches!(status.as_u16(), 302 | 303 | 307)
 }
 
-fn single_date(fields: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
-    let mut lines = fields.get_all(name).iter();
-    let date = date(lines.next()?);
-    date.filter(|_| lines.next().is_none())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lifetimes(negative_ttl: Option<Duration>) -> Lifetimes {
+        Lifetimes {
+            freshness: Freshness::Fixed,
+            heuristic_percent: 0,
+            ttl: Some(Duration::from_secs(100)),
+            negative_ttl,
+            statuses: None,
+            jitter_percent: 10,
+        }
+    }
+
+    #[test]
+    fn jitter_only_shortens_a_lifetime() {
+        let lifetimes = lifetimes(None);
+        let lifetime = lifetimes.of(StatusCode::OK).unwrap();
+        let lifetime = |dice| lifetimes.jittered(lifetime, dice).as_secs_f64().round();
+        assert_eq!((lifetime(0), lifetime(u64::MAX / 2), lifetime(u64::MAX)), (100.0, 95.0, 90.0));
+    }
+
+    #[test]
+    fn a_negative_lifetime_is_for_404_and_410_alone() {
+        let lifetimes = lifetimes(Some(Duration::from_secs(5)));
+        for (status, seconds) in [(200, Some(100)), (404, Some(5)), (410, Some(5)), (403, None)] {
+            let lifetime = lifetimes.of(StatusCode::from_u16(status).unwrap());
+            assert_eq!(lifetime.map(|lifetime| lifetime.as_secs()), seconds, "{status}");
+        }
+    }
 }

@@ -1,32 +1,39 @@
-//! Rules: pure functions of heads, routes and time that decide and never act.
+//! Rules of HTTP caching: pure functions of message heads, settings and time.
+//!
+//! They decide and never act. A route embeds the settings that a rule needs, such as
+//! [`StoragePolicy`], so nothing here knows of routes.
 
-mod admission;
 mod cache_control;
-mod credentials;
-mod facts;
+mod cache_groups;
+mod directive;
+mod entity_tag;
+mod field_line;
 mod freshness;
-mod groups;
+mod http_date;
 mod range;
 mod request_directives;
-mod stated;
+mod request_fields;
 mod storability;
 mod targeted;
 mod validation;
 
-pub use credentials::{Caller, Credentials};
 pub use freshness::Freshness;
 pub use request_directives::RequestDirectives;
 
-pub(crate) use admission::{Admitted, CREDENTIAL_FIELDS, Denied, Identity, Scope, admit};
-pub(crate) use facts::{Facts, Watched};
-pub(crate) use groups::{CACHE_GROUP_INVALIDATION, CACHE_GROUPS, groups};
+pub(crate) use cache_groups::{CACHE_GROUP_INVALIDATION, CACHE_GROUPS, groups};
+pub(crate) use freshness::Lifetimes;
+pub(crate) use http_date::date_value;
 pub(crate) use range::{RangeAsked, Selected};
 pub(crate) use request_directives::Wishes;
-pub(crate) use storability::{Asked, Terms, declared_length, judge, may_be_remembered};
+pub(crate) use request_fields::{CredentialFields, RequestFields};
+pub(crate) use storability::{Reception, StoragePolicy, Terms, declared_length, may_be_remembered};
 pub(crate) use validation::{
-    Conditions, Validators, confirms, contradicts, date_value, freshened, retain_not_modified,
+    Conditions, Validators, confirms, contradicts, freshened, retain_not_modified,
 };
 #[cfg(any(fuzzing, test))]
 pub(crate) use {
-    cache_control::Directives, freshness::Arrival, stated::Stated, targeted::Targeted,
+    cache_control::{Directives, Extent},
+    directive::DirectiveName,
+    freshness::Arrival,
+    targeted::Targeted,
 };

@@ -1,32 +1,43 @@
-//! What a request asks of a cache (RFC 9111 §5.2.1).
+//! Cache directives of requests (RFC 9111 §5.2.1).
 
 use std::time::Duration;
 
 use http::{
-    HeaderMap,
+    HeaderMap, HeaderValue,
     header::{CACHE_CONTROL, PRAGMA},
 };
 
-use super::cache_control::members;
+use super::cache_control::{Directives, Extent};
 
-/// Whether clients may tell the cache what to do.
+/// Treatment of the cache directives that clients send.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_support_cache::{CacheRoute, RequestDirectives};
+///
+/// // Only trusted services call this route, so a `Cache-Control: no-cache` of theirs counts.
+/// CacheRoute::get("/internal/prices")
+///     .key("prices")
+///     .ttl(Duration::from_secs(60))
+///     .request_directives(RequestDirectives::Honour);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RequestDirectives {
-    /// `Cache-Control` and `Pragma` of a request change nothing, but for `no-store`: such a request
+    /// `Cache-Control` and `Pragma` of a request change nothing, except `no-store`: such a request
     /// may be answered from the cache and stores nothing. So no client can force a miss.
     #[default]
     Ignore,
     /// `no-cache`, `max-age`, `min-fresh`, `only-if-cached` and `Pragma: no-cache` count too.
     ///
-    /// Any client can then make the origin work for each of its requests.
+    /// Any client can then cause an origin request with each of its requests.
     Honour,
 }
 
-/// What one request asks.
+/// Directives of one request, as far as its route honours them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wishes {
-    /// Store nothing of this exchange.
+    /// Store no response to this request.
     pub(crate) no_store: bool,
     /// Answer from the store or not at all.
     pub(crate) only_if_cached: bool,
@@ -35,42 +46,28 @@ pub(crate) struct Wishes {
 }
 
 impl Wishes {
-    /// What most requests ask.
+    /// Wishes of a request without directives.
     pub(crate) const NONE: Self =
         Self { no_store: false, only_if_cached: false, max_age: None, min_fresh: None };
 
-    pub(crate) fn of(fields: &HeaderMap, heeded: RequestDirectives) -> Self {
-        let mut all = Self::default();
-        for member in members(fields) {
-            all.no_store |= member.mentions("no-store");
-            all.only_if_cached |= member.is_named("only-if-cached");
-            if member.is_named("no-cache") {
-                all.max_age = Some(0);
-            }
-            if let Some(seconds) = member.seconds("max-age") {
-                // What is no number asks for the most that it could.
-                let seconds = seconds.unwrap_or(0);
-                all.max_age = Some(all.max_age.map_or(seconds, |other| other.min(seconds)));
-            }
-            if let Some(seconds) = member.seconds("min-fresh") {
-                all.min_fresh = Some(seconds.unwrap_or(u64::MAX).max(all.min_fresh.unwrap_or(0)));
-            }
+    pub(crate) fn of(fields: &HeaderMap, honoured: RequestDirectives) -> Self {
+        let Directives { no_store, no_cache, only_if_cached, max_age, min_fresh, .. } =
+            Directives::of(fields);
+        if honoured == RequestDirectives::Ignore {
+            return Self { no_store, ..Self::NONE };
         }
-        // RFC 9111 §5.4: `Pragma` counts where there is no `Cache-Control`.
-        let is_pragma =
-            |line: &http::HeaderValue| line.as_bytes().eq_ignore_ascii_case(b"no-cache");
-        if !fields.contains_key(CACHE_CONTROL) && fields.get_all(PRAGMA).iter().any(is_pragma) {
-            all.max_age = Some(0);
-        }
-        match heeded {
-            RequestDirectives::Honour => all,
-            RequestDirectives::Ignore => Self { no_store: all.no_store, ..Self::default() },
-        }
+        // RFC 9111 §5.4: `Pragma` counts only without `Cache-Control`.
+        let is_pragma = |line: &HeaderValue| line.as_bytes().eq_ignore_ascii_case(b"no-cache");
+        let has_pragma =
+            !fields.contains_key(CACHE_CONTROL) && fields.get_all(PRAGMA).iter().any(is_pragma);
+        let is_refused = no_cache != Extent::Nothing || has_pragma;
+        let max_age = if is_refused { Some(0) } else { max_age };
+        Self { no_store, only_if_cached, max_age, min_fresh }
     }
 
-    /// Whether a fresh response of this age, fresh for `ttl` seconds more, is good enough.
+    /// Returns whether a fresh response of this age, fresh for `ttl` more seconds, is acceptable.
     pub(crate) fn accept(&self, age: Duration, ttl: u64) -> bool {
-        // `no-cache` and `max-age=0` accept nothing, not even what is new this very second.
+        // `no-cache` and `max-age=0` accept nothing, not even a response of this very second.
         let is_young = self.max_age.is_none_or(|limit| limit > 0 && age.as_secs() <= limit);
         let stays_fresh = self.min_fresh.is_none_or(|wanted| ttl >= wanted);
         is_young && stays_fresh

@@ -1,6 +1,10 @@
-//! Whether a response may be stored, and so shared: the two are one question.
+//! Storability of responses (RFC 9111 §3). A response is shared with other requests under the same
+//! conditions.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use http::{
     HeaderMap, HeaderName, StatusCode,
@@ -9,22 +13,172 @@ use http::{
 };
 
 use super::{
-    cache_control::Directives,
-    freshness::{Arrival, Freshness, is_heuristically_cacheable, is_understood},
-    stated::{Extent, Stated},
-    targeted::Targeted,
+    cache_control::{Directives, Extent},
+    freshness::{Arrival, Freshness, Lifetimes, is_heuristically_cacheable, is_understood},
     validation::Validators,
 };
 use crate::{
     entry::{Timing, Windows},
     metrics::outcome::Refusal,
-    route::CacheRule,
 };
 
-/// How long a store need keep what is stale for the origin to be asked about it.
+/// Time for which a stale response is kept to be validated.
 const KEPT_TO_VALIDATE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Whether a field is meant for one client. RFC 9111 §7.3 lets `Set-Cookie` be stored; we do not.
+/// Settings of a route that decide about storage.
+#[derive(Clone, Debug)]
+pub(crate) struct StoragePolicy {
+    pub(crate) lifetimes: Lifetimes,
+    /// Stale windows for responses that state none.
+    pub(crate) windows: Windows,
+    /// Fields that replace `Cache-Control`, in order of precedence (RFC 9213).
+    pub(crate) targeted: Arc<[HeaderName]>,
+    /// Fields that are not stored.
+    pub(crate) stripped: Arc<[HeaderName]>,
+    /// Set if a stored response answers its own caller only.
+    pub(crate) is_per_caller: bool,
+}
+
+/// Circumstances of a response that its head does not show.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reception {
+    /// Set if the request had credentials that the response must permit to share.
+    pub(crate) needs_permission: bool,
+    /// Random number that chooses the jitter.
+    pub(crate) dice: u64,
+    pub(crate) timing: Timing,
+    /// Reads the time of arrival, where the origin's clock counts.
+    pub(crate) time_of_day: fn() -> SystemTime,
+}
+
+/// Terms under which a response may be stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Terms {
+    /// Lifetime from the arrival on.
+    pub(crate) fresh_for: Duration,
+    /// Age at the arrival, where the origin's clock counts.
+    pub(crate) initial_age: Duration,
+    /// Stale windows that follow the lifetime.
+    pub(crate) windows: Windows,
+    /// Fields that only the client of this request may receive.
+    pub(crate) withheld: Vec<HeaderName>,
+}
+
+impl StoragePolicy {
+    /// Judges a response by its head.
+    ///
+    /// # Errors
+    ///
+    /// The first rule that forbids storing it.
+    pub(crate) fn judge(
+        &self,
+        head: &response::Parts,
+        reception: &Reception,
+    ) -> Result<Terms, Refusal> {
+        let fields = &head.headers;
+        let stated = Directives::of_response(&self.targeted, fields);
+        let permits_sharing = stated.permits_sharing;
+        let terms = match self.lifetimes.freshness {
+            Freshness::Fixed => self.fixed_terms(head.status, &stated, reception.dice)?,
+            Freshness::Origin => self.stated_terms(head, stated, reception)?,
+        };
+        if is_event_stream(fields) {
+            return Err(Refusal::Stream);
+        }
+        if reception.needs_permission && !permits_sharing {
+            return Err(Refusal::Credentials);
+        }
+        let is_kept =
+            |name: &HeaderName| !self.stripped.contains(name) && !terms.withheld.contains(name);
+        if fields.keys().any(|name| is_per_client(name) && is_kept(name)) {
+            return Err(Refusal::SetCookie);
+        }
+        Ok(terms)
+    }
+
+    /// Returns the terms of a route with a lifetime of its own.
+    fn fixed_terms(
+        &self,
+        status: StatusCode,
+        stated: &Directives,
+        dice: u64,
+    ) -> Result<Terms, Refusal> {
+        let lifetime = self.lifetimes.of(status).ok_or(Refusal::Status)?;
+        if stated.no_store {
+            return Err(Refusal::NoStore);
+        }
+        if stated.no_cache != Extent::Nothing {
+            return Err(Refusal::NoCache);
+        }
+        if stated.private != Extent::Nothing && !self.is_per_caller {
+            return Err(Refusal::Private);
+        }
+        let windows = match self.windows.allow_stale() {
+            true => stated.windows(self.windows),
+            false => Windows::default(),
+        };
+        let fresh_for = self.lifetimes.jittered(lifetime, dice);
+        Ok(Terms { fresh_for, windows, ..Terms::default() })
+    }
+
+    /// Returns the terms that the response itself states, for a shared cache (RFC 9111 §3).
+    fn stated_terms(
+        &self,
+        head: &response::Parts,
+        mut stated: Directives,
+        reception: &Reception,
+    ) -> Result<Terms, Refusal> {
+        let (status, fields) = (head.status, &head.headers);
+        let is_understood = !stated.must_understand || is_understood(status);
+        let is_whole = !status.is_informational() && !is_partial(status);
+        if !is_understood || !is_whole || !self.lifetimes.allow(status) {
+            return Err(Refusal::Status);
+        }
+        // RFC 9111 §5.2.2.3: `no-store` beside it is for caches that do not know the status.
+        if stated.no_store && !stated.must_understand {
+            return Err(Refusal::NoStore);
+        }
+        // A response with validators is of use even if each request has to validate it.
+        let has_validators = status == StatusCode::OK && Validators::of(fields).is_some();
+        let is_never_fresh = stated.no_cache == Extent::Everything;
+        if is_never_fresh && !has_validators {
+            return Err(Refusal::NoCache);
+        }
+        if self.is_per_caller {
+            stated.private = Extent::Nothing;
+        }
+        if stated.private == Extent::Everything {
+            return Err(Refusal::Private);
+        }
+        let corrected_age = reception.timing.corrected_age(fields);
+        let arrival = Arrival { at: (reception.time_of_day)(), corrected_age };
+        let may_guess = stated.is_public || is_heuristically_cacheable(status);
+        let guess = || match self.lifetimes.heuristic_percent {
+            0 => None,
+            percent if may_guess => arrival.heuristic_lifetime(fields, percent),
+            _ => None,
+        };
+        let lifetime = arrival
+            .stated_lifetime(fields, &stated)
+            .or_else(guess)
+            .or_else(|| self.lifetimes.of(status))
+            .unwrap_or_default();
+        let initial_age = arrival.initial_age(fields);
+        let fresh_for = match is_never_fresh {
+            true => Duration::ZERO,
+            false => self.lifetimes.jittered(lifetime.saturating_sub(initial_age), reception.dice),
+        };
+        if fresh_for.is_zero() && !has_validators {
+            return Err(Refusal::NotFresh);
+        }
+        let withheld = [stated.no_cache.fields(), stated.private.fields()].concat();
+        let to_validate = if has_validators { KEPT_TO_VALIDATE } else { Duration::ZERO };
+        let windows = Windows { to_validate, ..stated.windows(self.windows) };
+        Ok(Terms { fresh_for, initial_age, windows, withheld })
+    }
+}
+
+/// Returns whether a field is meant for one client. RFC 9111 §7.3 would allow `Set-Cookie`.
 fn is_per_client(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -37,172 +191,15 @@ fn is_per_client(name: &HeaderName) -> bool {
     )
 }
 
-/// What the request and its forward tell of a response, besides its head.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked {
-    /// Whether the request carried credentials that only the response can say do not matter.
-    pub(crate) needs_permission: bool,
-    /// Decides how much of a lifetime jitter takes off.
-    pub(crate) dice: u64,
-    /// When it was asked for and received.
-    pub(crate) timing: Timing,
-    /// The time of receipt, read where the origin's clock counts.
-    pub(crate) time_of_day: fn() -> SystemTime,
-}
-
-/// How a response may be stored.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Terms {
-    /// From when it was received.
-    pub(crate) fresh_for: Duration,
-    /// How old it was then, where the origin's clock counts.
-    pub(crate) initial_age: Duration,
-    /// For how long after that it is of use.
-    pub(crate) windows: Windows,
-    /// Fields that are for the client whose request was forwarded alone.
-    pub(crate) withheld: Vec<HeaderName>,
-}
-
-/// What a response says to caches: in a field for this one, or else in `Cache-Control`.
-struct Said<'a> {
-    fields: &'a HeaderMap,
-    targeted: Option<Targeted>,
-    directives: Directives,
-}
-
-impl<'a> Said<'a> {
-    fn of(rule: &CacheRule, fields: &'a HeaderMap) -> Self {
-        let targeted = Targeted::of(&rule.targeted, fields);
-        let directives = match &targeted {
-            Some(targeted) => Directives::targeted(targeted),
-            None => Directives::of(fields),
-        };
-        Self { fields, targeted, directives }
-    }
-
-    fn stated(&self) -> Stated {
-        match &self.targeted {
-            Some(targeted) => Stated::targeted(targeted),
-            None => Stated::of(self.fields),
-        }
-    }
-}
-
-/// Judges a response by its head. `Err` names the first rule that forbids storing it.
-pub(crate) fn judge(
-    rule: &CacheRule,
-    head: &response::Parts,
-    asked: &Asked,
-) -> Result<Terms, Refusal> {
-    let fields = &head.headers;
-    let said = Said::of(rule, fields);
-    let terms = match rule.lifetimes.freshness {
-        Freshness::Fixed => by_route(rule, head, &said, asked.dice)?,
-        Freshness::Origin => by_origin(rule, head, &said, asked)?,
-    };
-    if is_event_stream(fields) {
-        return Err(Refusal::Stream);
-    }
-    if asked.needs_permission && !said.directives.permits_sharing {
-        return Err(Refusal::Credentials);
-    }
-    let is_kept = |name: &HeaderName| !rule.strips(name) && !terms.withheld.contains(name);
-    if fields.keys().any(|name| is_per_client(name) && is_kept(name)) {
-        return Err(Refusal::SetCookie);
-    }
-    Ok(terms)
-}
-
-/// The terms of a route with a lifetime of its own.
-fn by_route(
-    rule: &CacheRule,
-    head: &response::Parts,
-    said: &Said<'_>,
-    dice: u64,
-) -> Result<Terms, Refusal> {
-    let lifetime = rule.lifetimes.of(head.status).ok_or(Refusal::Status)?;
-    let directives = said.directives;
-    if directives.no_store {
-        return Err(Refusal::NoStore);
-    }
-    if directives.no_cache {
-        return Err(Refusal::NoCache);
-    }
-    if directives.private && !rule.credentials.is_per_caller() {
-        return Err(Refusal::Private);
-    }
-    let windows = match rule.windows.allow_stale() {
-        true => said.stated().windows(rule.windows),
-        false => Windows::default(),
-    };
-    let fresh_for = rule.lifetimes.jittered(lifetime, dice);
-    Ok(Terms { fresh_for, windows, ..Terms::default() })
-}
-
-/// The terms that the response itself states, for a shared cache (RFC 9111 §3).
-fn by_origin(
-    rule: &CacheRule,
-    head: &response::Parts,
-    said: &Said<'_>,
-    asked: &Asked,
-) -> Result<Terms, Refusal> {
-    let (status, fields) = (head.status, &head.headers);
-    let mut stated = said.stated();
-    let is_understood = !stated.must_understand || is_understood(status);
-    if !is_understood || status.is_informational() || is_partial(status) {
-        return Err(Refusal::Status);
-    }
-    // RFC 9111 §5.2.2.3: `no-store` beside it is for caches that do not know the status.
-    if said.directives.no_store && !stated.must_understand {
-        return Err(Refusal::NoStore);
-    }
-    // What has validators can be asked about, each time if need be.
-    let has_validators = status == StatusCode::OK && Validators::of(fields).is_some();
-    let is_never_fresh = stated.no_cache == Extent::Everything;
-    if is_never_fresh && !has_validators {
-        return Err(Refusal::NoCache);
-    }
-    if rule.credentials.is_per_caller() {
-        stated.private = Extent::Nothing;
-    }
-    if stated.private == Extent::Everything {
-        return Err(Refusal::Private);
-    }
-    let corrected_age = asked.timing.corrected_age(fields);
-    let arrival = Arrival { at: (asked.time_of_day)(), corrected_age };
-    let may_guess = stated.is_public || is_heuristically_cacheable(status);
-    let guess = || match rule.lifetimes.heuristic_percent {
-        0 => None,
-        percent if may_guess => arrival.heuristic_lifetime(fields, percent),
-        _ => None,
-    };
-    let lifetime = arrival
-        .stated_lifetime(fields, &stated)
-        .or_else(guess)
-        .or_else(|| rule.lifetimes.of(status))
-        .unwrap_or_default();
-    let initial_age = arrival.initial_age(fields);
-    let fresh_for = match is_never_fresh {
-        true => Duration::ZERO,
-        false => rule.lifetimes.jittered(lifetime.saturating_sub(initial_age), asked.dice),
-    };
-    if fresh_for.is_zero() && !has_validators {
-        return Err(Refusal::NotFresh);
-    }
-    let withheld = [stated.no_cache.fields(), stated.private.fields()].concat();
-    let to_validate = if has_validators { KEPT_TO_VALIDATE } else { Duration::ZERO };
-    let windows = Windows { to_validate, ..stated.windows(rule.windows) };
-    Ok(Terms { fresh_for, initial_age, windows, withheld })
-}
-
-/// Whether a status is that of a part of a response, which is nothing without the rest.
+/// Returns whether a status is that of a part of a response.
 fn is_partial(status: StatusCode) -> bool {
     status == StatusCode::PARTIAL_CONTENT || status == StatusCode::NOT_MODIFIED
 }
 
-/// Whether a refusal says something about the next response too: a `Pass` entry remembers it. A
-/// failure of the origin is not remembered, nor what was wrong at this moment only, nor what was
-/// wrong with one request: whoever can provoke a 431 could keep a resource from being cached.
+/// Returns whether a refusal predicts the next response too, so that a `Pass` entry remembers it.
+///
+/// Failures of the origin, momentary obstacles and errors of one request do not. A client that can
+/// provoke a 431 could otherwise keep a resource from being cached.
 pub(crate) fn may_be_remembered(refusal: Refusal, status: StatusCode) -> bool {
     let is_momentary = matches!(
         refusal,
@@ -213,10 +210,10 @@ pub(crate) fn may_be_remembered(refusal: Refusal, status: StatusCode) -> bool {
     !is_momentary && !is_of_the_request && !status.is_server_error()
 }
 
-/// Returns the length that the head and the body's hint declare, `None` where neither does.
+/// Returns the length that the head and the body's hint declare, `None` if neither does.
 ///
-/// Refuses a response whose `Content-Length` is no number, comes twice with different values
-/// (RFC 9110 §8.6), or contradicts the body's own hint.
+/// Refuses a `Content-Length` that is no number, that comes twice with different values (RFC 9110
+/// §8.6), or that contradicts the body's own hint.
 pub(crate) fn declared_length(
     fields: &HeaderMap,
     hint: Option<u64>,
@@ -231,7 +228,7 @@ pub(crate) fn declared_length(
     Ok(declared)
 }
 
-/// Reads digits and nothing else.
+/// Parses digits and nothing else, unlike `str::parse`, which accepts a sign.
 fn decimal(text: &[u8]) -> Option<u64> {
     let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
     let add = |number: u64, byte| number.checked_mul(10)?.checked_add(digit(byte)?);
@@ -250,17 +247,28 @@ mod tests {
     use http::Response;
 
     use super::*;
-    use crate::{CacheRoute, Caller, Credentials};
 
-    fn asked(needs_permission: bool) -> Asked {
+    fn reception(needs_permission: bool) -> Reception {
         let (now, time_of_day) = (crate::clock::now(), || SystemTime::UNIX_EPOCH);
         let timing = Timing { requested: now, received: now, lifetime: Duration::ZERO };
-        Asked { needs_permission, dice: 0, timing, time_of_day }
+        Reception { needs_permission, dice: 0, timing, time_of_day }
     }
 
-    fn rule(credentials: &Credentials) -> CacheRule {
-        let route = CacheRoute::get("/").key("k").ttl(Duration::from_secs(1));
-        route.build(credentials).unwrap()
+    fn policy() -> StoragePolicy {
+        StoragePolicy {
+            lifetimes: Lifetimes {
+                freshness: Freshness::Fixed,
+                heuristic_percent: 0,
+                ttl: Some(Duration::from_secs(1)),
+                negative_ttl: None,
+                statuses: None,
+                jitter_percent: 10,
+            },
+            windows: Windows::default(),
+            targeted: Arc::default(),
+            stripped: Arc::default(),
+            is_per_caller: false,
+        }
     }
 
     #[track_caller]
@@ -270,7 +278,7 @@ mod tests {
             response = response.header(*name, *value);
         }
         let head = response.body(()).unwrap().into_parts().0;
-        let judged = judge(&rule(&Credentials::Bypass), &head, &asked(false));
+        let judged = policy().judge(&head, &reception(false));
         assert_eq!(judged.map(drop), expected, "{fields:?}");
     }
 
@@ -296,16 +304,15 @@ mod tests {
     #[test]
     fn private_may_be_stored_for_the_caller_alone() {
         let head = Response::builder().header("cache-control", "private").body(()).unwrap();
-        let rule = rule(&Credentials::PerCaller(Caller::authorization()));
-        assert!(judge(&rule, &head.into_parts().0, &asked(false)).is_ok());
+        let policy = StoragePolicy { is_per_caller: true, ..policy() };
+        assert!(policy.judge(&head.into_parts().0, &reception(false)).is_ok());
     }
 
     #[test]
     fn only_200_is_stored() {
         for status in [100, 101, 201, 203, 204, 206, 301, 304, 400, 404, 410, 500, 503] {
             let response = Response::builder().status(status).body(()).unwrap();
-            let judged =
-                judge(&rule(&Credentials::Bypass), &response.into_parts().0, &asked(false));
+            let judged = policy().judge(&response.into_parts().0, &reception(false));
             assert_eq!(judged.map(drop), Err(Refusal::Status), "{status}");
         }
     }
@@ -314,7 +321,7 @@ mod tests {
     fn credentials_need_the_responses_permission() {
         let judged = |line: &str| {
             let head = Response::builder().header("cache-control", line).body(()).unwrap();
-            judge(&rule(&Credentials::ByResponse), &head.into_parts().0, &asked(true)).map(drop)
+            policy().judge(&head.into_parts().0, &reception(true)).map(drop)
         };
         for line in ["public", "s-maxage=5", "must-revalidate", "max-age=5, public"] {
             assert_eq!(judged(line), Ok(()), "{line}");
@@ -326,33 +333,10 @@ mod tests {
 
     #[test]
     fn a_stripped_field_does_not_keep_a_response_from_being_stored() {
-        let route = CacheRoute::get("/")
-            .key("k")
-            .ttl(Duration::from_secs(1))
-            .strip([http::header::SET_COOKIE]);
-        let rule = route.build(&Credentials::Bypass).unwrap();
+        let stripped = [http::header::SET_COOKIE].into();
+        let policy = StoragePolicy { stripped, ..policy() };
         let head = Response::builder().header("set-cookie", "a=b").body(()).unwrap();
-        assert!(judge(&rule, &head.into_parts().0, &asked(false)).is_ok());
-    }
-
-    #[test]
-    fn jitter_only_shortens_a_lifetime() {
-        let route = CacheRoute::get("/").key("k").ttl(Duration::from_secs(100)).jitter(10);
-        let lifetimes = route.build(&Credentials::Bypass).unwrap().lifetimes;
-        let lifetime = lifetimes.of(StatusCode::OK).unwrap();
-        let lifetime = |dice| lifetimes.jittered(lifetime, dice).as_secs_f64().round();
-        assert_eq!((lifetime(0), lifetime(u64::MAX / 2), lifetime(u64::MAX)), (100.0, 95.0, 90.0));
-    }
-
-    #[test]
-    fn a_negative_lifetime_is_for_404_and_410_alone() {
-        let route = CacheRoute::get("/").key("k").ttl(Duration::from_secs(100)).jitter(0);
-        let route = route.negative_ttl(Duration::from_secs(5));
-        let lifetimes = route.build(&Credentials::Bypass).unwrap().lifetimes;
-        for (status, seconds) in [(200, Some(100)), (404, Some(5)), (410, Some(5)), (403, None)] {
-            let lifetime = lifetimes.of(StatusCode::from_u16(status).unwrap());
-            assert_eq!(lifetime.map(|lifetime| lifetime.as_secs()), seconds, "{status}");
-        }
+        assert!(policy.judge(&head.into_parts().0, &reception(false)).is_ok());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Fields that are meant for this cache in place of `Cache-Control` (RFC 9213).
+//! Targeted fields, which replace `Cache-Control` for this cache (RFC 9213).
 
 use std::convert::Infallible;
 
@@ -10,45 +10,51 @@ use sfv::{
     },
 };
 
-/// The members of a targeted field, each with its last value.
+use super::directive::DirectiveName;
+
+/// Directives of a targeted field, each with its last value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Targeted(Vec<(String, Value)>);
+pub(crate) struct Targeted {
+    members: Vec<(DirectiveName, TargetedValue)>,
+    /// Set if the field has members, known to this cache or not.
+    has_members: bool,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Value {
+enum TargetedValue {
     False,
-    /// Bare, or what has no number to tell.
+    /// Bare, or any value without a number of seconds.
     Present,
     Seconds(u64),
 }
 
 impl Targeted {
-    /// Returns the first field of `names` that a response has and that means something (RFC 9213
-    /// §2.2). One that is empty or malformed is as good as none.
+    /// Returns the first usable field of `names` (RFC 9213 §2.2). One that is empty or malformed is
+    /// as good as none.
     pub(crate) fn of(names: &[HeaderName], fields: &HeaderMap) -> Option<Self> {
         names.iter().find_map(|name| {
             let lines: Vec<_> = fields.get_all(name).iter().map(|line| line.as_bytes()).collect();
             let line = lines.join(&b", "[..]);
             let targeted = Parser::new(&line[..]).parse_dictionary_with_visitor(Self::default());
-            targeted.ok().filter(|targeted| !targeted.0.is_empty())
+            targeted.ok().filter(|targeted| targeted.has_members)
         })
     }
 
-    /// Whether a directive is there, whatever its value, but for `?0`.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.value(name).is_some_and(|value| value != Value::False)
+    /// Returns whether a directive is present, with any value except `?0`.
+    pub(crate) fn has(&self, name: DirectiveName) -> bool {
+        self.value(name).is_some_and(|value| value != TargetedValue::False)
     }
 
-    /// Returns the seconds that a directive gives; none at all where it gives no number.
-    pub(crate) fn seconds(&self, name: &str) -> Option<u64> {
+    /// Returns the seconds that a directive states: zero if its value is no number of seconds.
+    pub(crate) fn seconds(&self, name: DirectiveName) -> Option<u64> {
         match self.value(name)? {
-            Value::Seconds(seconds) => Some(seconds),
-            Value::Present | Value::False => Some(0),
+            TargetedValue::Seconds(seconds) => Some(seconds),
+            TargetedValue::Present | TargetedValue::False => Some(0),
         }
     }
 
-    fn value(&self, name: &str) -> Option<Value> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
+    fn value(&self, name: DirectiveName) -> Option<TargetedValue> {
+        self.members.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
     }
 }
 
@@ -57,9 +63,14 @@ impl<'de> DictionaryVisitor<'de> for Targeted {
     type Error = Infallible;
 
     fn entry(&mut self, key: &'de KeyRef) -> Result<impl EntryVisitor<'de>, Infallible> {
-        self.0.retain(|(known, _)| known != key.as_str());
-        self.0.push((key.as_str().to_owned(), Value::Present));
-        Ok(Member(self.0.last_mut().map(|(_, value)| value)))
+        self.has_members = true;
+        // Members of other names are not kept: there may be any number of them.
+        let Some(name) = DirectiveName::of(key.as_str().as_bytes()) else {
+            return Ok(TargetedMember(None));
+        };
+        self.members.retain(|(known, _)| *known != name);
+        self.members.push((name, TargetedValue::Present));
+        Ok(TargetedMember(self.members.last_mut().map(|(_, value)| value)))
     }
 
     fn finish(self) -> Result<Self, Infallible> {
@@ -67,10 +78,10 @@ impl<'de> DictionaryVisitor<'de> for Targeted {
     }
 }
 
-/// The value of one member, as it is read.
-struct Member<'v>(Option<&'v mut Value>);
+/// Value of one member while it is parsed.
+struct TargetedMember<'v>(Option<&'v mut TargetedValue>);
 
-impl<'de> EntryVisitor<'de> for Member<'_> {
+impl<'de> EntryVisitor<'de> for TargetedMember<'_> {
     type Error = Infallible;
 
     fn item(self) -> Result<impl ItemVisitor<'de>, Infallible> {
@@ -82,7 +93,7 @@ impl<'de> EntryVisitor<'de> for Member<'_> {
     }
 }
 
-impl<'de> ItemVisitor<'de> for Member<'_> {
+impl<'de> ItemVisitor<'de> for TargetedMember<'_> {
     type Out = ();
     type Error = Infallible;
 
@@ -92,11 +103,11 @@ impl<'de> ItemVisitor<'de> for Member<'_> {
     ) -> Result<impl ParameterVisitor<'de, Out = ()>, Infallible> {
         if let Some(value) = self.0 {
             *value = match item {
-                BareItemFromInput::Boolean(false) => Value::False,
+                BareItemFromInput::Boolean(false) => TargetedValue::False,
                 BareItemFromInput::Integer(number) => {
-                    Value::Seconds(u64::try_from(i64::from(number)).unwrap_or(0))
+                    TargetedValue::Seconds(u64::try_from(i64::from(number)).unwrap_or(0))
                 }
-                _ => Value::Present,
+                _ => TargetedValue::Present,
             };
         }
         Ok(Ignored)
@@ -121,7 +132,8 @@ mod tests {
 
     #[test]
     fn the_first_field_that_means_something_counts() {
-        let seconds = |lines: &[_]| targeted(lines).and_then(|found| found.seconds("max-age"));
+        let seconds =
+            |lines: &[_]| targeted(lines).and_then(|found| found.seconds(DirectiveName::MaxAge));
         let cdn = ("cdn-cache-control", "max-age=2");
         for (own, expected) in [
             ("max-age=1", Some(1)),
@@ -153,7 +165,7 @@ mod tests {
             ("no-store-at-all", false),
             ("x=no-store", false),
         ] {
-            assert_eq!(own(line).has("no-store"), is_there, "{line}");
+            assert_eq!(own(line).has(DirectiveName::NoStore), is_there, "{line}");
         }
         for (line, seconds) in [
             ("max-age=5", Some(5)),
@@ -164,7 +176,16 @@ mod tests {
             ("s-maxage=5", None),
             ("max-age=999999999999999", Some(999_999_999_999_999)),
         ] {
-            assert_eq!(own(line).seconds("max-age"), seconds, "{line}");
+            assert_eq!(own(line).seconds(DirectiveName::MaxAge), seconds, "{line}");
         }
+    }
+
+    #[test]
+    fn members_that_mean_nothing_here_are_not_kept() {
+        let many: Vec<_> = (0..100_000).map(|n| format!("x{n}=1")).collect();
+        let line = format!("{}, no-store", many.join(", "));
+        let found = targeted(&[("bff-cache-control", &line)]).unwrap();
+        assert!(found.has(DirectiveName::NoStore) && found.members.len() == 1);
+        assert!(targeted(&[("bff-cache-control", "x=1")]).is_some(), "it replaces `Cache-Control`");
     }
 }

@@ -1,6 +1,5 @@
-//! Conditional requests that the cache answers itself (RFC 9111 §4.3.2, RFC 9110 §13).
-
-use std::time::{Duration, SystemTime};
+//! Validation: conditions of clients that the cache evaluates (RFC 9111 §4.3.2, RFC 9110 §13), and
+//! validators that it sends to the origin.
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
@@ -10,7 +9,12 @@ use http::{
     },
 };
 
-use crate::{entry::CACHE_STATUS, entry::hop_by_hop::Hops};
+use super::{
+    entity_tag::EntityTag,
+    field_line::single,
+    http_date::{date, single_date},
+};
+use crate::entry::{CACHE_STATUS, HopByHop};
 
 /// Fields of a 200 that describe its content and are no part of a 304 (RFC 9110 §15.4.5).
 const OF_THE_CONTENT: [HeaderName; 5] =
@@ -19,7 +23,7 @@ const OF_THE_CONTENT: [HeaderName; 5] =
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
 const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 
-/// The conditions of a request that concern what the client already has.
+/// Conditions of a request on the copy that the client already has.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Conditions {
     none_match: Vec<HeaderValue>,
@@ -29,24 +33,23 @@ pub(crate) struct Conditions {
 impl Conditions {
     pub(crate) fn of(request: &HeaderMap) -> Self {
         // RFC 9110 §13.1.3: a field of several lines has several members, and is ignored.
-        let mut dates = request.get_all(IF_MODIFIED_SINCE).iter();
-        let modified_since = dates.next().filter(|_| dates.next().is_none()).cloned();
+        let modified_since = single(request, &IF_MODIFIED_SINCE).cloned();
         let none_match = request.get_all(IF_NONE_MATCH).iter().cloned().collect();
         Self { none_match, modified_since }
     }
 
-    /// Whether the client already has this response. `If-None-Match` counts alone where there is
-    /// one (RFC 9110 §13.2.2).
+    /// Returns whether the client already has this response. `If-None-Match` counts alone if it is
+    /// present (RFC 9110 §13.2.2).
     pub(crate) fn are_met_by(&self, response: &HeaderMap) -> bool {
         if self.none_match.is_empty() {
             return self.modified_since.as_ref().is_some_and(|since| !is_newer(response, since));
         }
-        let stored = response.get(ETAG).and_then(|tag| opaque_tag(tag.as_bytes()));
+        let stored = EntityTag::of(response);
         self.none_match.iter().any(|line| matches_any(line.as_bytes(), stored))
     }
 }
 
-/// What a stored response can be asked about by.
+/// Validators of a stored response.
 #[derive(Clone, Debug)]
 pub(crate) struct Validators {
     tag: Option<HeaderValue>,
@@ -56,12 +59,12 @@ pub(crate) struct Validators {
 impl Validators {
     /// Returns the validators of a stored response, if it has any.
     pub(crate) fn of(stored: &HeaderMap) -> Option<Self> {
-        let tag = stored.get(ETAG).filter(|tag| opaque_tag(tag.as_bytes()).is_some()).cloned();
-        let modified = stored.get(LAST_MODIFIED).filter(|line| date(line).is_some()).cloned();
+        let tag = stored.get(ETAG).filter(|_| EntityTag::of(stored).is_some()).cloned();
+        let modified = single(stored, &LAST_MODIFIED).filter(|line| date(line).is_some()).cloned();
         (tag.is_some() || modified.is_some()).then_some(Self { tag, modified })
     }
 
-    /// Makes a request ask for what has changed since only.
+    /// Makes a request conditional on them.
     pub(crate) fn put(self, request: &mut HeaderMap) {
         for (name, value) in [(IF_NONE_MATCH, self.tag), (IF_MODIFIED_SINCE, self.modified)] {
             if let Some(value) = value {
@@ -71,36 +74,38 @@ impl Validators {
     }
 }
 
-/// Whether a 304 is about the stored response, whose validators were asked about (RFC 9111 §4.3.4).
-/// One that names no validator can be about nothing else.
-pub(crate) fn confirms(told: &HeaderMap, stored: &HeaderMap) -> bool {
-    match told.get(ETAG).map(HeaderValue::as_bytes) {
-        Some(weak) if weak.starts_with(b"W/") => {
-            let own = stored.get(ETAG).and_then(|tag| opaque_tag(tag.as_bytes()));
-            own.is_some() && own == opaque_tag(weak)
-        }
-        Some(strong) => stored.get(ETAG).is_some_and(|tag| tag.as_bytes() == strong),
-        None => told.get(LAST_MODIFIED).is_none_or(|told| stored.get(LAST_MODIFIED) == Some(told)),
+/// Returns whether a 304 confirms the stored response whose validators were sent (RFC 9111 §4.3.4).
+/// A 304 without validators can mean no other response.
+pub(crate) fn confirms(answer: &HeaderMap, stored: &HeaderMap) -> bool {
+    if let Some(tag) = EntityTag::of(answer) {
+        return EntityTag::of(stored).is_some_and(|stored| match tag.is_weak() {
+            true => stored.is_like(tag),
+            false => stored.is_exactly(tag),
+        });
+    }
+    match answer.contains_key(LAST_MODIFIED) {
+        true => have_same_date(answer, stored),
+        false => !answer.contains_key(ETAG),
     }
 }
 
-/// Returns the fields of a stored response with those that a 304 brings anew (RFC 9111 §3.2).
-pub(crate) fn freshened(stored: &HeaderMap, told: &HeaderMap) -> HeaderMap {
-    let hops = Hops::of(told);
+/// Returns the fields of a stored response, updated with those of a 304 (RFC 9111 §3.2).
+pub(crate) fn freshened(stored: &HeaderMap, answer: &HeaderMap) -> HeaderMap {
+    let hops = HopByHop::of(answer);
     let mut fields = stored.clone();
-    // Said anew with each response.
+    // Each response has its own.
     fields.remove(AGE);
     fields.remove(CACHE_STATUS);
-    for name in told.keys() {
-        // These tell of the content, and a 304 has none.
+    for name in answer.keys() {
+        // These describe the content, and a 304 has none.
         let of_content =
             [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_DIGEST, CONTENT_MD5];
-        if of_content.contains(name) || hops.contain(name) {
+        if of_content.contains(name) || hops.contains(name) {
             continue;
         }
         fields.remove(name);
-        for line in told.get_all(name) {
-            // A map of fields that is full has no room for more.
+        for line in answer.get_all(name) {
+            // Fails only if the map is full.
             let _ = fields.try_append(name, line.clone());
         }
     }
@@ -117,7 +122,7 @@ pub(crate) fn retain_not_modified(fields: &mut HeaderMap) {
     }
 }
 
-/// Whether the fields of the answer to a HEAD tell of another representation than the stored one,
+/// Returns whether the response to a HEAD describes another representation than the stored one,
 /// whose content has `length` bytes (RFC 9111 §4.3.5).
 pub(crate) fn contradicts(answer: &HeaderMap, stored: &HeaderMap, length: usize) -> bool {
     let differs = |name: &HeaderName| match (answer.get(name), stored.get(name)) {
@@ -127,35 +132,29 @@ pub(crate) fn contradicts(answer: &HeaderMap, stored: &HeaderMap, length: usize)
     let has_length =
         |value: &HeaderValue| value.to_str().is_ok_and(|text| text.parse() == Ok(length));
     differs(&ETAG)
-        || differs(&LAST_MODIFIED)
+        || differs(&LAST_MODIFIED) && !have_same_date(answer, stored)
         || answer.get(CONTENT_LENGTH).is_some_and(|value| !has_length(value))
 }
 
-/// Whether the response is newer than an HTTP-date. Without `Last-Modified` its `Date` counts
-/// (RFC 9111 §4.3.2); what is no date makes the response newer.
+/// Returns whether two responses were last modified at the same time.
+fn have_same_date(one: &HeaderMap, other: &HeaderMap) -> bool {
+    let date = single_date(one, &LAST_MODIFIED);
+    date.is_some() && date == single_date(other, &LAST_MODIFIED)
+}
+
+/// Returns whether the response is newer than a date. Without `Last-Modified` its `Date` counts
+/// (RFC 9111 §4.3.2). Without two dates that can be read, it is newer.
 fn is_newer(response: &HeaderMap, since: &HeaderValue) -> bool {
-    let modified = response.get(LAST_MODIFIED).or_else(|| response.get(DATE)).and_then(date);
-    match (modified, date(since)) {
+    let name = if response.contains_key(LAST_MODIFIED) { LAST_MODIFIED } else { DATE };
+    match (single_date(response, &name), date(since)) {
         (Some(modified), Some(since)) => modified > since,
         _ => true,
     }
 }
 
-pub(super) fn date(line: &HeaderValue) -> Option<SystemTime> {
-    httpdate::parse_http_date(line.to_str().ok()?).ok()
-}
-
-/// Returns a time as `Date` has it, in whole seconds.
-pub(crate) fn date_value(time: SystemTime) -> HeaderValue {
-    // Ends where the format does: with the year 9999.
-    let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
-    let text = httpdate::fmt_http_date(time.clamp(SystemTime::UNIX_EPOCH, last));
-    HeaderValue::from_maybe_shared(bytes::Bytes::from(text))
-        .unwrap_or_else(|_| HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))
-}
-
-/// Compares weakly (RFC 9110 §8.8.3.2). A list that is malformed matches as far as it is not.
-fn matches_any(mut list: &[u8], stored: Option<&[u8]>) -> bool {
+/// Returns whether a list has the stored tag, by weak comparison (RFC 9110 §8.8.3.2). A malformed list
+/// counts up to its fault.
+fn matches_any(mut list: &[u8], stored: Option<EntityTag<'_>>) -> bool {
     loop {
         list = list.trim_ascii_start();
         match list {
@@ -163,23 +162,14 @@ fn matches_any(mut list: &[u8], stored: Option<&[u8]>) -> bool {
             [b',', rest @ ..] => list = rest,
             b"*" => return true,
             _ => {
-                let Some(tag) = opaque_tag(list) else { return false };
-                if stored == Some(tag) {
+                let Some((tag, rest)) = EntityTag::split(list) else { return false };
+                if stored.is_some_and(|stored| stored.is_like(tag)) {
                     return true;
                 }
-                let prefix = if list.starts_with(b"W/") { 2 } else { 0 };
-                list = &list[prefix + tag.len()..];
+                list = rest;
             }
         }
     }
-}
-
-/// Returns the tag that `text` begins with, quotes included and weakness left out.
-fn opaque_tag(text: &[u8]) -> Option<&[u8]> {
-    let text = text.strip_prefix(b"W/").unwrap_or(text);
-    let inside = text.strip_prefix(b"\"")?;
-    let length = inside.iter().position(|byte| *byte == b'"')?;
-    Some(&text[..length + 2])
 }
 
 #[cfg(test)]
@@ -241,5 +231,89 @@ mod tests {
         let both = [("if-none-match", "\"b\""), ("if-modified-since", LATER)];
         check(&both, &[("etag", "\"a\""), ("last-modified", EARLIER)], false);
         check(&[], &[("etag", "\"a\"")], false);
+    }
+
+    const MALFORMED: [&str; 9] = [
+        "\"v1\" \"v2\"",
+        "\"v1\", \"v2\"",
+        "\"v1\"x",
+        "\"v1",
+        "v1",
+        "\"v 1\"",
+        "w/\"v1\"",
+        "W/ \"v1\"",
+        "W/W/\"v1\"",
+    ];
+
+    #[test]
+    fn a_malformed_stored_tag_matches_nothing() {
+        for stored in MALFORMED {
+            let stored = [("etag", stored)];
+            for list in [stored[0].1, "\"v1\"", "W/\"v1\"", "\"v2\"", "v1", "\"v1\", \"v2\""] {
+                check(&[("if-none-match", list)], &stored, false);
+            }
+            check(&[("if-none-match", "*")], &stored, true);
+            assert!(Validators::of(&fields(&stored)).is_none(), "{stored:?}");
+        }
+        let two = [("etag", "\"v1\""), ("etag", "\"v2\"")];
+        check(&[("if-none-match", "\"v1\", \"v2\"")], &two, false);
+        assert!(Validators::of(&fields(&two)).is_none());
+    }
+
+    #[test]
+    fn a_304_with_a_malformed_tag_confirms_by_its_date_alone() {
+        for tag in MALFORMED {
+            let stored = fields(&[("etag", "\"v1\""), ("last-modified", EARLIER)]);
+            let same = fields(&[("etag", tag), ("last-modified", EARLIER)]);
+            assert!(confirms(&same, &stored), "{tag}");
+            for answer in [&[("etag", tag)][..], &[("etag", tag), ("last-modified", LATER)]] {
+                assert!(!confirms(&fields(answer), &stored), "{answer:?}");
+            }
+            let malformed = fields(&[("etag", tag)]);
+            for answer in [tag, "\"v1\"", "W/\"v1\""] {
+                assert!(!confirms(&fields(&[("etag", answer)]), &malformed), "{tag} {answer}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_304_confirms_by_a_tag_as_strong_as_it_says() {
+        for (stored, answer, is_confirmed) in [
+            ("\"a\"", "\"a\"", true),
+            ("W/\"a\"", "W/\"a\"", true),
+            ("\"a\"", "W/\"a\"", true),
+            ("W/\"a\"", "\"a\"", false),
+            ("\"a\"", "\"b\"", false),
+            ("\"a\"", "W/\"b\"", false),
+        ] {
+            let (stored, answer) = (fields(&[("etag", stored)]), fields(&[("etag", answer)]));
+            assert_eq!(confirms(&answer, &stored), is_confirmed, "{stored:?} {answer:?}");
+        }
+        let stored = fields(&[("etag", "\"a\"")]);
+        assert!(confirms(&HeaderMap::new(), &stored), "a 304 without validators");
+    }
+
+    #[test]
+    fn dates_are_compared_without_case() {
+        let stored = [("last-modified", EARLIER)];
+        let (upper, lower) = (EARLIER.to_uppercase(), EARLIER.to_lowercase());
+        for same in [&*upper, &lower] {
+            check(&[("if-modified-since", same)], &stored, true);
+            check(&[("if-modified-since", EARLIER)], &[("last-modified", same)], true);
+            check(&[("if-modified-since", EARLIER)], &[("date", same)], true);
+            assert!(Validators::of(&fields(&[("last-modified", same)])).is_some());
+            let answer = fields(&[("last-modified", same)]);
+            assert!(confirms(&answer, &fields(&stored)), "{same}");
+            assert!(!contradicts(&answer, &fields(&stored), 0), "{same}");
+        }
+        let later = fields(&[("last-modified", LATER)]);
+        assert!(!confirms(&later, &fields(&stored)) && contradicts(&later, &fields(&stored), 0));
+    }
+
+    #[test]
+    fn a_date_that_comes_twice_is_no_validator() {
+        let twice = [("last-modified", EARLIER), ("last-modified", LATER), ("date", EARLIER)];
+        check(&[("if-modified-since", LATER)], &twice, false);
+        assert!(Validators::of(&fields(&twice)).is_none());
     }
 }

@@ -1,19 +1,27 @@
-//! Routes: which requests a rule is for, and which key they have.
+//! Routes: the requests that a rule is for, their keys and their variants.
 
-mod cache;
-mod invalidate;
+mod admission;
+mod cache_route;
+mod cache_rule;
+mod credentials;
+mod invalidate_route;
+mod key_builder;
 mod pattern;
+mod query;
 mod reference;
 mod request;
-mod rule;
 mod table;
 mod template;
 
-pub use cache::{CacheRoute, Coalescing, QueryPolicy};
-pub use invalidate::InvalidateRoute;
+pub use cache_route::CacheRoute;
+pub use cache_rule::Coalescing;
+pub use credentials::{Caller, Credentials};
+pub use invalidate_route::InvalidateRoute;
+pub use query::QueryPolicy;
 pub use request::KeyRequest;
 
+pub(crate) use admission::{Admitted, Denied, Identity, RequestContent, Scope, admit};
+pub(crate) use cache_rule::CacheRule;
 pub(crate) use reference::Target;
-pub(crate) use request::{Extract, HeadRef, RequestView};
-pub(crate) use rule::CacheRule;
-pub(crate) use table::{Concern, Matched, Table};
+pub(crate) use request::{HeadRef, RequestView};
+pub(crate) use table::{Matched, RouteTable};

@@ -1,11 +1,11 @@
-//! What the response to a write names beside its target (RFC 9111 §4.4).
+//! References in the response to a write (RFC 9111 §4.4).
 
 use http::{HeaderMap, HeaderValue, Uri, header::HOST};
 
 use super::request::HeadRef;
 use crate::key::origin;
 
-/// The target of a write, which its response's references are relative to.
+/// Target of a write: the base of the references in its response.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     /// As the client sent it.
@@ -15,7 +15,7 @@ pub(crate) struct Target {
     host: Option<HeaderValue>,
 }
 
-/// A reference taken apart (RFC 3986 §3), without query and fragment.
+/// Parts of a reference (RFC 3986 §3), without query and fragment.
 struct Reference<'a> {
     scheme: Option<&'a str>,
     authority: Option<&'a str>,
@@ -31,15 +31,15 @@ impl Target {
         }
     }
 
-    /// Returns the origin that it belongs to, as far as requests tell it.
+    /// Returns the origin of the target, as far as the request names it.
     pub(crate) fn origin(&self) -> Vec<u8> {
         let authority = self.original.authority().map(|authority| authority.as_str().as_bytes());
         let host = || self.host.as_ref().map(HeaderValue::as_bytes);
         origin(authority.or_else(host).unwrap_or_default())
     }
 
-    /// Returns the path that a reference leads to, as the layer sees paths. `None` if that is at
-    /// another origin or outside of what the layer sees.
+    /// Returns the path of a reference, as the layer sees paths. `None` if the reference leads to
+    /// another origin or to a path outside the layer.
     pub(super) fn path_of(&self, reference: &str) -> Option<String> {
         let reference = Reference::parse(reference);
         if !self.is_origin_of(&reference) {
@@ -62,7 +62,7 @@ impl Target {
         path.starts_with('/').then(|| path.to_owned())
     }
 
-    /// Whether a reference stays where the target is: what another origin has is not ours to judge.
+    /// Returns whether a reference leads to the target's own origin.
     fn is_origin_of(&self, reference: &Reference<'_>) -> bool {
         let own = self.original.scheme_str();
         let scheme = reference.scheme.or(own);
@@ -98,7 +98,7 @@ impl<'a> Reference<'a> {
     }
 }
 
-/// Returns an authority without the port that its scheme implies.
+/// Returns an authority without the default port of its scheme.
 fn without_port<'a>(authority: &'a str, scheme: Option<&str>) -> &'a str {
     let implied = match scheme {
         Some(scheme) if scheme.eq_ignore_ascii_case("https") => ":443",
@@ -129,11 +129,14 @@ fn without_dots(path: &str) -> String {
     format!("/{}", kept.join("/"))
 }
 
+/// Number of references that are followed: each field has one (RFC 9110 §8.7, §10.2.2).
+const MAX_REFERENCES: usize = 16;
+
 /// Returns the references in the fields of a response.
 pub(super) fn references(fields: &HeaderMap) -> impl Iterator<Item = &str> {
     use http::header::{CONTENT_LOCATION, LOCATION};
     let lines = [LOCATION, CONTENT_LOCATION].into_iter().flat_map(|name| fields.get_all(name));
-    lines.filter_map(|line| line.to_str().ok()).map(str::trim)
+    lines.filter_map(|line| line.to_str().ok()).map(str::trim).take(MAX_REFERENCES)
 }
 
 #[cfg(test)]

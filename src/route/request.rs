@@ -1,4 +1,4 @@
-//! What a key builder sees of a request.
+//! Request head, as rules and key builders see it.
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 
 use super::pattern::Pattern;
 
-/// The head of a request, borrowed whether it comes as `Request<B>` or as `Parts`.
+/// Head of a request, borrowed from a `Request<B>` or from `Parts`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HeadRef<'a> {
     pub(crate) method: &'a Method,
@@ -50,7 +50,7 @@ impl<'a> From<&'a request::Parts> for HeadRef<'a> {
     }
 }
 
-/// A request's head and the path parameters that its route matched.
+/// Head of a request and the path parameters that its route matched.
 #[derive(Clone, Copy)]
 pub(crate) struct RequestView<'a, 'p> {
     pub(crate) head: HeadRef<'a>,
@@ -59,29 +59,32 @@ pub(crate) struct RequestView<'a, 'p> {
 
 impl<'a> RequestView<'a, '_> {
     /// Returns the raw text of the parameter at `position`.
-    pub(crate) fn parameter(&self, position: usize) -> Option<&'a str> {
+    pub(super) fn parameter(&self, position: usize) -> Option<&'a str> {
         self.parameters.iter().nth(position).map(|(_, raw)| raw)
     }
 }
 
-/// What [`CacheRoute::key_with`](crate::CacheRoute::key_with) and
-/// [`Caller::with`](crate::Caller::with) see of a request: its head, its path parameters, and the
-/// extensions that outer layers put there.
+/// Request as the closures of a route see it: its head, its path parameters, and the extensions that
+/// outer layers added.
+///
+/// [`CacheRoute::key_with`](crate::CacheRoute::key_with), [`Caller::with`](crate::Caller::with) and
+/// their like are given one.
 ///
 /// ```
 /// use tower_support_cache::CacheRoute;
 ///
 /// #[derive(Clone)]
-/// struct Account(String);            // put into the extensions by the authentication layer
+/// struct Account(String); // Added to the extensions by the authentication layer.
 ///
-/// CacheRoute::get("/cases").key_with(|request| {
+/// CacheRoute::get("/cases/{state}").key_with(|request| {
 ///     let account = request.extensions().get::<Account>()?;
-///     Some(format!("support:cases:{}", account.0))
+///     let state = request.param("state")?;
+///     Some(format!("support:cases:{}:{state}", account.0))
 /// });
 /// ```
 pub struct KeyRequest<'a> {
-    pub(crate) view: RequestView<'a, 'a>,
-    pub(crate) pattern: &'a Pattern,
+    pub(super) view: RequestView<'a, 'a>,
+    pub(super) pattern: &'a Pattern,
 }
 
 impl<'a> KeyRequest<'a> {
@@ -105,7 +108,7 @@ impl<'a> KeyRequest<'a> {
         self.view.head.extensions
     }
 
-    /// Returns the path parameter `name`, percent-decoded once; `None` if the pattern has no such
+    /// Returns the path parameter `name`, percent-decoded once. `None` if the pattern has no such
     /// parameter or its value is no UTF-8.
     pub fn param(&self, name: &str) -> Option<Cow<'a, str>> {
         let raw = self.view.parameter(self.pattern.position(name)?)?;
@@ -121,5 +124,5 @@ impl fmt::Debug for KeyRequest<'_> {
     }
 }
 
-/// A closure that reads a text from a request.
-pub(crate) type Extract = Arc<dyn Fn(&KeyRequest<'_>) -> Option<String> + Send + Sync>;
+/// Closure that reads a text from a request.
+pub(super) type Extract = Arc<dyn Fn(&KeyRequest<'_>) -> Option<String> + Send + Sync>;

@@ -1,28 +1,32 @@
-//! Key templates: `support:messages:{case}`.
-
-use std::cell::Cell;
+//! Key templates, such as `support:messages:{case}`.
 
 use super::{pattern::Pattern, request::RequestView};
 use crate::{
-    error::ConfigErrorKind,
-    key::{MAX_KEY, PrimaryKey, push_parameter},
+    error::{ConfigError, ConfigErrorKind},
+    key::{KeyText, MAX_KEY, PrimaryKey, push_parameter},
 };
 
-/// A key template, its placeholders resolved to positions in the pattern.
+/// Key template with its placeholders resolved to positions in the pattern.
 #[derive(Clone, Debug)]
-pub(crate) struct Template {
-    pieces: Vec<Piece>,
+pub(super) struct Template {
+    pieces: Vec<TemplatePiece>,
 }
 
 #[derive(Clone, Debug)]
-enum Piece {
+enum TemplatePiece {
     Literal(String),
     Parameter(usize),
 }
 
 impl Template {
-    pub(crate) fn parse(text: &str, pattern: &Pattern) -> Result<Self, (ConfigErrorKind, String)> {
-        let refuse = |problem: String| Err((ConfigErrorKind::Key, problem));
+    /// Parses a template over the parameters of `pattern`. `field` names its setter in an error.
+    pub(super) fn parse(
+        text: &str,
+        pattern: &Pattern,
+        field: &'static str,
+    ) -> Result<Self, ConfigError> {
+        let refuse =
+            |problem: String| Err(ConfigError::new(ConfigErrorKind::Key, None, field, problem));
         if text.trim().is_empty() {
             return refuse("a key template is not empty".to_owned());
         }
@@ -49,43 +53,28 @@ impl Template {
                     pattern.as_str()
                 ));
             };
-            pieces.push(Piece::Literal(std::mem::take(&mut literal)));
-            pieces.push(Piece::Parameter(position));
+            pieces.push(TemplatePiece::Literal(std::mem::take(&mut literal)));
+            pieces.push(TemplatePiece::Parameter(position));
             rest = after;
         }
         literal.push_str(rest);
-        pieces.push(Piece::Literal(literal));
-        pieces.retain(|piece| !matches!(piece, Piece::Literal(text) if text.is_empty()));
+        pieces.push(TemplatePiece::Literal(literal));
+        pieces.retain(|piece| !matches!(piece, TemplatePiece::Literal(text) if text.is_empty()));
         Ok(Self { pieces })
     }
 
-    /// Returns the key, or `None` where a parameter is blank or no UTF-8, or the key is too long.
-    pub(crate) fn key(&self, request: &RequestView<'_, '_>) -> Option<PrimaryKey> {
-        thread_local! {
-            /// A key is copied when it is done, so what it is written into is kept.
-            static TEXT: Cell<String> = const { Cell::new(String::new()) };
-        }
-        let mut text = TEXT.take();
-        text.clear();
-        // Neither a literal nor an escaped value has a blank or a control character.
-        let is_fit =
-            self.write(request, &mut text).is_some() && (1..=MAX_KEY).contains(&text.len());
-        let key = is_fit.then(|| PrimaryKey::new(&text));
-        if text.capacity() <= 2 * MAX_KEY {
-            TEXT.set(text);
-        }
-        key
-    }
-
-    fn write(&self, request: &RequestView<'_, '_>, key: &mut String) -> Option<()> {
+    /// Returns the key, or `None` if a parameter is blank or no UTF-8, or if the key is too long.
+    pub(super) fn key(&self, request: &RequestView<'_, '_>) -> Option<PrimaryKey> {
+        let mut key = KeyText::new();
         for piece in &self.pieces {
             match piece {
-                Piece::Literal(text) => key.push_str(text),
-                Piece::Parameter(position) => {
-                    push_parameter(key, request.parameter(*position)?)?;
+                TemplatePiece::Literal(text) => key.try_push_str(text).ok()?,
+                TemplatePiece::Parameter(position) => {
+                    push_parameter(&mut key, request.parameter(*position)?)?;
                 }
             }
         }
-        Some(())
+        // Neither a literal nor an escaped value has a blank or a control character.
+        (!key.is_empty()).then(|| PrimaryKey::new(&*key))
     }
 }

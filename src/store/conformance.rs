@@ -25,10 +25,8 @@ use tokio::time::{timeout, timeout_at};
 use super::{Begin, Commit, Entry, Fence, Lookup, PrimaryKey, Slot, Store, Tags, Variant};
 use crate::{
     clock::now,
-    entry::gauge::Gauge,
-    entry::{Head, Provenance, Timing},
-    key::VariantParts,
-    key::vary::Nominated,
+    entry::{Head, MemoryGauge, Provenance, Timing},
+    key::{Nominated, VariantParts},
 };
 
 pub use race::invalidations_win_races;
@@ -341,7 +339,7 @@ pub async fn a_note_is_stored_with_its_entry<St: Store>(store: &St) {
 ///
 /// If the store does not hold this.
 pub async fn what_is_removed_is_let_go<St: Store>(store: &St) {
-    let gauge = Arc::<Gauge>::default();
+    let gauge = Arc::<MemoryGauge>::default();
     for (key, target) in [("a", "/1"), ("a", "/2"), ("b", "/3")] {
         for lifetime in [Duration::ZERO, LIFETIME] {
             let place = Place(key, target);
@@ -368,7 +366,7 @@ struct Response<'a> {
     body: &'a str,
     requested: crate::clock::Instant,
     lifetime: Duration,
-    gauge: Arc<Gauge>,
+    gauge: Arc<MemoryGauge>,
     tags: Tags,
 }
 

@@ -17,11 +17,11 @@ use smallvec::{SmallVec, smallvec};
 
 use super::{
     Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Tag, Token, Variant,
-    VariantRef,
+    VariantRef, sealed::Sealed,
 };
 use crate::{
     error::{ConfigError, ConfigErrorKind},
-    fence::sequence::{LOCKS, shard},
+    fence::{LOCKS, shard},
     key::Prehashed,
     sync::{Mutex, lock},
 };
@@ -133,8 +133,8 @@ impl MemoryStoreBuilder {
     /// Sets how much the store holds, in bytes, overhead included. Defaults to 64 MiB.
     ///
     /// The tables that an empty store needs, 50 to 130 KiB, come on top, and 512 KiB more once a tag
-    /// is invalidated. So do the field names and values that the responses of a route have in common:
-    /// mostly 1 or 2 KiB a route, and 256 KiB at most.
+    /// is invalidated. So do the field names that the responses of a route have in common: mostly 1 or
+    /// 2 KiB a route, and 128 KiB at most.
     ///
     /// One entry can be at most 97 % of the capacity or of 8 MiB, whichever is less, or more where
     /// the capacity is over 16 MiB for each of four times the number of cores.
@@ -156,6 +156,8 @@ impl MemoryStoreBuilder {
         Ok(MemoryStore::with_capacity(self.capacity))
     }
 }
+
+impl Sealed for MemoryStore {}
 
 impl Store for MemoryStore {
     type Lease = ();
@@ -199,7 +201,10 @@ impl Store for MemoryStore {
         ready(self.shared.commit(&entry, note))
     }
 
-    fn invalidate(&self, key: &PrimaryKey) -> impl Future<Output = Result<(), Pending>> + Send {
+    fn invalidate(
+        &self,
+        key: &PrimaryKey,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         self.shared.sequence.invalidate(key, || {
             let variants = lock(&self.shared.index[shard(key)]).remove(key);
             self.shared.remove(variants.iter().flat_map(|variants| variants.iter()));
@@ -210,7 +215,7 @@ impl Store for MemoryStore {
     fn soft_invalidate(
         &self,
         key: &PrimaryKey,
-    ) -> impl Future<Output = Result<(), Pending>> + Send {
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         let mut evicted = Evicted::default();
         self.shared.sequence.invalidate(key, || {
             let variants = lock(&self.shared.index[shard(key)]).remove(key);
@@ -229,12 +234,15 @@ impl Store for MemoryStore {
         ready(Ok(()))
     }
 
-    fn invalidate_tag(&self, tag: &Tag) -> impl Future<Output = Result<(), Pending>> + Send {
+    fn invalidate_tag(
+        &self,
+        tag: &Tag,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         self.shared.sequence.invalidate_tag(tag);
         ready(Ok(()))
     }
 
-    fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send {
+    fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         self.shared.sequence.invalidate_all(|shard| {
             let index = std::mem::take(&mut *lock(&self.shared.index[shard]));
             self.shared.remove(index.values().flat_map(|variants| variants.iter()));

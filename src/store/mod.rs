@@ -1,37 +1,33 @@
-//! Where entries live: the trait that a store implements, and the stores of this crate.
+//! Stores of entries: the trait, and the implementations of this crate.
 //!
-//! # Writing a store
+//! A store keeps [`Entry`]s by [`Slot`]. What makes it more than a map is the *fence*: an invalidation
+//! cannot be undone by a fill that was already in flight. Three rules hold that up, and the
+//! `conformance` suite (feature `testing`) checks them:
 //!
-//! A store keeps [`Entry`]s by [`Slot`]. What makes it more than a map is the *fence*: an
-//! invalidation cannot be undone by a fill that was already in flight. Three rules hold that up,
-//! and the module `conformance` (feature `testing`) checks them:
-//!
-//! 1. [`Store::invalidate`] voids every fill of the key that has begun, and then removes all
-//!    entries of the key, before it returns `Ok`. What it does in this process it does when it is
-//!    *called*, before its future is polled: the caller may be inside `Drop`.
-//! 2. [`Store::commit`] stores nothing if the key was invalidated after the entry's [`Fence`] was
-//!    taken. Check and insertion are one step, seen from an invalidation.
+//! 1. [`Store::invalidate`] voids every fill of the key that has begun, and then removes all entries of
+//!    the key, before it returns `Ok`. Its effect in this process happens when it is *called*, before
+//!    its future is polled: the caller may be inside `Drop`.
+//! 2. [`Store::commit`] stores nothing if the key was invalidated after the entry's [`Fence`] was taken.
+//!    Check and insertion are one step, seen from an invalidation.
 //! 3. An entry is found only by its own variant.
 //!
-//! The same holds for each of an entry's [`tags`](Slot::tags) and [`Store::invalidate_tag`], which a
-//! store that knows nothing of tags need not have.
+//! Tags give the same guarantee as keys: for each of an entry's [`tags`](Slot::tags) and
+//! [`Store::invalidate_tag`].
 //!
-//! [`Sequence`] does the first two for a store in one process: run the insertion inside
-//! [`Sequence::commit`] and the removal inside [`Sequence::invalidate`]. For tags call
-//! [`Sequence::invalidate_tag`], and ask at each read: return no entry for which
-//! [`Sequence::are_current`] says no.
+//! [`Sequence`] gives the first two to a store in one process: it runs the insertion inside
+//! [`Sequence::commit`] and the removal inside [`Sequence::invalidate`]. For tags it calls
+//! [`Sequence::invalidate_tag`], and asks [`Sequence::are_current`] at each read.
 //!
-//! A store never makes a request fail and keeps its own time budgets: what it cannot answer in time
-//! is [`Lookup::Unavailable`], [`Begin::Unavailable`] or [`Commit::Failed`]. A future that takes over
-//! 250 ms all the same is dropped by the layer and counts as that.
+//! A store never makes a request fail and keeps its own time: what it cannot answer in time is
+//! [`Lookup::Unavailable`], [`Begin::Unavailable`] or [`Commit::Failed`]. The layer drops every future
+//! but that of [`Store::lookup`] after 250 ms.
 //!
-//! # A store that several processes share
+//! # Stores that several processes share
 //!
-//! There an invalidation by another process is seen in the store alone, so a request may join a
-//! fill only if it has itself seen there, after it began, that the fill still has its right. Such a
-//! store names each fill by a [`Token`] ([`Store::token`]), keeps the token of whoever has the right
-//! to fill with the entries of its key, where whatever removes those removes it, and answers with it
-//! ([`Lookup::Held`], [`Begin::Held`]).
+//! There an invalidation by another process is seen in the store alone. So a request joins a fill only
+//! if it has itself seen there, after it began, that the fill still has its right. Such a store names
+//! each fill by a [`Token`] ([`Store::token`]), keeps the token of the fill that has the right with the
+//! entries of its key, and answers with it ([`Lookup::Held`], [`Begin::Held`]).
 //!
 //! ```
 //! use tower_support_cache::{MemoryStore, store::{PrimaryKey, Store}};
@@ -58,10 +54,11 @@ use std::{
     time::Duration,
 };
 
+use self::sealed::Sealed;
 pub use crate::{
     entry::Entry,
     error::Pending,
-    fence::sequence::{Fence, Sequence},
+    fence::{Fence, Sequence},
     key::{PrimaryKey, Slot, Tag, Tags, Token, Variant, VariantRef},
     metrics::operations::{Latency, NearSnapshot, Operation, OperationSnapshot, StoreSnapshot},
 };
@@ -71,35 +68,41 @@ pub(crate) use redis::read_anything;
 #[cfg(feature = "redis")]
 pub use redis::{RedisLease, RedisStore, RedisStoreBuilder};
 
-/// What [`Store::lookup`] found.
+/// Guard of [`Store`] against implementations outside this crate, while its verbs may still change.
+pub(crate) mod sealed {
+    /// Marker of a store of this crate. The feature `testing` gives it to tests of the suite.
+    pub trait Sealed {}
+}
+
+/// Result of [`Store::lookup`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Lookup {
-    /// An entry; whether it is fresh is for the caller to ask.
+    /// An entry, fresh or not.
     Found(Arc<Entry>),
     /// Nothing.
     Absent,
-    /// Nothing that may answer, and this fill has the right to change that.
+    /// Nothing that may answer; this fill has the right to change that.
     Held(Token),
-    /// The store could not be asked within its budget. The request is forwarded; nothing is stored.
+    /// The store could not be asked in its time. The request is forwarded; nothing is stored.
     Unavailable,
 }
 
-/// Whether a fill may begin, from [`Store::begin`].
+/// Result of [`Store::begin`]: the right to fill, or the reason why there is none.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Begin<L> {
-    /// It may, and this is its right to commit.
+    /// The right to commit.
     Granted(L),
     /// A fresh entry has appeared meanwhile.
     Found(Arc<Entry>),
     /// Another fill has the right.
     Held(Token),
-    /// The store could not be asked within its budget. The request is forwarded; nothing is stored.
+    /// The store could not be asked in its time. The request is forwarded; nothing is stored.
     Unavailable,
 }
 
-/// How a commit ended.
+/// Result of [`Store::commit`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Commit {
@@ -111,44 +114,46 @@ pub enum Commit {
     Superseded,
     /// The store has no room for an entry of this weight.
     TooLarge,
-    /// The store could not be reached within its budget.
+    /// The store could not be reached in its time.
     Failed,
 }
 
-/// Where entries live. See the [module](self) for what an implementation must hold.
+/// Store of entries. See the [module](self) for the rules that an implementation keeps.
+///
+/// The trait is sealed: its verbs may change until a version 1. It is implemented by [`MemoryStore`],
+/// `RedisStore` (feature `redis`), and an [`Arc`] of either.
 ///
 /// Every future may be dropped at any await: what has happened by then stays, and a lease that is
 /// dropped is released.
-pub trait Store: Send + Sync + 'static {
-    /// The right to fill one slot. Dropping it gives the right back.
+pub trait Store: Sealed + Send + Sync + 'static {
+    /// Right to fill one slot. Dropping it gives the right back.
     type Lease: Send + Sync + 'static;
 
     /// Returns the sequence that orders invalidations and fills in this process.
     fn sequence(&self) -> &Sequence;
 
-    /// Returns what this process holds for a variant, fresh or not, without waiting. It is on the
-    /// path of every hit: no lock is held across anything, and nothing is allocated.
+    /// Returns the entry that this process holds for a variant, fresh or not, without waiting. It is on
+    /// the path of every hit: no lock is held across anything, and nothing is allocated.
     fn peek(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>>;
 
     /// Looks a slot up, after [`peek`](Self::peek) found nothing that answers. It ends within a time of
     /// the store's own, whatever happens: the layer has no timer for it.
     fn lookup(&self, slot: &Slot) -> impl Future<Output = Lookup> + Send;
 
-    /// Names a fill that is about to begin. `None`, the default, says that all fills of this store
-    /// are of this process: they need no names.
+    /// Names a fill that is about to begin. `None`, the default, means that all fills of this store are
+    /// of this process and need no names.
     fn token(&self) -> Option<Token> {
         None
     }
 
-    /// Asks for the right to fill a slot, just before the request is forwarded and after the
-    /// flight took its [`Fence`]. The store looks once more: between the request's own look and
-    /// this call another fill may have committed.
+    /// Asks for the right to fill a slot, just before the request is forwarded and after the flight took
+    /// its [`Fence`]. The store looks once more: between the request's own look and this call another
+    /// fill may have committed.
     ///
-    /// `token` names the fill where the store does so. `seen` is the entry that the request has already found there and does not want: another
-    /// fresh one counts as found, this one does not. Nor does an entry that is no
-    /// [answer](Entry::is_answer). Others join the flight by its fence and share what is found
-    /// here, so an entry counts only if [`Sequence::is_current`] says so of its own fence at this
-    /// moment.
+    /// `token` names the fill where the store does so. `seen` is the entry that the request has found
+    /// and does not want: another fresh one counts as found, this one does not. Nor does an entry that is
+    /// no [answer](Entry::is_answer). Followers of the flight share what is found here, so an entry
+    /// counts only if [`Sequence::is_current`] holds for its own fence at this moment.
     fn begin(
         &self,
         slot: &Slot,
@@ -156,9 +161,9 @@ pub trait Store: Send + Sync + 'static {
         seen: Option<&Entry>,
     ) -> impl Future<Output = Begin<Self::Lease>> + Send;
 
-    /// Waits until another process's fill is over, and returns what the store has then. It is called
-    /// with a token from [`Lookup::Held`] or [`Begin::Held`], at most once at a time for each, and
-    /// dropped at the request's deadline.
+    /// Waits until another process's fill is over, and looks the slot up then. It is called with a token
+    /// from [`Lookup::Held`] or [`Begin::Held`], at most once at a time for each, and dropped at the
+    /// request's deadline.
     ///
     /// By default it [looks](Self::lookup) at once, and then every 5 to 50 ms.
     fn wait(&self, slot: &Slot, token: Token) -> impl Future<Output = Lookup> + Send {
@@ -167,7 +172,7 @@ pub trait Store: Send + Sync + 'static {
             loop {
                 match self.lookup(slot).await {
                     Lookup::Held(holder) if holder == token => {}
-                    // It does not say whether the fill is over, so who asks again asks later.
+                    // A stale entry does not show whether the fill is over: the next look is later.
                     Lookup::Found(entry) if !entry.is_fresh() => {
                         tokio::time::sleep(Duration::from_millis(50)).await;
                         return Lookup::Found(entry);
@@ -184,8 +189,7 @@ pub trait Store: Send + Sync + 'static {
     /// [`fence`](Entry::fence) was taken. That comes first: an entry that is refused for another reason,
     /// but for [`Commit::Failed`], may be shared with requests that wait for it.
     ///
-    /// `note` is stored in the same step: another entry of the same key, which tells how `entry`
-    /// is found.
+    /// `note` is stored in the same step: another entry of the same key, which leads to `entry`.
     fn commit(
         &self,
         lease: Self::Lease,
@@ -207,7 +211,10 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// [`Pending`] if the store could not be reached: the store retries until it is acknowledged,
     /// and answers nothing for this key until then.
-    fn invalidate(&self, key: &PrimaryKey) -> impl Future<Output = Result<(), Pending>> + Send;
+    fn invalidate(
+        &self,
+        key: &PrimaryKey,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<Self>;
 
     /// Makes all entries of a key stale and voids every fill of it that has begun: what is left may
     /// answer only as far as its response and its route allow stale ones.
@@ -220,12 +227,12 @@ pub trait Store: Send + Sync + 'static {
     fn soft_invalidate(
         &self,
         key: &PrimaryKey,
-    ) -> impl Future<Output = Result<(), Pending>> + Send {
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<Self> {
         self.invalidate(key)
     }
 
-    /// Does the same as [`invalidate`](Self::invalidate) for all entries and fills that have a tag,
-    /// whatever their keys are.
+    /// Removes all entries that have a tag, whatever their keys, and voids every fill of one that has
+    /// begun.
     ///
     /// By default it is [`invalidate_all`](Self::invalidate_all), which is right, and costs
     /// everything.
@@ -233,17 +240,20 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     ///
     /// As for [`invalidate`](Self::invalidate).
-    fn invalidate_tag(&self, tag: &Tag) -> impl Future<Output = Result<(), Pending>> + Send {
+    fn invalidate_tag(
+        &self,
+        tag: &Tag,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<Self> {
         let _ = tag;
         self.invalidate_all()
     }
 
-    /// Does the same as [`invalidate`](Self::invalidate) for all keys.
+    /// Removes all entries of all keys and voids every fill that has begun.
     ///
     /// # Errors
     ///
     /// As for [`invalidate`](Self::invalidate).
-    fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send;
+    fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<Self>;
 
     /// Copies the store's own counts out. `None`, the default, if it has none.
     fn snapshot(&self) -> Option<StoreSnapshot> {
@@ -258,5 +268,86 @@ pub trait Store: Send + Sync + 'static {
     fn flush_pending(&self, limit: Duration) -> impl Future<Output = Result<(), Pending>> + Send {
         let _ = limit;
         ready(Ok(()))
+    }
+}
+
+impl<St: Store> Sealed for Arc<St> {}
+
+impl<St: Store> Store for Arc<St> {
+    type Lease = St::Lease;
+
+    fn sequence(&self) -> &Sequence {
+        (**self).sequence()
+    }
+
+    fn peek(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
+        (**self).peek(variant)
+    }
+
+    fn lookup(&self, slot: &Slot) -> impl Future<Output = Lookup> + Send {
+        (**self).lookup(slot)
+    }
+
+    fn token(&self) -> Option<Token> {
+        (**self).token()
+    }
+
+    fn begin(
+        &self,
+        slot: &Slot,
+        token: Option<Token>,
+        seen: Option<&Entry>,
+    ) -> impl Future<Output = Begin<Self::Lease>> + Send {
+        (**self).begin(slot, token, seen)
+    }
+
+    fn wait(&self, slot: &Slot, token: Token) -> impl Future<Output = Lookup> + Send {
+        (**self).wait(slot, token)
+    }
+
+    fn commit(
+        &self,
+        lease: Self::Lease,
+        entry: Arc<Entry>,
+        note: Option<Arc<Entry>>,
+    ) -> impl Future<Output = Commit> + Send {
+        (**self).commit(lease, entry, note)
+    }
+
+    fn release(&self, lease: Self::Lease) {
+        (**self).release(lease);
+    }
+
+    fn invalidate(
+        &self,
+        key: &PrimaryKey,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
+        (**self).invalidate(key)
+    }
+
+    fn soft_invalidate(
+        &self,
+        key: &PrimaryKey,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
+        (**self).soft_invalidate(key)
+    }
+
+    fn invalidate_tag(
+        &self,
+        tag: &Tag,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
+        (**self).invalidate_tag(tag)
+    }
+
+    fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
+        (**self).invalidate_all()
+    }
+
+    fn snapshot(&self) -> Option<StoreSnapshot> {
+        (**self).snapshot()
+    }
+
+    fn flush_pending(&self, limit: Duration) -> impl Future<Output = Result<(), Pending>> + Send {
+        (**self).flush_pending(limit)
     }
 }

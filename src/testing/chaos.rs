@@ -1,4 +1,4 @@
-//! A store that fails, waits or hangs by a plan.
+//! Store that fails, waits or hangs by a plan.
 
 use std::{
     fmt,
@@ -12,22 +12,22 @@ use tokio::time::sleep;
 use crate::{
     store::{
         Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Tag, Token,
-        VariantRef, timeout::bounded,
+        VariantRef, sealed::Sealed, timeout::bounded,
     },
     sync::{AtomicU64, Ordering},
 };
 
-/// An operation of a [`Store`] that [`Chaos`] disturbs.
+/// Call of a [`Store`] that [`Chaos`] disturbs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Operation {
+pub enum StoreCall {
     /// [`Store::peek`], on the path of every hit.
     Peek,
     /// [`Store::lookup`].
     Lookup,
     /// [`Store::begin`], which grants the right to fill.
     Begin,
-    /// [`Store::wait`], for another process's fill.
+    /// [`Store::wait`], for the fill of another process.
     Wait,
     /// [`Store::commit`].
     Commit,
@@ -39,60 +39,59 @@ pub enum Operation {
     FlushPending,
 }
 
-/// What [`Chaos`] does to one operation.
+/// Disturbance of one call by [`Chaos`].
 ///
-/// What an invalidation does when it is called, before its future is polled, happens whatever the
-/// fault: in this process it is in force, and a store over a network goes on delivering it.
+/// An invalidation acts in this process as soon as it is called, whatever the fault, and a store over
+/// a network goes on delivering it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The store is asked, and nothing else.
+    /// The call reaches the store undisturbed.
     None,
-    /// The operation says that it failed, and the store is not asked. A lease is given back.
+    /// The call fails without reaching the store. A lease is released.
     Fail,
-    /// The operation says that it failed, although the store has done it: an unknown outcome.
+    /// The call fails after the store has completed it: an unknown outcome.
     FailAfter,
-    /// The store is asked after a time on the runtime's clock.
+    /// The call reaches the store after a time on the runtime's clock.
     Delay(Duration),
-    /// The operation never returns, and the store is not asked.
+    /// The call never returns and does not reach the store.
     Hang,
 }
 
-/// A [`Store`] around another that disturbs its operations by a plan, to test what a stack makes of
-/// it.
+/// [`Store`] around another one that disturbs its calls by a plan, to test a stack against failures.
 ///
-/// The plan is a closure from the kind of an operation, and how many of that kind there were before,
-/// to the [`Fault`]. It runs on the path of every request, and several threads may be in it at once.
+/// The plan is a closure. It is given a call and the number of earlier calls of that kind, and returns
+/// the [`Fault`]. It runs on the path of every request, in several threads at once.
 ///
-/// A failed [`Operation::Peek`] finds nothing; other faults leave it alone, since it does not wait.
-/// So a plan that fails both `Peek` and `Lookup` around a [`MemoryStore`](crate::MemoryStore) is a
+/// A failed [`StoreCall::Peek`] finds nothing; other faults do not apply to it, since it does not wait.
+/// So a plan that fails both `Peek` and `Lookup` around a [`MemoryStore`](crate::MemoryStore) makes it a
 /// store that cannot be reached.
 ///
 /// See the [module documentation](super) for an example.
 pub struct Chaos<St> {
     store: St,
     plan: Box<Plan>,
-    counts: [AtomicU64; OPERATIONS],
+    counts: [AtomicU64; CALLS],
 }
 
-type Plan = dyn Fn(Operation, u64) -> Fault + Send + Sync;
+type Plan = dyn Fn(StoreCall, u64) -> Fault + Send + Sync;
 
-const OPERATIONS: usize = Operation::FlushPending as usize + 1;
+const CALLS: usize = StoreCall::FlushPending as usize + 1;
 
 impl<St: Store> Chaos<St> {
-    /// Wraps `store`. `plan` is asked once for each operation; the first of a kind has count 0.
-    pub fn new(store: St, plan: impl Fn(Operation, u64) -> Fault + Send + Sync + 'static) -> Self {
+    /// Wraps `store`. `plan` is called once for each call; the first call of a kind has number 0.
+    pub fn new(store: St, plan: impl Fn(StoreCall, u64) -> Fault + Send + Sync + 'static) -> Self {
         Self { store, plan: Box::new(plan), counts: Default::default() }
     }
 
-    /// Returns how often an operation was called so far.
-    pub fn count(&self, operation: Operation) -> u64 {
-        self.counts[operation as usize].load(Ordering::Relaxed)
+    /// Returns the number of calls of a kind so far.
+    pub fn count(&self, call: StoreCall) -> u64 {
+        self.counts[call as usize].load(Ordering::Relaxed)
     }
 
-    fn fault(&self, operation: Operation) -> Fault {
-        let count = self.counts[operation as usize].fetch_add(1, Ordering::Relaxed);
-        (self.plan)(operation, count)
+    fn fault(&self, call: StoreCall) -> Fault {
+        let count = self.counts[call as usize].fetch_add(1, Ordering::Relaxed);
+        (self.plan)(call, count)
     }
 }
 
@@ -102,6 +101,8 @@ impl<St: fmt::Debug> fmt::Debug for Chaos<St> {
     }
 }
 
+impl<St: Store> Sealed for Chaos<St> {}
+
 impl<St: Store> Store for Chaos<St> {
     type Lease = St::Lease;
 
@@ -110,16 +111,17 @@ impl<St: Store> Store for Chaos<St> {
     }
 
     fn peek(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
-        match self.fault(Operation::Peek) {
+        match self.fault(StoreCall::Peek) {
             Fault::Fail | Fault::FailAfter => None,
             Fault::None | Fault::Delay(_) | Fault::Hang => self.store.peek(variant),
         }
     }
 
     async fn lookup(&self, slot: &Slot) -> Lookup {
-        let fault = self.fault(Operation::Lookup);
+        let fault = self.fault(StoreCall::Lookup);
         // Bounded as a store's own look-up is: a plan may delay it for as long as it likes.
-        let found = disturbed(fault, self.store.lookup(slot), || Lookup::Unavailable);
+        let found = async { self.store.lookup(slot).await };
+        let found = disturbed(fault, found, || Lookup::Unavailable);
         bounded(found).await.unwrap_or(Lookup::Unavailable)
     }
 
@@ -133,12 +135,14 @@ impl<St: Store> Store for Chaos<St> {
         token: Option<Token>,
         seen: Option<&Entry>,
     ) -> Begin<Self::Lease> {
-        let fault = self.fault(Operation::Begin);
-        disturbed(fault, self.store.begin(slot, token, seen), || Begin::Unavailable).await
+        let fault = self.fault(StoreCall::Begin);
+        // Made when it is polled, here and below: what is delayed sees what has happened by then.
+        let begin = async { self.store.begin(slot, token, seen).await };
+        disturbed(fault, begin, || Begin::Unavailable).await
     }
 
     async fn wait(&self, slot: &Slot, token: Token) -> Lookup {
-        let fault = self.fault(Operation::Wait);
+        let fault = self.fault(StoreCall::Wait);
         disturbed(fault, self.store.wait(slot, token), || Lookup::Unavailable).await
     }
 
@@ -148,8 +152,8 @@ impl<St: Store> Store for Chaos<St> {
         entry: Arc<Entry>,
         note: Option<Arc<Entry>>,
     ) -> Commit {
-        let fault = self.fault(Operation::Commit);
-        // Made when it is polled: a store may commit when it is called, and then it would not fail.
+        let fault = self.fault(StoreCall::Commit);
+        // Called when polled: a store may commit as soon as it is called, and then it would not fail.
         let commit = async { self.store.commit(lease, entry, note).await };
         disturbed(fault, commit, || Commit::Failed).await
     }
@@ -158,8 +162,11 @@ impl<St: Store> Store for Chaos<St> {
         self.store.release(lease);
     }
 
-    fn invalidate(&self, key: &PrimaryKey) -> impl Future<Output = Result<(), Pending>> + Send {
-        let fault = self.fault(Operation::Invalidate);
+    fn invalidate(
+        &self,
+        key: &PrimaryKey,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
+        let fault = self.fault(StoreCall::Invalidate);
         // Called here and not when it is polled: that is when it is in force in this process.
         disturbed(fault, self.store.invalidate(key), || Err(Pending))
     }
@@ -167,23 +174,26 @@ impl<St: Store> Store for Chaos<St> {
     fn soft_invalidate(
         &self,
         key: &PrimaryKey,
-    ) -> impl Future<Output = Result<(), Pending>> + Send {
-        let fault = self.fault(Operation::Invalidate);
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
+        let fault = self.fault(StoreCall::Invalidate);
         disturbed(fault, self.store.soft_invalidate(key), || Err(Pending))
     }
 
-    fn invalidate_tag(&self, tag: &Tag) -> impl Future<Output = Result<(), Pending>> + Send {
-        let fault = self.fault(Operation::Invalidate);
+    fn invalidate_tag(
+        &self,
+        tag: &Tag,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
+        let fault = self.fault(StoreCall::Invalidate);
         disturbed(fault, self.store.invalidate_tag(tag), || Err(Pending))
     }
 
-    fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send {
-        let fault = self.fault(Operation::InvalidateAll);
+    fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
+        let fault = self.fault(StoreCall::InvalidateAll);
         disturbed(fault, self.store.invalidate_all(), || Err(Pending))
     }
 
     async fn flush_pending(&self, limit: Duration) -> Result<(), Pending> {
-        let fault = self.fault(Operation::FlushPending);
+        let fault = self.fault(StoreCall::FlushPending);
         disturbed(fault, self.store.flush_pending(limit), || Err(Pending)).await
     }
 }

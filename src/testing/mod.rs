@@ -1,13 +1,13 @@
-//! What helps to test a service that is to be cached, and a stack around a store that fails.
+//! Tests of services that are to be cached, and of stacks around a store that fails.
 //!
-//! # Fields that nobody declared
+//! # Undeclared fields
 //!
 //! A cache tells requests apart by their target and by the fields that the route declares
 //! ([`CacheRoute::vary`](crate::CacheRoute::vary)) or the response nominates (`Vary`). A handler
-//! that reads another field, such as `X-Forwarded-Host`, makes one client's response answer others:
-//! that is cache poisoning. [`Replay`] finds such fields: it sends a request again and again to the
-//! service *without* the cache, each time with one field changed, and tells which of them changed
-//! the answer.
+//! that reads another field, such as `X-Forwarded-Host`, makes one client's response answer others,
+//! which is cache poisoning. [`Replay`] finds such fields: it sends a request again and again to the
+//! service *without* the cache, each time with one field changed, and reports the fields that changed
+//! the response.
 //!
 //! ```
 //! use axum::{Router, body::Body, http::HeaderMap, routing::get};
@@ -32,17 +32,17 @@
 //!
 //! # A store that fails
 //!
-//! [`Chaos`] wraps a [`Store`](crate::Store) and makes its operations fail, wait or hang by a plan,
-//! so that you see what your own stack does when the store is not well.
+//! [`Chaos`] wraps a [`Store`](crate::Store) and makes its calls fail, wait or hang by a plan, so that
+//! you can test your own stack against an unhealthy store.
 //!
 //! ```
 //! use tower_support_cache::{
 //!     CacheRoute, MemoryStore, SupportCacheLayer,
-//!     testing::{Chaos, Fault, Operation},
+//!     testing::{Chaos, Fault, StoreCall},
 //! };
 //!
-//! let store = Chaos::new(MemoryStore::new(), |operation, count| match operation {
-//!     Operation::Commit if count % 2 == 0 => Fault::Fail,
+//! let store = Chaos::new(MemoryStore::new(), |call, count| match call {
+//!     StoreCall::Commit if count % 2 == 0 => Fault::Fail,
 //!     _ => Fault::None,
 //! });
 //! let layer = SupportCacheLayer::builder(store)
@@ -54,5 +54,9 @@
 mod chaos;
 mod replay;
 
-pub use chaos::{Chaos, Fault, Operation};
+pub use chaos::{Chaos, Fault, StoreCall};
 pub use replay::{Replay, Undeclared};
+
+/// For the crate's own tests, whose stores break the rules one by one.
+#[doc(hidden)]
+pub use crate::store::sealed::Sealed;

@@ -1,4 +1,4 @@
-//! Replaying a request with one field changed at a time.
+//! Replay of a request with one field changed at a time.
 
 use std::{fmt, future::poll_fn, pin::pin};
 
@@ -11,9 +11,9 @@ use http_body::Body;
 use tower::ServiceExt;
 use tower_service::Service;
 
-use crate::{key::vary::Nominated, route::CacheRoute};
+use crate::{key::Nominated, route::CacheRoute};
 
-/// Fields that handlers, frameworks and routers are known to read, and what is sent in them.
+/// Fields that handlers, frameworks and routers are known to read, with the values to send.
 const FLIPPED: &[(&str, &[&str])] = &[
     ("accept", &["application/json", "text/html", "application/xml"]),
     ("accept-encoding", &["gzip", "br", "identity"]),
@@ -38,14 +38,14 @@ const FLIPPED: &[(&str, &[&str])] = &[
     ("x-rewrite-url", &["/replay"]),
 ];
 
-/// Sends a request again with one field changed at a time, to find what a handler reads and
-/// nobody has declared.
+/// Replay of a request with one field changed at a time, which finds undeclared fields that a handler
+/// reads.
 ///
 /// It changes `Accept`, `Accept-Encoding`, `Accept-Language`, `Authorization`, `Cookie`,
 /// `Forwarded`, `Origin`, `Referer`, `User-Agent`, `X-Forwarded-Host`, `-Port`, `-Prefix` and
 /// `-Proto`, `X-Host`, `X-HTTP-Method-Override`, `X-Original-URL`, `X-Requested-With`,
-/// `X-Rewrite-URL`, and what [`flip`](Self::flip) adds: each is set to one or a few values of its
-/// kind, and left out if the request has it. See the [module documentation](super).
+/// `X-Rewrite-URL`, and what [`flip`](Self::flip) adds: each is set to one or a few typical
+/// values, and left out if the request has it. See the [module documentation](super).
 #[derive(Clone, Debug)]
 #[must_use = "a replay does nothing until it is given a service"]
 pub struct Replay {
@@ -54,12 +54,11 @@ pub struct Replay {
     ignored: Vec<HeaderName>,
 }
 
-/// A field of requests that changed the answer although nobody declares it, from
-/// [`Replay::undeclared`].
+/// Undeclared request field that changed the response, from [`Replay::undeclared`].
 #[derive(Clone, Debug)]
 pub struct Undeclared {
     name: HeaderName,
-    /// What was sent; `None` where the field was left out.
+    /// Value that was sent; `None` if the field was left out.
     sent: Option<HeaderValue>,
     change: Change,
 }
@@ -71,9 +70,9 @@ enum Change {
     Field(HeaderName),
 }
 
-/// A response that has been read to its end.
+/// Response that has been read to its end.
 #[derive(Debug)]
-struct Answer {
+struct ReplayedResponse {
     status: StatusCode,
     fields: HeaderMap,
     body: Vec<u8>,
@@ -82,7 +81,7 @@ struct Answer {
 // ===== impl Replay =====
 
 impl Replay {
-    /// Changes the fields that are known to matter to handlers, and takes none for declared.
+    /// Changes the fields that handlers are known to read. No field is declared yet.
     pub fn new() -> Self {
         let all = FLIPPED.iter().flat_map(|(name, values)| {
             values
@@ -92,17 +91,17 @@ impl Replay {
         Self { flipped: all.collect(), declared: Vec::new(), ignored: vec![DATE, AGE] }
     }
 
-    /// Takes what `route` declares by [`CacheRoute::vary`] for declared.
+    /// Declares the fields that `route` declares by [`CacheRoute::vary`].
     ///
-    /// Whom the route's responses are for is not asked: if its requests with credentials bypass the
-    /// cache, give those fields to [`declared`](Self::declared).
+    /// Its [`Credentials`](crate::Credentials) are not taken into account: if requests with credentials
+    /// bypass the cache, declare those fields by [`declared`](Self::declared).
     pub fn route(self, route: &CacheRoute) -> Self {
         self.declared(route.declared().iter().cloned())
     }
 
-    /// Names fields that may change the answer: the cache tells requests apart by them, or is
-    /// bypassed where they are, as by `Authorization` under
-    /// [`Credentials::Bypass`](crate::Credentials::Bypass). Defaults to none.
+    /// Names fields that may change the response, because the cache tells requests apart by them or is
+    /// bypassed, as by `Authorization` under [`Credentials::Bypass`](crate::Credentials::Bypass).
+    /// Defaults to none.
     pub fn declared(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         self.declared.extend(names);
         self
@@ -114,24 +113,24 @@ impl Replay {
         self
     }
 
-    /// Names fields of responses that are not compared. Defaults to `Age`, `Date`, and what
-    /// differs between two answers to the unchanged request, such as a request's number.
+    /// Names response fields that are not compared. Defaults to `Age`, `Date`, and fields that differ
+    /// between two responses to the unchanged request, such as a request id.
     pub fn ignored(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         self.ignored.extend(names);
         self
     }
 
-    /// Returns the fields that change the answer, each once, although they are neither declared nor
-    /// nominated by the `Vary` of both answers; none if the cache may be put around the service.
+    /// Returns the fields that change the response, each once, although they are neither declared nor
+    /// nominated by the `Vary` of both responses. The list is empty if the cache may wrap the service.
     ///
-    /// `service` is the handler *without* the cache. `request` makes the request that is replayed;
-    /// give one that the handler answers well, since an error rarely shows what it could depend on.
-    /// Status, body and fields of the answers are compared. Bodies are held in memory.
+    /// `service` is the handler *without* the cache. `request` makes the request that is replayed. Give
+    /// one that succeeds, since an error rarely shows its dependencies. Status, body and fields of the
+    /// responses are compared. Bodies are held in memory.
     ///
     /// # Panics
     ///
-    /// If the service or a body fails, or if status or body differ already between two answers to
-    /// the unchanged request: what changes by itself tells nothing.
+    /// Panics if the service or a body fails, or if status or body differ already between two responses
+    /// to the unchanged request.
     pub async fn undeclared<S, Q, B>(
         mut self,
         service: S,
@@ -143,8 +142,8 @@ impl Replay {
         B: Body,
         B::Error: fmt::Debug,
     {
-        let unchanged = Answer::of(service.clone(), request()).await;
-        let again = Answer::of(service.clone(), request()).await;
+        let unchanged = ReplayedResponse::of(service.clone(), request()).await;
+        let again = ReplayedResponse::of(service.clone(), request()).await;
         self.ignored.extend(unchanged.differing(&again));
         if let Some(change) = unchanged.change(&again, &self.ignored) {
             panic!("the answer to the unchanged request changes by itself: {change}");
@@ -159,9 +158,9 @@ impl Replay {
                 Some(value) => drop(changed.headers_mut().insert(name.clone(), value.clone())),
                 None => drop(changed.headers_mut().remove(&name)),
             }
-            let answer = Answer::of(service.clone(), changed).await;
+            let answer = ReplayedResponse::of(service.clone(), changed).await;
             match unchanged.change(&answer, &self.ignored) {
-                Some(change) if !are_told_apart(&name, &unchanged, &answer) => {
+                Some(change) if !are_distinguished(&name, &unchanged, &answer) => {
                     found.push(Undeclared { name, sent, change });
                 }
                 _ => {}
@@ -170,12 +169,12 @@ impl Replay {
         found
     }
 
-    /// Checks that no undeclared field changes the answer. For a route's test.
+    /// Checks that no undeclared field changes the response. For a route's test.
     ///
     /// # Panics
     ///
-    /// If one does: the message names each, what was sent in it, and what it changed. Also where
-    /// [`undeclared`](Self::undeclared) panics.
+    /// Panics if a field does. The message names each field, the value that was sent and the change.
+    /// Also panics in the cases of [`undeclared`](Self::undeclared).
     pub async fn assert_declared<S, Q, B>(self, service: S, request: impl Fn() -> Request<Q>)
     where
         S: Service<Request<Q>, Response = Response<B>> + Clone,
@@ -195,7 +194,7 @@ impl Replay {
         );
     }
 
-    /// Returns every change to make to a request that has these fields.
+    /// Returns the changes to make to a request with these fields.
     fn changes(&self, fields: &HeaderMap) -> Vec<(HeaderName, Option<HeaderValue>)> {
         let removed = self.flipped.iter().filter(|(name, _)| fields.contains_key(name));
         let removed = removed.map(|(name, _)| (name.clone(), None));
@@ -242,9 +241,9 @@ impl fmt::Display for Change {
     }
 }
 
-// ===== impl Answer =====
+// ===== impl ReplayedResponse =====
 
-impl Answer {
+impl ReplayedResponse {
     async fn of<S, Q, B>(service: S, request: Request<Q>) -> Self
     where
         S: Service<Request<Q>, Response = Response<B>>,
@@ -269,7 +268,7 @@ impl Answer {
         Self { status: head.status, fields: head.headers, body: bytes }
     }
 
-    /// Returns the first thing in which `other` differs.
+    /// Returns the first difference from `other`.
     fn change(&self, other: &Self, ignored: &[HeaderName]) -> Option<Change> {
         if self.status != other.status {
             return Some(Change::Status(self.status, other.status));
@@ -290,22 +289,26 @@ impl Answer {
         names.filter(|name| lines(self, *name) != lines(other, *name)).cloned().collect()
     }
 
-    /// Whether the cache tells requests for this answer apart by a field.
+    /// Returns whether the response nominates a field.
     fn nominates(&self, name: &HeaderName) -> bool {
         Nominated::default().with(&self.fields).is_ok_and(|names| names.names().contains(name))
     }
 
-    /// Whether no cache stores this answer, since no request shows what it varies by.
+    /// Returns whether the response varies by something that no request shows, so no cache stores it.
     fn is_unpredictable(&self) -> bool {
         Nominated::default().with(&self.fields).is_err()
     }
 }
 
-/// Whether the cache gives none of two answers to the request for the other.
-fn are_told_apart(name: &HeaderName, unchanged: &Answer, changed: &Answer) -> bool {
-    let is_safe = |answer: &Answer| answer.is_unpredictable() || answer.nominates(name);
-    // Whoever accepts a coding can read what is not coded.
-    let is_plain = |answer: &Answer| {
+/// Returns whether the cache gives neither of two responses to the request of the other.
+fn are_distinguished(
+    name: &HeaderName,
+    unchanged: &ReplayedResponse,
+    changed: &ReplayedResponse,
+) -> bool {
+    let is_safe = |answer: &ReplayedResponse| answer.is_unpredictable() || answer.nominates(name);
+    // A client that accepts a coding can also read content without it.
+    let is_plain = |answer: &ReplayedResponse| {
         *name == ACCEPT_ENCODING && !answer.fields.contains_key(http::header::CONTENT_ENCODING)
     };
     match (is_safe(unchanged), is_safe(changed)) {

@@ -3,3 +3,5 @@
 pub mod fuzzing;
 #[cfg(all(test, shuttle))]
 mod model;
+#[cfg(test)]
+pub(crate) mod random;

@@ -35,8 +35,8 @@ use server::{PATIENCE, until};
 use support::{Cached, Calls, Got, TTL, get, origin, send};
 use tower::Layer;
 use tower_support_cache::{
-    BucketSnapshot, CacheRoute, InvalidateRoute, RedisStore, RedisStoreBuilder, StoreSnapshot,
-    SupportCacheHandle, SupportCacheLayer,
+    BucketSnapshot, CacheRoute, CallerKey, InvalidateRoute, RedisStore, RedisStoreBuilder,
+    StoreSnapshot, SupportCacheHandle, SupportCacheLayer,
 };
 
 /// The defaults, on which what is promised about faults depends.
@@ -85,7 +85,7 @@ impl Site {
         let invalidating = InvalidateRoute::post("/cases/{case}/comments").key("case:{case}");
         let builder = SupportCacheLayer::builder(store)
             // The same in all processes, or they do not agree on the values of fields.
-            .caller_key([1; 32])
+            .caller_key(CallerKey::new([1; 32]))
             .cache(route(cached.ttl(TTL).jitter(0)))
             .invalidate(invalidating);
         Self::of(&builder.build().unwrap())

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tower_support_cache::{
-    CacheRoute, Caller, ConfigErrorKind, Credentials, RedisStore, SupportCacheLayer,
+    CacheRoute, Caller, CallerKey, ConfigErrorKind, Credentials, RedisStore, SupportCacheLayer,
 };
 
 use crate::{
@@ -211,7 +211,10 @@ async fn callers_share_nothing_and_processes_with_one_key_agree_who_they_are() {
         let route = CacheRoute::get("/mine").key("mine").ttl(Duration::from_secs(60));
         let route = route.credentials(Credentials::PerCaller(Caller::authorization()));
         let store = patient(&server.url()).build().unwrap();
-        let layer = SupportCacheLayer::builder(store).caller_key([1; 32]).cache(route).build();
+        let layer = SupportCacheLayer::builder(store)
+            .caller_key(CallerKey::new([1; 32]))
+            .cache(route)
+            .build();
         Site::of(&layer.unwrap())
     };
     let (mut site, mut other) = (layer().linked().await, layer().linked().await);
@@ -243,7 +246,9 @@ async fn routes_that_digest_callers_need_a_key_that_all_processes_have() {
     let build = |route: CacheRoute, key: Option<[u8; 32]>| {
         let builder = SupportCacheLayer::builder(far("redis://127.0.0.1:1/").build().unwrap());
         let builder = builder.cache(route);
-        key.into_iter().fold(builder, |builder, key| builder.caller_key(key)).build()
+        key.into_iter()
+            .fold(builder, |builder, key| builder.caller_key(CallerKey::new(key)))
+            .build()
     };
     let per_caller = || route().credentials(Credentials::PerCaller(Caller::authorization()));
     let varying = || route().vary([http::header::ACCEPT]);

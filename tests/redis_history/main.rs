@@ -18,12 +18,13 @@
 
 #[path = "../support/proxy.rs"]
 mod proxy;
+#[path = "../support/random.rs"]
+mod random;
 #[path = "../support/server.rs"]
 mod server;
 
 mod faults;
 mod origin;
-mod random;
 mod report;
 mod scenario;
 mod tally;

@@ -24,7 +24,7 @@ use http_body_util::{BodyExt, Empty};
 use tokio::time::timeout;
 use tower::{Layer, ServiceExt};
 use tower_support_cache::{
-    CacheRoute, Caller, Credentials, InvalidateRoute, Pending, RedisStore, ResponseBody,
+    CacheRoute, Caller, CallerKey, Credentials, InvalidateRoute, Pending, RedisStore, ResponseBody,
     SupportCache, SupportCacheHandle, SupportCacheLayer,
 };
 
@@ -111,7 +111,7 @@ impl Run {
             (true, Load::Rests) => {}
         }
         let layer = SupportCacheLayer::builder(store.build().unwrap())
-            .caller_key([7; 32])
+            .caller_key(CallerKey::new([7; 32]))
             .cache(route("shared").tag("t:{tag}"))
             .cache(route("mine").tag("t:{tag}").credentials(per_caller()))
             .cache(route("bare"))

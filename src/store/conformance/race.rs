@@ -102,6 +102,6 @@ impl<St: Store> Race<St> {
         let Ok(Begin::Granted(lease)) = begun else { return yield_now().await };
         let body = self.version();
         yield_now().await;
-        tagged.commit(&self.store, (lease, fence), &body).await;
+        tagged.commit(&self.store, lease, fence, &body).await;
     }
 }

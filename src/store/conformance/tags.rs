@@ -5,7 +5,7 @@ use tokio::task::yield_now;
 use super::{PATIENCE, Place, Response, text};
 use crate::{
     clock::now,
-    fence::sequence::Fence,
+    fence::Fence,
     key::{Slot, Tag, Tags},
     store::{Commit, Lookup, PrimaryKey, Store},
 };
@@ -29,7 +29,8 @@ impl Tagged {
     pub(super) async fn commit<St: Store>(
         &self,
         store: &St,
-        (lease, fence): (St::Lease, Fence),
+        lease: St::Lease,
+        fence: Fence,
         body: &str,
     ) -> Commit {
         let response = Response { tags: self.tags(), ..Response::new(body) };
@@ -43,7 +44,7 @@ impl Tagged {
         loop {
             let fence = store.sequence().begin();
             let lease = Place::granted_at(store, &self.slot()).await;
-            match self.commit(store, (lease, fence), body).await {
+            match self.commit(store, lease, fence, body).await {
                 Commit::Stored => return,
                 Commit::Fenced if !self.named.is_empty() && now() < deadline => yield_now().await,
                 commit => panic!("a fill that nothing overtook is stored, and not {commit:?}"),
@@ -123,7 +124,7 @@ pub async fn an_invalidation_of_a_tag_voids_fills_in_flight<St: Store>(store: &S
         let fence = store.sequence().begin();
         let lease = Place::granted_at(store, &tagged.slot()).await;
         let _ = store.invalidate_tag(&Tag::new("t")).await;
-        let commit = tagged.commit(store, (lease, fence), "overtaken").await;
+        let commit = tagged.commit(store, lease, fence, "overtaken").await;
         assert_eq!(
             commit,
             Commit::Fenced,

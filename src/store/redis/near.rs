@@ -26,7 +26,7 @@ use super::{
 use crate::{
     clock::{Instant, now},
     entry::{Entry, SourceRecord},
-    fence::sequence::Fence,
+    fence::Fence,
     key::{PrimaryKey, Tag, VariantRef},
     metrics::operations::NearSnapshot,
     metrics::sharded_counter::ShardedCounter,

@@ -24,9 +24,8 @@ use super::{
 };
 use crate::{
     clock::{Instant, now},
-    entry::gauge::Gauge,
-    entry::{Content, Entry, Head, Provenance, SourceRecord},
-    fence::sequence::{Fence, Sequence},
+    entry::{Content, Entry, Head, MemoryGauge, Provenance, SourceRecord},
+    fence::{Fence, Sequence},
     key::{Slot, Tag, Tags},
     metrics::telemetry,
 };
@@ -41,7 +40,7 @@ pub(super) struct StoreState {
     pub(super) near: Arc<Near>,
     pub(super) outbox: Arc<Outbox>,
     pub(super) sequence: Sequence,
-    gauge: Arc<Gauge>,
+    gauge: Arc<MemoryGauge>,
     has_warned: AtomicBool,
 }
 

@@ -15,10 +15,10 @@ use super::{
 use crate::{
     entry::Entry,
     error::Pending,
-    fence::sequence::Sequence,
+    fence::Sequence,
     key::{PrimaryKey, Slot, Tag, Token, VariantRef},
     metrics::operations::StoreSnapshot,
-    store::{Begin, Commit, Lookup, Store},
+    store::{Begin, Commit, Lookup, Store, sealed::Sealed},
 };
 
 /// A store in Redis 7 or Valkey, for services of more than one process.
@@ -29,7 +29,7 @@ use crate::{
 ///
 /// Clones share one connection. Give layers whose routes use
 /// [`Credentials::PerCaller`](crate::Credentials::PerCaller) or [`CacheRoute::vary`](crate::CacheRoute::vary)
-/// a [`caller_key`](crate::Builder::caller_key), the same in all processes.
+/// a [`caller_key`](crate::SupportCacheLayerBuilder::caller_key), the same in all processes.
 ///
 /// ```
 /// use tower_support_cache::{RedisStore, SupportCacheLayer};
@@ -54,6 +54,8 @@ impl fmt::Debug for RedisStore {
         f.debug_struct("RedisStore").field("link", &self.state.link).finish_non_exhaustive()
     }
 }
+
+impl Sealed for RedisStore {}
 
 impl Store for RedisStore {
     type Lease = RedisLease;
@@ -114,7 +116,10 @@ impl Store for RedisStore {
         commit
     }
 
-    fn invalidate(&self, key: &PrimaryKey) -> impl Future<Output = Result<(), Pending>> + Send {
+    fn invalidate(
+        &self,
+        key: &PrimaryKey,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         self.state.sequence.invalidate(key, || ());
         self.call(Invalidation::Key(key.clone())).run(Duration::ZERO)
     }
@@ -122,17 +127,20 @@ impl Store for RedisStore {
     fn soft_invalidate(
         &self,
         key: &PrimaryKey,
-    ) -> impl Future<Output = Result<(), Pending>> + Send {
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         self.state.sequence.invalidate(key, || ());
         self.call(Invalidation::SoftKey(key.clone())).run_softly()
     }
 
-    fn invalidate_tag(&self, tag: &Tag) -> impl Future<Output = Result<(), Pending>> + Send {
+    fn invalidate_tag(
+        &self,
+        tag: &Tag,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         self.state.sequence.invalidate_tag(tag);
         self.call(Invalidation::Tag(tag.clone())).run(Duration::ZERO)
     }
 
-    fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send {
+    fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         self.state.sequence.invalidate_all(|_| ());
         self.call(Invalidation::All).run(self.state.link.settings.until_seen())
     }

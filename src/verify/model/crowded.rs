@@ -15,12 +15,10 @@ use shuttle::{
 use super::explore;
 use crate::{
     clock::now,
-    entry::gauge::Gauge,
-    entry::{Entry, Head, Provenance, Timing},
-    fence::sequence::Fence,
+    entry::{Entry, Head, MemoryGauge, Provenance, Timing},
+    fence::Fence,
     flight::{Flights, Limits, Settled, Turn},
-    key::vary::Nominated,
-    key::{PrimaryKey, Slot, Tags, VariantParts},
+    key::{Nominated, PrimaryKey, Slot, Tags, VariantParts},
     store::{Begin, MemoryStore, Store},
 };
 
@@ -28,7 +26,7 @@ use crate::{
 struct Crowded {
     store: MemoryStore,
     flights: Arc<Flights<Version>>,
-    gauge: Arc<Gauge>,
+    gauge: Arc<MemoryGauge>,
     resources: [Resource; 2],
 }
 

@@ -19,7 +19,7 @@ use shuttle::{
 use crate::{
     clock::now,
     entry::{Entry, Head, Provenance, Timing},
-    fence::sequence::Fence,
+    fence::Fence,
     flight::{Flights, Limits, Settled, Turn},
     key::{PrimaryKey, Slot, Subject, Tag, Tags},
     store::{Begin, Commit, MemoryStore, Store},

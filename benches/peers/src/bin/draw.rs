@@ -1,6 +1,6 @@
 //! Makes the tables and pictures from the report: `draw REPORT PLOTS DOCUMENT...`. In each document what
 //! stands between `<!-- peers:NAME … -->` and `<!-- peers:end -->` is made anew. Each carries a digest of the report and one of itself, by
-//! which `tests/peers.rs` finds what is out of step.
+//! which `tests/it/peers.rs` finds what is out of step.
 
 use std::{env, fs, path::Path, process::ExitCode};
 

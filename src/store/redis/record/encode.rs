@@ -1,9 +1,9 @@
 //! Writes records.
 
 use super::{
-    fields::{SENSITIVE, push_name},
+    fields::push_name,
     seal::Seal,
-    stamp::{LINE, Stamp},
+    stamp::{LINE, SENSITIVE, Stamp},
     tag_version::VersionedTag,
 };
 use crate::entry::{Content, Entry, StoredHead, Windows};
@@ -68,12 +68,11 @@ fn push_head(record: &mut Vec<u8>, head: &StoredHead) {
         // More seconds than these mean the same everywhere.
         push_u32(record, usize::try_from(window.as_secs()).unwrap_or(usize::MAX));
     }
-    let lines = head.fields.without_slots();
     let mut names = Vec::new();
-    lines.iter().for_each(|(name, _)| push_name(&mut names, name));
+    head.fields.lines().for_each(|(name, _)| push_name(&mut names, name));
     push_u32(record, names.len());
     record.extend_from_slice(&names);
-    for (_, value) in &lines {
+    for (_, value) in head.fields.lines() {
         let sensitive = if value.is_sensitive() { SENSITIVE } else { 0 };
         push_u32(record, value.len() | sensitive as usize);
         record.extend_from_slice(value.as_bytes());

@@ -3,14 +3,14 @@
 use std::{array, sync::LazyLock};
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue,
+    HeaderName, HeaderValue,
     header::{self, AGE},
 };
+use smallvec::SmallVec;
 
 use crate::{
-    entry::{CACHE_STATUS, Learned, Shared, StoredFields, Value, with_slots},
+    entry::{CACHE_STATUS, ShapeCache, StoredFields},
     key::seeded_hash,
-    sync::{Mutex, lock},
 };
 
 /// Names that are written as one byte: their place here, counted from one. New names go to the end;
@@ -67,36 +67,6 @@ static NAMES: [HeaderName; 48] = [
     header::USER_AGENT,
 ];
 
-/// Flag in the length of a sensitive value.
-pub(super) const SENSITIVE: u32 = 1 << 31;
-
-/// Values in a record, one after the other.
-#[derive(Clone)]
-pub(super) struct Values<'r>(&'r [u8]);
-
-impl<'r> Values<'r> {
-    pub(super) fn of(bytes: &'r [u8]) -> Self {
-        Self(bytes)
-    }
-
-    /// Returns the bytes behind the values that were taken.
-    pub(super) fn rest(&self) -> &'r [u8] {
-        self.0
-    }
-}
-
-impl<'r> Iterator for Values<'r> {
-    type Item = Value<'r>;
-
-    fn next(&mut self) -> Option<Value<'r>> {
-        let (length, rest) = self.0.split_first_chunk::<4>()?;
-        let length = u32::from_be_bytes(*length);
-        let (bytes, rest) = rest.split_at_checked((length & !SENSITIVE) as usize)?;
-        self.0 = rest;
-        Some(Value { bytes, is_sensitive: length & SENSITIVE != 0 })
-    }
-}
-
 /// Appends a name: its number, or a zero, the length of its text, and the text.
 pub(super) fn push_name(bytes: &mut Vec<u8>, name: &HeaderName) {
     let place = NAMES.iter().position(|known| known == name);
@@ -126,63 +96,44 @@ pub(super) fn take_name(bytes: &mut &[u8]) -> Option<HeaderName> {
     HeaderName::from_bytes(text).ok()
 }
 
-/// Shapes of heads that were read recently: the responses of a route mostly have the same fields.
-static SHAPES: LazyLock<[Mutex<KnownShape>; 64]> =
-    LazyLock::new(|| array::from_fn(|_| Mutex::default()));
+/// Shapes of heads that were read recently, by a hash of their names.
+static SHAPES: LazyLock<[ShapeCache; 16]> =
+    LazyLock::new(|| array::from_fn(|_| ShapeCache::default()));
 
-/// Length of names, in bytes, above which a shape is not kept.
-const LONGEST: usize = 512;
+/// Limit of the names of a head: that of the lines in a map.
+const MAX_NAMES: usize = 1 << 15;
 
-#[derive(Default)]
-struct KnownShape {
-    names: Box<[u8]>,
-    learned: Option<Learned>,
-    /// Also for names that were at this place before.
-    shared: Shared,
-}
-
-/// Takes the values of a head with these names off the front. `own` makes the values that the heads do
-/// not have in common.
-pub(super) fn fields_of<'r>(
+/// Joins the names of a head and as many values, which `value` reads one by one.
+pub(super) fn fields_of(
     names: &[u8],
     has_inner_status: bool,
-    values: &mut Values<'r>,
-    mut own: impl FnMut(Value<'r>) -> Option<HeaderValue>,
+    mut value: impl FnMut() -> Option<HeaderValue>,
 ) -> Option<StoredFields> {
-    let first = values.clone();
-    if !has_inner_status && names.len() <= LONGEST {
-        let place = &SHAPES[seeded_hash(names) as usize % SHAPES.len()];
-        let KnownShape { names: known, learned, shared } = &mut *lock(place);
-        if **known != *names || learned.is_none() {
-            *learned = Learned::new(shared, &make(names, false)?, false);
-            *known = names.into();
-        }
-        let read = learned.as_mut().and_then(|learned| learned.read(shared, values, &mut own));
-        if read.is_some() {
-            return read;
-        }
+    let shapes = &SHAPES[seeded_hash(names) as usize % SHAPES.len()];
+    let names = names_of(names)?;
+    // Each reuse sets them; they are stored only for an inner cache.
+    let is_set = |name: &HeaderName| *name == AGE || (*name == CACHE_STATUS && !has_inner_status);
+    if names.iter().any(is_set) {
+        return None;
     }
-    *values = first;
-    let fields = make(names, has_inner_status)?;
-    StoredFields::alone(fields, has_inner_status, || own(values.next()?))
+    // Entries are charged for the values, not for capacity to spare.
+    let mut values = Vec::with_capacity(names.len());
+    for _ in &names {
+        values.push(value()?);
+    }
+    shapes.find_or_share(names.iter())?.with_values(values)
 }
 
-fn make(mut names: &[u8], has_inner_status: bool) -> Option<HeaderMap> {
-    let lines = std::iter::from_fn(|| {
-        let name = match names {
-            [] => return None,
-            _ => take_name(&mut names),
-        };
-        let is_slot =
-            |name: &HeaderName| *name == AGE || (*name == CACHE_STATUS && !has_inner_status);
-        let name = name.filter(|name| !is_slot(name));
-        Some(name.map(|name| (name, HeaderValue::from_static(""))))
-    });
-    with_slots(has_inner_status, lines)
+fn names_of(mut bytes: &[u8]) -> Option<SmallVec<[HeaderName; 16]>> {
+    let names = std::iter::from_fn(|| (!bytes.is_empty()).then(|| take_name(&mut bytes)));
+    let names = names.take(MAX_NAMES).collect::<Option<_>>()?;
+    bytes.is_empty().then_some(names)
 }
 
 #[cfg(all(test, not(shuttle)))]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
 
     fn written(names: &[HeaderName]) -> Vec<u8> {
@@ -206,14 +157,9 @@ mod tests {
 
     /// Reads a head of names, and of as many values.
     fn read(names: &[HeaderName], has_inner_status: bool, values: &[&str]) -> Option<HeaderMap> {
-        let mut text = Vec::new();
-        for value in values {
-            text.extend_from_slice(&u32::try_from(value.len()).expect("short").to_be_bytes());
-            text.extend_from_slice(value.as_bytes());
-        }
-        let mut values = Values::of(&text);
-        let own = |value: Value<'_>| HeaderValue::from_bytes(value.bytes).ok();
-        let fields = fields_of(&written(names), has_inner_status, &mut values, own)?;
+        let mut values = values.iter();
+        let value = || HeaderValue::from_str(values.next()?).ok();
+        let fields = fields_of(&written(names), has_inner_status, value)?;
         assert!(values.next().is_none(), "all are taken");
         Some(fields.to_map())
     }

@@ -9,6 +9,9 @@ pub(super) const MAGIC: &[u8] = &[b'T', b'S', b'C', b'0' + VERSION, b' '];
 /// Length of the line. The scripts know where its parts are.
 pub(super) const LINE: usize = 64;
 
+/// Flag in the length of a sensitive value.
+pub(super) const SENSITIVE: u32 = 1 << 31;
+
 /// Time in milliseconds for which a record is kept beyond its use: clocks are read at different moments.
 pub(crate) const SLACK: u64 = 1000;
 

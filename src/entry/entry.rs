@@ -1,0 +1,296 @@
+//! Entries: what a store keeps for a slot.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use bytes::Bytes;
+
+#[cfg(feature = "redis")]
+use super::portable::{Copied, SourceRecord};
+use super::{gauge::MemoryGauge, head::Head, weight::OVERHEAD};
+use crate::{
+    clock::{Instant, now},
+    fence::{Fence, Sequence},
+    key::{Nominated, Slot},
+};
+
+/// Bytes that one nominated field takes besides its name.
+const PER_NOMINATED: usize = 64;
+
+/// A stored response, or a note about one slot.
+///
+/// Requests share it and nothing changes it. A store asks it for what it has to know:
+///
+/// ```
+/// use tower_support_cache::store::Entry;
+///
+/// /// Whether an entry is worth a place in a small store.
+/// fn is_worth_keeping(entry: &Entry) -> bool {
+///     entry.is_answer() && entry.is_fresh() && entry.weight() < 64 * 1024
+/// }
+/// ```
+pub struct Entry {
+    provenance: Provenance,
+    content: Content,
+    fresh_until: Instant,
+    is_held: AtomicBool,
+    weight: u64,
+    /// `None` for an entry of the store itself.
+    #[cfg(feature = "redis")]
+    copied: Option<Box<Copied>>,
+}
+
+/// The fill that made an entry.
+#[derive(Clone, Debug)]
+pub(crate) struct Provenance {
+    pub(crate) slot: Slot,
+    pub(crate) fence: Fence,
+    /// When the request was forwarded.
+    pub(crate) requested: Instant,
+    pub(crate) gauge: Arc<MemoryGauge>,
+}
+
+/// The content of an entry.
+#[derive(Clone, Debug)]
+pub(crate) enum Content {
+    Response { head: Head, body: Bytes },
+    Pass,
+    Nominated(Nominated),
+}
+
+impl Entry {
+    /// Creates the entry of a response, with its body as it is stored.
+    pub(crate) fn response(provenance: Provenance, head: Head, body: Bytes) -> Self {
+        let weight = head.weight() + body.len();
+        let fresh_until = head.fresh_until();
+        Self::new(provenance, Content::Response { head, body }, fresh_until, weight)
+    }
+
+    /// Creates the note that responses of a slot may not be stored until `until`: requests for it
+    /// neither wait for each other nor store anything (also known as hit-for-miss).
+    pub(crate) fn pass(provenance: Provenance, until: Instant) -> Self {
+        Self::new(provenance, Content::Pass, until, 0)
+    }
+
+    /// Creates the note of the fields that responses of a slot nominate, by whose values they are
+    /// found. It must be fresh for at least as long as any of them.
+    pub(crate) fn nominated(provenance: Provenance, nominated: Nominated, until: Instant) -> Self {
+        let names = nominated.names().iter();
+        let weight = names.map(|name| name.as_str().len() + PER_NOMINATED).sum();
+        Self::new(provenance, Content::Nominated(nominated), until, weight)
+    }
+
+    fn new(
+        provenance: Provenance,
+        content: Content,
+        fresh_until: Instant,
+        content_weight: usize,
+    ) -> Self {
+        let slot = &provenance.slot;
+        let identity = slot.key.as_str().len() + slot.variant.as_bytes().len() + slot.tags.weight();
+        let weight = (size_of::<Self>() + OVERHEAD + identity + content_weight) as u64;
+        Self {
+            provenance,
+            content,
+            fresh_until,
+            is_held: AtomicBool::new(false),
+            weight,
+            #[cfg(feature = "redis")]
+            copied: None,
+        }
+    }
+
+    /// Returns where the entry belongs.
+    pub fn slot(&self) -> &Slot {
+        &self.provenance.slot
+    }
+
+    /// Returns the number at which its fill began.
+    pub fn fence(&self) -> Fence {
+        self.provenance.fence
+    }
+
+    /// Returns the number at which it was read or made, in the sequence of the store that holds it. A
+    /// copy has another number there than in the store that it was read from.
+    pub(crate) fn held_at(&self) -> Fence {
+        #[cfg(feature = "redis")]
+        if let Some(copied) = &self.copied {
+            return copied.held_at;
+        }
+        self.fence()
+    }
+
+    /// Returns whether nothing has invalidated its key or one of its tags since its fill began.
+    pub(crate) fn is_current(&self, sequence: &Sequence) -> bool {
+        sequence.is_slot_current(self.slot(), self.fence())
+    }
+
+    /// Returns the bytes of memory that it occupies, including the overhead of maps around it.
+    pub fn weight(&self) -> u64 {
+        self.weight
+    }
+
+    /// Returns whether it may answer a request now (RFC 9111 §4.2).
+    pub fn is_fresh(&self) -> bool {
+        self.is_fresh_at(now())
+    }
+
+    /// Returns whether `other` was requested from the origin later than this one.
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        self.provenance.requested < other.provenance.requested
+    }
+
+    /// Counts the entry as held in this process's memory, from now until it is dropped. A store
+    /// calls it when it keeps an entry.
+    pub fn hold(&self) {
+        if !self.is_held.swap(true, Ordering::Relaxed) {
+            self.provenance.gauge.hold(self.weight);
+        }
+    }
+
+    /// Counts the entry as evicted: a store calls it when it removed the entry to make room.
+    pub fn evict(&self) {
+        self.provenance.gauge.evict();
+    }
+
+    /// Returns the end of its use, stale or not: a store may drop it then.
+    pub(crate) fn kept_until(&self) -> Instant {
+        match &self.content {
+            Content::Response { head, .. } => self.fresh_until + head.windows().longest(),
+            Content::Pass | Content::Nominated(_) => self.fresh_until,
+        }
+    }
+
+    /// Returns the entry after a soft invalidation at `fence`: stale from now on, and of use for as
+    /// long as its windows allow. `None` if it is of no use.
+    pub(crate) fn outdated(&self, fence: Fence) -> Option<Self> {
+        let provenance = Provenance { fence, ..self.provenance.clone() };
+        match &self.content {
+            Content::Pass => None,
+            Content::Nominated(names) => {
+                Some(Self::nominated(provenance, names.clone(), self.fresh_until))
+            }
+            Content::Response { head, .. } if head.windows.is_none() => None,
+            Content::Response { head, body } => {
+                let mut head = head.clone();
+                head.lifetime = head.lifetime.min(now().saturating_duration_since(head.received));
+                Some(Self::response(provenance, head, body.clone()))
+            }
+        }
+    }
+
+    /// Returns whether it is fresh at an instant. The lifetime must *exceed* the age, so equality is
+    /// stale (RFC 9111 §4.2).
+    pub(crate) fn is_fresh_at(&self, now: Instant) -> bool {
+        now < self.fresh_until
+    }
+
+    /// Returns the instant at which it stops being fresh.
+    pub(crate) fn fresh_until(&self) -> Instant {
+        self.fresh_until
+    }
+
+    /// Returns the stored response, if it is one.
+    pub(crate) fn as_response(&self) -> Option<(&Head, &Bytes)> {
+        match &self.content {
+            Content::Response { head, body } => Some((head, body)),
+            Content::Pass | Content::Nominated(_) => None,
+        }
+    }
+
+    /// Returns the fields that responses of this slot nominate, if it is the fresh note of them.
+    pub(crate) fn as_nominated(&self) -> Option<&Nominated> {
+        match &self.content {
+            Content::Nominated(nominated) if self.is_fresh() => Some(nominated),
+            _ => None,
+        }
+    }
+
+    /// Returns whether the entry answers requests: a response, or the note that there is none to be
+    /// had.
+    pub fn is_answer(&self) -> bool {
+        !matches!(self.content, Content::Nominated(_))
+    }
+}
+
+#[cfg(feature = "redis")]
+impl Entry {
+    /// Restores an entry that was stored elsewhere. A response has no weight before it becomes a copy.
+    pub(crate) fn restored(provenance: Provenance, content: Content, until: Instant) -> Self {
+        match content {
+            Content::Response { .. } => Self::new(provenance, content, until, 0),
+            Content::Pass => Self::pass(provenance, until),
+            Content::Nominated(nominated) => Self::nominated(provenance, nominated, until),
+        }
+    }
+
+    /// Turns a restored entry into a copy, which another store read at `held_at` of its own sequence. The
+    /// copy may answer until `unasked_until` without another question to the first store.
+    ///
+    /// Everything else stays, including the fence: the layer sees the entry that was read.
+    pub(crate) fn into_copy(
+        mut self,
+        held_at: Fence,
+        unasked_until: Instant,
+        source: Option<SourceRecord>,
+    ) -> Self {
+        let weight = match (&self.content, &source) {
+            // The body is a slice of the record.
+            (Content::Response { head, .. }, Some(source)) => head.weight() + source.record.len(),
+            (Content::Response { head, body }, None) => head.weight() + body.len(),
+            (Content::Pass | Content::Nominated(_), _) => 0,
+        };
+        self.weight += (weight + size_of::<Copied>()) as u64;
+        self.copied = Some(Box::new(Copied { held_at, unasked_until, source }));
+        self
+    }
+
+    /// Copies an entry that others hold. See [`into_copy`](Self::into_copy).
+    pub(crate) fn copied(
+        &self,
+        held_at: Fence,
+        unasked_until: Instant,
+        source: Option<SourceRecord>,
+    ) -> Self {
+        let (provenance, content) = (self.provenance.clone(), self.content.clone());
+        let copy = Self::restored(provenance, content, self.fresh_until);
+        copy.into_copy(held_at, unasked_until, source)
+    }
+
+    /// Returns the record that it was decoded from, if decoding it again gives an equal entry.
+    pub(crate) fn source(&self) -> Option<&SourceRecord> {
+        self.copied.as_ref()?.source.as_ref()
+    }
+
+    /// Returns whether it may answer without another question to the store that it was read from.
+    pub(crate) fn answers_unasked(&self, now: Instant) -> bool {
+        self.copied.as_ref().is_none_or(|copied| now < copied.unasked_until)
+    }
+
+    pub(crate) fn content(&self) -> &Content {
+        &self.content
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if *self.is_held.get_mut() {
+            self.provenance.gauge.release(self.weight);
+        }
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("key", &self.provenance.slot.key)
+            .field("is_answer", &self.is_answer())
+            .field("weight", &self.weight)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,71 @@
+//! Entries that come from another store, or go to one.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use super::{
+    head::{Head, Windows},
+    shape::StoredFields,
+};
+use crate::{clock::Instant, fence::Fence};
+
+/// Head without the times of this process.
+#[derive(Debug)]
+pub(crate) struct StoredHead {
+    pub(crate) status: StatusCode,
+    pub(crate) fields: StoredFields,
+    /// Age of the response when it was received.
+    pub(crate) initial_age: Duration,
+    pub(crate) windows: Windows,
+}
+
+/// Properties of a copy of an entry in another store.
+#[derive(Debug)]
+pub(super) struct Copied {
+    pub(super) held_at: Fence,
+    pub(super) unasked_until: Instant,
+    pub(super) source: Option<SourceRecord>,
+}
+
+/// Record at a server that an entry was decoded from, and the state of the server in which decoding it
+/// again gives an equal entry.
+#[derive(Clone, Debug)]
+pub(crate) struct SourceRecord {
+    pub(crate) record: Bytes,
+    /// Number of the record, which no other record has.
+    pub(crate) number: u64,
+    /// Name of the record at the server, valid in one epoch.
+    pub(crate) digest: [u8; 32],
+    pub(crate) epoch: u64,
+    /// Incarnation of the server.
+    pub(crate) incarnation: u64,
+    /// Milliseconds that the server's clock was ahead of this process's when the entry was made.
+    pub(crate) clock: i64,
+}
+
+impl Head {
+    /// Restores a head that was stored elsewhere, with its times by this process's clock.
+    pub(crate) fn restored(stored: StoredHead, received: Instant, fresh_until: Instant) -> Self {
+        let StoredHead { status, fields, initial_age, windows } = stored;
+        Self {
+            status,
+            fields,
+            received,
+            initial_age,
+            lifetime: fresh_until.saturating_duration_since(received),
+            windows: windows.boxed(),
+        }
+    }
+
+    /// Returns the parts that are stored elsewhere, besides the times.
+    pub(crate) fn to_stored(&self) -> StoredHead {
+        StoredHead {
+            status: self.status,
+            fields: self.fields.clone(),
+            initial_age: self.initial_age,
+            windows: self.windows(),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Counters of a layer and its buckets.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    outcome::{Alone, Bypass, Outcome, Refusal},
+    sharded_counter::ShardedCounter,
+    snapshot::{BucketSnapshot, Snapshot},
+    telemetry,
+};
+use crate::{
+    entry::MemoryGauge,
+    sync::{AtomicU64, Ordering},
+};
+
+/// Counters of one layer.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    buckets: Vec<Bucket>,
+    writes: AtomicU64,
+    invalidations: AtomicU64,
+    tag_invalidations: AtomicU64,
+    invalidation_failures: AtomicU64,
+    detached_dropped: AtomicU64,
+}
+
+/// Counters of one bucket.
+#[derive(Debug)]
+struct Bucket {
+    name: String,
+    /// By far the most frequent.
+    hits: ShardedCounter,
+    misses: AtomicU64,
+    coalesced: AtomicU64,
+    stored: AtomicU64,
+    fenced: AtomicU64,
+    unsatisfied: AtomicU64,
+    stale: AtomicU64,
+    refreshes: AtomicU64,
+    alone: Vec<AtomicU64>,
+    bypassed: Vec<AtomicU64>,
+    refused: Vec<AtomicU64>,
+    gauge: Arc<MemoryGauge>,
+}
+
+impl Metrics {
+    pub(crate) fn new(names: Vec<String>) -> Self {
+        Self {
+            buckets: names.into_iter().map(Bucket::new).collect(),
+            writes: AtomicU64::new(0),
+            invalidations: AtomicU64::new(0),
+            tag_invalidations: AtomicU64::new(0),
+            invalidation_failures: AtomicU64::new(0),
+            detached_dropped: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn position(&self, name: &str) -> Option<usize> {
+        self.buckets.iter().position(|bucket| bucket.name == name)
+    }
+
+    pub(crate) fn gauge(&self, bucket: usize) -> Arc<MemoryGauge> {
+        Arc::clone(&self.buckets[bucket].gauge)
+    }
+
+    /// Counts and logs how a request on a cache route ended.
+    #[inline]
+    pub(crate) fn ended(&self, bucket: usize, outcome: &Outcome) {
+        let bucket = &self.buckets[bucket];
+        match outcome {
+            Outcome::Hit { .. } => bucket.hits.add(),
+            Outcome::Stale { .. } | Outcome::Rescued { .. } => add(&bucket.stale),
+            Outcome::Refreshed { .. } => add(&bucket.refreshes),
+            Outcome::Collapsed { .. } => add(&bucket.coalesced),
+            Outcome::Led { .. } => add(&bucket.misses),
+            Outcome::Alone { reason, .. } => {
+                add(&bucket.misses);
+                add(&bucket.alone[*reason as usize]);
+            }
+            Outcome::Bypassed { reason, .. } => add(&bucket.bypassed[*reason as usize]),
+            // Counted by `written`: a write belongs to no bucket.
+            Outcome::Written { .. } => {}
+        }
+        telemetry::ended(&bucket.name, outcome);
+    }
+
+    pub(crate) fn stored(&self, bucket: usize) {
+        add(&self.buckets[bucket].stored);
+    }
+
+    /// Counts a response that an invalidation overtook.
+    pub(crate) fn fenced(&self, bucket: usize) {
+        add(&self.buckets[bucket].fenced);
+    }
+
+    /// Counts a request that asked for what is cached or nothing, and got nothing.
+    pub(crate) fn unsatisfied(&self, bucket: usize) {
+        add(&self.buckets[bucket].unsatisfied);
+    }
+
+    pub(crate) fn refused(&self, bucket: usize, refusal: Refusal) {
+        add(&self.buckets[bucket].refused[refusal as usize]);
+    }
+
+    /// Counts an unsafe request that was answered.
+    pub(crate) fn written(&self) {
+        add(&self.writes);
+    }
+
+    pub(crate) fn invalidated(&self) {
+        add(&self.invalidations);
+    }
+
+    pub(crate) fn invalidated_tag(&self) {
+        add(&self.tag_invalidations);
+    }
+
+    /// Counts a write for which no usable key or tag could be made.
+    pub(crate) fn invalidation_failed(&self) {
+        add(&self.invalidation_failures);
+    }
+
+    /// Counts a fill or a write that was dropped because too many had lost their callers.
+    pub(crate) fn detached_dropped(&self) {
+        add(&self.detached_dropped);
+    }
+
+    /// Copies the counts out; `flights` is known elsewhere.
+    pub(crate) fn snapshot(&self, flights: usize) -> Snapshot {
+        Snapshot {
+            buckets: self.buckets.iter().map(|b| (b.name.clone(), b.snapshot())).collect(),
+            flights: flights as u64,
+            writes: get(&self.writes),
+            invalidations: get(&self.invalidations),
+            tag_invalidations: get(&self.tag_invalidations),
+            invalidation_failures: get(&self.invalidation_failures),
+            detached_dropped: get(&self.detached_dropped),
+            // Known elsewhere: see `Shared::snapshot`.
+            store: None,
+        }
+    }
+}
+
+impl Bucket {
+    fn new(name: String) -> Self {
+        let counters = |length: usize| (0..length).map(|_| AtomicU64::new(0)).collect();
+        Self {
+            name,
+            hits: ShardedCounter::new(),
+            misses: AtomicU64::new(0),
+            coalesced: AtomicU64::new(0),
+            stored: AtomicU64::new(0),
+            fenced: AtomicU64::new(0),
+            unsatisfied: AtomicU64::new(0),
+            stale: AtomicU64::new(0),
+            refreshes: AtomicU64::new(0),
+            alone: counters(Alone::ALL.len()),
+            bypassed: counters(Bypass::ALL.len()),
+            refused: counters(Refusal::ALL.len()),
+            gauge: Arc::default(),
+        }
+    }
+
+    fn snapshot(&self) -> BucketSnapshot {
+        BucketSnapshot {
+            // Known elsewhere: see `Shared::snapshot`.
+            is_off: false,
+            hits: self.hits.get(),
+            misses: get(&self.misses),
+            coalesced: get(&self.coalesced),
+            stored: get(&self.stored),
+            fenced: get(&self.fenced),
+            unsatisfied: get(&self.unsatisfied),
+            stale: get(&self.stale),
+            refreshes: get(&self.refreshes),
+            alone: by_reason(Alone::ALL, &self.alone),
+            bypassed: by_reason(Bypass::ALL, &self.bypassed),
+            refused: by_reason(Refusal::ALL, &self.refused),
+            evicted: self.gauge.evicted(),
+            entries: self.gauge.entries(),
+            bytes: self.gauge.bytes(),
+        }
+    }
+}
+
+fn add(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+fn get(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+fn by_reason<R: Copy + Ord>(reasons: &[R], counters: &[AtomicU64]) -> BTreeMap<R, u64> {
+    let counts = reasons.iter().copied().zip(counters.iter().map(get));
+    counts.filter(|(_, count)| *count > 0).collect()
+}

@@ -1,0 +1,79 @@
+//! Snapshot: the counts that users see, copied out at one moment.
+
+use std::collections::BTreeMap;
+
+use super::{
+    operations::StoreSnapshot,
+    outcome::{Alone, Bypass, Refusal},
+};
+
+/// The counts of a layer, copied out at one moment.
+///
+/// Counts grow from the layer's creation and are not reset.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// The counts of each bucket, by name.
+    pub buckets: BTreeMap<String, BucketSnapshot>,
+    /// Forwards on their way now whose responses may be stored and shared.
+    pub flights: u64,
+    /// Unsafe requests that were forwarded and answered, whatever they invalidated.
+    pub writes: u64,
+    /// Keys invalidated, by call or by rule. An invalidation of everything counts once.
+    pub invalidations: u64,
+    /// Tags invalidated, by call, by rule or by a response (RFC 9875).
+    pub tag_invalidations: u64,
+    /// Writes for which a rule could not make a usable key or tag, so that it invalidated nothing.
+    pub invalidation_failures: u64,
+    /// Fills and writes that lost their callers and were dropped because too many had.
+    pub detached_dropped: u64,
+    /// The store's own counts, if it is over a network.
+    pub store: Option<StoreSnapshot>,
+}
+
+impl Snapshot {
+    /// Returns the counts of the bucket `name`, or `None` if no route names it.
+    pub fn bucket(&self, name: &str) -> Option<&BucketSnapshot> {
+        self.buckets.get(name)
+    }
+}
+
+/// The counts of one bucket.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct BucketSnapshot {
+    /// Whether the bucket is switched off.
+    pub is_off: bool,
+    /// Requests answered from the store.
+    pub hits: u64,
+    /// Requests that were looked up and forwarded.
+    pub misses: u64,
+    /// Requests answered with what another request's forward brought.
+    pub coalesced: u64,
+    /// Responses stored.
+    pub stored: u64,
+    /// Responses not stored because an invalidation overtook them.
+    pub fenced: u64,
+    /// Requests with `only-if-cached`, on routes that honour it, that were answered by 504.
+    pub unsatisfied: u64,
+    /// Requests answered from the store with what was no longer fresh.
+    pub stale: u64,
+    /// Forwards in the background that asked about what was stale, or soon would be (early refresh).
+    pub refreshes: u64,
+    /// Misses that joined no flight and stored nothing, by reason; reasons that never occurred are
+    /// absent.
+    pub alone: BTreeMap<Alone, u64>,
+    /// Requests that did not consult the cache, by reason; reasons that never occurred are absent.
+    pub bypassed: BTreeMap<Bypass, u64>,
+    /// Responses that were not stored, by reason; reasons that never occurred are absent.
+    pub refused: BTreeMap<Refusal, u64>,
+    /// Entries removed from memory to make room.
+    pub evicted: u64,
+    /// Entries in this process's memory now, expired ones included until they are replaced or
+    /// evicted, and so are `Pass` entries.
+    pub entries: u64,
+    /// What these entries weigh, in bytes, overhead included.
+    pub bytes: u64,
+}

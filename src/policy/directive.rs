@@ -1,0 +1,192 @@
+//! Syntax of cache directives (RFC 9111 §5.2).
+
+use http::HeaderName;
+
+/// Number of seconds that stands for any larger one (RFC 9111 §1.2.2).
+pub(super) const MOST_SECONDS: u64 = 1 << 31;
+
+/// Directive that matters to this cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DirectiveName {
+    MaxAge,
+    MinFresh,
+    MustRevalidate,
+    MustUnderstand,
+    NoCache,
+    NoStore,
+    OnlyIfCached,
+    Private,
+    ProxyRevalidate,
+    Public,
+    SMaxage,
+    StaleIfError,
+    StaleWhileRevalidate,
+}
+
+const NAMES: [(&str, DirectiveName); 13] = [
+    ("max-age", DirectiveName::MaxAge),
+    ("min-fresh", DirectiveName::MinFresh),
+    ("must-revalidate", DirectiveName::MustRevalidate),
+    ("must-understand", DirectiveName::MustUnderstand),
+    ("no-cache", DirectiveName::NoCache),
+    ("no-store", DirectiveName::NoStore),
+    ("only-if-cached", DirectiveName::OnlyIfCached),
+    ("private", DirectiveName::Private),
+    ("proxy-revalidate", DirectiveName::ProxyRevalidate),
+    ("public", DirectiveName::Public),
+    ("s-maxage", DirectiveName::SMaxage),
+    ("stale-if-error", DirectiveName::StaleIfError),
+    ("stale-while-revalidate", DirectiveName::StaleWhileRevalidate),
+];
+
+impl DirectiveName {
+    pub(super) fn of(token: &[u8]) -> Option<Self> {
+        let mut names = NAMES.iter();
+        let found = names.find(|(name, _)| token.eq_ignore_ascii_case(name.as_bytes()));
+        found.map(|(_, name)| *name)
+    }
+}
+
+/// Member of a `Cache-Control` line, between commas.
+#[derive(Clone, Copy)]
+pub(super) struct Member<'a> {
+    text: &'a [u8],
+}
+
+impl<'a> Member<'a> {
+    /// Returns the members of a line.
+    pub(super) fn all(line: &'a [u8]) -> impl Iterator<Item = Self> {
+        let mut rest = Some(line);
+        let mut may_quote = true;
+        std::iter::from_fn(move || {
+            let text = rest?;
+            let end = member_end(text, &mut may_quote);
+            rest = text.get(end + 1..);
+            Some(Self { text: &text[..end] })
+        })
+    }
+
+    /// Returns every directive that this could be meant as: those that its first token or any token
+    /// outside closed quotes names. A comma may be missing, or another character may stand for it.
+    pub(super) fn mentioned(self) -> impl Iterator<Item = DirectiveName> {
+        let start = self.text.iter().position(is_token).unwrap_or(self.text.len());
+        let first = token(&self.text[start..]);
+        let others = unquoted_tokens(self.text).filter(move |token| !std::ptr::eq(*token, first));
+        std::iter::once(first).chain(others).filter_map(DirectiveName::of)
+    }
+
+    /// Returns the directive that stands before a `=` or alone.
+    pub(super) fn name(self) -> Option<DirectiveName> {
+        let name = self.text.split(|byte| *byte == b'=').next().unwrap_or_default();
+        DirectiveName::of(name.trim_ascii())
+    }
+
+    /// Returns the text behind the first `=`.
+    pub(super) fn argument(self) -> Option<&'a [u8]> {
+        let at = self.text.iter().position(|byte| *byte == b'=')?;
+        Some(self.text[at + 1..].trim_ascii())
+    }
+
+    /// Returns the argument as a number of seconds. Quotes are allowed (RFC 9111 §5.2), and a number
+    /// that is too large is [`MOST_SECONDS`].
+    pub(super) fn seconds(self) -> Option<u64> {
+        let argument = self.argument()?;
+        let digits = quoted(argument).unwrap_or(argument);
+        if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
+        let digits = std::str::from_utf8(digits).ok()?;
+        Some(digits.parse().unwrap_or(MOST_SECONDS))
+    }
+
+    /// Returns the argument as a quoted list of field names.
+    pub(super) fn field_names(self) -> Option<Vec<HeaderName>> {
+        // A name of a field has neither quotes nor backslashes.
+        quoted(self.argument()?)?
+            .split(|byte| *byte == b',')
+            .map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+            .collect()
+    }
+}
+
+fn quoted(text: &[u8]) -> Option<&[u8]> {
+    text.strip_prefix(b"\"")?.strip_suffix(b"\"")
+}
+
+/// Returns whether a byte is a token character (RFC 9110 §5.6.2).
+fn is_token(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte)
+}
+
+/// Returns the token that `text` begins with, which may be empty.
+fn token(text: &[u8]) -> &[u8] {
+    &text[..text.iter().position(|byte| !is_token(byte)).unwrap_or(text.len())]
+}
+
+/// Returns the tokens of `text` outside closed quotes.
+fn unquoted_tokens(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let (mut at, mut may_quote) = (0, true);
+    std::iter::from_fn(move || {
+        while at < text.len() {
+            if text[at] == b'"' && may_quote {
+                match closing_quote(text, at) {
+                    Some(closing) => at = closing,
+                    None => may_quote = false,
+                }
+            }
+            let found = token(&text[at..]);
+            at += found.len().max(1);
+            if !found.is_empty() {
+                return Some(found);
+            }
+        }
+        None
+    })
+}
+
+/// Returns the end of the first member: a comma outside quotes. A quote that is never closed is no
+/// quote, so that it cannot hide the directives behind it.
+///
+/// `may_quote` is kept for the whole line: if one quote does not close, no later one does, and
+/// looking again for each would take quadratic time.
+fn member_end(text: &[u8], may_quote: &mut bool) -> usize {
+    let mut at = 0;
+    while at < text.len() {
+        match text[at] {
+            b',' => return at,
+            b'"' if *may_quote => match closing_quote(text, at) {
+                Some(closing) => at = closing,
+                None => *may_quote = false,
+            },
+            _ => {}
+        }
+        at += 1;
+    }
+    text.len()
+}
+
+fn closing_quote(text: &[u8], opening: usize) -> Option<usize> {
+    let mut at = opening + 1;
+    while at < text.len() {
+        match text[at] {
+            b'"' => return Some(at),
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_saturate() {
+        let seconds = |text: &'static str| Member { text: text.as_bytes() }.seconds();
+        assert_eq!(seconds("max-age=99999999999999999999"), Some(MOST_SECONDS));
+        assert_eq!(seconds("Max-Age = 5"), Some(5));
+        assert_eq!(seconds("max-age=5 5"), None);
+        assert_eq!(seconds("max-age"), None);
+    }
+}

@@ -1,0 +1,261 @@
+//! Recording, as its recorder and its readers share it, and the cursors of the readers.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use super::tape::{Chunks, Piece, Tape};
+use crate::{
+    background::{DetachedPermit, Detachments},
+    clock::{Instant, now},
+    metrics::outcome::Refusal,
+    sync::{Mutex, lock},
+};
+
+/// How the chunks of a recording end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// As the body did.
+    Complete,
+    /// With something only the first reader can be given; for other readers, with an error.
+    Broken,
+}
+
+/// Who wants the recording.
+#[derive(Debug)]
+enum Attendance {
+    Readers,
+    /// Every reader has gone; the recorder may finish nevertheless.
+    Detached(DetachedPermit),
+    /// Every reader has gone, and the recorder stops.
+    Deserted,
+}
+
+/// A body as recorder and readers share it.
+#[derive(Debug)]
+pub(crate) struct Recording {
+    state: Mutex<RecordingState>,
+    declared: Option<u64>,
+    detachments: Arc<Detachments>,
+}
+
+#[derive(Debug)]
+struct RecordingState {
+    tape: Tape,
+    end: Option<End>,
+    attendance: Attendance,
+    readers: BTreeMap<u64, Option<Waker>>,
+    next_reader: u64,
+    recorder: Option<Waker>,
+}
+
+impl Recording {
+    /// Creates a recording that goes on from `tape`, and its first cursor.
+    pub(crate) fn new(tape: Tape, detachments: Arc<Detachments>) -> (Arc<Self>, Cursor) {
+        let declared = tape.declared;
+        let mut state = RecordingState {
+            tape,
+            end: None,
+            attendance: Attendance::Readers,
+            readers: BTreeMap::new(),
+            next_reader: 0,
+            recorder: None,
+        };
+        let id = state.admit();
+        let recording = Arc::new(Self { state: Mutex::new(state), declared, detachments });
+        let cursor = Cursor::new(Arc::clone(&recording), id);
+        (recording, cursor)
+    }
+
+    /// Returns a cursor at the beginning, or `None` if the recording came to nothing.
+    pub(crate) fn cursor(self: &Arc<Self>) -> Option<Cursor> {
+        let mut state = lock(&self.state);
+        let is_lost = matches!(state.attendance, Attendance::Deserted);
+        if is_lost || state.end == Some(End::Broken) {
+            return None;
+        }
+        let id = state.admit();
+        // Trailers are not stored, so they are the first reader's alone.
+        let mut cursor = Cursor::new(Arc::clone(self), id);
+        cursor.is_past_trailers = true;
+        Some(cursor)
+    }
+
+    /// Adds a piece and wakes the readers.
+    pub(super) fn push(&self, piece: Piece) -> Result<(), Refusal> {
+        let mut state = lock(&self.state);
+        let pushed = state.tape.push(piece);
+        let waiting = state.take_waiting();
+        drop(state);
+        waiting.into_iter().for_each(Waker::wake);
+        pushed
+    }
+
+    /// Tells whether the recorder may go on, and until when where nobody reads any more.
+    pub(super) fn attend(&self, recorder: &Waker) -> Result<Option<Instant>, Deserted> {
+        let mut state = lock(&self.state);
+        match &state.attendance {
+            Attendance::Deserted => return Err(Deserted),
+            Attendance::Detached(detached) if detached.deadline() <= now() => {
+                state.attendance = Attendance::Deserted;
+                return Err(Deserted);
+            }
+            _ => {}
+        }
+        state.recorder = Some(recorder.clone());
+        Ok(match &state.attendance {
+            Attendance::Detached(detached) => Some(detached.deadline()),
+            _ => None,
+        })
+    }
+
+    /// Takes the chunks from a copy of the body that is stored.
+    pub(super) fn replace(&self, stored: &Bytes) {
+        lock(&self.state).tape.replace(stored);
+    }
+
+    pub(super) fn finish(&self, end: End) {
+        let mut state = lock(&self.state);
+        if state.end.is_none() {
+            state.end = Some(end);
+            let waiting = state.take_waiting();
+            drop(state);
+            waiting.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Returns the chunks of a body that has ended, if it has the length it declared.
+    pub(super) fn whole(&self) -> Recorded {
+        let state = lock(&self.state);
+        if state.tape.is_whole() {
+            Recorded::Complete(state.tape.chunks.clone())
+        } else {
+            Recorded::Refused(Refusal::Incomplete)
+        }
+    }
+}
+
+/// How a recorder ended, for the flight.
+#[derive(Debug)]
+pub(crate) enum Recorded {
+    /// The whole body, in chunks.
+    Complete(Chunks),
+    /// The body cannot be stored.
+    Refused(Refusal),
+    /// Nobody was left to record for.
+    Deserted,
+}
+
+/// Refusal to go on: no reader is left.
+pub(super) struct Deserted;
+
+impl RecordingState {
+    fn admit(&mut self) -> u64 {
+        self.attendance = Attendance::Readers;
+        let id = self.next_reader;
+        self.next_reader += 1;
+        self.readers.insert(id, None);
+        id
+    }
+
+    /// Takes the wakers of those who wait. To be woken, and dropped, without the lock: either may
+    /// run an executor's code, and that may poll or drop a reader.
+    fn take_waiting(&mut self) -> Vec<Waker> {
+        self.readers.values_mut().filter_map(Option::take).collect()
+    }
+}
+
+/// A reader's place in a recording.
+#[derive(Debug)]
+pub(crate) struct Cursor {
+    recording: Arc<Recording>,
+    id: u64,
+    position: usize,
+    bytes: u64,
+    is_past_trailers: bool,
+}
+
+/// What a cursor comes upon.
+#[derive(Debug)]
+pub(crate) enum Next {
+    Chunk(Bytes),
+    Trailers(HeaderMap),
+    End,
+    /// The chunks end with something only the first reader can be given.
+    Broken,
+}
+
+impl Cursor {
+    fn new(recording: Arc<Recording>, id: u64) -> Self {
+        Self { recording, id, position: 0, bytes: 0, is_past_trailers: false }
+    }
+
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        let mut state = lock(&self.recording.state);
+        let is_last_to_read = state.end == Some(End::Broken) && state.readers.len() == 1;
+        if let Some(chunk) = state.tape.chunks.get_mut(self.position) {
+            // A body that is not stored need not be kept either.
+            let chunk = if is_last_to_read { std::mem::take(chunk) } else { chunk.clone() };
+            self.position += 1;
+            self.bytes += chunk.len() as u64;
+            return Poll::Ready(Next::Chunk(chunk));
+        }
+        match state.end {
+            None => {
+                let waker = cx.waker().clone();
+                let earlier = state.readers.get_mut(&self.id).and_then(|old| old.replace(waker));
+                drop(state);
+                drop(earlier);
+                Poll::Pending
+            }
+            Some(End::Broken) => Poll::Ready(Next::Broken),
+            Some(End::Complete) => {
+                let trailers = state.tape.trailers.clone().filter(|_| !self.is_past_trailers);
+                self.is_past_trailers = true;
+                Poll::Ready(trailers.map_or(Next::End, |trailers| Next::Trailers(*trailers)))
+            }
+        }
+    }
+
+    pub(crate) fn is_at_end(&self) -> bool {
+        let state = lock(&self.recording.state);
+        state.end == Some(End::Complete)
+            && self.position == state.tape.chunks.len()
+            && (self.is_past_trailers || state.tape.trailers.is_none())
+    }
+
+    /// Returns how many bytes are left, where the length was declared.
+    pub(crate) fn declared_rest(&self) -> Option<u64> {
+        self.recording.declared.map(|declared| declared.saturating_sub(self.bytes))
+    }
+
+    /// Returns how many bytes are there to be read at once.
+    pub(crate) fn recorded_rest(&self) -> u64 {
+        lock(&self.recording.state).tape.bytes.saturating_sub(self.bytes)
+    }
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        let mut state = lock(&self.recording.state);
+        let waker = state.readers.remove(&self.id);
+        let mut recorder = None;
+        if state.readers.is_empty() && state.end.is_none() {
+            state.attendance = match self.recording.detachments.begin() {
+                Some(detached) => Attendance::Detached(detached),
+                None => Attendance::Deserted,
+            };
+            recorder = state.recorder.take();
+        }
+        drop(state);
+        drop(waker);
+        if let Some(recorder) = recorder {
+            recorder.wake();
+        }
+    }
+}

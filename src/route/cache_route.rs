@@ -1,0 +1,474 @@
+//! Settings of a cached route.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use http::{HeaderName, StatusCode};
+
+use super::{
+    cache_rule::{CacheRule, Coalescing},
+    credentials::Credentials,
+    key_builder::{KeyBuilder, KeySource},
+    pattern::Pattern,
+    query::QueryPolicy,
+    request::{Extract, KeyRequest},
+};
+use crate::{
+    entry::Windows,
+    error::{ConfigError, ConfigErrorKind},
+    key::Nominated,
+    policy::{Freshness, Lifetimes, RequestDirectives, StoragePolicy},
+};
+
+const DEFAULT_BODY_LIMIT: u64 = 1024 * 1024;
+const MAX_BUCKET_NAME: usize = 64;
+const DEFAULT_JITTER: u8 = 10;
+const MAX_JITTER: u8 = 50;
+const MAX_BETA: f32 = 10.0;
+/// RFC 9111 §4.2.2 suggests no more.
+const MAX_HEURISTIC: u8 = 10;
+
+/// Longest lifetime of a response: a century. It is long enough for any response, and short enough
+/// to be added to any clock.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// Route whose responses are cached: its requests, their keys, and the lifetime of responses.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_support_cache::CacheRoute;
+///
+/// CacheRoute::get("/accounts/{account}/cases")
+///     .bucket("case_list")
+///     .key("support:cases:{account}")
+///     .ttl(Duration::from_secs(120));
+/// ```
+#[derive(Clone)]
+#[must_use = "a route does nothing until it is given to `SupportCacheLayerBuilder::cache`"]
+pub struct CacheRoute {
+    pattern: String,
+    bucket: String,
+    template: Option<String>,
+    key_with: Option<Extract>,
+    tags: Vec<KeySource>,
+    ttl: Option<Duration>,
+    freshness: Freshness,
+    heuristic_percent: u8,
+    windows: Windows,
+    soft_timeout: Option<Duration>,
+    early_refresh: f32,
+    credentials: Option<Credentials>,
+    query: QueryPolicy,
+    request_directives: RequestDirectives,
+    vary: Vec<HeaderName>,
+    targeted: Vec<HeaderName>,
+    stripped: Vec<HeaderName>,
+    statuses: Option<Vec<StatusCode>>,
+    negative_ttl: Option<Duration>,
+    jitter_percent: u8,
+    body_limit: u64,
+    coalescing: Coalescing,
+}
+
+impl CacheRoute {
+    /// Caches GET requests whose path matches `pattern`. HEAD is answered from stored GET responses.
+    ///
+    /// The syntax is that of axum 0.8: `{name}` matches one segment, `{*rest}` the remaining ones. A
+    /// literal brace is doubled. Patterns of other routers, such as `/a/:id`, are refused by
+    /// [`build`](crate::SupportCacheLayerBuilder::build).
+    pub fn get(pattern: impl Into<String>) -> Self {
+        Self {
+            pattern: pattern.into(),
+            bucket: "default".to_owned(),
+            template: None,
+            key_with: None,
+            tags: Vec::new(),
+            ttl: None,
+            freshness: Freshness::Fixed,
+            heuristic_percent: 0,
+            windows: Windows::default(),
+            soft_timeout: None,
+            early_refresh: 0.0,
+            credentials: None,
+            query: QueryPolicy::AsSent,
+            request_directives: RequestDirectives::Ignore,
+            vary: Vec::new(),
+            targeted: Vec::new(),
+            stripped: Vec::new(),
+            statuses: None,
+            negative_ttl: None,
+            jitter_percent: DEFAULT_JITTER,
+            body_limit: DEFAULT_BODY_LIMIT,
+            coalescing: Coalescing::On,
+        }
+    }
+
+    /// Names the group of routes that are counted and switched together. Defaults to `default`.
+    ///
+    /// A name has lower-case letters, digits and `_`, at most 64, and begins with a letter. Routes of one
+    /// bucket have the same lifetimes, windows and limits; give a route with others a bucket of its own.
+    pub fn bucket(mut self, name: impl Into<String>) -> Self {
+        self.bucket = name.into();
+        self
+    }
+
+    /// Sets the primary key, as a template over the pattern's parameters: `support:cases:{account}`.
+    ///
+    /// The key groups responses for invalidation. It never decides which client receives a response.
+    /// A successful unsafe request to the same path invalidates the key without a rule (RFC 9111
+    /// §4.4).
+    ///
+    /// Values are percent-decoded once and then escaped. A request is bypassed if a value is blank or
+    /// no UTF-8, or if the key is longer than 512 bytes.
+    pub fn key(mut self, template: impl Into<String>) -> Self {
+        self.template = Some(template.into());
+        self
+    }
+
+    /// Sets the primary key by a closure over the request's head. `None` bypasses the cache.
+    ///
+    /// The text is used as it is. A request is bypassed if the text is blank, has control characters
+    /// or is longer than 512 bytes. The closure is also called for unsafe requests to the same path,
+    /// to invalidate their key.
+    pub fn key_with(
+        mut self,
+        builder: impl Fn(&KeyRequest<'_>) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.key_with = Some(Arc::new(builder));
+        self
+    }
+
+    /// Adds a tag to all responses, as a template over the pattern's parameters: `account:{account}`.
+    /// Call it again to add further tags.
+    ///
+    /// A tag invalidates responses of many keys at the cost of one, with
+    /// [`SupportCacheHandle::invalidate_tag`](crate::SupportCacheHandle::invalidate_tag) or
+    /// [`InvalidateRoute::tag`](crate::InvalidateRoute::tag). Values are treated like those of a
+    /// [`key`](Self::key), and a request whose tag cannot be made is bypassed.
+    ///
+    /// The groups that a response names in `Cache-Groups` (RFC 9875) are tags of another kind: the
+    /// same text is not the same tag. A response with more than 128 tags is not stored.
+    pub fn tag(mut self, template: impl Into<String>) -> Self {
+        self.tags.push(KeySource::Template(template.into()));
+        self
+    }
+
+    /// Adds a tag to all responses, made by a closure over the request's head. `None` bypasses the
+    /// cache. Requests with different tags share no responses.
+    pub fn tag_with(
+        mut self,
+        builder: impl Fn(&KeyRequest<'_>) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.tags.push(KeySource::Closure(Arc::new(builder)));
+        self
+    }
+
+    /// Sets the time for which a response is fresh, from the arrival of its head. Required, unless
+    /// the origin decides about freshness.
+    ///
+    /// With [`Freshness::Origin`] it applies to responses that state no lifetime and whose status is
+    /// one of [`statuses`](Self::statuses), or else 200.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// Sets the source of freshness lifetimes. Defaults to [`Freshness::Fixed`]: the route.
+    pub fn freshness(mut self, freshness: Freshness) -> Self {
+        self.freshness = freshness;
+        self
+    }
+
+    /// Sets the heuristic lifetime of responses that state none, in percent of the time since their
+    /// `Last-Modified` (RFC 9111 §4.2.2). Defaults to 0, at most 10.
+    ///
+    /// A heuristic lifetime is never longer than seven days. For [`Freshness::Origin`].
+    pub fn heuristic(mut self, percent: u8) -> Self {
+        self.heuristic_percent = percent;
+        self
+    }
+
+    /// Sets the time for which a stale response may still answer while it is revalidated in the
+    /// background (RFC 5861 §3). Defaults to zero: never.
+    ///
+    /// The request that finds a stale response is answered at once, and one origin request at a time
+    /// follows for each response; fewer while the origin fails. A response with
+    /// `stale-while-revalidate` sets its own time. One with `must-revalidate`, `proxy-revalidate`,
+    /// `s-maxage` or `no-cache` is never served stale.
+    pub fn stale_while_revalidate(mut self, window: Duration) -> Self {
+        self.windows.while_revalidate = window;
+        self
+    }
+
+    /// Sets the time for which a stale response may answer if the origin fails or answers 500, 502,
+    /// 503 or 504 (RFC 5861 §4). Defaults to zero: never.
+    ///
+    /// A response with `stale-if-error` sets its own time. The exceptions are those of
+    /// [`stale_while_revalidate`](Self::stale_while_revalidate). After a failure the origin is not
+    /// asked again for one second; each further failure doubles that time, up to 30 s.
+    pub fn stale_if_error(mut self, window: Duration) -> Self {
+        self.windows.if_error = window;
+        self
+    }
+
+    /// Sets the time after which a stale response answers instead of a slow origin, within
+    /// [`stale_if_error`](Self::stale_if_error). Defaults to no limit.
+    ///
+    /// The origin request goes on, and its response is stored.
+    pub fn soft_timeout(mut self, limit: Duration) -> Self {
+        self.soft_timeout = Some(limit);
+        self
+    }
+
+    /// Refreshes responses in use before they are stale, by the probabilistic method of XFetch.
+    /// Defaults to 0: never. At most 10.
+    ///
+    /// The nearer the end of a lifetime, the likelier a hit starts an origin request in the
+    /// background. `beta` weighs the average time that fills of the route take. With 1, which suits
+    /// most routes, the chance is 37 % at one such time before the end, and 5 % at three.
+    ///
+    /// The hit itself is answered at once. One such request runs at a time for each response; fewer
+    /// while the origin fails.
+    pub fn early_refresh(mut self, beta: f32) -> Self {
+        self.early_refresh = beta;
+        self
+    }
+
+    /// Sets the treatment of requests with credentials. Defaults to the layer's setting
+    /// ([`SupportCacheLayerBuilder::credentials`](crate::SupportCacheLayerBuilder::credentials)), and that to
+    /// [`Credentials::Bypass`].
+    pub fn credentials(mut self, credentials: Credentials) -> Self {
+        self.credentials = Some(credentials);
+        self
+    }
+
+    /// Sets the part of the query that tells responses apart. Defaults to all of it, as sent.
+    pub fn query(mut self, query: QueryPolicy) -> Self {
+        self.query = query;
+        self
+    }
+
+    /// Sets the treatment of cache directives that clients send. Defaults to
+    /// [`RequestDirectives::Ignore`].
+    pub fn request_directives(mut self, directives: RequestDirectives) -> Self {
+        self.request_directives = directives;
+        self
+    }
+
+    /// Names request fields that tell responses apart even if no response nominates them in `Vary`.
+    /// Defaults to none.
+    ///
+    /// Fields that responses nominate are learned and need no declaration. Declare every field that
+    /// the handler reads and that no response nominates.
+    pub fn vary(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        self.vary = names.into_iter().collect();
+        self
+    }
+
+    /// Names response fields that replace `Cache-Control` for this cache (RFC 9213), such as
+    /// `BFF-Cache-Control`. Defaults to none.
+    ///
+    /// The first of them that is present, and that is a well-formed dictionary with members, counts
+    /// alone: `Cache-Control` and `Expires` are then for other caches. So a handler says
+    /// `BFF-Cache-Control: max-age=30` to be cached here, and `Cache-Control: no-store` to everybody
+    /// downstream. Clients receive the fields unless an outer layer removes them.
+    pub fn targeted(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        self.targeted = names.into_iter().collect();
+        self
+    }
+
+    /// Names response fields that are not stored, such as request ids. Defaults to none.
+    ///
+    /// The client of the origin request receives them. A field that otherwise prevents storage, such
+    /// as `Set-Cookie`, does not if it is named here.
+    pub fn strip(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        self.stripped = names.into_iter().collect();
+        self
+    }
+
+    /// Sets the statuses that are stored. Defaults to 200 alone; with [`Freshness::Origin`] to any
+    /// status whose response states a lifetime.
+    ///
+    /// [`negative_ttl`](Self::negative_ttl) adds 404 and 410. 1xx, 206, 304, 401, 407 and 5xx cannot be
+    /// named.
+    pub fn statuses(mut self, statuses: impl IntoIterator<Item = StatusCode>) -> Self {
+        self.statuses = Some(statuses.into_iter().collect());
+        self
+    }
+
+    /// Stores 404 and 410 too, and sets the time for which they are fresh. Defaults to not storing
+    /// them.
+    pub fn negative_ttl(mut self, ttl: Duration) -> Self {
+        self.negative_ttl = Some(ttl);
+        self
+    }
+
+    /// Sets the largest random cut of a lifetime, in percent, so that responses stored together do
+    /// not expire together. Defaults to 10, at most 50.
+    pub fn jitter(mut self, percent: u8) -> Self {
+        self.jitter_percent = percent;
+        self
+    }
+
+    /// Sets the largest body that is stored, in bytes. Defaults to 1 MiB.
+    ///
+    /// Larger responses pass through unchanged, frame by frame. Raise the limit only together with
+    /// the store's capacity: one entry can occupy this much.
+    pub fn body_limit(mut self, bytes: u64) -> Self {
+        self.body_limit = bytes;
+        self
+    }
+
+    /// Sets the coalescing of concurrent misses. Defaults to [`Coalescing::On`].
+    pub fn coalescing(mut self, coalescing: Coalescing) -> Self {
+        self.coalescing = coalescing;
+        self
+    }
+
+    /// Returns the request fields that the route declares.
+    #[cfg(feature = "testing")]
+    pub(crate) fn declared(&self) -> &[HeaderName] {
+        &self.vary
+    }
+
+    /// Checks the route. `credentials` applies if the route sets none.
+    pub(crate) fn build(self, credentials: &Credentials) -> Result<CacheRule, ConfigError> {
+        let route = format!("GET {}", self.pattern);
+        self.rule(&route, credentials).map_err(|error| error.at(&route))
+    }
+
+    fn rule(self, route: &str, credentials: &Credentials) -> Result<CacheRule, ConfigError> {
+        let pattern = Pattern::parse(&self.pattern)?;
+        if !is_metric_name(&self.bucket) {
+            let problem =
+                "a name is lower-case letters, digits and `_`, at most 64, a letter first";
+            return Err(refusal(ConfigErrorKind::Bucket, "bucket", problem));
+        }
+        let lifetimes = self.lifetimes()?;
+        self.check_limits()?;
+        let key = match (self.template, self.key_with) {
+            (Some(text), None) => KeyBuilder::new(KeySource::Template(text), &pattern, "key")?,
+            (None, Some(builder)) => KeyBuilder::Closure(builder),
+            (None, None) => {
+                let problem = "give `.key(..)` or `.key_with(..)`";
+                return Err(refusal(ConfigErrorKind::MissingKey, "key", problem));
+            }
+            (Some(_), Some(_)) => {
+                let problem = "`.key(..)` is given too";
+                return Err(refusal(ConfigErrorKind::MissingKey, "key_with", problem));
+            }
+        };
+        let tags = self.tags.into_iter().map(|source| KeyBuilder::new(source, &pattern, "tag"));
+        let tags = tags.collect::<Result<_, _>>()?;
+        let credentials = self.credentials.unwrap_or_else(|| credentials.clone());
+        let storage = StoragePolicy {
+            lifetimes,
+            windows: self.windows,
+            targeted: self.targeted.into(),
+            stripped: self.stripped.into(),
+            is_per_caller: credentials.is_per_caller(),
+        };
+        Ok(CacheRule {
+            route: route.to_owned(),
+            pattern,
+            key,
+            tags,
+            bucket: self.bucket,
+            storage,
+            soft_timeout: self.soft_timeout,
+            early_refresh: self.early_refresh,
+            credentials,
+            query: self.query,
+            request_directives: self.request_directives,
+            vary: Nominated::new(self.vary),
+            body_limit: self.body_limit,
+            coalescing: self.coalescing,
+        })
+    }
+
+    fn lifetimes(&self) -> Result<Lifetimes, ConfigError> {
+        let times = [
+            ("ttl", self.ttl),
+            ("negative_ttl", self.negative_ttl),
+            ("stale_while_revalidate", Some(self.windows.while_revalidate)),
+            ("stale_if_error", Some(self.windows.if_error)),
+        ];
+        for (field, time) in times {
+            let is_lifetime = field.ends_with("ttl");
+            match time {
+                Some(Duration::ZERO) if is_lifetime => {
+                    return Err(refusal(ConfigErrorKind::Ttl, field, "is zero"));
+                }
+                Some(time) if time > LONGEST => {
+                    return Err(refusal(ConfigErrorKind::Ttl, field, "is over a century"));
+                }
+                _ => {}
+            }
+        }
+        if self.ttl.is_none() && self.freshness == Freshness::Fixed {
+            return Err(refusal(ConfigErrorKind::Ttl, "ttl", "is missing"));
+        }
+        if let Some(problem) =
+            self.statuses.iter().flatten().find_map(|status| unfit_status(*status))
+        {
+            return Err(refusal(ConfigErrorKind::Status, "statuses", problem));
+        }
+        Ok(Lifetimes {
+            freshness: self.freshness,
+            heuristic_percent: self.heuristic_percent,
+            ttl: self.ttl,
+            negative_ttl: self.negative_ttl,
+            statuses: self.statuses.clone(),
+            jitter_percent: self.jitter_percent,
+        })
+    }
+
+    fn check_limits(&self) -> Result<(), ConfigError> {
+        let is_fixed = self.freshness == Freshness::Fixed;
+        let faults = [
+            (self.heuristic_percent > MAX_HEURISTIC, "heuristic", "is over 10 percent"),
+            (self.heuristic_percent > 0 && is_fixed, "heuristic", "is for `Freshness::Origin`"),
+            (
+                !(0.0..=MAX_BETA).contains(&self.early_refresh),
+                "early_refresh",
+                "is not between 0 and 10",
+            ),
+            (self.jitter_percent > MAX_JITTER, "jitter", "is over 50 percent"),
+            (self.body_limit == 0, "body_limit", "is zero"),
+        ];
+        match faults.into_iter().find(|(is_fault, ..)| *is_fault) {
+            Some((_, field, problem)) => Err(refusal(ConfigErrorKind::Limit, field, problem)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn refusal(kind: ConfigErrorKind, field: &'static str, problem: &str) -> ConfigError {
+    ConfigError::new(kind, None, field, problem)
+}
+
+fn unfit_status(status: StatusCode) -> Option<&'static str> {
+    match status.as_u16() {
+        100..=199 => Some("1xx is no final response"),
+        206 | 304 => Some("206 and 304 are parts of a response"),
+        401 | 407 => Some("401 and 407 are for one client"),
+        500.. => Some("a server error is not stored"),
+        _ => None,
+    }
+}
+
+impl fmt::Debug for CacheRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheRoute")
+            .field("pattern", &self.pattern)
+            .field("bucket", &self.bucket)
+            .field("key", &self.template)
+            .field("ttl", &self.ttl)
+            .finish_non_exhaustive()
+    }
+}
+
+fn is_metric_name(name: &str) -> bool {
+    name.len() <= MAX_BUCKET_NAME
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+}

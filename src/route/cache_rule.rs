@@ -1,0 +1,186 @@
+//! Checked form of a cached route.
+
+use std::{fmt, time::Duration};
+
+use super::{
+    credentials::Credentials, key_builder::KeyBuilder, pattern::Pattern, query::QueryPolicy,
+    request::RequestView,
+};
+use crate::{
+    key::Nominated,
+    key::{PrimaryKey, Tags},
+    policy::{Freshness, RequestDirectives, StoragePolicy},
+};
+
+/// Coalescing of concurrent misses into one origin request.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_support_cache::{CacheRoute, Coalescing};
+///
+/// // Reports take minutes, and the origin prefers to queue requests itself.
+/// CacheRoute::get("/reports/{report}")
+///     .key("report:{report}")
+///     .ttl(Duration::from_secs(600))
+///     .coalescing(Coalescing::Off);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Coalescing {
+    /// One request is forwarded; the others wait for its response.
+    #[default]
+    On,
+    /// Each request is forwarded, and each response that may be stored is stored.
+    Off,
+}
+
+/// Cached route, checked.
+pub(crate) struct CacheRule {
+    /// Method and pattern, for messages.
+    pub(crate) route: String,
+    pub(crate) pattern: Pattern,
+    pub(super) key: KeyBuilder,
+    pub(super) tags: Vec<KeyBuilder>,
+    pub(crate) bucket: String,
+    pub(crate) storage: StoragePolicy,
+    /// Time after which a stale response answers instead of the origin.
+    pub(crate) soft_timeout: Option<Duration>,
+    /// Weight of early refreshes; 0 is never.
+    pub(crate) early_refresh: f32,
+    pub(crate) credentials: Credentials,
+    pub(crate) query: QueryPolicy,
+    pub(crate) request_directives: RequestDirectives,
+    /// Fields that every variant holds, even if no response nominates them.
+    pub(crate) vary: Nominated,
+    pub(crate) body_limit: u64,
+    pub(crate) coalescing: Coalescing,
+}
+
+impl CacheRule {
+    /// Returns the time for which responses are of use, fresh or stale. A response that states its
+    /// own lifetime may be of use for longer.
+    pub(crate) fn longest(&self) -> Duration {
+        self.storage.lifetimes.longest() + self.storage.windows.longest()
+    }
+
+    /// Returns whether a digest by the caller key is part of every variant.
+    pub(crate) fn digests_by_the_caller_key(&self) -> bool {
+        self.credentials.is_per_caller() || !self.vary.names().is_empty()
+    }
+
+    /// Returns whether a stale response is of any use.
+    pub(crate) fn keeps_stale(&self) -> bool {
+        self.validates() || self.storage.windows.allow_stale()
+    }
+
+    /// Returns whether stale responses are validated with the origin.
+    pub(crate) fn validates(&self) -> bool {
+        self.storage.lifetimes.freshness == Freshness::Origin
+    }
+
+    /// Returns the primary key of a request, or `None` if it has no usable one.
+    pub(crate) fn key(&self, view: RequestView<'_, '_>) -> Option<PrimaryKey> {
+        self.key.key(&self.pattern, view)
+    }
+
+    /// Returns the tags of all responses to a request, or `None` if one of them is unusable.
+    pub(crate) fn tags(&self, view: RequestView<'_, '_>) -> Option<Tags> {
+        self.tags.iter().map(|builder| builder.tag(&self.pattern, view)).collect()
+    }
+
+    /// Returns whether the target decides the key, so that the variant need not hold it.
+    pub(crate) fn target_implies_key(&self) -> bool {
+        self.key.is_template()
+    }
+
+    /// Returns whether the target decides the tags, so that the variant need not hold them.
+    pub(crate) fn target_implies_tags(&self) -> bool {
+        self.tags.iter().all(KeyBuilder::is_template)
+    }
+
+    /// Returns the first setting that routes of one bucket share and in which these two differ.
+    pub(super) fn differing_setting(&self, other: &Self) -> Option<&'static str> {
+        let (own, others) = (&self.storage.lifetimes, &other.storage.lifetimes);
+        let (windows, other_windows) = (&self.storage.windows, &other.storage.windows);
+        let settings = [
+            ("freshness", own.freshness == others.freshness),
+            ("heuristic", own.heuristic_percent == others.heuristic_percent),
+            ("ttl", own.ttl == others.ttl),
+            ("negative_ttl", own.negative_ttl == others.negative_ttl),
+            ("statuses", own.statuses == others.statuses),
+            ("jitter", own.jitter_percent == others.jitter_percent),
+            ("body_limit", self.body_limit == other.body_limit),
+            ("coalescing", self.coalescing == other.coalescing),
+            ("stale_while_revalidate", windows.while_revalidate == other_windows.while_revalidate),
+            ("stale_if_error", windows.if_error == other_windows.if_error),
+            ("soft_timeout", self.soft_timeout == other.soft_timeout),
+            ("early_refresh", self.early_refresh == other.early_refresh),
+        ];
+        settings.into_iter().find(|(_, is_same)| !is_same).map(|(name, _)| name)
+    }
+
+    /// Adds the settings that decide the meaning of stored entries to the digest of the rules.
+    pub(crate) fn digest(&self, hasher: &mut blake3::Hasher) {
+        let text = format!(
+            "{}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{}\n",
+            self.pattern.positional(),
+            self.key,
+            self.tags,
+            self.storage.lifetimes,
+            self.query,
+            self.credentials,
+            self.vary,
+            self.storage.stripped,
+            self.bucket,
+        );
+        hasher.update(&(text.len() as u64).to_be_bytes()).update(text.as_bytes());
+    }
+}
+
+impl fmt::Debug for CacheRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheRule").field("route", &self.route).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{StatusCode, header::ACCEPT};
+
+    use super::*;
+    use crate::CacheRoute;
+
+    fn digest(route: CacheRoute) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new();
+        route.build(&Credentials::Bypass).unwrap().digest(&mut hasher);
+        hasher.finalize()
+    }
+
+    #[test]
+    fn rules_that_mean_something_else_have_another_digest() {
+        let route = || CacheRoute::get("/a/{x}").key("k:{x}").ttl(Duration::from_secs(1));
+        let origin = || route().freshness(Freshness::Origin);
+        let all = [
+            route(),
+            CacheRoute::get("/b/{x}").key("k:{x}").ttl(Duration::from_secs(1)),
+            route().key("l:{x}"),
+            route().tag("t:{x}"),
+            route().negative_ttl(Duration::from_secs(1)),
+            route().statuses([StatusCode::OK, StatusCode::NOT_FOUND]),
+            route().query(QueryPolicy::Ignore),
+            route().credentials(Credentials::CoveredByKey),
+            route().vary([ACCEPT]),
+            route().strip([ACCEPT]),
+            route().bucket("another"),
+            origin(),
+            origin().statuses([StatusCode::OK]),
+            origin().statuses([StatusCode::OK, StatusCode::MOVED_PERMANENTLY]),
+        ];
+        let digests: Vec<_> = all.into_iter().map(digest).collect();
+        for (index, one) in digests.iter().enumerate() {
+            assert!(!digests[index + 1..].contains(one), "rule {index}");
+        }
+        let renamed = CacheRoute::get("/a/{y}").key("k:{y}").ttl(Duration::from_secs(1));
+        assert_eq!(digest(renamed), digests[0], "names of parameters mean nothing");
+    }
+}

@@ -1,0 +1,200 @@
+//! Credentials of requests, and the callers that they identify.
+
+use std::{fmt, sync::Arc};
+
+use http::{
+    HeaderMap, HeaderName,
+    header::{AUTHORIZATION, COOKIE},
+};
+
+use super::request::{Extract, KeyRequest};
+use crate::{
+    key::{DigestKey, EncodedParts, push_part},
+    policy::CredentialFields,
+};
+
+/// Treatment of requests that carry credentials: `Authorization`, `Cookie`, an API key, or a field by
+/// which a proxy names the caller, such as `X-Forwarded-User`.
+///
+/// [`default_fields`](Self::default_fields) lists these fields, and
+/// [`SupportCacheLayerBuilder::credential_fields`](crate::SupportCacheLayerBuilder::credential_fields) names others.
+///
+/// The layer belongs inside authentication, since a hit does not run the layers within it. It cannot
+/// see its own place, so the default is safe in a wrong one.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_support_cache::{CacheRoute, Caller, Credentials};
+///
+/// // Each caller has a profile of its own, and the session cookie identifies the caller.
+/// CacheRoute::get("/profile")
+///     .key("profiles")
+///     .ttl(Duration::from_secs(60))
+///     .credentials(Credentials::PerCaller(Caller::cookies(["session"])));
+/// ```
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub enum Credentials {
+    /// Requests with credentials bypass the cache. They are counted, and a warning names the route
+    /// once.
+    #[default]
+    Bypass,
+    /// The caller is part of what identifies a response, so a response stored for one caller never
+    /// answers another. A request without a caller bypasses the cache.
+    PerCaller(Caller),
+    /// An outer layer has authenticated *and authorised* the request, and the key or the target
+    /// identifies everyone who may see the response.
+    ///
+    /// Otherwise one caller's response answers another: any request with the same key and the same
+    /// target receives the stored response. A response with `Cache-Control: private` is not stored;
+    /// only [`PerCaller`](Self::PerCaller) can store it.
+    CoveredByKey,
+    /// The response decides, as in RFC 9111 §3.5 for shared caches: a response to a request with
+    /// credentials is stored and shared only if it has `public`, `s-maxage` or `must-revalidate`. For
+    /// proxies.
+    ///
+    /// Cookies alone do not matter: an origin that uses them says so by `Vary: Cookie` or `private`.
+    /// If it forgets, one client's response answers another. Requests with credentials and requests
+    /// without them share no responses.
+    ByResponse,
+}
+
+impl Credentials {
+    /// Returns the request fields that carry credentials unless
+    /// [`SupportCacheLayerBuilder::credential_fields`](crate::SupportCacheLayerBuilder::credential_fields) names others.
+    ///
+    /// These are the fields of HTTP, usual names of keys and tokens, and the fields by which
+    /// authenticating proxies, gateways and clouds name a caller.
+    ///
+    /// ```
+    /// use http::HeaderName;
+    /// use tower_support_cache::{Credentials, MemoryStore, SupportCacheLayer};
+    ///
+    /// // A gateway of our own names the caller in a further field.
+    /// let mut fields = Credentials::default_fields();
+    /// fields.push(HeaderName::from_static("x-portal-user"));
+    /// SupportCacheLayer::builder(MemoryStore::new()).credential_fields(fields).build()?;
+    /// # Ok::<(), tower_support_cache::ConfigError>(())
+    /// ```
+    pub fn default_fields() -> Vec<HeaderName> {
+        CredentialFields::defaults()
+    }
+
+    pub(super) fn is_by_response(&self) -> bool {
+        matches!(self, Self::ByResponse)
+    }
+
+    pub(super) fn is_per_caller(&self) -> bool {
+        matches!(self, Self::PerCaller(_))
+    }
+}
+
+/// Identity of a caller, for [`Credentials::PerCaller`].
+///
+/// Two callers are the same only if their identities are byte-equal. The cache keeps a keyed digest.
+/// Its key is random in each process unless [`SupportCacheLayerBuilder::caller_key`](crate::SupportCacheLayerBuilder::caller_key) sets
+/// one.
+///
+/// ```
+/// use tower_support_cache::{Caller, Credentials};
+///
+/// #[derive(Clone)]
+/// struct UserId(u64); // Added to the extensions by the authentication layer.
+///
+/// let user = Caller::with(|request| Some(request.extensions().get::<UserId>()?.0.to_string()));
+/// let credentials = Credentials::PerCaller(user);
+/// ```
+#[derive(Clone)]
+pub struct Caller {
+    source: CallerSource,
+}
+
+#[derive(Clone)]
+enum CallerSource {
+    Authorization,
+    Cookies(Vec<String>),
+    Closure(Extract),
+}
+
+impl Caller {
+    /// Identifies callers by their `Authorization` field.
+    pub fn authorization() -> Self {
+        Self { source: CallerSource::Authorization }
+    }
+
+    /// Identifies callers by the cookies with these names. A request that lacks one has no caller.
+    pub fn cookies(names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { source: CallerSource::Cookies(names.into_iter().map(Into::into).collect()) }
+    }
+
+    /// Identifies callers by a text that a closure reads from the request, such as a user id that an
+    /// authentication layer added to the extensions. `None` or a blank text is no caller.
+    ///
+    /// Layers on one store whose routes differ only in this closure share responses: tell them apart
+    /// by [`SupportCacheLayerBuilder::mount`](crate::SupportCacheLayerBuilder::mount).
+    pub fn with(
+        extract: impl Fn(&KeyRequest<'_>) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        Self { source: CallerSource::Closure(Arc::new(extract)) }
+    }
+
+    /// Returns the digest of the caller, or `None` if the request has none.
+    pub(super) fn digest(&self, request: &KeyRequest<'_>, secret: &DigestKey) -> Option<[u8; 32]> {
+        let mut identity = EncodedParts::new();
+        match &self.source {
+            CallerSource::Authorization => {
+                for line in request.headers().get_all(AUTHORIZATION) {
+                    push_part(&mut identity, present(line.as_bytes())?);
+                }
+            }
+            CallerSource::Cookies(names) => {
+                for name in names {
+                    let mut values = EncodedParts::new();
+                    for value in cookies(request.headers(), name) {
+                        push_part(&mut values, present(value)?);
+                    }
+                    if values.is_empty() {
+                        return None;
+                    }
+                    // One part for all values of a name, so that no value passes for another name's.
+                    push_part(&mut identity, &values);
+                }
+            }
+            CallerSource::Closure(extract) => {
+                push_part(&mut identity, present(extract(request)?.as_bytes())?);
+            }
+        }
+        (!identity.is_empty()).then(|| secret.digest(&identity))
+    }
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = match &self.source {
+            CallerSource::Authorization => "authorization",
+            CallerSource::Cookies(names) => return f.debug_tuple("Caller").field(names).finish(),
+            CallerSource::Closure(_) => "closure",
+        };
+        f.debug_tuple("Caller").field(&source).finish()
+    }
+}
+
+/// Returns a value that is not blank.
+fn present(value: &[u8]) -> Option<&[u8]> {
+    let is_blank = std::str::from_utf8(value).is_ok_and(|text| text.trim().is_empty());
+    (!is_blank).then_some(value)
+}
+
+/// Returns the values of all cookies with this name. A handler may read any of two, so both are part
+/// of the identity.
+fn cookies<'a>(fields: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    fields
+        .get_all(COOKIE)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
+        .filter_map(move |pair| {
+            let pair = pair.trim_ascii();
+            let rest = pair.strip_prefix(name.as_bytes())?.trim_ascii_start();
+            rest.strip_prefix(b"=")
+        })
+}

@@ -1,0 +1,68 @@
+//! Builders of keys and tags.
+
+use std::fmt;
+
+use super::{
+    pattern::Pattern,
+    request::{Extract, KeyRequest, RequestView},
+    template::Template,
+};
+use crate::{
+    error::ConfigError,
+    key::{PrimaryKey, Tag},
+};
+
+/// Key or tag of a route, as it was given.
+#[derive(Clone)]
+pub(super) enum KeySource {
+    Template(String),
+    Closure(Extract),
+}
+
+/// Builder of the keys or tags of a route.
+#[derive(Clone)]
+pub(super) enum KeyBuilder {
+    Template(Template),
+    Closure(Extract),
+}
+
+impl KeyBuilder {
+    /// Checks a source. `field` names its setter in an error.
+    pub(super) fn new(
+        source: KeySource,
+        pattern: &Pattern,
+        field: &'static str,
+    ) -> Result<Self, ConfigError> {
+        Ok(match source {
+            KeySource::Template(text) => Self::Template(Template::parse(&text, pattern, field)?),
+            KeySource::Closure(builder) => Self::Closure(builder),
+        })
+    }
+
+    /// Returns whether the path alone decides the result.
+    pub(super) fn is_template(&self) -> bool {
+        matches!(self, Self::Template(_))
+    }
+
+    /// Returns the key of a request, or `None` if it has no usable one.
+    pub(super) fn key(&self, pattern: &Pattern, view: RequestView<'_, '_>) -> Option<PrimaryKey> {
+        match self {
+            Self::Template(template) => template.key(&view),
+            Self::Closure(builder) => PrimaryKey::checked(&builder(&KeyRequest { view, pattern })?),
+        }
+    }
+
+    /// Returns the tag of a request, or `None` if it has no usable one.
+    pub(super) fn tag(&self, pattern: &Pattern, view: RequestView<'_, '_>) -> Option<Tag> {
+        Some(Tag::new(self.key(pattern, view)?.as_str()))
+    }
+}
+
+impl fmt::Debug for KeyBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Template(template) => template.fmt(f),
+            Self::Closure(_) => f.write_str("closure"),
+        }
+    }
+}

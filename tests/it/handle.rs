@@ -1,0 +1,147 @@
+//! The handle: what an operator sees and does; and the original service's policy.
+
+use http::Method;
+use tower::Layer;
+use tower_support_cache::{
+    Bypass, CASE_LIST_TTL, CASE_MESSAGES_TTL, CacheRoute, MemoryStore, SupportCacheHandle,
+    SupportCacheLayer, Switch,
+};
+
+use crate::support::{Cached, Calls, cache, fetch, get, got, origin, request, response, send};
+
+#[tokio::test(start_paused = true)]
+async fn a_bucket_that_is_off_forwards_everything_and_stores_nothing() {
+    let (cache, handle, mut calls) = cache();
+    assert!(handle.switch("cases", Switch::Off));
+    assert!(handle.metrics().bucket("cases").unwrap().is_off);
+    let both = [send(&cache, get("/cases/1")), send(&cache, get("/cases/1"))];
+    let own = calls.all().await;
+    assert_eq!(own.len(), 2, "nobody waits");
+    own.into_iter().for_each(|call| call.ok("x"));
+    for request in both {
+        assert!(got(request).await.cache_status().ends_with("detail=switch"));
+    }
+    let bucket = handle.metrics().bucket("cases").cloned().unwrap();
+    assert_eq!((bucket.stored, bucket.bypassed[&Bypass::Switch]), (0, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bucket_that_is_off_is_off_on_all_its_routes() {
+    let route = |path: &str| CacheRoute::get(path).bucket("both").key("{id}").ttl(CASE_LIST_TTL);
+    let builder = SupportCacheLayer::builder(MemoryStore::new());
+    let layer = builder.cache(route("/cases/{id}")).cache(route("/notes/{id}")).build().unwrap();
+    let (origin, calls) = origin();
+    calls.serve(|_| response(200, &[], "x"));
+    let (cache, handle) = (layer.layer(origin), layer.handle());
+    for switch in [Switch::Off, Switch::On] {
+        assert!(handle.switch("both", switch));
+        assert_eq!(handle.metrics().bucket("both").unwrap().is_off, switch == Switch::Off);
+        for path in ["/cases/1", "/notes/2"] {
+            fetch(&cache, path).await;
+            assert_eq!(fetch(&cache, path).await.is_hit(), switch == Switch::On, "{path}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_stored_is_used_again_once_a_bucket_is_on_unless_it_was_invalidated() {
+    let (cache, handle, calls) = cache();
+    calls.serve(|_| response(200, &[], "x"));
+    fetch(&cache, "/cases/1").await;
+    fetch(&cache, "/cases/2").await;
+    handle.switch("cases", Switch::Off);
+    assert!(!fetch(&cache, "/cases/1").await.is_hit());
+    got(send(&cache, request(Method::POST, "/cases/2/comments"))).await;
+    handle.switch("cases", Switch::On);
+    assert!(!handle.metrics().bucket("cases").unwrap().is_off);
+    assert!(fetch(&cache, "/cases/1").await.is_hit());
+    assert!(!fetch(&cache, "/cases/2").await.is_hit());
+}
+
+#[test]
+fn a_bucket_that_no_route_names_cannot_be_switched() {
+    let handle = SupportCacheLayer::new(MemoryStore::new()).handle();
+    assert!(!handle.switch("unknown", Switch::Off));
+    assert!(handle.metrics().bucket("unknown").is_none());
+    assert!(handle.switch("case_list", Switch::Off) && handle.switch("messages", Switch::Off));
+}
+
+fn original() -> (Cached, SupportCacheHandle, Calls) {
+    let layer = SupportCacheLayer::new(MemoryStore::new());
+    let (origin, calls) = origin();
+    (layer.layer(origin), layer.handle(), calls)
+}
+
+const LIST: &str = "/accounts/A%3A1/cases";
+const MESSAGES: &str = "/accounts/A%3A1/cases/C1/messages";
+
+/// Fills both, and returns which of them are still hits after `change`.
+async fn kept(change: impl AsyncFnOnce(&Cached, &SupportCacheHandle)) -> [bool; 2] {
+    let (cache, handle, calls) = original();
+    calls.serve(|_| response(200, &[], "x"));
+    for uri in [LIST, MESSAGES] {
+        fetch(&cache, uri).await;
+        assert!(fetch(&cache, uri).await.is_hit());
+    }
+    change(&cache, &handle).await;
+    [fetch(&cache, LIST).await.is_hit(), fetch(&cache, MESSAGES).await.is_hit()]
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_originals_three_invalidations_and_the_general_ones() {
+    let (list, messages) = ([false, true], [true, false]);
+    assert_eq!(kept(async |_, h| h.invalidate_case_list("A:1").await.unwrap()).await, list);
+    assert_eq!(kept(async |_, h| h.invalidate_case_messages("C1").await.unwrap()).await, messages);
+    let for_account = kept(async |_, h| h.invalidate_all_for_account("A:1", None).await.unwrap());
+    assert_eq!(for_account.await, list);
+    let both =
+        kept(async |_, h| h.invalidate_all_for_account("A:1", Some("C1")).await.unwrap()).await;
+    assert_eq!(both, [false, false]);
+    let key = kept(async |_, h| h.invalidate("support:cases:A%3A1").await.unwrap()).await;
+    assert_eq!(key, list);
+    assert_eq!(kept(async |_, h| h.invalidate_all().await.unwrap()).await, [false, false]);
+    assert_eq!(kept(async |_, h| h.invalidate_case_list(" ").await.unwrap()).await, [true, true]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_originals_writes_invalidate_what_they_change() {
+    for (path, expected) in [
+        ("/accounts/A%3A1/cases", [false, true]),
+        ("/accounts/A%3A1/cases/C1/comments", [false, false]),
+        ("/accounts/A%3A1/cases/C1/messages", [false, false]),
+        ("/accounts/A%3A1/cases/C1/close", [true, true]),
+    ] {
+        let write = async |cache: &Cached, _: &SupportCacheHandle| {
+            got(send(cache, request(Method::POST, path))).await;
+        };
+        assert_eq!(kept(write).await, expected, "{path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_originals_lifetimes_are_its_own_less_a_tenth_at_most() {
+    assert_eq!((CASE_LIST_TTL.as_secs(), CASE_MESSAGES_TTL.as_secs()), (120, 60));
+    let (cache, _, calls) = original();
+    calls.serve(|_| response(200, &[], "x"));
+    for (uri, ttl) in [(LIST, 120_u64), (MESSAGES, 60)] {
+        fetch(&cache, uri).await;
+        let hit = fetch(&cache, uri).await;
+        let left: u64 = hit.cache_status().rsplit('=').next().unwrap().parse().unwrap();
+        assert!((ttl * 9 / 10 - 1..=ttl).contains(&left), "{uri}: {left}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn counts_are_copied_out_and_add_up() {
+    let (cache, handle, calls) = cache();
+    calls.serve(|_| response(200, &[], "x"));
+    let before = handle.metrics();
+    for _ in 0..3 {
+        fetch(&cache, "/cases/1").await;
+    }
+    got(send(&cache, request(Method::POST, "/cases/1/comments"))).await;
+    handle.invalidate("case:2").await.unwrap();
+    let (after, bucket) = (handle.metrics(), handle.metrics().bucket("cases").cloned().unwrap());
+    assert_eq!((before.invalidations, after.invalidations, after.writes), (0, 2, 1));
+    assert_eq!((bucket.hits, bucket.misses, bucket.stored, bucket.entries), (2, 1, 1, 0));
+}

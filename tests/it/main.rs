@@ -1,0 +1,33 @@
+//! The layer over its memory, in paused time: one module a promise.
+
+#![allow(clippy::unwrap_used)] // Clippy sees no test in a function that tests share.
+
+#[path = "../../src/verify/random.rs"]
+mod random;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod adversary;
+mod cancellation;
+#[cfg(feature = "testing")]
+mod chaos;
+mod config;
+#[cfg(feature = "testing")]
+mod conformance;
+mod early;
+mod fencing;
+mod flights;
+mod handle;
+mod keys;
+mod peers;
+mod privacy;
+mod readiness;
+#[cfg(feature = "testing")]
+mod replay;
+mod reverse_proxy;
+mod stacks;
+mod stale;
+mod streaming;
+mod tags;
+mod vary;
+mod writes;

@@ -1,0 +1,17 @@
+//! The rules of RFC 9110, 9111, 9211 and 9875, as tables: what is stored, what is asked, and what must be
+//! answered, through the layer and in paused time.
+
+mod cache_status;
+mod checklist;
+mod freshness;
+mod groups;
+mod invalidation;
+mod ranges;
+mod reuse;
+mod revalidation;
+mod row;
+mod storing;
+mod targeted;
+mod validation;
+
+use crate::support;
