@@ -10,7 +10,7 @@ use bytes::Bytes;
 use redis::{Cmd, Value};
 
 use super::{
-    link::{COMMIT, Connection, Fault, LEASE, LeaseReply, count, millis, token_text},
+    link::{COMMIT, Connection, LEASE, LeaseReply, LinkFault, count, millis, token_text},
     outbox::Release,
     record::{SLACK, Stamp, VersionedTag, digest, encode},
     state::{SlotQuery, StoreState},
@@ -77,8 +77,8 @@ impl StoreState {
             let called = LEASE.call(&mut transport, &key, arguments);
             let reply = match self.link.ask(connection, Operation::Lease, called).await {
                 Ok(reply) => reply,
-                Err(Fault::TimedOut | Fault::Link) => return None,
-                Err(Fault::Foreign | Fault::Refused) => {
+                Err(LinkFault::TimedOut | LinkFault::Lost) => return None,
+                Err(LinkFault::Foreign | LinkFault::Refused) => {
                     lease.forget();
                     return None;
                 }
@@ -187,9 +187,10 @@ impl RedisLease {
                 Commit::Fenced
             }
             // Refused, or with an unknown outcome: given back as it is dropped.
-            Ok(_) | Err(Fault::TimedOut | Fault::Link | Fault::Foreign | Fault::Refused) => {
-                Commit::Failed
-            }
+            Ok(_)
+            | Err(
+                LinkFault::TimedOut | LinkFault::Lost | LinkFault::Foreign | LinkFault::Refused,
+            ) => Commit::Failed,
         }
     }
 

@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use super::{
     near::Near,
-    outbox::{Invalidation, Ticket},
+    outbox::{InvalidationScope, Ticket},
     state::StoreState,
 };
 use crate::{error::Pending, metrics::operations::Operation};
@@ -14,23 +14,23 @@ use crate::{error::Pending, metrics::operations::Operation};
 /// Call of an invalidation. Dropped before the server has acknowledged it, it is due.
 pub(super) struct InvalidationCall {
     state: Arc<StoreState>,
-    invalidation: Invalidation,
+    scope: InvalidationScope,
     ticket: Option<Ticket>,
 }
 
 impl InvalidationCall {
     /// Invalidates in this process, and enters the call to the server.
-    pub(super) fn new(state: &Arc<StoreState>, invalidation: Invalidation) -> Self {
-        invalidation.forget(&state.near);
-        let ticket = Some(state.outbox.enter(invalidation.clone()));
-        Self { state: Arc::clone(state), invalidation, ticket }
+    pub(super) fn new(state: &Arc<StoreState>, scope: InvalidationScope) -> Self {
+        scope.forget(&state.near);
+        let ticket = Some(state.outbox.enter(scope.clone()));
+        Self { state: Arc::clone(state), scope, ticket }
     }
 
     /// Invalidates at the server, and waits `later` than it has done it.
     pub(super) async fn run(self, later: Duration) -> Result<(), Pending> {
         let connection = self.state.link.connection().ok_or(Pending)?;
         // Boxed: a fill has room for this, and mostly does not need it.
-        let sent = Box::pin(self.invalidation.send(&self.state.link, &connection));
+        let sent = Box::pin(self.scope.send(&self.state.link, &connection));
         sent.await.map_err(|_| Pending)?;
         self.acknowledge();
         if !later.is_zero() {
@@ -43,7 +43,7 @@ impl InvalidationCall {
     pub(super) async fn run_softly(self) -> Result<(), Pending> {
         let link = &self.state.link;
         let connection = link.connection().ok_or(Pending)?;
-        let Invalidation::SoftKey(key) = &self.invalidation else { return Err(Pending) };
+        let InvalidationScope::SoftKey(key) = &self.scope else { return Err(Pending) };
         let key = link.settings.key(key);
         let sent = link.ask(&connection, Operation::Invalidate, connection.soft_invalidate(&key));
         Box::pin(sent).await.map_err(|_| Pending)?;
@@ -53,7 +53,7 @@ impl InvalidationCall {
 
     fn acknowledge(mut self) {
         // Copies that were read between the call and the server's removal.
-        self.invalidation.forget(&self.state.near);
+        self.scope.forget(&self.state.near);
         if let Some(ticket) = self.ticket.take() {
             ticket.acknowledge();
         }
@@ -65,12 +65,12 @@ impl Drop for InvalidationCall {
         if let Some(ticket) = self.ticket.take() {
             // From here on the key is not read, and copies that were read before are removed.
             drop(ticket);
-            self.invalidation.forget(&self.state.near);
+            self.scope.forget(&self.state.near);
         }
     }
 }
 
-impl Invalidation {
+impl InvalidationScope {
     /// Removes the copies that this process has of what is invalidated.
     fn forget(&self, near: &Near) {
         match self {

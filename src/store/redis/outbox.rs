@@ -15,7 +15,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{sync::Notify, time::sleep_until};
 
 use super::{
-    link::{Connection, Fault, Link},
+    link::{Connection, Link, LinkFault},
     record::VariantDigest,
 };
 use crate::{
@@ -51,7 +51,7 @@ pub(super) struct Outbox {
 struct OutboxState {
     /// Number of the last call.
     last: u64,
-    calls: HashMap<Invalidation, LastCall>,
+    calls: HashMap<InvalidationScope, LastCall>,
     due: usize,
     releases: Vec<Release>,
     /// Time at which the server did the last invalidation of everything.
@@ -65,9 +65,9 @@ struct LastCall {
     is_due: bool,
 }
 
-/// Invalidation at the server.
+/// Scope of an invalidation at the server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Invalidation {
+pub(super) enum InvalidationScope {
     All,
     Key(PrimaryKey),
     /// A soft one: acknowledged, it settles none that is not; failed, it is done in full.
@@ -87,7 +87,7 @@ pub(super) struct Release {
 #[derive(Debug)]
 pub(super) struct Ticket {
     outbox: Arc<Outbox>,
-    invalidation: Invalidation,
+    scope: InvalidationScope,
     number: u64,
     is_acknowledged: bool,
 }
@@ -100,15 +100,15 @@ impl Outbox {
     }
 
     /// Enters a call.
-    pub(super) fn enter(self: &Arc<Self>, invalidation: Invalidation) -> Ticket {
+    pub(super) fn enter(self: &Arc<Self>, scope: InvalidationScope) -> Ticket {
         let mut state = lock(&self.state);
         state.last += 1;
         let number = state.last;
         // A due invalidation stays due: this call is not acknowledged either.
-        let is_due = state.calls.get(&invalidation).is_some_and(|call| call.is_due);
-        state.calls.insert(invalidation.clone(), LastCall { number, is_due });
+        let is_due = state.calls.get(&scope).is_some_and(|call| call.is_due);
+        state.calls.insert(scope.clone(), LastCall { number, is_due });
         drop(state);
-        Ticket { outbox: Arc::clone(self), invalidation, number, is_acknowledged: false }
+        Ticket { outbox: Arc::clone(self), scope, number, is_acknowledged: false }
     }
 
     /// Returns whether a slot is bypassed, because an invalidation of its key or of one of its tags is due.
@@ -117,34 +117,33 @@ impl Outbox {
             return false;
         }
         let calls = &lock(&self.state).calls;
-        let is_due =
-            |invalidation: &Invalidation| calls.get(invalidation).is_some_and(|call| call.is_due);
-        is_due(&Invalidation::All)
-            || is_due(&Invalidation::Key(slot.key.clone()))
-            || is_due(&Invalidation::SoftKey(slot.key.clone()))
-            || slot.tags.iter().any(|tag| is_due(&Invalidation::Tag(tag.clone())))
+        let is_due = |scope: &InvalidationScope| calls.get(scope).is_some_and(|call| call.is_due);
+        is_due(&InvalidationScope::All)
+            || is_due(&InvalidationScope::Key(slot.key.clone()))
+            || is_due(&InvalidationScope::SoftKey(slot.key.clone()))
+            || slot.tags.iter().any(|tag| is_due(&InvalidationScope::Tag(tag.clone())))
     }
 
     /// Returns at most `limit` due invalidations with their numbers.
-    fn due(&self, limit: usize) -> Vec<(Invalidation, u64)> {
+    fn due(&self, limit: usize) -> Vec<(InvalidationScope, u64)> {
         if self.due.load(Ordering::SeqCst) == 0 {
             return Vec::new();
         }
         let state = lock(&self.state);
         let due = state.calls.iter().filter(|(_, call)| call.is_due);
-        due.take(limit).map(|(invalidation, call)| (invalidation.clone(), call.number)).collect()
+        due.take(limit).map(|(scope, call)| (scope.clone(), call.number)).collect()
     }
 
     /// Settles every call of an invalidation up to this one: the server has done it.
-    fn acknowledge(&self, invalidation: &Invalidation, number: u64) {
+    fn acknowledge(&self, scope: &InvalidationScope, number: u64) {
         let mut state = lock(&self.state);
-        if *invalidation == Invalidation::All {
+        if *scope == InvalidationScope::All {
             state.all_done = Some(now());
         }
-        if state.calls.get(invalidation).is_none_or(|call| call.number > number) {
+        if state.calls.get(scope).is_none_or(|call| call.number > number) {
             return;
         }
-        let settled = state.calls.remove(invalidation);
+        let settled = state.calls.remove(scope);
         state.due -= usize::from(settled.is_some_and(|call| call.is_due));
         self.due.store(state.due, Ordering::SeqCst);
         drop(state);
@@ -192,31 +191,31 @@ impl Outbox {
         &self,
         link: &Link,
         connection: &Arc<Connection>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), LinkFault> {
         let mut releases = std::mem::take(&mut lock(&self.state).releases).into_iter();
         while let Some(release) = releases.next() {
             let sent = release.send(link, connection).await;
-            if let Err(fault @ (Fault::Link | Fault::TimedOut)) = sent {
+            if let Err(fault @ (LinkFault::Lost | LinkFault::TimedOut)) = sent {
                 self.keep_release(release);
                 releases.for_each(|release| self.keep_release(release));
                 return Err(fault);
             }
         }
-        for (invalidation, number) in self.due(BATCH) {
-            match invalidation.send(link, connection).await {
-                Ok(()) => self.acknowledge(&invalidation, number),
-                Err(fault @ (Fault::Link | Fault::TimedOut)) => return Err(fault),
+        for (scope, number) in self.due(BATCH) {
+            match scope.send(link, connection).await {
+                Ok(()) => self.acknowledge(&scope, number),
+                Err(fault @ (LinkFault::Lost | LinkFault::TimedOut)) => return Err(fault),
                 // Sent again with the next heartbeat; the others go on.
-                Err(Fault::Foreign | Fault::Refused) => {}
+                Err(LinkFault::Foreign | LinkFault::Refused) => {}
             }
         }
         Ok(())
     }
 
-    fn fail(&self, invalidation: &Invalidation, number: u64) {
+    fn fail(&self, scope: &InvalidationScope, number: u64) {
         let mut state = lock(&self.state);
         // Gone if a later call was acknowledged: that settled this one too.
-        let call = state.calls.get_mut(invalidation).filter(|call| call.number >= number);
+        let call = state.calls.get_mut(scope).filter(|call| call.number >= number);
         let Some(call) = call.filter(|call| !call.is_due) else { return };
         call.is_due = true;
         state.due += 1;
@@ -224,20 +223,20 @@ impl Outbox {
             state.last += 1;
             let all = LastCall { number: state.last, is_due: true };
             state.calls.retain(|_, call| !call.is_due);
-            state.calls.insert(Invalidation::All, all);
+            state.calls.insert(InvalidationScope::All, all);
             state.due = 1;
         }
         self.due.store(state.due, Ordering::SeqCst);
     }
 }
 
-impl Invalidation {
+impl InvalidationScope {
     /// Invalidates at the server, in full.
     pub(super) async fn send(
         &self,
         link: &Link,
         connection: &Arc<Connection>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), LinkFault> {
         let operation = Operation::Invalidate;
         match self {
             Self::Key(key) | Self::SoftKey(key) => {
@@ -257,7 +256,7 @@ impl Invalidation {
 }
 
 impl Release {
-    async fn send(&self, link: &Link, connection: &Arc<Connection>) -> Result<(), Fault> {
+    async fn send(&self, link: &Link, connection: &Arc<Connection>) -> Result<(), LinkFault> {
         let Self { key, digest, token } = self;
         if !connection.is_of_its_time(*token) {
             // Of another incarnation, where no fill waits for it.
@@ -272,14 +271,14 @@ impl Release {
 impl Ticket {
     pub(super) fn acknowledge(mut self) {
         self.is_acknowledged = true;
-        self.outbox.acknowledge(&self.invalidation, self.number);
+        self.outbox.acknowledge(&self.scope, self.number);
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.is_acknowledged {
-            self.outbox.fail(&self.invalidation, self.number);
+            self.outbox.fail(&self.scope, self.number);
             self.outbox.wake.notify_one();
         }
     }
@@ -290,7 +289,7 @@ mod tests {
     use super::*;
 
     fn enter(outbox: &Arc<Outbox>, key: &str) -> Ticket {
-        outbox.enter(Invalidation::Key(PrimaryKey::new(key)))
+        outbox.enter(InvalidationScope::Key(PrimaryKey::new(key)))
     }
 
     fn is_quarantined(outbox: &Outbox, key: &str) -> bool {
@@ -311,7 +310,7 @@ mod tests {
     #[test]
     fn a_tag_that_is_due_is_that_of_every_key() {
         let outbox = Arc::new(Outbox::new(Arc::default()));
-        drop(outbox.enter(Invalidation::Tag(Tag::new("t"))));
+        drop(outbox.enter(InvalidationScope::Tag(Tag::new("t"))));
         let slot = |tag: &str| {
             let tags = [Tag::new("other"), Tag::new(tag)].into_iter().collect();
             Slot { tags, ..Slot::example() }
@@ -338,8 +337,8 @@ mod tests {
     fn a_soft_call_that_is_acknowledged_settles_none_that_is_not_soft() {
         let outbox = Arc::new(Outbox::new(Arc::default()));
         let softly = || {
-            let invalidation = Invalidation::SoftKey(PrimaryKey::new("a"));
-            outbox.enter(invalidation).acknowledge();
+            let scope = InvalidationScope::SoftKey(PrimaryKey::new("a"));
+            outbox.enter(scope).acknowledge();
         };
         drop(enter(&outbox, "a"));
         softly();
@@ -354,10 +353,10 @@ mod tests {
     #[test]
     fn a_soft_call_that_fails_is_due() {
         let outbox = Arc::new(Outbox::new(Arc::default()));
-        let invalidation = Invalidation::SoftKey(PrimaryKey::new("a"));
-        drop(outbox.enter(invalidation.clone()));
+        let scope = InvalidationScope::SoftKey(PrimaryKey::new("a"));
+        drop(outbox.enter(scope.clone()));
         assert!(is_quarantined(&outbox, "a") && !is_quarantined(&outbox, "b"));
-        assert_eq!(outbox.due(10)[0].0, invalidation);
+        assert_eq!(outbox.due(10)[0].0, scope);
     }
 
     #[test]
@@ -378,8 +377,8 @@ mod tests {
         }
         assert!(is_quarantined(&outbox, "never called"));
         assert_eq!((outbox.len(), outbox.due(10).len()), (2, 1));
-        let (invalidation, number) = outbox.due(10).remove(0);
-        outbox.acknowledge(&invalidation, number);
+        let (scope, number) = outbox.due(10).remove(0);
+        outbox.acknowledge(&scope, number);
         assert!(!is_quarantined(&outbox, "0"));
         on_its_way.acknowledge();
         assert_eq!(outbox.len(), 0);

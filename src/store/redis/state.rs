@@ -15,7 +15,7 @@ use redis::PushInfo;
 use tokio::sync::Notify;
 
 use super::{
-    link::{Connection, Dependents, Endpoint, Fault, Link, count},
+    link::{Connection, Dependents, Endpoint, Link, LinkFault, count},
     near::Near,
     outbox::Outbox,
     record::{Record, StoredContent, VariantDigest, decode, digest},
@@ -171,7 +171,7 @@ impl Dependents for Followers {
         &'a self,
         link: &'a Link,
         connection: &'a Arc<Connection>,
-    ) -> Pin<Box<dyn Future<Output = Result<(), Fault>> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = Result<(), LinkFault>> + Send + 'a>> {
         Box::pin(self.outbox.deliver(link, connection))
     }
 }

@@ -8,7 +8,7 @@ use super::{
     fill::RedisLease,
     invalidation::InvalidationCall,
     link::{Endpoint, count, random},
-    outbox::Invalidation,
+    outbox::InvalidationScope,
     settings::RedisSettings,
     state::StoreState,
 };
@@ -121,7 +121,7 @@ impl Store for RedisStore {
         key: &PrimaryKey,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         self.state.sequence.invalidate(key, || ());
-        self.call(Invalidation::Key(key.clone())).run(Duration::ZERO)
+        self.call(InvalidationScope::Key(key.clone())).run(Duration::ZERO)
     }
 
     fn soft_invalidate(
@@ -129,7 +129,7 @@ impl Store for RedisStore {
         key: &PrimaryKey,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         self.state.sequence.invalidate(key, || ());
-        self.call(Invalidation::SoftKey(key.clone())).run_softly()
+        self.call(InvalidationScope::SoftKey(key.clone())).run_softly()
     }
 
     fn invalidate_tag(
@@ -137,12 +137,12 @@ impl Store for RedisStore {
         tag: &Tag,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         self.state.sequence.invalidate_tag(tag);
-        self.call(Invalidation::Tag(tag.clone())).run(Duration::ZERO)
+        self.call(InvalidationScope::Tag(tag.clone())).run(Duration::ZERO)
     }
 
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         self.state.sequence.invalidate_all(|_| ());
-        self.call(Invalidation::All).run(self.state.link.settings.until_seen())
+        self.call(InvalidationScope::All).run(self.state.link.settings.until_seen())
     }
 
     async fn flush_pending(&self, limit: Duration) -> Result<(), Pending> {
@@ -165,8 +165,8 @@ impl Store for RedisStore {
 }
 
 impl RedisStore {
-    fn call(&self, invalidation: Invalidation) -> InvalidationCall {
-        InvalidationCall::new(&self.state, invalidation)
+    fn call(&self, scope: InvalidationScope) -> InvalidationCall {
+        InvalidationCall::new(&self.state, scope)
     }
 }
 

@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 use redis::{Cmd, RedisError, Value, cmd};
 
 use super::{
-    link::{Connection, Fault, Link, TAG_VERSIONS, bulk, millis, random_text},
+    link::{Connection, Link, LinkFault, TAG_VERSIONS, bulk, millis, random_text},
     record::{TagVersion, VersionedTag},
 };
 use crate::{
@@ -96,14 +96,14 @@ pub(super) async fn read(
     link: &Link,
     connection: &Arc<Connection>,
     tags: &[Tag],
-) -> Result<TagVersions, Fault> {
+) -> Result<TagVersions, LinkFault> {
     if tags.is_empty() {
         return Ok(TagVersions::default());
     }
     let mut read = cmd("MGET");
     read.arg(tags.iter().map(|tag| link.settings.tag_key(tag)).collect::<Vec<_>>());
     let reply = link.look(connection, &read).await?;
-    let Value::Array(values) = reply else { return Err(Fault::Refused) };
+    let Value::Array(values) = reply else { return Err(LinkFault::Refused) };
     let versions = values.into_iter().map(|value| TagVersion::parse(&bulk(value)?));
     let versioned = |(tag, version): (&Tag, Option<TagVersion>)| {
         Some(VersionedTag { tag: tag.clone(), version: version? })
@@ -116,7 +116,7 @@ pub(super) async fn for_fill(
     link: &Link,
     connection: &Arc<Connection>,
     tags: &Tags,
-) -> Result<Vec<VersionedTag>, Fault> {
+) -> Result<Vec<VersionedTag>, LinkFault> {
     let retention = link.settings.lease;
     let reply = find(link, connection, Operation::Lease, tags, retention).await?;
     Ok(reply.of(tags).collect())
@@ -131,7 +131,7 @@ pub(super) async fn for_commit(
     retention: Duration,
     known: &[VersionedTag],
     granted: GrantTime,
-) -> Result<Option<Vec<VersionedTag>>, Fault> {
+) -> Result<Option<Vec<VersionedTag>>, LinkFault> {
     // Before it is asked: the time that the reply takes does not count.
     let earliest = granted.server_time_after(now().saturating_duration_since(granted.local));
     let reply = find(link, connection, Operation::Commit, tags, retention).await?;
@@ -151,7 +151,7 @@ async fn find(
     operation: Operation,
     tags: &Tags,
     retention: Duration,
-) -> Result<VersionsReply, Fault> {
+) -> Result<VersionsReply, LinkFault> {
     let mut reply = VersionsReply { time: 0, versions: Vec::with_capacity(tags.len()) };
     if tags.is_empty() {
         return Ok(reply);
@@ -170,7 +170,7 @@ async fn find(
         Ok::<_, RedisError>(())
     };
     link.ask(connection, operation, calls).await?;
-    if reply.versions.len() == tags.len() { Ok(reply) } else { Err(Fault::Refused) }
+    if reply.versions.len() == tags.len() { Ok(reply) } else { Err(LinkFault::Refused) }
 }
 
 impl VersionsReply {

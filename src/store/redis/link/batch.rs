@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use redis::{Cmd, Pipeline};
 
-use super::command::{Fault, Sought};
+use super::command::{LinkFault, Sought};
 use crate::{
     key::PrimaryKey,
     store::redis::record::VariantDigest,
@@ -65,7 +65,7 @@ pub(super) struct BatchedLookup {
 }
 
 /// Content of a field.
-pub(crate) type LookupReply = Result<Option<Bytes>, Fault>;
+pub(crate) type LookupReply = Result<Option<Bytes>, LinkFault>;
 
 /// Reply that is on its way.
 #[derive(Debug)]
@@ -197,7 +197,7 @@ impl Future for PendingReply {
             return Poll::Pending;
         };
         let Some(reply) = replies.get_mut(self.index) else {
-            return Poll::Ready(Err(Fault::Link));
+            return Poll::Ready(Err(LinkFault::Lost));
         };
         let callers = &mut lookups[self.index].callers;
         *callers -= 1;
@@ -233,11 +233,11 @@ mod tests {
             .map(|(key, field)| add(&batches, key, field).0);
         let batch = batch.expect("the first sends it");
         assert_eq!(close(&batch), 3, "the same twice is one");
-        batch.answer(vec![found("1"), found("2"), Err(Fault::Foreign)]);
+        batch.answer(vec![found("1"), found("2"), Err(LinkFault::Foreign)]);
         let [second, other, again] = others;
         assert_eq!(first.await, found("1"));
         assert_eq!((second.await, again.await), (found("2"), found("1")));
-        assert_eq!(other.await, Err(Fault::Foreign));
+        assert_eq!(other.await, Err(LinkFault::Foreign));
     }
 
     #[test]
@@ -261,10 +261,10 @@ mod tests {
         let batches = LookupBatches::new(true);
         let (reply, batch) = add(&batches, "key", "a");
         drop(batch);
-        assert_eq!(reply.await, Err(Fault::Link));
+        assert_eq!(reply.await, Err(LinkFault::Lost));
         let (reply, batch) = add(&batches, "key", "b");
         batch.expect("it opens another batch").answer(Vec::new());
-        assert_eq!(reply.await, Err(Fault::Link), "no reply is no content");
+        assert_eq!(reply.await, Err(LinkFault::Lost), "no reply is no content");
     }
 
     #[test]

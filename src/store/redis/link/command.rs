@@ -9,18 +9,18 @@ use crate::{key::Token, store::redis::record::VariantDigest};
 
 /// Reason why the server did not do what it was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub(crate) enum LinkFault {
     /// No reply within the budget.
     TimedOut,
     /// The connection is gone, or leads to a server that may not be asked any more.
-    Link,
+    Lost,
     /// The key holds a value of another kind than this crate stores.
     Foreign,
     /// The server refused, or its reply has an unexpected form.
     Refused,
 }
 
-impl Fault {
+impl LinkFault {
     pub(super) fn of(error: &RedisError) -> Self {
         // A demoted primary keeps its connections open and answers reads.
         let is_elsewhere = matches!(
@@ -28,7 +28,7 @@ impl Fault {
             ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown)
         );
         if is_elsewhere || error.is_unrecoverable_error() || error.is_io_error() {
-            Self::Link
+            Self::Lost
         } else if error.code() == Some("WRONGTYPE") {
             Self::Foreign
         } else {

@@ -6,7 +6,7 @@ use redis::{Cmd, ErrorKind, Pipeline, RedisError, Value, cmd};
 
 use super::{
     batch::LookupBatches,
-    command::{Fault, token_text},
+    command::{LinkFault, token_text},
     deadline::Deadline,
     random::{random, random_text},
     scripts::{self, RELEASE, RENEW_TAG_VERSION, SOFT_INVALIDATE},
@@ -134,7 +134,7 @@ impl Connection {
         set.cmd("GET").arg(key);
         match pipeline.query_async::<(Value, Option<String>)>(&mut self.transport()).await {
             Ok((_, epoch)) => Ok(epoch.as_deref().and_then(parse_epoch).unwrap_or(0)),
-            Err(error) if Fault::of(&error) == Fault::Refused => Ok(0),
+            Err(error) if LinkFault::of(&error) == LinkFault::Refused => Ok(0),
             Err(error) => Err(error),
         }
     }

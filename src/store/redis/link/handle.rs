@@ -17,7 +17,7 @@ use tokio::{sync::Notify, task::yield_now, time::timeout};
 
 use super::{
     batch::{LookupReply, UnsentBatch},
-    command::{self, Fault, Sought, bulk},
+    command::{self, LinkFault, Sought, bulk},
     connection::Connection,
     counts::{Counts, OperationEnd, count},
     transport::Endpoint,
@@ -69,7 +69,7 @@ pub(crate) trait Dependents: Send + Sync {
         &'a self,
         link: &'a Link,
         connection: &'a Arc<Connection>,
-    ) -> Pin<Box<dyn Future<Output = Result<(), Fault>> + Send + 'a>>;
+    ) -> Pin<Box<dyn Future<Output = Result<(), LinkFault>> + Send + 'a>>;
 }
 
 impl Link {
@@ -143,7 +143,7 @@ impl Link {
         &self,
         connection: &Arc<Connection>,
         command: &Cmd,
-    ) -> Result<Value, Fault> {
+    ) -> Result<Value, LinkFault> {
         let mut transport = connection.transport();
         self.ask(connection, Operation::Lookup, command.query_async(&mut transport)).await
     }
@@ -154,11 +154,11 @@ impl Link {
         connection: &Arc<Connection>,
         operation: Operation,
         asked: impl Future<Output = Result<T, RedisError>>,
-    ) -> Result<T, Fault> {
+    ) -> Result<T, LinkFault> {
         let begun = now();
         let reply = match timeout(self.settings.budget(operation), asked).await {
-            Ok(reply) => reply.map_err(|error| Fault::of(&error)),
-            Err(_) => Err(Fault::TimedOut),
+            Ok(reply) => reply.map_err(|error| LinkFault::of(&error)),
+            Err(_) => Err(LinkFault::TimedOut),
         };
         let took = now().saturating_duration_since(begun);
         self.ended(connection, operation, 1, reply.as_ref().err().copied(), took);
@@ -170,8 +170,8 @@ impl Link {
         let (begun, number) = (now(), commands.len());
         let asked = connection.transport().ask_all(commands);
         let replies = match timeout(self.settings.lookup_budget, asked).await {
-            Ok(replies) => replies.map_err(|error| Fault::of(&error)),
-            Err(_) => Err(Fault::TimedOut),
+            Ok(replies) => replies.map_err(|error| LinkFault::of(&error)),
+            Err(_) => Err(LinkFault::TimedOut),
         };
         let took = now().saturating_duration_since(begun);
         let ended = |number, fault| {
@@ -187,7 +187,7 @@ impl Link {
         };
         let read = |value: Value| {
             value.extract_error().map(bulk).map_err(|error| {
-                let fault = Fault::of(&error);
+                let fault = LinkFault::of(&error);
                 ended(1, Some(fault));
                 fault
             })
@@ -206,26 +206,26 @@ impl Link {
         connection: &Arc<Connection>,
         operation: Operation,
         number: usize,
-        fault: Option<Fault>,
+        fault: Option<LinkFault>,
         took: Duration,
     ) {
         let end = match fault {
             None => OperationEnd::Answered,
-            Some(Fault::TimedOut) => OperationEnd::TimedOut,
-            Some(Fault::Link | Fault::Foreign | Fault::Refused) => OperationEnd::Failed,
+            Some(LinkFault::TimedOut) => OperationEnd::TimedOut,
+            Some(LinkFault::Lost | LinkFault::Foreign | LinkFault::Refused) => OperationEnd::Failed,
         };
         self.counts.ended(operation, number as u64, end, took);
         match fault {
             None if operation == Operation::Lookup => connection.slow.store(0, Ordering::Relaxed),
-            Some(Fault::TimedOut) => {
+            Some(LinkFault::TimedOut) => {
                 if operation == Operation::Lookup {
                     connection.slow.fetch_add(1, Ordering::Relaxed);
                 }
                 self.doubt();
             }
-            Some(Fault::Link) => self.lose(connection),
-            Some(Fault::Foreign) => count(&self.counts.foreign),
-            None | Some(Fault::Refused) => {}
+            Some(LinkFault::Lost) => self.lose(connection),
+            Some(LinkFault::Foreign) => count(&self.counts.foreign),
+            None | Some(LinkFault::Refused) => {}
         }
     }
 

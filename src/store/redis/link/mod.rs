@@ -21,8 +21,8 @@ mod transport;
 
 pub(crate) use self::{
     command::{
-        Fault, LeaseReply, OutdatedRecord, RestOfVariant, Sought, bulk, lookup_all, lookup_rest,
-        millis, token_text,
+        LeaseReply, LinkFault, OutdatedRecord, RestOfVariant, Sought, bulk, lookup_all,
+        lookup_rest, millis, token_text,
     },
     connection::Connection,
     counts::count,

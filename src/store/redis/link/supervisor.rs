@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{
-    command::Fault,
+    command::LinkFault,
     connection::{Connection, ServerReport},
     handle::Link,
     transport::{CONNECT, Transport},
@@ -181,14 +181,14 @@ impl Link {
     }
 
     /// Asks the server whether it is still the same.
-    async fn beat(&self, connection: &Arc<Connection>) -> Result<(), Fault> {
+    async fn beat(&self, connection: &Arc<Connection>) -> Result<(), LinkFault> {
         let sent = now();
         let epoch_key = self.settings.epoch_key();
         let before = connection.epochs_begun();
         let asked = connection.report(&epoch_key);
         let report = self.ask(connection, Operation::Heartbeat, asked).await?;
         if !report.is_primary || report.incarnation != connection.incarnation {
-            return Err(Fault::Link);
+            return Err(LinkFault::Lost);
         }
         if connection.set_epoch(report.epoch, before) {
             self.dependents.on_new_epoch();
