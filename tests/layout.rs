@@ -123,6 +123,43 @@ const ORDERS: &[(&str, &[&str])] = &[
             "admission",
         ],
     ),
+    (
+        "src/store/redis",
+        &[
+            "record",
+            "settings",
+            "link",
+            "waiters",
+            "near",
+            "outbox",
+            "tag_versions",
+            "state",
+            "lookup",
+            "fill",
+            "invalidation",
+            "store",
+            "builder",
+        ],
+    ),
+    (
+        "src/store/redis/record",
+        &["stamp", "seal", "tag_version", "digest", "fields", "encode", "decode"],
+    ),
+    (
+        "src/store/redis/link",
+        &[
+            "random",
+            "deadline",
+            "counts",
+            "transport",
+            "scripts",
+            "command",
+            "batch",
+            "connection",
+            "handle",
+            "supervisor",
+        ],
+    ),
     ("src/testing", &["chaos", "replay"]),
 ];
 

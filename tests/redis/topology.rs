@@ -20,7 +20,7 @@ fn patient(builder: RedisStoreBuilder) -> RedisStore {
     builder
         .lookup_budget(PATIENCE)
         .invalidate_budget(PATIENCE)
-        .heartbeat(Duration::from_millis(200), Duration::from_millis(800))
+        .heartbeat_timeout(Duration::from_millis(800))
         .build()
         .unwrap()
 }

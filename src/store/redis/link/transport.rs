@@ -1,4 +1,8 @@
-//! Where the server is, and the wire to it: one server, the primary that sentinels name, or a cluster.
+//! Transport to the server: one server, the primary that sentinels name, or a cluster.
+
+#[cfg(feature = "redis-cluster")]
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionInfo, Pipeline, ProtocolVersion, RedisError,
@@ -21,14 +25,17 @@ use redis::{
 #[cfg(any(feature = "redis-sentinel", feature = "redis-cluster"))]
 use redis::{RedisConnectionInfo, io::tcp::TcpSettings};
 
-/// Where the server is.
+/// Time that connecting to a server may take.
+pub(super) const CONNECT: Duration = Duration::from_millis(300);
+
+/// Address of the server.
 #[derive(Clone)]
-pub(super) enum Place {
+pub(crate) enum Endpoint {
     One(Box<ConnectionInfo>),
     #[cfg(feature = "redis-sentinel")]
     Sentinels {
         sentinels: Vec<ConnectionInfo>,
-        /// What they call the primary.
+        /// Name of the primary.
         name: String,
         redis: RedisConnectionInfo,
     },
@@ -39,17 +46,17 @@ pub(super) enum Place {
     },
 }
 
-/// What commands are sent over. Clones share one connection.
+/// Connection that commands are sent over. Clones share it.
 #[derive(Clone)]
-pub(super) enum Wire {
+pub(crate) enum Transport {
     One(MultiplexedConnection),
     #[cfg(feature = "redis-cluster")]
     Cluster(ClusterConnection),
 }
 
-impl Place {
-    /// Whether the server can be asked to tell what changes: in a cluster the wire does not say over
-    /// which of its connections a message is missing.
+impl Endpoint {
+    /// Returns whether the server can track what is read. In a cluster the `redis` crate does not report
+    /// the loss of one of its connections, and with it of messages.
     pub(super) fn can_track(&self) -> bool {
         match self {
             Self::One(_) => true,
@@ -60,19 +67,21 @@ impl Place {
         }
     }
 
-    /// Connects. `attempt` counts up, so that a sentinel that hangs is not always asked first.
+    /// Connects. `attempt` counts up, so that a sentinel that hangs is not always the first.
     pub(super) async fn connect(
         &self,
         protocol: ProtocolVersion,
         config: &AsyncConnectionConfig,
         attempt: usize,
-    ) -> Result<Wire, RedisError> {
+    ) -> Result<Transport, RedisError> {
         let _ = attempt;
         match self {
             Self::One(info) => {
                 let redis = info.redis_settings().clone().set_protocol(protocol);
                 let client = Client::open(info.as_ref().clone().set_redis_settings(redis))?;
-                Ok(Wire::One(client.get_multiplexed_async_connection_with_config(config).await?))
+                Ok(Transport::One(
+                    client.get_multiplexed_async_connection_with_config(config).await?,
+                ))
             }
             #[cfg(feature = "redis-sentinel")]
             Self::Sentinels { sentinels, name, redis } => {
@@ -89,13 +98,13 @@ impl Place {
                 }
                 let (name, primary) = (name.clone(), SentinelServerType::Master);
                 let mut client = SentinelClient::build(sentinels, name, Some(node), primary)?;
-                Ok(Wire::One(client.get_async_connection_with_config(config).await?))
+                Ok(Transport::One(client.get_async_connection_with_config(config).await?))
             }
             #[cfg(feature = "redis-cluster")]
             Self::Cluster { nodes, redis } => {
                 let mut builder = ClusterClientBuilder::new(nodes.clone())
-                    .connection_timeout(super::CONNECT)
-                    // Whoever asks has a budget of their own, and what fails is asked of another.
+                    .connection_timeout(CONNECT)
+                    // Each command has a budget of its own.
                     .overall_response_timeout(None)
                     .retries(1)
                     .use_protocol(protocol)
@@ -106,56 +115,60 @@ impl Place {
                 if let Some(password) = redis.password() {
                     builder = builder.password(password);
                 }
-                Ok(Wire::Cluster(builder.build()?.get_async_connection().await?))
+                Ok(Transport::Cluster(builder.build()?.get_async_connection().await?))
             }
         }
     }
 }
 
-/// What the servers say of themselves: the answers to `INFO server` and `INFO replication` of each
-/// primary, and the time of one of them in milliseconds.
-pub(super) struct Told {
-    pub(super) primaries: Vec<(String, String)>,
+/// Answers of the servers about themselves.
+pub(super) struct ServerInfo {
+    pub(super) primaries: Vec<PrimaryInfo>,
+    /// Time of one of them, in milliseconds.
     pub(super) time: u64,
-    /// The value of the key that was asked for beside.
+    /// Value of the key that was read with them.
     pub(super) value: Option<String>,
 }
 
-impl Wire {
-    pub(super) async fn tell(&mut self, key: &str) -> Result<Told, RedisError> {
-        type Time = (u64, u64);
-        let millis = |(seconds, micros): Time| seconds.saturating_mul(1000) + micros / 1000;
+/// Sections of `INFO` of one primary.
+pub(super) struct PrimaryInfo {
+    pub(super) server: String,
+    pub(super) replication: String,
+}
+
+impl Transport {
+    /// Asks each primary for `INFO`, and reads `key`.
+    pub(super) async fn info(&mut self, key: &str) -> Result<ServerInfo, RedisError> {
         match self {
             Self::One(connection) => {
                 let mut pipeline = Pipeline::new();
                 pipeline.cmd("INFO").arg("server").cmd("INFO").arg("replication");
                 pipeline.cmd("TIME").cmd("GET").arg(key);
-                let (server, replication, time, value): (_, _, Time, _) =
+                let (server, replication, [seconds, micros], value): (_, _, [u64; 2], _) =
                     pipeline.query_async(connection).await?;
-                Ok(Told { primaries: vec![(server, replication)], time: millis(time), value })
+                let primaries = vec![PrimaryInfo { server, replication }];
+                Ok(ServerInfo { primaries, time: millis(seconds, micros), value })
             }
             #[cfg(feature = "redis-cluster")]
             Self::Cluster(connection) => {
                 let server = info_of_all(connection, "server").await?;
                 let replication = info_of_all(connection, "replication").await?;
-                let time = cmd("TIME").query_async(connection).await?;
+                let [seconds, micros]: [u64; 2] = cmd("TIME").query_async(connection).await?;
                 let value = cmd("GET").arg(key).query_async(connection).await?;
-                let is_same = server
-                    .iter()
-                    .map(|(node, _)| node)
-                    .eq(replication.iter().map(|(node, _)| node));
-                if !is_same {
+                if !server.keys().eq(replication.keys()) {
                     return Err((ErrorKind::Client, "the cluster has just changed").into());
                 }
-                let infos = server.into_iter().map(|(_, info)| info);
-                let primaries = infos.zip(replication.into_iter().map(|(_, info)| info)).collect();
-                Ok(Told { primaries, time: millis(time), value })
+                let infos = server.into_values().zip(replication.into_values());
+                let primaries =
+                    infos.map(|(server, replication)| PrimaryInfo { server, replication });
+                let primaries = primaries.collect();
+                Ok(ServerInfo { primaries, time: millis(seconds, micros), value })
             }
         }
     }
 
-    /// Whether commands for different keys can be sent in one piece.
-    pub(super) fn is_one(&self) -> bool {
+    /// Returns whether commands for different keys can be sent in one piece.
+    pub(crate) fn is_one(&self) -> bool {
         match self {
             Self::One(_) => true,
             #[cfg(feature = "redis-cluster")]
@@ -163,7 +176,7 @@ impl Wire {
         }
     }
 
-    /// Sends commands in one piece, and returns what is answered to each: also the server's errors.
+    /// Sends commands in one piece, and returns the reply to each, errors of the server included.
     pub(super) async fn ask_all(mut self, commands: Pipeline) -> Result<Vec<Value>, RedisError> {
         let mut each = commands.cmd_iter();
         if let (Some(command), None) = (each.next(), each.next()) {
@@ -173,7 +186,7 @@ impl Wire {
         self.req_packed_commands(&commands, 0, commands.len()).await
     }
 
-    /// Asks the server to tell what changes of what is read from now on.
+    /// Asks the server to track what is read from now on.
     pub(super) async fn track(&mut self) -> Result<(), RedisError> {
         match self {
             Self::One(connection) => {
@@ -186,22 +199,24 @@ impl Wire {
     }
 }
 
-/// Returns what each primary of a cluster says, in the order of their names.
+/// Returns a section of `INFO` of each primary of a cluster, by their addresses.
 #[cfg(feature = "redis-cluster")]
 async fn info_of_all(
     connection: &mut ClusterConnection,
     section: &str,
-) -> Result<Vec<(String, String)>, RedisError> {
+) -> Result<BTreeMap<String, String>, RedisError> {
     let mut info = cmd("INFO");
     info.arg(section);
     let routing = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
-    let told = connection.route_command(info, routing).await?;
-    let mut infos: Vec<(String, String)> = redis::from_redis_value(told.extract_error()?)?;
-    infos.sort();
-    Ok(infos)
+    let reply = connection.route_command(info, routing).await?;
+    Ok(redis::from_redis_value(reply.extract_error()?)?)
 }
 
-impl ConnectionLike for Wire {
+fn millis(seconds: u64, micros: u64) -> u64 {
+    seconds.saturating_mul(1000) + micros / 1000
+}
+
+impl ConnectionLike for Transport {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         match self {
             Self::One(connection) => connection.req_packed_command(cmd),

@@ -1,5 +1,5 @@
--- Gives the right to fill back, if this fill still has it.
--- KEYS key; ARGV variant digest, token -> how many fields were removed
+-- Releases a lease, if this fill still holds it.
+-- KEYS key; ARGV variant digest, token -> number of fields that were removed
 local lf = 'l:' .. ARGV[1]
 local l = redis.call('HGET', KEYS[1], lf)
 if l and string.sub(l, 1, #ARGV[2] + 1) == ARGV[2] .. ' ' then

@@ -1,17 +1,4 @@
-//! What a field of a key's hash holds: an entry, with everything it answers for.
-//!
-//! A record begins with a line of text of fixed width, which is for the scripts. Everything after it
-//! is binary, big-endian. Whatever is unexpected makes a record unreadable, which is a miss.
-//!
-//! ```text
-//! TSC3 <incarnation> <stored> <fresh until> <kept until>\n
-//! kind of the seal
-//! the numbers of the line once more, and that of the record
-//! identity: the key, namespace included, and the variant
-//! kind: a response (status, ages, names, values, body), a `Pass`, the names of nominated fields, or
-//! tags with their stamps and then a response
-//! seal: a CRC-32 or a keyed digest of everything before
-//! ```
+//! Reads records.
 
 use std::time::Duration;
 
@@ -19,239 +6,54 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 
 use super::{
-    names::{fields_of, push_name, take_name},
-    stamps::{Stamped, TagStamp},
+    fields::{fields_of, take_name},
+    seal::Seal,
+    stamp::{LINE, MAGIC, SENSITIVE, Stamp},
+    tag_version::{TagVersion, VersionedTag},
 };
 use crate::{
-    entry::{Content, Entry, StoredHead, Windows},
+    entry::{StoredHead, Windows},
     key::{MAX_TAGS, Nominated, Slot, Tag},
 };
 
-pub(super) const VERSION: u8 = 3;
-
-/// The first bytes of every record of this version.
-const MAGIC: &[u8] = &[b'T', b'S', b'C', b'0' + VERSION, b' '];
-
-/// The length of the line of text. The scripts know where its parts stand.
-pub(super) const STAMP: usize = 64;
-
-const SENSITIVE: u32 = 1 << 31;
-
-/// Which server an entry was stored on, when, and by which fill. Times are milliseconds of the server's
-/// clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
-    pub(super) incarnation: u64,
-    /// When the response was received.
-    pub(super) stored: u64,
-    pub(super) fresh_until: u64,
-    /// Until when it may be kept for anything at all.
-    pub(super) kept_until: u64,
-    /// Random: no two responses have the same.
-    pub(super) number: u64,
-}
-
-/// Protects records from chance, or with a key from other writers.
-#[derive(Clone, Copy)]
-pub(super) enum Seal {
-    Checksum,
-    Keyed([u8; 32]),
-}
-
-/// Why a record is not used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unreadable {
-    /// Not ours, of another version, cut off, or changed.
-    Corrupt,
-    /// Of another slot: two variants have one digest, or somebody has moved it.
-    Misplaced,
-}
-
-/// What is noted of an entry besides itself.
-pub(super) struct Marks<'a> {
-    pub(super) stamp: Stamp,
-    pub(super) tags: &'a [Stamped],
-}
-
-impl From<Stamp> for Marks<'_> {
-    fn from(stamp: Stamp) -> Self {
-        Self { stamp, tags: &[] }
-    }
-}
-
-/// What a record holds.
+/// Content of a record.
 #[derive(Debug)]
-pub(super) struct Record {
-    pub(super) stamp: Stamp,
-    /// The tags of a response, with the stamps that they had.
-    pub(super) tags: Vec<Stamped>,
-    pub(super) content: StoredContent,
+pub(crate) struct Record {
+    pub(crate) stamp: Stamp,
+    /// Tags of a response, with the versions that they had.
+    pub(crate) tags: Vec<VersionedTag>,
+    pub(crate) content: StoredContent,
 }
 
-/// An entry's content, before it is known when that was in this process's time.
+/// Content of an entry, before its times are instants of this process.
 #[derive(Debug)]
-pub(super) enum StoredContent {
+pub(crate) enum StoredContent {
     Response(StoredHead, Bytes),
     Pass,
     Nominated(Nominated),
 }
 
-// ===== encoding =====
-
-/// The key is kept as the server knows it, so that a record is not another namespace's either.
-pub(super) fn encode<'a>(
-    entry: &Entry,
-    namespace: &str,
-    marks: impl Into<Marks<'a>>,
-    seal: &Seal,
-) -> Vec<u8> {
-    let Marks { stamp, tags } = marks.into();
-    let mut record = Vec::with_capacity(STAMP + 64 + entry.weight() as usize);
-    record.extend_from_slice(stamp.encode().as_bytes());
-    record.push(seal.kind());
-    stamp.push(&mut record);
-    let slot = entry.slot();
-    push_u16(&mut record, namespace.len() + slot.key.as_str().len());
-    record.extend_from_slice(namespace.as_bytes());
-    record.extend_from_slice(slot.key.as_str().as_bytes());
-    push_u32(&mut record, slot.variant.as_bytes().len());
-    record.extend_from_slice(slot.variant.as_bytes());
-    match entry.content() {
-        Content::Response { head, body } => {
-            match tags {
-                [] => record.push(0),
-                tags => push_tags(&mut record, tags),
-            }
-            push_head(&mut record, &head.to_stored());
-            record.extend_from_slice(body);
-        }
-        Content::Pass => record.push(1),
-        Content::Nominated(nominated) => {
-            record.push(2);
-            push_u16(&mut record, nominated.names().len());
-            nominated.names().iter().for_each(|name| push_name(&mut record, name));
-        }
-    }
-    seal.close(&mut record);
-    record
+/// Reason why a record is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unreadable {
+    /// Foreign, of another version, cut off, or changed.
+    Corrupt,
+    /// Of another slot: two variants have one digest, or the record was moved.
+    Misplaced,
 }
 
-impl Stamp {
-    fn encode(&self) -> String {
-        /// The most that thirteen digits hold, some three centuries from now.
-        const LATEST: u64 = 9_999_999_999_999;
-        format!(
-            "TSC{VERSION} {:016x} {:013} {:013} {:013}\n",
-            self.incarnation,
-            self.stored.min(LATEST),
-            self.fresh_until.min(LATEST),
-            self.kept_until.min(LATEST),
-        )
-    }
-
-    fn push(&self, record: &mut Vec<u8>) {
-        let Self { incarnation, stored, fresh_until, kept_until, number } = *self;
-        for part in [incarnation, stored, fresh_until, kept_until, number] {
-            record.extend_from_slice(&part.to_be_bytes());
-        }
-    }
-}
-
-impl Seal {
-    fn kind(&self) -> u8 {
-        match self {
-            Self::Checksum => 0,
-            Self::Keyed(_) => 1,
-        }
-    }
-
-    fn close(&self, record: &mut Vec<u8>) {
-        match self {
-            Self::Checksum => record.extend_from_slice(&checksum(record)),
-            Self::Keyed(key) => record.extend_from_slice(digest(key, record).as_bytes()),
-        }
-    }
-
-    /// Takes the seal off, and returns what it covers if it is whole.
-    fn open<'r>(&self, record: &'r [u8]) -> Option<&'r [u8]> {
-        match self {
-            Self::Checksum => {
-                let (sealed, sum) = record.split_last_chunk::<4>()?;
-                (checksum(sealed) == *sum).then_some(sealed)
-            }
-            Self::Keyed(key) => {
-                let (sealed, sum) = record.split_last_chunk::<32>()?;
-                // Compared in constant time.
-                (digest(key, sealed) == *sum).then_some(sealed)
-            }
-        }
-    }
-}
-
-/// Over all at once: what is sealed stands in one piece, the seal behind it.
-fn checksum(sealed: &[u8]) -> [u8; 4] {
-    crc32fast::hash(sealed).to_be_bytes()
-}
-
-fn digest(key: &[u8; 32], sealed: &[u8]) -> blake3::Hash {
-    blake3::keyed_hash(key, sealed)
-}
-
-fn push_tags(record: &mut Vec<u8>, tags: &[Stamped]) {
-    record.push(3);
-    push_u16(record, tags.len());
-    for (tag, stamp) in tags {
-        push_u16(record, tag.as_str().len());
-        record.extend_from_slice(tag.as_str().as_bytes());
-        record.extend_from_slice(&stamp.time.to_be_bytes());
-        record.extend_from_slice(&stamp.random.to_be_bytes());
-    }
-}
-
-fn push_head(record: &mut Vec<u8>, head: &StoredHead) {
-    record.extend_from_slice(&head.status.as_u16().to_be_bytes());
-    record.push(u8::from(head.fields.has_inner_status()));
-    let initial_age = u64::try_from(head.initial_age.as_millis()).unwrap_or(u64::MAX);
-    record.extend_from_slice(&initial_age.to_be_bytes());
-    let Windows { while_revalidate, if_error, to_validate } = head.windows;
-    for window in [while_revalidate, if_error, to_validate] {
-        // Seconds beyond these are not told apart anywhere.
-        push_u32(record, usize::try_from(window.as_secs()).unwrap_or(usize::MAX));
-    }
-    let mut names = Vec::new();
-    head.fields.lines().for_each(|(name, _)| push_name(&mut names, name));
-    push_u32(record, names.len());
-    record.extend_from_slice(&names);
-    for (_, value) in head.fields.lines() {
-        let sensitive = if value.is_sensitive() { SENSITIVE } else { 0 };
-        push_u32(record, value.len() | sensitive as usize);
-        record.extend_from_slice(value.as_bytes());
-    }
-}
-
-/// A name, a key or a count is never as long as this.
-fn push_u16(bytes: &mut Vec<u8>, number: usize) {
-    bytes.extend_from_slice(&u16::try_from(number).unwrap_or(u16::MAX).to_be_bytes());
-}
-
-fn push_u32(bytes: &mut Vec<u8>, number: usize) {
-    bytes.extend_from_slice(&u32::try_from(number).unwrap_or(u32::MAX).to_be_bytes());
-}
-
-// ===== decoding =====
-
-/// Reads what was found for a slot. The body and the values are slices of `record`.
-pub(super) fn decode(
+/// Decodes a record that was found for a slot. The body and the values are slices of `record`.
+pub(crate) fn decode(
     record: &Bytes,
     namespace: &str,
     slot: &Slot,
     seal: &Seal,
 ) -> Result<Record, Unreadable> {
-    if !record.starts_with(MAGIC) || record.get(STAMP) != Some(&seal.kind()) {
+    if !record.starts_with(MAGIC) || record.get(LINE) != Some(&seal.kind()) {
         return Err(Unreadable::Corrupt);
     }
     let sealed = seal.open(record).ok_or(Unreadable::Corrupt)?;
-    let rest = sealed.get(STAMP + 1..).ok_or(Unreadable::Corrupt)?;
+    let rest = sealed.get(LINE + 1..).ok_or(Unreadable::Corrupt)?;
     let mut reader = Reader { record, rest };
     let stamp = reader.stamp().ok_or(Unreadable::Corrupt)?;
     if !reader.is_for(namespace, slot).ok_or(Unreadable::Corrupt)? {
@@ -263,15 +65,14 @@ pub(super) fn decode(
 }
 
 /// Reads the tags of a record that was decoded before.
-pub(super) fn stamped(record: &Bytes) -> Option<Vec<Stamped>> {
-    let mut reader = Reader { record, rest: record.get(STAMP + 1..)? };
+pub(crate) fn tags_of(record: &Bytes) -> Option<Vec<VersionedTag>> {
+    let mut reader = Reader { record, rest: record.get(LINE + 1..)? };
     reader.stamp()?;
     reader.identity()?;
     if reader.array()? == [3] { reader.tags() } else { Some(Vec::new()) }
 }
 
-/// Reads a record from front to end. A length is compared with what is there before anything is made
-/// of it.
+/// Reader of a record, from front to end. A length is compared with the bytes that are left before it is used.
 struct Reader<'r> {
     record: &'r Bytes,
     rest: &'r [u8],
@@ -285,7 +86,7 @@ impl<'r> Reader<'r> {
         Some(Stamp { incarnation, stored, fresh_until, kept_until, number })
     }
 
-    /// The key and the variant.
+    /// Returns the key and the variant.
     fn identity(&mut self) -> Option<(&'r [u8], &'r [u8])> {
         let length = self.u16()?;
         let key = self.take(length)?;
@@ -300,7 +101,7 @@ impl<'r> Reader<'r> {
         Some(is_key && variant == slot.variant.as_bytes())
     }
 
-    fn content(&mut self) -> Option<(Vec<Stamped>, StoredContent)> {
+    fn content(&mut self) -> Option<(Vec<VersionedTag>, StoredContent)> {
         match self.array::<1>()?[0] {
             0 => Some((Vec::new(), self.response()?)),
             1 => Some((Vec::new(), StoredContent::Pass)),
@@ -320,13 +121,14 @@ impl<'r> Reader<'r> {
         Some(StoredContent::Response(head, self.record.slice_ref(body)))
     }
 
-    fn tags(&mut self) -> Option<Vec<Stamped>> {
+    fn tags(&mut self) -> Option<Vec<VersionedTag>> {
         let count = self.u16().filter(|count| *count <= MAX_TAGS)?;
         let tags = (0..count).map(|_| {
             let length = self.u16()?;
             let tag = Tag::named(std::str::from_utf8(self.take(length)?).ok()?);
             let time = u64::from_be_bytes(self.array()?);
-            Some((tag, TagStamp { time, random: u64::from_be_bytes(self.array()?) }))
+            let version = TagVersion { time, random: u64::from_be_bytes(self.array()?) };
+            Some(VersionedTag { tag, version })
         });
         tags.collect()
     }
@@ -373,13 +175,15 @@ impl<'r> Reader<'r> {
     }
 }
 
-/// Reads what may be anything, sealed as if this crate had written it: no bytes make it panic, or
-/// take more memory than there are.
+/// Decodes any bytes, sealed as if this crate had written them. None may make it panic, or take more
+/// memory than they do.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn read_anything(rest: &[u8]) {
+    use super::encode::{push_u16, push_u32};
+
     let slot = crate::key::Slot::example();
     let stamp = Stamp { incarnation: 1, stored: 1, fresh_until: 2, kept_until: 3, number: 4 };
-    let mut record = stamp.encode().into_bytes();
+    let mut record = stamp.line().into_bytes();
     record.push(Seal::Checksum.kind());
     stamp.push(&mut record);
     push_u16(&mut record, slot.key.as_str().len());
@@ -390,7 +194,7 @@ pub(crate) fn read_anything(rest: &[u8]) {
     Seal::Checksum.close(&mut record);
     for record in [Bytes::from(record), Bytes::copy_from_slice(rest)] {
         let _ = decode(&record, "", &slot, &Seal::Checksum);
-        let _ = stamped(&record);
+        let _ = tags_of(&record);
     }
 }
 
@@ -400,10 +204,10 @@ mod tests {
 
     use http::{HeaderMap, Response};
 
-    use super::*;
+    use super::{super::encode::encode, *};
     use crate::{
         clock::now,
-        entry::{Head, Provenance, Timing},
+        entry::{Entry, Head, Provenance, Timing},
         fence::Sequence,
         key::PrimaryKey,
         verify::random::{Random, for_all},
@@ -440,9 +244,12 @@ mod tests {
         response(200, &fields, br#"{"cases":[]}"#)
     }
 
-    fn tags() -> [Stamped; 2] {
-        let stamp = |random| TagStamp { time: 1_795_000_000_000_000, random };
-        [(Tag::new("account:A1"), stamp(7)), (Tag::named("group:0123"), stamp(u64::MAX))]
+    fn tags() -> [VersionedTag; 2] {
+        let versioned = |tag, random| VersionedTag {
+            tag,
+            version: TagVersion { time: 1_795_000_000_000_000, random },
+        };
+        [versioned(Tag::new("account:A1"), 7), versioned(Tag::named("group:0123"), u64::MAX)]
     }
 
     fn seals() -> [Seal; 2] {
@@ -463,7 +270,7 @@ mod tests {
         let note = Entry::nominated(provenance(slot.clone()), nominated.clone(), now());
         for seal in seals() {
             let read = |entry: &Entry| {
-                let record = encode(entry, "ns:", STAMP, &seal);
+                let record = encode(entry, "ns:", STAMP, &[], &seal);
                 decode(&record.into(), "ns:", &slot, &seal).unwrap().content
             };
             assert!(matches!(read(&pass), StoredContent::Pass));
@@ -486,7 +293,7 @@ mod tests {
             for (entry, tags) in
                 [(&example, &[][..]), (&pass, &[]), (&note, &[]), (&example, &tags)]
             {
-                let record = encode(entry, "ns:", Marks { stamp: STAMP, tags }, &seal);
+                let record = encode(entry, "ns:", STAMP, tags, &seal);
                 written.extend(record.iter().map(|byte| format!("{byte:02x}")));
                 written.push('\n');
                 assert!(decode(&record.into(), "ns:", &slot, &seal).is_ok());
@@ -512,17 +319,17 @@ mod tests {
     #[test]
     fn tags_come_back_as_they_were_and_no_more_of_them_than_there_may_be() {
         let slot = Slot::example();
-        let read = |tags: &[Stamped]| {
+        let read = |tags: &[VersionedTag]| {
             let seal = Seal::Checksum;
-            let record = encode(&example(), "ns:", Marks { stamp: STAMP, tags }, &seal).into();
+            let record = encode(&example(), "ns:", STAMP, tags, &seal).into();
             let tags = decode(&record, "ns:", &slot, &seal)?.tags;
-            assert_eq!(stamped(&record).as_ref(), Some(&tags), "the same by themselves");
+            assert_eq!(tags_of(&record).as_ref(), Some(&tags), "the same by themselves");
             Ok(tags)
         };
         assert_eq!(read(&tags()).as_deref(), Ok(&tags()[..]));
         assert_eq!(read(&[]).as_deref(), Ok(&[][..]));
         let many = |count: usize| {
-            let tag = |n: usize| (Tag::new(n.to_string()), tags()[0].1);
+            let tag = |n: usize| VersionedTag { tag: Tag::new(n.to_string()), ..tags()[0].clone() };
             (0..count).map(tag).collect::<Vec<_>>()
         };
         assert_eq!(read(&many(MAX_TAGS)).map(|tags| tags.len()), Ok(MAX_TAGS));
@@ -533,7 +340,7 @@ mod tests {
     fn no_byte_can_be_changed_cut_off_or_added() {
         for seal in seals() {
             for tags in [&[][..], &tags()] {
-                let record = encode(&example(), "ns:", Marks { stamp: STAMP, tags }, &seal);
+                let record = encode(&example(), "ns:", STAMP, tags, &seal);
                 for at in 0..record.len() {
                     for flipped in [1, 0x20, 0xff] {
                         let mut changed = record.clone();
@@ -550,30 +357,17 @@ mod tests {
     #[test]
     fn nothing_stands_behind_what_a_record_holds() {
         let pass = Entry::pass(provenance(Slot::example()), now());
-        let mut record = encode(&pass, "ns:", STAMP, &Seal::Checksum);
+        let mut record = encode(&pass, "ns:", STAMP, &[], &Seal::Checksum);
         record.truncate(record.len() - 4);
         record.push(0);
         Seal::Checksum.close(&mut record);
         unreadable(&record, &Seal::Checksum);
     }
 
-    /// The scripts know where its parts stand.
-    #[test]
-    fn a_line_has_its_parts_at_their_places() {
-        for stamp in [STAMP, Stamp { stored: u64::MAX, fresh_until: 0, ..STAMP }] {
-            let line = stamp.encode();
-            assert_eq!(line.len(), super::STAMP);
-            assert_eq!(line[5..21], format!("{:016x}", stamp.incarnation));
-            let time = |place: std::ops::Range<usize>| line[place].parse::<u64>().unwrap();
-            assert_eq!(time(22..35), stamp.stored.min(9_999_999_999_999));
-            assert_eq!((time(36..49), time(50..63)), (stamp.fresh_until, stamp.kept_until));
-        }
-    }
-
     #[test]
     fn a_record_is_read_for_its_own_slot_alone() {
         let seal = Seal::Checksum;
-        let record = Bytes::from(encode(&example(), "ns:", STAMP, &seal));
+        let record = Bytes::from(encode(&example(), "ns:", STAMP, &[], &seal));
         let slot = Slot::example();
         let other_key = Slot { key: PrimaryKey::new("other"), ..slot.clone() };
         let other_variant = Slot { variant: slot.variant.nominating(b"other"), ..slot.clone() };
@@ -586,9 +380,9 @@ mod tests {
     #[test]
     fn a_seal_is_no_other_seal() {
         let [plain, keyed] = seals();
-        unreadable(&encode(&example(), "ns:", STAMP, &plain), &keyed);
-        unreadable(&encode(&example(), "ns:", STAMP, &keyed), &plain);
-        unreadable(&encode(&example(), "ns:", STAMP, &keyed), &Seal::Keyed([4; 32]));
+        unreadable(&encode(&example(), "ns:", STAMP, &[], &plain), &keyed);
+        unreadable(&encode(&example(), "ns:", STAMP, &[], &keyed), &plain);
+        unreadable(&encode(&example(), "ns:", STAMP, &[], &keyed), &Seal::Keyed([4; 32]));
     }
 
     fn bytes(random: &mut Random, most: usize) -> Vec<u8> {
@@ -609,7 +403,7 @@ mod tests {
             let stored = random.below(9_999_999_999_999) as u64;
             let entry = response(status, &fields, &body);
             let stamp = Stamp { stored, ..STAMP };
-            let record = encode(&entry, "", stamp, &Seal::Checksum);
+            let record = encode(&entry, "", stamp, &[], &Seal::Checksum);
             let read = decode(&record.into(), "", &Slot::example(), &Seal::Checksum).unwrap();
             assert_eq!(read.stamp, stamp);
             let StoredContent::Response(head, found) = read.content else { panic!("a response") };

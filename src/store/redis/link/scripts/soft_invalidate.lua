@@ -1,6 +1,6 @@
--- Puts what is stored at a key aside as outdated from now on, and voids every fill of it.
--- KEYS key; ARGV milliseconds for which a record is kept beyond what it is of use
--- -> how many fields there were
+-- Puts the records of a key aside as outdated from now on, and voids every fill of it.
+-- KEYS key; ARGV milliseconds for which a record is kept beyond its use
+-- -> number of fields that there were
 local k = KEYS[1]
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)

@@ -1,4 +1,4 @@
-//! The names of a head's fields, as a record writes them: those that are common as one byte.
+//! Fields of a head, as a record writes them: common names as one byte.
 
 use std::{array, sync::LazyLock};
 
@@ -13,8 +13,8 @@ use crate::{
     key::seeded_hash,
 };
 
-/// Those that responses have most often first. A record of this version knows a name by its place
-/// here, counted from one: what is added goes to the end, and nothing else ever changes.
+/// Names that are written as one byte: their place here, counted from one. New names go to the end;
+/// nothing else may change within a version of the format.
 static NAMES: [HeaderName; 48] = [
     header::CONTENT_TYPE,
     header::CONTENT_LENGTH,
@@ -56,7 +56,7 @@ static NAMES: [HeaderName; 48] = [
     header::X_FRAME_OPTIONS,
     header::X_XSS_PROTECTION,
     header::X_DNS_PREFETCH_CONTROL,
-    // What responses nominate.
+    // Fields that responses nominate.
     header::ACCEPT,
     header::ACCEPT_ENCODING,
     header::ACCEPT_LANGUAGE,
@@ -67,14 +67,14 @@ static NAMES: [HeaderName; 48] = [
     header::USER_AGENT,
 ];
 
-/// A name is its number here, or a zero, the length of its text, and that.
+/// Appends a name: its number, or a zero, the length of its text, and the text.
 pub(super) fn push_name(bytes: &mut Vec<u8>, name: &HeaderName) {
     let place = NAMES.iter().position(|known| known == name);
     match place.and_then(|place| u8::try_from(place + 1).ok()) {
         Some(number) => bytes.push(number),
         None => {
             let text = name.as_str().as_bytes();
-            // No name is longer.
+            // The `http` crate refuses longer names.
             let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
             bytes.push(0);
             bytes.extend_from_slice(&length.to_be_bytes());
@@ -96,11 +96,11 @@ pub(super) fn take_name(bytes: &mut &[u8]) -> Option<HeaderName> {
     HeaderName::from_bytes(text).ok()
 }
 
-/// Shapes of heads that were read lately, by a hash of their names.
+/// Shapes of heads that were read recently, by a hash of their names.
 static SHAPES: LazyLock<[ShapeCache; 16]> =
     LazyLock::new(|| array::from_fn(|_| ShapeCache::default()));
 
-/// Number of names that no head has more than: it is that of lines in a map.
+/// Limit of the names of a head: that of the lines in a map.
 const MAX_NAMES: usize = 1 << 15;
 
 /// Joins the names of a head and as many values, which `value` reads one by one.
@@ -111,7 +111,7 @@ pub(super) fn fields_of(
 ) -> Option<StoredFields> {
     let shapes = &SHAPES[seeded_hash(names) as usize % SHAPES.len()];
     let names = names_of(names)?;
-    // Each reuse sets them: they are stored only where an inner cache has its say.
+    // Each reuse sets them; they are stored only for an inner cache.
     let is_set = |name: &HeaderName| *name == AGE || (*name == CACHE_STATUS && !has_inner_status);
     if names.iter().any(is_set) {
         return None;

@@ -1,7 +1,7 @@
--- Grants the right to fill a variant, unless another fill of this incarnation has it or a fresh
--- record is there.
--- KEYS key; ARGV variant digest, token, milliseconds, '1' where what is fresh is not wanted, digest of
--- the stamps of its tags or ''
+-- Grants the lease of a variant, unless another fill of this incarnation holds it or a fresh record is
+-- there.
+-- KEYS key; ARGV variant digest, token, milliseconds, '1' where a fresh record is not wanted, digest of
+-- the versions of its tags or ''
 -- -> {0, microseconds} granted | {1, token} held | {2, record} found
 local k, vf, lf = KEYS[1], 'v:' .. ARGV[1], 'l:' .. ARGV[1]
 local t = redis.call('TIME')
@@ -14,8 +14,8 @@ if v and ARGV[4] ~= '1' and string.sub(v, 6, 21) == inc
   return {2, v}
 end
 if l then
-  local token, expiry, stamps = string.match(l, '^(%x+) (%d+) ?(%x*)$')
-  if token and stamps == ARGV[5] and tonumber(expiry) > now and string.sub(token, 1, 16) == inc then
+  local token, expiry, versions = string.match(l, '^(%x+) (%d+) ?(%x*)$')
+  if token and versions == ARGV[5] and tonumber(expiry) > now and string.sub(token, 1, 16) == inc then
     return {1, token}
   end
 end

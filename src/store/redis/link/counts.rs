@@ -1,8 +1,7 @@
-//! What a Redis store counts.
+//! Counters of a Redis store.
 
 use std::time::Duration;
 
-use super::command::Fault;
 use crate::{
     metrics::operations::{Latency, Operation, OperationSnapshot, StoreSnapshot},
     sync::{AtomicU64, Ordering},
@@ -18,39 +17,29 @@ const OPERATIONS: [Operation; 7] = [
     Operation::Heartbeat,
 ];
 
-/// How one operation ended.
+/// End of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(crate) enum OperationEnd {
     Answered,
     Failed,
     TimedOut,
 }
 
-impl Ended {
-    pub(super) fn by(fault: Option<Fault>) -> Self {
-        match fault {
-            None => Self::Answered,
-            Some(Fault::TimedOut) => Self::TimedOut,
-            Some(Fault::Link | Fault::Foreign | Fault::Refused) => Self::Failed,
-        }
-    }
-}
-
-/// One histogram bucket for each power of two of microseconds, up to half a minute.
+/// Number of histogram buckets: one for each power of two of microseconds, up to half a minute.
 const BUCKETS: usize = 26;
 
-/// The counters of one store.
+/// Counters of one store.
 #[derive(Debug, Default)]
-pub(super) struct Counts {
-    kinds: [Kind; OPERATIONS.len()],
-    pub(super) links_lost: AtomicU64,
-    pub(super) fenced: AtomicU64,
-    pub(super) unreadable: AtomicU64,
-    pub(super) foreign: AtomicU64,
+pub(crate) struct Counts {
+    operations: [OperationCounts; OPERATIONS.len()],
+    pub(crate) links_lost: AtomicU64,
+    pub(crate) fenced: AtomicU64,
+    pub(crate) unreadable: AtomicU64,
+    pub(crate) foreign: AtomicU64,
 }
 
 #[derive(Debug, Default)]
-struct Kind {
+struct OperationCounts {
     answered: AtomicU64,
     failed: AtomicU64,
     timed_out: AtomicU64,
@@ -58,32 +47,30 @@ struct Kind {
 }
 
 impl Counts {
-    pub(super) fn ended(&self, operation: Operation, ended: Ended, took: Duration) {
-        self.all_ended((operation, 1), ended, took);
-    }
-
-    /// Counts several that were sent together.
-    pub(super) fn all_ended(
+    /// Counts `number` operations that were sent together.
+    pub(crate) fn ended(
         &self,
-        (operation, number): (Operation, u64),
-        ended: Ended,
+        operation: Operation,
+        number: u64,
+        end: OperationEnd,
         took: Duration,
     ) {
-        let kind = &self.kinds[operation as usize];
-        let counter = match ended {
-            Ended::Answered => &kind.answered,
-            Ended::Failed => &kind.failed,
-            Ended::TimedOut => &kind.timed_out,
+        let counts = &self.operations[operation as usize];
+        let counter = match end {
+            OperationEnd::Answered => &counts.answered,
+            OperationEnd::Failed => &counts.failed,
+            OperationEnd::TimedOut => &counts.timed_out,
         };
         counter.fetch_add(number, Ordering::Relaxed);
-        kind.latency[bucket(took)].fetch_add(number, Ordering::Relaxed);
+        counts.latency[bucket(took)].fetch_add(number, Ordering::Relaxed);
     }
 
-    /// Copies the counts out; the rest is known elsewhere.
-    pub(super) fn snapshot(&self) -> StoreSnapshot {
-        let kinds = OPERATIONS.into_iter().zip(self.kinds.iter().map(Kind::snapshot));
+    /// Copies the counts out; the store adds the rest.
+    pub(crate) fn snapshot(&self) -> StoreSnapshot {
+        let operations =
+            OPERATIONS.into_iter().zip(self.operations.iter().map(OperationCounts::snapshot));
         StoreSnapshot {
-            operations: kinds.filter(|(_, snapshot)| snapshot.latency.count() > 0).collect(),
+            operations: operations.filter(|(_, counts)| counts.latency.count() > 0).collect(),
             links_lost: self.links_lost.load(Ordering::Relaxed),
             fenced: self.fenced.load(Ordering::Relaxed),
             unreadable: self.unreadable.load(Ordering::Relaxed),
@@ -93,7 +80,7 @@ impl Counts {
     }
 }
 
-impl Kind {
+impl OperationCounts {
     fn snapshot(&self) -> OperationSnapshot {
         OperationSnapshot {
             answered: self.answered.load(Ordering::Relaxed),
@@ -106,7 +93,7 @@ impl Kind {
     }
 }
 
-pub(super) fn count(counter: &AtomicU64) {
+pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
@@ -123,7 +110,8 @@ mod tests {
     fn a_quantile_is_within_a_factor_of_two() {
         let counts = Counts::default();
         for micros in [0, 1, 3, 90, 1000] {
-            counts.ended(Operation::Lookup, Ended::Answered, Duration::from_micros(micros));
+            let took = Duration::from_micros(micros);
+            counts.ended(Operation::Lookup, 1, OperationEnd::Answered, took);
         }
         let snapshot = counts.snapshot();
         let latency = &snapshot.operations[&Operation::Lookup].latency;

@@ -1,7 +1,7 @@
--- Stores records if the fill still has its right, and gives the right back.
--- KEYS key; ARGV variant digest of the lease, token, retention in ms, most fields, the number that is
+-- Stores records if the fill still holds its lease, and releases the lease.
+-- KEYS key; ARGV variant digest of the lease, token, retention in ms, limit of fields, the number that is
 -- written beside the last record or '', then pairs of variant digest and record
--- -> 1 stored | 0 the right is gone (deleted, softly invalidated, expired, evicted, flushed)
+-- -> 1 stored | 0 the lease is gone (deleted, softly invalidated, expired, evicted, flushed)
 -- | -1 taken over
 local k, lf = KEYS[1], 'l:' .. ARGV[1]
 local l = redis.call('HGET', k, lf)
@@ -27,7 +27,7 @@ redis.call('HDEL', k, unpack(gone))
 if redis.call('PTTL', k) < tonumber(ARGV[3]) then redis.call('PEXPIRE', k, ARGV[3]) end
 local n = redis.call('HLEN', k)
 if n <= 8 then return 1 end
--- Few of many: what is no longer of use goes, and beyond the limit anything.
+-- A sample: fields that are of no more use go, and beyond the limit any.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local over = n > tonumber(ARGV[4])

@@ -1,42 +1,43 @@
-//! An instant that many read and one moves.
+//! Atomic deadline.
 
 use crate::{
     clock::{Instant, now},
     sync::{AtomicU64, Ordering},
 };
 
+/// Atomic deadline: one writer, many readers.
 #[derive(Debug)]
-pub(super) struct Deadline {
+pub(crate) struct Deadline {
     anchor: Instant,
     /// Microseconds since the anchor; zero while there is none.
     micros: AtomicU64,
 }
 
 impl Deadline {
-    pub(super) fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self { anchor: now(), micros: AtomicU64::new(0) }
     }
 
-    pub(super) fn set(&self, instant: Instant) {
+    pub(crate) fn set(&self, instant: Instant) {
         self.micros.store(self.micros(instant), Ordering::SeqCst);
     }
 
-    /// Returns whether there was one.
-    pub(super) fn clear(&self) -> bool {
+    /// Removes the deadline, and returns whether there was one.
+    pub(crate) fn clear(&self) -> bool {
         self.micros.swap(0, Ordering::SeqCst) != 0
     }
 
-    pub(super) fn is_set(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         self.micros.load(Ordering::SeqCst) != 0
     }
 
-    /// Whether there is one, and it has not passed.
-    pub(super) fn is_ahead(&self) -> bool {
+    /// Returns whether there is a deadline that has not passed.
+    pub(crate) fn is_ahead(&self) -> bool {
         self.is_ahead_at(now())
     }
 
-    /// Does the same for whoever has just read the time.
-    pub(super) fn is_ahead_at(&self, now: Instant) -> bool {
+    /// Does the same for a caller that has just read the time.
+    pub(crate) fn is_ahead_at(&self, now: Instant) -> bool {
         let micros = self.micros.load(Ordering::SeqCst);
         micros != 0 && self.micros(now) <= micros
     }
