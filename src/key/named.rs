@@ -69,8 +69,8 @@ pub fn key(template: impl Into<String>) -> NamedKey {
 
 impl NamedKey {
     /// Gives the value of a placeholder, decoded: as a handler has it, and not as it is in a path.
-    pub fn with(mut self, name: impl Into<String>, value: impl ToString) -> Self {
-        self.values.push((name.into(), value.to_string()));
+    pub fn with(mut self, name: impl Into<String>, value: impl AsRef<str>) -> Self {
+        self.values.push((name.into(), value.as_ref().to_owned()));
         self
     }
 

@@ -209,7 +209,7 @@ async fn a_key_or_a_tag_that_no_route_makes_is_counted() {
     handle.soft_invalidate("case:a b").await.unwrap();
     handle.invalidate_tag("account:a:b").await.unwrap();
     handle.invalidate_tag("case:1").await.unwrap();
-    handle.invalidate(key("case:{case}").with("id", 1)).await.unwrap();
+    handle.invalidate(key("case:{case}").with("id", "1")).await.unwrap();
     assert_eq!(unmatched(), 8 + 4);
     handle.invalidate_tag("account:1").await.unwrap();
     assert_eq!(unmatched(), 8 + 4);

@@ -147,7 +147,8 @@ impl Crowded {
         Provenance { slot, fence, requested: now(), gauge: Arc::clone(&self.gauge) }
     }
 
-    fn entries(&self, key: usize, (version, value): Version, fence: Fence) -> (Entry, Entry) {
+    fn entries(&self, key: usize, version: Version, fence: Fence) -> (Entry, Entry) {
+        let (version, value) = version;
         let (head, ()) = Response::new(()).into_parts();
         let lifetime = Duration::from_secs(60);
         let head = Head::new(&head, Timing { requested: now(), received: now(), lifetime });
