@@ -65,7 +65,7 @@ fn decide_read<St: Store, B: Body>(
         return Err(Bypass::Switch.into());
     }
     let (fields, secret) = (view.head.headers, &shared.identity.secret);
-    let mut admitted = admit(&shared.identity, rule, view, content)?;
+    let admitted = admit(&shared.identity, rule, view, content)?;
     let declared = rule.vary.values(fields, secret);
     let mut learned = None;
     let mut forward = Forward::UriMiss;
@@ -78,7 +78,7 @@ fn decide_read<St: Store, B: Body>(
         forward = Forward::VaryMiss;
         learned = Some((nominated, values));
     }
-    let asks = Asks::of(view.head.method, &mut admitted);
+    let asks = Asks::of(view.head.method, &admitted);
     let telling = shared.telling(route);
     let (mut seen, mut due) = (None, None);
     if let Some(entry) = found {

@@ -152,14 +152,11 @@ pub(crate) struct RequestFields<'a> {
 impl<'a> RequestFields<'a> {
     pub(crate) fn of(fields: &'a HeaderMap, credential_fields: &CredentialFields) -> Self {
         let mut found = Self::default();
-        // Each name once: lines are many more steps to go through.
-        for name in fields.keys() {
+        for (name, value) in fields {
             match *name {
                 HOST => {
-                    for host in fields.get_all(HOST) {
-                        found.host = host.as_bytes();
-                        found.hosts += 1;
-                    }
+                    found.host = value.as_bytes();
+                    found.hosts += 1;
                 }
                 RANGE => found.has_range = true,
                 IF_MATCH | IF_UNMODIFIED_SINCE => found.has_precondition = true,

@@ -6,6 +6,9 @@ use crate::{
     key::{MAX_KEY, PrimaryKey, push_parameter},
 };
 
+/// Room for most keys, so that they are written without a second allocation.
+const USUAL_KEY: usize = 64;
+
 /// Key template with its placeholders resolved to positions in the pattern.
 #[derive(Clone, Debug)]
 pub(super) struct Template {
@@ -65,7 +68,7 @@ impl Template {
 
     /// Returns the key, or `None` if a parameter is blank or no UTF-8, or if the key is too long.
     pub(super) fn key(&self, request: &RequestView<'_, '_>) -> Option<PrimaryKey> {
-        let mut key = String::new();
+        let mut key = String::with_capacity(USUAL_KEY);
         for piece in &self.pieces {
             match piece {
                 TemplatePiece::Literal(text) => key.push_str(text),
