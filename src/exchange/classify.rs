@@ -68,8 +68,8 @@ fn classify_read<St: Store>(
         return Err(Bypass::Switch.into());
     }
     let (fields, secret) = (view.head.headers, &cache.identity.secret);
-    let mut admitted = admit(&cache.identity, rule, view, content)?;
-    let asks = Asks::of(view.head.method, &mut admitted);
+    let admitted = admit(&cache.identity, rule, view, content)?;
+    let asks = Asks::of(view.head.method, &admitted);
     let declared = rule.vary.values(fields, secret);
     let mut room = VariantBuffer::new();
     let base = admitted.variant(&declared).encode(&mut room);

@@ -28,13 +28,13 @@ pub(crate) struct Asks {
 }
 
 impl Asks {
-    pub(crate) fn of(method: &Method, admitted: &mut Admitted<'_>) -> Self {
+    pub(crate) fn of(method: &Method, admitted: &Admitted<'_>) -> Self {
         Self {
             is_head: *method == Method::HEAD,
-            wishes: admitted.wishes,
-            conditions: admitted.conditions.take(),
-            range: admitted.range.take(),
-            needs_permission: admitted.needs_permission,
+            wishes: admitted.wishes(),
+            conditions: admitted.conditions(),
+            range: admitted.range(),
+            needs_permission: admitted.needs_permission(),
         }
     }
 
