@@ -288,7 +288,8 @@ where
         };
         let bucket = self.cache.bucket(read.route);
         self.cache.reporter.mark(bucket, outcome, &mut head.headers);
-        let is_had = stored.is_ok() && read.asks.have(head.status, &head.headers);
+        // Whether it is stored or not: its condition was taken off (RFC 9110 §13.2.1).
+        let is_had = read.asks.have_current(head.status, &head.headers);
         let mut response = Response::from_parts(head, body);
         if is_had {
             turn_not_modified(&mut response);

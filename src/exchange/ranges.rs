@@ -13,7 +13,7 @@ use crate::{
     body::ResponseBody,
     entry::CACHE_STATUS,
     key::seeded_hash,
-    policy::{RangeAsked, Selected},
+    policy::{DIGESTS_OF_THE_WHOLE, RangeAsked, Selected},
 };
 
 const OF_ANY_ANSWER: [HeaderName; 4] = [AGE, CACHE_STATUS, DATE, VARY];
@@ -55,6 +55,9 @@ pub(super) fn shorten_to_parts<B: Body>(
             parts(ranges, body, media_type.as_ref(), &boundary)
         }
     };
+    for name in &DIGESTS_OF_THE_WHOLE {
+        fields.remove(name);
+    }
     fields.insert(CONTENT_LENGTH, content.len().into());
     *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     *response.body_mut() = ResponseBody::stored(content);

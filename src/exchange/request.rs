@@ -38,10 +38,16 @@ impl Asks {
         }
     }
 
-    /// Returns whether the client already has a response of this status and these fields.
+    /// Returns whether the client already has a stored response of this status and these fields.
     pub(crate) fn have(&self, status: StatusCode, fields: &HeaderMap) -> bool {
         let conditions = self.conditions.as_ref().filter(|_| status.is_success());
         conditions.is_some_and(|conditions| conditions.are_met_by(fields))
+    }
+
+    /// Returns whether the client already has a response that has just come from the origin.
+    pub(crate) fn have_current(&self, status: StatusCode, fields: &HeaderMap) -> bool {
+        let conditions = self.conditions.as_ref().filter(|conditions| conditions.apply_to(fields));
+        conditions.is_some() && self.have(status, fields)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
         outcome::{Outcome, Stale},
         reporter::Reporter,
     },
-    policy::retain_not_modified,
+    policy::{CONTENT_DIGEST, retain_not_modified},
     recording::Recording,
 };
 
@@ -151,9 +151,12 @@ fn shorten<B: Body>(response: &mut Response<ResponseBody<B>>, asks: &Asks) {
         turn_not_modified(response);
     } else if asks.is_head {
         // RFC 9110 §9.3.2: the fields that GET would have sent, and no content.
-        if let Some(length) = response.body().exact_length() {
+        if response.status() == StatusCode::NO_CONTENT {
+            response.headers_mut().remove(CONTENT_LENGTH);
+        } else if let Some(length) = response.body().exact_length() {
             response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| length.into());
         }
+        response.headers_mut().remove(CONTENT_DIGEST);
         *response.body_mut() = ResponseBody::empty();
     }
 }
