@@ -35,6 +35,10 @@ pub(crate) struct Tape {
 const SMALL: usize = 1024;
 const FEW: usize = 16;
 
+/// Number of frames that are read before others have a turn. A body that is always ready could otherwise
+/// keep a worker for ever, with frames of no bytes.
+pub(super) const FRAMES_PER_TURN: usize = 256;
+
 /// Why reading stopped.
 #[derive(Debug)]
 pub(crate) enum Stop<E> {
@@ -73,25 +77,32 @@ impl Tape {
         self.declared.is_none_or(|declared| declared == self.bytes)
     }
 
-    /// Reads on until the body stops or waits.
+    /// Reads on until the body stops or waits, or has had a turn. It wakes nothing in the last case: it is
+    /// for one look at a body that somebody else goes on to read.
     pub(crate) fn advance<B: Body>(
         &mut self,
         mut body: Pin<&mut B>,
         cx: &mut Context<'_>,
     ) -> Poll<Stop<B::Error>> {
-        loop {
+        for _ in 0..FRAMES_PER_TURN {
             let piece = match ready!(poll_piece(body.as_mut(), cx)) {
-                None => {
-                    self.seal();
-                    return Poll::Ready(Stop::End);
-                }
+                None => return Poll::Ready(self.end()),
                 Some(Err(error)) => return Poll::Ready(Stop::Failed(error)),
                 Some(Ok(piece)) => piece,
             };
-            if let Err(refusal) = self.push(piece) {
-                return Poll::Ready(Stop::Refused(refusal));
+            let is_last = piece.is_last();
+            match self.push(piece) {
+                Ok(()) if is_last => return Poll::Ready(self.end()),
+                Ok(()) => {}
+                Err(refusal) => return Poll::Ready(Stop::Refused(refusal)),
             }
         }
+        Poll::Pending
+    }
+
+    fn end<E>(&mut self) -> Stop<E> {
+        self.seal();
+        Stop::End
     }
 
     /// Adds a piece. It is kept even if it is too much: the first reader is owed it.
@@ -171,6 +182,13 @@ pub(super) enum Piece {
     Trailers(HeaderMap),
 }
 
+impl Piece {
+    /// Returns whether the body ends with it. Servers send nothing after trailers, and ask for nothing.
+    pub(super) fn is_last(&self) -> bool {
+        matches!(self, Self::Trailers(_))
+    }
+}
+
 pub(super) fn poll_piece<B: Body>(
     body: Pin<&mut B>,
     cx: &mut Context<'_>,
@@ -192,7 +210,8 @@ mod tests {
     const LIMIT: u64 = 1024 * 1024;
 
     fn tape() -> Tape {
-        Tape::new(LIMIT, None, Reservation::none(&Arc::new(Budget::new(LIMIT)))).unwrap()
+        let budget = Arc::new(Budget::new(LIMIT));
+        Tape::new(LIMIT, None, Reservation::none(&budget)).expect("nothing is declared")
     }
 
     fn piece(length: usize) -> Piece {

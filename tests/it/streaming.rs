@@ -116,7 +116,7 @@ async fn a_shared_body_in_any_number_of_frames_reaches_all_who_share_it() {
             gate.send(vec![b'x'; left.min(frame)]);
             left -= left.min(frame);
             // Some read along, and the others all at once.
-            if left % 977 == 0 {
+            if left.is_multiple_of(977) {
                 settle().await;
             }
         }
