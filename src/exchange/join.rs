@@ -42,7 +42,7 @@ impl<St: Store> Cache<St> {
         fields: &HeaderMap,
     ) -> Step<St, B> {
         let wait = || self.follower_wait.min(self.patience(read).unwrap_or(Duration::MAX));
-        let deadline = *search.deadline.get_or_insert_with(|| now() + wait());
+        let deadline = *search.deadline.get_or_insert_with(|| search.began + wait());
         let held = search.held.take();
         let next = match (self.turn(read, held), held) {
             (None, _) => ControlFlow::Break(Alone::Held.into()),

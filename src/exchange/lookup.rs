@@ -65,6 +65,7 @@ impl<B: Body> From<Bypass> for Ended<B> {
 /// Progress of a search for a response.
 #[derive(Debug)]
 pub(crate) struct Search {
+    pub(super) began: Instant,
     /// End of all waiting; `None` before the first turn.
     pub(super) deadline: Option<Instant>,
     /// Token of a fill elsewhere that holds the lease, if the last look found one.
@@ -76,7 +77,8 @@ pub(crate) struct Search {
 impl Search {
     /// Creates a search that waits for as long as its read may.
     pub(crate) fn new() -> Self {
-        Self { deadline: None, held: None, was_abandoned: false, has_varied: false }
+        let (began, deadline, held) = (now(), None, None);
+        Self { began, deadline, held, was_abandoned: false, has_varied: false }
     }
 
     /// Creates a search that waits for nothing.

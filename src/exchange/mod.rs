@@ -29,10 +29,7 @@ use http::{
     header::{IF_MODIFIED_SINCE, IF_NONE_MATCH},
 };
 use http_body::Body;
-use tokio::{
-    runtime::Handle,
-    time::{timeout, timeout_at},
-};
+use tokio::{runtime::Handle, time::timeout_at};
 use tower_service::Service;
 
 use self::{
@@ -126,7 +123,8 @@ where
 {
     /// Searches for a response, and fills if the search ends with a lease.
     async fn run(mut self: Box<Self>) -> Answer<B, S::Error> {
-        let filling = match self.search(&mut Search::new()).await {
+        let mut search = Search::new();
+        let filling = match self.search(&mut search).await {
             Ok(filling) => filling,
             Err(Ended::Stored(reuse)) => return Ok(self.respond(&reuse)),
             Err(Ended::Collapsed(response)) => return Ok(response),
@@ -138,7 +136,7 @@ where
         // Followers rely on the fill from here on. If the caller goes away, it is completed without it.
         let mut fill = Detachable::new(self.fill(filling), &cache.detachments);
         let Some((limit, read)) = patience else { return fill.await };
-        match timeout(limit, &mut fill).await {
+        match timeout_at(search.began + limit, &mut fill).await {
             Ok(answer) => answer,
             Err(_) => match read.stand_in(&cache, Origin::Slow) {
                 Some(reuse) => {
