@@ -10,7 +10,7 @@ use super::{
 use crate::{
     key::{Slot, Subject, VariantBuffer},
     metrics::outcome::{Bypass, ForwardReason, Unshared},
-    route::{CacheRule, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
+    route::{CacheRule, HeadRef, Matched, RequestContent, RequestView, admit},
     store::Store,
 };
 
@@ -42,8 +42,7 @@ pub(crate) fn classify<St: Store>(
             let view = RequestView { head, parameters: &parameters };
             let reason = match classify_read(cache, route, rule, view, content) {
                 Ok(decision) => return decision,
-                Err(Denied::Upgrade) => return Decision::Pass,
-                Err(Denied::Bypass(reason)) => reason,
+                Err(reason) => reason,
             };
             if reason == Bypass::Credentials {
                 cache.warn_of_credentials(route);
@@ -63,9 +62,9 @@ fn classify_read<St: Store>(
     rule: &CacheRule,
     view: RequestView<'_, '_>,
     content: RequestContent,
-) -> Result<Decision, Denied> {
+) -> Result<Decision, Bypass> {
     if cache.is_switched_off(route) {
-        return Err(Bypass::Switch.into());
+        return Err(Bypass::Switch);
     }
     let (fields, secret) = (view.head.headers, &cache.identity.secret);
     let admitted = admit(&cache.identity, rule, view, content)?;

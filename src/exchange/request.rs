@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{
     HeaderMap, Method, Request, Response, StatusCode,
-    header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE},
+    header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE, UPGRADE},
 };
 
 use crate::{
@@ -83,7 +83,7 @@ impl Read {
         self.is_background = true;
         self.asks = Asks { needs_permission: self.asks.needs_permission, ..Asks::default() };
         *request.method_mut() = Method::GET;
-        for name in [IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE] {
+        for name in [IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE, UPGRADE] {
             request.headers_mut().remove(name);
         }
     }

@@ -48,6 +48,8 @@ reasons! {
         Switch = "switch",
         /// A GET or HEAD with content: what it means is not in its target.
         Content = "content",
+        /// The request asks to switch to another protocol, such as WebSocket.
+        Upgrade = "upgrade",
         /// `If-Match` or `If-Unmodified-Since`, which only the origin may evaluate (RFC 9111 §4.3.2).
         Precondition = "precondition",
         /// A credential field, and a route that does not say whom the response is for.
