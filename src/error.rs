@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt};
 
-/// What is wrong with a configuration, as [`ConfigError::kind`] tells it.
+/// Kind of a configuration error, from [`ConfigError::kind`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConfigErrorKind {

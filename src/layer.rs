@@ -131,7 +131,7 @@ struct LayerSettings {
     credentials: Credentials,
     credential_fields: Vec<HeaderName>,
     caller_key: Option<CallerKey>,
-    /// Whether digests may differ among processes that share the store.
+    /// Permission to have digests that differ among processes on one store.
     is_caller_key_optional: bool,
     name: String,
     mount: String,

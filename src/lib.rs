@@ -94,7 +94,7 @@
 //! * Dropping any future harms no other request and loses no invalidation: fills and writes whose
 //!   callers go away complete on the runtime, within bounds.
 //!
-//! What a response cache must never do, and which test holds each point, is in [`security`].
+//! The page [`security`] lists the security rules of a response cache, with the test that holds each.
 //!
 //! # Features
 //!
