@@ -1,8 +1,8 @@
-//! What is left after an invalidation of a tag.
+//! Entries after an invalidation of a tag.
 
 use tokio::task::yield_now;
 
-use super::{PATIENCE, Place, Response, text};
+use super::place::{PATIENCE, Place, Response, text};
 use crate::{
     clock::now,
     fence::Fence,
@@ -10,7 +10,7 @@ use crate::{
     store::{Commit, Lookup, PrimaryKey, Store},
 };
 
-/// A slot with tags that its request tells, and others that only its response tells.
+/// Slot with tags that its request shows, and others that only its response shows.
 pub(super) struct Tagged {
     pub(super) place: Place,
     pub(super) known: &'static [&'static str],
@@ -37,8 +37,8 @@ impl Tagged {
         store.commit(lease, self.place.response(fence, response), None).await
     }
 
-    /// Stores a response. What only it tells may be new to the store, which then has to learn of it
-    /// first.
+    /// Stores a response. A store may have to read the version of a tag first that only the response
+    /// shows.
     async fn fill<St: Store>(&self, store: &St, body: &str) {
         let deadline = now() + PATIENCE;
         loop {
@@ -64,13 +64,9 @@ impl Tagged {
     }
 }
 
-/// An invalidation of a tag removes everything that has it, under whatever key, and what is filled
-/// afterwards is stored. It is in force when it is called.
-///
-/// # Panics
-///
-/// If the store does not hold this.
-pub async fn an_invalidation_of_a_tag_removes_what_has_it<St: Store>(store: &St) {
+/// Removes everything that has a tag, under whatever key, when the invalidation is called. Later fills
+/// are stored.
+pub(super) async fn an_invalidation_of_a_tag_removes_what_has_it<St: Store>(store: &St) {
     let all = [
         Tagged { place: Place("a", "/1"), known: &["t"], named: &[] },
         Tagged { place: Place("a", "/2"), known: &["u", "t"], named: &[] },
@@ -107,18 +103,14 @@ pub async fn an_invalidation_of_a_tag_removes_what_has_it<St: Store>(store: &St)
     }
 }
 
-/// A fill whose fence was taken before an invalidation of one of its tags stores nothing, whether the
-/// request told the tag or only the response did.
-///
-/// # Panics
-///
-/// If the store does not hold this.
-pub async fn an_invalidation_of_a_tag_voids_fills_in_flight<St: Store>(store: &St) {
+/// Stores nothing for a fill whose fence was taken before an invalidation of one of its tags. Request
+/// or response may show the tag.
+pub(super) async fn an_invalidation_of_a_tag_voids_fills_in_flight<St: Store>(store: &St) {
     for tagged in [
         Tagged { place: Place("a", "/1"), known: &["t"], named: &[] },
         Tagged { place: Place("b", "/2"), known: &["u"], named: &["t"] },
     ] {
-        // So that the tags are none the store has never seen.
+        // The store has seen these tags before.
         tagged.fill(store, "one").await;
         let _ = store.invalidate(&PrimaryKey::new(tagged.place.0)).await;
         let fence = store.sequence().begin();
