@@ -158,7 +158,7 @@ pub use route::{
 pub use service::SupportCache;
 pub use store::{MemoryStore, MemoryStoreBuilder, Pending, Store};
 #[cfg(feature = "redis")]
-pub use store::{RedisStore, RedisStoreBuilder};
+pub use store::{RedisStore, RedisStoreBuilder, SealKey};
 
 #[cfg(doc)]
 #[doc = include_str!("../docs/security.md")]

@@ -125,7 +125,7 @@ const ORDERS: &[(&str, &[&str])] = &[
     ),
     (
         "src/store/conformance",
-        &["place", "entries", "fills", "invalidations", "tags", "race", "suite"],
+        &["sample", "entries", "fills", "invalidations", "tags", "race", "suite"],
     ),
     (
         "src/store/redis",

@@ -14,8 +14,8 @@
 mod entries;
 mod fills;
 mod invalidations;
-mod place;
 mod race;
+mod sample;
 mod suite;
 mod tags;
 

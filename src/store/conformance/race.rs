@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    place::{PATIENCE, Place},
+    sample::{PATIENCE, Sample},
     tags::Tagged,
 };
 use crate::{
@@ -23,10 +23,10 @@ use crate::{
 /// invalidation finds a response that was made before it.
 pub(super) async fn invalidations_win_races<St: Store>(store: St) {
     const ROUNDS: u64 = 300;
-    const PLACES: [Tagged; 3] = [
-        Tagged { place: Place("a", "/1"), known: &[], named: &[] },
-        Tagged { place: Place("a", "/2"), known: &["t"], named: &[] },
-        Tagged { place: Place("a", "/3"), known: &[], named: &["t"] },
+    const SAMPLES: [Tagged; 3] = [
+        Tagged { sample: Sample("a", "/1"), known: &[], named: &[] },
+        Tagged { sample: Sample("a", "/2"), known: &["t"], named: &[] },
+        Tagged { sample: Sample("a", "/3"), known: &[], named: &["t"] },
     ];
     let race = Arc::new(Race { store, version: AtomicU64::new(0), settled: Default::default() });
     let mut tasks = JoinSet::new();
@@ -37,7 +37,7 @@ pub(super) async fn invalidations_win_races<St: Store>(store: St) {
             yield_now().await;
         }
     });
-    for tagged in PLACES {
+    for tagged in SAMPLES {
         let (filling, reading) = (Arc::clone(&race), Arc::clone(&race));
         let tagged = Arc::new(tagged);
         let filled = Arc::clone(&tagged);
@@ -60,7 +60,7 @@ pub(super) async fn invalidations_win_races<St: Store>(store: St) {
     }
 }
 
-/// A resource that changes, and the store in front of it.
+/// Resource that changes, and the store in front of it.
 struct Race<St> {
     store: St,
     version: AtomicU64,

@@ -61,7 +61,48 @@ enum Address {
     Cluster(Vec<String>),
 }
 
-/// Builds a [`RedisStore`].
+/// Key that seals the records of a [`RedisStore`].
+///
+/// All processes that share the records have the same key. A client of the server that lacks it cannot
+/// make up a record. `Debug` does not show it.
+///
+/// ```
+/// use tower_support_cache::{RedisStore, SealKey};
+///
+/// let key = SealKey::new([7; 32]); // 32 random bytes, from the service's secrets.
+/// let store = RedisStore::builder("redis://127.0.0.1:6379/").authenticate(key).build()?;
+/// assert_eq!(format!("{key:?}"), "SealKey(..)");
+/// # Ok::<(), tower_support_cache::ConfigError>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct SealKey([u8; 32]);
+
+impl SealKey {
+    /// Takes 32 random bytes.
+    pub fn new(key: [u8; 32]) -> Self {
+        Self(key)
+    }
+}
+
+impl fmt::Debug for SealKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SealKey(..)")
+    }
+}
+
+/// Builder of a [`RedisStore`], from [`RedisStore::builder`] and its like.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_support_cache::RedisStore;
+///
+/// let store = RedisStore::builder("redis://127.0.0.1:6379/")
+///     .namespace("portal:")
+///     .lookup_budget(Duration::from_millis(20))
+///     .near_cache_capacity(64 * 1024 * 1024)
+///     .build()?;
+/// # Ok::<(), tower_support_cache::ConfigError>(())
+/// ```
 #[derive(Clone)]
 #[must_use = "a builder does nothing itself, use `.build()` to build it"]
 pub struct RedisStoreBuilder {
@@ -166,9 +207,10 @@ impl RedisStoreBuilder {
     /// no forgery.
     ///
     /// With a key, a client of the server that lacks it cannot make up a response. It can still remove one,
-    /// or put an older one back in its place while it is fresh. Give all processes the same key.
-    pub fn authenticate(mut self, key: [u8; 32]) -> Self {
-        self.settings.seal = Seal::Keyed(key);
+    /// or put an older one back in its place while that one is fresh. Give all processes the same key: a
+    /// record under another key is a miss.
+    pub fn authenticate(mut self, key: SealKey) -> Self {
+        self.settings.seal = Seal::Keyed(key.0);
         self
     }
 

@@ -1,4 +1,4 @@
-//! Slots to store in, and responses to store.
+//! Sample slots, and responses to store for them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,8 +18,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// Lifetime of the responses that are stored.
 pub(super) const LIFETIME: Duration = Duration::from_secs(600);
 
-/// Slot, named by its key and its target. As in the layer, a target has one key.
-pub(super) struct Place(pub(super) &'static str, pub(super) &'static str);
+/// Sample slot, named by its key and its target. As in the layer, a target has one key.
+pub(super) struct Sample(pub(super) &'static str, pub(super) &'static str);
 
 /// Response to store.
 pub(super) struct Response<'a> {
@@ -37,7 +37,7 @@ impl<'a> Response<'a> {
     }
 }
 
-impl Place {
+impl Sample {
     pub(super) fn variant(&self) -> Variant {
         let parts = VariantParts {
             scope: &[0; 16],
