@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use redis::Value;
-use tower_support_cache::RedisStore;
+use tower_support_cache::{RedisStore, SealKey};
 
 use crate::{
     Site, patient,

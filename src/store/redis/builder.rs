@@ -260,13 +260,13 @@ impl RedisStoreBuilder {
             ("heartbeat_timeout", settings.heartbeat_timeout),
         ];
         if let Some((field, _)) = limits.iter().find(|(_, limit)| limit.as_millis() == 0) {
-            return Err(error(field, "is under one millisecond"));
+            return Err(error(field, "is under one millisecond: give at least one"));
         }
         if settings.slow_lookups == 0 {
-            return Err(error("breaker", "would never be closed"));
+            return Err(error("breaker", "is zero: give at least 1, or the breaker never closes"));
         }
         if settings.namespace.chars().any(char::is_control) {
-            return Err(error("namespace", "has control characters"));
+            return Err(error("namespace", "has control characters: write it without them"));
         }
         Ok(RedisStore::new(self.endpoint()?, self.settings))
     }
@@ -287,7 +287,10 @@ impl RedisStoreBuilder {
             #[cfg(feature = "redis-cluster")]
             Address::Cluster(urls) => {
                 if self.database.is_some_and(|number| number != 0) {
-                    return Err(error("database", "is not 0, and a cluster has no other"));
+                    return Err(error(
+                        "database",
+                        "is not 0, and a cluster has no other: remove it",
+                    ));
                 }
                 let nodes = parse_all(urls)?;
                 let redis = self.redis(nodes[0].redis_settings().clone());
@@ -312,14 +315,19 @@ impl RedisStoreBuilder {
 }
 
 fn error(field: &'static str, problem: impl Into<String>) -> ConfigError {
-    ConfigError::new(ConfigErrorKind::Store, None, field, problem)
+    ConfigError::new(ConfigErrorKind::Store, field, problem).of("RedisStoreBuilder")
 }
 
 fn parse(url: &str) -> Result<ConnectionInfo, ConfigError> {
     // The error does not repeat the address, which may hold a password.
-    let info = url.into_connection_info().map_err(|problem| error("url", problem.to_string()))?;
+    let info = url.into_connection_info().map_err(|problem| {
+        error("url", format!("cannot be parsed ({problem}): write `redis://host:port/`"))
+    })?;
     if !info.addr().is_supported() {
-        return Err(error("url", "needs the feature `redis-tls`"));
+        return Err(error(
+            "url",
+            "is of TLS: turn on the feature `redis-tls`, or write `redis://`",
+        ));
     }
     #[cfg(feature = "redis-tls")]
     if matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. })
@@ -334,7 +342,7 @@ fn parse(url: &str) -> Result<ConnectionInfo, ConfigError> {
 #[cfg(any(feature = "redis-sentinel", feature = "redis-cluster"))]
 fn parse_all(urls: &[String]) -> Result<Vec<ConnectionInfo>, ConfigError> {
     if urls.is_empty() {
-        return Err(error("urls", "are none"));
+        return Err(error("urls", "are none: give the address of at least one server"));
     }
     urls.iter().map(|url| parse(url)).collect()
 }
