@@ -157,7 +157,7 @@ where
     }
 }
 
-/// What a body is polled for.
+/// Result of polling a body for a frame.
 type Polled = Option<Result<Frame<Bytes>, BodyError>>;
 
 /// Reads a recording; `Err` is what is left of a body that is not stored.

@@ -1,4 +1,4 @@
-//! How a request ended: the named reasons, and what `Cache-Status` (RFC 9211) says of them.
+//! Outcomes of requests: the named reasons, and their members of `Cache-Status` (RFC 9211).
 
 use std::fmt;
 
@@ -136,9 +136,9 @@ reasons! {
 /// Why a stale response answered a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stale {
-    /// It is asked about meanwhile.
+    /// It is revalidated meanwhile.
     Revalidate,
-    /// The origin failed a moment ago and is let be.
+    /// The origin failed a moment ago, and requests to it back off.
     Error,
     /// The origin takes long.
     Timeout,
@@ -194,7 +194,7 @@ impl Stale {
     }
 }
 
-/// How a request on a cache route ended. Metrics, logs and `Cache-Status` are made from it alone.
+/// Outcome of a request on a cache route. Metrics, logs and `Cache-Status` are made from it alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Answered from the store; `ttl` in seconds.

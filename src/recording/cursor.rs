@@ -17,7 +17,7 @@ use crate::{
     sync::{Mutex, lock},
 };
 
-/// How the chunks of a recording end.
+/// End of the chunks of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// As the body did.
@@ -26,7 +26,7 @@ pub(super) enum End {
     Broken,
 }
 
-/// Who wants the recording.
+/// Readers of the recording, or the permit to finish without any.
 #[derive(Debug)]
 enum Attendance {
     Readers,
@@ -141,7 +141,7 @@ impl Recording {
     }
 }
 
-/// How a recorder ended, for the flight.
+/// Result of a recorder, for the flight.
 #[derive(Debug)]
 pub(crate) enum Recorded {
     /// The whole body, in chunks.
@@ -182,7 +182,7 @@ pub(crate) struct Cursor {
     is_past_trailers: bool,
 }
 
-/// What a cursor comes upon.
+/// Next piece of a recording at a cursor.
 #[derive(Debug)]
 pub(crate) enum Next {
     Chunk(Bytes),

@@ -21,13 +21,13 @@ use super::{
 };
 use crate::{entry::Entry, metrics::outcome::Refusal};
 
-/// What only the first reader can be given.
+/// Rest of a body that only the first reader can be given.
 pub(crate) enum Rest<B: Body> {
     /// The body's error.
     Failed(B::Error),
     /// The body's panic.
     Panicked(Box<dyn Any + Send>),
-    /// What is left of a body that is not stored.
+    /// The unread part of a body that is not stored.
     Body(Pin<Box<B>>),
 }
 

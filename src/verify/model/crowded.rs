@@ -36,7 +36,7 @@ struct Resource {
     acknowledged: AtomicU64,
 }
 
-/// What a response says: the version of its resource, and the value of the nominated field.
+/// Content of a response: the version of its resource, and the value of the nominated field.
 type Version = (u64, u8);
 
 impl Crowded {
