@@ -11,8 +11,8 @@ use std::{
 
 use crate::{
     error::Pending,
-    exchange::Cache,
-    key::{PrimaryKey, Tag},
+    exchange::{Cache, acknowledged},
+    key::{IntoKey, PrimaryKey, Tag, is_reserved, origin},
     metrics::Snapshot,
     store::Store,
 };
@@ -46,8 +46,22 @@ impl SupportCacheHandle {
         self.cache.snapshot()
     }
 
-    /// Invalidates `key`: removes every response stored under it, and lets no fill that has begun
-    /// store one.
+    /// Invalidates a key: removes every response stored under it, and lets no fill that has begun store
+    /// one.
+    ///
+    /// A text is taken as it is. Where values are not plain, use [`key`](crate::key()), which escapes
+    /// them as the template of a route does. A key that no route makes is counted in
+    /// [`Snapshot::invalidations_unmatched`].
+    ///
+    /// ```
+    /// use tower_support_cache::{MemoryStore, SupportCacheLayer, key};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let cache = SupportCacheLayer::new(MemoryStore::new()).handle();
+    /// cache.invalidate("support:cases:A1").await.unwrap();
+    /// cache.invalidate(key("support:cases:{account}").with("account", "A 1")).await.unwrap();
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -58,23 +72,23 @@ impl SupportCacheHandle {
     ///
     /// In this process the invalidation is in force when this returns. A dropped future loses nothing:
     /// the store goes on until it is acknowledged.
-    ///
-    /// ```
-    /// use tower_support_cache::{MemoryStore, SupportCacheLayer};
-    ///
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-    /// let cache = SupportCacheLayer::new(MemoryStore::new()).handle();
-    /// cache.invalidate("support:cases:A1").await.unwrap();
-    /// # }
-    /// ```
-    pub fn invalidate(&self, key: &str) -> Invalidation {
-        Invalidation(self.cache.invalidate(PrimaryKey::new(key)))
+    pub fn invalidate(&self, key: impl IntoKey) -> Invalidation {
+        self.invalidate_many([key])
     }
 
-    /// Makes what is stored under `key` stale: it answers only as far as
+    /// Invalidates several keys, and waits for their acknowledgements together.
+    ///
+    /// # Errors
+    ///
+    /// As for [`invalidate`](Self::invalidate), if one of them is not acknowledged.
+    pub fn invalidate_many<K: IntoKey>(&self, keys: impl IntoIterator<Item = K>) -> Invalidation {
+        self.run(Verb::Invalidate, keys)
+    }
+
+    /// Makes the responses under a key stale: they answer only as far as
     /// [`stale_while_revalidate`](crate::CacheRoute::stale_while_revalidate) and
-    /// [`stale_if_error`](crate::CacheRoute::stale_if_error) let it, from now on. What neither allows
-    /// is removed, and no fill that has begun is stored.
+    /// [`stale_if_error`](crate::CacheRoute::stale_if_error) let them, from now on. Those that neither
+    /// allows are removed, and no fill that has begun is stored.
     ///
     /// Use it where a short time of the old value is better than a wait; it is no invalidation in the
     /// sense of RFC 9111 §4.4.
@@ -87,15 +101,15 @@ impl SupportCacheHandle {
     ///
     /// As for [`invalidate`](Self::invalidate).
     #[doc(alias = "soft purge")]
-    pub fn soft_invalidate(&self, key: &str) -> Invalidation {
-        Invalidation(self.cache.soft_invalidate(PrimaryKey::new(key)))
+    pub fn soft_invalidate(&self, key: impl IntoKey) -> Invalidation {
+        self.run(Verb::SoftInvalidate, [key])
     }
 
     /// Invalidates a [tag](crate::CacheRoute::tag): every response that has it, whatever its key, and
     /// every fill of one that has begun. It costs no more than the invalidation of one key.
     ///
-    /// The groups that responses name (RFC 9875) are no such tags: a write invalidates these, by the
-    /// `Cache-Group-Invalidation` of its response.
+    /// The groups that responses name (RFC 9875) are no such tags:
+    /// [`invalidate_group`](Self::invalidate_group) is for them.
     ///
     /// # Errors
     ///
@@ -104,8 +118,23 @@ impl SupportCacheHandle {
     /// # Cancellation
     ///
     /// As for [`invalidate`](Self::invalidate).
-    pub fn invalidate_tag(&self, tag: &str) -> Invalidation {
-        Invalidation(self.cache.invalidate_tag(Tag::new(tag)))
+    pub fn invalidate_tag(&self, tag: impl IntoKey) -> Invalidation {
+        self.run(Verb::InvalidateTag, [tag])
+    }
+
+    /// Invalidates a group that responses name in `Cache-Groups` (RFC 9875). `authority` is the host that
+    /// the responses are of, with its port unless it is 80 or 443.
+    ///
+    /// # Errors
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    ///
+    /// # Cancellation
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    pub fn invalidate_group(&self, authority: &str, group: &str) -> Invalidation {
+        let tag = Tag::group(&origin(authority.as_bytes()), group);
+        Invalidation(self.cache.invalidate_tag(&tag))
     }
 
     /// Invalidates everything in the store, the keys of other layers on it included.
@@ -132,6 +161,31 @@ impl SupportCacheHandle {
     pub fn switch(&self, bucket: &str, switch: Switch) -> bool {
         self.cache.switch(bucket, switch)
     }
+
+    fn run<K: IntoKey>(&self, verb: Verb, texts: impl IntoIterator<Item = K>) -> Invalidation {
+        // All of them are in force here before the first is waited for.
+        let calls: Vec<_> = texts.into_iter().filter_map(|text| self.begin(verb, text)).collect();
+        Invalidation(Box::pin(acknowledged(calls)))
+    }
+
+    /// Begins an invalidation; `None` if no request makes its key or tag, so that nothing is stored
+    /// under it.
+    fn begin(&self, verb: Verb, text: impl IntoKey) -> Option<Acknowledgement> {
+        let text = text.into_key().filter(|text| !is_reserved(text));
+        let is_matched = text.as_ref().is_some_and(|text| match verb {
+            Verb::Invalidate | Verb::SoftInvalidate => self.cache.can_make_key(text),
+            Verb::InvalidateTag => self.cache.can_make_tag(text),
+        });
+        if !is_matched {
+            self.cache.invalidation_unmatched(verb.name());
+        }
+        // A text that no route of this layer makes may be one of another layer's on the store.
+        Some(match (verb, text?) {
+            (Verb::Invalidate, text) => self.cache.invalidate(&PrimaryKey::new(text)),
+            (Verb::SoftInvalidate, text) => self.cache.soft_invalidate(&PrimaryKey::new(text)),
+            (Verb::InvalidateTag, text) => self.cache.invalidate_tag(&Tag::new(text)),
+        })
+    }
 }
 
 impl fmt::Debug for SupportCacheHandle {
@@ -141,6 +195,24 @@ impl fmt::Debug for SupportCacheHandle {
 }
 
 type Acknowledgement = Pin<Box<dyn Future<Output = Result<(), Pending>> + Send>>;
+
+/// Invalidation that a handle is called for.
+#[derive(Clone, Copy, Debug)]
+enum Verb {
+    Invalidate,
+    SoftInvalidate,
+    InvalidateTag,
+}
+
+impl Verb {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Invalidate => "invalidate",
+            Self::SoftInvalidate => "soft_invalidate",
+            Self::InvalidateTag => "invalidate_tag",
+        }
+    }
+}
 
 /// Future of an invalidation's acknowledgement by the store.
 ///
@@ -166,9 +238,12 @@ impl fmt::Debug for Invalidation {
 /// Operations of a handle, without the type of the store.
 pub(crate) trait Operate: Send + Sync {
     fn snapshot(&self) -> Snapshot;
-    fn invalidate(&self, key: PrimaryKey) -> Acknowledgement;
-    fn soft_invalidate(&self, key: PrimaryKey) -> Acknowledgement;
-    fn invalidate_tag(&self, tag: Tag) -> Acknowledgement;
+    fn can_make_key(&self, key: &str) -> bool;
+    fn can_make_tag(&self, tag: &str) -> bool;
+    fn invalidation_unmatched(&self, call: &str);
+    fn invalidate(&self, key: &PrimaryKey) -> Acknowledgement;
+    fn soft_invalidate(&self, key: &PrimaryKey) -> Acknowledgement;
+    fn invalidate_tag(&self, tag: &Tag) -> Acknowledgement;
     fn invalidate_all(&self) -> Acknowledgement;
     fn flush_pending(
         &self,
@@ -182,16 +257,28 @@ impl<St: Store> Operate for Cache<St> {
         Self::snapshot(self)
     }
 
-    fn invalidate(&self, key: PrimaryKey) -> Acknowledgement {
-        Box::pin(Self::invalidate(self, &key))
+    fn can_make_key(&self, key: &str) -> bool {
+        self.table.can_make_key(key)
     }
 
-    fn soft_invalidate(&self, key: PrimaryKey) -> Acknowledgement {
-        Box::pin(Self::soft_invalidate(self, &key))
+    fn can_make_tag(&self, tag: &str) -> bool {
+        self.table.can_make_tag(tag)
     }
 
-    fn invalidate_tag(&self, tag: Tag) -> Acknowledgement {
-        Box::pin(Self::invalidate_tag(self, &tag))
+    fn invalidation_unmatched(&self, call: &str) {
+        Self::invalidation_unmatched(self, call);
+    }
+
+    fn invalidate(&self, key: &PrimaryKey) -> Acknowledgement {
+        Box::pin(Self::invalidate(self, key))
+    }
+
+    fn soft_invalidate(&self, key: &PrimaryKey) -> Acknowledgement {
+        Box::pin(Self::soft_invalidate(self, key))
+    }
+
+    fn invalidate_tag(&self, tag: &Tag) -> Acknowledgement {
+        Box::pin(Self::invalidate_tag(self, tag))
     }
 
     fn invalidate_all(&self) -> Acknowledgement {

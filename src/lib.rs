@@ -97,7 +97,7 @@
 //! * Dropping any future harms no other request and loses no invalidation: fills and writes whose
 //!   callers go away complete on the runtime, within bounds.
 //!
-//! What a response cache must never do, and which test holds each point, is in [`security`].
+//! The page [`security`] lists the security rules of a response cache, with the test that holds each.
 //!
 //! # Features
 //!
@@ -147,6 +147,7 @@ pub use body::{BodyError, ResponseBody};
 pub use error::{ConfigError, ConfigErrorKind};
 pub use future::ResponseFuture;
 pub use handle::{Invalidation, SupportCacheHandle, Switch};
+pub use key::{IntoKey, NamedKey, key};
 pub use layer::{CallerKey, SupportCacheLayer, SupportCacheLayerBuilder};
 pub use metrics::{
     BucketSnapshot, Snapshot,
@@ -162,7 +163,7 @@ pub use route::{
 pub use service::SupportCache;
 pub use store::{MemoryStore, MemoryStoreBuilder, Pending, Store};
 #[cfg(feature = "redis")]
-pub use store::{RedisStore, RedisStoreBuilder};
+pub use store::{RedisStore, RedisStoreBuilder, SealKey};
 
 #[cfg(doc)]
 #[doc = include_str!("../docs/security.md")]

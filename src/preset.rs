@@ -4,24 +4,33 @@
 use std::time::Duration;
 
 use crate::{
-    error::Pending,
-    handle::SupportCacheHandle,
-    key::{KeyText, push_value},
+    handle::{Invalidation, SupportCacheHandle},
+    key::key,
     layer::{SupportCacheLayer, SupportCacheLayerBuilder},
     route::{CacheRoute, InvalidateRoute},
     store::Store,
 };
 
-/// How long a list of cases is fresh: 2 minutes, since customers look at the state of their cases
-/// now and then. From the original service.
+/// Lifetime of a list of cases: 2 minutes, since customers look at their cases now and then.
+///
+/// ```
+/// use tower_support_cache::{CASE_LIST_TTL, CacheRoute};
+///
+/// CacheRoute::get("/drafts").key("drafts").ttl(CASE_LIST_TTL);
+/// ```
 pub const CASE_LIST_TTL: Duration = Duration::from_secs(120);
 
-/// How long the messages of a case are fresh: 1 minute, since conversations are more active. From
-/// the original service.
+/// Lifetime of the messages of a case: 1 minute, since conversations are more active.
+///
+/// ```
+/// use tower_support_cache::{CASE_MESSAGES_TTL, CacheRoute};
+///
+/// CacheRoute::get("/notes").key("notes").ttl(CASE_MESSAGES_TTL);
+/// ```
 pub const CASE_MESSAGES_TTL: Duration = Duration::from_secs(60);
 
-const CASE_LIST: &str = "support:cases:";
-const CASE_MESSAGES: &str = "support:messages:";
+const CASE_LIST: &str = "support:cases:{account}";
+const CASE_MESSAGES: &str = "support:messages:{case}";
 
 impl<St: Store> SupportCacheLayer<St> {
     /// Creates a layer with the policy of the original service: lists of cases
@@ -52,8 +61,8 @@ impl SupportCacheHandle {
     /// # Errors
     ///
     /// As for [`invalidate`](Self::invalidate).
-    pub async fn invalidate_case_list(&self, account: &str) -> Result<(), Pending> {
-        self.invalidate_value(CASE_LIST, account).await
+    pub fn invalidate_case_list(&self, account: &str) -> Invalidation {
+        self.invalidate(key(CASE_LIST).with("account", account))
     }
 
     /// Invalidates the messages of a case: `support:messages:{case}`.
@@ -61,8 +70,8 @@ impl SupportCacheHandle {
     /// # Errors
     ///
     /// As for [`invalidate`](Self::invalidate).
-    pub async fn invalidate_case_messages(&self, case: &str) -> Result<(), Pending> {
-        self.invalidate_value(CASE_MESSAGES, case).await
+    pub fn invalidate_case_messages(&self, case: &str) -> Invalidation {
+        self.invalidate(key(CASE_MESSAGES).with("case", case))
     }
 
     /// Invalidates the list of an account's cases and, if given, the messages of one case.
@@ -70,48 +79,29 @@ impl SupportCacheHandle {
     /// # Errors
     ///
     /// As for [`invalidate`](Self::invalidate), if either is not acknowledged.
-    pub async fn invalidate_all_for_account(
-        &self,
-        account: &str,
-        case: Option<&str>,
-    ) -> Result<(), Pending> {
-        let list = self.invalidate_case_list(account).await;
-        let messages = match case {
-            Some(case) => self.invalidate_case_messages(case).await,
-            None => Ok(()),
-        };
-        list.and(messages)
-    }
-
-    /// Escapes `value` as the layer does, so that both make one key.
-    async fn invalidate_value(&self, prefix: &str, value: &str) -> Result<(), Pending> {
-        let mut key = KeyText::from(prefix).expect("a prefix is shorter than a key may be");
-        match push_value(&mut key, value) {
-            Some(()) => self.invalidate(&key).await,
-            // No request makes a key of a blank or an overlong value, so nothing is stored for it.
-            None => Ok(()),
-        }
+    pub fn invalidate_all_for_account(&self, account: &str, case: Option<&str>) -> Invalidation {
+        let list = key(CASE_LIST).with("account", account);
+        let messages = case.map(|case| key(CASE_MESSAGES).with("case", case));
+        self.invalidate_many([list].into_iter().chain(messages))
     }
 }
 
 fn policy<St: Store>(builder: SupportCacheLayerBuilder<St>) -> SupportCacheLayerBuilder<St> {
-    let list = format!("{CASE_LIST}{{account}}");
-    let messages = format!("{CASE_MESSAGES}{{case}}");
-    let both = |route: InvalidateRoute| route.key(&messages).key(&list);
+    let both = |route: InvalidateRoute| route.key(CASE_MESSAGES).key(CASE_LIST);
     builder
         .cache(
             CacheRoute::get("/accounts/{account}/cases")
                 .bucket("case_list")
-                .key(&list)
+                .key(CASE_LIST)
                 .ttl(CASE_LIST_TTL),
         )
         .cache(
             CacheRoute::get("/accounts/{account}/cases/{case}/messages")
                 .bucket("messages")
-                .key(&messages)
+                .key(CASE_MESSAGES)
                 .ttl(CASE_MESSAGES_TTL),
         )
-        .invalidate(InvalidateRoute::post("/accounts/{account}/cases").key(&list))
+        .invalidate(InvalidateRoute::post("/accounts/{account}/cases").key(CASE_LIST))
         .invalidate(both(InvalidateRoute::post("/accounts/{account}/cases/{case}/comments")))
         .invalidate(both(InvalidateRoute::post("/accounts/{account}/cases/{case}/messages")))
 }

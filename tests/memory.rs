@@ -229,7 +229,7 @@ fn what_is_invalidated_or_evicted_is_given_back() {
             fetch(&cache, case).await;
         }
         for case in 0..5000 {
-            handle.invalidate(&format!("case:{case}")).await.unwrap();
+            handle.invalidate(format!("case:{case}")).await.unwrap();
         }
         let held = bucket(&handle);
         assert_eq!((held.entries, held.bytes, held.stored), (0, 0, 5000));

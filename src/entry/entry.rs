@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 
 #[cfg(feature = "redis")]
-use super::portable::{Copied, Reading};
+use super::portable::{Copied, SourceRecord};
 use super::{gauge::MemoryGauge, head::Head, weight::OVERHEAD};
 use crate::{
     clock::{Instant, now},
@@ -220,42 +220,51 @@ impl Entry {
 
 #[cfg(feature = "redis")]
 impl Entry {
-    /// Restores an entry that was stored elsewhere.
+    /// Restores an entry that was stored elsewhere. A response has no weight before it becomes a copy.
     pub(crate) fn restored(provenance: Provenance, content: Content, until: Instant) -> Self {
         match content {
-            // Weighed when it is copied: no store of this process holds it before.
             Content::Response { .. } => Self::new(provenance, content, until, 0),
             Content::Pass => Self::pass(provenance, until),
             Content::Nominated(nominated) => Self::nominated(provenance, nominated, until),
         }
     }
 
-    /// Returns a copy for another store, which read the entry at `held_at` of its own sequence. The
+    /// Turns a restored entry into a copy, which another store read at `held_at` of its own sequence. The
     /// copy may answer until `unasked_until` without another question to the first store.
     ///
-    /// Everything else stays, including the fence: the layer sees what was read.
+    /// Everything else stays, including the fence: the layer sees the entry that was read.
+    pub(crate) fn into_copy(
+        mut self,
+        held_at: Fence,
+        unasked_until: Instant,
+        source: Option<SourceRecord>,
+    ) -> Self {
+        let weight = match (&self.content, &source) {
+            // The body is a slice of the record.
+            (Content::Response { head, .. }, Some(source)) => head.weight() + source.record.len(),
+            (Content::Response { head, body }, None) => head.weight() + body.len(),
+            (Content::Pass | Content::Nominated(_), _) => 0,
+        };
+        self.weight += (weight + size_of::<Copied>()) as u64;
+        self.copied = Some(Box::new(Copied { held_at, unasked_until, source }));
+        self
+    }
+
+    /// Copies an entry that others hold. See [`into_copy`](Self::into_copy).
     pub(crate) fn copied(
         &self,
         held_at: Fence,
         unasked_until: Instant,
-        reading: Option<Reading>,
+        source: Option<SourceRecord>,
     ) -> Self {
-        let weight = match (&self.content, &reading) {
-            // The body is a slice of the record.
-            (Content::Response { head, .. }, Some(read)) => head.weight() + read.record.len(),
-            (Content::Response { head, body }, None) => head.weight() + body.len(),
-            (Content::Pass | Content::Nominated(_), _) => 0,
-        };
-        let provenance = self.provenance.clone();
-        let mut copy = Self::restored(provenance, self.content.clone(), self.fresh_until);
-        copy.weight += (weight + size_of::<Copied>()) as u64;
-        copy.copied = Some(Box::new(Copied { held_at, unasked_until, reading }));
-        copy
+        let (provenance, content) = (self.provenance.clone(), self.content.clone());
+        let copy = Self::restored(provenance, content, self.fresh_until);
+        copy.into_copy(held_at, unasked_until, source)
     }
 
-    /// Returns the record that it was read from, if reading it again would make an equal entry.
-    pub(crate) fn reading(&self) -> Option<&Reading> {
-        self.copied.as_ref()?.reading.as_ref()
+    /// Returns the record that it was decoded from, if decoding it again gives an equal entry.
+    pub(crate) fn source(&self) -> Option<&SourceRecord> {
+        self.copied.as_ref()?.source.as_ref()
     }
 
     /// Returns whether it may answer without another question to the store that it was read from.

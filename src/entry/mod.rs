@@ -19,7 +19,7 @@ pub use self::entry::Entry;
 #[cfg(feature = "redis")]
 pub(crate) use self::{
     entry::Content,
-    portable::{Reading, StoredHead},
+    portable::{SourceRecord, StoredHead},
     shape::StoredFields,
 };
 pub(crate) use self::{

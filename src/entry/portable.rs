@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{clock::Instant, fence::Fence};
 
-/// A head without the times of this process.
+/// Head without the times of this process.
 #[derive(Debug)]
 pub(crate) struct StoredHead {
     pub(crate) status: StatusCode,
@@ -21,17 +21,18 @@ pub(crate) struct StoredHead {
     pub(crate) windows: Windows,
 }
 
-/// Properties of an entry that is a copy of one in another store.
+/// Properties of a copy of an entry in another store.
 #[derive(Debug)]
 pub(super) struct Copied {
     pub(super) held_at: Fence,
     pub(super) unasked_until: Instant,
-    pub(super) reading: Option<Reading>,
+    pub(super) source: Option<SourceRecord>,
 }
 
-/// A record that was read at a server. Decoding it again would make an equal entry.
+/// Record at a server that an entry was decoded from, and the state of the server in which decoding it
+/// again gives an equal entry.
 #[derive(Clone, Debug)]
-pub(crate) struct Reading {
+pub(crate) struct SourceRecord {
     pub(crate) record: Bytes,
     /// Number of the record, which no other record has.
     pub(crate) number: u64,

@@ -58,7 +58,7 @@ where
     }
 }
 
-/// Effect of a write that is over.
+/// Effect of a write on the resource, judged by its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effect {
     /// It succeeded (RFC 9111 §4.4: a non-error status is 2xx or 3xx).
@@ -81,7 +81,7 @@ impl Effect {
     }
 }
 
-/// Write that has been forwarded. Dropped before it is settled, its outcome is unknown.
+/// Write that is being forwarded. If it is dropped before it is settled, its outcome is unknown.
 struct PendingWrite<St: Store> {
     cache: Arc<Cache<St>>,
     subjects: Vec<Subject>,
@@ -104,20 +104,36 @@ impl<St: Store> PendingWrite<St> {
         let cache = &self.cache;
         match effect {
             Effect::Unchanged => {}
-            Effect::Changed => all(subjects.iter().map(|one| cache.invalidate_subject(one))).await,
-            Effect::Unknown => all(subjects.iter().map(|one| cache.invalidate_unknown(one))).await,
+            Effect::Changed => {
+                let calls = subjects.iter().map(|subject| cache.invalidate_subject(subject));
+                bounded(acknowledged(calls)).await;
+            }
+            Effect::Unknown => {
+                let calls = subjects.iter().map(|subject| cache.invalidate_unknown(subject));
+                bounded(acknowledged(calls)).await;
+            }
         }
     }
 }
 
-/// Begins all calls, and waits for them together.
-async fn all<F: Future<Output = Result<(), Pending>>>(calls: impl Iterator<Item = F>) {
-    let mut calls: Vec<_> = calls.map(Box::pin).collect();
-    let settled = poll_fn(|cx| {
-        calls.retain_mut(|call| call.as_mut().poll(cx).is_pending());
+/// Waits for several acknowledgements together. Fails with [`Pending`] if one of them does.
+pub(crate) async fn acknowledged(
+    calls: impl IntoIterator<Item = impl Future<Output = Result<(), Pending>>>,
+) -> Result<(), Pending> {
+    let mut calls: Vec<_> = calls.into_iter().map(Box::pin).collect();
+    let mut result = Ok(());
+    poll_fn(|cx| {
+        calls.retain_mut(|call| match call.as_mut().poll(cx) {
+            Poll::Ready(acknowledgement) => {
+                result = std::mem::replace(&mut result, Ok(())).and(acknowledgement);
+                false
+            }
+            Poll::Pending => true,
+        });
         if calls.is_empty() { Poll::Ready(()) } else { Poll::Pending }
-    });
-    bounded(settled).await;
+    })
+    .await;
+    result
 }
 
 impl<St: Store> Drop for PendingWrite<St> {

@@ -7,6 +7,7 @@
 
 mod digest_key;
 mod hash;
+mod named;
 mod primary_key;
 mod tag;
 mod variant;
@@ -15,12 +16,14 @@ mod vary;
 pub(crate) use self::{
     digest_key::DigestKey,
     hash::{Prehashed, seeded_hash},
-    primary_key::{KeyText, MAX_KEY, Subject, push_parameter, push_value},
+    named::{TextPiece, pieces},
+    primary_key::{KeyText, MAX_KEY, Subject, escaped_ends, is_reserved, push_parameter},
     tag::MAX_TAGS,
     variant::{EncodedParts, VariantBuffer, VariantParts, origin, push_part},
     vary::{FieldList, Nominated},
 };
 pub use self::{
+    named::{IntoKey, NamedKey, key},
     primary_key::{PrimaryKey, Slot, Token},
     tag::{Tag, Tags},
     variant::{Variant, VariantRef},

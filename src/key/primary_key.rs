@@ -6,7 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{
+    AsciiSet, CONTROLS, percent_decode_str, percent_encode, utf8_percent_encode,
+};
 
 #[cfg(any(test, all(fuzzing, feature = "redis")))]
 use super::variant::VariantParts;
@@ -18,6 +20,15 @@ use super::{
 
 /// Longest primary key, in bytes. A request with a longer one bypasses the cache.
 pub(crate) const MAX_KEY: usize = 512;
+
+/// Beginning of the names that a store keeps for itself, after its namespace. A key with it in it could
+/// be one of them, in this namespace or another.
+const RESERVED: &str = "tower-support-cache:";
+
+/// Returns whether a text could be the name of something that a store keeps for itself.
+pub(crate) fn is_reserved(text: &str) -> bool {
+    text.contains(RESERVED)
+}
 
 /// Text of a key in the making, no longer than a key may be.
 pub(crate) type KeyText = arrayvec::ArrayString<MAX_KEY>;
@@ -107,11 +118,13 @@ impl PrimaryKey {
         Self { text: text.into(), hash: seeded_hash(text) }
     }
 
-    /// Takes the text that a key builder made. `None` if it is empty, blank, longer than 512 bytes, or
-    /// has control characters in it.
+    /// Takes the text that a key builder made. `None` if it is empty, blank, longer than 512 bytes, has
+    /// control characters in it, or could be a name of the store's own.
     pub(crate) fn checked(text: &str) -> Option<Self> {
-        let is_fit =
-            text.len() <= MAX_KEY && !text.trim().is_empty() && !text.chars().any(char::is_control);
+        let is_fit = text.len() <= MAX_KEY
+            && !text.trim().is_empty()
+            && !text.chars().any(char::is_control)
+            && !is_reserved(text);
         is_fit.then(|| Self::new(text))
     }
 
@@ -154,6 +167,26 @@ pub(crate) fn push_value(key: &mut KeyText, value: &str) -> Option<()> {
         return None;
     }
     utf8_percent_encode(value, ESCAPED).try_for_each(|piece| key.try_push_str(piece).ok())
+}
+
+/// Returns where each escaped character of a value ends that begins at a byte of `text`; `None` where
+/// none begins.
+pub(crate) fn escaped_ends(text: &str) -> Vec<Option<usize>> {
+    let bytes = text.as_bytes();
+    let end = |at: usize| match bytes[at] {
+        b'%' => {
+            let digits = bytes.get(at + 1..at + 3)?;
+            digits.iter().all(u8::is_ascii_hexdigit).then_some(at + 3)
+        }
+        byte if byte.is_ascii() && !is_escaped(byte) => Some(at + 1),
+        _ => None,
+    };
+    (0..bytes.len()).map(end).collect()
+}
+
+fn is_escaped(byte: u8) -> bool {
+    let text = [byte];
+    percent_encode(&text, ESCAPED).next().is_some_and(|piece| piece.len() > 1)
 }
 
 // ===== impl Slot =====

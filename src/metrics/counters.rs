@@ -21,6 +21,7 @@ pub(crate) struct Metrics {
     invalidations: AtomicU64,
     tag_invalidations: AtomicU64,
     invalidation_failures: AtomicU64,
+    invalidations_unmatched: AtomicU64,
     detached_dropped: AtomicU64,
 }
 
@@ -51,6 +52,7 @@ impl Metrics {
             invalidations: AtomicU64::new(0),
             tag_invalidations: AtomicU64::new(0),
             invalidation_failures: AtomicU64::new(0),
+            invalidations_unmatched: AtomicU64::new(0),
             detached_dropped: AtomicU64::new(0),
         }
     }
@@ -120,6 +122,11 @@ impl Metrics {
         add(&self.invalidation_failures);
     }
 
+    /// Counts a key or a tag of a call that no request makes.
+    pub(crate) fn invalidation_unmatched(&self) {
+        add(&self.invalidations_unmatched);
+    }
+
     /// Counts a fill or a write that was dropped because too many had lost their callers.
     pub(crate) fn detached_dropped(&self) {
         add(&self.detached_dropped);
@@ -134,6 +141,7 @@ impl Metrics {
             invalidations: get(&self.invalidations),
             tag_invalidations: get(&self.tag_invalidations),
             invalidation_failures: get(&self.invalidation_failures),
+            invalidations_unmatched: get(&self.invalidations_unmatched),
             detached_dropped: get(&self.detached_dropped),
             // Known elsewhere: see `Shared::snapshot`.
             store: None,

@@ -26,6 +26,9 @@ pub struct Snapshot {
     pub tag_invalidations: u64,
     /// Writes for which a rule could not make a usable key or tag, so that it invalidated nothing.
     pub invalidation_failures: u64,
+    /// Keys and tags of calls that no request makes, so that nothing is stored under them: a value that
+    /// was not escaped, a misspelt template. Routes with closures are taken to make any.
+    pub invalidations_unmatched: u64,
     /// Fills and writes that lost their callers and were dropped because too many had.
     pub detached_dropped: u64,
     /// The store's own counts, if it is over a network.
@@ -44,7 +47,7 @@ impl Snapshot {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct BucketSnapshot {
-    /// Whether the bucket is switched off.
+    /// State of the bucket's switch.
     pub is_off: bool,
     /// Requests answered from the store.
     pub hits: u64,
@@ -74,6 +77,6 @@ pub struct BucketSnapshot {
     /// Entries in this process's memory now, expired ones included until they are replaced or
     /// evicted, and so are `Pass` entries.
     pub entries: u64,
-    /// What these entries weigh, in bytes, overhead included.
+    /// Memory of these entries in bytes, overhead included.
     pub bytes: u64,
 }

@@ -83,6 +83,16 @@ impl CacheRule {
         self.key.key(&self.pattern, view)
     }
 
+    /// Returns whether some request makes this key.
+    pub(crate) fn can_make_key(&self, key: &str) -> bool {
+        self.key.can_make(key)
+    }
+
+    /// Returns whether some request makes this tag.
+    pub(crate) fn can_make_tag(&self, tag: &str) -> bool {
+        self.tags.iter().any(|builder| builder.can_make(tag))
+    }
+
     /// Returns the tags of all responses to a request, or `None` if one of them is unusable.
     pub(crate) fn tags(&self, view: RequestView<'_, '_>) -> Option<Tags> {
         self.tags.iter().map(|builder| builder.tag(&self.pattern, view)).collect()

@@ -3,19 +3,21 @@
 use std::{fmt, sync::Arc};
 
 use http::{
-    HeaderMap,
+    HeaderMap, HeaderName,
     header::{AUTHORIZATION, COOKIE},
 };
 
 use super::request::{Extract, KeyRequest};
 use crate::{
-    key::DigestKey,
-    key::{EncodedParts, push_part},
+    key::{DigestKey, EncodedParts, push_part},
+    policy::CredentialFields,
 };
 
-/// Treatment of requests that carry credentials: `Authorization`, `Cookie`, `Proxy-Authorization` or
-/// `X-Api-Key`, unless [`Builder::credential_fields`](crate::Builder::credential_fields) names other
-/// fields.
+/// Treatment of requests that carry credentials: `Authorization`, `Cookie`, an API key, or a field by
+/// which a proxy names the caller, such as `X-Forwarded-User`.
+///
+/// [`default_fields`](Self::default_fields) lists these fields, and
+/// [`SupportCacheLayerBuilder::credential_fields`](crate::SupportCacheLayerBuilder::credential_fields) names others.
 ///
 /// The layer belongs inside authentication, since a hit does not run the layers within it. It cannot
 /// see its own place, so the default is safe in a wrong one.
@@ -58,6 +60,26 @@ pub enum Credentials {
 }
 
 impl Credentials {
+    /// Returns the request fields that carry credentials unless
+    /// [`SupportCacheLayerBuilder::credential_fields`](crate::SupportCacheLayerBuilder::credential_fields) names others.
+    ///
+    /// These are the fields of HTTP, usual names of keys and tokens, and the fields by which
+    /// authenticating proxies, gateways and clouds name a caller.
+    ///
+    /// ```
+    /// use http::HeaderName;
+    /// use tower_support_cache::{Credentials, MemoryStore, SupportCacheLayer};
+    ///
+    /// // A gateway of our own names the caller in a further field.
+    /// let mut fields = Credentials::default_fields();
+    /// fields.push(HeaderName::from_static("x-portal-user"));
+    /// SupportCacheLayer::builder(MemoryStore::new()).credential_fields(fields).build()?;
+    /// # Ok::<(), tower_support_cache::ConfigError>(())
+    /// ```
+    pub fn default_fields() -> Vec<HeaderName> {
+        CredentialFields::defaults()
+    }
+
     pub(super) fn is_by_response(&self) -> bool {
         matches!(self, Self::ByResponse)
     }
@@ -70,7 +92,7 @@ impl Credentials {
 /// Identity of a caller, for [`Credentials::PerCaller`].
 ///
 /// Two callers are the same only if their identities are byte-equal. The cache keeps a keyed digest.
-/// Its key is random in each process unless [`Builder::caller_key`](crate::Builder::caller_key) sets
+/// Its key is random in each process unless [`SupportCacheLayerBuilder::caller_key`](crate::SupportCacheLayerBuilder::caller_key) sets
 /// one.
 ///
 /// ```
@@ -109,7 +131,7 @@ impl Caller {
     /// authentication layer added to the extensions. `None` or a blank text is no caller.
     ///
     /// Layers on one store whose routes differ only in this closure share responses: tell them apart
-    /// by [`Builder::mount`](crate::Builder::mount).
+    /// by [`SupportCacheLayerBuilder::mount`](crate::SupportCacheLayerBuilder::mount).
     pub fn with(
         extract: impl Fn(&KeyRequest<'_>) -> Option<String> + Send + Sync + 'static,
     ) -> Self {

@@ -52,6 +52,14 @@ impl KeyBuilder {
         }
     }
 
+    /// Returns whether some request makes this key. A closure is taken to make any.
+    pub(super) fn can_make(&self, key: &str) -> bool {
+        match self {
+            Self::Template(template) => template.can_make(key),
+            Self::Closure(_) => true,
+        }
+    }
+
     /// Returns the tag of a request, or `None` if it has no usable one.
     pub(super) fn tag(&self, pattern: &Pattern, view: RequestView<'_, '_>) -> Option<Tag> {
         Some(Tag::new(self.key(pattern, view)?.as_str()))

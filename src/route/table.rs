@@ -52,7 +52,9 @@ impl RouteTable {
     ) -> Result<Self, ConfigError> {
         let mut reads = Router::new();
         for (index, rule) in read_rules.iter().enumerate() {
-            rule.pattern.insert(&mut reads, index).map_err(|error| error.at(&rule.route))?;
+            let earlier: Vec<_> = read_rules[..index].iter().map(|rule| &rule.pattern).collect();
+            let inserted = rule.pattern.insert(&mut reads, index, &earlier);
+            inserted.map_err(|error| error.at(&rule.route))?;
             let of_bucket = read_rules[..index].iter().find(|other| other.bucket == rule.bucket);
             let Some(other) = of_bucket else { continue };
             if let Some(setting) = rule.differing_setting(other) {
@@ -61,11 +63,21 @@ impl RouteTable {
                      its own by `.bucket(\"name\")`",
                     rule.bucket, other.route,
                 );
-                let (kind, route) = (ConfigErrorKind::Bucket, Some(rule.route.clone()));
-                return Err(ConfigError::new(kind, route, "bucket", problem));
+                let error = ConfigError::new(ConfigErrorKind::Bucket, "bucket", problem);
+                return Err(error.at(&rule.route));
             }
         }
         Ok(Self { reads, read_rules, write_rules })
+    }
+
+    /// Returns whether some request makes this key.
+    pub(crate) fn can_make_key(&self, key: &str) -> bool {
+        self.read_rules.iter().any(|rule| rule.can_make_key(key))
+    }
+
+    /// Returns whether some request makes this tag.
+    pub(crate) fn can_make_tag(&self, tag: &str) -> bool {
+        self.read_rules.iter().any(|rule| rule.can_make_tag(tag))
     }
 
     pub(crate) fn read_rules(&self) -> &[CacheRule] {

@@ -3,7 +3,9 @@
 use super::{pattern::Pattern, request::RequestView};
 use crate::{
     error::{ConfigError, ConfigErrorKind},
-    key::{KeyText, MAX_KEY, PrimaryKey, push_parameter},
+    key::{
+        KeyText, MAX_KEY, PrimaryKey, TextPiece, escaped_ends, is_reserved, pieces, push_parameter,
+    },
 };
 
 /// Key template with its placeholders resolved to positions in the pattern.
@@ -25,42 +27,63 @@ impl Template {
         pattern: &Pattern,
         field: &'static str,
     ) -> Result<Self, ConfigError> {
-        let refuse =
-            |problem: String| Err(ConfigError::new(ConfigErrorKind::Key, None, field, problem));
+        let refuse = |problem: String| Err(ConfigError::new(ConfigErrorKind::Key, field, problem));
         if text.trim().is_empty() {
-            return refuse("a key template is not empty".to_owned());
+            return refuse("is empty: write a template such as `cases:{account}`".to_owned());
         }
         if text.len() > MAX_KEY || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            return refuse(format!("no spaces or controls, at most {MAX_KEY} bytes"));
+            return refuse(format!(
+                "has blanks or control characters, or is too long: write at most {MAX_KEY} bytes, \
+                 without them"
+            ));
         }
-        let mut pieces = Vec::new();
-        let mut literal = String::new();
-        let mut rest = text;
-        while let Some(at) = rest.find(['{', '}']) {
-            let (before, from) = rest.split_at(at);
-            literal.push_str(before);
-            if from.starts_with("{{") || from.starts_with("}}") {
-                literal.push_str(&from[..1]);
-                rest = &from[2..];
-                continue;
-            }
-            let Some((name, after)) = from.strip_prefix('{').and_then(|s| s.split_once('}')) else {
-                return refuse(format!("unbalanced braces in `{text}`"));
-            };
-            let Some(position) = pattern.position(name) else {
-                return refuse(format!(
-                    "unknown placeholder `{{{name}}}`: `{}` has no such parameter",
-                    pattern.as_str()
-                ));
-            };
-            pieces.push(TemplatePiece::Literal(std::mem::take(&mut literal)));
-            pieces.push(TemplatePiece::Parameter(position));
-            rest = after;
+        if is_reserved(text) {
+            return refuse(format!("`{text}` may be a name of the store's own: write another"));
         }
-        literal.push_str(rest);
-        pieces.push(TemplatePiece::Literal(literal));
-        pieces.retain(|piece| !matches!(piece, TemplatePiece::Literal(text) if text.is_empty()));
+        let Ok(found) = pieces(text) else {
+            return refuse(format!(
+                "`{text}` has a brace without its partner: double it for a literal brace"
+            ));
+        };
+        let mut pieces = Vec::with_capacity(found.len());
+        for piece in found {
+            pieces.push(match piece {
+                TextPiece::Literal(text) => TemplatePiece::Literal(text.to_owned()),
+                TextPiece::Placeholder(name) => match pattern.position(name) {
+                    Some(position) => TemplatePiece::Parameter(position),
+                    None => {
+                        return refuse(unknown(name, pattern));
+                    }
+                },
+            });
+        }
         Ok(Self { pieces })
+    }
+
+    /// Returns whether some request makes this key.
+    pub(super) fn can_make(&self, key: &str) -> bool {
+        let ends = escaped_ends(key);
+        let mut reached = vec![false; key.len() + 1];
+        reached[0] = true;
+        for piece in &self.pieces {
+            let mut next = vec![false; key.len() + 1];
+            match piece {
+                TemplatePiece::Literal(literal) => {
+                    let is_here = |at: &usize| reached[*at] && key[*at..].starts_with(literal);
+                    let found = (0..=key.len()).filter(|at| key.is_char_boundary(*at));
+                    found.filter(is_here).for_each(|at| next[at + literal.len()] = true);
+                }
+                TemplatePiece::Parameter(_) => {
+                    for (at, end) in ends.iter().enumerate() {
+                        if let Some(end) = end.filter(|_| reached[at] || next[at]) {
+                            next[end] = true;
+                        }
+                    }
+                }
+            }
+            reached = next;
+        }
+        reached[key.len()] && !is_reserved(key)
     }
 
     /// Returns the key, or `None` if a parameter is blank or no UTF-8, or if the key is too long.
@@ -75,6 +98,16 @@ impl Template {
             }
         }
         // Neither a literal nor an escaped value has a blank or a control character.
-        (!key.is_empty()).then(|| PrimaryKey::new(&*key))
+        (!key.is_empty() && !is_reserved(&key)).then(|| PrimaryKey::new(&*key))
     }
+}
+
+/// Returns the problem of a placeholder that the pattern has no parameter for.
+fn unknown(name: &str, pattern: &Pattern) -> String {
+    let known: Vec<_> = pattern.names().iter().map(|name| format!("`{{{name}}}`")).collect();
+    let fix = match &known[..] {
+        [] => "write it without placeholders".to_owned(),
+        known => format!("write {}", known.join(" or ")),
+    };
+    format!("`{{{name}}}` is no parameter of `{}`: {fix}", pattern.as_str())
 }

@@ -28,25 +28,25 @@ use crate::{
 
 const DEFAULT_CAPACITY: u64 = 64 * 1024 * 1024;
 const MIN_CAPACITY: u64 = 16 * 1024;
-/// The eviction library divides the capacity among its shards, and a shard refuses an entry that is
-/// larger than itself: a shard of this size takes any body within the default limit several times.
+/// Capacity of a shard. The eviction library divides the capacity among its shards, and a shard refuses an
+/// entry that is larger than itself: one of this size has room for several bodies of the default limit.
 const BYTES_PER_SHARD: u64 = 8 * 1024 * 1024;
-/// How much of a shard is for entries that are used often; no entry can be larger.
+/// Share of a shard for entries that are used often; no entry can be larger.
 const HOT: f64 = 0.97;
-/// More variants of one key than this, and the oldest goes.
+/// Limit of the variants of one key. With more, the oldest is evicted.
 #[cfg(not(shuttle))]
 const MAX_VARIANTS: usize = 256;
-/// One note and one response: a model has few variants.
+/// Room for one note and one response: a model has few variants.
 #[cfg(shuttle)]
 const MAX_VARIANTS: usize = 2;
-/// What the eviction library prepares for; an estimate suffices.
+/// Estimate of an entry's weight, by which the eviction library sizes its tables.
 const TYPICAL_WEIGHT: u64 = 2048;
 
-/// A store in this process's memory.
+/// Store in this process's memory.
 ///
-/// It holds at most its capacity in bytes, overhead included, and evicts what is used least.
-/// Under one key it holds at most 256 variants. Clones share one store, and so do layers that are given clones of it: an invalidation through
-/// one is in force for all.
+/// It holds at most its capacity in bytes, overhead included, and evicts the entries that are used least.
+/// Under one key it holds at most 256 variants. Clones share one store, and so do layers that are given
+/// clones of it: an invalidation through one is in force for all.
 ///
 /// ```
 /// use tower_support_cache::MemoryStore;
@@ -56,16 +56,17 @@ const TYPICAL_WEIGHT: u64 = 2048;
 /// ```
 #[derive(Clone)]
 pub struct MemoryStore {
-    shared: Arc<Shared>,
+    state: Arc<MemoryState>,
 }
 
-struct Shared {
+/// State that all clones of a store share.
+struct MemoryState {
     sequence: Sequence,
     entries: Cache<Variant, Arc<Entry>, ByWeight, BuildHasherDefault<Prehashed>, CollectEvicted>,
-    /// Which variants a primary key has, in shards by the sequence's locks. Under the lock of a
-    /// key, whatever `entries` holds of that key is listed here; the reverse may lag.
+    /// Variants of each primary key, in shards by the sequence's locks. Under the lock of a
+    /// key, every entry of that key in `entries` is listed here; the reverse may lag.
     index: Box<[Mutex<Index>]>,
-    /// What an entry may weigh: the library refuses larger ones without a word.
+    /// Limit of an entry's weight: the library drops larger ones silently.
     largest: u64,
 }
 
@@ -97,7 +98,7 @@ impl MemoryStore {
         let hasher = BuildHasherDefault::default();
         let entries = Cache::with_options(options, ByWeight, hasher, CollectEvicted);
         Self {
-            shared: Arc::new(Shared {
+            state: Arc::new(MemoryState {
                 sequence: Sequence::new(),
                 largest: (entries.shard_capacity() as f64 * HOT) as u64,
                 entries,
@@ -116,13 +117,20 @@ impl Default for MemoryStore {
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryStore")
-            .field("entries", &self.shared.entries.len())
-            .field("bytes", &self.shared.entries.weight())
+            .field("entries", &self.state.entries.len())
+            .field("bytes", &self.state.entries.weight())
             .finish_non_exhaustive()
     }
 }
 
-/// Builds a [`MemoryStore`].
+/// Builder of a [`MemoryStore`], from [`MemoryStore::builder`].
+///
+/// ```
+/// use tower_support_cache::MemoryStore;
+///
+/// let error = MemoryStore::builder().capacity(100).build().unwrap_err();
+/// assert_eq!(error.field(), "capacity");
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing itself, use `.build()` to build it"]
 pub struct MemoryStoreBuilder {
@@ -150,8 +158,9 @@ impl MemoryStoreBuilder {
     /// A capacity under 16 KiB, which could not hold a single response of ordinary size.
     pub fn build(self) -> Result<MemoryStore, ConfigError> {
         if self.capacity < MIN_CAPACITY {
-            let problem = "is under 16 KiB";
-            return Err(ConfigError::new(ConfigErrorKind::Limit, None, "capacity", problem));
+            let problem = format!("is under 16 KiB: give at least {MIN_CAPACITY}");
+            let error = ConfigError::new(ConfigErrorKind::Limit, "capacity", problem);
+            return Err(error.of("MemoryStoreBuilder"));
         }
         Ok(MemoryStore::with_capacity(self.capacity))
     }
@@ -163,11 +172,11 @@ impl Store for MemoryStore {
     type Lease = ();
 
     fn sequence(&self) -> &Sequence {
-        &self.shared.sequence
+        &self.state.sequence
     }
 
     fn peek(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
-        self.shared.entries.get(variant).filter(|entry| self.shared.is_alive(entry))
+        self.state.entries.get(variant).filter(|entry| self.state.is_alive(entry))
     }
 
     fn lookup(&self, slot: &Slot) -> impl Future<Output = Lookup> + Send {
@@ -184,9 +193,9 @@ impl Store for MemoryStore {
             entry.is_answer()
                 && entry.is_fresh()
                 && !seen.is_some_and(|seen| std::ptr::eq(seen, &**entry))
-                && self.shared.sequence.is_slot_current(entry.slot(), entry.fence())
+                && self.state.sequence.is_slot_current(entry.slot(), entry.fence())
         };
-        ready(match self.shared.entries.get(&slot.variant).filter(is_usable) {
+        ready(match self.state.entries.get(&slot.variant).filter(is_usable) {
             Some(entry) => Begin::Found(entry),
             None => Begin::Granted(()),
         })
@@ -194,20 +203,20 @@ impl Store for MemoryStore {
 
     fn commit(
         &self,
-        (): (),
+        _: (),
         entry: Arc<Entry>,
         note: Option<Arc<Entry>>,
     ) -> impl Future<Output = Commit> + Send {
-        ready(self.shared.commit(&entry, note))
+        ready(self.state.commit(&entry, note))
     }
 
     fn invalidate(
         &self,
         key: &PrimaryKey,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
-        self.shared.sequence.invalidate(key, || {
-            let variants = lock(&self.shared.index[shard(key)]).remove(key);
-            self.shared.remove(variants.iter().flat_map(|variants| variants.iter()));
+        self.state.sequence.invalidate(key, || {
+            let variants = lock(&self.state.index[shard(key)]).remove(key);
+            self.state.remove(variants.iter().flat_map(|variants| variants.iter()));
         });
         ready(Ok(()))
     }
@@ -217,20 +226,20 @@ impl Store for MemoryStore {
         key: &PrimaryKey,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         let mut evicted = Evicted::default();
-        self.shared.sequence.invalidate(key, || {
-            let variants = lock(&self.shared.index[shard(key)]).remove(key);
-            // A number of now: what is left was stored again, so to speak, after the invalidation.
-            let fence = self.shared.sequence.begin();
+        self.state.sequence.invalidate(key, || {
+            let variants = lock(&self.state.index[shard(key)]).remove(key);
+            // Taken now: the entries that are left count as stored after the invalidation.
+            let fence = self.state.sequence.begin();
             for variant in variants.iter().flat_map(|variants| variants.iter()) {
-                let entry = self.shared.entries.remove(variant).map(|(_, entry)| entry);
-                // Asked after that number was taken, or what a tag has killed would live again.
-                let entry = entry.filter(|entry| self.shared.is_alive(entry));
+                let entry = self.state.entries.remove(variant).map(|(_, entry)| entry);
+                // Asked after the fence was taken, or entries of an invalidated tag would live again.
+                let entry = entry.filter(|entry| self.state.is_alive(entry));
                 if let Some(outdated) = entry.and_then(|entry| entry.outdated(fence)) {
-                    self.shared.insert(Arc::new(outdated), &mut evicted);
+                    self.state.insert(Arc::new(outdated), &mut evicted);
                 }
             }
         });
-        self.shared.forget(evicted);
+        self.state.forget(evicted);
         ready(Ok(()))
     }
 
@@ -238,21 +247,21 @@ impl Store for MemoryStore {
         &self,
         tag: &Tag,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
-        self.shared.sequence.invalidate_tag(tag);
+        self.state.sequence.invalidate_tag(tag);
         ready(Ok(()))
     }
 
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
-        self.shared.sequence.invalidate_all(|shard| {
-            let index = std::mem::take(&mut *lock(&self.shared.index[shard]));
-            self.shared.remove(index.values().flat_map(|variants| variants.iter()));
+        self.state.sequence.invalidate_all(|shard| {
+            let index = std::mem::take(&mut *lock(&self.state.index[shard]));
+            self.state.remove(index.values().flat_map(|variants| variants.iter()));
         });
         ready(Ok(()))
     }
 }
 
-impl Shared {
-    /// Whether no tag of an entry was invalidated since its fill began.
+impl MemoryState {
+    /// Returns whether no tag of an entry was invalidated since its fill began.
     fn is_alive(&self, entry: &Entry) -> bool {
         let tags = &entry.slot().tags;
         tags.is_empty() || self.sequence.are_current(tags, entry.held_at())
@@ -284,8 +293,8 @@ impl Shared {
             Vacant(place) => drop(place.insert(smallvec![variant.clone()])),
             Occupied(mut known) => {
                 let variants = known.get_mut();
-                // What is stored again is the newest again: so is a note, with each response that is
-                // found by it, and it is never the oldest while others need it.
+                // An entry that is stored again is the newest again. So is a note, with each response that
+                // is found by it: it is never the oldest while others need it.
                 variants.retain(|known| *known != variant);
                 if variants.len() >= MAX_VARIANTS {
                     let oldest = self.entries.remove(&variants.remove(0));
@@ -296,7 +305,7 @@ impl Shared {
         }
         entry.hold();
         self.entries.insert_with_lifecycle(variant.clone(), entry, evicted);
-        // The library says the same of what is replaced, but that makes no room and stays listed.
+        // The library reports a replaced entry, too, but its variant stays listed.
         evicted.0.retain(|entry| entry.slot().variant != variant);
     }
 
@@ -306,8 +315,8 @@ impl Shared {
         }
     }
 
-    /// Takes evicted entries off the index, each under the lock of its key: it may have been stored
-    /// again since, and then stays listed.
+    /// Removes evicted entries from the index, each under the lock of its key: its variant may have been
+    /// stored again since, and then stays listed.
     fn forget(&self, evicted: Evicted) {
         for entry in evicted.0 {
             let slot = entry.slot();
@@ -328,6 +337,7 @@ impl Shared {
     }
 }
 
+/// Weighs entries for the eviction library.
 #[derive(Clone)]
 struct ByWeight;
 
@@ -337,7 +347,7 @@ impl Weighter<Variant, Arc<Entry>> for ByWeight {
     }
 }
 
-/// Collects what is evicted, to be taken off the index once the library's lock is released.
+/// Collects evicted entries, which leave the index once the library's lock is released.
 #[derive(Clone)]
 struct CollectEvicted;
 

@@ -66,11 +66,12 @@ pub use memory::{MemoryStore, MemoryStoreBuilder};
 #[cfg(all(any(test, fuzzing), feature = "redis"))]
 pub(crate) use redis::read_anything;
 #[cfg(feature = "redis")]
-pub use redis::{RedisLease, RedisStore, RedisStoreBuilder};
+pub use redis::{RedisLease, RedisStore, RedisStoreBuilder, SealKey};
 
 /// Guard of [`Store`] against implementations outside this crate, while its verbs may still change.
 pub(crate) mod sealed {
     /// Marker of a store of this crate. The feature `testing` gives it to tests of the suite.
+    #[allow(unnameable_types)] // Which seals it.
     pub trait Sealed {}
 }
 

@@ -255,9 +255,9 @@ impl Run {
         let version = self.world.version[key].fetch_add(1, SeqCst) + 1;
         match how {
             Elsewhere::Everything => self.handle.invalidate_all().await,
-            Elsewhere::Key => self.handle.invalidate(&format!("k:{key}")).await,
-            Elsewhere::Tag => self.handle.invalidate_tag(&format!("half:{}", key % 2)).await,
-            Elsewhere::Softly => self.handle.soft_invalidate(&format!("k:{key}")).await,
+            Elsewhere::Key => self.handle.invalidate(format!("k:{key}")).await,
+            Elsewhere::Tag => self.handle.invalidate_tag(format!("half:{}", key % 2)).await,
+            Elsewhere::Softly => self.handle.soft_invalidate(format!("k:{key}")).await,
         }
         .unwrap();
         if how == Elsewhere::Softly {

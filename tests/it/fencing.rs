@@ -205,7 +205,7 @@ async fn an_invalidation_of_another_key_fences_nothing() {
     for case in 0..4 {
         let reading = send(&cache, get(&format!("/cases/{case}")));
         let call = calls.next().await;
-        handle.invalidate(&format!("another:{case}")).await.unwrap();
+        handle.invalidate(format!("another:{case}")).await.unwrap();
         call.ok("true");
         stored += usize::from(got(reading).await.cache_status().ends_with(";stored"));
     }

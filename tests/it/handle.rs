@@ -1,13 +1,17 @@
 //! The handle: what an operator sees and does; and the original service's policy.
 
+use std::borrow::Cow;
+
 use http::Method;
 use tower::Layer;
 use tower_support_cache::{
-    Bypass, CASE_LIST_TTL, CASE_MESSAGES_TTL, CacheRoute, MemoryStore, SupportCacheHandle,
-    SupportCacheLayer, Switch,
+    Bypass, CASE_LIST_TTL, CASE_MESSAGES_TTL, CacheRoute, KeyRequest, MemoryStore,
+    SupportCacheHandle, SupportCacheLayer, Switch, key,
 };
 
-use crate::support::{Cached, Calls, cache, fetch, get, got, origin, request, response, send};
+use crate::support::{
+    Cached, Calls, TTL, cache, cache_with, fetch, get, got, origin, request, response, send, with,
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_bucket_that_is_off_forwards_everything_and_stores_nothing() {
@@ -144,4 +148,125 @@ async fn counts_are_copied_out_and_add_up() {
     let (after, bucket) = (handle.metrics(), handle.metrics().bucket("cases").cloned().unwrap());
     assert_eq!((before.invalidations, after.invalidations, after.writes), (0, 2, 1));
     assert_eq!((bucket.hits, bucket.misses, bucket.stored, bucket.entries), (2, 1, 1, 0));
+}
+
+// ===== keys and tags by name =====
+
+/// Values that a template escapes, and some that it does not.
+const VALUES: [&str; 12] = [
+    "1",
+    "urn:case:7",
+    "a b",
+    "100%",
+    "é",
+    "%3A",
+    "{x}",
+    "*",
+    "a/b",
+    "\"",
+    "ключ",
+    "tower-support",
+];
+
+fn path_segment(value: &str) -> String {
+    value.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_template_stores_the_handle_removes_by_name() {
+    for by_tag in [false, true] {
+        for value in VALUES {
+            let (cache, handle, calls) = cache_with(|route| route.tag("tag:{case}:x"));
+            calls.serve(|_| response(200, &[], "stored"));
+            let uri = format!("/cases/{}", path_segment(value));
+            fetch(&cache, &uri).await;
+            assert!(fetch(&cache, &uri).await.is_hit(), "{value}");
+            match by_tag {
+                false => handle.invalidate(key("case:{case}").with("case", value)).await.unwrap(),
+                true => {
+                    handle.invalidate_tag(key("tag:{case}:x").with("case", value)).await.unwrap();
+                }
+            }
+            assert!(!fetch(&cache, &uri).await.is_hit(), "{value}");
+            assert_eq!(handle.metrics().invalidations_unmatched, 0, "{value}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_or_a_tag_that_no_route_makes_is_counted() {
+    let (_, handle, _) = cache_with(|route| route.tag("account:{case}"));
+    let unmatched = || handle.metrics().invalidations_unmatched;
+    for text in ["case:1", "case:urn%3Acase%3A7", "case:%C3%A9"] {
+        handle.invalidate(text).await.unwrap();
+        assert_eq!(unmatched(), 0, "{text}");
+    }
+    let wrong = ["case:urn:case:7", "case:", "cases:1", "case:a b", "case:é", "case:100%", "x", ""];
+    for (count, text) in (1..).zip(wrong) {
+        handle.invalidate(text).await.unwrap();
+        assert_eq!(unmatched(), count, "{text}");
+    }
+    handle.soft_invalidate("case:a b").await.unwrap();
+    handle.invalidate_tag("account:a:b").await.unwrap();
+    handle.invalidate_tag("case:1").await.unwrap();
+    handle.invalidate(key("case:{case}").with("id", "1")).await.unwrap();
+    assert_eq!(unmatched(), 8 + 4);
+    handle.invalidate_tag("account:1").await.unwrap();
+    assert_eq!(unmatched(), 8 + 4);
+}
+
+/// Closures may make any key: nothing is claimed of them.
+#[tokio::test(start_paused = true)]
+async fn a_key_of_a_closure_is_never_unmatched() {
+    let (_, handle, _) = cache_with(|_| {
+        CacheRoute::get("/cases/{case}").key_with(|_| Some("k".to_owned())).ttl(TTL)
+    });
+    handle.invalidate("anything: at all").await.unwrap();
+    assert_eq!(handle.metrics().invalidations_unmatched, 0);
+}
+
+/// A name that a store keeps for itself is no key: it could empty the cache of every process.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_could_be_a_name_of_the_store_is_refused() {
+    let reserved = "tower-support-cache:epoch";
+    let (cache, handle, calls) = cache_with(|_| {
+        let key = |request: &KeyRequest<'_>| request.param("case").map(Cow::into_owned);
+        CacheRoute::get("/cases/{case}").key_with(key).ttl(TTL)
+    });
+    calls.serve(|_| response(200, &[], "stored"));
+    let uri = format!("/cases/{}", path_segment(reserved));
+    for _ in 0..2 {
+        let passed = fetch(&cache, &uri).await;
+        assert_eq!(passed.cache_status(), "support-cache;fwd=bypass;fwd-status=200;detail=key");
+    }
+    handle.invalidate(reserved).await.unwrap();
+    assert_eq!(handle.metrics().invalidations_unmatched, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_keys_are_invalidated_at_once_and_when_called() {
+    let (cache, handle, calls) = cache_with(|route| route);
+    calls.serve(|_| response(200, &[], "stored"));
+    for uri in ["/cases/1", "/cases/2"] {
+        fetch(&cache, uri).await;
+        assert!(fetch(&cache, uri).await.is_hit());
+    }
+    // Never polled.
+    drop(handle.invalidate_many(["case:1", "case:2"]));
+    for uri in ["/cases/1", "/cases/2"] {
+        assert!(!fetch(&cache, uri).await.is_hit());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_responses_name_is_invalidated_by_the_handle() {
+    let (cache, handle, calls) = cache_with(|route| route);
+    calls.serve(|_| response(200, &[("cache-groups", "\"cases\"")], "stored"));
+    let asked = || with(get("/cases/1"), "host", "portal.example");
+    got(send(&cache, asked())).await;
+    assert!(got(send(&cache, asked())).await.is_hit());
+    handle.invalidate_group("other.example", "cases").await.unwrap();
+    assert!(got(send(&cache, asked())).await.is_hit());
+    handle.invalidate_group("Portal.Example:443", "cases").await.unwrap();
+    assert!(!got(send(&cache, asked())).await.is_hit());
 }

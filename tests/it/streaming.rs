@@ -99,6 +99,60 @@ async fn a_follower_of_unknown_length_waits_for_the_end() {
     assert_eq!((follower.text(), got(leader).await.text()), ("body", "body"));
 }
 
+/// The number of frames is the origin's, and says nothing of what a body is worth.
+#[tokio::test(start_paused = true)]
+async fn a_shared_body_in_any_number_of_frames_reaches_all_who_share_it() {
+    for (length, frame) in [(20_000, 1), (40_000, 2), (500_000, 25), (1_000_000, 1023)] {
+        let (cache, handle, mut calls) = cache();
+        let leader = open(&cache);
+        let gate = calls.next().await.stream(Some(length));
+        gate.send("x");
+        let mut replies = vec![opened(leader).await];
+        replies.push(opened(open(&cache)).await);
+        replies.push(opened(open(&cache)).await);
+        let reading = send(&cache, get("/cases/1"));
+        let mut left = length as usize - 1;
+        while left > 0 {
+            gate.send(vec![b'x'; left.min(frame)]);
+            left -= left.min(frame);
+            // Some read along, and the others all at once.
+            if left.is_multiple_of(977) {
+                settle().await;
+            }
+        }
+        gate.send("");
+        gate.end();
+        for reply in replies {
+            let body = support::read(reply).await.body;
+            assert_eq!(body.map(|body| body.len()), Ok(length as usize), "frames of {frame}");
+        }
+        assert_eq!(got(reading).await.body.unwrap().len(), length as usize);
+        assert!(fetch(&cache, "/cases/1").await.is_hit());
+        let bucket = handle.metrics().bucket("cases").cloned().unwrap();
+        assert_eq!((bucket.stored, bucket.coalesced), (1, 3));
+    }
+}
+
+/// On the wire a body ends with the last byte that it declared.
+#[tokio::test(start_paused = true)]
+async fn a_follower_has_a_whole_body_whatever_comes_after_its_declared_length() {
+    for excess in [1, 10, 3_000_000] {
+        let (cache, _, mut calls) = cache();
+        let leader = open(&cache);
+        let gate = calls.next().await.stream(Some(4));
+        gate.send("12");
+        let (leader, follower) = (opened(leader).await, opened(open(&cache)).await);
+        gate.send("34");
+        settle().await;
+        gate.send(vec![b'x'; excess]);
+        settle().await;
+        gate.fail();
+        let follower = support::read(follower).await.body.expect("no error");
+        assert!(follower.starts_with(b"1234"));
+        assert_eq!(support::read(leader).await.body, Err("the origin failed".to_owned()));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_never_reads_slows_nobody() {
     let (cache, _, mut calls) = cache();

@@ -20,10 +20,7 @@ struct Crowd {
 
 impl Crowd {
     async fn on(server: &Server, near_capacity: u64) -> Self {
-        let store = || {
-            let near_limit = Duration::from_secs(5);
-            patient(&server.url()).near_cache(near_capacity, near_limit).build().unwrap()
-        };
+        let store = || patient(&server.url()).near_cache_capacity(near_capacity).build().unwrap();
         let sites = [Site::over(store()).await, Site::over(store()).await];
         let send = |_| sites.iter().map(|site| send(&site.cache, get("/cases/1")));
         let sent = (0..REQUESTS).flat_map(send).collect();

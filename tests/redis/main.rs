@@ -45,7 +45,7 @@ const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Returns a builder of a store without a near cache: what it answers is what the server has.
 fn far(url: &str) -> RedisStoreBuilder {
-    RedisStore::builder(url).near_cache(0, Duration::ZERO)
+    RedisStore::builder(url).near_cache_capacity(0)
 }
 
 /// Returns a builder of a store that is patient: a busy machine is no fault.
@@ -53,7 +53,8 @@ fn patient(url: &str) -> RedisStoreBuilder {
     far(url)
         .lookup_budget(PATIENCE)
         .invalidate_budget(PATIENCE)
-        .heartbeat(HEARTBEAT, Duration::from_millis(800))
+        .heartbeat(HEARTBEAT)
+        .heartbeat_timeout(Duration::from_millis(800))
 }
 
 /// A cache over Redis whose origin waits for the test, as one process has it.

@@ -14,7 +14,7 @@ use crate::{
 const CAPACITY: u64 = 1024 * 1024;
 
 fn near(url: &str) -> RedisStoreBuilder {
-    patient(url).near_cache(CAPACITY, TTL)
+    patient(url).near_cache_capacity(CAPACITY).near_cache_limit(TTL)
 }
 
 impl Site {
@@ -101,8 +101,10 @@ async fn a_link_that_is_silent_or_cut_silences_the_near_cache() {
     let server = Server::start().await;
     let proxy = Proxy::to(server.port).await;
     let store = RedisStore::builder(proxy.url())
-        .near_cache(CAPACITY, TTL)
-        .heartbeat(HEARTBEAT, HEARTBEAT_TIMEOUT);
+        .near_cache_capacity(CAPACITY)
+        .near_cache_limit(TTL)
+        .heartbeat(HEARTBEAT)
+        .heartbeat_timeout(HEARTBEAT_TIMEOUT);
     let mut site = Site::over(store.build().unwrap()).await;
     site.fill("one").await;
     site.has_near("one").await;
@@ -131,7 +133,7 @@ async fn a_link_that_is_silent_or_cut_silences_the_near_cache() {
 #[tokio::test]
 async fn a_copy_is_read_again_after_its_time() {
     let server = Server::start().await;
-    let store = patient(&server.url()).near_cache(CAPACITY, Duration::from_millis(50));
+    let store = near(&server.url()).near_cache_limit(Duration::from_millis(50));
     let mut site = Site::over(store.build().unwrap()).await;
     site.fill("one").await;
     let looks = server.calls().await["hget"];
@@ -196,11 +198,12 @@ async fn slow_lookups_open_the_breaker_and_a_heartbeat_closes_it() {
     let server = Server::start().await;
     let proxy = Proxy::to(server.port).await;
     let store = RedisStore::builder(proxy.url())
-        .near_cache(0, Duration::ZERO)
+        .near_cache_capacity(0)
         .invalidate_budget(PATIENCE)
         .lookup_budget(Duration::from_millis(20))
         .breaker(3)
-        .heartbeat(HEARTBEAT, PATIENCE);
+        .heartbeat(HEARTBEAT)
+        .heartbeat_timeout(PATIENCE);
     let mut site = Site::over(store.build().unwrap()).await;
     site.fill("one").await;
     proxy.freeze();
@@ -227,7 +230,7 @@ async fn slow_lookups_open_the_breaker_and_a_heartbeat_closes_it() {
 #[tokio::test]
 async fn a_copy_that_is_read_again_soon_is_not_refreshed_early() {
     let server = Server::start().await;
-    let store = patient(&server.url()).near_cache(CAPACITY, Duration::from_millis(50));
+    let store = near(&server.url()).near_cache_limit(Duration::from_millis(50));
     let early = |route: CacheRoute| route.ttl(TTL).early_refresh(1.0);
     let mut site = Site::lazy(store.build().unwrap(), early).linked().await;
     let first = send(&site.cache, get("/cases/1"));
@@ -249,7 +252,7 @@ async fn a_copy_that_is_read_again_soon_is_not_refreshed_early() {
 #[tokio::test]
 async fn a_copy_whose_time_is_over_at_once_is_fresh_all_the_same() {
     let server = Server::start().await;
-    let store = patient(&server.url()).near_cache(CAPACITY, Duration::from_nanos(1));
+    let store = near(&server.url()).near_cache_limit(Duration::from_nanos(1));
     let stale = |route: CacheRoute| route.stale_while_revalidate(TTL);
     let mut site = Site::lazy(store.build().unwrap(), stale).linked().await;
     site.fill("one").await;

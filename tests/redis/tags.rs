@@ -25,7 +25,8 @@ impl Site {
     }
 
     async fn tagged_near(url: &str) -> Self {
-        let store = patient(url).near_cache(1024 * 1024, TTL).build().unwrap();
+        let store =
+            patient(url).near_cache_capacity(1024 * 1024).near_cache_limit(TTL).build().unwrap();
         Self::lazy(store, tagged).linked().await
     }
 
@@ -353,7 +354,7 @@ async fn a_tag_that_is_invalidated_elsewhere_is_gone_from_the_near_cache() {
 async fn an_invalidation_of_a_tag_while_redis_is_away_is_pending_and_then_delivered() {
     let server = Server::start().await;
     let link = Proxy::to(server.port).await;
-    let store = RedisStore::builder(link.url()).near_cache(0, Duration::ZERO).build().unwrap();
+    let store = RedisStore::builder(link.url()).near_cache_capacity(0).build().unwrap();
     let mut site = Site::lazy(store, tagged).linked().await;
     let mut other = Site::tagged(&server.url()).await;
     site.fill("old").await;

@@ -20,7 +20,7 @@ fn patient(builder: RedisStoreBuilder) -> RedisStore {
     builder
         .lookup_budget(PATIENCE)
         .invalidate_budget(PATIENCE)
-        .heartbeat(Duration::from_millis(200), Duration::from_millis(800))
+        .heartbeat_timeout(Duration::from_millis(800))
         .build()
         .unwrap()
 }
@@ -207,7 +207,7 @@ async fn tags_and_groups_reach_all_nodes_of_a_cluster() {
         other.hits("new").await;
         let reading = send(&site.cache, get("/cases/2"));
         let call = site.calls.next().await;
-        other.handle.invalidate_tag(&tag.replace('1', "2")).await.unwrap();
+        other.handle.invalidate_tag(tag.replace('1', "2")).await.unwrap();
         call.ok("overtaken");
         got(reading).await;
         assert_eq!(other.ask(get("/cases/2"), "later").await.text(), "later", "{tag}");

@@ -102,9 +102,12 @@ impl Run {
         };
         let mut store = RedisStore::builder(&settings.url);
         match (settings.is_near, settings.load) {
-            (false, _) => store = store.near_cache(0, Duration::ZERO),
+            (false, _) => store = store.near_cache_capacity(0),
             // Copies are confirmed often, and renewed.
-            (true, Load::Crowd) => store = store.near_cache(1 << 22, Duration::from_millis(20)),
+            (true, Load::Crowd) => {
+                let limit = Duration::from_millis(20);
+                store = store.near_cache_capacity(1 << 22).near_cache_limit(limit);
+            }
             (true, Load::Rests) => {}
         }
         let layer = SupportCacheLayer::builder(store.build().unwrap())

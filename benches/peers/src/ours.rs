@@ -64,8 +64,9 @@ async fn linked(plan: &Plan, near_capacity: u64) -> AnySite {
     let store = RedisStore::builder(plan.redis())
         .lookup_budget(PATIENCE)
         .invalidate_budget(PATIENCE)
-        .heartbeat(Duration::from_millis(200), PATIENCE)
-        .near_cache(near_capacity, TTL)
+        .heartbeat_timeout(PATIENCE)
+        .near_cache_capacity(near_capacity)
+        .near_cache_limit(TTL)
         .build()
         .expect("these are settings");
     let (site, handle) = over(store, plan);

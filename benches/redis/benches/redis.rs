@@ -305,8 +305,9 @@ impl Site<RedisStore> {
         let store = RedisStore::builder(server.url())
             .lookup_budget(PATIENCE)
             .invalidate_budget(PATIENCE)
-            .heartbeat(Duration::from_millis(200), PATIENCE)
-            .near_cache(near_capacity, TTL)
+            .heartbeat_timeout(PATIENCE)
+            .near_cache_capacity(near_capacity)
+            .near_cache_limit(TTL)
             .build()
             .expect("these are settings");
         let site = Self::over(store, spread);

@@ -156,8 +156,8 @@ fn cache(
     has_near: bool,
 ) -> Result<(SupportCache<Slow, RedisStore>, SupportCacheHandle), Box<dyn Error>> {
     let store = RedisStore::builder(url).lookup_budget(PATIENCE).invalidate_budget(PATIENCE);
-    let store = store.heartbeat(Duration::from_millis(200), PATIENCE);
-    let store = if has_near { store } else { store.near_cache(0, Duration::ZERO) };
+    let store = store.heartbeat_timeout(PATIENCE);
+    let store = if has_near { store } else { store.near_cache_capacity(0) };
     let layer = SupportCacheLayer::builder(store.build()?)
         .cache(CacheRoute::get("/cases/{case}").bucket("cases").key("case:{case}").ttl(TTL))
         .credentials(Credentials::CoveredByKey)

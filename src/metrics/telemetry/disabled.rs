@@ -4,6 +4,8 @@ pub(crate) fn credentials_bypassed(_: &str) {}
 
 pub(crate) fn invalidation_failed(_: &str) {}
 
+pub(crate) fn invalidation_unmatched(_: &str) {}
+
 pub(crate) fn ended(_: &str, _: &Outcome) {}
 
 #[cfg(feature = "redis")]

@@ -16,6 +16,14 @@ pub(crate) fn invalidation_failed(route: &str) {
     );
 }
 
+/// Tells once for each kind of call that its key or tag is one that no request makes.
+pub(crate) fn invalidation_unmatched(call: &str) {
+    tracing::warn!(
+        call,
+        "no route makes this key or tag, so nothing was invalidated; `key(..).with(..)` escapes its values as a route does"
+    );
+}
+
 /// One event for each request on a cache route.
 pub(crate) fn ended(bucket: &str, outcome: &Outcome) {
     tracing::debug!(bucket, ?outcome, "request ended");

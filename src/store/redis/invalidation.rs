@@ -1,36 +1,37 @@
-//! An invalidation by this process.
+//! Invalidations by this process.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 
 use super::{
-    link::Link,
-    pending::{Target, Ticket},
+    near::Near,
+    outbox::{InvalidationScope, Ticket},
+    state::StoreState,
 };
-use crate::error::Pending;
+use crate::{error::Pending, metrics::operations::Operation};
 
-/// One call of an invalidation. Dropped before the server has acknowledged it, it is due.
-pub(super) struct Call {
-    link: Arc<Link>,
-    target: Target,
+/// Call of an invalidation. Dropped before the server has acknowledged it, it is due.
+pub(super) struct InvalidationCall {
+    state: Arc<StoreState>,
+    scope: InvalidationScope,
     ticket: Option<Ticket>,
 }
 
-impl Call {
-    /// What happens in this process has happened when this returns.
-    pub(super) fn new(link: &Arc<Link>, target: Target) -> Self {
-        link.forget(&target);
-        let ticket = Some(link.pending.enter(target.clone(), &link.wake));
-        Self { link: Arc::clone(link), target, ticket }
+impl InvalidationCall {
+    /// Invalidates in this process, and enters the call to the server.
+    pub(super) fn new(state: &Arc<StoreState>, scope: InvalidationScope) -> Self {
+        scope.forget(&state.near);
+        let ticket = Some(state.outbox.enter(scope.clone()));
+        Self { state: Arc::clone(state), scope, ticket }
     }
 
-    /// Tells the server, and waits `later` than it has done it.
+    /// Invalidates at the server, and waits `later` than it has done it.
     pub(super) async fn run(self, later: Duration) -> Result<(), Pending> {
-        let connection = self.link.connection().ok_or(Pending)?;
+        let connection = self.state.link.connection().ok_or(Pending)?;
         // Boxed: a fill has room for this, and mostly does not need it.
-        let told = Box::pin(self.link.invalidate(&connection, &self.target));
-        told.await.map_err(|_| Pending)?;
+        let sent = Box::pin(self.scope.send(&self.state.link, &connection));
+        sent.await.map_err(|_| Pending)?;
         self.acknowledge();
         if !later.is_zero() {
             sleep(later).await;
@@ -38,30 +39,44 @@ impl Call {
         Ok(())
     }
 
-    /// The same, but what allows stale answers is left for these. What fails is done in full later.
+    /// Invalidates softly at the server. If that fails it is done in full later.
     pub(super) async fn run_softly(self) -> Result<(), Pending> {
-        let connection = self.link.connection().ok_or(Pending)?;
-        let Target::Softly(key) = &self.target else { return Err(Pending) };
-        Box::pin(self.link.outdate(&connection, key)).await.map_err(|_| Pending)?;
+        let link = &self.state.link;
+        let connection = link.connection().ok_or(Pending)?;
+        let InvalidationScope::SoftKey(key) = &self.scope else { return Err(Pending) };
+        let key = link.settings.key(key);
+        let sent = link.ask(&connection, Operation::Invalidate, connection.soft_invalidate(&key));
+        Box::pin(sent).await.map_err(|_| Pending)?;
         self.acknowledge();
         Ok(())
     }
 
     fn acknowledge(mut self) {
-        // What was read between the call and the server's doing.
-        self.link.forget(&self.target);
+        // Copies that were read between the call and the server's removal.
+        self.scope.forget(&self.state.near);
         if let Some(ticket) = self.ticket.take() {
             ticket.acknowledge();
         }
     }
 }
 
-impl Drop for Call {
+impl Drop for InvalidationCall {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
-            // From here on nobody reads the key, and what was read before is forgotten.
+            // From here on the key is not read, and copies that were read before are removed.
             drop(ticket);
-            self.link.forget(&self.target);
+            self.scope.forget(&self.state.near);
+        }
+    }
+}
+
+impl InvalidationScope {
+    /// Removes the copies that this process has of what is invalidated.
+    fn forget(&self, near: &Near) {
+        match self {
+            Self::Key(key) | Self::SoftKey(key) => near.invalidate(key),
+            Self::Tag(tag) => near.invalidate_tag(tag),
+            Self::All => near.invalidate_all(),
         }
     }
 }

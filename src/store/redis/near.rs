@@ -1,15 +1,15 @@
-//! The near cache: what this process keeps in memory of what it has read at the server.
+//! Near cache: copies, in this process's memory, of entries that it has read at the server.
 //!
 //! The server tracks which keys were read over the connection and pushes a message when one of them
 //! changes. A copy answers unasked only while the link is proven: with the connection gone or silent,
-//! a message may be missing. Only what was read enters, never what this process has stored itself, and
-//! nothing that was read before the last message for its key.
+//! a message may be missing. Only entries that were read enter, never ones that this process has stored
+//! itself, and none that was read before the last message for its key.
 //!
-//! Otherwise a copy is *recalled*: the server is asked for the number of the record that it has, and where
-//! that is the one that was read, the copy is what would be made of it once more.
+//! Otherwise the server is asked for the number of its record. If it is the one that was read, the copy
+//! is what decoding that record again would give.
 //!
-//! The notes of nominated fields are kept here as well. They are hints, good without any proof: one
-//! that is out of date costs no more than a miss.
+//! The notes of nominated fields are kept here as well. They are hints and need no proof: one
+//! that is out of date costs a miss.
 
 use std::{
     sync::{Arc, atomic::AtomicBool},
@@ -19,12 +19,13 @@ use std::{
 use redis::{PushInfo, PushKind, Value};
 
 use super::{
-    TAGS, command::bulk, deadline::Deadline, familiar::Familiar, settings::Settings,
+    link::{Deadline, bulk},
+    settings::{EPOCH, OWN, RedisSettings},
     waiters::Waiters,
 };
 use crate::{
     clock::{Instant, now},
-    entry::{Entry, Reading},
+    entry::{Entry, SourceRecord},
     fence::Fence,
     key::{PrimaryKey, Tag, VariantRef},
     metrics::operations::NearSnapshot,
@@ -33,43 +34,39 @@ use crate::{
     sync::{AtomicU64, Ordering},
 };
 
-/// Where no copy may answer unasked there is room for this much, in bytes.
-const LEAST: u64 = 4 * 1024 * 1024;
+/// Capacity in bytes at least, for copies that the server is asked about.
+const MIN_CAPACITY: u64 = 4 * 1024 * 1024;
 
+/// Near cache of a store.
 pub(super) struct Near {
     namespace: String,
-    epoch_key: String,
-    /// Its own sequence is moved by messages, never a flight's.
+    /// Its sequence is moved by messages; flights have another.
     copies: MemoryStore,
-    familiar: Familiar,
     pub(super) waiters: Waiters,
-    /// Whether there has been anything among the copies, and any note.
-    has_kept: AtomicBool,
-    has_noted: AtomicBool,
-    /// How long a copy is used without being read again; zero for not at all.
+    /// Set with the first copy, and below with the first note.
+    has_copies: AtomicBool,
+    has_notes: AtomicBool,
+    /// Time for which a copy is used without being read again; zero if it is not.
     limit: Duration,
-    /// Until when copies may answer unasked.
+    /// Time until which copies may answer unasked.
     proven: Deadline,
-    /// How long the last proof took, in microseconds, and one more; zero if there was none.
+    /// Duration of the last proof in microseconds, plus one; zero if there was none.
     lag: AtomicU64,
     hits: ShardedCounter,
     confirmed: ShardedCounter,
-    pub(super) pushes: AtomicU64,
-    pub(super) silenced: AtomicU64,
+    pushes: AtomicU64,
+    silenced: AtomicU64,
 }
 
 impl Near {
-    pub(super) fn new(settings: &Settings) -> Self {
-        let (capacity, limit) = (settings.near_capacity, settings.near_limit);
+    pub(super) fn new(settings: &RedisSettings) -> Self {
         Self {
             namespace: settings.namespace.clone(),
-            epoch_key: settings.epoch_key(),
-            copies: MemoryStore::with_capacity(capacity.max(LEAST)),
-            familiar: Familiar::new(),
-            has_kept: AtomicBool::new(false),
-            has_noted: AtomicBool::new(false),
+            copies: MemoryStore::with_capacity(settings.near_capacity.max(MIN_CAPACITY)),
+            has_copies: AtomicBool::new(false),
+            has_notes: AtomicBool::new(false),
             waiters: Waiters::default(),
-            limit: if capacity == 0 { Duration::ZERO } else { limit },
+            limit: settings.near_limit(),
             proven: Deadline::none(),
             lag: AtomicU64::new(0),
             hits: ShardedCounter::new(),
@@ -79,21 +76,17 @@ impl Near {
         }
     }
 
-    /// Whether the server is to track what is read.
-    pub(super) fn is_wanted(&self) -> bool {
-        !self.limit.is_zero()
-    }
-
+    /// Returns a copy that answers unasked, or a note.
     pub(super) fn peek(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
-        // Where there is nothing to be found, nothing is hashed.
-        if !self.proven.is_set() && !self.has_noted.load(Ordering::Relaxed) {
+        // Most stores without a near cache have neither, and need no look at the copies.
+        if !self.proven.is_set() && !self.has_notes.load(Ordering::Relaxed) {
             return None;
         }
         let entry = self.copies.peek(variant)?;
         if !entry.is_answer() {
             return Some(entry);
         }
-        // Asked after the copy was found: what was removed meanwhile is not an answer either.
+        // Read after the copy was found: one that was removed meanwhile must not answer.
         let now = now();
         let is_usable = self.proven.is_ahead_at(now) && entry.answers_unasked(now);
         if is_usable {
@@ -102,49 +95,43 @@ impl Near {
         is_usable.then_some(entry)
     }
 
-    /// Returns the number for what is read from now on.
+    /// Returns the fence for entries that are read from now on.
     pub(super) fn fence(&self) -> Fence {
         self.copies.sequence().begin()
     }
 
-    /// Returns the copy of a response, if there is one that the server can be asked about.
-    pub(super) fn recall(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
-        let has_kept = self.has_kept.load(Ordering::Relaxed);
-        has_kept.then(|| self.copies.peek(variant))?.filter(|copy| copy.reading().is_some())
+    /// Returns the copy of a response about which the server can be asked.
+    pub(super) fn remembered(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
+        let has_copies = self.has_copies.load(Ordering::Relaxed);
+        has_copies.then(|| self.copies.peek(variant))?.filter(|copy| copy.source().is_some())
     }
 
-    /// Keeps a copy of what was read at the server, unless its key has changed since `fence`. Returns
-    /// the copy where there is one.
-    pub(super) fn keep(
-        &self,
-        entry: Arc<Entry>,
-        reading: Option<Reading>,
-        fence: Fence,
-    ) -> Arc<Entry> {
-        let reading = reading.filter(|_| entry.as_response().is_some());
-        let is_known = || reading.as_ref().is_some_and(|read| self.familiar.meet(&read.digest));
-        let until = if !entry.is_answer() {
-            raise(&self.has_noted);
-            entry.fresh_until()
-        } else if self.proven.is_set() || is_known() {
-            self.unasked_until(&entry)
-        } else {
-            return entry;
-        };
-        self.insert(&entry, (fence, until), reading)
+    /// Keeps an entry that was read at the server from a record, unless its key has changed since `fence`.
+    pub(super) fn keep(&self, entry: Entry, source: SourceRecord, fence: Fence) -> Arc<Entry> {
+        let source = Some(source).filter(|_| entry.as_response().is_some());
+        if source.is_none() && entry.is_answer() && !self.proven.is_set() {
+            return Arc::new(entry);
+        }
+        let until = self.unasked_until(&entry);
+        self.insert(entry.into_copy(fence, until, source))
     }
 
-    /// Takes note that the server has just had what a copy was made of, and returns the copy. `fence`
-    /// was taken before it was asked.
-    pub(super) fn renew(&self, copy: &Arc<Entry>, fence: Fence) -> Arc<Entry> {
+    /// Keeps a note that this process has stored.
+    pub(super) fn keep_note(&self, note: &Entry) {
+        self.insert(note.copied(self.fence(), note.fresh_until(), None));
+    }
+
+    /// Confirms that the server had the record of a copy, and returns the copy. `fence` was taken
+    /// before it was asked.
+    pub(super) fn confirm(&self, copy: &Arc<Entry>, fence: Fence) -> Arc<Entry> {
         self.confirmed.add();
         if !self.proven.is_set() {
             return Arc::clone(copy);
         }
-        self.insert(copy, (fence, self.unasked_until(copy)), copy.reading().cloned())
+        self.insert(copy.copied(fence, self.unasked_until(copy), copy.source().cloned()))
     }
 
-    /// Takes note that what a copy was made of is not at the server any more, or dead: its key has changed.
+    /// Removes a copy whose record is gone from the server, or dead: its key has changed.
     pub(super) fn refute(&self, copy: &Arc<Entry>) {
         let held = self.copies.peek(&copy.slot().variant.borrowed());
         if held.is_some_and(|held| Arc::ptr_eq(&held, copy)) {
@@ -152,50 +139,46 @@ impl Near {
         }
     }
 
-    /// It is looked up again before it is stale.
+    /// Returns the time until which a copy answers unasked; a note needs no question.
     fn unasked_until(&self, entry: &Entry) -> Instant {
-        let until = now().checked_add(self.limit);
+        let until = now().checked_add(self.limit).filter(|_| entry.is_answer());
         until.map_or(entry.fresh_until(), |until| entry.fresh_until().min(until))
     }
 
-    fn insert(
-        &self,
-        entry: &Entry,
-        (fence, until): (Fence, Instant),
-        reading: Option<Reading>,
-    ) -> Arc<Entry> {
-        raise(&self.has_kept);
-        let copy = Arc::new(entry.copied(fence, until, reading));
+    fn insert(&self, copy: Entry) -> Arc<Entry> {
+        raise(if copy.is_answer() { &self.has_copies } else { &self.has_notes });
+        let copy = Arc::new(copy);
         // Done when it is called.
         drop(self.copies.commit((), Arc::clone(&copy), None));
         copy
     }
 
-    /// Removes the copies of a key, and lets none enter that was read before.
+    /// Removes the copies of a key, and refuses ones that were read before.
     pub(super) fn invalidate(&self, key: &PrimaryKey) {
         drop(self.copies.invalidate(key));
         self.waiters.wake(key);
     }
 
-    /// Lets no copy answer that has a tag, and none enter that was read before.
+    /// Voids the copies that have a tag, and refuses ones that were read before.
     pub(super) fn invalidate_tag(&self, tag: &Tag) {
         drop(self.copies.invalidate_tag(tag));
     }
 
+    /// Removes all copies, and refuses ones that were read before.
     pub(super) fn invalidate_all(&self) {
         drop(self.copies.invalidate_all());
         self.waiters.wake_all();
     }
 
-    /// Lets copies answer until an instant: the server tracks what is read, and has just proven that
-    /// no message before that is missing.
+    /// Lets copies answer until an instant: the server tracks what is read, and any message that is missing
+    /// is noticed by then.
     pub(super) fn prove(&self, until: Instant, lag: Duration) {
         let lag = u64::try_from(lag.as_micros()).unwrap_or(u64::MAX);
         self.lag.store(lag.saturating_add(1), Ordering::Relaxed);
         self.proven.set(until);
     }
 
-    /// Removes everything, and lets nothing answer until there is another proof.
+    /// Removes all copies, and lets none answer until there is another proof.
     pub(super) fn silence(&self) {
         if self.proven.clear() {
             self.silenced.fetch_add(1, Ordering::Relaxed);
@@ -203,9 +186,9 @@ impl Near {
         self.invalidate_all();
     }
 
-    /// Takes a message of the server. It is called where messages are read from the connection, so
-    /// that it has been heeded before any later answer is seen. Returns whether the epoch may be over.
-    pub(super) fn heed(&self, push: PushInfo) -> bool {
+    /// Handles a message of the server. It is called where messages are read from the connection, so
+    /// that later replies are seen afterwards. Returns whether the epoch may be over.
+    pub(super) fn on_push(&self, push: PushInfo) -> bool {
         if push.kind != PushKind::Invalidate {
             return false;
         }
@@ -218,16 +201,17 @@ impl Near {
         let mut is_epoch_over = false;
         for key in keys.into_iter().filter_map(bulk) {
             let Ok(key) = std::str::from_utf8(&key) else { continue };
-            if key == self.epoch_key {
-                self.invalidate_all();
-                is_epoch_over = true;
-            } else if let Some(key) = key.strip_prefix(&self.namespace) {
-                // It may be a key of that name as well.
-                if let Some(tag) = key.strip_prefix(TAGS) {
-                    self.invalidate_tag(&Tag::named(tag));
+            let Some(key) = key.strip_prefix(&*self.namespace) else { continue };
+            match key.strip_prefix(OWN) {
+                Some(EPOCH) => {
+                    self.invalidate_all();
+                    is_epoch_over = true;
                 }
-                self.invalidate(&PrimaryKey::new(key));
+                Some(tag) => self.invalidate_tag(&Tag::named(tag)),
+                None => {}
             }
+            // A primary key may have the name of a tag's key.
+            self.invalidate(&PrimaryKey::new(key));
         }
         is_epoch_over
     }
@@ -245,7 +229,7 @@ impl Near {
     }
 }
 
-/// Written to once: it is read by all.
+/// Raises a flag. It is written once, because every thread reads it.
 fn raise(flag: &AtomicBool) {
     if !flag.load(Ordering::Relaxed) {
         flag.store(true, Ordering::Relaxed);
@@ -260,12 +244,10 @@ mod tests {
     use crate::{
         entry::{Content, Head, Provenance, Timing},
         key::Slot,
-        store::redis::RedisStore,
     };
 
     fn near() -> Near {
-        let builder = RedisStore::builder("redis://127.0.0.1/").namespace("ns:");
-        Near::new(&builder.build().expect("an address").shared.link.settings)
+        Near::new(&RedisSettings { namespace: "ns:".to_owned(), ..RedisSettings::default() })
     }
 
     fn proven() -> Near {
@@ -274,41 +256,37 @@ mod tests {
         near
     }
 
-    /// What was read for the example's slot.
-    fn read() -> Entry {
+    /// Returns an entry that was read for the example's slot, with tags.
+    fn entry(content: Content, tags: &[&str]) -> Entry {
         let fence = MemoryStore::new().sequence().begin();
-        let provenance =
-            Provenance { slot: Slot::example(), fence, requested: now(), gauge: Arc::default() };
-        Entry::restored(provenance, Content::Pass, now() + Duration::from_secs(60))
+        let slot = Slot { tags: tags.iter().map(Tag::new).collect(), ..Slot::example() };
+        let provenance = Provenance { slot, fence, requested: now(), gauge: Arc::default() };
+        Entry::restored(provenance, content, now() + Duration::from_secs(60))
     }
 
-    /// A response that was read for it, as it stood at the server.
-    fn response() -> (Arc<Entry>, Option<Reading>) {
+    fn pass() -> Entry {
+        entry(Content::Pass, &["t"])
+    }
+
+    fn response() -> Entry {
         let (parts, ()) = http::Response::new(()).into_parts();
         let (received, lifetime) = (now(), Duration::from_secs(60));
-        let timing = Timing { requested: received, received, lifetime };
-        let head = Head::new(&parts, timing);
-        let fence = MemoryStore::new().sequence().begin();
-        let provenance =
-            Provenance { slot: Slot::example(), fence, requested: now(), gauge: Arc::default() };
-        let content = Content::Response { head, body: Bytes::new() };
-        let record = Bytes::from_static(b"record");
-        let digest = [b'0'; 32];
-        let reading = Reading { record, number: 1, digest, epoch: 1, incarnation: 1, clock: 0 };
-        (Arc::new(Entry::restored(provenance, content, received + lifetime)), Some(reading))
+        let head = Head::new(&parts, Timing { requested: received, received, lifetime });
+        entry(Content::Response { head, body: Bytes::new() }, &[])
     }
 
-    /// The same, with a tag.
-    fn tagged() -> Entry {
-        let fence = MemoryStore::new().sequence().begin();
-        let tags = [Tag::new("t")].into_iter().collect();
-        let slot = Slot { tags, ..Slot::example() };
-        let provenance = Provenance { slot, fence, requested: now(), gauge: Arc::default() };
-        Entry::restored(provenance, Content::Pass, now() + Duration::from_secs(60))
+    /// Returns the record that an entry was read from.
+    fn source() -> SourceRecord {
+        let (record, digest) = (Bytes::from_static(b"record"), [b'0'; 32]);
+        SourceRecord { record, number: 1, digest, epoch: 1, incarnation: 1, clock: 0 }
     }
 
     fn found(near: &Near) -> bool {
         near.peek(&Slot::example().variant.borrowed()).is_some()
+    }
+
+    fn remembered(near: &Near) -> Option<Arc<Entry>> {
+        near.remembered(&Slot::example().variant.borrowed())
     }
 
     fn push(keys: Value) -> PushInfo {
@@ -323,15 +301,15 @@ mod tests {
     async fn a_copy_answers_only_while_the_link_is_proven() {
         let near = near();
         near.prove(now() + Duration::from_secs(1), Duration::ZERO);
-        near.keep(Arc::new(read()), None, near.fence());
+        near.keep(pass(), source(), near.fence());
         assert!(found(&near));
         tokio::time::advance(Duration::from_secs(2)).await;
         assert!(!found(&near), "nobody has said that the link is lost, nor that it is not");
         near.silence();
-        near.keep(Arc::new(read()), None, near.fence());
+        near.keep(pass(), source(), near.fence());
         assert!(!found(&near));
         near.prove(now() + Duration::from_secs(60), Duration::ZERO);
-        near.keep(Arc::new(read()), None, near.fence());
+        near.keep(pass(), source(), near.fence());
         assert!(found(&near));
         near.silence();
         assert!(!found(&near));
@@ -342,19 +320,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_read_before_a_proof_has_the_limit() {
         let near = near();
-        for is_known in [false, true] {
-            let (entry, reading) = response();
-            near.keep(entry, reading, near.fence());
-            assert_eq!(near.recall(&Slot::example().variant.borrowed()).is_some(), is_known);
-        }
+        near.keep(response(), source(), near.fence());
+        assert!(!found(&near) && remembered(&near).is_some());
         near.prove(now() + Duration::from_secs(60), Duration::ZERO);
         assert!(found(&near));
         tokio::time::advance(near.limit).await;
         assert!(!found(&near), "it is to be read again");
-        let copy = near
-            .recall(&Slot::example().variant.borrowed())
-            .expect("and until then it is recalled");
-        near.renew(&copy, near.fence());
+        let copy = remembered(&near).expect("and until then the server is asked about it");
+        near.confirm(&copy, near.fence());
         assert!(found(&near));
     }
 
@@ -362,37 +335,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_copy_is_as_fresh_as_what_it_is_a_copy_of() {
         let near = proven();
-        let (entry, reading) = response();
-        let copy = near.keep(Arc::clone(&entry), reading, near.fence());
-        assert_eq!((copy.fresh_until(), copy.fence()), (entry.fresh_until(), entry.fence()));
+        let read = response();
+        let expected = (read.fresh_until(), read.fence());
+        let copy = near.keep(read, source(), near.fence());
+        assert_eq!((copy.fresh_until(), copy.fence()), expected);
         tokio::time::advance(near.limit).await;
         near.silence();
-        let renewed = near.renew(&copy, near.fence());
-        assert_eq!((renewed.fresh_until(), renewed.fence()), (entry.fresh_until(), entry.fence()));
+        let confirmed = near.confirm(&copy, near.fence());
+        assert_eq!((confirmed.fresh_until(), confirmed.fence()), expected);
     }
 
     #[test]
     fn a_limit_may_have_no_end() {
         let near = Near { limit: Duration::MAX, ..proven() };
-        near.keep(Arc::new(read()), None, near.fence());
+        near.keep(pass(), source(), near.fence());
         assert!(found(&near));
-    }
-
-    #[test]
-    fn what_this_process_invalidates_is_gone_when_it_is_called() {
-        let store = RedisStore::connect("redis://127.0.0.1/").expect("an address");
-        let near = &store.shared.link.near;
-        near.prove(now() + Duration::from_secs(60), Duration::ZERO);
-        for what in ["key", "tag", "all"] {
-            near.keep(Arc::new(tagged()), None, near.fence());
-            assert!(found(near));
-            match what {
-                "key" => drop(store.invalidate(&Slot::example().key)),
-                "tag" => drop(store.invalidate_tag(&Tag::new("t"))),
-                _ => drop(store.invalidate_all()),
-            }
-            assert!(!found(near), "{what}");
-        }
     }
 
     #[test]
@@ -406,12 +363,12 @@ mod tests {
             (keys("ns:tower-support-cache:tag:u"), false),
             (Value::Nil, true),
         ] {
-            near.keep(Arc::new(tagged()), None, near.fence());
+            near.keep(pass(), source(), near.fence());
             assert!(found(&near));
             let fence = near.fence();
-            near.heed(push(message.clone()));
+            near.on_push(push(message.clone()));
             assert_eq!(found(&near), !is_for_it, "{message:?}");
-            near.keep(Arc::new(tagged()), None, fence);
+            near.keep(pass(), source(), fence);
             assert_eq!(found(&near), !is_for_it, "{message:?}");
         }
     }

@@ -1,4 +1,4 @@
-//! Who waits for a key to change at the server.
+//! Requests that wait for a key to change at the server.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -9,12 +9,13 @@ use crate::{
     sync::{Mutex, lock},
 };
 
+/// Requests that wait, by key.
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
     by_key: Mutex<HashMap<PrimaryKey, Arc<Notify>>>,
 }
 
-/// One who waits. The key is forgotten with the last of them.
+/// Request that waits. The last of a key removes it.
 pub(super) struct Waiter<'a> {
     waiters: &'a Waiters,
     key: PrimaryKey,
@@ -22,6 +23,7 @@ pub(super) struct Waiter<'a> {
 }
 
 impl Waiters {
+    /// Registers a request.
     pub(super) fn enter(&self, key: &PrimaryKey) -> Waiter<'_> {
         let changed = Arc::clone(lock(&self.by_key).entry(key.clone()).or_default());
         Waiter { waiters: self, key: key.clone(), changed }

@@ -36,7 +36,7 @@ struct Resource {
     acknowledged: AtomicU64,
 }
 
-/// What a response says: the version of its resource, and the value of the nominated field.
+/// Content of a response: the version of its resource, and the value of the nominated field.
 type Version = (u64, u8);
 
 impl Crowded {
@@ -89,7 +89,7 @@ impl Crowded {
         let sequence = self.store.sequence();
         for _ in 0..3 {
             let turn = match &seen {
-                Some(_) => Turn::Lead(self.flights.lead_alone(&slot, None, sequence.begin())),
+                Some(_) => Turn::Lead(self.flights.lead_privately(&slot, None, sequence.begin())),
                 None => self.flights.enter(
                     &slot,
                     None,
@@ -147,7 +147,8 @@ impl Crowded {
         Provenance { slot, fence, requested: now(), gauge: Arc::clone(&self.gauge) }
     }
 
-    fn entries(&self, key: usize, (version, value): Version, fence: Fence) -> (Entry, Entry) {
+    fn entries(&self, key: usize, version: Version, fence: Fence) -> (Entry, Entry) {
+        let (version, value) = version;
         let (head, ()) = Response::new(()).into_parts();
         let lifetime = Duration::from_secs(60);
         let head = Head::new(&head, Timing { requested: now(), received: now(), lifetime });

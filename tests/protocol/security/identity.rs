@@ -67,7 +67,20 @@ async fn sec_auth_1_one_callers_response_answers_another_only_where_both_route_a
 
 #[tokio::test(start_paused = true)]
 async fn sec_auth_1_every_credential_field_bypasses_by_default() {
-    for field in ["authorization", "cookie", "proxy-authorization", "x-api-key"] {
+    for field in [
+        "authorization",
+        "cookie",
+        "proxy-authorization",
+        "x-api-key",
+        "x-auth-token",
+        "x-forwarded-user",
+        "x-remote-user",
+        "remote-user",
+        "cf-access-jwt-assertion",
+        "x-amzn-oidc-data",
+        "x-goog-iap-jwt-assertion",
+        "x-ms-client-principal",
+    ] {
         let site = site(&Credentials::Bypass, &[("cache-control", "public")]);
         for _ in 0..2 {
             let got = site.ask(with(get("/cases/1"), field, "alice")).await;

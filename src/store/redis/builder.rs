@@ -1,0 +1,357 @@
+//! Builder of a Redis store.
+
+use std::{fmt, time::Duration};
+
+use redis::{ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
+
+use super::{link::Endpoint, record::Seal, settings::RedisSettings, store::RedisStore};
+use crate::error::{ConfigError, ConfigErrorKind};
+
+impl RedisStore {
+    /// Creates a store at an address: `redis://[user:password@]host[:port][/database]`, `rediss://…`
+    /// for TLS (feature `redis-tls`), `redis+unix:///path` for a socket.
+    ///
+    /// # Errors
+    ///
+    /// As for [`RedisStoreBuilder::build`].
+    pub fn connect(url: impl Into<String>) -> Result<Self, ConfigError> {
+        Self::builder(url).build()
+    }
+
+    /// Returns a builder, for other settings.
+    pub fn builder(url: impl Into<String>) -> RedisStoreBuilder {
+        RedisStoreBuilder::new(Address::One(url.into()))
+    }
+
+    /// Returns a builder for the primary that sentinels call `name`. The addresses are the sentinels';
+    /// user, password and database of the primary are set on the builder.
+    ///
+    /// They are asked at every new connection, and the link notices a failover within a heartbeat and
+    /// its timeout. After one the cache is empty: the new primary may have missed invalidations.
+    #[cfg(feature = "redis-sentinel")]
+    pub fn sentinel(
+        name: impl Into<String>,
+        urls: impl IntoIterator<Item = impl Into<String>>,
+    ) -> RedisStoreBuilder {
+        let urls = urls.into_iter().map(Into::into).collect();
+        RedisStoreBuilder::new(Address::Sentinels(name.into(), urls))
+    }
+
+    /// Returns a builder for a cluster, of which some nodes are given.
+    ///
+    /// There is no near cache over a cluster. The cache is empty after any primary went away, was
+    /// restarted or failed over; the keys of one that is away are bypassed. A failover is noticed once the
+    /// cluster reports it: until then a primary that is cut off from the others may still answer, with
+    /// records that were invalidated elsewhere. The clocks of the nodes should agree to within a second: a
+    /// response of a group (RFC 9875) that was invalidated less than that ago is not stored, and one that a
+    /// clock further off makes look older may be.
+    #[cfg(feature = "redis-cluster")]
+    pub fn cluster(urls: impl IntoIterator<Item = impl Into<String>>) -> RedisStoreBuilder {
+        RedisStoreBuilder::new(Address::Cluster(urls.into_iter().map(Into::into).collect()))
+    }
+}
+
+/// Address of the server, before it is parsed.
+#[derive(Clone)]
+enum Address {
+    One(String),
+    #[cfg(feature = "redis-sentinel")]
+    Sentinels(String, Vec<String>),
+    #[cfg(feature = "redis-cluster")]
+    Cluster(Vec<String>),
+}
+
+/// Key that seals the records of a [`RedisStore`].
+///
+/// All processes that share the records have the same key. A client of the server that lacks it cannot
+/// make up a record. `Debug` does not show it.
+///
+/// ```
+/// use tower_support_cache::{RedisStore, SealKey};
+///
+/// let key = SealKey::new([7; 32]); // 32 random bytes, from the service's secrets.
+/// let store = RedisStore::builder("redis://127.0.0.1:6379/").authenticate(key).build()?;
+/// assert_eq!(format!("{key:?}"), "SealKey(..)");
+/// # Ok::<(), tower_support_cache::ConfigError>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct SealKey([u8; 32]);
+
+impl SealKey {
+    /// Takes 32 random bytes.
+    pub fn new(key: [u8; 32]) -> Self {
+        Self(key)
+    }
+}
+
+impl fmt::Debug for SealKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SealKey(..)")
+    }
+}
+
+/// Builder of a [`RedisStore`], from [`RedisStore::builder`] and its like.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_support_cache::RedisStore;
+///
+/// let store = RedisStore::builder("redis://127.0.0.1:6379/")
+///     .namespace("portal:")
+///     .lookup_budget(Duration::from_millis(20))
+///     .near_cache_capacity(64 * 1024 * 1024)
+///     .build()?;
+/// # Ok::<(), tower_support_cache::ConfigError>(())
+/// ```
+#[derive(Clone)]
+#[must_use = "a builder does nothing itself, use `.build()` to build it"]
+pub struct RedisStoreBuilder {
+    address: Address,
+    username: Option<String>,
+    password: Option<String>,
+    database: Option<u32>,
+    settings: RedisSettings,
+}
+
+impl RedisStoreBuilder {
+    fn new(address: Address) -> Self {
+        let settings = RedisSettings::default();
+        Self { address, username: None, password: None, database: None, settings }
+    }
+
+    /// Sets the ACL user. Defaults to the one in the address, or to none.
+    ///
+    /// It needs `INFO`, `TIME`, `GET`, `MGET`, `SET`, `UNLINK`, `HGET`, `HMGET`, `EVALSHA`, `EVAL`, and
+    /// what the scripts call: `EXISTS`, `HSET`, `HDEL`, `HKEYS`, `HLEN`, `HRANDFIELD`, `PTTL`,
+    /// `PEXPIRE`; and `CLIENT TRACKING` for the near cache. Without `INFO` the store cannot know one
+    /// server from another and is bypassed.
+    pub fn username(mut self, name: impl Into<String>) -> Self {
+        self.username = Some(name.into());
+        self
+    }
+
+    /// Sets the password. Defaults to the one in the address, or to none.
+    pub fn password(mut self, password: impl Into<String>) -> Self {
+        self.password = Some(password.into());
+        self
+    }
+
+    /// Sets the number of the database. Defaults to the one in the address, or to 0.
+    pub fn database(mut self, number: u32) -> Self {
+        self.database = Some(number);
+        self
+    }
+
+    /// Sets what all keys begin with at the server. Defaults to nothing.
+    ///
+    /// Give each application and each environment that shares a server its own.
+    pub fn namespace(mut self, prefix: impl Into<String>) -> Self {
+        self.settings.namespace = prefix.into();
+        self
+    }
+
+    /// Sets how long a request waits for a lookup at the server, or for the right to fill. Defaults to
+    /// 50 ms.
+    ///
+    /// A request that has waited in vain is forwarded and waits for the server no more.
+    pub fn lookup_budget(mut self, limit: Duration) -> Self {
+        self.settings.lookup_budget = limit;
+        self
+    }
+
+    /// Sets how long a write waits for its invalidation to be acknowledged, and a response for being
+    /// stored. Defaults to 100 ms.
+    ///
+    /// An invalidation that takes longer is sent again in the background until it is acknowledged.
+    pub fn invalidate_budget(mut self, limit: Duration) -> Self {
+        self.settings.invalidate_budget = limit;
+        self
+    }
+
+    /// Sets how long the right to fill lasts. Defaults to 30 s.
+    ///
+    /// Make it longer than the service takes to answer. A process that dies in mid-fill keeps others
+    /// from filling the same slot for this long at most; meanwhile they forward.
+    pub fn lease(mut self, length: Duration) -> Self {
+        self.settings.lease = length;
+        self
+    }
+
+    /// Sets how often the link to the server is proven. Defaults to 200 ms.
+    ///
+    /// For the sum of this and [`heartbeat_timeout`](Self::heartbeat_timeout) a link that is broken without
+    /// a sign, or a primary that was demoted, may go unnoticed.
+    pub fn heartbeat(mut self, interval: Duration) -> Self {
+        self.settings.heartbeat = interval;
+        self
+    }
+
+    /// Sets how long a proof of the link may take. Defaults to 100 ms.
+    ///
+    /// A link whose [`heartbeat`](Self::heartbeat) is not back in time is given up, and requests are
+    /// forwarded until there is another. Raise it if the server is further away than that.
+    pub fn heartbeat_timeout(mut self, limit: Duration) -> Self {
+        self.settings.heartbeat_timeout = limit;
+        self
+    }
+
+    /// Sets how many lookups in a row may take longer than their budget before the breaker opens: then
+    /// none is tried until a heartbeat has come back in time. Those that are sent together are one.
+    /// Defaults to 5.
+    pub fn breaker(mut self, slow_lookups: u32) -> Self {
+        self.settings.slow_lookups = slow_lookups;
+        self
+    }
+
+    /// Seals stored responses with a digest by this key. Defaults to a checksum, which finds damage but
+    /// no forgery.
+    ///
+    /// With a key, a client of the server that lacks it cannot make up a response. It can still remove one,
+    /// or put an older one back in its place while that one is fresh. Give all processes the same key: a
+    /// record under another key is a miss.
+    pub fn authenticate(mut self, key: SealKey) -> Self {
+        self.settings.seal = Seal::Keyed(key.0);
+        self
+    }
+
+    /// Sets how much this process keeps in memory of the entries that it has read, in bytes: the *near
+    /// cache*. Defaults to 32 MiB; 0 turns it off.
+    ///
+    /// A hit in the near cache asks the server nothing, for as long as
+    /// [`near_cache_limit`](Self::near_cache_limit) says. After that, or where the near cache is off
+    /// or silent, a response in memory answers only if the server still has the same record, whose number
+    /// is asked for instead. That saves sending and decoding the record, and takes 4 MiB where the capacity
+    /// is less.
+    ///
+    /// The server sends a message when a key has changed. Until that message is here, a fraction of a
+    /// millisecond after the change as a rule, this process may still answer with the old response. Responses
+    /// that this process invalidates itself are gone at once. While the link is not
+    /// [proven](Self::heartbeat) the near cache answers nothing.
+    /// Without RESP3 or `CLIENT TRACKING` at the server it stays off.
+    pub fn near_cache_capacity(mut self, bytes: u64) -> Self {
+        self.settings.near_capacity = bytes;
+        self
+    }
+
+    /// Sets how long an entry in the near cache answers without a question to the server. Defaults to 5 s;
+    /// zero turns the near cache off.
+    ///
+    /// It bounds the harm if a message of the server is lost without a sign. See
+    /// [`near_cache_capacity`](Self::near_cache_capacity).
+    pub fn near_cache_limit(mut self, limit: Duration) -> Self {
+        self.settings.near_limit = limit;
+        self
+    }
+
+    /// Builds the store. It connects in the background once it is used within a tokio runtime; the
+    /// server need not be there yet.
+    ///
+    /// # Errors
+    ///
+    /// An address that cannot be parsed or needs a feature that is off, a limit of zero, a namespace
+    /// with control characters.
+    pub fn build(self) -> Result<RedisStore, ConfigError> {
+        let settings = &self.settings;
+        let limits = [
+            ("lookup_budget", settings.lookup_budget),
+            ("invalidate_budget", settings.invalidate_budget),
+            ("lease", settings.lease),
+            ("heartbeat", settings.heartbeat),
+            ("heartbeat_timeout", settings.heartbeat_timeout),
+        ];
+        if let Some((field, _)) = limits.iter().find(|(_, limit)| limit.as_millis() == 0) {
+            return Err(error(field, "is under one millisecond: give at least one"));
+        }
+        if settings.slow_lookups == 0 {
+            return Err(error("breaker", "is zero: give at least 1, or the breaker never closes"));
+        }
+        if settings.namespace.chars().any(char::is_control) {
+            return Err(error("namespace", "has control characters: write it without them"));
+        }
+        Ok(RedisStore::new(self.endpoint()?, self.settings))
+    }
+
+    fn endpoint(&self) -> Result<Endpoint, ConfigError> {
+        match &self.address {
+            Address::One(url) => {
+                let info = parse(url)?;
+                let redis = self.redis(info.redis_settings().clone());
+                let tcp = info.tcp_settings().clone().set_nodelay(true);
+                Ok(Endpoint::One(Box::new(info.set_redis_settings(redis).set_tcp_settings(tcp))))
+            }
+            #[cfg(feature = "redis-sentinel")]
+            Address::Sentinels(name, urls) => {
+                let (sentinels, name) = (parse_all(urls)?, name.clone());
+                Ok(Endpoint::Sentinels { sentinels, name, redis: self.redis(Default::default()) })
+            }
+            #[cfg(feature = "redis-cluster")]
+            Address::Cluster(urls) => {
+                if self.database.is_some_and(|number| number != 0) {
+                    return Err(error(
+                        "database",
+                        "is not 0, and a cluster has no other: remove it",
+                    ));
+                }
+                let nodes = parse_all(urls)?;
+                let redis = self.redis(nodes[0].redis_settings().clone());
+                Ok(Endpoint::Cluster { nodes, redis })
+            }
+        }
+    }
+
+    /// Adds the user, the password and the database to those of an address.
+    fn redis(&self, mut redis: RedisConnectionInfo) -> RedisConnectionInfo {
+        if let Some(username) = &self.username {
+            redis = redis.set_username(username);
+        }
+        if let Some(password) = &self.password {
+            redis = redis.set_password(password);
+        }
+        if let Some(database) = self.database {
+            redis = redis.set_db(i64::from(database));
+        }
+        redis
+    }
+}
+
+fn error(field: &'static str, problem: impl Into<String>) -> ConfigError {
+    ConfigError::new(ConfigErrorKind::Store, field, problem).of("RedisStoreBuilder")
+}
+
+fn parse(url: &str) -> Result<ConnectionInfo, ConfigError> {
+    // The error does not repeat the address, which may hold a password.
+    let info = url.into_connection_info().map_err(|problem| {
+        error("url", format!("cannot be parsed ({problem}): write `redis://host:port/`"))
+    })?;
+    if !info.addr().is_supported() {
+        return Err(error(
+            "url",
+            "is of TLS: turn on the feature `redis-tls`, or write `redis://`",
+        ));
+    }
+    #[cfg(feature = "redis-tls")]
+    if matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. })
+        && rustls::crypto::CryptoProvider::get_default().is_none()
+    {
+        let problem = "needs a crypto provider: call `CryptoProvider::install_default` of `rustls`";
+        return Err(error("url", problem));
+    }
+    Ok(info)
+}
+
+#[cfg(any(feature = "redis-sentinel", feature = "redis-cluster"))]
+fn parse_all(urls: &[String]) -> Result<Vec<ConnectionInfo>, ConfigError> {
+    if urls.is_empty() {
+        return Err(error("urls", "are none: give the address of at least one server"));
+    }
+    urls.iter().map(|url| parse(url)).collect()
+}
+
+impl fmt::Debug for RedisStoreBuilder {
+    // Neither the address nor a secret is shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStoreBuilder")
+            .field("namespace", &self.settings.namespace)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,225 @@
+//! Connection to one incarnation of the server.
+
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, Value, cmd};
+
+use super::{
+    batch::LookupBatches,
+    command::{LinkFault, token_text},
+    deadline::Deadline,
+    random::{random, random_text},
+    scripts::{self, RELEASE, RENEW_TAG_VERSION, SOFT_INVALIDATE},
+    transport::Transport,
+};
+use crate::{
+    key::Token,
+    store::redis::record::{SLACK, VariantDigest},
+    sync::{Mutex, lock},
+};
+
+/// Connection to one incarnation of the server.
+pub(crate) struct Connection {
+    transport: Transport,
+    pub(super) lookups: LookupBatches,
+    /// Digest of `run_id` and `master_replid`, which is new at every promotion, of the server or of all
+    /// primaries of a cluster.
+    pub(crate) incarnation: u64,
+    /// Random value at the server that every variant's digest contains. Zero while unknown.
+    epoch: AtomicU64,
+    /// Tracking by the server of the keys that are read over this connection.
+    pub(super) is_tracking: bool,
+    /// Number of epochs that were begun over this connection; held while the epoch is written.
+    epochs_begun: Mutex<u64>,
+    /// Lookups in a row that took longer than their budget.
+    pub(super) slow: AtomicU32,
+    /// Time until which replies may be used.
+    pub(crate) proven: Deadline,
+    /// Lead of the server's clock over the time since the link's anchor, in milliseconds.
+    pub(crate) clock: AtomicI64,
+}
+
+/// Identity and state of the server.
+pub(super) struct ServerReport {
+    pub(super) incarnation: u64,
+    pub(super) is_primary: bool,
+    pub(super) epoch: u64,
+    /// Milliseconds of its clock.
+    pub(super) time: u64,
+}
+
+impl Connection {
+    pub(super) fn new(transport: Transport) -> Self {
+        Self {
+            lookups: LookupBatches::new(transport.is_one()),
+            transport,
+            incarnation: 0,
+            epoch: AtomicU64::new(0),
+            epochs_begun: Mutex::new(0),
+            slow: AtomicU32::new(0),
+            proven: Deadline::none(),
+            is_tracking: false,
+            clock: AtomicI64::new(0),
+        }
+    }
+
+    /// Takes over the identity that the server has reported first.
+    pub(super) fn introduce(&mut self, report: &ServerReport) {
+        self.incarnation = report.incarnation;
+        self.epoch = AtomicU64::new(report.epoch);
+    }
+
+    pub(super) fn epochs_begun(&self) -> u64 {
+        *lock(&self.epochs_begun)
+    }
+
+    /// Sets the epoch that was read when `before` epochs had begun here: one that began meanwhile may be
+    /// newer. Returns whether the epoch has changed.
+    pub(super) fn set_epoch(&self, epoch: u64, before: u64) -> bool {
+        let begun = lock(&self.epochs_begun);
+        *begun == before && self.epoch.swap(epoch, Ordering::SeqCst) != epoch
+    }
+
+    pub(crate) fn transport(&self) -> Transport {
+        self.transport.clone()
+    }
+
+    /// Returns whether a fill began under this incarnation, with which its token begins.
+    pub(crate) fn is_of_its_time(&self, token: Token) -> bool {
+        (token.number() >> 64) as u64 == self.incarnation
+    }
+
+    /// Returns the epoch, if it is known.
+    pub(crate) fn epoch(&self) -> Option<u64> {
+        Some(self.epoch.load(Ordering::SeqCst)).filter(|epoch| *epoch != 0)
+    }
+
+    /// Returns whether the breaker is open: `limit` lookups in a row took longer than their budget, and no
+    /// heartbeat has come back since.
+    pub(crate) fn is_slow(&self, limit: u32) -> bool {
+        self.slow.load(Ordering::Relaxed) >= limit
+    }
+
+    /// Asks the server about itself.
+    pub(super) async fn report(&self, epoch_key: &str) -> Result<ServerReport, RedisError> {
+        let info = self.transport().info(epoch_key).await?;
+        let epoch = match info.value.as_deref().and_then(parse_epoch) {
+            Some(epoch) => epoch,
+            None => self.create_epoch(epoch_key, info.value.is_some()).await?,
+        };
+        let mut hasher = blake3::Hasher::new();
+        let mut is_primary = true;
+        for primary in &info.primaries {
+            let run = line(&primary.server, "run_id:");
+            let replica = line(&primary.replication, "master_replid:");
+            let (Some(run), Some(replica)) = (run, replica) else {
+                return Err((ErrorKind::Client, "the server does not say who it is").into());
+            };
+            hasher.update(run.as_bytes()).update(b" ").update(replica.as_bytes()).update(b" ");
+            is_primary &= line(&primary.replication, "role:") == Some("master");
+        }
+        let mut incarnation = [0; 8];
+        incarnation.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+        let incarnation = u64::from_be_bytes(incarnation);
+        Ok(ServerReport { incarnation, is_primary, epoch, time: info.time })
+    }
+
+    /// Sets an epoch if there is none, and returns it; zero where the server has no room for one.
+    async fn create_epoch(&self, key: &str, is_foreign: bool) -> Result<u64, RedisError> {
+        let mut pipeline = Pipeline::new();
+        let set = pipeline.cmd("SET").arg(key).arg(format!("{:016x}", random_epoch()));
+        // Never absent while this crate's values are there: an epoch that comes back would bring back
+        // records that were invalidated under it.
+        let set = if is_foreign { set } else { set.arg("NX") };
+        set.cmd("GET").arg(key);
+        match pipeline.query_async::<(Value, Option<String>)>(&mut self.transport()).await {
+            Ok((_, epoch)) => Ok(epoch.as_deref().and_then(parse_epoch).unwrap_or(0)),
+            Err(error) if LinkFault::of(&error) == LinkFault::Refused => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Begins another epoch: records of earlier ones are not read any more.
+    pub(crate) async fn begin_epoch(&self, key: &str) -> Result<(), RedisError> {
+        let epoch = random_epoch();
+        let mut connection = self.transport();
+        let set = cmd("SET")
+            .arg(key)
+            .arg(format!("{epoch:016x}"))
+            .query_async::<Value>(&mut connection)
+            .await;
+        let epoch = match set {
+            Ok(_) => epoch,
+            Err(error) if error.code() == Some("OOM") => {
+                // No room for another one: without an epoch nothing is read at all.
+                cmd("UNLINK").arg(key).query_async::<Value>(&mut connection).await?;
+                0
+            }
+            Err(error) => return Err(error),
+        };
+        let mut begun = lock(&self.epochs_begun);
+        *begun += 1;
+        self.epoch.store(epoch, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Removes a key.
+    pub(crate) async fn unlink(&self, key: &str) -> Result<Value, RedisError> {
+        cmd("UNLINK").arg(key).query_async(&mut self.transport()).await
+    }
+
+    /// Gives a tag another version. Without room for one it has none, which invalidates as well.
+    pub(crate) async fn renew_tag_version(&self, key: &str) -> Result<Value, RedisError> {
+        let arguments = |call: &mut Cmd| {
+            call.arg(random_text());
+        };
+        match RENEW_TAG_VERSION.call(&mut self.transport(), key, arguments).await {
+            Err(error) if error.code() == Some("OOM") => self.unlink(key).await,
+            reply => reply,
+        }
+    }
+
+    /// Makes the records of a key outdated. That needs room: without any the key is removed.
+    pub(crate) async fn soft_invalidate(&self, key: &str) -> Result<Value, RedisError> {
+        let slack = |call: &mut Cmd| {
+            call.arg(SLACK);
+        };
+        match SOFT_INVALIDATE.call(&mut self.transport(), key, slack).await {
+            Err(error) if error.code() == Some("OOM") => self.unlink(key).await,
+            reply => reply,
+        }
+    }
+
+    /// Releases a lease.
+    pub(crate) async fn release(
+        &self,
+        key: &str,
+        digest: &VariantDigest,
+        token: Token,
+    ) -> Result<Value, RedisError> {
+        let arguments = |call: &mut Cmd| {
+            call.arg(digest).arg(token_text(token));
+        };
+        RELEASE.call(&mut self.transport(), key, arguments).await
+    }
+
+    /// Loads the scripts. A server that forbids it learns them with their first calls.
+    pub(super) async fn load_scripts(&self) {
+        for script in scripts::all() {
+            let _ = script.load().query_async::<Value>(&mut self.transport()).await;
+        }
+    }
+}
+
+fn parse_epoch(text: &str) -> Option<u64> {
+    (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok())?
+}
+
+/// Returns an epoch. Zero is for an unknown one.
+fn random_epoch() -> u64 {
+    random() as u64 | 1
+}
+
+fn line<'i>(info: &'i str, name: &str) -> Option<&'i str> {
+    info.lines().find_map(|line| line.strip_prefix(name))
+}

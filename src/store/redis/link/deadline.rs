@@ -1,0 +1,49 @@
+//! Atomic deadline.
+
+use crate::{
+    clock::{Instant, now},
+    sync::{AtomicU64, Ordering},
+};
+
+/// Atomic deadline: one writer, many readers.
+#[derive(Debug)]
+pub(crate) struct Deadline {
+    anchor: Instant,
+    /// Microseconds since the anchor; zero while there is none.
+    micros: AtomicU64,
+}
+
+impl Deadline {
+    pub(crate) fn none() -> Self {
+        Self { anchor: now(), micros: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn set(&self, instant: Instant) {
+        self.micros.store(self.micros(instant), Ordering::SeqCst);
+    }
+
+    /// Removes the deadline, and returns whether there was one.
+    pub(crate) fn clear(&self) -> bool {
+        self.micros.swap(0, Ordering::SeqCst) != 0
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.micros.load(Ordering::SeqCst) != 0
+    }
+
+    /// Returns whether there is a deadline that has not passed.
+    pub(crate) fn is_ahead(&self) -> bool {
+        self.is_ahead_at(now())
+    }
+
+    /// Does the same for a caller that has just read the time.
+    pub(crate) fn is_ahead_at(&self, now: Instant) -> bool {
+        let micros = self.micros.load(Ordering::SeqCst);
+        micros != 0 && self.micros(now) <= micros
+    }
+
+    fn micros(&self, instant: Instant) -> u64 {
+        let since = instant.saturating_duration_since(self.anchor);
+        since.as_secs().saturating_mul(1_000_000) + u64::from(since.subsec_micros())
+    }
+}

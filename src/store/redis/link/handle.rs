@@ -1,0 +1,285 @@
+//! Handle of the link: the published connection, and requests over it within their budgets.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use redis::{Cmd, Pipeline, PushInfo, RedisError, Value};
+use tokio::{sync::Notify, task::yield_now, time::timeout};
+
+use super::{
+    batch::{LookupReply, UnsentBatch},
+    command::{self, LinkFault, Sought, bulk},
+    connection::Connection,
+    counts::{Counts, OperationEnd, count},
+    transport::Endpoint,
+};
+use crate::{
+    clock::{Instant, now},
+    key::PrimaryKey,
+    metrics::operations::Operation,
+    metrics::telemetry,
+    store::redis::{record::VariantDigest, settings::RedisSettings},
+};
+
+/// Link to the server, which all clones of a store share.
+pub(crate) struct Link {
+    pub(crate) settings: RedisSettings,
+    pub(super) endpoint: Endpoint,
+    pub(super) dependents: Box<dyn Dependents>,
+    pub(crate) counts: Counts,
+    pub(super) current: ArcSwapOption<Connection>,
+    /// Wakes the supervisor: there is something to send, or a doubt.
+    pub(super) wake: Arc<Notify>,
+    /// Request to check at once that the server is still the same.
+    pub(super) is_doubted: AtomicBool,
+    pub(super) is_supervised: AtomicBool,
+    /// Set once a missing link is logged, until there is a link again.
+    pub(super) has_warned: AtomicBool,
+    pub(super) has_warned_untracked: AtomicBool,
+    /// Begin of this process's time.
+    anchor: Instant,
+}
+
+/// Parts of a store that depend on the link.
+pub(crate) trait Dependents: Send + Sync {
+    /// Handles a message of the server, before any later reply is seen. Returns whether the epoch may be
+    /// over.
+    fn on_push(&self, push: PushInfo) -> bool;
+
+    /// Handles a proof: until an instant every message that is missing is noticed. The proof took a time.
+    fn on_proof(&self, until: Instant, took: Duration);
+
+    /// Handles another epoch.
+    fn on_new_epoch(&self);
+
+    /// Handles the loss of the link: messages may be missing.
+    fn on_loss(&self);
+
+    /// Sends what is due. What fails stays due.
+    fn deliver<'a>(
+        &'a self,
+        link: &'a Link,
+        connection: &'a Arc<Connection>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), LinkFault>> + Send + 'a>>;
+}
+
+impl Link {
+    /// Creates a link that is not supervised yet. `wake` wakes its supervisor.
+    pub(crate) fn new(
+        endpoint: Endpoint,
+        settings: RedisSettings,
+        wake: Arc<Notify>,
+        dependents: impl Dependents + 'static,
+    ) -> Self {
+        Self {
+            settings,
+            endpoint,
+            dependents: Box::new(dependents),
+            counts: Counts::default(),
+            current: ArcSwapOption::empty(),
+            wake,
+            is_doubted: AtomicBool::new(false),
+            is_supervised: AtomicBool::new(false),
+            has_warned: AtomicBool::new(false),
+            has_warned_untracked: AtomicBool::new(false),
+            anchor: now(),
+        }
+    }
+
+    pub(crate) fn is_published(&self) -> bool {
+        self.current.load().is_some()
+    }
+
+    pub(crate) fn is_breaker_open(&self) -> bool {
+        self.current
+            .load()
+            .as_ref()
+            .is_some_and(|connection| connection.is_slow(self.settings.slow_lookups))
+    }
+
+    /// Looks a field up, together with the lookups of the same moment.
+    pub(crate) async fn lookup(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        key: &PrimaryKey,
+        sought: Sought,
+        digest: &VariantDigest,
+    ) -> LookupReply {
+        let (reply, batch) = connection.lookups.add(key, sought, digest);
+        if let Some(batch) = batch {
+            let (link, connection) = (Arc::clone(self), Arc::clone(connection));
+            tokio::spawn(async move { link.send(&connection, batch).await });
+        }
+        // The task that sends the batch has the timer.
+        reply.await
+    }
+
+    async fn send(&self, connection: &Arc<Connection>, batch: UnsentBatch) {
+        let batches = &connection.lookups;
+        if batches.is_busy() {
+            yield_now().await;
+        }
+        let commands = batch.close(|lookup| {
+            let key = self.settings.key(&lookup.key);
+            command::lookup(&key, lookup.sought, &lookup.digest)
+        });
+        batches.sent();
+        let replies = self.ask_all(connection, commands).await;
+        batches.answered();
+        batch.answer(replies);
+    }
+
+    /// Sends a command that reads, within the budget of a lookup.
+    pub(crate) async fn look(
+        &self,
+        connection: &Arc<Connection>,
+        command: &Cmd,
+    ) -> Result<Value, LinkFault> {
+        let mut transport = connection.transport();
+        self.ask(connection, Operation::Lookup, command.query_async(&mut transport)).await
+    }
+
+    /// Waits for a reply within the operation's budget, and counts how that ends.
+    pub(crate) async fn ask<T>(
+        &self,
+        connection: &Arc<Connection>,
+        operation: Operation,
+        asked: impl Future<Output = Result<T, RedisError>>,
+    ) -> Result<T, LinkFault> {
+        let begun = now();
+        let reply = match timeout(self.settings.budget(operation), asked).await {
+            Ok(reply) => reply.map_err(|error| LinkFault::of(&error)),
+            Err(_) => Err(LinkFault::TimedOut),
+        };
+        let took = now().saturating_duration_since(begun);
+        self.ended(connection, operation, 1, reply.as_ref().err().copied(), took);
+        reply
+    }
+
+    /// Sends several lookups at once. Each has its reply, at its place.
+    async fn ask_all(&self, connection: &Arc<Connection>, commands: Pipeline) -> Vec<LookupReply> {
+        let (begun, number) = (now(), commands.len());
+        let asked = connection.transport().ask_all(commands);
+        let replies = match timeout(self.settings.lookup_budget, asked).await {
+            Ok(replies) => replies.map_err(|error| LinkFault::of(&error)),
+            Err(_) => Err(LinkFault::TimedOut),
+        };
+        let took = now().saturating_duration_since(begun);
+        let ended = |number, fault| {
+            self.ended(connection, Operation::Lookup, number, fault, took);
+        };
+        let values = match replies {
+            Ok(values) => values,
+            // All of them fail for one reason.
+            Err(fault) => {
+                ended(number, Some(fault));
+                return vec![Err(fault); number];
+            }
+        };
+        let read = |value: Value| {
+            value.extract_error().map(bulk).map_err(|error| {
+                let fault = LinkFault::of(&error);
+                ended(1, Some(fault));
+                fault
+            })
+        };
+        let replies: Vec<_> = values.into_iter().map(read).collect();
+        let answered = replies.iter().filter(|reply| reply.is_ok()).count();
+        if answered > 0 {
+            ended(answered, None);
+        }
+        replies
+    }
+
+    /// Counts operations that ended together, and draws the conclusions.
+    fn ended(
+        &self,
+        connection: &Arc<Connection>,
+        operation: Operation,
+        number: usize,
+        fault: Option<LinkFault>,
+        took: Duration,
+    ) {
+        let end = match fault {
+            None => OperationEnd::Answered,
+            Some(LinkFault::TimedOut) => OperationEnd::TimedOut,
+            Some(LinkFault::Lost | LinkFault::Foreign | LinkFault::Refused) => OperationEnd::Failed,
+        };
+        self.counts.ended(operation, number as u64, end, took);
+        match fault {
+            None if operation == Operation::Lookup => connection.slow.store(0, Ordering::Relaxed),
+            Some(LinkFault::TimedOut) => {
+                if operation == Operation::Lookup {
+                    connection.slow.fetch_add(1, Ordering::Relaxed);
+                }
+                self.doubt();
+            }
+            Some(LinkFault::Lost) => self.lose(connection),
+            Some(LinkFault::Foreign) => count(&self.counts.foreign),
+            None | Some(LinkFault::Refused) => {}
+        }
+    }
+
+    /// Unpublishes a connection, if it is still the published one.
+    pub(super) fn lose(&self, connection: &Arc<Connection>) {
+        let lost = self.current.compare_and_swap(Arc::as_ptr(connection), None);
+        if lost.as_ref().is_some_and(|lost| Arc::ptr_eq(lost, connection)) {
+            self.dependents.on_loss();
+            count(&self.counts.links_lost);
+            telemetry::store_lost();
+        }
+        self.doubt();
+    }
+
+    pub(super) fn doubt(&self) {
+        self.is_doubted.store(true, Ordering::SeqCst);
+        self.wake.notify_one();
+    }
+
+    pub(super) fn is_current(&self, connection: &Arc<Connection>) -> bool {
+        self.current.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, connection))
+    }
+
+    /// Returns the lead of a clock, which shows `millis` at an instant, over this process's time.
+    pub(super) fn lead_of_clock(&self, millis: u64, instant: Instant) -> i64 {
+        let since = instant.saturating_duration_since(self.anchor).as_millis();
+        i64::try_from(millis).unwrap_or(0) - i64::try_from(since).unwrap_or(0)
+    }
+
+    /// Returns the time of the server's clock at an instant, in milliseconds.
+    pub(crate) fn server_time(&self, connection: &Connection, instant: Instant) -> u64 {
+        let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        let ahead = connection.clock.load(Ordering::Relaxed);
+        let time = match instant.checked_duration_since(self.anchor) {
+            Some(since) => ahead.saturating_add(millis(since)),
+            None => ahead.saturating_sub(millis(self.anchor.duration_since(instant))),
+        };
+        u64::try_from(time).unwrap_or(0)
+    }
+
+    /// Returns the instant of a time of the server's clock; `None` if there is none.
+    pub(crate) fn local_time(&self, connection: &Connection, millis: u64) -> Option<Instant> {
+        let since = i64::try_from(millis).ok()? - connection.clock.load(Ordering::Relaxed);
+        let duration = Duration::from_millis(since.unsigned_abs());
+        if since < 0 {
+            self.anchor.checked_sub(duration)
+        } else {
+            self.anchor.checked_add(duration)
+        }
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("is_published", &self.is_published()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,77 @@
+//! Scripts that run at the server.
+
+use std::sync::LazyLock;
+
+use redis::{
+    Cmd, ErrorKind, RedisError, Script as Source, ServerErrorKind, ToRedisArgs, Value, cmd,
+};
+
+use super::transport::Transport;
+
+/// Script, which the server knows by its digest.
+pub(crate) struct Script {
+    code: &'static str,
+    digest: String,
+}
+
+pub(crate) static LEASE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/lease.lua")));
+pub(crate) static COMMIT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/commit.lua")));
+pub(super) static RELEASE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/release.lua")));
+pub(super) static SOFT_INVALIDATE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/soft_invalidate.lua")));
+pub(crate) static TAG_VERSIONS: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/tag_versions.lua")));
+pub(super) static RENEW_TAG_VERSION: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/renew_tag_version.lua")));
+
+/// Returns every script.
+pub(super) fn all() -> [&'static Script; 6] {
+    [&LEASE, &COMMIT, &RELEASE, &SOFT_INVALIDATE, &TAG_VERSIONS, &RENEW_TAG_VERSION]
+}
+
+impl Script {
+    fn new(code: &'static str) -> Self {
+        Self { code, digest: Source::new(code).get_hash().to_owned() }
+    }
+
+    /// Calls the script on a key.
+    pub(crate) async fn call(
+        &self,
+        transport: &mut Transport,
+        key: &str,
+        arguments: impl Fn(&mut Cmd),
+    ) -> Result<Value, RedisError> {
+        self.call_on(transport, &[key], arguments).await
+    }
+
+    /// Calls the script on several keys: by its digest, and where the server does not know that by its text.
+    pub(crate) async fn call_on(
+        &self,
+        transport: &mut Transport,
+        keys: &[impl ToRedisArgs],
+        arguments: impl Fn(&mut Cmd),
+    ) -> Result<Value, RedisError> {
+        let call = |command: &str, script: &str| {
+            let mut call = cmd(command);
+            call.arg(script).arg(keys.len()).arg(keys);
+            arguments(&mut call);
+            call
+        };
+        match call("EVALSHA", &self.digest).query_async(transport).await {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                call("EVAL", self.code).query_async(transport).await
+            }
+            reply => reply,
+        }
+    }
+
+    /// Returns the command that makes the script known to the server.
+    pub(super) fn load(&self) -> Cmd {
+        let mut load = cmd("SCRIPT");
+        load.arg("LOAD").arg(self.code);
+        load
+    }
+}

@@ -1,0 +1,27 @@
+-- Grants the lease of a variant, unless another fill of this incarnation holds it or a fresh record is
+-- there.
+-- KEYS key; ARGV variant digest, token, milliseconds, '1' where a fresh record is not wanted, digest of
+-- the versions of its tags or ''
+-- -> {0, microseconds} granted | {1, token} held | {2, record} found
+local k, vf, lf = KEYS[1], 'v:' .. ARGV[1], 'l:' .. ARGV[1]
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local inc = string.sub(ARGV[2], 1, 16)
+local r = redis.call('HMGET', k, vf, lf)
+local v, l = r[1], r[2]
+if v and ARGV[4] ~= '1' and string.sub(v, 6, 21) == inc
+  and (tonumber(string.sub(v, 37, 49)) or 0) > now then
+  return {2, v}
+end
+if l then
+  local token, expiry, versions = string.match(l, '^(%x+) (%d+) ?(%x*)$')
+  if token and versions == ARGV[5] and tonumber(expiry) > now and string.sub(token, 1, 16) == inc then
+    return {1, token}
+  end
+end
+local lease = string.format('%s %.0f', ARGV[2], now + tonumber(ARGV[3]))
+if ARGV[5] ~= '' then lease = lease .. ' ' .. ARGV[5] end
+redis.call('HSET', k, lf, lease)
+-- Never shortened: other variants may be kept for longer.
+if redis.call('PTTL', k) < tonumber(ARGV[3]) then redis.call('PEXPIRE', k, ARGV[3]) end
+return {0, string.format('%.0f', t[1] * 1000000 + t[2])}

@@ -1,0 +1,20 @@
+-- Puts the records of a key aside as outdated from now on, and voids every fill of it.
+-- KEYS key; ARGV milliseconds for which a record is kept beyond its use
+-- -> number of fields that there were
+local k = KEYS[1]
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local fields = redis.call('HKEYS', k)
+for _, f in ipairs(fields) do
+  local kind = string.sub(f, 1, 2)
+  if kind == 'v:' then
+    local record = redis.call('HGET', k, f)
+    local fresh, kept = tonumber(string.sub(record, 37, 49)), tonumber(string.sub(record, 51, 63))
+    -- Only where it may be of use once it is no longer fresh; a number has no times.
+    if fresh and kept and kept - fresh > tonumber(ARGV[1]) then
+      redis.call('HSET', k, 's:' .. string.sub(f, 3), string.format('%013.0f ', now) .. record)
+    end
+  end
+  if kind == 'v:' or kind == 'l:' then redis.call('HDEL', k, f) end
+end
+return #fields

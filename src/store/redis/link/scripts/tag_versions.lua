@@ -1,0 +1,18 @@
+-- Returns the versions of tags, and sets missing ones. None expires within a time.
+-- KEYS versions; ARGV milliseconds, then a random value for each
+-- -> {microseconds, version, ...}
+local t = redis.call('TIME')
+local now = string.format('%016.0f', t[1] * 1000000 + t[2])
+local found = {now}
+for i, k in ipairs(KEYS) do
+  local v = redis.call('GET', k)
+  if not v then
+    v = now .. ' ' .. ARGV[i + 1]
+    redis.call('SET', k, v, 'PX', 2 * ARGV[1])
+  elseif redis.call('PTTL', k) < tonumber(ARGV[1]) then
+    -- Far ahead, because every change is pushed to all processes that have read it.
+    redis.call('PEXPIRE', k, 2 * ARGV[1])
+  end
+  found[#found + 1] = v
+end
+return found

@@ -1,0 +1,228 @@
+//! Supervisor of a link: connects, proves the connection, and has due messages sent.
+
+use std::{
+    sync::{Arc, Weak, atomic::Ordering},
+    time::Duration,
+};
+
+use redis::{AsyncConnectionConfig, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError};
+use tokio::{
+    runtime::Handle,
+    time::{sleep, timeout, timeout_at},
+};
+
+use super::{
+    command::LinkFault,
+    connection::{Connection, ServerReport},
+    handle::Link,
+    transport::{CONNECT, Transport},
+};
+use crate::{
+    clock::{Instant, now},
+    key::seeded_hash,
+    metrics::operations::Operation,
+    metrics::telemetry,
+};
+
+const MIN_BACKOFF: Duration = Duration::from_millis(5);
+const MAX_BACKOFF: Duration = Duration::from_millis(200);
+
+/// Supervisor of a link. There is one at a time.
+struct Supervisor(Weak<Link>);
+
+impl Supervisor {
+    async fn run(&self) {
+        let mut backoff = MIN_BACKOFF;
+        let mut attempt = 0;
+        while let Some(link) = self.0.upgrade() {
+            attempt += 1;
+            let connected = match timeout(4 * CONNECT, link.connect(attempt)).await {
+                Ok(Ok(connection)) => Some(Arc::new(connection)),
+                Ok(Err(error)) => {
+                    link.warn_unreachable(&error.to_string());
+                    None
+                }
+                Err(_) => {
+                    link.warn_unreachable("no answer in time");
+                    None
+                }
+            };
+            if let Some(connection) = connected {
+                backoff = MIN_BACKOFF;
+                link.current.store(Some(Arc::clone(&connection)));
+                link.has_warned.store(false, Ordering::Relaxed);
+                telemetry::store_linked();
+                drop(link);
+                self.keep(&connection).await;
+            } else {
+                drop(link);
+            }
+            sleep(jittered(backoff)).await;
+            backoff = (backoff * 2).min(MAX_BACKOFF);
+        }
+    }
+
+    /// Keeps a connection published as long as it is proven.
+    async fn keep(&self, connection: &Arc<Connection>) {
+        let mut next = now();
+        while let Some(link) = self.0.upgrade() {
+            if !link.is_current(connection) {
+                return;
+            }
+            let delivered = link.dependents.deliver(&link, connection).await;
+            let is_due = delivered.is_err() || now() >= next;
+            if is_due {
+                next = now() + link.settings.heartbeat;
+                if link.beat(connection).await.is_err() {
+                    link.lose(connection);
+                    return;
+                }
+            }
+            let _ = timeout_at(next, link.wake.notified()).await;
+            if link.is_doubted.swap(false, Ordering::SeqCst) {
+                next = now();
+            }
+        }
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        if let Some(link) = self.0.upgrade() {
+            link.current.store(None);
+            link.dependents.on_loss();
+            link.is_supervised.store(false, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Link {
+    /// Returns the published connection. Without one the link is supervised, so that there will be one.
+    pub(crate) fn connection(self: &Arc<Self>) -> Option<Arc<Connection>> {
+        let connection = self.current.load_full();
+        if connection.is_none() {
+            self.supervise();
+        }
+        connection
+    }
+
+    /// Starts the supervisor, unless there is one whose runtime still runs.
+    pub(crate) fn supervise(self: &Arc<Self>) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        if !self.is_supervised.swap(true, Ordering::SeqCst) {
+            let supervisor = Supervisor(Arc::downgrade(self));
+            runtime.spawn(async move { supervisor.run().await });
+        }
+    }
+
+    /// Wakes the supervisor, so that due messages are sent now.
+    pub(crate) fn hurry(self: &Arc<Self>) {
+        self.supervise();
+        self.wake.notify_one();
+    }
+
+    async fn connect(self: &Arc<Self>, attempt: usize) -> Result<Connection, RedisError> {
+        let (protocol, transport) = match self.open(ProtocolVersion::RESP3, attempt).await {
+            // Servers and proxies refuse it in many words.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::RESP3NotSupported | ErrorKind::Server(_)) =>
+            {
+                (ProtocolVersion::RESP2, self.open(ProtocolVersion::RESP2, attempt).await?)
+            }
+            opened => (ProtocolVersion::RESP3, opened?),
+        };
+        let mut connection = Connection::new(transport);
+        let sent = now();
+        let report = connection.report(&self.settings.epoch_key()).await?;
+        if !report.is_primary {
+            return Err((ErrorKind::Client, "the server is no primary").into());
+        }
+        connection.introduce(&report);
+        self.prove(&connection, &report, sent);
+        connection.load_scripts().await;
+        if !self.settings.near_limit().is_zero() && self.endpoint.can_track() {
+            let has_pushes = protocol == ProtocolVersion::RESP3;
+            connection.is_tracking = has_pushes && connection.transport().track().await.is_ok();
+            if !connection.is_tracking {
+                self.warn_untracked();
+            }
+        }
+        Ok(connection)
+    }
+
+    async fn open(
+        self: &Arc<Self>,
+        protocol: ProtocolVersion,
+        attempt: usize,
+    ) -> Result<Transport, RedisError> {
+        let mut config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT))
+            // Every command has a budget of its own.
+            .set_response_timeout(None);
+        if protocol == ProtocolVersion::RESP3 {
+            let link = Arc::downgrade(self);
+            config = config.set_push_sender(move |push: PushInfo| -> Result<(), RedisError> {
+                match link.upgrade() {
+                    Some(link) if push.kind == PushKind::Disconnection => link.doubt(),
+                    // A message over a connection that was given up does no harm.
+                    Some(link) if link.dependents.on_push(push) => link.doubt(),
+                    _ => {}
+                }
+                Ok(())
+            });
+        }
+        self.endpoint.connect(protocol, &config, attempt).await
+    }
+
+    fn warn_unreachable(&self, problem: &str) {
+        if !self.has_warned.swap(true, Ordering::Relaxed) {
+            telemetry::store_unreachable(problem);
+        }
+    }
+
+    /// Asks the server whether it is still the same.
+    async fn beat(&self, connection: &Arc<Connection>) -> Result<(), LinkFault> {
+        let sent = now();
+        let epoch_key = self.settings.epoch_key();
+        let before = connection.epochs_begun();
+        let asked = connection.report(&epoch_key);
+        let report = self.ask(connection, Operation::Heartbeat, asked).await?;
+        if !report.is_primary || report.incarnation != connection.incarnation {
+            return Err(LinkFault::Lost);
+        }
+        if connection.set_epoch(report.epoch, before) {
+            self.dependents.on_new_epoch();
+        }
+        let until = self.prove(connection, &report, sent);
+        if connection.is_tracking {
+            self.dependents.on_proof(until, now().saturating_duration_since(sent));
+            // A connection is given up first, and its loss handled then: it may have been in between.
+            if !self.is_current(connection) {
+                self.dependents.on_loss();
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the clock of a connection by a report that was asked for at `sent`, and the time until which
+    /// its replies may be used.
+    fn prove(&self, connection: &Connection, report: &ServerReport, sent: Instant) -> Instant {
+        let middle = sent + now().saturating_duration_since(sent) / 2;
+        connection.clock.store(self.lead_of_clock(report.time, middle), Ordering::Relaxed);
+        let until = sent + self.settings.until_seen();
+        connection.proven.set(until);
+        connection.slow.store(0, Ordering::Relaxed);
+        until
+    }
+
+    fn warn_untracked(&self) {
+        if !self.has_warned_untracked.swap(true, Ordering::Relaxed) {
+            telemetry::near_cache_off();
+        }
+    }
+}
+
+fn jittered(pause: Duration) -> Duration {
+    let share = seeded_hash(now()) % 512;
+    pause.mul_f64(0.75 + share as f64 / 1024.0)
+}

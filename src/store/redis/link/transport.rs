@@ -1,0 +1,248 @@
+//! Transport to the server: one server, the primary that sentinels name, or a cluster.
+
+#[cfg(feature = "redis-cluster")]
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, Pipeline, ProtocolVersion, RedisError,
+    RedisFuture, Value,
+    aio::{ConnectionLike, MultiplexedConnection},
+    cmd,
+};
+#[cfg(feature = "redis-sentinel")]
+use redis::{
+    ConnectionAddr, TlsMode,
+    sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType},
+};
+#[cfg(feature = "redis-cluster")]
+use redis::{
+    ErrorKind,
+    cluster::ClusterClientBuilder,
+    cluster_async::ClusterConnection,
+    cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo},
+};
+#[cfg(any(feature = "redis-sentinel", feature = "redis-cluster"))]
+use redis::{RedisConnectionInfo, io::tcp::TcpSettings};
+
+/// Time that connecting to a server may take.
+pub(super) const CONNECT: Duration = Duration::from_millis(300);
+
+/// Address of the server.
+#[derive(Clone)]
+pub(crate) enum Endpoint {
+    One(Box<ConnectionInfo>),
+    #[cfg(feature = "redis-sentinel")]
+    Sentinels {
+        sentinels: Vec<ConnectionInfo>,
+        /// Name of the primary.
+        name: String,
+        redis: RedisConnectionInfo,
+    },
+    #[cfg(feature = "redis-cluster")]
+    Cluster {
+        nodes: Vec<ConnectionInfo>,
+        redis: RedisConnectionInfo,
+    },
+}
+
+/// Connection that commands are sent over. Clones share it.
+#[derive(Clone)]
+pub(crate) enum Transport {
+    One(MultiplexedConnection),
+    #[cfg(feature = "redis-cluster")]
+    Cluster(ClusterConnection),
+}
+
+impl Endpoint {
+    /// Returns whether the server can track what is read. In a cluster the `redis` crate does not report
+    /// the loss of one of its connections, and with it of messages.
+    pub(super) fn can_track(&self) -> bool {
+        match self {
+            Self::One(_) => true,
+            #[cfg(feature = "redis-sentinel")]
+            Self::Sentinels { .. } => true,
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster { .. } => false,
+        }
+    }
+
+    /// Connects. `attempt` counts up, so that a sentinel that hangs is not always the first.
+    pub(super) async fn connect(
+        &self,
+        protocol: ProtocolVersion,
+        config: &AsyncConnectionConfig,
+        attempt: usize,
+    ) -> Result<Transport, RedisError> {
+        let _ = attempt;
+        match self {
+            Self::One(info) => {
+                let redis = info.redis_settings().clone().set_protocol(protocol);
+                let client = Client::open(info.as_ref().clone().set_redis_settings(redis))?;
+                Ok(Transport::One(
+                    client.get_multiplexed_async_connection_with_config(config).await?,
+                ))
+            }
+            #[cfg(feature = "redis-sentinel")]
+            Self::Sentinels { sentinels, name, redis } => {
+                let mut sentinels = sentinels.clone();
+                let first = attempt % sentinels.len();
+                sentinels.rotate_left(first);
+                let redis = redis.clone().set_protocol(protocol);
+                let tcp = TcpSettings::default().set_nodelay(true);
+                let mut node = SentinelNodeConnectionInfo::default()
+                    .set_redis_connection_info(redis)
+                    .set_tcp_settings(tcp);
+                if matches!(sentinels[0].addr(), ConnectionAddr::TcpTls { .. }) {
+                    node = node.set_tls_mode(TlsMode::Secure);
+                }
+                let (name, primary) = (name.clone(), SentinelServerType::Master);
+                let mut client = SentinelClient::build(sentinels, name, Some(node), primary)?;
+                Ok(Transport::One(client.get_async_connection_with_config(config).await?))
+            }
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster { nodes, redis } => {
+                let mut builder = ClusterClientBuilder::new(nodes.clone())
+                    .connection_timeout(CONNECT)
+                    // Each command has a budget of its own.
+                    .overall_response_timeout(None)
+                    .retries(1)
+                    .use_protocol(protocol)
+                    .tcp_settings(TcpSettings::default().set_nodelay(true));
+                if let Some(username) = redis.username() {
+                    builder = builder.username(username);
+                }
+                if let Some(password) = redis.password() {
+                    builder = builder.password(password);
+                }
+                Ok(Transport::Cluster(builder.build()?.get_async_connection().await?))
+            }
+        }
+    }
+}
+
+/// Answers of the servers about themselves.
+pub(super) struct ServerInfo {
+    pub(super) primaries: Vec<PrimaryInfo>,
+    /// Time of one of them, in milliseconds.
+    pub(super) time: u64,
+    /// Value of the key that was read with them.
+    pub(super) value: Option<String>,
+}
+
+/// Sections of `INFO` of one primary.
+pub(super) struct PrimaryInfo {
+    pub(super) server: String,
+    pub(super) replication: String,
+}
+
+impl Transport {
+    /// Asks each primary for `INFO`, and reads `key`.
+    pub(super) async fn info(&mut self, key: &str) -> Result<ServerInfo, RedisError> {
+        match self {
+            Self::One(connection) => {
+                let mut pipeline = Pipeline::new();
+                pipeline.cmd("INFO").arg("server").cmd("INFO").arg("replication");
+                pipeline.cmd("TIME").cmd("GET").arg(key);
+                let (server, replication, [seconds, micros], value): (_, _, [u64; 2], _) =
+                    pipeline.query_async(connection).await?;
+                let primaries = vec![PrimaryInfo { server, replication }];
+                Ok(ServerInfo { primaries, time: millis(seconds, micros), value })
+            }
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(connection) => {
+                let server = info_of_all(connection, "server").await?;
+                let replication = info_of_all(connection, "replication").await?;
+                let [seconds, micros]: [u64; 2] = cmd("TIME").query_async(connection).await?;
+                let value = cmd("GET").arg(key).query_async(connection).await?;
+                if !server.keys().eq(replication.keys()) {
+                    return Err((ErrorKind::Client, "the cluster has just changed").into());
+                }
+                let infos = server.into_values().zip(replication.into_values());
+                let primaries =
+                    infos.map(|(server, replication)| PrimaryInfo { server, replication });
+                let primaries = primaries.collect();
+                Ok(ServerInfo { primaries, time: millis(seconds, micros), value })
+            }
+        }
+    }
+
+    /// Returns whether commands for different keys can be sent in one piece.
+    pub(crate) fn is_one(&self) -> bool {
+        match self {
+            Self::One(_) => true,
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(_) => false,
+        }
+    }
+
+    /// Sends commands in one piece, and returns the reply to each, errors of the server included.
+    pub(super) async fn ask_all(mut self, commands: Pipeline) -> Result<Vec<Value>, RedisError> {
+        let mut each = commands.cmd_iter();
+        if let (Some(command), None) = (each.next(), each.next()) {
+            return Ok(vec![self.req_packed_command(command).await?]);
+        }
+        drop(each);
+        self.req_packed_commands(&commands, 0, commands.len()).await
+    }
+
+    /// Asks the server to track what is read from now on.
+    pub(super) async fn track(&mut self) -> Result<(), RedisError> {
+        match self {
+            Self::One(connection) => {
+                let mut track = cmd("CLIENT");
+                track.arg("TRACKING").arg("ON").query_async(connection).await
+            }
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(_) => Err((ErrorKind::Client, "a cluster is not tracked").into()),
+        }
+    }
+}
+
+/// Returns a section of `INFO` of each primary of a cluster, by their addresses.
+#[cfg(feature = "redis-cluster")]
+async fn info_of_all(
+    connection: &mut ClusterConnection,
+    section: &str,
+) -> Result<BTreeMap<String, String>, RedisError> {
+    let mut info = cmd("INFO");
+    info.arg(section);
+    let routing = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+    let reply = connection.route_command(info, routing).await?;
+    Ok(redis::from_redis_value(reply.extract_error()?)?)
+}
+
+fn millis(seconds: u64, micros: u64) -> u64 {
+    seconds.saturating_mul(1000) + micros / 1000
+}
+
+impl ConnectionLike for Transport {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        match self {
+            Self::One(connection) => connection.req_packed_command(cmd),
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(connection) => connection.req_packed_command(cmd),
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        match self {
+            Self::One(connection) => connection.req_packed_commands(pipeline, offset, count),
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        match self {
+            Self::One(connection) => connection.get_db(),
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(connection) => connection.get_db(),
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! Outbox: messages that the server has not acknowledged.
+//!
+//! They are invalidations, and leases that were given up.
+//!
+//! An invalidation is entered when it is called, before anything is awaited, so that a future that
+//! is dropped loses nothing. While it is on its way nothing else happens. Once it failed or was
+//! dropped it is *due*: the supervisor sends it again until it is acknowledged, and meanwhile its key
+//! is bypassed in this process.
+//!
+//! A new incarnation of the server settles nothing by itself: another process may have reached it
+//! first, and stored there what this invalidation is to remove.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::{sync::Notify, time::sleep_until};
+
+use super::{
+    link::{Connection, Link, LinkFault},
+    record::VariantDigest,
+};
+use crate::{
+    clock::{Instant, now},
+    key::{PrimaryKey, Slot, Tag, Token},
+    metrics::operations::Operation,
+    sync::{AtomicUsize, Mutex, Ordering, lock},
+};
+
+/// Limit of due invalidations: with more, everything is due until one invalidation of everything is
+/// acknowledged.
+const MAX_DUE: usize = 65_536;
+
+/// Limit of leases to release. Others run out by themselves.
+const MAX_RELEASES: usize = 4096;
+
+/// Limit of invalidations that are sent between two heartbeats, so that these are in time.
+const BATCH: usize = 512;
+
+/// Messages of a store that the server has not acknowledged.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    state: Mutex<OutboxState>,
+    /// Number of due invalidations, so that reads take no lock while there are none.
+    due: AtomicUsize,
+    /// Notified whenever an invalidation is acknowledged.
+    acknowledged: Notify,
+    /// Wakes the supervisor, which delivers.
+    wake: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct OutboxState {
+    /// Number of the last call.
+    last: u64,
+    calls: HashMap<InvalidationScope, LastCall>,
+    due: usize,
+    releases: Vec<Release>,
+    /// Time at which the server did the last invalidation of everything.
+    all_done: Option<Instant>,
+}
+
+/// Last call of an invalidation that is not acknowledged.
+#[derive(Clone, Copy, Debug)]
+struct LastCall {
+    number: u64,
+    is_due: bool,
+}
+
+/// Scope of an invalidation at the server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum InvalidationScope {
+    All,
+    Key(PrimaryKey),
+    /// A soft one: acknowledged, it settles none that is not; failed, it is done in full.
+    SoftKey(PrimaryKey),
+    Tag(Tag),
+}
+
+/// Lease that is given back.
+#[derive(Clone, Debug)]
+pub(super) struct Release {
+    pub(super) key: PrimaryKey,
+    pub(super) digest: VariantDigest,
+    pub(super) token: Token,
+}
+
+/// Call of an invalidation. Dropped before it is acknowledged, it is due.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    outbox: Arc<Outbox>,
+    scope: InvalidationScope,
+    number: u64,
+    is_acknowledged: bool,
+}
+
+impl Outbox {
+    /// Creates an empty outbox. `wake` wakes the supervisor.
+    pub(super) fn new(wake: Arc<Notify>) -> Self {
+        let (state, due, acknowledged) = Default::default();
+        Self { state, due, acknowledged, wake }
+    }
+
+    /// Enters a call.
+    pub(super) fn enter(self: &Arc<Self>, scope: InvalidationScope) -> Ticket {
+        let mut state = lock(&self.state);
+        state.last += 1;
+        let number = state.last;
+        // A due invalidation stays due: this call is not acknowledged either.
+        let is_due = state.calls.get(&scope).is_some_and(|call| call.is_due);
+        state.calls.insert(scope.clone(), LastCall { number, is_due });
+        drop(state);
+        Ticket { outbox: Arc::clone(self), scope, number, is_acknowledged: false }
+    }
+
+    /// Returns whether a slot is bypassed, because an invalidation of its key or of one of its tags is due.
+    pub(super) fn is_quarantined(&self, slot: &Slot) -> bool {
+        if self.due.load(Ordering::SeqCst) == 0 {
+            return false;
+        }
+        let calls = &lock(&self.state).calls;
+        let is_due = |scope: &InvalidationScope| calls.get(scope).is_some_and(|call| call.is_due);
+        is_due(&InvalidationScope::All)
+            || is_due(&InvalidationScope::Key(slot.key.clone()))
+            || is_due(&InvalidationScope::SoftKey(slot.key.clone()))
+            || slot.tags.iter().any(|tag| is_due(&InvalidationScope::Tag(tag.clone())))
+    }
+
+    /// Returns at most `limit` due invalidations with their numbers.
+    fn due(&self, limit: usize) -> Vec<(InvalidationScope, u64)> {
+        if self.due.load(Ordering::SeqCst) == 0 {
+            return Vec::new();
+        }
+        let state = lock(&self.state);
+        let due = state.calls.iter().filter(|(_, call)| call.is_due);
+        due.take(limit).map(|(scope, call)| (scope.clone(), call.number)).collect()
+    }
+
+    /// Settles every call of an invalidation up to this one: the server has done it.
+    fn acknowledge(&self, scope: &InvalidationScope, number: u64) {
+        let mut state = lock(&self.state);
+        if *scope == InvalidationScope::All {
+            state.all_done = Some(now());
+        }
+        if state.calls.get(scope).is_none_or(|call| call.number > number) {
+            return;
+        }
+        let settled = state.calls.remove(scope);
+        state.due -= usize::from(settled.is_some_and(|call| call.is_due));
+        self.due.store(state.due, Ordering::SeqCst);
+        drop(state);
+        self.acknowledged.notify_waiters();
+    }
+
+    /// Enters a lease that is given up.
+    pub(super) fn release(&self, release: Release) {
+        self.keep_release(release);
+        self.wake.notify_one();
+    }
+
+    fn keep_release(&self, release: Release) {
+        let mut state = lock(&self.state);
+        if state.releases.len() < MAX_RELEASES {
+            state.releases.push(release);
+        }
+    }
+
+    /// Returns the number of invalidations that are not acknowledged.
+    pub(super) fn len(&self) -> usize {
+        lock(&self.state).calls.len()
+    }
+
+    /// Waits until every invalidation is acknowledged, and one of everything `until_seen` longer.
+    pub(super) async fn flushed(&self, until_seen: Duration) {
+        loop {
+            let acknowledged = self.acknowledged.notified();
+            let (is_flushed, all_done) = {
+                let state = lock(&self.state);
+                (state.calls.is_empty(), state.all_done)
+            };
+            if is_flushed {
+                if let Some(done) = all_done {
+                    sleep_until(done + until_seen).await;
+                }
+                return;
+            }
+            acknowledged.await;
+        }
+    }
+
+    /// Sends releases and due invalidations. What fails stays.
+    pub(super) async fn deliver(
+        &self,
+        link: &Link,
+        connection: &Arc<Connection>,
+    ) -> Result<(), LinkFault> {
+        let mut releases = std::mem::take(&mut lock(&self.state).releases).into_iter();
+        while let Some(release) = releases.next() {
+            let sent = release.send(link, connection).await;
+            if let Err(fault @ (LinkFault::Lost | LinkFault::TimedOut)) = sent {
+                self.keep_release(release);
+                releases.for_each(|release| self.keep_release(release));
+                return Err(fault);
+            }
+        }
+        for (scope, number) in self.due(BATCH) {
+            match scope.send(link, connection).await {
+                Ok(()) => self.acknowledge(&scope, number),
+                Err(fault @ (LinkFault::Lost | LinkFault::TimedOut)) => return Err(fault),
+                // Sent again with the next heartbeat; the others go on.
+                Err(LinkFault::Foreign | LinkFault::Refused) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn fail(&self, scope: &InvalidationScope, number: u64) {
+        let mut state = lock(&self.state);
+        // Gone if a later call was acknowledged: that settled this one too.
+        let call = state.calls.get_mut(scope).filter(|call| call.number >= number);
+        let Some(call) = call.filter(|call| !call.is_due) else { return };
+        call.is_due = true;
+        state.due += 1;
+        if state.due > MAX_DUE {
+            state.last += 1;
+            let all = LastCall { number: state.last, is_due: true };
+            state.calls.retain(|_, call| !call.is_due);
+            state.calls.insert(InvalidationScope::All, all);
+            state.due = 1;
+        }
+        self.due.store(state.due, Ordering::SeqCst);
+    }
+}
+
+impl InvalidationScope {
+    /// Invalidates at the server, in full.
+    pub(super) async fn send(
+        &self,
+        link: &Link,
+        connection: &Arc<Connection>,
+    ) -> Result<(), LinkFault> {
+        let operation = Operation::Invalidate;
+        match self {
+            Self::Key(key) | Self::SoftKey(key) => {
+                let key = link.settings.key(key);
+                link.ask(connection, operation, connection.unlink(&key)).await.map(drop)
+            }
+            Self::Tag(tag) => {
+                let key = link.settings.tag_key(tag);
+                link.ask(connection, operation, connection.renew_tag_version(&key)).await.map(drop)
+            }
+            Self::All => {
+                let (operation, key) = (Operation::InvalidateAll, link.settings.epoch_key());
+                link.ask(connection, operation, connection.begin_epoch(&key)).await
+            }
+        }
+    }
+}
+
+impl Release {
+    async fn send(&self, link: &Link, connection: &Arc<Connection>) -> Result<(), LinkFault> {
+        let Self { key, digest, token } = self;
+        if !connection.is_of_its_time(*token) {
+            // Of another incarnation, where no fill waits for it.
+            return Ok(());
+        }
+        let key = link.settings.key(key);
+        let released = connection.release(&key, digest, *token);
+        link.ask(connection, Operation::Release, released).await.map(drop)
+    }
+}
+
+impl Ticket {
+    pub(super) fn acknowledge(mut self) {
+        self.is_acknowledged = true;
+        self.outbox.acknowledge(&self.scope, self.number);
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.is_acknowledged {
+            self.outbox.fail(&self.scope, self.number);
+            self.outbox.wake.notify_one();
+        }
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    fn enter(outbox: &Arc<Outbox>, key: &str) -> Ticket {
+        outbox.enter(InvalidationScope::Key(PrimaryKey::new(key)))
+    }
+
+    fn is_quarantined(outbox: &Outbox, key: &str) -> bool {
+        outbox.is_quarantined(&Slot { key: PrimaryKey::new(key), ..Slot::example() })
+    }
+
+    #[test]
+    fn a_call_that_is_dropped_is_due_until_it_is_acknowledged() {
+        let outbox = Arc::new(Outbox::new(Arc::default()));
+        drop(enter(&outbox, "a"));
+        assert!(is_quarantined(&outbox, "a") && !is_quarantined(&outbox, "b"));
+        let due = outbox.due(10);
+        assert_eq!((due.len(), outbox.len()), (1, 1));
+        outbox.acknowledge(&due[0].0, due[0].1);
+        assert!(!is_quarantined(&outbox, "a") && outbox.len() == 0);
+    }
+
+    #[test]
+    fn a_tag_that_is_due_is_that_of_every_key() {
+        let outbox = Arc::new(Outbox::new(Arc::default()));
+        drop(outbox.enter(InvalidationScope::Tag(Tag::new("t"))));
+        let slot = |tag: &str| {
+            let tags = [Tag::new("other"), Tag::new(tag)].into_iter().collect();
+            Slot { tags, ..Slot::example() }
+        };
+        assert!(outbox.is_quarantined(&slot("t")));
+        assert!(!outbox.is_quarantined(&slot("u")) && !is_quarantined(&outbox, "t"));
+    }
+
+    #[test]
+    fn an_acknowledgement_settles_earlier_calls_and_no_later_one() {
+        let outbox = Arc::new(Outbox::new(Arc::default()));
+        let (first, second) = (enter(&outbox, "a"), enter(&outbox, "a"));
+        first.acknowledge();
+        assert_eq!(outbox.len(), 1, "the second has not been sent before it was called");
+        let third = enter(&outbox, "a");
+        drop(second);
+        assert!(is_quarantined(&outbox, "a"));
+        third.acknowledge();
+        assert!(!is_quarantined(&outbox, "a") && outbox.len() == 0);
+    }
+
+    /// The history over Redis has found it: a version that was invalidated answered as a stale one.
+    #[test]
+    fn a_soft_call_that_is_acknowledged_settles_none_that_is_not_soft() {
+        let outbox = Arc::new(Outbox::new(Arc::default()));
+        let softly = || {
+            let scope = InvalidationScope::SoftKey(PrimaryKey::new("a"));
+            outbox.enter(scope).acknowledge();
+        };
+        drop(enter(&outbox, "a"));
+        softly();
+        assert!(is_quarantined(&outbox, "a") && outbox.len() == 1);
+        enter(&outbox, "a").acknowledge();
+        let on_its_way = enter(&outbox, "a");
+        softly();
+        drop(on_its_way);
+        assert!(is_quarantined(&outbox, "a"));
+    }
+
+    #[test]
+    fn a_soft_call_that_fails_is_due() {
+        let outbox = Arc::new(Outbox::new(Arc::default()));
+        let scope = InvalidationScope::SoftKey(PrimaryKey::new("a"));
+        drop(outbox.enter(scope.clone()));
+        assert!(is_quarantined(&outbox, "a") && !is_quarantined(&outbox, "b"));
+        assert_eq!(outbox.due(10)[0].0, scope);
+    }
+
+    #[test]
+    fn a_call_that_failed_after_a_later_one_was_acknowledged_is_settled() {
+        let outbox = Arc::new(Outbox::new(Arc::default()));
+        let (first, second) = (enter(&outbox, "a"), enter(&outbox, "a"));
+        second.acknowledge();
+        drop(first);
+        assert!(!is_quarantined(&outbox, "a") && outbox.len() == 0);
+    }
+
+    #[test]
+    fn too_many_keys_make_everything_due() {
+        let outbox = Arc::new(Outbox::new(Arc::default()));
+        let on_its_way = enter(&outbox, "on its way");
+        for n in 0..=MAX_DUE {
+            drop(enter(&outbox, &n.to_string()));
+        }
+        assert!(is_quarantined(&outbox, "never called"));
+        assert_eq!((outbox.len(), outbox.due(10).len()), (2, 1));
+        let (scope, number) = outbox.due(10).remove(0);
+        outbox.acknowledge(&scope, number);
+        assert!(!is_quarantined(&outbox, "0"));
+        on_its_way.acknowledge();
+        assert_eq!(outbox.len(), 0);
+    }
+}

@@ -1,0 +1,39 @@
+//! Digest of a variant: the name of its fields at the server.
+
+use std::io::Write;
+
+use siphasher::sip128::SipHasher13;
+
+use super::stamp::VERSION;
+use crate::key::Slot;
+
+/// Digest of a variant in an epoch, in hexadecimal.
+pub(crate) type VariantDigest = [u8; 32];
+
+/// Returns the digest by which the server knows a variant in an epoch.
+///
+/// The epoch is a secret of the server, so clients cannot choose targets whose digests collide. A record
+/// names its variant, so a collision by chance is a miss. Versions with another record format use other digests.
+pub(crate) fn digest(slot: &Slot, epoch: u64) -> VariantDigest {
+    let version = !epoch ^ u64::from(VERSION);
+    let hash = SipHasher13::new_with_keys(epoch, version).hash(slot.variant.as_bytes());
+    let mut digest = [0; 32];
+    write!(&mut digest[..], "{:032x}", u128::from_be_bytes(hash.as_bytes()))
+        .expect("128 bits are 32 digits");
+    digest
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    /// Other processes may run an older version, which looks there if its records have the same format.
+    #[test]
+    fn a_variant_is_where_it_was() {
+        const EXPECTED: [&str; 2] =
+            ["e4f525053e2813416f834078a0e3f840", "f93417d90fa52246f54b3f0fd565798c"];
+        let slot = Slot::example();
+        let found = [1, 0xfedc_ba98_7654_3210].map(|epoch| digest(&slot, epoch));
+        assert_eq!(found.map(|text| String::from_utf8(text.into()).unwrap()), EXPECTED);
+    }
+}

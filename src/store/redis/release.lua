@@ -1,8 +1,0 @@
--- Gives the right to fill back, if this fill still has it.
--- KEYS key; ARGV variant digest, token -> how many fields were removed
-local lf = 'l:' .. ARGV[1]
-local l = redis.call('HGET', KEYS[1], lf)
-if l and string.sub(l, 1, #ARGV[2] + 1) == ARGV[2] .. ' ' then
-  return redis.call('HDEL', KEYS[1], lf)
-end
-return 0

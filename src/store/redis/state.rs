@@ -1,0 +1,196 @@
+//! State that all clones of a store share, and what the requests for a slot have in common.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use redis::PushInfo;
+use tokio::sync::Notify;
+
+use super::{
+    link::{Connection, Dependents, Endpoint, Link, LinkFault, count},
+    near::Near,
+    outbox::Outbox,
+    record::{Record, StoredContent, VariantDigest, decode, digest},
+    settings::RedisSettings,
+    tag_versions::{self, TagVersions},
+};
+use crate::{
+    clock::{Instant, now},
+    entry::{Content, Entry, Head, MemoryGauge, Provenance, SourceRecord},
+    fence::{Fence, Sequence},
+    key::{Slot, Tag, Tags},
+    metrics::telemetry,
+};
+
+/// Milliseconds by which the clocks here and at the server may have come apart since a copy was made,
+/// whose times are instants here. A heartbeat measures them less exactly than it takes.
+const DRIFT: u64 = 50;
+
+/// State that all clones of a store share.
+pub(super) struct StoreState {
+    pub(super) link: Arc<Link>,
+    pub(super) near: Arc<Near>,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) sequence: Sequence,
+    gauge: Arc<MemoryGauge>,
+    has_warned: AtomicBool,
+}
+
+/// Parts of a store that follow its link.
+struct Followers {
+    near: Arc<Near>,
+    outbox: Arc<Outbox>,
+}
+
+/// Request for a slot, and the fences that were taken before it.
+pub(super) struct SlotQuery<'a> {
+    pub(super) slot: &'a Slot,
+    pub(super) connection: Arc<Connection>,
+    pub(super) epoch: u64,
+    pub(super) fence: Fence,
+    pub(super) near_fence: Fence,
+}
+
+impl StoreState {
+    pub(super) fn new(endpoint: Endpoint, settings: RedisSettings) -> Arc<Self> {
+        let wake = Arc::<Notify>::default();
+        let near = Arc::new(Near::new(&settings));
+        let outbox = Arc::new(Outbox::new(Arc::clone(&wake)));
+        let followers = Followers { near: Arc::clone(&near), outbox: Arc::clone(&outbox) };
+        let link = Arc::new(Link::new(endpoint, settings, wake, followers));
+        link.supervise();
+        let (sequence, gauge) = (Sequence::new(), Arc::default());
+        Arc::new(Self { link, near, outbox, sequence, gauge, has_warned: AtomicBool::new(false) })
+    }
+
+    /// Prepares a request for a slot; `None` if the server may not be asked about it now.
+    pub(super) fn query<'a>(&self, slot: &'a Slot) -> Option<SlotQuery<'a>> {
+        // Before the epoch is read: entries of an epoch that ends meanwhile are not kept.
+        let near_fence = self.near.fence();
+        let fence = self.sequence.begin();
+        let connection = self.link.connection()?;
+        if connection.is_slow(self.link.settings.slow_lookups) || self.outbox.is_quarantined(slot) {
+            return None;
+        }
+        let epoch = connection.epoch()?;
+        Some(SlotQuery { slot, connection, epoch, fence, near_fence })
+    }
+
+    /// Reads the versions of tags; `None` if the reply may not be used.
+    pub(super) async fn tag_versions(
+        &self,
+        query: &SlotQuery<'_>,
+        tags: &[Tag],
+    ) -> Option<TagVersions> {
+        if tags.is_empty() {
+            return Some(TagVersions::default());
+        }
+        let versions = tag_versions::read(&self.link, &query.connection, tags).await.ok()?;
+        query.is_proven_at(now()).then_some(versions)
+    }
+
+    /// Decodes a record that was found for a slot.
+    pub(super) fn decode(&self, slot: &Slot, record: &Bytes) -> Option<Record> {
+        let settings = &self.link.settings;
+        let decoded = decode(record, &settings.namespace, slot, &settings.seal);
+        if decoded.is_err() {
+            count(&self.link.counts.unreadable);
+            if !self.has_warned.swap(true, Ordering::Relaxed) {
+                telemetry::record_unreadable();
+            }
+        }
+        decoded.ok()
+    }
+
+    /// Creates the entry of a record whose tags are alive. `outdated` is the time since which it is.
+    pub(super) fn restore(
+        &self,
+        query: &SlotQuery<'_>,
+        record: Record,
+        outdated: Option<u64>,
+    ) -> Option<Entry> {
+        let SlotQuery { slot, connection, fence, .. } = query;
+        // Another incarnation has lost later changes, invalidations included.
+        if record.stamp.incarnation != connection.incarnation {
+            return None;
+        }
+        let received = self.link.local_time(connection, record.stamp.stored)?;
+        let mut until = self.link.local_time(connection, record.stamp.fresh_until)?;
+        if let Some(since) = outdated {
+            // Never fresh, whatever the difference of two clocks is.
+            until = until.min(self.link.local_time(connection, since)?).min(now());
+        }
+        let content = match record.content {
+            StoredContent::Response(head, body) => {
+                let head = Head::restored(head, received, until);
+                Content::Response { head, body }
+            }
+            StoredContent::Pass => Content::Pass,
+            StoredContent::Nominated(nominated) => Content::Nominated(nominated),
+        };
+        let tags = match record.tags.is_empty() {
+            true => Tags::none(),
+            false => record.tags.into_iter().map(|versioned| versioned.tag).collect(),
+        };
+        let slot = Slot { key: slot.key.clone(), variant: slot.variant.clone(), tags };
+        if !slot.tags.is_empty() && self.outbox.is_quarantined(&slot) {
+            return None;
+        }
+        let gauge = Arc::clone(&self.gauge);
+        let provenance = Provenance { slot, fence: *fence, requested: received, gauge };
+        Some(Entry::restored(provenance, content, until))
+    }
+}
+
+impl Dependents for Followers {
+    fn on_push(&self, push: PushInfo) -> bool {
+        self.near.on_push(push)
+    }
+
+    fn on_proof(&self, until: Instant, took: Duration) {
+        self.near.prove(until, took);
+    }
+
+    fn on_new_epoch(&self) {
+        self.near.invalidate_all();
+    }
+
+    fn on_loss(&self) {
+        self.near.silence();
+    }
+
+    fn deliver<'a>(
+        &'a self,
+        link: &'a Link,
+        connection: &'a Arc<Connection>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), LinkFault>> + Send + 'a>> {
+        Box::pin(self.outbox.deliver(link, connection))
+    }
+}
+
+impl SlotQuery<'_> {
+    /// Returns the digest by which the server knows the slot's variant.
+    pub(super) fn digest(&self) -> VariantDigest {
+        digest(self.slot, self.epoch)
+    }
+
+    /// Returns whether a reply that is here at an instant may be used.
+    pub(super) fn is_proven_at(&self, now: Instant) -> bool {
+        self.connection.proven.is_ahead_at(now)
+    }
+
+    /// Returns whether decoding a record again would give the same entry.
+    pub(super) fn would_repeat(&self, source: &SourceRecord) -> bool {
+        let drift = source.clock.abs_diff(self.connection.clock.load(Ordering::Relaxed));
+        (source.epoch, source.incarnation) == (self.epoch, self.connection.incarnation)
+            && drift <= DRIFT
+    }
+}

@@ -1,0 +1,207 @@
+//! Redis store.
+
+use std::{fmt, future::Future, sync::Arc, time::Duration};
+
+use tokio::time::timeout;
+
+use super::{
+    fill::RedisLease,
+    invalidation::InvalidationCall,
+    link::{Endpoint, count, random},
+    outbox::InvalidationScope,
+    settings::RedisSettings,
+    state::StoreState,
+};
+use crate::{
+    entry::Entry,
+    error::Pending,
+    fence::Sequence,
+    key::{PrimaryKey, Slot, Tag, Token, VariantRef},
+    metrics::operations::StoreSnapshot,
+    store::{Begin, Commit, Lookup, Store, sealed::Sealed},
+};
+
+/// A store in Redis 7 or Valkey, for services of more than one process.
+///
+/// While the server is away, slow or full, requests are forwarded as if there were no cache. An
+/// invalidation that cannot be delivered is retried, and its key is bypassed in this process until
+/// the server has acknowledged it.
+///
+/// Clones share one connection. Give layers whose routes use
+/// [`Credentials::PerCaller`](crate::Credentials::PerCaller) or [`CacheRoute::vary`](crate::CacheRoute::vary)
+/// a [`caller_key`](crate::SupportCacheLayerBuilder::caller_key), the same in all processes.
+///
+/// ```
+/// use tower_support_cache::{RedisStore, SupportCacheLayer};
+///
+/// let store = RedisStore::connect("redis://127.0.0.1:6379/")?;
+/// let layer = SupportCacheLayer::new(store);
+/// # Ok::<(), tower_support_cache::ConfigError>(())
+/// ```
+#[derive(Clone)]
+pub struct RedisStore {
+    state: Arc<StoreState>,
+}
+
+impl RedisStore {
+    pub(super) fn new(endpoint: Endpoint, settings: RedisSettings) -> Self {
+        Self { state: StoreState::new(endpoint, settings) }
+    }
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore").field("link", &self.state.link).finish_non_exhaustive()
+    }
+}
+
+impl Sealed for RedisStore {}
+
+impl Store for RedisStore {
+    type Lease = RedisLease;
+
+    fn sequence(&self) -> &Sequence {
+        &self.state.sequence
+    }
+
+    fn peek(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
+        self.state.near.peek(variant)
+    }
+
+    fn lookup(&self, slot: &Slot) -> impl Future<Output = Lookup> + Send {
+        self.state.lookup(slot)
+    }
+
+    fn token(&self) -> Option<Token> {
+        // Without a connection the fill will not begin, but it needs a name of its own all the same.
+        let incarnation = self.state.link.connection().map_or(0, |link| link.incarnation);
+        Some(Token::new(u128::from(incarnation) << 64 | random() >> 64))
+    }
+
+    async fn begin(
+        &self,
+        slot: &Slot,
+        token: Option<Token>,
+        seen: Option<&Entry>,
+    ) -> Begin<RedisLease> {
+        let begun = match token {
+            // Boxed: the future of a request is as large as its largest part, and most need no fill.
+            Some(token) => Box::pin(self.state.begin(slot, token, seen)).await,
+            None => None,
+        };
+        begun.unwrap_or(Begin::Unavailable)
+    }
+
+    fn wait(&self, slot: &Slot, token: Token) -> impl Future<Output = Lookup> + Send {
+        self.state.wait(slot, token)
+    }
+
+    async fn commit(
+        &self,
+        lease: RedisLease,
+        entry: Arc<Entry>,
+        note: Option<Arc<Entry>>,
+    ) -> Commit {
+        if !entry.is_current(&self.state.sequence) {
+            count(&self.state.link.counts.fenced);
+            return Commit::Fenced;
+        }
+        let commit = Box::pin(lease.commit(&entry, note.as_deref())).await;
+        if commit == Commit::Stored
+            && let Some(note) = note
+        {
+            // A hint how the entry that has just been stored is found.
+            self.state.near.keep_note(&note);
+        }
+        commit
+    }
+
+    fn invalidate(
+        &self,
+        key: &PrimaryKey,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
+        self.state.sequence.invalidate(key, || ());
+        self.call(InvalidationScope::Key(key.clone())).run(Duration::ZERO)
+    }
+
+    fn soft_invalidate(
+        &self,
+        key: &PrimaryKey,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
+        self.state.sequence.invalidate(key, || ());
+        self.call(InvalidationScope::SoftKey(key.clone())).run_softly()
+    }
+
+    fn invalidate_tag(
+        &self,
+        tag: &Tag,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
+        self.state.sequence.invalidate_tag(tag);
+        self.call(InvalidationScope::Tag(tag.clone())).run(Duration::ZERO)
+    }
+
+    fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
+        self.state.sequence.invalidate_all(|_| ());
+        self.call(InvalidationScope::All).run(self.state.link.settings.until_seen())
+    }
+
+    async fn flush_pending(&self, limit: Duration) -> Result<(), Pending> {
+        let link = &self.state.link;
+        link.hurry();
+        let flushed = self.state.outbox.flushed(link.settings.until_seen());
+        timeout(limit, flushed).await.map_err(|_| Pending)
+    }
+
+    fn snapshot(&self) -> Option<StoreSnapshot> {
+        let link = &self.state.link;
+        Some(StoreSnapshot {
+            is_linked: link.is_published(),
+            is_breaker_open: link.is_breaker_open(),
+            pending: self.state.outbox.len() as u64,
+            near: self.state.near.snapshot(),
+            ..link.counts.snapshot()
+        })
+    }
+}
+
+impl RedisStore {
+    fn call(&self, scope: InvalidationScope) -> InvalidationCall {
+        InvalidationCall::new(&self.state, scope)
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::now,
+        entry::{Content, Provenance, SourceRecord},
+    };
+
+    #[test]
+    fn what_this_process_invalidates_is_gone_when_it_is_called() {
+        let store = RedisStore::connect("redis://127.0.0.1/").expect("an address");
+        let near = &store.state.near;
+        let minute = Duration::from_secs(60);
+        near.prove(now() + minute, Duration::ZERO);
+        for invalidated in ["key", "tag", "all"] {
+            let tags = [Tag::new("t")].into_iter().collect();
+            let slot = Slot { tags, ..Slot::example() };
+            let fence = store.sequence().begin();
+            let provenance = Provenance { slot, fence, requested: now(), gauge: Arc::default() };
+            let entry = Entry::restored(provenance, Content::Pass, now() + minute);
+            let (record, digest) = (b"record"[..].into(), [b'0'; 32]);
+            let source =
+                SourceRecord { record, number: 1, digest, epoch: 1, incarnation: 1, clock: 0 };
+            near.keep(entry, source, near.fence());
+            let is_found = || store.peek(&Slot::example().variant.borrowed()).is_some();
+            assert!(is_found());
+            match invalidated {
+                "key" => drop(store.invalidate(&Slot::example().key)),
+                "tag" => drop(store.invalidate_tag(&Tag::new("t"))),
+                _ => drop(store.invalidate_all()),
+            }
+            assert!(!is_found(), "{invalidated}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Versions of tags at the server.
+//!
+//! A tag is a key of its own, whose value is its version: when it was last invalidated, and a random
+//! number. A record names the versions that its tags had, and is dead once one of them has another: it was
+//! invalidated, expired, was evicted or deleted. So the server needs no list of the records that have a
+//! tag, and `redis-cli DEL tower-support-cache:tag:account:A1` is a full invalidation too.
+//!
+//! The versions of tags that follow from the request are read before the lease is asked for, and are part
+//! of it: a fill that reads the lease beside other versions than its own does not join it. The
+//! groups that only the response names are read before the commit, and have to be older than the lease.
+
+use std::{sync::Arc, time::Duration};
+
+use redis::{Cmd, RedisError, Value, cmd};
+
+use super::{
+    link::{Connection, Link, LinkFault, TAG_VERSIONS, bulk, millis, random_text},
+    record::{TagVersion, VersionedTag},
+};
+use crate::{
+    clock::{Instant, now},
+    key::{Tag, Tags},
+    metrics::operations::Operation,
+};
+
+/// Lag in microseconds that the clock of a server may have over this process's within a fill: it
+/// may be slewed, but not set back.
+const TOLERANCE: u64 = 20_000;
+
+/// Difference in microseconds that the clocks of a cluster's nodes may have.
+const SKEW: u64 = 1_000_000;
+
+/// Time at which a lease was granted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GrantTime {
+    /// Microseconds of the server's clock.
+    pub(super) server: u64,
+    pub(super) local: Instant,
+}
+
+/// Versions that tags have now; a tag without one is missing.
+#[derive(Debug, Default)]
+pub(super) struct TagVersions(Vec<VersionedTag>);
+
+/// Reply to [`TAG_VERSIONS`].
+struct VersionsReply {
+    /// Microseconds of the server's clock.
+    time: u64,
+    versions: Vec<TagVersion>,
+}
+
+impl GrantTime {
+    /// Returns the time of the server's clock some time later, in microseconds.
+    fn server_time_after(self, elapsed: Duration) -> u64 {
+        self.server.saturating_add(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// Returns whether a tag was last invalidated before, on clocks that differ by `slack`.
+    fn is_after(self, version: TagVersion, slack: u64) -> bool {
+        version.time.saturating_add(slack) < self.server
+    }
+}
+
+impl TagVersions {
+    /// Returns whether every tag still has its version.
+    pub(super) fn confirm(&self, tags: &[VersionedTag]) -> bool {
+        tags.iter().all(|tag| self.0.contains(tag))
+    }
+
+    /// Returns whether there is a version of every tag.
+    pub(super) fn cover(&self, tags: &[VersionedTag]) -> bool {
+        tags.iter().all(|tag| self.0.iter().any(|known| known.tag == tag.tag))
+    }
+
+    /// Returns the digest that a lease has with these versions; `None` if a tag has none.
+    pub(super) fn digest(&self, tags: &Tags) -> Option<String> {
+        let find = |tag: &Tag| self.0.iter().find(|known| known.tag == *tag).cloned();
+        tags.iter().map(find).collect::<Option<Vec<_>>>().map(|tags| digest(&tags))
+    }
+}
+
+/// Digests versions, in the order of their tags. Empty without any.
+pub(super) fn digest(tags: &[VersionedTag]) -> String {
+    if tags.is_empty() {
+        return String::new();
+    }
+    let mut hasher = blake3::Hasher::new();
+    for VersionedTag { version: TagVersion { time, random }, .. } in tags {
+        hasher.update(&time.to_be_bytes()).update(&random.to_be_bytes());
+    }
+    hasher.finalize().to_hex()[..16].to_owned()
+}
+
+/// Reads the versions of tags.
+pub(super) async fn read(
+    link: &Link,
+    connection: &Arc<Connection>,
+    tags: &[Tag],
+) -> Result<TagVersions, LinkFault> {
+    if tags.is_empty() {
+        return Ok(TagVersions::default());
+    }
+    let mut read = cmd("MGET");
+    read.arg(tags.iter().map(|tag| link.settings.tag_key(tag)).collect::<Vec<_>>());
+    let reply = link.look(connection, &read).await?;
+    let Value::Array(values) = reply else { return Err(LinkFault::Refused) };
+    let versions = values.into_iter().map(|value| TagVersion::parse(&bulk(value)?));
+    let versioned = |(tag, version): (&Tag, Option<TagVersion>)| {
+        Some(VersionedTag { tag: tag.clone(), version: version? })
+    };
+    Ok(TagVersions(tags.iter().zip(versions).filter_map(versioned).collect()))
+}
+
+/// Returns the versions of tags for a fill that is about to begin. Missing ones are set.
+pub(super) async fn for_fill(
+    link: &Link,
+    connection: &Arc<Connection>,
+    tags: &Tags,
+) -> Result<Vec<VersionedTag>, LinkFault> {
+    let retention = link.settings.lease;
+    let reply = find(link, connection, Operation::Lease, tags, retention).await?;
+    Ok(reply.of(tags).collect())
+}
+
+/// Returns the versions with which a record may be stored for some time: `known` are those that the
+/// fill began with. `Ok(None)` if a tag was invalidated since, or may have been.
+pub(super) async fn for_commit(
+    link: &Link,
+    connection: &Arc<Connection>,
+    tags: &Tags,
+    retention: Duration,
+    known: &[VersionedTag],
+    granted: GrantTime,
+) -> Result<Option<Vec<VersionedTag>>, LinkFault> {
+    // Before it is asked: the time that the reply takes does not count.
+    let earliest = granted.server_time_after(now().saturating_duration_since(granted.local));
+    let reply = find(link, connection, Operation::Commit, tags, retention).await?;
+    let slack = if connection.transport().is_one() { 0 } else { SKEW };
+    let is_set_back = reply.is_set_back(earliest, slack);
+    let is_good = |tag: &VersionedTag| match known.iter().find(|known| known.tag == tag.tag) {
+        Some(known) => known == tag,
+        // A missing one may have been removed to invalidate, and is of now.
+        None => !is_set_back && granted.is_after(tag.version, slack),
+    };
+    Ok(reply.of(tags).map(|tag| is_good(&tag).then_some(tag)).collect())
+}
+
+async fn find(
+    link: &Link,
+    connection: &Arc<Connection>,
+    operation: Operation,
+    tags: &Tags,
+    retention: Duration,
+) -> Result<VersionsReply, LinkFault> {
+    let mut reply = VersionsReply { time: 0, versions: Vec::with_capacity(tags.len()) };
+    if tags.is_empty() {
+        return Ok(reply);
+    }
+    let keys: Vec<_> = tags.iter().map(|tag| link.settings.tag_key(tag)).collect();
+    let calls = async {
+        // A script may touch keys of one node only.
+        let at_once = if connection.transport().is_one() { keys.len() } else { 1 };
+        for keys in keys.chunks(at_once) {
+            let arguments = |call: &mut Cmd| {
+                call.arg(millis(retention));
+                call.arg(keys.iter().map(|_| random_text()).collect::<Vec<_>>());
+            };
+            reply.add(TAG_VERSIONS.call_on(&mut connection.transport(), keys, arguments).await?);
+        }
+        Ok::<_, RedisError>(())
+    };
+    link.ask(connection, operation, calls).await?;
+    if reply.versions.len() == tags.len() { Ok(reply) } else { Err(LinkFault::Refused) }
+}
+
+impl VersionsReply {
+    /// Returns the tags with the versions.
+    fn of(self, tags: &Tags) -> impl Iterator<Item = VersionedTag> {
+        let tags = tags.iter().cloned().zip(self.versions);
+        tags.map(|(tag, version)| VersionedTag { tag, version })
+    }
+
+    /// Returns whether the server's clock shows less than it must by now. A tag that was invalidated since
+    /// the grant would then look older than it.
+    fn is_set_back(&self, earliest: u64, slack: u64) -> bool {
+        self.time.saturating_add(TOLERANCE + slack) < earliest
+    }
+
+    /// Adds the reply of one call. Values that are no versions are left out.
+    fn add(&mut self, reply: Value) {
+        let Value::Array(parts) = reply else { return };
+        let mut parts = parts.into_iter();
+        let time = parts
+            .next()
+            .and_then(bulk)
+            .and_then(|text| std::str::from_utf8(&text).ok()?.parse().ok());
+        self.time = time.unwrap_or(0);
+        self.versions.extend(parts.filter_map(|version| TagVersion::parse(&bulk(version)?)));
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_older_than_a_fill_only_if_no_clock_can_hide_that_it_is_not() {
+        let granted = GrantTime { server: 5_000_000, local: now() };
+        let is_older = |time, slack| granted.is_after(TagVersion { time, random: 0 }, slack);
+        assert!(is_older(4_999_999, 0) && !is_older(5_000_000, 0));
+        assert!(is_older(3_999_999, SKEW) && !is_older(4_000_000, SKEW));
+        let earliest = granted.server_time_after(Duration::from_secs(3));
+        let is_set_back =
+            |time| VersionsReply { time, versions: Vec::new() }.is_set_back(earliest, 0);
+        assert!(!is_set_back(8_000_000) && !is_set_back(8_000_000 - TOLERANCE));
+        assert!(is_set_back(7_900_000));
+    }
+
+    #[test]
+    fn versions_are_confirmed_only_if_all_of_them_are_the_same() {
+        let versioned = |tag: &Tag, random| VersionedTag {
+            tag: tag.clone(),
+            version: TagVersion { time: 1, random },
+        };
+        let (a, b, c) = (Tag::new("a"), Tag::new("b"), Tag::new("c"));
+        let versions = TagVersions(vec![versioned(&a, 1), versioned(&b, 2)]);
+        assert!(versions.confirm(&[]) && versions.confirm(&[versioned(&b, 2)]));
+        assert!(!versions.confirm(&[versioned(&a, 1), versioned(&b, 1)]));
+        assert!(!versions.confirm(&[versioned(&c, 1)]));
+        let tags = |tags: &[&Tag]| tags.iter().copied().cloned().collect::<Tags>();
+        assert_eq!(versions.digest(&tags(&[])).as_deref(), Some(""));
+        let of_both = versions.digest(&tags(&[&a, &b]));
+        assert_eq!(of_both, Some(digest(&[versioned(&a, 1), versioned(&b, 2)])));
+        assert_ne!(of_both, Some(digest(&[versioned(&a, 1), versioned(&b, 3)])));
+        assert_eq!(versions.digest(&tags(&[&a, &c])), None);
+    }
+}
