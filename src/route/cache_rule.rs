@@ -3,8 +3,8 @@
 use std::{fmt, time::Duration};
 
 use super::{
-    credentials::Credentials, key_builder::KeyBuilder, pattern::Pattern, query::QueryPolicy,
-    request::RequestView,
+    credentials::Credentials, host::HostPolicy, key_builder::KeyBuilder, pattern::Pattern,
+    query::QueryPolicy, request::RequestView,
 };
 use crate::{
     key::Nominated,
@@ -49,6 +49,7 @@ pub(crate) struct CacheRule {
     pub(crate) early_refresh: f32,
     pub(crate) credentials: Credentials,
     pub(crate) query: QueryPolicy,
+    pub(crate) host: HostPolicy,
     pub(crate) request_directives: RequestDirectives,
     /// Fields that every variant holds, even if no response nominates them.
     pub(crate) vary: Nominated,
@@ -132,12 +133,13 @@ impl CacheRule {
     /// Adds the settings that decide the meaning of stored entries to the digest of the rules.
     pub(crate) fn digest(&self, hasher: &mut blake3::Hasher) {
         let text = format!(
-            "{}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{}\n",
+            "{}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{}\n",
             self.pattern.positional(),
             self.key,
             self.tags,
             self.storage.lifetimes,
             self.query,
+            self.host,
             self.credentials,
             self.vary,
             self.storage.stripped,
@@ -178,6 +180,8 @@ mod tests {
             route().negative_ttl(Duration::from_secs(1)),
             route().statuses([StatusCode::OK, StatusCode::NOT_FOUND]),
             route().query(QueryPolicy::Ignore),
+            route().host(HostPolicy::Ignore),
+            route().host(HostPolicy::Only(vec!["a".to_owned()])),
             route().credentials(Credentials::CoveredByKey),
             route().vary([ACCEPT]),
             route().strip([ACCEPT]),
