@@ -48,6 +48,9 @@
 //! by default a request with credentials bypasses it. [`Credentials`] says what else a route can
 //! choose.
 //!
+//! A layer that wraps the bodies of requests belongs inside, too, or behind a [`PeekContentLayer`]: a
+//! GET with content bypasses the cache, and such a layer may hide that there is none.
+//!
 //! It belongs there once: a layer within itself would follow its own flight, until it has waited long
 //! enough to forward.
 //!
@@ -132,6 +135,7 @@ mod handle;
 mod key;
 mod layer;
 mod metrics;
+mod peek;
 mod policy;
 mod preset;
 mod recording;
@@ -150,6 +154,7 @@ pub use metrics::{
     operations::{Latency, Operation, OperationSnapshot, StoreSnapshot},
     outcome::{Alone, Bypass, Refusal},
 };
+pub use peek::{PeekContent, PeekContentLayer, PeekedBody};
 pub use policy::{Freshness, RequestDirectives};
 pub use preset::{CASE_LIST_TTL, CASE_MESSAGES_TTL};
 pub use route::{

@@ -23,6 +23,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "entry",
             "metrics",
             "policy",
+            "peek",
             "route",
             "flight",
             "background",

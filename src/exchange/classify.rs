@@ -10,7 +10,7 @@ use super::{
 use crate::{
     key::{Slot, Subject, VariantBuffer},
     metrics::outcome::{Bypass, ForwardReason, Unshared},
-    route::{CacheRule, HeadRef, Matched, RequestContent, RequestView, admit},
+    route::{CacheRule, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
     store::Store,
 };
 
@@ -18,6 +18,8 @@ use crate::{
 pub(crate) enum Decision {
     /// No rule is for it.
     Pass,
+    /// The first frame of its body decides.
+    Peek,
     /// A stored response answers, on the route at this position.
     Answer(usize, Asks, Reuse),
     /// It is forwarded without a flight, in the bucket at this position and for this reason.
@@ -42,7 +44,8 @@ pub(crate) fn classify<St: Store>(
             let view = RequestView { head, parameters: &parameters };
             let reason = match classify_read(cache, route, rule, view, content) {
                 Ok(decision) => return decision,
-                Err(reason) => reason,
+                Err(Denied::Unknown) => return Decision::Peek,
+                Err(Denied::Bypass(reason)) => reason,
             };
             if reason == Bypass::Credentials {
                 cache.warn_of_credentials(route);
@@ -62,9 +65,9 @@ fn classify_read<St: Store>(
     rule: &CacheRule,
     view: RequestView<'_, '_>,
     content: RequestContent,
-) -> Result<Decision, Bypass> {
+) -> Result<Decision, Denied> {
     if cache.is_switched_off(route) {
-        return Err(Bypass::Switch);
+        return Err(Bypass::Switch.into());
     }
     let (fields, secret) = (view.head.headers, &cache.identity.secret);
     let admitted = admit(&cache.identity, rule, view, content)?;

@@ -50,6 +50,7 @@ use crate::{
     future::{Mark, ResponseFuture},
     key::FieldList,
     metrics::outcome::{Alone, Outcome, Refusal, Unshared},
+    peek::peek,
     route::{HeadRef, RequestContent},
     store::{Store, timeout::bounded},
 };
@@ -72,13 +73,40 @@ where
     B::Data: Send,
     B::Error: Send + 'static,
 {
+    let content = RequestContent::of(request.body());
+    begin_with(cache, inner, request, content)
+}
+
+fn begin_with<S, St, Q, B>(
+    cache: &Arc<Cache<St>>,
+    inner: &S,
+    mut request: Request<Q>,
+    content: RequestContent,
+) -> ResponseFuture<S, Q, B>
+where
+    S: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    St: Store,
+    Q: Body + Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Send + 'static,
+{
     // Boxed: it is moved from one future into the next.
     let exchange = |read, request| {
         let (cache, inner) = (Arc::clone(cache), inner.clone());
         Box::new(Exchange { cache, inner, read, request: Some(request) })
     };
-    match classify(cache, HeadRef::of(&request), RequestContent::of(request.body())) {
+    match classify(cache, HeadRef::of(&request), content) {
         Decision::Pass => ResponseFuture::forward(inner.clone(), request, None),
+        Decision::Peek => {
+            let content = match peek(&mut request) {
+                true => RequestContent::Present,
+                false => RequestContent::Absent,
+            };
+            begin_with(cache, inner, request, content)
+        }
         Decision::Answer(route, asks, reuse) => {
             ResponseFuture::ready(reuse.respond(&cache.reporter, cache.bucket(route), &asks))
         }

@@ -3,8 +3,9 @@
 use http::{
     HeaderMap, HeaderName,
     header::{
-        CACHE_CONTROL, COOKIE, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-        IF_UNMODIFIED_SINCE, PRAGMA, RANGE, UPGRADE,
+        CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, COOKIE,
+        EXPECT, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, PRAGMA,
+        RANGE, TRAILER, TRANSFER_ENCODING, UPGRADE,
     },
 };
 
@@ -146,6 +147,10 @@ pub(crate) struct RequestFields<'a> {
     /// A condition on the copy that the client already has.
     pub(crate) has_conditions: bool,
     pub(crate) has_directives: bool,
+    /// Set if the head says that content follows (RFC 9112 §6.3), or may follow (`Expect`).
+    pub(crate) announces_content: bool,
+    /// Set if the head has a field about content.
+    pub(crate) describes_content: bool,
     pub(crate) has_upgrade: bool,
 }
 
@@ -163,6 +168,11 @@ impl<'a> RequestFields<'a> {
                 IF_NONE_MATCH | IF_MODIFIED_SINCE => found.has_conditions = true,
                 UPGRADE => found.has_upgrade = true,
                 CACHE_CONTROL | PRAGMA => found.has_directives = true,
+                CONTENT_LENGTH => found.announces_content |= !is_zero(fields),
+                TRANSFER_ENCODING | EXPECT => found.announces_content = true,
+                CONTENT_ENCODING | CONTENT_LANGUAGE | CONTENT_TYPE | TRAILER => {
+                    found.describes_content = true;
+                }
                 _ => {}
             }
             if credential_fields.contains(name) {
@@ -172,6 +182,12 @@ impl<'a> RequestFields<'a> {
         }
         found
     }
+}
+
+/// Returns whether every `Content-Length` is zero.
+fn is_zero(fields: &HeaderMap) -> bool {
+    let is_zero = |digits: &[u8]| !digits.is_empty() && digits.iter().all(|digit| *digit == b'0');
+    fields.get_all(CONTENT_LENGTH).iter().all(|length| is_zero(length.as_bytes()))
 }
 
 #[cfg(test)]

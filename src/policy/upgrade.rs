@@ -37,12 +37,9 @@ mod tests {
 
     #[track_caller]
     fn check(version: Version, lines: &[(&'static str, &str)], expected: bool) {
-        let line = |(name, value): &(&'static str, &str)| {
-            (HeaderName::from_static(name), value.parse().unwrap())
-        };
         let mut fields = HeaderMap::new();
-        for (name, value) in lines.iter().map(line) {
-            fields.append(name, value);
+        for (name, value) in lines {
+            fields.append(HeaderName::from_static(name), value.parse().unwrap());
         }
         assert_eq!(asks_for_upgrade(version, &fields), expected, "{version:?} {lines:?}");
     }

@@ -3,19 +3,20 @@
 
 use std::borrow::Cow;
 
-use http::{Method, Uri, uri::Authority};
+use http::{Method, Uri, Version, uri::Authority};
 use http_body::Body;
 
 use super::{
     cache_rule::CacheRule,
     credentials::Credentials,
     query::QueryPolicy,
-    request::{KeyRequest, RequestView},
+    request::{HeadRef, KeyRequest, RequestView},
 };
 use crate::{
     key::DigestKey,
     key::{EncodedParts, PrimaryKey, Tags, VariantParts, push_part},
     metrics::outcome::Bypass,
+    peek::{HasContent, can_peek},
     policy::{Conditions, CredentialFields, RangeAsked, RequestFields, Wishes, asks_for_upgrade},
 };
 
@@ -26,11 +27,29 @@ pub(crate) struct Identity {
     pub(crate) credential_fields: CredentialFields,
 }
 
-/// Content of a request, as its body announces it.
+/// Content of a request, as far as its body tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RequestContent {
     Absent,
-    Possible,
+    Present,
+    /// The body hides its size. The head decides.
+    Hidden,
+    /// The body hides its size. Its first frame decides, unless the head announces content.
+    Peekable,
+}
+
+/// Reason for which a read may not consult the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Denied {
+    Bypass(Bypass),
+    /// It is not known yet: the first frame of its body decides.
+    Unknown,
+}
+
+impl From<Bypass> for Denied {
+    fn from(reason: Bypass) -> Self {
+        Self::Bypass(reason)
+    }
 }
 
 /// Read that may consult the cache.
@@ -45,8 +64,38 @@ pub(crate) struct Admitted<'a> {
 }
 
 impl RequestContent {
-    pub(crate) fn of(body: &impl Body) -> Self {
-        if body.is_end_stream() { Self::Absent } else { Self::Possible }
+    pub(crate) fn of<Q: Body + 'static>(body: &Q) -> Self {
+        if body.is_end_stream() {
+            return Self::Absent;
+        }
+        let hint = body.size_hint();
+        match hint.upper() {
+            _ if hint.lower() > 0 => Self::Present,
+            Some(0) => Self::Absent,
+            _ if can_peek(body) => Self::Peekable,
+            _ => Self::Hidden,
+        }
+    }
+
+    /// Decides whether a read is without content.
+    fn check(self, head: HeadRef<'_>, fields: &RequestFields<'_>) -> Result<(), Denied> {
+        if fields.announces_content {
+            return Err(Bypass::Content.into());
+        }
+        match self {
+            Self::Absent => Ok(()),
+            Self::Peekable => Err(Denied::Unknown),
+            // RFC 9112 §6.3: a request in HTTP/1 that announces no content has none. One that an outer
+            // layer has decompressed may have lost the announcement; mostly it describes its content.
+            Self::Hidden
+                if head.version <= Version::HTTP_11
+                    && !fields.describes_content
+                    && head.extensions.get::<HasContent>().is_none() =>
+            {
+                Ok(())
+            }
+            Self::Hidden | Self::Present => Err(Bypass::Content.into()),
+        }
     }
 }
 
@@ -60,20 +109,18 @@ pub(crate) fn admit<'a>(
     rule: &'a CacheRule,
     view: RequestView<'a, 'a>,
     content: RequestContent,
-) -> Result<Admitted<'a>, Bypass> {
+) -> Result<Admitted<'a>, Denied> {
     let fields = RequestFields::of(view.head.headers, &identity.credential_fields);
     if fields.has_upgrade && asks_for_upgrade(view.head.version, view.head.headers) {
-        return Err(Bypass::Upgrade);
+        return Err(Bypass::Upgrade.into());
     }
-    if content == RequestContent::Possible {
-        return Err(Bypass::Content);
-    }
+    content.check(view.head, &fields)?;
     if fields.has_precondition {
-        return Err(Bypass::Precondition);
+        return Err(Bypass::Precondition.into());
     }
     // Two `Host` fields make a request malformed (RFC 9112 §3.2): readers disagree about which counts.
     if fields.hosts > 1 {
-        return Err(Bypass::Key);
+        return Err(Bypass::Key.into());
     }
     let mut extras = EncodedParts::new();
     // Unlike an empty scheme or authority, an empty `Host` is not the same as none.

@@ -14,6 +14,7 @@ mod chaos;
 mod config;
 #[cfg(feature = "testing")]
 mod conformance;
+mod content;
 mod early;
 mod fencing;
 mod flights;
