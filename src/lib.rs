@@ -67,7 +67,7 @@
 //!
 //! # The life of a request
 //!
-//! 1. A request that no rule is for, and a read that has an `Upgrade` field, passes through.
+//! 1. A request that no rule is for passes through.
 //! 2. A GET or HEAD on a cached route is looked up, or bypasses the cache for a named reason
 //!    ([`Bypass`]). A fresh entry answers it at once.
 //! 3. A miss leads a *flight*: it forwards, and later requests for the same variant wait for its

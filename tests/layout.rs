@@ -96,6 +96,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "cache_control",
             "request_directives",
             "request_fields",
+            "upgrade",
             "field_line",
             "http_date",
             "entity_tag",

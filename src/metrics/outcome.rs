@@ -55,6 +55,8 @@ reasons! {
         Switch = "switch",
         /// A GET or HEAD with content: what it means is not in its target.
         Content = "content",
+        /// The request asks to switch to another protocol, such as WebSocket.
+        Upgrade = "upgrade",
         /// `If-Match` or `If-Unmodified-Since`, which only the origin may evaluate (RFC 9111 §4.3.2).
         Precondition = "precondition",
         /// A credential field, and a route that does not say whom the response is for.
@@ -180,7 +182,7 @@ impl Unshared {
 
 /// Reason why a request was forwarded (RFC 9211 §2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Forward {
+pub(crate) enum ForwardReason {
     /// Nothing stored.
     UriMiss,
     /// Something stored, but not for the values of its nominated fields.
@@ -191,7 +193,7 @@ pub(crate) enum Forward {
     Request,
 }
 
-impl Forward {
+impl ForwardReason {
     fn token(self) -> &'static TokenRef {
         match self {
             Self::UriMiss => token_ref("uri-miss"),
@@ -227,7 +229,7 @@ pub(crate) enum Outcome {
     /// Answered with the response that another request's forward brings.
     Collapsed { ttl: u64 },
     /// Forwarded as the leader of a flight. Whether the response is stored is judged by its head.
-    Led { forward: Forward, stored: Result<(), Refusal>, status: StatusCode },
+    Led { reason: ForwardReason, stored: Result<(), Refusal>, status: StatusCode },
     /// Forwarded by itself.
     Alone { reason: Alone, status: StatusCode },
     /// The cache was not consulted.
@@ -264,9 +266,9 @@ impl Outcome {
             Self::Refreshed { status, .. } => {
                 member.parameter(FWD, token_ref("stale")).parameter(FWD_STATUS, code(status))
             }
-            Self::Led { forward, stored, status } => {
+            Self::Led { reason, stored, status } => {
                 let member =
-                    member.parameter(FWD, forward.token()).parameter(FWD_STATUS, code(status));
+                    member.parameter(FWD, reason.token()).parameter(FWD_STATUS, code(status));
                 match stored {
                     Ok(()) => member.parameter(key_ref("stored"), true),
                     Err(refusal) => member.parameter(DETAIL, refusal.token()),
@@ -329,11 +331,11 @@ mod tests {
         check(Outcome::Rescued { status: None }, "bff;fwd=stale;detail=stale-if-error");
         check(Outcome::Collapsed { ttl: 60 }, "bff;fwd=uri-miss;collapsed;ttl=60");
         check(
-            Outcome::Led { forward: Forward::UriMiss, stored: Ok(()), status },
+            Outcome::Led { reason: ForwardReason::UriMiss, stored: Ok(()), status },
             "bff;fwd=uri-miss;fwd-status=200;stored",
         );
         check(
-            Outcome::Led { forward: Forward::Stale, stored: Err(Refusal::SetCookie), status },
+            Outcome::Led { reason: ForwardReason::Stale, stored: Err(Refusal::SetCookie), status },
             "bff;fwd=stale;fwd-status=200;detail=set-cookie",
         );
         check(

@@ -8,7 +8,7 @@ use sfv::Token;
 use crate::{
     entry::{BySeconds, CACHE_STATUS},
     metrics::Metrics,
-    metrics::outcome::{Forward, Outcome},
+    metrics::outcome::{ForwardReason, Outcome},
 };
 
 /// Reporter of outcomes.
@@ -23,7 +23,7 @@ pub(crate) struct Reporter {
 }
 
 const STORED: Outcome =
-    Outcome::Led { forward: Forward::UriMiss, stored: Ok(()), status: StatusCode::OK };
+    Outcome::Led { reason: ForwardReason::UriMiss, stored: Ok(()), status: StatusCode::OK };
 
 impl Reporter {
     pub(crate) fn new(metrics: Arc<Metrics>, name: Token) -> Self {

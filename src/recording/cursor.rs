@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::tape::{Chunks, Piece, Place, Tape};
+use super::tape::{Chunks, Piece, Tape, TapePosition};
 use crate::{
     background::{DetachedPermit, Detachments},
     clock::{Instant, now},
@@ -176,7 +176,7 @@ impl RecordingState {
 pub(crate) struct Cursor {
     recording: Arc<Recording>,
     id: u64,
-    place: Place,
+    position: TapePosition,
     /// Bytes before it.
     bytes: u64,
     is_past_trailers: bool,
@@ -194,14 +194,14 @@ pub(crate) enum Next {
 
 impl Cursor {
     fn new(recording: Arc<Recording>, id: u64) -> Self {
-        Self { recording, id, place: Place::default(), bytes: 0, is_past_trailers: false }
+        Self { recording, id, position: TapePosition::default(), bytes: 0, is_past_trailers: false }
     }
 
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         let mut state = lock(&self.recording.state);
         // A body that is not stored need not be kept either.
         let is_last = state.end == Some(End::Broken) && state.readers.len() == 1;
-        if let Some(chunk) = state.tape.read(&mut self.place, is_last) {
+        if let Some(chunk) = state.tape.read(&mut self.position, is_last) {
             self.bytes += chunk.len() as u64;
             return Poll::Ready(Next::Chunk(chunk));
         }

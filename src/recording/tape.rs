@@ -142,17 +142,17 @@ impl Tape {
 
     /// Returns the bytes that follow a place, and moves it on; `None` if there are none yet. `is_last`
     /// says that no other reader will ask for them.
-    pub(super) fn read(&mut self, place: &mut Place, is_last: bool) -> Option<Bytes> {
-        while let Some(chunk) = self.chunks.get_mut(place.chunk) {
+    pub(super) fn read(&mut self, position: &mut TapePosition, is_last: bool) -> Option<Bytes> {
+        while let Some(chunk) = self.chunks.get_mut(position.chunk) {
             let chunk = if is_last { std::mem::take(chunk) } else { chunk.clone() };
-            let rest = chunk.slice(place.offset..);
-            *place = Place { chunk: place.chunk + 1, offset: 0 };
+            let rest = chunk.slice(position.offset..);
+            *position = TapePosition { chunk: position.chunk + 1, offset: 0 };
             if !rest.is_empty() {
                 return Some(rest);
             }
         }
-        let rest = self.tail.get(place.offset..).filter(|rest| !rest.is_empty())?;
-        place.offset = self.tail.len();
+        let rest = self.tail.get(position.offset..).filter(|rest| !rest.is_empty())?;
+        position.offset = self.tail.len();
         Some(Bytes::copy_from_slice(rest))
     }
 
@@ -169,9 +169,9 @@ impl Tape {
     }
 }
 
-/// Place of a reader on a tape.
+/// TapePosition of a reader on a tape.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Place {
+pub(super) struct TapePosition {
     chunk: usize,
     /// Bytes of that chunk that were read while it was being gathered.
     offset: usize,
@@ -238,20 +238,20 @@ mod tests {
     fn each_reader_reads_every_byte_once_whenever_it_reads() {
         for every in 1..40 {
             let mut tape = tape();
-            let (mut place, mut seen) = (Place::default(), Vec::new());
+            let (mut position, mut seen) = (TapePosition::default(), Vec::new());
             let mut expected = Vec::new();
             for n in 0..500_usize {
                 let bytes = vec![n as u8; [1, 700, 3, 2000, 5, 400][n % 6]];
                 expected.extend_from_slice(&bytes);
                 tape.push(Piece::Chunk(bytes.into())).unwrap();
                 while n % every == 0
-                    && let Some(read) = tape.read(&mut place, false)
+                    && let Some(read) = tape.read(&mut position, false)
                 {
                     seen.extend_from_slice(&read);
                 }
             }
             tape.seal();
-            while let Some(read) = tape.read(&mut place, true) {
+            while let Some(read) = tape.read(&mut position, true) {
                 seen.extend_from_slice(&read);
             }
             assert!(seen == expected, "read after every {every} pieces");

@@ -16,7 +16,7 @@ use crate::{
     key::DigestKey,
     key::{EncodedParts, PrimaryKey, Tags, VariantParts, push_part},
     metrics::outcome::Bypass,
-    policy::{Conditions, CredentialFields, RangeAsked, RequestFields, Wishes},
+    policy::{Conditions, CredentialFields, RangeAsked, RequestFields, Wishes, asks_for_upgrade},
 };
 
 /// Digest of a layer's rules and mount, part of every variant.
@@ -49,20 +49,6 @@ pub(crate) struct Admitted<'a> {
     fields: RequestFields<'a>,
 }
 
-/// Reason for which a read may not consult the cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Denied {
-    /// The request switches protocols, so its answer is no response that a cache knows.
-    Upgrade,
-    Bypass(Bypass),
-}
-
-impl From<Bypass> for Denied {
-    fn from(reason: Bypass) -> Self {
-        Self::Bypass(reason)
-    }
-}
-
 impl RequestContent {
     pub(crate) fn of(body: &impl Body) -> Self {
         if body.is_end_stream() { Self::Absent } else { Self::Possible }
@@ -79,20 +65,20 @@ pub(crate) fn admit<'a>(
     rule: &'a CacheRule,
     view: RequestView<'a, 'a>,
     content: RequestContent,
-) -> Result<Admitted<'a>, Denied> {
+) -> Result<Admitted<'a>, Bypass> {
     let fields = RequestFields::of(view.head.headers, &identity.credential_fields);
-    if fields.has_upgrade {
-        return Err(Denied::Upgrade);
+    if fields.has_upgrade && asks_for_upgrade(view.head.version, view.head.headers) {
+        return Err(Bypass::Upgrade);
     }
     if content == RequestContent::Possible {
-        return Err(Bypass::Content.into());
+        return Err(Bypass::Content);
     }
     if fields.has_precondition {
-        return Err(Bypass::Precondition.into());
+        return Err(Bypass::Precondition);
     }
     // Two `Host` fields make a request malformed (RFC 9112 §3.2): readers disagree about which counts.
     if fields.hosts > 1 {
-        return Err(Bypass::Key.into());
+        return Err(Bypass::Key);
     }
     let mut extras = EncodedParts::new();
     // Unlike an empty scheme or authority, an empty `Host` is not the same as none.

@@ -1,6 +1,6 @@
 //! All routes of a layer, and the route of a request.
 
-use http::{Extensions, HeaderMap, Method, Uri};
+use http::{Extensions, HeaderMap, Method, Uri, Version};
 use matchit::Router;
 
 use super::{
@@ -127,7 +127,9 @@ impl RouteTable {
             let rule = &self.read_rules[*found.value];
             if rule.target_implies_key() {
                 let (method, uri) = (&Method::GET, &Uri::default());
-                let head = HeadRef { method, uri, headers: &headers, extensions: &extensions };
+                let (headers, extensions) = (&headers, &extensions);
+                let version = Version::HTTP_11;
+                let head = HeadRef { method, uri, version, headers, extensions };
                 keys.extend(rule.key(RequestView { head, parameters: &found.params }));
             }
         }

@@ -1,12 +1,12 @@
 //! Bodies: recorded while they stream, whole or not at all.
 
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Response, Version};
 use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::task::JoinHandle;
 use tower::ServiceExt;
-use tower_support_cache::Refusal;
+use tower_support_cache::{Bypass, Refusal};
 
 use crate::support::{
     self, GatedBody, OriginError, Reply, cache, cache_with, fetch, get, got, send, settle,
@@ -352,13 +352,50 @@ async fn an_event_stream_is_neither_stored_nor_delayed() {
     assert_eq!(chunk(&mut reply).await, "data: 1\n\n");
 }
 
+/// RFC 9110 §7.8: a field that asks for nothing leaves the request what it is.
 #[tokio::test(start_paused = true)]
-async fn an_upgrade_is_not_the_caches_business() {
-    let (cache, _, mut calls) = cache();
-    let upgrade = support::with(get("/cases/1"), "upgrade", "websocket");
-    let request = send(&cache, upgrade);
+async fn only_an_upgrade_that_may_be_honoured_bypasses_the_cache() {
+    let of = |version, connection, protocol| {
+        let upgrade = support::with(get("/cases/1"), "upgrade", protocol);
+        let mut request = support::with(upgrade, "connection", connection);
+        *request.version_mut() = version;
+        request
+    };
+    let (cache, handle, mut calls) = cache();
+    for (version, connection, protocol) in [
+        (Version::HTTP_11, "upgrade, http2-settings", "h2c"),
+        (Version::HTTP_11, "Upgrade", "TLS/1.2"),
+        (Version::HTTP_11, "keep-alive", "websocket"),
+        (Version::HTTP_10, "upgrade", "websocket"),
+    ] {
+        let request = send(&cache, of(version, connection, protocol));
+        // The first of them fills.
+        if let Some(call) = calls.now().await {
+            assert_eq!(call.head.headers["upgrade"], *protocol);
+            call.ok("stored");
+        }
+        assert_eq!(got(request).await.text(), "stored");
+    }
+    assert_eq!(calls.count(), 1);
+    let upgrade = send(&cache, of(Version::HTTP_11, "keep-alive, Upgrade", "WebSocket"));
     calls.next().await.ok("switched");
-    assert_eq!(got(request).await.cache_status(), "");
+    let said = "support-cache;fwd=bypass;fwd-status=200;detail=upgrade";
+    assert_eq!(got(upgrade).await.cache_status(), said);
+    let counts = handle.metrics().bucket("cases").unwrap().clone();
+    assert_eq!((counts.hits, counts.misses, counts.bypassed[&Bypass::Upgrade]), (3, 1, 1));
+}
+
+/// An origin that switches all the same says nothing of the resource.
+#[tokio::test(start_paused = true)]
+async fn a_switch_that_one_request_provokes_is_not_remembered() {
+    let (cache, _, mut calls) = cache();
+    let upgrade = support::with(get("/cases/1"), "upgrade", "h2c");
+    let upgrade = send(&cache, support::with(upgrade, "connection", "upgrade"));
+    calls.next().await.with(101, ("upgrade", "h2c"), "");
+    assert_eq!(got(upgrade).await.status, 101);
+    let request = send(&cache, get("/cases/1"));
+    calls.next().await.ok("whole");
+    assert!(got(request).await.cache_status().ends_with(";stored"));
 }
 
 #[tokio::test(start_paused = true)]

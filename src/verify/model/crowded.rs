@@ -89,7 +89,7 @@ impl Crowded {
         let sequence = self.store.sequence();
         for _ in 0..3 {
             let turn = match &seen {
-                Some(_) => Turn::Lead(self.flights.lead_alone(&slot, None, sequence.begin())),
+                Some(_) => Turn::Lead(self.flights.lead_privately(&slot, None, sequence.begin())),
                 None => self.flights.enter(
                     &slot,
                     None,

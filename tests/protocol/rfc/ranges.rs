@@ -229,3 +229,18 @@ async fn a_range_that_must_be_cached_and_is_not_is_a_504() {
     let asked = with(get("/cases/1"), "range", "bytes=0-3");
     assert_eq!(got(send(&cache, with(asked, "cache-control", "only-if-cached"))).await.status, 504);
 }
+
+/// Every line of a field that a 416 keeps: each names fields by which responses differ.
+#[tokio::test(start_paused = true)]
+async fn a_416_keeps_every_line_of_vary() {
+    let (cache, _, calls) = cache_with(|route| route);
+    calls.serve(|_| {
+        let fields = [("vary", "x-a"), ("vary", "x-b")];
+        response(200, &fields, "0123456789")
+    });
+    got(send(&cache, get("/cases/1"))).await;
+    let refused = got(send(&cache, with(get("/cases/1"), "range", "bytes=20-"))).await;
+    assert_eq!(refused.status, 416);
+    let lines: Vec<_> = refused.fields.get_all("vary").iter().collect();
+    assert_eq!(lines, ["x-a", "x-b"]);
+}
