@@ -12,7 +12,7 @@ use crate::{
     handle::SupportCacheHandle,
     key::DigestKey,
     policy::CredentialFields,
-    route::{CacheRoute, CacheRule, Credentials, Identity, InvalidateRoute, RouteTable, Scope},
+    route::{CacheRoute, Credentials, Identity, InvalidateRoute, RouteTable},
     service::SupportCache,
     store::Store,
 };
@@ -236,9 +236,12 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
             let problem = "is no token: write letters, digits and `-`, a letter first";
             return Err(ConfigError::new(ConfigErrorKind::Name, "name", problem));
         };
+        let digest = digest(&settings);
         let mut cached = Vec::with_capacity(settings.cached.len());
         for route in &settings.cached {
-            cached.push(route.clone().build(&settings.credentials)?);
+            let mut rule = route.clone().build(&settings.credentials)?;
+            rule.set_scope(digest.clone());
+            cached.push(rule);
         }
         let mut invalidating = Vec::with_capacity(settings.invalidating.len());
         for route in &settings.invalidating {
@@ -261,9 +264,8 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
                 ConfigError::new(ConfigErrorKind::Randomness, "caller_key", problem)
             })?,
         };
-        let scope = scope(&settings, &cached);
         let credential_fields = CredentialFields::new(&settings.credential_fields);
-        let identity = Identity { scope, secret, credential_fields };
+        let identity = Identity { secret, credential_fields };
         let table = RouteTable::build(cached, invalidating)?;
         let cache = Arc::new(Cache::new(store, table, identity, name));
         Ok(SupportCacheLayer { cache, settings: Arc::new(settings) })
@@ -279,9 +281,8 @@ impl<St> fmt::Debug for SupportCacheLayerBuilder<St> {
     }
 }
 
-/// Digests what decides the meaning of stored entries, so that layers with other rules do not read
-/// each other's, and layers with the same rules do.
-fn scope(settings: &LayerSettings, cached: &[CacheRule]) -> Scope {
+/// Digests what the rules of a layer share and what decides the meaning of their entries.
+fn digest(settings: &LayerSettings) -> blake3::Hasher {
     let mut hasher = blake3::Hasher::new();
     let mut part = |text: &str| {
         hasher.update(&(text.len() as u64).to_be_bytes()).update(text.as_bytes());
@@ -292,8 +293,5 @@ fn scope(settings: &LayerSettings, cached: &[CacheRule]) -> Scope {
     fields.sort_unstable();
     fields.dedup();
     part(&fields.join(","));
-    cached.iter().for_each(|rule| rule.digest(&mut hasher));
-    let mut scope = [0; 16];
-    scope.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    scope
+    hasher
 }

@@ -41,7 +41,9 @@ mod tests {
             (HeaderName::from_static(name), value.parse().unwrap())
         };
         let mut fields = HeaderMap::new();
-        lines.iter().map(line).for_each(|(name, value)| drop(fields.append(name, value)));
+        for (name, value) in lines.iter().map(line) {
+            fields.append(name, value);
+        }
         assert_eq!(asks_for_upgrade(version, &fields), expected, "{version:?} {lines:?}");
     }
 

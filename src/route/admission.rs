@@ -19,13 +19,9 @@ use crate::{
     policy::{Conditions, CredentialFields, RangeAsked, RequestFields, Wishes, asks_for_upgrade},
 };
 
-/// Digest of a layer's rules and mount, part of every variant.
-pub(crate) type Scope = [u8; 16];
-
 /// Settings of a layer that tell responses and callers apart.
 #[derive(Debug)]
 pub(crate) struct Identity {
-    pub(crate) scope: Scope,
     pub(crate) secret: DigestKey,
     pub(crate) credential_fields: CredentialFields,
 }
@@ -41,7 +37,6 @@ pub(crate) enum RequestContent {
 pub(crate) struct Admitted<'a> {
     rule: &'a CacheRule,
     view: RequestView<'a, 'a>,
-    scope: &'a Scope,
     target: Cow<'a, str>,
     extras: EncodedParts,
     /// Made already where the target does not imply it.
@@ -92,15 +87,7 @@ pub(crate) fn admit<'a>(
     if !std::ptr::eq(original, view.head.uri) && original != view.head.uri {
         push_seen(&mut extras, view.head.uri, &rule.query);
     }
-    Ok(Admitted {
-        rule,
-        view,
-        scope: &identity.scope,
-        target: rule.query.target(original),
-        extras,
-        key,
-        fields,
-    })
+    Ok(Admitted { rule, view, target: rule.query.target(original), extras, key, fields })
 }
 
 /// Adds the caller, where the route makes that part of what identifies a response.
@@ -162,7 +149,7 @@ impl Admitted<'_> {
     pub(crate) fn variant<'v>(&'v self, nominated: &'v [u8]) -> VariantParts<'v> {
         let original = self.view.head.original_uri();
         VariantParts {
-            scope: self.scope,
+            scope: &self.rule.scope,
             scheme: scheme(original),
             authority: authority(original),
             host: self.fields.host,

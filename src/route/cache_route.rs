@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::{HeaderName, StatusCode};
 
 use super::{
-    cache_rule::{CacheRule, Coalescing},
+    cache_rule::{CacheRule, Coalescing, Scope},
     credentials::Credentials,
     key_builder::{KeyBuilder, KeySource},
     pattern::Pattern,
@@ -401,6 +401,7 @@ impl CacheRoute {
             pattern,
             key,
             tags,
+            scope: Scope::default(),
             bucket: self.bucket,
             storage,
             soft_timeout: self.soft_timeout,
