@@ -17,10 +17,21 @@ use crate::{
     store::Store,
 };
 
-/// Caches responses of the services it wraps.
+/// Layer that caches responses of the services it wraps.
 ///
-/// Clones share everything, and so do the services made by them. See the
-/// [crate documentation](crate).
+/// Clones share everything, and so do the services made by them. The [crate documentation](crate) says
+/// where it belongs in a stack.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_support_cache::{CacheRoute, MemoryStore, SupportCacheLayer};
+///
+/// let layer = SupportCacheLayer::builder(MemoryStore::new())
+///     .cache(CacheRoute::get("/cases/{case}").key("case:{case}").ttl(Duration::from_secs(60)))
+///     .build()?;
+/// let router: axum::Router = axum::Router::new().layer(layer);
+/// # Ok::<(), tower_support_cache::ConfigError>(())
+/// ```
 pub struct SupportCacheLayer<St> {
     cache: Arc<Cache<St>>,
     settings: Arc<LayerSettings>,
@@ -117,7 +128,19 @@ impl fmt::Debug for CallerKey {
     }
 }
 
-/// Builds a [`SupportCacheLayer`].
+/// Builder of a [`SupportCacheLayer`], from [`SupportCacheLayer::builder`].
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_support_cache::{CacheRoute, InvalidateRoute, MemoryStore, SupportCacheLayer};
+///
+/// let layer = SupportCacheLayer::builder(MemoryStore::new())
+///     .name("portal")
+///     .cache(CacheRoute::get("/cases/{case}").key("case:{case}").ttl(Duration::from_secs(60)))
+///     .invalidate(InvalidateRoute::post("/cases/{case}/comments").key("case:{case}"))
+///     .build()?;
+/// # Ok::<(), tower_support_cache::ConfigError>(())
+/// ```
 #[must_use = "a builder does nothing itself, use `.build()` to build it"]
 pub struct SupportCacheLayerBuilder<St> {
     store: Arc<St>,
