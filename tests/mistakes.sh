@@ -3,10 +3,11 @@
 # names, and fails unless each of them fails.
 #
 #   tests/mistakes.sh [NAME...]              all mistakes, or these
-#   tests/mistakes.sh --applies [NAME...]    only checks that the patches apply
+#   tests/mistakes.sh --applies [NAME...]    only checks that the patches apply and the tests are there
 #
 # A patch begins with a line `Fails: BINARY TEST` for each test that must fail. BINARY is a test binary,
-# `lib`, or `model` for tests/model.sh, which has no TEST. MISTAKES_TIMEOUT limits a test, in seconds.
+# `lib`, or `model` for tests/model.sh, which has no TEST. A mistake that does not compile is not found; a
+# test that hangs has found it. MISTAKES_TIMEOUT is the limit of a test, in seconds.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
@@ -46,13 +47,15 @@ copy() {
     done < <(git ls-files -z --cached --others --exclude-standard)
 }
 
+# The tests of a patch: binary and name.
+tests_of() { sed -n '/^--- /q; s/^Fails: //p' "$patches/$1.patch" | sort; }
+
 # The files that a patch changes.
-files() { sed -n 's/^+++ b\///p' "tests/mistakes/$1.patch"; }
+files() { sed -n 's/^+++ b\///p' "$patches/$1.patch"; }
 
-# apply FOLDER NAME [OPTION]
-apply() { patch -d "$1" -p1 -F3 --force "${@:3}" <"tests/mistakes/$2.patch" >"$log" 2>&1; }
+# apply NAME [OPTION]
+apply() { patch -d "$tree" -p1 -F3 --force "${@:2}" <"$patches/$1.patch" >"$log" 2>&1; }
 
-# From the copy and not from the tree, which may be edited meanwhile.
 save() {
     local file
     rm -rf "$scratch/saved"
@@ -84,6 +87,18 @@ finds() {
     [ "$status" -ne 0 ] && ! grep -q '^running 0 tests' "$log"
 }
 
+# Checks that a mistake names tests that there are. The history checker has scenarios, the model none.
+check() {
+    local binary test
+    while read -r binary test; do
+        case $binary in
+            model | redis_history) ;;
+            *) grep -qx "fn ${test##*:}" "$scratch/functions" || bad+=("$1: no test is called $test") ;;
+        esac
+    done < <(tests_of "$1")
+    [ -n "$(tests_of "$1")" ] || bad+=("$1: it names no test")
+}
+
 # Makes a mistake and runs its tests, those of one binary together.
 try() {
     local name=$1 binary test begun=$SECONDS
@@ -94,7 +109,7 @@ try() {
             tail -n 20 "$log"
             return
         fi
-    done < <(sed -n 's/^Fails: //p' "tests/mistakes/$name.patch" | sort)
+    done < <(tests_of "$name")
     found=$((found + 1))
     printf 'found   %-60s %3d s\n' "$name" "$((SECONDS - begun))"
 }
@@ -103,9 +118,8 @@ try() {
 ordered() {
     local name
     for name in "${names[@]}"; do
-        printf '%s %s %s\n' "$(sed -n 's/^Fails: \([a-z_]*\).*/\1/p' "tests/mistakes/$name.patch" | sort | head -n 1)" \
-            "$(files "$name" | head -n 1)" "$name"
-    done | sort | cut -d ' ' -f 3
+        printf '%s\t%s\t%s\n' "$(tests_of "$name" | head -n 1)" "$(files "$name" | head -n 1)" "$name"
+    done | sed 's/ [^\t]*//' | sort | cut -f 3
 }
 
 for name in "${names[@]}"; do
@@ -113,28 +127,29 @@ for name in "${names[@]}"; do
         echo "tests/mistakes.sh: no mistake is called $name" >&2
         exit 1
     fi
-    # `head` reads no further than the first line.
-    if ! head -n 1 "tests/mistakes/$name.patch" | grep -qE '^Fails: [a-z_]+( [a-z0-9_:-]+)?$'; then
-        bad+=("$name: its first line names no test")
-    fi
 done
 
 mkdir -p "$scratch"
+# Copied once, patches included, so that edits meanwhile change nothing.
 if [ -n "$applies" ]; then tree=$root; else copy; fi
+patches=$tree/tests/mistakes
+grep -rhoE 'fn [a-z0-9_]+' "$tree/src" "$tree/tests" | sort -u >"$scratch/functions"
 for name in $(ordered); do
-    if ! apply "$tree" "$name" --dry-run; then
+    if ! apply "$name" --dry-run; then
         cat "$log"
         bad+=("$name: does not apply")
-    elif [ -z "$applies" ]; then
+    elif [ -n "$applies" ]; then
+        check "$name"
+    else
         save "$name"
-        apply "$tree" "$name"
+        apply "$name"
         try "$name"
         revert "$name"
     fi
 done
 
 if [ -n "$applies" ]; then
-    printf '%d mistakes, %d do not apply\n' "${#names[@]}" "${#bad[@]}"
+    printf '%d mistakes, %d faults\n' "${#names[@]}" "${#bad[@]}"
 else
     printf '%d of %d mistakes found in %d s\n' "$found" "${#names[@]}" "$((SECONDS - started))"
 fi
