@@ -157,7 +157,7 @@ where
     }
 }
 
-/// What a body is polled for.
+/// Result of polling a body for a frame.
 type Polled = Option<Result<Frame<Bytes>, BodyError>>;
 
 /// Reads a recording; `Err` is what is left of a body that is not stored.
@@ -179,6 +179,8 @@ where
             Some(Rest::Body(body)) => return Poll::Ready(Err(body)),
             Some(Rest::Failed(error)) => Some(Err(BodyError::origin(error))),
             Some(Rest::Panicked(panic)) => resume_unwind(panic),
+            // On the wire it ends with the last byte that it declared.
+            None if cursor.declared_rest() == Some(0) => None,
             None => Some(Err(BodyError(BodyErrorKind::Interrupted))),
         },
     }))

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt};
 
-/// What is wrong with a configuration, as [`ConfigError::kind`] tells it.
+/// Kind of a configuration error, from [`ConfigError::kind`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConfigErrorKind {
@@ -26,32 +26,50 @@ pub enum ConfigErrorKind {
     Randomness,
     /// A name that cannot stand in a header field.
     Name,
-    /// A setting of a store: an address that cannot be used.
+    /// A setting of a [`RedisStoreBuilder`](crate::store::RedisStoreBuilder), such as an address that cannot be used.
     Store,
     /// Routes that digest callers or fields over a store of several processes, and no key that is
     /// the same in all of them.
     CallerKey,
 }
 
-/// The configuration was refused by [`build`](crate::SupportCacheLayerBuilder::build).
+/// Error of a `build` that refuses a configuration.
 ///
-/// The message names the route and the field.
+/// The message names the route, or else the builder, then the setter, the problem and the fix.
+///
+/// ```
+/// use tower_support_cache::{CacheRoute, ConfigErrorKind, MemoryStore, SupportCacheLayer};
+///
+/// let route = CacheRoute::get("/cases/{case}").key("case:{case}");
+/// let error = SupportCacheLayer::builder(MemoryStore::new()).cache(route).build().unwrap_err();
+/// assert_eq!(error.kind(), ConfigErrorKind::Ttl);
+/// assert_eq!(error.field(), "ttl");
+/// assert!(error.to_string().starts_with("route `GET /cases/{case}`: ttl: is missing"));
+/// ```
 #[derive(Clone, Debug)]
 pub struct ConfigError {
     kind: ConfigErrorKind,
+    builder: &'static str,
     route: Option<String>,
     field: &'static str,
     problem: String,
 }
 
 impl ConfigError {
+    /// Creates an error about a setter of the layer's builder. `problem` says what to write instead.
     pub(crate) fn new(
         kind: ConfigErrorKind,
-        route: Option<String>,
         field: &'static str,
         problem: impl Into<String>,
     ) -> Self {
-        Self { kind, route, field, problem: problem.into() }
+        let builder = "SupportCacheLayerBuilder";
+        Self { kind, builder, route: None, field, problem: problem.into() }
+    }
+
+    /// Names another builder at fault.
+    pub(crate) fn of(mut self, builder: &'static str) -> Self {
+        self.builder = builder;
+        self
     }
 
     /// Names the route at fault.
@@ -60,12 +78,13 @@ impl ConfigError {
         self
     }
 
-    /// Returns what is wrong.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> ConfigErrorKind {
         self.kind
     }
 
-    /// Returns the route at fault as method and pattern, or `None` if the whole layer is at fault.
+    /// Returns the route at fault as method and pattern. `None` if the error is about a setting of the
+    /// layer or the store.
     pub fn route(&self) -> Option<&str> {
         self.route.as_deref()
     }
@@ -80,7 +99,7 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.route {
             Some(route) => write!(f, "route `{route}`: {}: {}", self.field, self.problem),
-            None => write!(f, "cache layer: {}: {}", self.field, self.problem),
+            None => write!(f, "`{}`: {}: {}", self.builder, self.field, self.problem),
         }
     }
 }

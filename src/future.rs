@@ -48,7 +48,7 @@ pin_project! {
     }
 }
 
-/// What to say of a forwarded response.
+/// Report of a forwarded response: its bucket, and why it is not shared.
 pub(crate) struct Mark {
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) bucket: usize,

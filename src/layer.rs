@@ -131,7 +131,7 @@ struct LayerSettings {
     credentials: Credentials,
     credential_fields: Vec<HeaderName>,
     caller_key: Option<CallerKey>,
-    /// Whether digests may differ among processes that share the store.
+    /// Permission to have digests that differ among processes on one store.
     is_caller_key_optional: bool,
     name: String,
     mount: String,
@@ -210,8 +210,8 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
     pub fn build(self) -> Result<SupportCacheLayer<St>, ConfigError> {
         let Self { store, settings } = self;
         let Ok(name) = Token::from_string(settings.name.clone()) else {
-            let problem = "is no token";
-            return Err(ConfigError::new(ConfigErrorKind::Name, None, "name", problem));
+            let problem = "is no token: write letters, digits and `-`, a letter first";
+            return Err(ConfigError::new(ConfigErrorKind::Name, "name", problem));
         };
         let mut cached = Vec::with_capacity(settings.cached.len());
         for route in &settings.cached {
@@ -226,15 +226,16 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
         if let Some(rule) = digesting.filter(|_| is_shared && settings.caller_key.is_none())
             && !settings.is_caller_key_optional
         {
-            let problem = "is missing: processes that share a store need the same";
-            let (kind, route) = (ConfigErrorKind::CallerKey, Some(rule.route.clone()));
-            return Err(ConfigError::new(kind, route, "caller_key", problem));
+            let problem = "is missing: give `.caller_key(CallerKey::new(..))` to the layer's builder, \
+                           the same in all processes that share the store";
+            let error = ConfigError::new(ConfigErrorKind::CallerKey, "caller_key", problem);
+            return Err(error.at(&rule.route));
         }
         let secret = match settings.caller_key {
             Some(CallerKey(key)) => DigestKey::new(key),
             None => DigestKey::of_process().map_err(|error| {
-                let problem = format!("no randomness to be had: {error}");
-                ConfigError::new(ConfigErrorKind::Randomness, None, "caller_key", problem)
+                let problem = format!("no random bytes ({error}): give `.caller_key(..)`");
+                ConfigError::new(ConfigErrorKind::Randomness, "caller_key", problem)
             })?,
         };
         let scope = scope(&settings, &cached);

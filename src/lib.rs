@@ -67,7 +67,7 @@
 //!
 //! # The life of a request
 //!
-//! 1. A request that no rule is for, and a read that has an `Upgrade` field, passes through.
+//! 1. A request that no rule is for passes through.
 //! 2. A GET or HEAD on a cached route is looked up, or bypasses the cache for a named reason
 //!    ([`Bypass`]). A fresh entry answers it at once.
 //! 3. A miss leads a *flight*: it forwards, and later requests for the same variant wait for its
@@ -94,7 +94,7 @@
 //! * Dropping any future harms no other request and loses no invalidation: fills and writes whose
 //!   callers go away complete on the runtime, within bounds.
 //!
-//! What a response cache must never do, and which test holds each point, is in [`security`].
+//! The page [`security`] lists the security rules of a response cache, with the test that holds each.
 //!
 //! # Features
 //!
@@ -158,7 +158,7 @@ pub use route::{
 pub use service::SupportCache;
 pub use store::{MemoryStore, MemoryStoreBuilder, Pending, Store};
 #[cfg(feature = "redis")]
-pub use store::{RedisStore, RedisStoreBuilder};
+pub use store::{RedisStore, RedisStoreBuilder, SealKey};
 
 #[cfg(doc)]
 #[doc = include_str!("../docs/security.md")]

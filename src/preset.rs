@@ -11,12 +11,22 @@ use crate::{
     store::Store,
 };
 
-/// How long a list of cases is fresh: 2 minutes, since customers look at the state of their cases
-/// now and then. From the original service.
+/// Lifetime of a list of cases: 2 minutes, since customers look at their cases now and then.
+///
+/// ```
+/// use tower_support_cache::{CASE_LIST_TTL, CacheRoute};
+///
+/// CacheRoute::get("/drafts").key("drafts").ttl(CASE_LIST_TTL);
+/// ```
 pub const CASE_LIST_TTL: Duration = Duration::from_secs(120);
 
-/// How long the messages of a case are fresh: 1 minute, since conversations are more active. From
-/// the original service.
+/// Lifetime of the messages of a case: 1 minute, since conversations are more active.
+///
+/// ```
+/// use tower_support_cache::{CASE_MESSAGES_TTL, CacheRoute};
+///
+/// CacheRoute::get("/notes").key("notes").ttl(CASE_MESSAGES_TTL);
+/// ```
 pub const CASE_MESSAGES_TTL: Duration = Duration::from_secs(60);
 
 const CASE_LIST: &str = "support:cases:{account}";

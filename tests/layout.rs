@@ -96,6 +96,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "cache_control",
             "request_directives",
             "request_fields",
+            "upgrade",
             "field_line",
             "http_date",
             "entity_tag",
@@ -122,6 +123,10 @@ const ORDERS: &[(&str, &[&str])] = &[
             "table",
             "admission",
         ],
+    ),
+    (
+        "src/store/conformance",
+        &["sample", "entries", "fills", "invalidations", "tags", "race", "suite"],
     ),
     (
         "src/store/redis",
@@ -295,6 +300,22 @@ fn every_example_in_the_docs_runs() {
     });
 }
 
+#[test]
+fn a_doc_comment_opens_with_a_noun_or_a_verb() {
+    const WORDS: &[&str] =
+        &["What", "Who", "Whom", "Whose", "Where", "Whether", "How", "Whatever", "Whoever"];
+    let mut faults = Vec::new();
+    for source in sources("src") {
+        for (line, text) in source.doc_openings() {
+            if text.split(' ').next().is_some_and(|word| WORDS.contains(&word)) {
+                faults.push(format!("{}:{line}: {text}", source.path.display()));
+            }
+        }
+    }
+    let rule = "a type's doc opens with a noun phrase, a function's with a verb";
+    assert!(faults.is_empty(), "{rule}:\n{}", faults.join("\n"));
+}
+
 // ===== edges =====
 
 /// A use of one module by another of the same folder.
@@ -439,6 +460,17 @@ impl Source {
         let depth = below.iter().count() - usize::from(is_face);
         let folders = folder.split('/').skip(1).map(|name| format!("{name}::"));
         vec![format!("crate::{}", folders.collect::<String>()), "super::".repeat(depth)]
+    }
+
+    /// Returns the first lines of doc comments, with their numbers.
+    fn doc_openings(&self) -> impl Iterator<Item = (usize, &str)> {
+        let mut is_open = false;
+        self.text.lines().enumerate().filter_map(move |(at, line)| {
+            let line = line.trim_start();
+            let text = line.strip_prefix("///").or_else(|| line.strip_prefix("//!"));
+            let was_open = std::mem::replace(&mut is_open, text.is_some());
+            text.filter(|_| !was_open).map(|text| (at + 1, text.trim_start()))
+        })
     }
 
     /// The text up to the unit tests, its comments blanked out so that lines keep their numbers.

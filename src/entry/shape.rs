@@ -32,7 +32,7 @@ const FEW: usize = 16;
 #[derive(Clone, Debug)]
 pub(crate) struct StoredFields {
     shape: Arc<Shape>,
-    /// Whether an entry with these fields is charged for the shape: the first that has it.
+    /// Charge for the shape: it is part of the weight of the first entry that has it.
     owns_shape: bool,
     /// One value for each name of the shape.
     values: Box<[HeaderValue]>,

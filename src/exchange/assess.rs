@@ -1,8 +1,8 @@
 //! Meaning of a stored entry for one request, at one moment.
 //!
-//! Every entry that a request comes upon is judged here: one in memory, one that a store over a network
-//! returned, one that another fill stored meanwhile, and one that was kept in case the origin fails. An
-//! assessment is never kept across an await: whoever answers later asks again.
+//! Every entry that a request finds is assessed here: in memory, in a store over a network, stored by
+//! another fill meanwhile, or kept in case the origin fails. An assessment is never kept across an await:
+//! code that answers later must assess again.
 
 use crate::{
     background::early_refresh::EarlyRefresh,
@@ -16,12 +16,12 @@ use crate::{
 /// Question that a request asks about an entry.
 #[derive(Clone, Copy)]
 pub(crate) struct Question<'q> {
-    /// Directives of the request; [`Wishes::NONE`] for the result of a fill that the request waited for,
-    /// which is as new as a response of the origin's own.
+    /// Cache directives of the request, as far as the route honours them. [`Wishes::NONE`] for the result
+    /// of a fill: it is as new as the origin's own response.
     pub(crate) wishes: &'q Wishes,
     /// Early refresh of the route; `None` where the answer is not to begin one.
     pub(crate) early: Option<&'q EarlyRefresh>,
-    /// Time of the answer, which its response is dated with, too.
+    /// Time of the answer, from which `Age` is computed, too.
     pub(crate) now: Instant,
     pub(crate) purpose: Purpose,
 }
@@ -35,7 +35,7 @@ pub(crate) enum Purpose {
     Refresh,
 }
 
-/// State of the world that decides about a stale response. Read only where there is one.
+/// Circumstances that decide about a stale response. Computed only if there is one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Circumstances {
     /// Whether no invalidation has reached the entry since its fill began.
@@ -67,7 +67,7 @@ pub(crate) enum Assessment<'e> {
     Stale { reason: Option<Stale> },
     /// A recent response of this slot could not be stored: forward without a flight.
     Pass,
-    /// Responses of this slot are found by these fields.
+    /// A note: look again, with the request's values of these fields.
     Varies(&'e Nominated),
     /// No use: an expired note, or a pass for a request that must not be forwarded.
     Nothing,
@@ -91,7 +91,7 @@ pub(crate) fn assess<'e>(
             None => Assessment::Pass,
         };
     };
-    // A request with wishes of its own is answered to the letter: no stale response, no early refresh.
+    // A request with directives of its own gets no stale response and begins no early refresh.
     let has_wishes = *wishes != Wishes::NONE;
     if is_fresh {
         if has_wishes && !accept(wishes, head, now) {

@@ -46,7 +46,7 @@ pub(crate) struct Cache<St> {
     pub(crate) bodies: Arc<Budget>,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) follower_wait: Duration,
-    /// Routes and calls whose failed invalidations have been warned of.
+    /// Routes, calls and fields whose failed invalidations were logged already.
     failed: Mutex<HashSet<String>>,
 }
 
@@ -153,8 +153,8 @@ impl<St: Store> Cache<St> {
         }
     }
 
-    /// Counts a key or a tag of a handle's call that no request makes, and warns of it once for each kind
-    /// of call. The text is not logged: it may hold what is private.
+    /// Counts a call of the handle with a key or tag that no route can make, probably a mistake. It is
+    /// logged once for each kind of call, without the text, which may be private.
     pub(crate) fn invalidation_unmatched(&self, call: &str) {
         self.metrics().invalidation_unmatched();
         if lock(&self.failed).insert(call.to_owned()) {
@@ -171,7 +171,7 @@ impl<St: Store> Cache<St> {
         self.store.invalidate(key)
     }
 
-    /// Makes what is stored under a key stale; what may not be used stale goes.
+    /// Makes the responses of a key stale; those that may not be used stale are removed.
     pub(crate) fn soft_invalidate(
         &self,
         key: &PrimaryKey,

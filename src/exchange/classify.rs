@@ -1,4 +1,4 @@
-//! First decision about a request, before anything is waited for.
+//! First decision about a request, without waiting: its rule, its admission, and a look into memory.
 
 use super::{
     assess::Purpose,
@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     key::{Slot, Subject, VariantBuffer},
-    metrics::outcome::{Bypass, Forward, Unshared},
-    route::{CacheRule, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
+    metrics::outcome::{Bypass, ForwardReason, Unshared},
+    route::{CacheRule, HeadRef, Matched, RequestContent, RequestView, admit},
     store::Store,
 };
 
@@ -18,15 +18,15 @@ use crate::{
 pub(crate) enum Decision {
     /// No rule is for it.
     Pass,
-    /// A stored response of this route answers.
+    /// A stored response answers, on the route at this position.
     Answer(usize, Asks, Reuse),
-    /// It is forwarded by itself, in this bucket and for this reason.
+    /// It is forwarded without a flight, in the bucket at this position and for this reason.
     Forward(usize, Unshared),
     /// Memory has no answer.
     Read(Read),
     /// A stored response answers, and is revalidated or refreshed afterwards.
     Refresh(Read, Reuse),
-    /// An unsafe request that invalidates these.
+    /// An unsafe request that invalidates these keys and tags.
     Write(Vec<Subject>),
 }
 
@@ -42,8 +42,7 @@ pub(crate) fn classify<St: Store>(
             let view = RequestView { head, parameters: &parameters };
             let reason = match classify_read(cache, route, rule, view, content) {
                 Ok(decision) => return decision,
-                Err(Denied::Upgrade) => return Decision::Pass,
-                Err(Denied::Bypass(reason)) => reason,
+                Err(reason) => reason,
             };
             if reason == Bypass::Credentials {
                 cache.warn_of_credentials(route);
@@ -63,13 +62,13 @@ fn classify_read<St: Store>(
     rule: &CacheRule,
     view: RequestView<'_, '_>,
     content: RequestContent,
-) -> Result<Decision, Denied> {
+) -> Result<Decision, Bypass> {
     if cache.is_switched_off(route) {
-        return Err(Bypass::Switch.into());
+        return Err(Bypass::Switch);
     }
     let (fields, secret) = (view.head.headers, &cache.identity.secret);
-    let mut admitted = admit(&cache.identity, rule, view, content)?;
-    let asks = Asks::of(view.head.method, &mut admitted);
+    let admitted = admit(&cache.identity, rule, view, content)?;
+    let asks = Asks::of(view.head.method, &admitted);
     let declared = rule.vary.values(fields, secret);
     let mut room = VariantBuffer::new();
     let base = admitted.variant(&declared).encode(&mut room);
@@ -84,23 +83,26 @@ fn classify_read<St: Store>(
         verdict = peek(&admitted.variant(&values).encode(&mut VariantBuffer::new()));
         learned = Some((nominated, values));
     }
-    let (forward, seen, refresh) = match verdict {
+    let (reason, seen, refresh) = match verdict {
         Verdict::Answer(reuse) => return Ok(Decision::Answer(route, asks, reuse)),
         Verdict::Forward(alone) => {
             return Ok(Decision::Forward(cache.bucket(route), Unshared::Alone(alone)));
         }
-        Verdict::Refresh(reuse) => (Forward::Stale, Some(reuse.entry().clone()), Some(reuse)),
-        Verdict::Keep(forward, seen) => (forward, seen, None),
-        Verdict::Vary(_) | Verdict::Nothing if learned.is_some() => (Forward::VaryMiss, None, None),
-        Verdict::Vary(_) | Verdict::Nothing => (Forward::UriMiss, None, None),
+        Verdict::Refresh(reuse) => (ForwardReason::Stale, Some(reuse.entry().clone()), Some(reuse)),
+        Verdict::Keep(reason, seen) => (reason, seen, None),
+        Verdict::Vary(_) | Verdict::Nothing if learned.is_some() => {
+            (ForwardReason::VaryMiss, None, None)
+        }
+        Verdict::Vary(_) | Verdict::Nothing => (ForwardReason::UriMiss, None, None),
     };
+    // Key and tags are made last: a hit needs neither.
     let base = base.to_variant();
     let (nominated, variant) = match learned {
         Some((nominated, values)) => (nominated, base.nominating(&values)),
         None => (rule.vary.clone(), base.clone()),
     };
     let slot = Slot { key: admitted.key()?, variant, tags: admitted.tags()? };
-    let read = Read { route, slot, base, nominated, asks, forward, seen, is_background: false };
+    let read = Read { route, slot, base, nominated, asks, reason, seen, is_background: false };
     Ok(match refresh {
         Some(reuse) => Decision::Refresh(read, reuse),
         None => Decision::Read(read),

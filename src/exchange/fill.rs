@@ -33,7 +33,7 @@ use crate::{
     store::Store,
 };
 
-/// Time for which a slot is remembered whose response may not be stored.
+/// Time for which a refusal is remembered.
 const PASS: Duration = Duration::from_secs(10);
 
 /// Number of field names above which a head is not stored: a map of fields holds at most 24,576, and
@@ -56,7 +56,7 @@ pub(crate) struct ForwardedRequest<'r> {
     pub(crate) fields: FieldList,
 }
 
-/// Place in the store of a response.
+/// Position of a response in the store: variant, note and tags.
 pub(super) struct Placement {
     /// Variant that the response was made for, and the nominated fields that it holds.
     variant: Variant,
@@ -78,7 +78,7 @@ pub(super) struct Storable {
     pub(super) placement: Placement,
 }
 
-/// Response as its client gets it, and what is left to be done before.
+/// Response as its client gets it, and the work that is left before it is returned.
 pub(crate) struct Received<St: Store, B: Body> {
     pub(crate) head: response::Parts,
     pub(crate) body: ResponseBody<B>,
@@ -146,8 +146,7 @@ impl<St: Store> Filling<St> {
         }
     }
 
-    /// Returns the place of the response to a request, or `None` if it varies by more than requests
-    /// show.
+    /// Returns the placement of the response to a request. `None` for `Vary: *` and for too many names.
     pub(super) fn place(
         &self,
         asked: &ForwardedRequest<'_>,
@@ -232,8 +231,8 @@ impl<St: Store> Filling<St> {
         self.lead.fill(|| shared);
     }
 
-    /// Ends the flight with nothing to share: the response may not be stored. That is remembered at the
-    /// response's own place, so that a refusal of one variant does not affect the others.
+    /// Prepares the end of the flight with nothing to share: the response may not be stored. That is
+    /// remembered at the response's own variant, so that the other variants are not affected.
     pub(super) fn refuse(
         self,
         refusal: Refusal,
@@ -251,7 +250,8 @@ impl<St: Store> Filling<St> {
         self.ending(pass, Conclusion::Refusal(refusal))
     }
 
-    /// Returns the note that leads to a place, where something is of use until `until` at least.
+    /// Returns the note that leads to a response, valid until `until` at least. `None` if no fields were
+    /// nominated.
     fn note(&self, placement: &Placement, until: Instant) -> Option<Arc<Entry>> {
         let base = self.provenance(placement.noted_at.clone()?, Tags::none());
         // Other responses that are found by the same note may be of use for longer than this one.
@@ -272,8 +272,8 @@ impl<St: Store> Filling<St> {
         self.cache.rule(self.route)
     }
 
-    /// Reads a body as far as it is there. One that has ended is committed at once; of another the head
-    /// is on its way to the client while a task reads the rest.
+    /// Reads a body as far as it is there. A body that has ended is committed at once. For another one a
+    /// task reads the rest, while the client already has the head.
     fn record<B>(
         self,
         head: &response::Parts,
@@ -288,7 +288,7 @@ impl<St: Store> Filling<St> {
         B::Error: Send + 'static,
     {
         let mut body = Box::pin(body);
-        // The task that reads on polls it again, and is woken.
+        // No wake-up is lost: the task polls again, with a waker of its own.
         let polled = tape.advance(body.as_mut(), &mut Context::from_waker(Waker::noop()));
         if matches!(polled, Poll::Ready(Stop::End)) && tape.is_plain() {
             let (head, body) = self.copy(head, judgement, &tape.chunks);
@@ -326,7 +326,7 @@ impl<St: Store> Filling<St> {
         (reader, None, None)
     }
 
-    /// Ends the flight with the result of the recorder.
+    /// Prepares the end of the flight with the result of the recorder.
     fn end(self, storable: Storable, recorded: Recorded) -> Ending<St> {
         match recorded {
             Recorded::Complete(chunks) => self.commit(storable, exact_copy(&chunks)),
@@ -337,7 +337,7 @@ impl<St: Store> Filling<St> {
         }
     }
 
-    /// Ends the flight with a whole response, which is stored and shared.
+    /// Prepares the end of the flight with a whole response, which is stored and shared.
     pub(super) fn commit(self, storable: Storable, body: Bytes) -> Ending<St> {
         let Storable { head, placement } = storable;
         let provenance = self.provenance(placement.variant.clone(), placement.tags.clone());

@@ -34,7 +34,7 @@ pub(crate) enum Step<St: Store, B: Body> {
 }
 
 impl<St: Store> Cache<St> {
-    /// Follows a fill, or takes the right to one. Never looks: the loop around it does.
+    /// Follows a flight, or leads one. It does not look up: the loop around it does.
     pub(crate) async fn join<B: Body>(
         self: &Arc<Self>,
         search: &mut Search,
@@ -42,7 +42,7 @@ impl<St: Store> Cache<St> {
         fields: &HeaderMap,
     ) -> Step<St, B> {
         let wait = || self.follower_wait.min(self.patience(read).unwrap_or(Duration::MAX));
-        let deadline = *search.deadline.get_or_insert_with(|| now() + wait());
+        let deadline = *search.deadline.get_or_insert_with(|| search.began + wait());
         let held = search.held.take();
         let next = match (self.turn(read, held), held) {
             (None, _) => ControlFlow::Break(Alone::Held.into()),
@@ -71,14 +71,16 @@ impl<St: Store> Cache<St> {
         }
     }
 
-    /// Returns the turn of a read. `held` is the fill that has the right to the slot, if the store has
-    /// shown one; `None` if there is one and the read waits for none.
+    /// Returns the turn of a read. `held` is the fill elsewhere that holds the lease, if there is one.
+    ///
+    /// Returns `None` if there is one and the read does not wait for it.
     fn turn(&self, read: &Read, held: Option<Token>) -> Option<Turn<SharedResponse>> {
         let sequence = self.store.sequence();
         let token = held.or_else(|| self.store.token());
-        // A response that is new enough for others is not for a request that wants a newer one.
-        if read.leads_alone() || self.rule(read.route).coalescing == Coalescing::Off {
-            let lead = || Turn::Lead(self.flights.lead_alone(&read.slot, token, sequence.begin()));
+        // A request that wants a newer response than others do shares none.
+        if read.leads_privately() || self.rule(read.route).coalescing == Coalescing::Off {
+            let lead =
+                || Turn::Lead(self.flights.lead_privately(&read.slot, token, sequence.begin()));
             return held.is_none().then(lead);
         }
         // A request that began after an invalidation never joins an older flight.
@@ -86,7 +88,7 @@ impl<St: Store> Cache<St> {
         Some(self.flights.enter(&read.slot, token, may_join, || sequence.begin()))
     }
 
-    /// Takes what a flight that the read has followed has settled with.
+    /// Handles the result of a flight that the read has followed.
     fn on_settled<B: Body>(
         &self,
         settled: Settled<SharedResponse>,
@@ -98,8 +100,8 @@ impl<St: Store> Cache<St> {
             Settled::Over => return ControlFlow::Continue(()),
             Settled::Declined => return ControlFlow::Break(Alone::Declined.into()),
             Settled::Filled(shared) => {
-                // Made for other values of fields that were not known to matter: look again, by
-                // these, once.
+                // The response was made for other values of fields that it alone nominates: the read
+                // looks again, once, with its own values of these fields.
                 if read.slot.variant != shared.variant {
                     let values = shared.nominated.values(fields, &self.identity.secret);
                     read.vary_by(&shared.nominated, &values);
@@ -123,7 +125,8 @@ impl<St: Store> Cache<St> {
         ControlFlow::Continue(())
     }
 
-    /// Waits for another process's fill, for all requests of this process that wait for it.
+    /// Waits for another process's fill on behalf of all requests of this process. If this request stops
+    /// waiting, the others look again ([`Settled::Over`]).
     async fn wait_elsewhere<B: Body>(
         &self,
         lead: Lead<SharedResponse>,
@@ -138,9 +141,9 @@ impl<St: Store> Cache<St> {
             Ok(Lookup::Held(_) | Lookup::Absent) => return ControlFlow::Continue(()),
             Ok(Lookup::Found(entry)) => entry,
         };
-        // All that wait have read the token before this look no longer found it, so the entry is new
-        // enough for all of them.
-        let Assessment::Fresh { .. } = assess_fill(&entry, now()) else {
+        // Each follower read the token in the store, and this entry was stored after the token was
+        // gone. So it is new enough for all of them.
+        let Assessment::Fresh { .. } = assess_newly_stored(&entry, now()) else {
             return ControlFlow::Continue(());
         };
         let Some(shared) = SharedResponse::of(&entry, &read.nominated) else {
@@ -153,13 +156,13 @@ impl<St: Store> Cache<St> {
         }
     }
 
-    /// Takes the right to fill; where there is none, the flight is settled.
+    /// Asks the store for the lease. Without one the flight is settled or waits for the fill elsewhere.
     async fn begin_fill<B: Body>(
         self: &Arc<Self>,
         lead: Lead<SharedResponse>,
         read: &Read,
     ) -> Begun<St, B> {
-        // Asked after the flight took its number: see `Unsettled::enter`.
+        // Asked after the flight took its number, so that no write can begin its window unseen.
         if self.store.sequence().unsettled().contains(&read.slot) {
             lead.decline();
             return Begun::Ended(Bypass::Unsettled.into());
@@ -171,7 +174,7 @@ impl<St: Store> Cache<St> {
                 Begun::Filling(Filling { cache, lead, lease, route, requested })
             }
             Begin::Found(entry) => Begun::Ended(self.share_found(entry, lead, read)),
-            // The token of this flight was never read by others, so nothing follows it.
+            // No request has read the token of this flight in the store, so none follows it.
             Begin::Held(token) => Begun::Elsewhere(token),
             Begin::Unavailable => {
                 lead.decline();
@@ -188,9 +191,10 @@ impl<St: Store> Cache<St> {
         read: &Read,
     ) -> Ended<B> {
         let now = now();
-        // Requests that joined know the tags of the request, and no other.
+        // From now on nobody joins: followers know the tags of the request only, and the fences of the
+        // entry's other tags are asked here, once for all of them.
         lead.close();
-        match (assess_fill(&entry, now), SharedResponse::of(&entry, &read.nominated)) {
+        match (assess_newly_stored(&entry, now), SharedResponse::of(&entry, &read.nominated)) {
             (Assessment::Fresh { .. }, Some(shared)) => {
                 match entry.is_current(self.store.sequence()) {
                     true => lead.fill(|| shared),
@@ -208,7 +212,7 @@ impl<St: Store> Cache<St> {
 
 /// Assesses an entry that was stored after the request had looked. It is as new as what the origin
 /// would send the request now, so the request's directives do not apply.
-fn assess_fill(entry: &Entry, now: Instant) -> Assessment<'_> {
+fn assess_newly_stored(entry: &Entry, now: Instant) -> Assessment<'_> {
     let question = Question { wishes: &Wishes::NONE, early: None, now, purpose: Purpose::Answer };
     // A stale one never answers here.
     let circumstances = || Circumstances { is_current: false, origin: Origin::Unasked };

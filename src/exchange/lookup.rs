@@ -16,12 +16,12 @@ use crate::{
     clock::{Instant, now},
     entry::Entry,
     key::{Nominated, Token},
-    metrics::outcome::{Alone, Bypass, Forward, Unshared},
+    metrics::outcome::{Alone, Bypass, ForwardReason, Unshared},
     policy::Wishes,
     store::{Lookup, Store},
 };
 
-/// Consequence of an entry for a request.
+/// Course that a request takes because of an entry.
 pub(crate) enum Verdict {
     /// It answers.
     Answer(Reuse),
@@ -29,8 +29,8 @@ pub(crate) enum Verdict {
     Refresh(Reuse),
     /// The request is forwarded by itself.
     Forward(Alone),
-    /// The origin is asked for this reason, with the entry at hand if it may be of use.
-    Keep(Forward, Option<Arc<Entry>>),
+    /// The origin is asked for this reason; the entry is kept if it can be revalidated or may stand in.
+    Keep(ForwardReason, Option<Arc<Entry>>),
     /// The request looks again by these fields.
     Vary(Nominated),
     Nothing,
@@ -65,9 +65,10 @@ impl<B: Body> From<Bypass> for Ended<B> {
 /// Progress of a search for a response.
 #[derive(Debug)]
 pub(crate) struct Search {
+    pub(super) began: Instant,
     /// End of all waiting; `None` before the first turn.
     pub(super) deadline: Option<Instant>,
-    /// Fill that has the right to the slot, as the store has shown it since the search began.
+    /// Token of a fill elsewhere that holds the lease, if the last look found one.
     pub(crate) held: Option<Token>,
     pub(super) was_abandoned: bool,
     pub(super) has_varied: bool,
@@ -76,7 +77,8 @@ pub(crate) struct Search {
 impl Search {
     /// Creates a search that waits for as long as its read may.
     pub(crate) fn new() -> Self {
-        Self { deadline: None, held: None, was_abandoned: false, has_varied: false }
+        let (began, deadline, held) = (now(), None, None);
+        Self { began, deadline, held, was_abandoned: false, has_varied: false }
     }
 
     /// Creates a search that waits for nothing.
@@ -86,8 +88,8 @@ impl Search {
 }
 
 impl<St: Store> Cache<St> {
-    /// Decides about an entry that was just found. Called for a peek and for a look-up, and for nothing
-    /// else.
+    /// Decides about an entry that was just found by a peek or a look-up. An entry that was kept across an
+    /// await is [`stand_in`](Read::stand_in)'s: its fence must be asked first.
     pub(crate) fn consider(
         &self,
         route: usize,
@@ -101,12 +103,12 @@ impl<St: Store> Cache<St> {
         match assess(&entry, &question, || self.circumstances(&entry)) {
             Assessment::Fresh { is_due: false } => Verdict::Answer(Reuse::new(entry, None, now)),
             Assessment::Fresh { is_due: true } => Verdict::Refresh(Reuse::new(entry, None, now)),
-            Assessment::Unacceptable => Verdict::Keep(Forward::Request, Some(entry)),
+            Assessment::Unacceptable => Verdict::Keep(ForwardReason::Request, Some(entry)),
             Assessment::Stale { reason: Some(reason) } if keeps_stale() => {
                 Verdict::Refresh(Reuse::new(entry, Some(reason), now))
             }
             Assessment::Stale { .. } => {
-                Verdict::Keep(Forward::Stale, Some(entry).filter(|_| keeps_stale()))
+                Verdict::Keep(ForwardReason::Stale, Some(entry).filter(|_| keeps_stale()))
             }
             Assessment::Pass => Verdict::Forward(Alone::Pass),
             Assessment::Varies(nominated) => Verdict::Vary(nominated.clone()),
@@ -114,7 +116,7 @@ impl<St: Store> Cache<St> {
         }
     }
 
-    /// Reads what decides about a stale entry that was just found.
+    /// Reads the circumstances of a stale entry that was just found.
     fn circumstances(&self, entry: &Entry) -> Circumstances {
         let origin = match self.revalidations.is_paused(&entry.slot().variant) {
             true => Origin::BackedOff,
@@ -123,7 +125,7 @@ impl<St: Store> Cache<St> {
         Circumstances { is_current: entry.is_current(self.store.sequence()), origin }
     }
 
-    /// Looks a read up; looks once more if a note names other fields.
+    /// Looks for the response of a read; looks once more if a note names other fields.
     pub(crate) async fn look<B: Body>(
         &self,
         search: &mut Search,
@@ -148,19 +150,19 @@ impl<St: Store> Cache<St> {
         Self::miss(read)
     }
 
-    /// Answers with the entry that a look-up found, or notes it.
+    /// Answers with the entry that a look-up found, or keeps it.
     fn found<B: Body>(&self, read: &mut Read, entry: Arc<Entry>) -> ControlFlow<Ended<B>> {
         let purpose = if read.is_background { Purpose::Refresh } else { Purpose::Answer };
         match self.consider(read.route, &read.asks.wishes, purpose, entry) {
             Verdict::Answer(reuse) => return ControlFlow::Break(Ended::Stored(reuse)),
             Verdict::Refresh(reuse) => {
-                read.forward = Forward::Stale;
+                read.reason = ForwardReason::Stale;
                 read.seen = Some(Arc::clone(reuse.entry()));
                 return ControlFlow::Break(Ended::Refresh(reuse));
             }
             Verdict::Forward(alone) => return ControlFlow::Break(alone.into()),
-            Verdict::Keep(forward, seen) => {
-                read.forward = forward;
+            Verdict::Keep(reason, seen) => {
+                read.reason = reason;
                 read.seen = seen;
             }
             Verdict::Vary(_) | Verdict::Nothing => {}
@@ -168,7 +170,7 @@ impl<St: Store> Cache<St> {
         ControlFlow::Continue(())
     }
 
-    /// Ends a read that nothing stored answers and that may not fill.
+    /// Ends a read that has found no answer and must not fill.
     fn miss<B: Body>(read: &Read) -> ControlFlow<Ended<B>> {
         let asks = &read.asks;
         if asks.wishes.only_if_cached {
@@ -208,6 +210,6 @@ mod tests {
         advance(Duration::from_secs(61)).await;
         assert!(matches!(consider(), Verdict::Refresh(_)));
         cache.store.invalidate(&entry.slot().key).await.unwrap();
-        assert!(matches!(consider(), Verdict::Keep(Forward::Stale, Some(_))));
+        assert!(matches!(consider(), Verdict::Keep(ForwardReason::Stale, Some(_))));
     }
 }

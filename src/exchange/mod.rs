@@ -1,12 +1,12 @@
 //! One request, first to last.
 //!
-//! [`begin`] classifies a request. A request that no rule is for, one that bypasses the cache, and one
-//! that memory answers end there: without a box, a task or a lock across anything. What is left is a read
-//! ([`Exchange::run`]) or a write ([`forward_write`]).
+//! [`begin`] classifies a request. It ends there if no rule is for it, if it bypasses the cache, or if a
+//! fresh response in memory answers it: no box, no task, no lock that is held across an await. What is
+//! left is a read ([`Exchange::run`]) or a write ([`forward_write`]).
 //!
-//! A read is one loop: look up, then follow a flight or lead one, and look again until there is an
-//! answer or the right to fill. The fill asks the origin, judges the response by its head, records the
-//! body, and settles the flight.
+//! A read is one loop: look up, then follow a flight or lead one, and look again. The loop ends with an
+//! answer or with a lease. A fill asks the origin, judges the response by its head, records the body, and
+//! settles the flight.
 
 mod assess;
 mod cache;
@@ -29,10 +29,7 @@ use http::{
     header::{IF_MODIFIED_SINCE, IF_NONE_MATCH},
 };
 use http_body::Body;
-use tokio::{
-    runtime::Handle,
-    time::{timeout, timeout_at},
-};
+use tokio::{runtime::Handle, time::timeout_at};
 use tower_service::Service;
 
 use self::{
@@ -102,7 +99,7 @@ where
     }
 }
 
-/// Read that memory did not answer, with what it needs.
+/// Read that needs the store or the origin: it has no answer yet, or it refreshes one.
 struct Exchange<S, St, Q> {
     cache: Arc<Cache<St>>,
     inner: S,
@@ -112,7 +109,7 @@ struct Exchange<S, St, Q> {
 }
 
 /// Invariant of [`Exchange::request`].
-const UNTIL_FORWARDED: &str = "a request is forwarded once, at its end here";
+const UNTIL_FORWARDED: &str = "the request has not been forwarded yet";
 
 impl<S, St: Store, Q, B> Exchange<S, St, Q>
 where
@@ -124,24 +121,26 @@ where
     B::Data: Send,
     B::Error: Send + 'static,
 {
-    /// Searches for a response, and fills where the search ends with the right to.
+    /// Searches for a response, and fills if the search ends with a lease.
     async fn run(mut self: Box<Self>) -> Answer<B, S::Error> {
-        let filling = match self.search(&mut Search::new()).await {
+        let mut search = Search::new();
+        let filling = match self.search(&mut search).await {
             Ok(filling) => filling,
             Err(Ended::Stored(reuse)) => return Ok(self.respond(&reuse)),
             Err(Ended::Collapsed(response)) => return Ok(response),
-            // Boxed: it is not on the way of an ordinary miss.
+            // Boxed: an ordinary miss does not come here.
             Err(ended) => return Box::pin(self.end(ended)).await,
         };
         let cache = Arc::clone(&self.cache);
         let patience = cache.patience(&self.read).map(|limit| (limit, Box::new(self.read.clone())));
-        // Followers rely on it from here on, so it goes on without its caller.
+        // Followers rely on the fill from here on. If the caller goes away, it is completed without it.
         let mut fill = Detachable::new(self.fill(filling), &cache.detachments);
         let Some((limit, read)) = patience else { return fill.await };
-        match timeout(limit, &mut fill).await {
+        match timeout_at(search.began + limit, &mut fill).await {
             Ok(answer) => answer,
-            Err(_) => match read.stale(&cache, Origin::Slow) {
+            Err(_) => match read.stand_in(&cache, Origin::Slow) {
                 Some(reuse) => {
+                    // Dropping `fill` hands it to the runtime, which completes it.
                     Ok(reuse.respond(&cache.reporter, cache.bucket(read.route), &read.asks))
                 }
                 None => fill.await,
@@ -149,11 +148,11 @@ where
         }
     }
 
-    /// Looks the read up, and then follows a flight or leads one, until there is an end or the right to
-    /// fill.
+    /// Looks up, and then follows a flight or leads one, until the read ends (`Err`) or holds a lease
+    /// (`Ok`).
     async fn search(&mut self, search: &mut Search) -> Result<Filling<St>, Ended<B>> {
         loop {
-            // Where another fill has the right already, it is waited for first.
+            // A fill elsewhere that holds the lease is waited for before the next look.
             if search.held.is_none()
                 && let ControlFlow::Break(ended) = self.look(search).await
             {
@@ -190,7 +189,7 @@ where
             Ended::Unshared(why) => {
                 let has_waited = matches!(why, Unshared::Alone(Alone::Deadline));
                 let stale =
-                    has_waited.then(|| self.read.stale(&self.cache, Origin::Slow)).flatten();
+                    has_waited.then(|| self.read.stand_in(&self.cache, Origin::Slow)).flatten();
                 match stale {
                     Some(reuse) => Ok(self.respond(&reuse)),
                     None => self.forward(why).await,
@@ -205,7 +204,7 @@ where
     }
 
     /// Revalidates or refreshes in the background; the caller already has its response. One request at a
-    /// time does so for each variant.
+    /// time does so for each variant. Without a permit nothing happens, and a later request tries again.
     fn refresh(mut self: Box<Self>) {
         let Some(right) = self.cache.revalidations.begin(&self.read.slot.variant) else { return };
         let Ok(runtime) = Handle::try_current() else { return };
@@ -219,8 +218,8 @@ where
         });
     }
 
-    /// Fills unless another request does: it waits for nothing, since whoever else fills does the same
-    /// work.
+    /// Fills unless another request does. It waits for nothing, since the other fill does the same work.
+    /// An early refresh does not look first: it would find the entry that it refreshes.
     async fn run_in_background(mut self: Box<Self>) {
         let mut search = Search::without_waiting();
         if !self.read.is_early() && self.look(&mut search).await.is_break() {
@@ -284,11 +283,12 @@ where
         let read = &self.read;
         let outcome = match read.is_background {
             true => Outcome::Refreshed { stored, status },
-            false => Outcome::Led { forward: read.forward, stored, status },
+            false => Outcome::Led { reason: read.reason, stored, status },
         };
         let bucket = self.cache.bucket(read.route);
         self.cache.reporter.mark(bucket, outcome, &mut head.headers);
-        let is_had = stored.is_ok() && read.asks.have(head.status, &head.headers);
+        // Whether it is stored or not: its condition was taken off (RFC 9110 §13.2.1).
+        let is_had = read.asks.have_current(head.status, &head.headers);
         let mut response = Response::from_parts(head, body);
         if is_had {
             turn_not_modified(&mut response);

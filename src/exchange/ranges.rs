@@ -13,12 +13,13 @@ use crate::{
     body::ResponseBody,
     entry::CACHE_STATUS,
     key::seeded_hash,
-    policy::{RangeAsked, Selected},
+    policy::{DIGESTS_OF_THE_WHOLE, RangeAsked, Selected},
 };
 
+/// Fields that a 416 keeps.
 const OF_ANY_ANSWER: [HeaderName; 4] = [AGE, CACHE_STATUS, DATE, VARY];
 
-/// Makes of a stored 200 what a request for parts of it is answered with. `body` is the whole.
+/// Turns a stored 200 into the 206 or 416 for a Range request. `body` is the whole.
 pub(super) fn shorten_to_parts<B: Body>(
     response: &mut Response<ResponseBody<B>>,
     body: &Bytes,
@@ -32,10 +33,11 @@ pub(super) fn shorten_to_parts<B: Body>(
         Selected::Whole => return,
         Selected::Unsatisfiable => {
             *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
-            // What is said of the whole is not said of this, least of all how long it is fresh.
+            // Fields of the whole do not describe a 416, above all not its freshness.
             let fields = std::mem::take(response.headers_mut());
-            let kept = fields.into_iter().filter_map(|(name, line)| Some((name?, line)));
-            response.headers_mut().extend(kept.filter(|(name, _)| OF_ANY_ANSWER.contains(name)));
+            for (name, line) in fields.iter().filter(|(name, _)| OF_ANY_ANSWER.contains(name)) {
+                response.headers_mut().append(name, line.clone());
+            }
             response.headers_mut().insert(CONTENT_RANGE, value(format!("bytes */{whole}")));
             *response.body_mut() = ResponseBody::empty();
             return;
@@ -55,6 +57,9 @@ pub(super) fn shorten_to_parts<B: Body>(
             parts(ranges, body, media_type.as_ref(), &boundary)
         }
     };
+    for name in &DIGESTS_OF_THE_WHOLE {
+        fields.remove(name);
+    }
     fields.insert(CONTENT_LENGTH, content.len().into());
     *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     *response.body_mut() = ResponseBody::stored(content);
@@ -88,13 +93,13 @@ fn parts(
     content.freeze()
 }
 
-/// Returns what does not stand in the body: who made it does not know the seed.
+/// Returns a boundary that the author of the body cannot predict: it depends on a secret seed.
 fn boundary(body: &Bytes) -> String {
     let half = |salt: u8| seeded_hash((salt, &body[..]));
     format!("{:016x}{:016x}", half(0), half(1))
 }
 
-/// Text of ours is fit for a field, so the fallback is never taken.
+/// Makes a field value. Only valid text is passed, so the fallback is never taken.
 fn value(text: String) -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("bytes"))
 }

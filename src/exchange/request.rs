@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use http::{
     HeaderMap, Method, Request, Response, StatusCode,
-    header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE},
+    header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE, UPGRADE},
 };
 
 use crate::{
     entry::Entry,
     key::{Nominated, Slot, Variant},
-    metrics::outcome::Forward,
+    metrics::outcome::ForwardReason,
     policy::{Conditions, RangeAsked, Wishes, contradicts},
     route::Admitted,
 };
 
-/// Part of a request that shapes its response, besides the resource.
+/// Parts of a request that shape its response: method, directives, conditions, ranges.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Asks {
     pub(crate) is_head: bool,
@@ -28,24 +28,30 @@ pub(crate) struct Asks {
 }
 
 impl Asks {
-    pub(crate) fn of(method: &Method, admitted: &mut Admitted<'_>) -> Self {
+    pub(crate) fn of(method: &Method, admitted: &Admitted<'_>) -> Self {
         Self {
             is_head: *method == Method::HEAD,
-            wishes: admitted.wishes,
-            conditions: admitted.conditions.take(),
-            range: admitted.range.take(),
-            needs_permission: admitted.needs_permission,
+            wishes: admitted.wishes(),
+            conditions: admitted.conditions(),
+            range: admitted.range(),
+            needs_permission: admitted.needs_permission(),
         }
     }
 
-    /// Returns whether the client already has a response of this status and these fields.
-    pub(crate) fn have(&self, status: StatusCode, fields: &HeaderMap) -> bool {
+    /// Returns whether the client already has a stored response of this status and these fields.
+    pub(crate) fn client_has(&self, status: StatusCode, fields: &HeaderMap) -> bool {
         let conditions = self.conditions.as_ref().filter(|_| status.is_success());
         conditions.is_some_and(|conditions| conditions.are_met_by(fields))
     }
+
+    /// Returns whether the client already has a response that has just come from the origin.
+    pub(crate) fn have_current(&self, status: StatusCode, fields: &HeaderMap) -> bool {
+        let conditions = self.conditions.as_ref().filter(|conditions| conditions.apply_to(fields));
+        conditions.is_some() && self.client_has(status, fields)
+    }
 }
 
-/// Read that memory did not answer.
+/// Read that needs the store or the origin.
 #[derive(Clone)]
 pub(crate) struct Read {
     pub(crate) route: usize,
@@ -56,8 +62,8 @@ pub(crate) struct Read {
     pub(crate) nominated: Nominated,
     pub(crate) asks: Asks,
     /// Reason for which it is forwarded, if it is.
-    pub(crate) forward: Forward,
-    /// Response that was found and does not answer as it is: stale, or not new enough for the request.
+    pub(crate) reason: ForwardReason,
+    /// Response that was found and is stale, not new enough for the request, or due for an early refresh.
     pub(crate) seen: Option<Arc<Entry>>,
     /// Whether its caller has an answer already.
     pub(crate) is_background: bool,
@@ -68,33 +74,34 @@ impl Read {
     pub(crate) fn vary_by(&mut self, nominated: &Nominated, values: &[u8]) {
         self.slot.variant = self.base.nominating(values);
         self.nominated = nominated.clone();
-        self.forward = Forward::VaryMiss;
+        self.reason = ForwardReason::VaryMiss;
         self.seen = None;
     }
 
-    /// Makes a request whose caller has an answer one for the whole representation.
+    /// Turns the request into an unconditional GET: its caller already has an answer.
     pub(crate) fn ask_for_all<Q>(&mut self, request: &mut Request<Q>) {
         self.is_background = true;
         self.asks = Asks { needs_permission: self.asks.needs_permission, ..Asks::default() };
         *request.method_mut() = Method::GET;
-        for name in [IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE] {
+        for name in [IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE, UPGRADE] {
             request.headers_mut().remove(name);
         }
     }
 
-    /// Returns whether it refreshes an entry that is fresh: a look-up would find that again.
+    /// Returns whether it refreshes an entry that is still fresh.
     pub(crate) fn is_early(&self) -> bool {
         self.is_background && self.seen.as_ref().is_some_and(|entry| entry.is_fresh())
     }
 
-    /// Returns whether it leads alone: it wants a newer response than others do, or one that is stored
-    /// only to be revalidated.
-    pub(crate) fn leads_alone(&self) -> bool {
+    /// Returns whether no request joins its flight: it wants a newer response than others do, or its
+    /// response is stored only to be revalidated.
+    pub(crate) fn leads_privately(&self) -> bool {
         let stored = self.seen.as_ref().and_then(|entry| entry.as_response());
-        self.forward == Forward::Request || stored.is_some_and(|(head, _)| !head.may_be_shared())
+        self.reason == ForwardReason::Request
+            || stored.is_some_and(|(head, _)| !head.may_be_shared())
     }
 
-    /// Returns whether the response that was found may answer while it is stale, now or later.
+    /// Returns whether the response that was found has a window in which it may answer while stale.
     pub(crate) fn may_be_stale(&self) -> bool {
         let stored = self.seen.as_ref().and_then(|entry| entry.as_response());
         stored.is_some_and(|(head, _)| head.windows().allow_stale())

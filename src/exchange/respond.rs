@@ -1,4 +1,4 @@
-//! Responses made of stored ones, or of one that is on its way.
+//! Responses made of a stored entry, or of one that is on its way from the origin.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::{
         outcome::{Outcome, Stale},
         reporter::Reporter,
     },
-    policy::retain_not_modified,
+    policy::{CONTENT_DIGEST, retain_not_modified},
     recording::Recording,
 };
 
@@ -28,7 +28,7 @@ pub(crate) struct ResponseContext<'a> {
     pub(crate) now: Instant,
 }
 
-/// Stored response that answers at this moment. Turned into a response where that is returned.
+/// Stored response that was assessed to answer now. It becomes a `Response` at the last moment.
 pub(crate) struct Reuse {
     entry: Arc<Entry>,
     /// Reason for which it answers although it is stale; `None` if it is fresh.
@@ -98,7 +98,7 @@ pub(crate) enum SharedBody {
 }
 
 impl SharedResponse {
-    /// Shares the response of an entry; `None` if the entry is none.
+    /// Shares the response of an entry; `None` if the entry holds no response.
     pub(crate) fn of(entry: &Entry, nominated: &Nominated) -> Option<Self> {
         let (head, body) = entry.as_response()?;
         Some(Self {
@@ -147,13 +147,16 @@ fn put_head<B: Body>(
 /// Leaves out what a request does not ask for.
 #[cold]
 fn shorten<B: Body>(response: &mut Response<ResponseBody<B>>, asks: &Asks) {
-    if asks.have(response.status(), response.headers()) {
+    if asks.client_has(response.status(), response.headers()) {
         turn_not_modified(response);
     } else if asks.is_head {
         // RFC 9110 §9.3.2: the fields that GET would have sent, and no content.
-        if let Some(length) = response.body().exact_length() {
+        if response.status() == StatusCode::NO_CONTENT {
+            response.headers_mut().remove(CONTENT_LENGTH);
+        } else if let Some(length) = response.body().exact_length() {
             response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| length.into());
         }
+        response.headers_mut().remove(CONTENT_DIGEST);
         *response.body_mut() = ResponseBody::empty();
     }
 }

@@ -1,4 +1,4 @@
-//! Fill that revalidates a stored response (RFC 9111 §4.3).
+//! Fill with a conditional request, which revalidates a stored response (RFC 9111 §4.3).
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, response};
@@ -36,8 +36,8 @@ impl<St: Store> Filling<St> {
     ) -> Option<Box<Candidate>> {
         let entry = read.seen.as_ref()?;
         let (head, body) = entry.as_response()?;
-        // Asked after the flight took its number: what was invalidated before is not asked about,
-        // and what is invalidated from then on is not stored again.
+        // Asked after the flight took its number. An entry that was invalidated before is not
+        // revalidated; one that is invalidated later is fenced at the commit.
         let is_current = entry.is_current(self.cache.store.sequence());
         if !is_current || !self.rule().validates() || head.status != StatusCode::OK {
             return None;
@@ -60,7 +60,8 @@ impl<St: Store> Filling<St> {
         head.status = candidate.head.status;
         let body = ResponseBody::stored(candidate.body.clone());
         if !is_about_this {
-            // The client gets what there is. The next request asks without a condition.
+            // The client gets the stored response. It is invalidated, so the next request asks without a
+            // condition.
             head.headers = freshened(&stored, &HeaderMap::new());
             let (bucket, refusal) = (self.cache.bucket(self.route), Refusal::Validator);
             self.cache.metrics().refused(bucket, refusal);

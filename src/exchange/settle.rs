@@ -16,7 +16,7 @@ use crate::{
     store::{Commit, Store, timeout::bounded},
 };
 
-/// End of a flight that is due.
+/// Prepared end of a flight: it is committed, and then concluded.
 pub(super) struct Ending<St: Store> {
     pub(super) cache: Arc<Cache<St>>,
     pub(super) lead: Lead<SharedResponse>,
@@ -25,13 +25,13 @@ pub(super) struct Ending<St: Store> {
     /// Entry to store under the lease, and the note that leads to it.
     pub(super) entries: Option<(St::Lease, Arc<Entry>, Option<Arc<Entry>>)>,
     pub(super) conclusion: Conclusion,
-    /// Share of the byte budget of a body that no recording holds.
+    /// Bytes that a body without a recording has reserved; held until the flight is over.
     pub(super) reservation: Option<Reservation>,
 }
 
 /// Result of a flight.
 pub(super) enum Conclusion {
-    /// A response, which is shared if it is in order to store it.
+    /// A response, which is shared if its head allows it, whether or not the commit succeeds.
     Response(Arc<Entry>, Nominated),
     /// Nothing to share; the refusal may be remembered for a while.
     Refusal(Refusal),
@@ -48,11 +48,11 @@ impl<St: Store> Ending<St> {
         self.conclude(commit)
     }
 
-    /// Commits to the store, before any follower is released: so requests after them need not wait at
-    /// all.
+    /// Commits to the store before any follower is released, so that later requests find the response.
     pub(super) async fn commit(&mut self) -> Commit {
         if self.is_grouped() {
-            // A request that joined later could be younger than the fences that the commit asks.
+            // A request that joins after the commit has asked the fences could have begun after an
+            // invalidation that the commit did not see.
             self.lead.close();
         }
         if matches!(self.conclusion, Conclusion::Invalidation(_)) {

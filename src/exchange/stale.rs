@@ -1,7 +1,7 @@
 //! Stale responses in place of a fill (RFC 9111 §4.2.4, RFC 5861).
 //!
-//! The permission is asked for anew each time: the window that the response was stored with, and that
-//! nothing has invalidated it since.
+//! Each use asks again whether it is allowed: whether the response is within its window, and whether an
+//! invalidation has reached it since.
 
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
@@ -18,16 +18,16 @@ use super::{
 use crate::{
     body::ResponseBody,
     clock::now,
-    metrics::outcome::{Forward, Outcome},
+    metrics::outcome::{ForwardReason, Outcome},
     store::Store,
 };
 
 impl Read {
-    /// Returns the response that the read has kept, where it may answer with the origin in this state.
+    /// Returns the response that the read has kept, if it may answer in place of the origin.
     ///
     /// The fence is asked first: even a fresh entry may have been invalidated since it was found.
-    pub(crate) fn stale<St: Store>(&self, cache: &Cache<St>, origin: Origin) -> Option<Reuse> {
-        let entry = self.seen.as_ref().filter(|_| self.forward == Forward::Stale)?;
+    pub(crate) fn stand_in<St: Store>(&self, cache: &Cache<St>, origin: Origin) -> Option<Reuse> {
+        let entry = self.seen.as_ref().filter(|_| self.reason == ForwardReason::Stale)?;
         if !entry.is_current(cache.store.sequence()) {
             return None;
         }
@@ -45,11 +45,11 @@ impl Read {
 }
 
 impl<St: Store> Cache<St> {
-    /// Returns the time that a read waits for the origin before a stale response answers; `None` without
-    /// a limit.
+    /// Returns the soft timeout of a read: the time after which a stale response answers. `None` if the
+    /// route has none, or if no stale response could answer.
     pub(crate) fn patience(&self, read: &Read) -> Option<Duration> {
         let limit = self.rule(read.route).soft_timeout?;
-        read.stale(self, Origin::Slow).map(|_| limit)
+        read.stand_in(self, Origin::Slow).map(|_| limit)
     }
 }
 
@@ -59,8 +59,9 @@ fn is_failure(status: StatusCode) -> bool {
 }
 
 impl<St: Store> Filling<St> {
-    /// Notes the origin's answer, `None` for an error, and answers with a stale response where the origin
-    /// has failed and that is allowed. All followers share it.
+    /// Records the origin's answer, `None` for an error, and answers with a stale response if the origin
+    /// has failed and that is allowed. Followers share it, unless only other processes could tell that
+    /// it is invalid.
     pub(crate) fn rescue<B: Body>(
         self,
         read: &Read,
@@ -75,9 +76,9 @@ impl<St: Store> Filling<St> {
             return ControlFlow::Continue(self);
         }
         self.cache.revalidations.failed(variant);
-        // The fence that is asked now decides for every follower.
+        // From now on nobody joins, so the fence that is asked here decides for every follower.
         self.lead.close();
-        let Some(reuse) = read.stale(&self.cache, Origin::Failed) else {
+        let Some(reuse) = read.stand_in(&self.cache, Origin::Failed) else {
             return ControlFlow::Continue(self);
         };
         let entry = reuse.entry();
@@ -114,11 +115,11 @@ mod tests {
         let entry = Arc::new(response_of(cache.store.sequence().begin()));
         let (slot, nominated) = (entry.slot().clone(), Nominated::default());
         let (base, asks) = (slot.variant.clone(), Asks::default());
-        let (forward, seen) = (Forward::Stale, Some(entry));
+        let (reason, seen) = (ForwardReason::Stale, Some(entry));
         let read =
-            Read { route: 0, slot, base, nominated, asks, forward, seen, is_background: true };
-        assert!(read.stale(cache, Origin::Failed).is_some());
+            Read { route: 0, slot, base, nominated, asks, reason, seen, is_background: true };
+        assert!(read.stand_in(cache, Origin::Failed).is_some());
         cache.store.invalidate(&read.slot.key).await.unwrap();
-        assert!(read.stale(cache, Origin::Failed).is_none());
+        assert!(read.stand_in(cache, Origin::Failed).is_none());
     }
 }

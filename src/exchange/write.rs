@@ -58,7 +58,7 @@ where
     }
 }
 
-/// Effect of a write that is over.
+/// Effect of a write on the resource, judged by its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effect {
     /// It succeeded (RFC 9111 §4.4: a non-error status is 2xx or 3xx).
@@ -81,7 +81,7 @@ impl Effect {
     }
 }
 
-/// Write that has been forwarded. Dropped before it is settled, its outcome is unknown.
+/// Write that is being forwarded. If it is dropped before it is settled, its outcome is unknown.
 struct PendingWrite<St: Store> {
     cache: Arc<Cache<St>>,
     subjects: Vec<Subject>,
@@ -116,7 +116,7 @@ impl<St: Store> PendingWrite<St> {
     }
 }
 
-/// Waits for several acknowledgements together. They are pending if one is.
+/// Waits for several acknowledgements together. Fails with [`Pending`] if one of them does.
 pub(crate) async fn acknowledged(
     calls: impl IntoIterator<Item = impl Future<Output = Result<(), Pending>>>,
 ) -> Result<(), Pending> {

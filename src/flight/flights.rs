@@ -30,7 +30,7 @@ pub(crate) enum Settled<T> {
     Declined,
     /// The fill was lost. One follower leads another flight.
     Abandoned,
-    /// It was another process's fill, and it is over. Each follower looks again.
+    /// A wait for another process's fill has ended. Each follower looks again.
     Over,
 }
 
@@ -125,7 +125,7 @@ impl<T: Clone> Flights<T> {
     }
 
     /// Leads a flight that no request can join.
-    pub(crate) fn lead_alone(
+    pub(crate) fn lead_privately(
         self: &Arc<Self>,
         slot: &Slot,
         token: Option<Token>,

@@ -1,4 +1,4 @@
-//! What a store over a network counts, as users see it.
+//! Counts of a store over a network, as users see them.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -45,10 +45,10 @@ impl Operation {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct StoreSnapshot {
-    /// Whether there is a link to the server. Without one every request is forwarded.
+    /// State of the link to the server. Without a link every request is forwarded.
     pub is_linked: bool,
-    /// Whether the breaker is open: five lookups in a row took longer than their budget, and no
-    /// heartbeat has come back in time since.
+    /// State of the breaker. It opens after several slow lookups in a row (five by default), and closes
+    /// with the next heartbeat that returns in time. While it is open, requests are forwarded.
     pub is_breaker_open: bool,
     /// Links to the server that were lost.
     pub links_lost: u64,
@@ -62,7 +62,7 @@ pub struct StoreSnapshot {
     pub foreign: u64,
     /// Invalidations that the server has not acknowledged yet.
     pub pending: u64,
-    /// What is kept in this process's memory.
+    /// Counts of the near cache in this process.
     pub near: NearSnapshot,
 }
 
@@ -71,7 +71,7 @@ pub struct StoreSnapshot {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct NearSnapshot {
-    /// Whether it may answer now.
+    /// State of the near cache: it answers only while the link is proven.
     pub is_proven: bool,
     /// Responses found in it; whether they answered a request is counted by the layers.
     pub hits: u64,
@@ -79,10 +79,10 @@ pub struct NearSnapshot {
     pub confirmed: u64,
     /// Messages of the server that something has changed.
     pub pushes: u64,
-    /// How often it fell silent, because a link was lost.
+    /// Times that it stopped answering because a link was lost.
     pub silenced: u64,
-    /// How long the last proof took. Messages come in the order of what changed, so none that was
-    /// sent longer ago than that is still on its way.
+    /// Time that the last proof of the link took. Messages arrive in the order of the changes, so a
+    /// message older than this is not on its way any more.
     pub lag: Option<Duration>,
 }
 
@@ -97,11 +97,11 @@ pub struct OperationSnapshot {
     pub failed: u64,
     /// It took longer than its budget.
     pub timed_out: u64,
-    /// How long they took, whichever way they ended.
+    /// Times that they took, whatever their result.
     pub latency: Latency,
 }
 
-/// How long operations took, to within a factor of two.
+/// Distribution of the times that operations took, to within a factor of two.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Latency {

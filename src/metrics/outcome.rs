@@ -1,4 +1,4 @@
-//! How a request ended: the named reasons, and what `Cache-Status` (RFC 9211) says of them.
+//! Outcomes of requests: the named reasons, and their members of `Cache-Status` (RFC 9211).
 
 use std::fmt;
 
@@ -48,6 +48,8 @@ reasons! {
         Switch = "switch",
         /// A GET or HEAD with content: what it means is not in its target.
         Content = "content",
+        /// The request asks to switch to another protocol, such as WebSocket.
+        Upgrade = "upgrade",
         /// `If-Match` or `If-Unmodified-Since`, which only the origin may evaluate (RFC 9111 §4.3.2).
         Precondition = "precondition",
         /// A credential field, and a route that does not say whom the response is for.
@@ -134,9 +136,9 @@ reasons! {
 /// Why a stale response answered a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stale {
-    /// It is asked about meanwhile.
+    /// It is revalidated meanwhile.
     Revalidate,
-    /// The origin failed a moment ago and is let be.
+    /// The origin failed a moment ago, and requests to it back off.
     Error,
     /// The origin takes long.
     Timeout,
@@ -160,7 +162,7 @@ impl Unshared {
 
 /// Why a request was forwarded (RFC 9211 §2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Forward {
+pub(crate) enum ForwardReason {
     /// Nothing stored.
     UriMiss,
     /// Something stored, but not for the values of its nominated fields.
@@ -171,7 +173,7 @@ pub(crate) enum Forward {
     Request,
 }
 
-impl Forward {
+impl ForwardReason {
     fn token(self) -> &'static TokenRef {
         match self {
             Self::UriMiss => token_ref("uri-miss"),
@@ -192,7 +194,7 @@ impl Stale {
     }
 }
 
-/// How a request on a cache route ended. Metrics, logs and `Cache-Status` are made from it alone.
+/// Outcome of a request on a cache route. Metrics, logs and `Cache-Status` are made from it alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Answered from the store; `ttl` in seconds.
@@ -207,7 +209,7 @@ pub(crate) enum Outcome {
     /// Answered with the response that another request's forward brings.
     Collapsed { ttl: u64 },
     /// Forwarded as the leader of a flight. Whether the response is stored is judged by its head.
-    Led { forward: Forward, stored: Result<(), Refusal>, status: StatusCode },
+    Led { reason: ForwardReason, stored: Result<(), Refusal>, status: StatusCode },
     /// Forwarded by itself.
     Alone { reason: Alone, status: StatusCode },
     /// The cache was not consulted.
@@ -244,9 +246,9 @@ impl Outcome {
             Self::Refreshed { status, .. } => {
                 member.parameter(FWD, token_ref("stale")).parameter(FWD_STATUS, code(status))
             }
-            Self::Led { forward, stored, status } => {
+            Self::Led { reason, stored, status } => {
                 let member =
-                    member.parameter(FWD, forward.token()).parameter(FWD_STATUS, code(status));
+                    member.parameter(FWD, reason.token()).parameter(FWD_STATUS, code(status));
                 match stored {
                     Ok(()) => member.parameter(key_ref("stored"), true),
                     Err(refusal) => member.parameter(DETAIL, refusal.token()),
@@ -309,11 +311,11 @@ mod tests {
         check(Outcome::Rescued { status: None }, "bff;fwd=stale;detail=stale-if-error");
         check(Outcome::Collapsed { ttl: 60 }, "bff;fwd=uri-miss;collapsed;ttl=60");
         check(
-            Outcome::Led { forward: Forward::UriMiss, stored: Ok(()), status },
+            Outcome::Led { reason: ForwardReason::UriMiss, stored: Ok(()), status },
             "bff;fwd=uri-miss;fwd-status=200;stored",
         );
         check(
-            Outcome::Led { forward: Forward::Stale, stored: Err(Refusal::SetCookie), status },
+            Outcome::Led { reason: ForwardReason::Stale, stored: Err(Refusal::SetCookie), status },
             "bff;fwd=stale;fwd-status=200;detail=set-cookie",
         );
         check(

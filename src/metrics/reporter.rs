@@ -1,4 +1,4 @@
-//! Where a request's end is told: metrics, the log, and `Cache-Status`.
+//! Report of outcomes: metrics, the log, and `Cache-Status`.
 
 use std::sync::Arc;
 
@@ -8,22 +8,22 @@ use sfv::Token;
 use crate::{
     entry::{BySeconds, CACHE_STATUS},
     metrics::Metrics,
-    metrics::outcome::{Forward, Outcome},
+    metrics::outcome::{ForwardReason, Outcome},
 };
 
-/// Tells how requests ended.
+/// Reporter of outcomes.
 #[derive(Debug)]
 pub(crate) struct Reporter {
     pub(crate) metrics: Arc<Metrics>,
     name: Token,
-    /// What `Cache-Status` says of a hit, by the seconds that are left.
+    /// Members of `Cache-Status` for hits, by the seconds that are left.
     hits: BySeconds,
-    /// What it says of the usual miss.
+    /// Member of `Cache-Status` for the usual miss.
     stored: HeaderValue,
 }
 
 const STORED: Outcome =
-    Outcome::Led { forward: Forward::UriMiss, stored: Ok(()), status: StatusCode::OK };
+    Outcome::Led { reason: ForwardReason::UriMiss, stored: Ok(()), status: StatusCode::OK };
 
 impl Reporter {
     pub(crate) fn new(metrics: Arc<Metrics>, name: Token) -> Self {

@@ -47,7 +47,7 @@ impl Snapshot {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct BucketSnapshot {
-    /// Whether the bucket is switched off.
+    /// State of the bucket's switch.
     pub is_off: bool,
     /// Requests answered from the store.
     pub hits: u64,
@@ -77,6 +77,6 @@ pub struct BucketSnapshot {
     /// Entries in this process's memory now, expired ones included until they are replaced or
     /// evicted, and so are `Pass` entries.
     pub entries: u64,
-    /// What these entries weigh, in bytes, overhead included.
+    /// Memory of these entries in bytes, overhead included.
     pub bytes: u64,
 }

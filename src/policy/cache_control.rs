@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, header::CACHE_CONTROL};
 
 use super::{
-    directive::{DirectiveName, MOST_SECONDS, Member},
+    directive::{DirectiveName, MOST_SECONDS, Member, field_names, is_plain, seconds},
     targeted::Targeted,
 };
 use crate::entry::{Windows, is_for_every_recipient};
@@ -54,8 +54,9 @@ impl Directives {
     /// Reads all lines of `Cache-Control`.
     pub(crate) fn of(fields: &HeaderMap) -> Self {
         let mut directives = Self::default();
-        let lines = fields.get_all(CACHE_CONTROL).iter();
-        lines.flat_map(|line| Member::all(line.as_bytes())).for_each(|one| directives.add(one));
+        for line in fields.get_all(CACHE_CONTROL) {
+            Member::all(line.as_bytes()).for_each(|member| directives.add(member));
+        }
         directives
     }
 
@@ -95,37 +96,46 @@ impl Directives {
 
     fn add(&mut self, member: Member<'_>) {
         use DirectiveName as Name;
-        for name in member.mentioned() {
-            match name {
-                Name::NoStore => self.no_store = true,
-                Name::NoCache => self.no_cache.widen(member, name),
-                Name::Private => self.private.widen(member, name),
-                Name::MustRevalidate | Name::ProxyRevalidate | Name::SMaxage => {
-                    self.must_revalidate = true;
-                }
-                Name::MustUnderstand => self.must_understand = true,
-                _ => {}
-            }
+        let parts = member.parts();
+        match parts {
+            Some((name, argument)) if is_plain(argument) => self.restrict(name, None),
+            _ => member.mentioned(|name| {
+                // A list of fields narrows a restriction only if it is well formed.
+                let own = parts.filter(|(own, _)| *own == name);
+                self.restrict(name, own.and_then(|(_, argument)| field_names(argument)));
+            }),
         }
-        match (member.name(), member.argument()) {
-            (Some(Name::Public), None) => {
+        let Some((name, argument)) = parts else { return };
+        match (name, argument) {
+            (Name::Public, None) => {
                 self.is_public = true;
                 self.permits_sharing = true;
             }
-            (Some(Name::MustRevalidate), None) => self.permits_sharing = true,
-            (Some(Name::OnlyIfCached), None) => self.only_if_cached = true,
-            (Some(Name::MaxAge), _) => least(&mut self.max_age, member),
-            (Some(Name::SMaxage), _) => {
-                self.permits_sharing |= member.seconds().is_some();
-                least(&mut self.s_maxage, member);
+            (Name::MustRevalidate, None) => self.permits_sharing = true,
+            (Name::OnlyIfCached, None) => self.only_if_cached = true,
+            (Name::MaxAge, _) => least(&mut self.max_age, argument),
+            (Name::SMaxage, _) => {
+                self.permits_sharing |= seconds(argument).is_some();
+                least(&mut self.s_maxage, argument);
             }
-            (Some(Name::StaleWhileRevalidate), _) => {
-                least(&mut self.stale_while_revalidate, member);
+            (Name::StaleWhileRevalidate, _) => least(&mut self.stale_while_revalidate, argument),
+            (Name::StaleIfError, _) => least(&mut self.stale_if_error, argument),
+            (Name::MinFresh, _) => {
+                self.min_fresh = self.min_fresh.max(Some(seconds(argument).unwrap_or(u64::MAX)));
             }
-            (Some(Name::StaleIfError), _) => least(&mut self.stale_if_error, member),
-            (Some(Name::MinFresh), _) => {
-                self.min_fresh = self.min_fresh.max(Some(member.seconds().unwrap_or(u64::MAX)));
-            }
+            _ => {}
+        }
+    }
+
+    fn restrict(&mut self, name: DirectiveName, listed: Option<Vec<HeaderName>>) {
+        match name {
+            DirectiveName::NoStore => self.no_store = true,
+            DirectiveName::NoCache => self.no_cache.widen(listed),
+            DirectiveName::Private => self.private.widen(listed),
+            DirectiveName::MustRevalidate
+            | DirectiveName::ProxyRevalidate
+            | DirectiveName::SMaxage => self.must_revalidate = true,
+            DirectiveName::MustUnderstand => self.must_understand = true,
             _ => {}
         }
     }
@@ -153,13 +163,10 @@ impl Directives {
 }
 
 impl Extent {
-    /// Adds a restriction. Only a well-formed list of fields that a response can do without narrows
-    /// it.
-    fn widen(&mut self, member: Member<'_>, name: DirectiveName) {
-        let listed = member
-            .field_names()
-            .filter(|_| member.name() == Some(name))
-            .filter(|names| !names.iter().any(is_for_every_recipient));
+    /// Adds a restriction of the listed fields, or of everything without a list. Fields that a response
+    /// cannot do without are no list.
+    fn widen(&mut self, listed: Option<Vec<HeaderName>>) {
+        let listed = listed.filter(|names| !names.iter().any(is_for_every_recipient));
         match (&mut *self, listed) {
             (Self::Everything, _) => {}
             (Self::Nothing, Some(names)) => *self = Self::Fields(names),
@@ -180,8 +187,8 @@ impl Extent {
 }
 
 /// Keeps the least lifetime. A malformed one is zero.
-fn least(known: &mut Option<u64>, member: Member<'_>) {
-    let seconds = member.seconds().unwrap_or(0);
+fn least(known: &mut Option<u64>, argument: Option<&[u8]>) {
+    let seconds = seconds(argument).unwrap_or(0);
     *known = Some(known.map_or(seconds, |known| known.min(seconds)));
 }
 

@@ -66,47 +66,63 @@ impl<'a> Member<'a> {
         })
     }
 
-    /// Returns every directive that this could be meant as: those that its first token or any token
-    /// outside closed quotes names. A comma may be missing, or another character may stand for it.
-    pub(super) fn mentioned(self) -> impl Iterator<Item = DirectiveName> {
-        let start = self.text.iter().position(is_token).unwrap_or(self.text.len());
-        let first = token(&self.text[start..]);
-        let others = unquoted_tokens(self.text).filter(move |token| !std::ptr::eq(*token, first));
-        std::iter::once(first).chain(others).filter_map(DirectiveName::of)
-    }
-
-    /// Returns the directive that stands before a `=` or alone.
-    pub(super) fn name(self) -> Option<DirectiveName> {
-        let name = self.text.split(|byte| *byte == b'=').next().unwrap_or_default();
-        DirectiveName::of(name.trim_ascii())
-    }
-
-    /// Returns the text behind the first `=`.
-    pub(super) fn argument(self) -> Option<&'a [u8]> {
-        let at = self.text.iter().position(|byte| *byte == b'=')?;
-        Some(self.text[at + 1..].trim_ascii())
-    }
-
-    /// Returns the argument as a number of seconds. Quotes are allowed (RFC 9111 §5.2), and a number
-    /// that is too large is [`MOST_SECONDS`].
-    pub(super) fn seconds(self) -> Option<u64> {
-        let argument = self.argument()?;
-        let digits = quoted(argument).unwrap_or(argument);
-        if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-            return None;
+    /// Calls `note` with every directive that this could be meant as: those that its first token or any
+    /// token outside closed quotes names. A comma may be missing, or another character may stand for
+    /// it.
+    pub(super) fn mentioned(self, mut note: impl FnMut(DirectiveName)) {
+        let start = self.text.iter().position(|byte| is_token(*byte)).unwrap_or(self.text.len());
+        if self.text[..start].contains(&b'"') {
+            DirectiveName::of(token(&self.text[start..])).into_iter().for_each(&mut note);
         }
-        let digits = std::str::from_utf8(digits).ok()?;
-        Some(digits.parse().unwrap_or(MOST_SECONDS))
+        let (mut at, mut may_quote) = (0, true);
+        while at < self.text.len() {
+            if self.text[at] == b'"' && may_quote {
+                match closing_quote(self.text, at) {
+                    Some(closing) => at = closing,
+                    None => may_quote = false,
+                }
+            }
+            let found = token(&self.text[at..]);
+            DirectiveName::of(found).into_iter().for_each(&mut note);
+            at += found.len().max(1);
+        }
     }
 
-    /// Returns the argument as a quoted list of field names.
-    pub(super) fn field_names(self) -> Option<Vec<HeaderName>> {
-        // A name of a field has neither quotes nor backslashes.
-        quoted(self.argument()?)?
-            .split(|byte| *byte == b',')
-            .map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-            .collect()
+    /// Returns the directive that stands before a `=` or alone, and the argument behind the `=`.
+    pub(super) fn parts(self) -> Option<(DirectiveName, Option<&'a [u8]>)> {
+        let equals = self.text.iter().position(|byte| *byte == b'=');
+        let (name, argument) = match equals {
+            Some(at) => (&self.text[..at], Some(self.text[at + 1..].trim_ascii())),
+            None => (self.text, None),
+        };
+        Some((DirectiveName::of(name.trim_ascii())?, argument))
     }
+}
+
+/// Parses an argument as a number of seconds. Quotes are allowed (RFC 9111 §5.2), and a number that is
+/// too large is [`MOST_SECONDS`].
+pub(super) fn seconds(argument: Option<&[u8]>) -> Option<u64> {
+    let argument = argument?;
+    let digits = quoted(argument).unwrap_or(argument);
+    let add = |seconds: u64, digit: &u8| {
+        let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+        Some((seconds * 10 + digit).min(MOST_SECONDS))
+    };
+    digits.iter().try_fold(0, add).filter(|_| !digits.is_empty())
+}
+
+/// Returns whether an argument is a token, if there is one: then its member has no second directive.
+pub(super) fn is_plain(argument: Option<&[u8]>) -> bool {
+    argument.is_none_or(|argument| argument.iter().all(|byte| is_token(*byte)))
+}
+
+/// Parses an argument as a quoted list of field names.
+pub(super) fn field_names(argument: Option<&[u8]>) -> Option<Vec<HeaderName>> {
+    // A name of a field has neither quotes nor backslashes.
+    quoted(argument?)?
+        .split(|byte| *byte == b',')
+        .map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .collect()
 }
 
 fn quoted(text: &[u8]) -> Option<&[u8]> {
@@ -114,34 +130,14 @@ fn quoted(text: &[u8]) -> Option<&[u8]> {
 }
 
 /// Returns whether a byte is a token character (RFC 9110 §5.6.2).
-fn is_token(byte: &u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte)
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
 }
 
 /// Returns the token that `text` begins with, which may be empty.
 fn token(text: &[u8]) -> &[u8] {
-    &text[..text.iter().position(|byte| !is_token(byte)).unwrap_or(text.len())]
-}
-
-/// Returns the tokens of `text` outside closed quotes.
-fn unquoted_tokens(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let (mut at, mut may_quote) = (0, true);
-    std::iter::from_fn(move || {
-        while at < text.len() {
-            if text[at] == b'"' && may_quote {
-                match closing_quote(text, at) {
-                    Some(closing) => at = closing,
-                    None => may_quote = false,
-                }
-            }
-            let found = token(&text[at..]);
-            at += found.len().max(1);
-            if !found.is_empty() {
-                return Some(found);
-            }
-        }
-        None
-    })
+    &text[..text.iter().position(|byte| !is_token(*byte)).unwrap_or(text.len())]
 }
 
 /// Returns the end of the first member: a comma outside quotes. A quote that is never closed is no
@@ -183,7 +179,7 @@ mod tests {
 
     #[test]
     fn seconds_saturate() {
-        let seconds = |text: &'static str| Member { text: text.as_bytes() }.seconds();
+        let seconds = |text: &'static str| seconds(Member { text: text.as_bytes() }.parts()?.1);
         assert_eq!(seconds("max-age=99999999999999999999"), Some(MOST_SECONDS));
         assert_eq!(seconds("Max-Age = 5"), Some(5));
         assert_eq!(seconds("max-age=5 5"), None);

@@ -15,6 +15,7 @@ mod request_directives;
 mod request_fields;
 mod storability;
 mod targeted;
+mod upgrade;
 mod validation;
 
 pub use freshness::Freshness;
@@ -27,8 +28,10 @@ pub(crate) use range::{RangeAsked, Selected};
 pub(crate) use request_directives::Wishes;
 pub(crate) use request_fields::{CredentialFields, RequestFields};
 pub(crate) use storability::{Reception, StoragePolicy, Terms, declared_length, may_be_remembered};
+pub(crate) use upgrade::asks_for_upgrade;
 pub(crate) use validation::{
-    Conditions, Validators, confirms, contradicts, freshened, retain_not_modified,
+    CONTENT_DIGEST, Conditions, DIGESTS_OF_THE_WHOLE, Validators, confirms, contradicts, freshened,
+    retain_not_modified,
 };
 #[cfg(any(fuzzing, test))]
 pub(crate) use {

@@ -205,8 +205,10 @@ pub(crate) fn may_be_remembered(refusal: Refusal, status: StatusCode) -> bool {
         refusal,
         Refusal::Budget | Refusal::Incomplete | Refusal::Failed | Refusal::Runtime
     );
-    let is_of_the_request =
-        status.is_client_error() && status != StatusCode::NOT_FOUND && status != StatusCode::GONE;
+    let is_of_the_request = status.is_informational()
+        || status.is_client_error()
+            && status != StatusCode::NOT_FOUND
+            && status != StatusCode::GONE;
     !is_momentary && !is_of_the_request && !status.is_server_error()
 }
 

@@ -17,11 +17,23 @@ use super::{
 use crate::entry::{CACHE_STATUS, HopByHop};
 
 /// Fields of a 200 that describe its content and are no part of a 304 (RFC 9110 §15.4.5).
-const OF_THE_CONTENT: [HeaderName; 5] =
-    [CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE];
+const OF_THE_CONTENT: [HeaderName; 7] = [
+    CONTENT_DIGEST,
+    CONTENT_ENCODING,
+    CONTENT_LANGUAGE,
+    CONTENT_LENGTH,
+    CONTENT_MD5,
+    CONTENT_RANGE,
+    CONTENT_TYPE,
+];
 
-const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
+/// Digest of the bytes that a message has (RFC 9530 §2): that of the whole is of no other answer.
+pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
 const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
+
+/// Digests of a whole content, which a part of it has not.
+pub(crate) const DIGESTS_OF_THE_WHOLE: [HeaderName; 3] =
+    [CONTENT_DIGEST, CONTENT_MD5, HeaderName::from_static("digest")];
 
 /// Conditions of a request on the copy that the client already has.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +50,13 @@ impl Conditions {
         Self { none_match, modified_since }
     }
 
-    /// Returns whether the client already has this response. `If-None-Match` counts alone if it is
+    /// Returns whether an origin evaluates them for a response of its own: a date is compared with that
+    /// of the last change alone (RFC 9110 §13.1.3), since content may change twice in a second.
+    pub(crate) fn apply_to(&self, current: &HeaderMap) -> bool {
+        !self.none_match.is_empty() || current.contains_key(LAST_MODIFIED)
+    }
+
+    /// Returns whether the client already has this stored response. `If-None-Match` counts alone if it is
     /// present (RFC 9110 §13.2.2).
     pub(crate) fn are_met_by(&self, response: &HeaderMap) -> bool {
         if self.none_match.is_empty() {

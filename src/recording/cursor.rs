@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::tape::{Chunks, Piece, Tape};
+use super::tape::{Chunks, Piece, Tape, TapePosition};
 use crate::{
     background::{DetachedPermit, Detachments},
     clock::{Instant, now},
@@ -17,7 +17,7 @@ use crate::{
     sync::{Mutex, lock},
 };
 
-/// How the chunks of a recording end.
+/// End of the chunks of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// As the body did.
@@ -26,7 +26,7 @@ pub(super) enum End {
     Broken,
 }
 
-/// Who wants the recording.
+/// Readers of the recording, or the permit to finish without any.
 #[derive(Debug)]
 enum Attendance {
     Readers,
@@ -131,7 +131,8 @@ impl Recording {
 
     /// Returns the chunks of a body that has ended, if it has the length it declared.
     pub(super) fn whole(&self) -> Recorded {
-        let state = lock(&self.state);
+        let mut state = lock(&self.state);
+        state.tape.seal();
         if state.tape.is_whole() {
             Recorded::Complete(state.tape.chunks.clone())
         } else {
@@ -140,7 +141,7 @@ impl Recording {
     }
 }
 
-/// How a recorder ended, for the flight.
+/// Result of a recorder, for the flight.
 #[derive(Debug)]
 pub(crate) enum Recorded {
     /// The whole body, in chunks.
@@ -175,12 +176,13 @@ impl RecordingState {
 pub(crate) struct Cursor {
     recording: Arc<Recording>,
     id: u64,
-    position: usize,
+    position: TapePosition,
+    /// Bytes before it.
     bytes: u64,
     is_past_trailers: bool,
 }
 
-/// What a cursor comes upon.
+/// Next piece of a recording at a cursor.
 #[derive(Debug)]
 pub(crate) enum Next {
     Chunk(Bytes),
@@ -192,16 +194,14 @@ pub(crate) enum Next {
 
 impl Cursor {
     fn new(recording: Arc<Recording>, id: u64) -> Self {
-        Self { recording, id, position: 0, bytes: 0, is_past_trailers: false }
+        Self { recording, id, position: TapePosition::default(), bytes: 0, is_past_trailers: false }
     }
 
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         let mut state = lock(&self.recording.state);
-        let is_last_to_read = state.end == Some(End::Broken) && state.readers.len() == 1;
-        if let Some(chunk) = state.tape.chunks.get_mut(self.position) {
-            // A body that is not stored need not be kept either.
-            let chunk = if is_last_to_read { std::mem::take(chunk) } else { chunk.clone() };
-            self.position += 1;
+        // A body that is not stored need not be kept either.
+        let is_last = state.end == Some(End::Broken) && state.readers.len() == 1;
+        if let Some(chunk) = state.tape.read(&mut self.position, is_last) {
             self.bytes += chunk.len() as u64;
             return Poll::Ready(Next::Chunk(chunk));
         }
@@ -225,7 +225,7 @@ impl Cursor {
     pub(crate) fn is_at_end(&self) -> bool {
         let state = lock(&self.recording.state);
         state.end == Some(End::Complete)
-            && self.position == state.tape.chunks.len()
+            && self.bytes == state.tape.bytes
             && (self.is_past_trailers || state.tape.trailers.is_none())
     }
 

@@ -17,17 +17,17 @@ use tokio::{
 
 use super::{
     cursor::{End, Recorded, Recording},
-    tape::{Stop, poll_piece},
+    tape::{FRAMES_PER_TURN, Stop, poll_piece},
 };
 use crate::{entry::Entry, metrics::outcome::Refusal};
 
-/// What only the first reader can be given.
+/// Rest of a body that only the first reader can be given.
 pub(crate) enum Rest<B: Body> {
     /// The body's error.
     Failed(B::Error),
     /// The body's panic.
     Panicked(Box<dyn Any + Send>),
-    /// What is left of a body that is not stored.
+    /// The unread part of a body that is not stored.
     Body(Pin<Box<B>>),
 }
 
@@ -55,7 +55,7 @@ impl<B: Body> Recorder<B> {
     }
 
     fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Recorded> {
-        loop {
+        for _ in 0..FRAMES_PER_TURN {
             let Ok(deadline) = self.recording.attend(cx.waker()) else {
                 return Poll::Ready(Recorded::Deserted);
             };
@@ -67,10 +67,14 @@ impl<B: Body> Recorder<B> {
             let polled = catch_unwind(AssertUnwindSafe(|| poll_piece(body.as_mut(), cx)));
             let stop = match polled {
                 Ok(Poll::Pending) => return Poll::Pending,
-                Ok(Poll::Ready(Some(Ok(piece)))) => match self.recording.push(piece) {
-                    Ok(()) => continue,
-                    Err(refusal) => Stop::Refused(refusal),
-                },
+                Ok(Poll::Ready(Some(Ok(piece)))) => {
+                    let is_last = piece.is_last();
+                    match self.recording.push(piece) {
+                        Ok(()) if is_last => Stop::End,
+                        Ok(()) => continue,
+                        Err(refusal) => Stop::Refused(refusal),
+                    }
+                }
                 Ok(Poll::Ready(Some(Err(error)))) => Stop::Failed(error),
                 Ok(Poll::Ready(None)) => Stop::End,
                 Err(panic) => {
@@ -80,12 +84,17 @@ impl<B: Body> Recorder<B> {
             };
             return Poll::Ready(self.stop(stop));
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Ends the recording for a reason.
     pub(crate) fn stop(&mut self, stop: Stop<B::Error>) -> Recorded {
         match stop {
-            Stop::End => self.recording.whole(),
+            Stop::End => {
+                self.body = None;
+                self.recording.whole()
+            }
             Stop::Failed(error) => {
                 self.hand_over(Rest::Failed(error));
                 Recorded::Refused(Refusal::Incomplete)

@@ -15,25 +15,29 @@ use crate::metrics::outcome::Refusal;
 /// The chunks of a body, which mostly are one.
 pub(crate) type Chunks = smallvec::SmallVec<[Bytes; 1]>;
 
-/// What has been read of a body.
+/// Part of a body that has been read.
 #[derive(Debug)]
 pub(crate) struct Tape {
+    /// All of it, once the body has ended.
     pub(crate) chunks: Chunks,
+    /// Small pieces that came after the chunks, until they are enough for one more.
+    tail: Vec<u8>,
     pub(super) bytes: u64,
     /// Boxed: few bodies have any.
     pub(super) trailers: Option<Box<HeaderMap>>,
     pub(crate) declared: Option<u64>,
     limit: u64,
-    pieces: usize,
     pub(crate) reservation: Reservation,
 }
 
-/// A body in more pieces is not stored: what a piece takes besides its bytes is bounded too.
-const MAX_PIECES: usize = 16_384;
-
-/// Chunks under this many bytes are copied, once there are more than a few.
+/// Pieces under this many bytes are gathered, once there are more than a few chunks. A small piece may be
+/// a part of a large buffer, which it would keep, and a million pieces would take more than their bytes.
 const SMALL: usize = 1024;
 const FEW: usize = 16;
+
+/// Number of frames that are read before others have a turn. A body that is always ready could otherwise
+/// keep a worker for ever, with frames of no bytes.
+pub(super) const FRAMES_PER_TURN: usize = 256;
 
 /// Why reading stopped.
 #[derive(Debug)]
@@ -60,8 +64,8 @@ impl Tape {
         if !reservation.grow_to(reserved) {
             return Err(Refusal::Budget);
         }
-        let chunks = Chunks::new();
-        Ok(Self { chunks, bytes: 0, trailers: None, declared, limit, pieces: 0, reservation })
+        let (chunks, tail) = (Chunks::new(), Vec::new());
+        Ok(Self { chunks, tail, bytes: 0, trailers: None, declared, limit, reservation })
     }
 
     /// Returns whether a body that has ended is what it declared to be, and nothing but bytes.
@@ -73,49 +77,83 @@ impl Tape {
         self.declared.is_none_or(|declared| declared == self.bytes)
     }
 
-    /// Reads on until the body stops or waits.
+    /// Reads on until the body stops or waits, or has had a turn. It wakes nothing in the last case: it is
+    /// for one look at a body that somebody else goes on to read.
     pub(crate) fn advance<B: Body>(
         &mut self,
         mut body: Pin<&mut B>,
         cx: &mut Context<'_>,
     ) -> Poll<Stop<B::Error>> {
-        loop {
+        for _ in 0..FRAMES_PER_TURN {
             let piece = match ready!(poll_piece(body.as_mut(), cx)) {
-                None => return Poll::Ready(Stop::End),
+                None => return Poll::Ready(self.end()),
                 Some(Err(error)) => return Poll::Ready(Stop::Failed(error)),
                 Some(Ok(piece)) => piece,
             };
-            if let Err(refusal) = self.push(piece) {
-                return Poll::Ready(Stop::Refused(refusal));
+            let is_last = piece.is_last();
+            match self.push(piece) {
+                Ok(()) if is_last => return Poll::Ready(self.end()),
+                Ok(()) => {}
+                Err(refusal) => return Poll::Ready(Stop::Refused(refusal)),
             }
         }
+        Poll::Pending
+    }
+
+    fn end<E>(&mut self) -> Stop<E> {
+        self.seal();
+        Stop::End
     }
 
     /// Adds a piece. It is kept even if it is too much: the first reader is owed it.
     pub(super) fn push(&mut self, piece: Piece) -> Result<(), Refusal> {
-        self.pieces += 1;
-        let chunk = match piece {
-            Piece::Chunk(chunk) if chunk.is_empty() => return self.check(),
-            // Copied: a small chunk may be a part of a large buffer, which it would keep.
-            Piece::Chunk(chunk) if chunk.len() < SMALL && self.chunks.len() >= FEW => {
-                Bytes::copy_from_slice(&chunk)
-            }
-            Piece::Chunk(chunk) => chunk,
+        match piece {
             Piece::Trailers(trailers) => {
                 self.trailers = Some(Box::new(trailers));
                 return Ok(());
             }
-        };
-        self.bytes += chunk.len() as u64;
-        self.chunks.push(chunk);
-        self.check()
-    }
-
-    fn check(&mut self) -> Result<(), Refusal> {
-        if self.bytes > self.limit || self.pieces > MAX_PIECES {
+            Piece::Chunk(chunk) if chunk.len() < SMALL && self.chunks.len() >= FEW => {
+                self.bytes += chunk.len() as u64;
+                self.tail.extend_from_slice(&chunk);
+                if self.tail.len() >= SMALL {
+                    self.seal();
+                }
+            }
+            Piece::Chunk(chunk) if chunk.is_empty() => {}
+            Piece::Chunk(chunk) => {
+                self.seal();
+                self.bytes += chunk.len() as u64;
+                self.chunks.push(chunk);
+            }
+        }
+        if self.bytes > self.limit {
             return Err(Refusal::TooLarge);
         }
         if self.reservation.grow_to(self.bytes) { Ok(()) } else { Err(Refusal::Budget) }
+    }
+
+    /// Makes a chunk of the small pieces.
+    pub(super) fn seal(&mut self) {
+        if !self.tail.is_empty() {
+            self.chunks.push(Bytes::copy_from_slice(&self.tail));
+            self.tail.clear();
+        }
+    }
+
+    /// Returns the bytes that follow a place, and moves it on; `None` if there are none yet. `is_last`
+    /// says that no other reader will ask for them.
+    pub(super) fn read(&mut self, position: &mut TapePosition, is_last: bool) -> Option<Bytes> {
+        while let Some(chunk) = self.chunks.get_mut(position.chunk) {
+            let chunk = if is_last { std::mem::take(chunk) } else { chunk.clone() };
+            let rest = chunk.slice(position.offset..);
+            *position = TapePosition { chunk: position.chunk + 1, offset: 0 };
+            if !rest.is_empty() {
+                return Some(rest);
+            }
+        }
+        let rest = self.tail.get(position.offset..).filter(|rest| !rest.is_empty())?;
+        position.offset = self.tail.len();
+        Some(Bytes::copy_from_slice(rest))
     }
 
     /// Takes the chunks from a copy of the body that is stored: what they were cut from is free,
@@ -131,9 +169,24 @@ impl Tape {
     }
 }
 
+/// TapePosition of a reader on a tape.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct TapePosition {
+    chunk: usize,
+    /// Bytes of that chunk that were read while it was being gathered.
+    offset: usize,
+}
+
 pub(super) enum Piece {
     Chunk(Bytes),
     Trailers(HeaderMap),
+}
+
+impl Piece {
+    /// Returns whether the body ends with it. Servers send nothing after trailers, and ask for nothing.
+    pub(super) fn is_last(&self) -> bool {
+        matches!(self, Self::Trailers(_))
+    }
 }
 
 pub(super) fn poll_piece<B: Body>(
@@ -146,4 +199,62 @@ pub(super) fn poll_piece<B: Body>(
         Err(frame) => Piece::Trailers(frame.into_trailers().unwrap_or_default()),
     };
     Poll::Ready(Some(Ok(piece)))
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{super::budget::Budget, *};
+
+    const LIMIT: u64 = 1024 * 1024;
+
+    fn tape() -> Tape {
+        let budget = Arc::new(Budget::new(LIMIT));
+        Tape::new(LIMIT, None, Reservation::none(&budget)).expect("nothing is declared")
+    }
+
+    fn piece(length: usize) -> Piece {
+        Piece::Chunk(vec![b'x'; length].into())
+    }
+
+    #[test]
+    fn pieces_of_any_size_take_little_more_than_their_bytes() {
+        for lengths in [&[1][..], &[SMALL - 1], &[0, 2], &[1, SMALL], &[SMALL, 1, 1, 1]] {
+            let mut tape = tape();
+            let mut lengths = lengths.iter().cycle();
+            while tape.bytes + 2 * SMALL as u64 <= LIMIT {
+                tape.push(piece(*lengths.next().unwrap())).unwrap();
+            }
+            tape.seal();
+            let bytes: usize = tape.chunks.iter().map(Bytes::len).sum();
+            assert_eq!(bytes as u64, tape.bytes);
+            assert!(tape.chunks.len() <= FEW + 2 * bytes / SMALL, "{} chunks", tape.chunks.len());
+        }
+    }
+
+    /// Pieces are read while they are gathered, after that, and both.
+    #[test]
+    fn each_reader_reads_every_byte_once_whenever_it_reads() {
+        for every in 1..40 {
+            let mut tape = tape();
+            let (mut position, mut seen) = (TapePosition::default(), Vec::new());
+            let mut expected = Vec::new();
+            for n in 0..500_usize {
+                let bytes = vec![n as u8; [1, 700, 3, 2000, 5, 400][n % 6]];
+                expected.extend_from_slice(&bytes);
+                tape.push(Piece::Chunk(bytes.into())).unwrap();
+                while n % every == 0
+                    && let Some(read) = tape.read(&mut position, false)
+                {
+                    seen.extend_from_slice(&read);
+                }
+            }
+            tape.seal();
+            while let Some(read) = tape.read(&mut position, true) {
+                seen.extend_from_slice(&read);
+            }
+            assert!(seen == expected, "read after every {every} pieces");
+        }
+    }
 }

@@ -16,7 +16,7 @@ use crate::{
     key::DigestKey,
     key::{EncodedParts, PrimaryKey, Tags, VariantParts, push_part},
     metrics::outcome::Bypass,
-    policy::{Conditions, CredentialFields, RangeAsked, RequestFields, Wishes},
+    policy::{Conditions, CredentialFields, RangeAsked, RequestFields, Wishes, asks_for_upgrade},
 };
 
 /// Digest of a layer's rules and mount, part of every variant.
@@ -42,33 +42,11 @@ pub(crate) struct Admitted<'a> {
     rule: &'a CacheRule,
     view: RequestView<'a, 'a>,
     scope: &'a Scope,
-    host: &'a [u8],
     target: Cow<'a, str>,
     extras: EncodedParts,
     /// Made already where the target does not imply it.
     key: Option<PrimaryKey>,
-    /// Directives of the request that its route honours.
-    pub(crate) wishes: Wishes,
-    /// Conditions on the copy that the client already has.
-    pub(crate) conditions: Option<Conditions>,
-    /// EncodedParts of the representation, if the request is not for the whole.
-    pub(crate) range: Option<Box<RangeAsked>>,
-    /// Set if the request has credentials that the response must permit to share (RFC 9111 §3.5).
-    pub(crate) needs_permission: bool,
-}
-
-/// Reason for which a read may not consult the cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Denied {
-    /// The request switches protocols, so its answer is no response that a cache knows.
-    Upgrade,
-    Bypass(Bypass),
-}
-
-impl From<Bypass> for Denied {
-    fn from(reason: Bypass) -> Self {
-        Self::Bypass(reason)
-    }
+    fields: RequestFields<'a>,
 }
 
 impl RequestContent {
@@ -87,21 +65,20 @@ pub(crate) fn admit<'a>(
     rule: &'a CacheRule,
     view: RequestView<'a, 'a>,
     content: RequestContent,
-) -> Result<Admitted<'a>, Denied> {
-    let headers = view.head.headers;
-    let fields = RequestFields::of(headers, &identity.credential_fields);
-    if fields.has_upgrade {
-        return Err(Denied::Upgrade);
+) -> Result<Admitted<'a>, Bypass> {
+    let fields = RequestFields::of(view.head.headers, &identity.credential_fields);
+    if fields.has_upgrade && asks_for_upgrade(view.head.version, view.head.headers) {
+        return Err(Bypass::Upgrade);
     }
     if content == RequestContent::Possible {
-        return Err(Bypass::Content.into());
+        return Err(Bypass::Content);
     }
     if fields.has_precondition {
-        return Err(Bypass::Precondition.into());
+        return Err(Bypass::Precondition);
     }
     // Two `Host` fields make a request malformed (RFC 9112 §3.2): readers disagree about which counts.
     if fields.hosts > 1 {
-        return Err(Bypass::Key.into());
+        return Err(Bypass::Key);
     }
     let mut extras = EncodedParts::new();
     // Unlike an empty scheme or authority, an empty `Host` is not the same as none.
@@ -119,19 +96,10 @@ pub(crate) fn admit<'a>(
         rule,
         view,
         scope: &identity.scope,
-        host: fields.host,
         target: rule.query.target(original),
         extras,
         key,
-        wishes: match fields.has_directives {
-            true => Wishes::of(headers, rule.request_directives),
-            false => Wishes::default(),
-        },
-        conditions: fields.has_conditions.then(|| Conditions::of(headers)),
-        // RFC 9110 §14.2: for GET alone.
-        range: (fields.has_range && *view.head.method == Method::GET)
-            .then(|| Box::new(RangeAsked::of(headers))),
-        needs_permission: fields.has_authorization && rule.credentials.is_by_response(),
+        fields,
     })
 }
 
@@ -197,7 +165,7 @@ impl Admitted<'_> {
             scope: self.scope,
             scheme: scheme(original),
             authority: authority(original),
-            host: self.host,
+            host: self.fields.host,
             target: self.target.as_bytes(),
             extras: &self.extras,
             nominated,
@@ -215,6 +183,32 @@ impl Admitted<'_> {
     /// Returns the tags that the route gives to every response to the request.
     pub(crate) fn tags(&self) -> Result<Tags, Bypass> {
         self.rule.tags(self.view).ok_or(Bypass::Key)
+    }
+
+    /// Returns the directives of the request that its route honours.
+    pub(crate) fn wishes(&self) -> Wishes {
+        match self.fields.has_directives {
+            true => Wishes::of(self.view.head.headers, self.rule.request_directives),
+            false => Wishes::NONE,
+        }
+    }
+
+    /// Returns the conditions on the copy that the client already has.
+    pub(crate) fn conditions(&self) -> Option<Conditions> {
+        self.fields.has_conditions.then(|| Conditions::of(self.view.head.headers))
+    }
+
+    /// Returns the parts that are requested, unless the request is for the whole. Only GET has parts
+    /// (RFC 9110 §14.2).
+    pub(crate) fn range(&self) -> Option<Box<RangeAsked>> {
+        let has_range = self.fields.has_range && *self.view.head.method == Method::GET;
+        has_range.then(|| Box::new(RangeAsked::of(self.view.head.headers)))
+    }
+
+    /// Returns whether the request has credentials that the response must permit to share (RFC 9111
+    /// §3.5).
+    pub(crate) fn needs_permission(&self) -> bool {
+        self.fields.has_authorization && self.rule.credentials.is_by_response()
     }
 }
 

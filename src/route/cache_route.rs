@@ -339,8 +339,8 @@ impl CacheRoute {
     fn rule(self, route: &str, credentials: &Credentials) -> Result<CacheRule, ConfigError> {
         let pattern = Pattern::parse(&self.pattern)?;
         if !is_metric_name(&self.bucket) {
-            let problem =
-                "a name is lower-case letters, digits and `_`, at most 64, a letter first";
+            let problem = "is no name for metrics: write lower-case letters, digits and `_`, \
+                           at most 64, a letter first";
             return Err(refusal(ConfigErrorKind::Bucket, "bucket", problem));
         }
         let lifetimes = self.lifetimes()?;
@@ -349,11 +349,11 @@ impl CacheRoute {
             (Some(text), None) => KeyBuilder::new(KeySource::Template(text), &pattern, "key")?,
             (None, Some(builder)) => KeyBuilder::Closure(builder),
             (None, None) => {
-                let problem = "give `.key(..)` or `.key_with(..)`";
+                let problem = "is missing: give `.key(..)` or `.key_with(..)`";
                 return Err(refusal(ConfigErrorKind::MissingKey, "key", problem));
             }
             (Some(_), Some(_)) => {
-                let problem = "`.key(..)` is given too";
+                let problem = "`.key(..)` is given too: remove one of them";
                 return Err(refusal(ConfigErrorKind::MissingKey, "key_with", problem));
             }
         };
@@ -396,16 +396,19 @@ impl CacheRoute {
             let is_lifetime = field.ends_with("ttl");
             match time {
                 Some(Duration::ZERO) if is_lifetime => {
-                    return Err(refusal(ConfigErrorKind::Ttl, field, "is zero"));
+                    let problem = "is zero: give a longer time, or remove it";
+                    return Err(refusal(ConfigErrorKind::Ttl, field, problem));
                 }
                 Some(time) if time > LONGEST => {
-                    return Err(refusal(ConfigErrorKind::Ttl, field, "is over a century"));
+                    let problem = "is over a century: give a shorter time";
+                    return Err(refusal(ConfigErrorKind::Ttl, field, problem));
                 }
                 _ => {}
             }
         }
         if self.ttl.is_none() && self.freshness == Freshness::Fixed {
-            return Err(refusal(ConfigErrorKind::Ttl, "ttl", "is missing"));
+            let problem = "is missing: give `.ttl(..)` or `.freshness(Freshness::Origin)`";
+            return Err(refusal(ConfigErrorKind::Ttl, "ttl", problem));
         }
         if let Some(problem) =
             self.statuses.iter().flatten().find_map(|status| unfit_status(*status))
@@ -425,15 +428,23 @@ impl CacheRoute {
     fn check_limits(&self) -> Result<(), ConfigError> {
         let is_fixed = self.freshness == Freshness::Fixed;
         let faults = [
-            (self.heuristic_percent > MAX_HEURISTIC, "heuristic", "is over 10 percent"),
-            (self.heuristic_percent > 0 && is_fixed, "heuristic", "is for `Freshness::Origin`"),
+            (
+                self.heuristic_percent > MAX_HEURISTIC,
+                "heuristic",
+                "is over 10 percent: give 10 or less",
+            ),
+            (
+                self.heuristic_percent > 0 && is_fixed,
+                "heuristic",
+                "is for `Freshness::Origin`: add `.freshness(Freshness::Origin)`, or remove it",
+            ),
             (
                 !(0.0..=MAX_BETA).contains(&self.early_refresh),
                 "early_refresh",
-                "is not between 0 and 10",
+                "is not between 0 and 10: 1 suits most routes",
             ),
-            (self.jitter_percent > MAX_JITTER, "jitter", "is over 50 percent"),
-            (self.body_limit == 0, "body_limit", "is zero"),
+            (self.jitter_percent > MAX_JITTER, "jitter", "is over 50 percent: give 50 or less"),
+            (self.body_limit == 0, "body_limit", "is zero: give at least 1, or remove the route"),
         ];
         match faults.into_iter().find(|(is_fault, ..)| *is_fault) {
             Some((_, field, problem)) => Err(refusal(ConfigErrorKind::Limit, field, problem)),
@@ -443,15 +454,15 @@ impl CacheRoute {
 }
 
 fn refusal(kind: ConfigErrorKind, field: &'static str, problem: &str) -> ConfigError {
-    ConfigError::new(kind, None, field, problem)
+    ConfigError::new(kind, field, problem)
 }
 
 fn unfit_status(status: StatusCode) -> Option<&'static str> {
     match status.as_u16() {
-        100..=199 => Some("1xx is no final response"),
-        206 | 304 => Some("206 and 304 are parts of a response"),
-        401 | 407 => Some("401 and 407 are for one client"),
-        500.. => Some("a server error is not stored"),
+        100..=199 => Some("1xx is no final response: remove it"),
+        206 | 304 => Some("206 and 304 are parts of a response: remove them"),
+        401 | 407 => Some("401 and 407 are for one client: remove them"),
+        500.. => Some("a server error is not stored: remove it, or use `stale_if_error`"),
         _ => None,
     }
 }

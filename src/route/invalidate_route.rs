@@ -144,13 +144,13 @@ impl InvalidateRoute {
         if let Methods::One(method) = &self.methods
             && !is_unsafe(method)
         {
-            let problem = "a safe method changes nothing, so it invalidates nothing";
-            return Err(ConfigError::new(ConfigErrorKind::Pattern, None, "method", problem));
+            let problem = "a safe method changes nothing: name another, such as POST";
+            return Err(ConfigError::new(ConfigErrorKind::Pattern, "method", problem));
         }
         let pattern = Pattern::parse(&self.pattern)?;
         if self.keys.is_empty() && self.tags.is_empty() && !self.is_for_groups {
-            let problem = "give at least one key or tag, or `.groups()`";
-            return Err(ConfigError::new(ConfigErrorKind::MissingKey, None, "key", problem));
+            let problem = "is missing: give `.key(..)`, `.tag(..)` or `.groups()`";
+            return Err(ConfigError::new(ConfigErrorKind::MissingKey, "key", problem));
         }
         let builders = |sources: Vec<KeySource>, field| {
             let builders = sources.into_iter().map(|one| KeyBuilder::new(one, &pattern, field));
@@ -158,7 +158,7 @@ impl InvalidateRoute {
         };
         let (keys, tags) = (builders(self.keys, "key")?, builders(self.tags, "tag")?);
         let mut router = Router::new();
-        pattern.insert(&mut router, ())?;
+        pattern.insert(&mut router, (), &[])?;
         let methods = self.methods;
         Ok(InvalidateRule { route: route.to_owned(), methods, pattern, router, keys, tags })
     }

@@ -2,6 +2,7 @@
 //! two rules may name the parameters of one path differently.
 
 use http::uri::PathAndQuery;
+use matchit::InsertError;
 
 use crate::error::{ConfigError, ConfigErrorKind};
 
@@ -16,12 +17,12 @@ pub(crate) struct Pattern {
 impl Pattern {
     pub(super) fn parse(text: &str) -> Result<Self, ConfigError> {
         Self::checked(text)
-            .map_err(|problem| ConfigError::new(ConfigErrorKind::Pattern, None, "pattern", problem))
+            .map_err(|problem| ConfigError::new(ConfigErrorKind::Pattern, "pattern", problem))
     }
 
     fn checked(text: &str) -> Result<Self, String> {
         if !text.starts_with('/') {
-            return Err("a pattern starts with `/`".to_owned());
+            return Err(format!("does not start with `/`: write `/{text}`"));
         }
         text.split('/').try_for_each(check_segment)?;
         let mut names = Vec::new();
@@ -35,15 +36,19 @@ impl Pattern {
                 rest = &from[2..];
                 continue;
             }
-            let inside = from.strip_prefix('{').ok_or("a `}` without its `{`")?;
-            let (parameter, after) = inside.split_once('}').ok_or("a `{` without its `}`")?;
+            let inside = from
+                .strip_prefix('{')
+                .ok_or("has `}` without `{`: write `}}` for a literal brace")?;
+            let (parameter, after) = inside
+                .split_once('}')
+                .ok_or("has `{` without `}`: write `{{` for a literal brace")?;
             let (star, name) = match parameter.strip_prefix('*') {
                 Some(name) => ("*", name),
                 None => ("", parameter),
             };
             check_name(star, name)?;
             if names.iter().any(|known| known == name) {
-                return Err("parameters need names, each once".to_owned());
+                return Err(format!("has `{{{name}}}` twice: give each parameter its own name"));
             }
             positional.push_str(&format!("{{{star}p{}}}", names.len()));
             names.push(name.to_owned());
@@ -63,26 +68,45 @@ impl Pattern {
         &self.positional
     }
 
+    /// Returns the parameters' names in order.
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
+    }
+
     /// Returns the place of a parameter among all.
     pub(super) fn position(&self, name: &str) -> Option<usize> {
         self.names.iter().position(|known| known == name)
     }
 
-    /// Adds the pattern to `router`.
+    /// Adds the pattern to `router`, which has the `earlier` patterns.
     pub(super) fn insert<T>(
         &self,
         router: &mut matchit::Router<T>,
         value: T,
+        earlier: &[&Self],
     ) -> Result<(), ConfigError> {
         router.insert(&self.positional, value).map_err(|error| {
             let (kind, problem) = match error {
-                matchit::InsertError::Conflict { .. } => {
-                    (ConfigErrorKind::Clash, "matches the same paths as another route".to_owned())
+                InsertError::Conflict { with } => {
+                    let other = earlier.iter().find(|other| other.positional == with);
+                    let other = other.map_or(&*with, |other| &other.text);
+                    let problem = format!("matches paths that `{other}` matches: remove one route");
+                    (ConfigErrorKind::Clash, problem)
                 }
-                error => (ConfigErrorKind::Pattern, error.to_string()),
+                error => (ConfigErrorKind::Pattern, problem_of(&error)),
             };
-            ConfigError::new(kind, None, "pattern", problem)
+            ConfigError::new(kind, "pattern", problem)
         })
+    }
+}
+
+fn problem_of(error: &InsertError) -> String {
+    match error {
+        InsertError::InvalidParamSegment => {
+            "has two parameters in one segment: put a `/` between them".to_owned()
+        }
+        InsertError::InvalidCatchAll => "has `{*..}` before its end: write it last".to_owned(),
+        other => format!("{other}: see the syntax at `CacheRoute::get`"),
     }
 }
 
@@ -102,7 +126,8 @@ fn check_segment(segment: &str) -> Result<(), String> {
 /// Refuses an expression, a type or an option of a parameter: it would be part of the name.
 fn check_name(star: &str, name: &str) -> Result<(), String> {
     if name.is_empty() {
-        return Err("parameters need names, each once".to_owned());
+        let fix = if star.is_empty() { "{name}" } else { "{*rest}" };
+        return Err(format!("has a parameter without a name: write `{fix}`"));
     }
     if name.chars().all(|c| is_in_names(c) || c == '.') {
         return Ok(());

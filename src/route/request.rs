@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
-use http::{Extensions, HeaderMap, Method, Uri, request};
+use http::{Extensions, HeaderMap, Method, Uri, Version, request};
 use percent_encoding::percent_decode_str;
 
 use super::pattern::Pattern;
@@ -12,6 +12,7 @@ use super::pattern::Pattern;
 pub(crate) struct HeadRef<'a> {
     pub(crate) method: &'a Method,
     pub(crate) uri: &'a Uri,
+    pub(crate) version: Version,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) extensions: &'a Extensions,
 }
@@ -21,6 +22,7 @@ impl<'a> HeadRef<'a> {
         Self {
             method: request.method(),
             uri: request.uri(),
+            version: request.version(),
             headers: request.headers(),
             extensions: request.extensions(),
         }
@@ -44,6 +46,7 @@ impl<'a> From<&'a request::Parts> for HeadRef<'a> {
         Self {
             method: &head.method,
             uri: &head.uri,
+            version: head.version,
             headers: &head.headers,
             extensions: &head.extensions,
         }

@@ -1,6 +1,6 @@
 //! All routes of a layer, and the route of a request.
 
-use http::{Extensions, HeaderMap, Method, Uri};
+use http::{Extensions, HeaderMap, Method, Uri, Version};
 use matchit::Router;
 
 use super::{
@@ -52,7 +52,9 @@ impl RouteTable {
     ) -> Result<Self, ConfigError> {
         let mut reads = Router::new();
         for (index, rule) in read_rules.iter().enumerate() {
-            rule.pattern.insert(&mut reads, index).map_err(|error| error.at(&rule.route))?;
+            let earlier: Vec<_> = read_rules[..index].iter().map(|rule| &rule.pattern).collect();
+            let inserted = rule.pattern.insert(&mut reads, index, &earlier);
+            inserted.map_err(|error| error.at(&rule.route))?;
             let of_bucket = read_rules[..index].iter().find(|other| other.bucket == rule.bucket);
             let Some(other) = of_bucket else { continue };
             if let Some(setting) = rule.differing_setting(other) {
@@ -61,8 +63,8 @@ impl RouteTable {
                      its own by `.bucket(\"name\")`",
                     rule.bucket, other.route,
                 );
-                let (kind, route) = (ConfigErrorKind::Bucket, Some(rule.route.clone()));
-                return Err(ConfigError::new(kind, route, "bucket", problem));
+                let error = ConfigError::new(ConfigErrorKind::Bucket, "bucket", problem);
+                return Err(error.at(&rule.route));
             }
         }
         Ok(Self { reads, read_rules, write_rules })
@@ -125,7 +127,9 @@ impl RouteTable {
             let rule = &self.read_rules[*found.value];
             if rule.target_implies_key() {
                 let (method, uri) = (&Method::GET, &Uri::default());
-                let head = HeadRef { method, uri, headers: &headers, extensions: &extensions };
+                let (headers, extensions) = (&headers, &extensions);
+                let version = Version::HTTP_11;
+                let head = HeadRef { method, uri, version, headers, extensions };
                 keys.extend(rule.key(RequestView { head, parameters: &found.params }));
             }
         }

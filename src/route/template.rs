@@ -27,19 +27,23 @@ impl Template {
         pattern: &Pattern,
         field: &'static str,
     ) -> Result<Self, ConfigError> {
-        let refuse =
-            |problem: String| Err(ConfigError::new(ConfigErrorKind::Key, None, field, problem));
+        let refuse = |problem: String| Err(ConfigError::new(ConfigErrorKind::Key, field, problem));
         if text.trim().is_empty() {
-            return refuse("a key template is not empty".to_owned());
+            return refuse("is empty: write a template such as `cases:{account}`".to_owned());
         }
         if text.len() > MAX_KEY || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            return refuse(format!("no spaces or controls, at most {MAX_KEY} bytes"));
+            return refuse(format!(
+                "has blanks or control characters, or is too long: write at most {MAX_KEY} bytes, \
+                 without them"
+            ));
         }
         if is_reserved(text) {
-            return refuse(format!("`{text}` could be a name that the store keeps for itself"));
+            return refuse(format!("`{text}` may be a name of the store's own: write another"));
         }
         let Ok(found) = pieces(text) else {
-            return refuse(format!("unbalanced braces in `{text}`"));
+            return refuse(format!(
+                "`{text}` has a brace without its partner: double it for a literal brace"
+            ));
         };
         let mut pieces = Vec::with_capacity(found.len());
         for piece in found {
@@ -48,10 +52,7 @@ impl Template {
                 TextPiece::Placeholder(name) => match pattern.position(name) {
                     Some(position) => TemplatePiece::Parameter(position),
                     None => {
-                        return refuse(format!(
-                            "unknown placeholder `{{{name}}}`: `{}` has no such parameter",
-                            pattern.as_str()
-                        ));
+                        return refuse(unknown(name, pattern));
                     }
                 },
             });
@@ -99,4 +100,14 @@ impl Template {
         // Neither a literal nor an escaped value has a blank or a control character.
         (!key.is_empty() && !is_reserved(&key)).then(|| PrimaryKey::new(&*key))
     }
+}
+
+/// Returns the problem of a placeholder that the pattern has no parameter for.
+fn unknown(name: &str, pattern: &Pattern) -> String {
+    let known: Vec<_> = pattern.names().iter().map(|name| format!("`{{{name}}}`")).collect();
+    let fix = match &known[..] {
+        [] => "write it without placeholders".to_owned(),
+        known => format!("write {}", known.join(" or ")),
+    };
+    format!("`{{{name}}}` is no parameter of `{}`: {fix}", pattern.as_str())
 }

@@ -123,7 +123,14 @@ impl fmt::Debug for MemoryStore {
     }
 }
 
-/// Builds a [`MemoryStore`].
+/// Builder of a [`MemoryStore`], from [`MemoryStore::builder`].
+///
+/// ```
+/// use tower_support_cache::MemoryStore;
+///
+/// let error = MemoryStore::builder().capacity(100).build().unwrap_err();
+/// assert_eq!(error.field(), "capacity");
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing itself, use `.build()` to build it"]
 pub struct MemoryStoreBuilder {
@@ -151,8 +158,9 @@ impl MemoryStoreBuilder {
     /// A capacity under 16 KiB, which could not hold a single response of ordinary size.
     pub fn build(self) -> Result<MemoryStore, ConfigError> {
         if self.capacity < MIN_CAPACITY {
-            let problem = "is under 16 KiB";
-            return Err(ConfigError::new(ConfigErrorKind::Limit, None, "capacity", problem));
+            let problem = format!("is under 16 KiB: give at least {MIN_CAPACITY}");
+            let error = ConfigError::new(ConfigErrorKind::Limit, "capacity", problem);
+            return Err(error.of("MemoryStoreBuilder"));
         }
         Ok(MemoryStore::with_capacity(self.capacity))
     }

@@ -1,18 +1,24 @@
 //! What a hostile reviewer tried: interleavings, extremes and lies that no list of attacks names.
 
 use std::{
-    sync::{Arc, Mutex, mpsc},
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+        mpsc,
+    },
     task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header::AUTHORIZATION};
-use http_body::Body;
+use http_body::{Body, Frame};
+use http_body_util::BodyExt;
 use tower::{Layer, ServiceExt};
-use tower_support_cache::{CacheRoute, MemoryStore, Refusal, SupportCacheLayer};
+use tower_support_cache::{CacheRoute, MemoryStore, SupportCacheLayer};
 
-use crate::support::*;
+use crate::support::{self, *};
 
 fn asking(x: &str) -> http::Request<http_body_util::Empty<Bytes>> {
     with(get("/cases/1"), "x", x)
@@ -309,7 +315,7 @@ async fn tiny_chunks_do_not_keep_the_buffers_they_were_cut_from() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_in_more_pieces_than_there_can_be_is_not_stored() {
+async fn a_body_in_many_pieces_is_stored() {
     let (cache, handle, mut calls) = cache();
     let request = send(&cache, get("/cases/1"));
     let gate = calls.next().await.stream(None);
@@ -319,8 +325,91 @@ async fn a_body_in_more_pieces_than_there_can_be_is_not_stored() {
     }
     gate.end();
     assert_eq!(got(request).await.text().len(), 20_000);
-    let bucket = handle.metrics().bucket("cases").cloned().unwrap();
-    assert_eq!((bucket.stored, bucket.refused[&Refusal::TooLarge]), (0, 1));
+    assert_eq!(handle.metrics().bucket("cases").unwrap().stored, 1);
+    assert_eq!(fetch(&cache, "/cases/1").await.text().len(), 20_000);
+}
+
+/// A body that is always ready and never comes to an end.
+struct Endless {
+    frame: fn() -> Frame<Bytes>,
+    polls: Arc<AtomicUsize>,
+}
+
+impl Body for Endless {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let polls = self.polls.fetch_add(1, SeqCst);
+        assert!(polls < 1_000_000, "the worker does nothing else any more");
+        Poll::Ready(Some(Ok((self.frame)())))
+    }
+}
+
+/// Frames without a byte are not worth a worker: neither before the head is sent nor after that.
+#[tokio::test(start_paused = true)]
+async fn a_body_of_endless_empty_frames_does_not_keep_its_worker() {
+    let polls = Arc::new(AtomicUsize::new(0));
+    let layer = SupportCacheLayer::builder(MemoryStore::new())
+        .cache(CacheRoute::get("/cases/{case}").key("case:{case}").ttl(TTL))
+        .build()
+        .unwrap();
+    let cache = layer.layer(tower::service_fn({
+        let polls = Arc::clone(&polls);
+        move |_: http::Request<http_body_util::Empty<Bytes>>| {
+            let frame: fn() -> Frame<Bytes> = || Frame::data(Bytes::new());
+            let body = Endless { frame, polls: Arc::clone(&polls) };
+            async move { Ok::<_, std::convert::Infallible>(Response::new(body)) }
+        }
+    }));
+    let reply = cache.oneshot(get("/cases/1")).await.unwrap();
+    assert!(polls.load(SeqCst) < 1000, "the head waits for so many: {}", polls.load(SeqCst));
+    // Whatever reads on lets others run.
+    let before = polls.load(SeqCst);
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert!(polls.load(SeqCst) > before);
+    drop(reply);
+}
+
+/// Trailers end a body: a server sends nothing after them, and asks for nothing.
+#[tokio::test(start_paused = true)]
+async fn trailers_are_the_end_of_a_body() {
+    let polls = Arc::new(AtomicUsize::new(0));
+    let layer = SupportCacheLayer::builder(MemoryStore::new())
+        .cache(CacheRoute::get("/cases/{case}").key("case:{case}").ttl(TTL))
+        .build()
+        .unwrap();
+    let cache = layer.layer(tower::service_fn({
+        let polls = Arc::clone(&polls);
+        move |_: http::Request<http_body_util::Empty<Bytes>>| {
+            let frame: fn() -> Frame<Bytes> = || Frame::trailers(HeaderMap::new());
+            let body = Endless { frame, polls: Arc::clone(&polls) };
+            async move { Ok::<_, std::convert::Infallible>(Response::new(body)) }
+        }
+    }));
+    let reply = cache.clone().oneshot(get("/cases/1")).await.unwrap();
+    let collected = reply.into_body().collect().await.unwrap();
+    assert_eq!((collected.trailers().is_some(), polls.load(SeqCst)), (true, 1));
+    // The same while others read along.
+    let (cache, _, mut calls) = support::cache();
+    let reply = tokio::spawn(cache.clone().oneshot(get("/cases/1")));
+    let gate = calls.next().await.stream(None);
+    let reply = reply.await.unwrap().unwrap();
+    settle().await;
+    gate.send("body");
+    for _ in 0..100 {
+        gate.trailers(HeaderMap::new());
+    }
+    settle().await;
+    assert!(gate.is_abandoned());
+    let read = support::read(reply).await;
+    assert!(read.text() == "body" && read.trailers.is_some());
+    assert!(fetch(&cache, "/cases/1").await.is_hit());
 }
 
 /// What is stored has its place in the store; the budget is for what is not yet.

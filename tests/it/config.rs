@@ -26,11 +26,16 @@ fn check_error(error: &ConfigError, kind: Kind, route: Option<&str>, field: &str
     assert!(text.contains(&format!("{field}: ")), "the message names the field: {text}");
     let names_route = match route {
         Some(route) => text.starts_with(&format!("route `{route}`: ")),
-        None => text.starts_with("cache layer: "),
+        None => {
+            text.starts_with("`SupportCacheLayerBuilder`: ")
+                || text.starts_with("`MemoryStoreBuilder`: ")
+        }
     };
     assert!(names_route, "the message names what is at fault: {text}");
     let problem = text.rsplit_once(&format!("{field}: ")).unwrap().1;
     assert!(!problem.is_empty() && !problem.ends_with('.'), "the message ends plainly: {text}");
+    let fix = problem.split_once(": ").map(|(_, fix)| fix);
+    assert!(fix.is_some_and(|fix| !fix.is_empty()), "the message says what to write: {text}");
 }
 
 #[track_caller]
@@ -232,6 +237,83 @@ fn an_error_about_a_bucket_names_the_setting_and_the_fix() {
         }
         check_builds(builder().cache(route("/a")).cache(other.bucket("b")));
     }
+}
+
+#[test]
+fn an_error_says_what_to_write_instead() {
+    #[track_caller]
+    fn says(error: &ConfigError, text: &str) {
+        assert_eq!(error.to_string(), text);
+    }
+    #[track_caller]
+    fn route_says(route: CacheRoute, text: &str) {
+        says(
+            &builder().cache(route).build().unwrap_err(),
+            &format!("route `GET /a/{{x}}`: {text}"),
+        );
+    }
+    let bare = || CacheRoute::get("/a/{x}").key("k");
+    route_says(bare(), "ttl: is missing: give `.ttl(..)` or `.freshness(Freshness::Origin)`");
+    route_says(bare().ttl(Duration::ZERO), "ttl: is zero: give a longer time, or remove it");
+    route_says(
+        CacheRoute::get("/a/{x}").ttl(TTL),
+        "key: is missing: give `.key(..)` or `.key_with(..)`",
+    );
+    route_says(bare().ttl(TTL).key("k:{y}"), "key: `{y}` is no parameter of `/a/{x}`: write `{x}`");
+    route_says(
+        bare().ttl(TTL).tag("t:{x"),
+        "tag: `t:{x` has a brace without its partner: double it for a literal brace",
+    );
+    route_says(
+        bare().ttl(TTL).heuristic(5),
+        "heuristic: is for `Freshness::Origin`: add `.freshness(Freshness::Origin)`, or remove it",
+    );
+    route_says(
+        bare().ttl(TTL).statuses([http::StatusCode::UNAUTHORIZED]),
+        "statuses: 401 and 407 are for one client: remove them",
+    );
+    says(
+        &builder().cache(route("a")).build().unwrap_err(),
+        "route `GET a`: pattern: does not start with `/`: write `/a`",
+    );
+    says(
+        &builder().cache(route("/{a}{b}")).build().unwrap_err(),
+        "route `GET /{a}{b}`: pattern: has two parameters in one segment: put a `/` between them",
+    );
+    says(
+        &builder().cache(route("/a/{x}")).cache(route("/a/{y}")).build().unwrap_err(),
+        "route `GET /a/{y}`: pattern: matches paths that `/a/{x}` matches: remove one route",
+    );
+    says(
+        &builder().invalidate(InvalidateRoute::post("/a")).build().unwrap_err(),
+        "route `POST /a`: key: is missing: give `.key(..)`, `.tag(..)` or `.groups()`",
+    );
+    says(
+        &builder().name("a b").build().unwrap_err(),
+        "`SupportCacheLayerBuilder`: name: is no token: write letters, digits and `-`, a letter first",
+    );
+    says(
+        &MemoryStore::builder().capacity(1).build().unwrap_err(),
+        "`MemoryStoreBuilder`: capacity: is under 16 KiB: give at least 16384",
+    );
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn an_error_of_the_redis_store_names_its_builder() {
+    use tower_support_cache::{RedisStore, RedisStoreBuilder};
+
+    #[track_caller]
+    fn check(builder: RedisStoreBuilder, start: &str) {
+        let text = builder.build().unwrap_err().to_string();
+        assert!(text.starts_with(&format!("`RedisStoreBuilder`: {start}")), "{text}");
+        assert!(!text.contains("secret"), "an address may hold a password: {text}");
+    }
+    let builder = || RedisStore::builder("redis://user:secret@127.0.0.1/");
+    check(builder().heartbeat(Duration::ZERO), "heartbeat: is under one millisecond: give");
+    check(builder().breaker(0), "breaker: is zero: give");
+    check(builder().namespace("a\nb"), "namespace: has control characters: write");
+    check(RedisStore::builder("http://user:secret@127.0.0.1/"), "url: cannot be parsed");
 }
 
 #[test]

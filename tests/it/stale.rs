@@ -388,6 +388,27 @@ async fn a_client_that_says_what_it_accepts_is_given_nothing_stale() {
     assert_eq!(got(picky).await.text(), "new");
 }
 
+/// A follower whose leader is lost leads, and its own caller waits no longer for that.
+#[tokio::test(start_paused = true)]
+async fn a_soft_timeout_is_for_the_whole_request() {
+    let (cache, _, mut calls) =
+        stored(|route| windows(route).soft_timeout(2 * SECOND), &[], 75).await;
+    // It outlives its soft timeout, and others follow it.
+    let leader = send(&cache, get("/cases/1"));
+    let lost = calls.next().await;
+    let follower = send(&cache, get("/cases/1"));
+    settle().await;
+    advance(SECOND).await;
+    lost.panic();
+    assert!(leader.await.is_err());
+    let _unanswered = calls.next().await;
+    advance(SECOND - Duration::from_millis(1)).await;
+    settle().await;
+    assert!(!follower.is_finished());
+    advance(Duration::from_millis(1)).await;
+    assert_eq!(got(follower).await.text(), "old");
+}
+
 // ===== between a look and its answer =====
 
 /// The look of a background read takes a second; everything else is done at once.

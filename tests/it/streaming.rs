@@ -1,12 +1,12 @@
 //! Bodies: recorded while they stream, whole or not at all.
 
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Response, Version};
 use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::task::JoinHandle;
 use tower::ServiceExt;
-use tower_support_cache::Refusal;
+use tower_support_cache::{Bypass, Refusal};
 
 use crate::support::{
     self, GatedBody, OriginError, Reply, cache, cache_with, fetch, get, got, send, settle,
@@ -97,6 +97,60 @@ async fn a_follower_of_unknown_length_waits_for_the_end() {
     let follower = support::read(opened(follower).await).await;
     assert!(follower.cache_status().contains("collapsed"));
     assert_eq!((follower.text(), got(leader).await.text()), ("body", "body"));
+}
+
+/// The number of frames is the origin's, and says nothing of what a body is worth.
+#[tokio::test(start_paused = true)]
+async fn a_shared_body_in_any_number_of_frames_reaches_all_who_share_it() {
+    for (length, frame) in [(20_000, 1), (40_000, 2), (500_000, 25), (1_000_000, 1023)] {
+        let (cache, handle, mut calls) = cache();
+        let leader = open(&cache);
+        let gate = calls.next().await.stream(Some(length));
+        gate.send("x");
+        let mut replies = vec![opened(leader).await];
+        replies.push(opened(open(&cache)).await);
+        replies.push(opened(open(&cache)).await);
+        let reading = send(&cache, get("/cases/1"));
+        let mut left = length as usize - 1;
+        while left > 0 {
+            gate.send(vec![b'x'; left.min(frame)]);
+            left -= left.min(frame);
+            // Some read along, and the others all at once.
+            if left.is_multiple_of(977) {
+                settle().await;
+            }
+        }
+        gate.send("");
+        gate.end();
+        for reply in replies {
+            let body = support::read(reply).await.body;
+            assert_eq!(body.map(|body| body.len()), Ok(length as usize), "frames of {frame}");
+        }
+        assert_eq!(got(reading).await.body.unwrap().len(), length as usize);
+        assert!(fetch(&cache, "/cases/1").await.is_hit());
+        let bucket = handle.metrics().bucket("cases").cloned().unwrap();
+        assert_eq!((bucket.stored, bucket.coalesced), (1, 3));
+    }
+}
+
+/// On the wire a body ends with the last byte that it declared.
+#[tokio::test(start_paused = true)]
+async fn a_follower_has_a_whole_body_whatever_comes_after_its_declared_length() {
+    for excess in [1, 10, 3_000_000] {
+        let (cache, _, mut calls) = cache();
+        let leader = open(&cache);
+        let gate = calls.next().await.stream(Some(4));
+        gate.send("12");
+        let (leader, follower) = (opened(leader).await, opened(open(&cache)).await);
+        gate.send("34");
+        settle().await;
+        gate.send(vec![b'x'; excess]);
+        settle().await;
+        gate.fail();
+        let follower = support::read(follower).await.body.expect("no error");
+        assert!(follower.starts_with(b"1234"));
+        assert_eq!(support::read(leader).await.body, Err("the origin failed".to_owned()));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -298,13 +352,50 @@ async fn an_event_stream_is_neither_stored_nor_delayed() {
     assert_eq!(chunk(&mut reply).await, "data: 1\n\n");
 }
 
+/// RFC 9110 §7.8: a field that asks for nothing leaves the request what it is.
 #[tokio::test(start_paused = true)]
-async fn an_upgrade_is_not_the_caches_business() {
-    let (cache, _, mut calls) = cache();
-    let upgrade = support::with(get("/cases/1"), "upgrade", "websocket");
-    let request = send(&cache, upgrade);
+async fn only_an_upgrade_that_may_be_honoured_bypasses_the_cache() {
+    let of = |version, connection, protocol| {
+        let upgrade = support::with(get("/cases/1"), "upgrade", protocol);
+        let mut request = support::with(upgrade, "connection", connection);
+        *request.version_mut() = version;
+        request
+    };
+    let (cache, handle, mut calls) = cache();
+    for (version, connection, protocol) in [
+        (Version::HTTP_11, "upgrade, http2-settings", "h2c"),
+        (Version::HTTP_11, "Upgrade", "TLS/1.2"),
+        (Version::HTTP_11, "keep-alive", "websocket"),
+        (Version::HTTP_10, "upgrade", "websocket"),
+    ] {
+        let request = send(&cache, of(version, connection, protocol));
+        // The first of them fills.
+        if let Some(call) = calls.now().await {
+            assert_eq!(call.head.headers["upgrade"], *protocol);
+            call.ok("stored");
+        }
+        assert_eq!(got(request).await.text(), "stored");
+    }
+    assert_eq!(calls.count(), 1);
+    let upgrade = send(&cache, of(Version::HTTP_11, "keep-alive, Upgrade", "WebSocket"));
     calls.next().await.ok("switched");
-    assert_eq!(got(request).await.cache_status(), "");
+    let said = "support-cache;fwd=bypass;fwd-status=200;detail=upgrade";
+    assert_eq!(got(upgrade).await.cache_status(), said);
+    let counts = handle.metrics().bucket("cases").unwrap().clone();
+    assert_eq!((counts.hits, counts.misses, counts.bypassed[&Bypass::Upgrade]), (3, 1, 1));
+}
+
+/// An origin that switches all the same says nothing of the resource.
+#[tokio::test(start_paused = true)]
+async fn a_switch_that_one_request_provokes_is_not_remembered() {
+    let (cache, _, mut calls) = cache();
+    let upgrade = support::with(get("/cases/1"), "upgrade", "h2c");
+    let upgrade = send(&cache, support::with(upgrade, "connection", "upgrade"));
+    calls.next().await.with(101, ("upgrade", "h2c"), "");
+    assert_eq!(got(upgrade).await.status, 101);
+    let request = send(&cache, get("/cases/1"));
+    calls.next().await.ok("whole");
+    assert!(got(request).await.cache_status().ends_with(";stored"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use redis::Value;
-use tower_support_cache::RedisStore;
+use tower_support_cache::{RedisStore, SealKey};
 
 use crate::{
     Site, patient,
@@ -159,7 +159,7 @@ async fn sec_red_1_a_record_that_was_moved_to_another_namespace_is_a_miss() {
 async fn sec_red_5_a_record_without_the_right_seal_is_a_miss() {
     let server = Server::start().await;
     let url = server.url();
-    let sealed = |key: u8| patient(&url).authenticate([key; 32]).build().unwrap();
+    let sealed = |key: u8| patient(&url).authenticate(SealKey::new([key; 32])).build().unwrap();
     let mut plain = Site::on(&url).await;
     let mut owner = Site::over(sealed(1)).await;
     let mut stranger = Site::over(sealed(2)).await;

@@ -1,4 +1,4 @@
-//! What operators are told. Without the feature `tracing` these functions do nothing.
+//! Events for operators. Without the feature `tracing` these functions do nothing.
 
 #[cfg(feature = "tracing")]
 mod enabled;

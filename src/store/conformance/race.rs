@@ -1,4 +1,4 @@
-//! What holds while everything happens at once.
+//! Races of fills, reads and invalidations.
 
 use std::sync::{
     Arc,
@@ -10,24 +10,23 @@ use tokio::{
     time::timeout,
 };
 
-use super::{PATIENCE, Place, tags::Tagged};
+use super::{
+    sample::{PATIENCE, Sample},
+    tags::Tagged,
+};
 use crate::{
     key::Tag,
     store::{Begin, PrimaryKey, Store},
 };
 
-/// While fills, reads and invalidations by key and by tag race, nobody who looks after an acknowledged invalidation
-/// finds what was made before it.
-///
-/// # Panics
-///
-/// If the store does not hold this.
-pub async fn invalidations_win_races<St: Store>(store: St) {
+/// Races fills, reads and invalidations by key and by tag. No look-up after an acknowledged
+/// invalidation finds a response that was made before it.
+pub(super) async fn invalidations_win_races<St: Store>(store: St) {
     const ROUNDS: u64 = 300;
-    const PLACES: [Tagged; 3] = [
-        Tagged { place: Place("a", "/1"), known: &[], named: &[] },
-        Tagged { place: Place("a", "/2"), known: &["t"], named: &[] },
-        Tagged { place: Place("a", "/3"), known: &[], named: &["t"] },
+    const SAMPLES: [Tagged; 3] = [
+        Tagged { sample: Sample("a", "/1"), known: &[], named: &[] },
+        Tagged { sample: Sample("a", "/2"), known: &["t"], named: &[] },
+        Tagged { sample: Sample("a", "/3"), known: &[], named: &["t"] },
     ];
     let race = Arc::new(Race { store, version: AtomicU64::new(0), settled: Default::default() });
     let mut tasks = JoinSet::new();
@@ -38,7 +37,7 @@ pub async fn invalidations_win_races<St: Store>(store: St) {
             yield_now().await;
         }
     });
-    for tagged in PLACES {
+    for tagged in SAMPLES {
         let (filling, reading) = (Arc::clone(&race), Arc::clone(&race));
         let tagged = Arc::new(tagged);
         let filled = Arc::clone(&tagged);
@@ -61,7 +60,7 @@ pub async fn invalidations_win_races<St: Store>(store: St) {
     }
 }
 
-/// A resource that changes, and the store in front of it.
+/// Resource that changes, and the store in front of it.
 struct Race<St> {
     store: St,
     version: AtomicU64,
@@ -91,7 +90,7 @@ impl<St: Store> Race<St> {
         let settled = settled.map(|version| version.load(Ordering::SeqCst)).max();
         let Some(body) = tagged.find(&self.store).await else { return };
         let version: u64 = body.parse().expect("the body is a version");
-        let rule = "no one finds what was made before an acknowledged invalidation";
+        let rule = "no look-up finds what was made before an acknowledged invalidation";
         assert!(Some(version) >= settled, "{rule}: found version {version}, settled {settled:?}");
     }
 

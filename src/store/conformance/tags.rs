@@ -1,8 +1,8 @@
-//! What is left after an invalidation of a tag.
+//! Entries after an invalidation of a tag.
 
 use tokio::task::yield_now;
 
-use super::{PATIENCE, Place, Response, text};
+use super::sample::{PATIENCE, Response, Sample, text};
 use crate::{
     clock::now,
     fence::Fence,
@@ -10,16 +10,16 @@ use crate::{
     store::{Commit, Lookup, PrimaryKey, Store},
 };
 
-/// A slot with tags that its request tells, and others that only its response tells.
+/// Slot with tags that its request shows, and others that only its response shows.
 pub(super) struct Tagged {
-    pub(super) place: Place,
+    pub(super) sample: Sample,
     pub(super) known: &'static [&'static str],
     pub(super) named: &'static [&'static str],
 }
 
 impl Tagged {
     pub(super) fn slot(&self) -> Slot {
-        Slot { tags: self.known.iter().map(Tag::new).collect(), ..self.place.slot() }
+        Slot { tags: self.known.iter().map(Tag::new).collect(), ..self.sample.slot() }
     }
 
     fn tags(&self) -> Tags {
@@ -34,16 +34,16 @@ impl Tagged {
         body: &str,
     ) -> Commit {
         let response = Response { tags: self.tags(), ..Response::new(body) };
-        store.commit(lease, self.place.response(fence, response), None).await
+        store.commit(lease, self.sample.response(fence, response), None).await
     }
 
-    /// Stores a response. What only it tells may be new to the store, which then has to learn of it
-    /// first.
+    /// Stores a response. A store may have to read the version of a tag first that only the response
+    /// shows.
     async fn fill<St: Store>(&self, store: &St, body: &str) {
         let deadline = now() + PATIENCE;
         loop {
             let fence = store.sequence().begin();
-            let lease = Place::granted_at(store, &self.slot()).await;
+            let lease = Sample::granted_at(store, &self.slot()).await;
             match self.commit(store, lease, fence, body).await {
                 Commit::Stored => return,
                 Commit::Fenced if !self.named.is_empty() && now() < deadline => yield_now().await,
@@ -53,7 +53,7 @@ impl Tagged {
     }
 
     pub(super) async fn find<St: Store>(&self, store: &St) -> Option<String> {
-        let entry = match store.peek(&self.place.variant().borrowed()) {
+        let entry = match store.peek(&self.sample.variant().borrowed()) {
             Some(entry) => entry,
             None => match store.lookup(&self.slot()).await {
                 Lookup::Found(entry) => entry,
@@ -64,18 +64,14 @@ impl Tagged {
     }
 }
 
-/// An invalidation of a tag removes everything that has it, under whatever key, and what is filled
-/// afterwards is stored. It is in force when it is called.
-///
-/// # Panics
-///
-/// If the store does not hold this.
-pub async fn an_invalidation_of_a_tag_removes_what_has_it<St: Store>(store: &St) {
+/// Removes everything that has a tag, under whatever key, when the invalidation is called. Later fills
+/// are stored.
+pub(super) async fn an_invalidation_of_a_tag_removes_what_has_it<St: Store>(store: &St) {
     let all = [
-        Tagged { place: Place("a", "/1"), known: &["t"], named: &[] },
-        Tagged { place: Place("a", "/2"), known: &["u", "t"], named: &[] },
-        Tagged { place: Place("b", "/3"), known: &[], named: &["t"] },
-        Tagged { place: Place("c", "/4"), known: &["u"], named: &["v", "t"] },
+        Tagged { sample: Sample("a", "/1"), known: &["t"], named: &[] },
+        Tagged { sample: Sample("a", "/2"), known: &["u", "t"], named: &[] },
+        Tagged { sample: Sample("b", "/3"), known: &[], named: &["t"] },
+        Tagged { sample: Sample("c", "/4"), known: &["u"], named: &["v", "t"] },
     ];
     for is_awaited in [true, false] {
         for tagged in &all {
@@ -94,7 +90,7 @@ pub async fn an_invalidation_of_a_tag_removes_what_has_it<St: Store>(store: &St)
         for tagged in &all {
             let slot = Slot { tags: tagged.tags(), ..tagged.slot() };
             assert!(!store.sequence().is_slot_current(&slot, before), "{rule}: fence");
-            assert!(store.peek(&tagged.place.variant().borrowed()).is_none(), "{rule}: memory");
+            assert!(store.peek(&tagged.sample.variant().borrowed()).is_none(), "{rule}: memory");
             assert_eq!(tagged.find(store).await, None, "{rule}: store");
         }
     }
@@ -107,22 +103,18 @@ pub async fn an_invalidation_of_a_tag_removes_what_has_it<St: Store>(store: &St)
     }
 }
 
-/// A fill whose fence was taken before an invalidation of one of its tags stores nothing, whether the
-/// request told the tag or only the response did.
-///
-/// # Panics
-///
-/// If the store does not hold this.
-pub async fn an_invalidation_of_a_tag_voids_fills_in_flight<St: Store>(store: &St) {
+/// Stores nothing for a fill whose fence was taken before an invalidation of one of its tags. Request
+/// or response may show the tag.
+pub(super) async fn an_invalidation_of_a_tag_voids_fills_in_flight<St: Store>(store: &St) {
     for tagged in [
-        Tagged { place: Place("a", "/1"), known: &["t"], named: &[] },
-        Tagged { place: Place("b", "/2"), known: &["u"], named: &["t"] },
+        Tagged { sample: Sample("a", "/1"), known: &["t"], named: &[] },
+        Tagged { sample: Sample("b", "/2"), known: &["u"], named: &["t"] },
     ] {
-        // So that the tags are none the store has never seen.
+        // The store has seen these tags before.
         tagged.fill(store, "one").await;
-        let _ = store.invalidate(&PrimaryKey::new(tagged.place.0)).await;
+        let _ = store.invalidate(&PrimaryKey::new(tagged.sample.0)).await;
         let fence = store.sequence().begin();
-        let lease = Place::granted_at(store, &tagged.slot()).await;
+        let lease = Sample::granted_at(store, &tagged.slot()).await;
         let _ = store.invalidate_tag(&Tag::new("t")).await;
         let commit = tagged.commit(store, lease, fence, "overtaken").await;
         assert_eq!(

@@ -61,7 +61,48 @@ enum Address {
     Cluster(Vec<String>),
 }
 
-/// Builds a [`RedisStore`].
+/// Key that seals the records of a [`RedisStore`].
+///
+/// All processes that share the records have the same key. A client of the server that lacks it cannot
+/// make up a record. `Debug` does not show it.
+///
+/// ```
+/// use tower_support_cache::{RedisStore, SealKey};
+///
+/// let key = SealKey::new([7; 32]); // 32 random bytes, from the service's secrets.
+/// let store = RedisStore::builder("redis://127.0.0.1:6379/").authenticate(key).build()?;
+/// assert_eq!(format!("{key:?}"), "SealKey(..)");
+/// # Ok::<(), tower_support_cache::ConfigError>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct SealKey([u8; 32]);
+
+impl SealKey {
+    /// Takes 32 random bytes.
+    pub fn new(key: [u8; 32]) -> Self {
+        Self(key)
+    }
+}
+
+impl fmt::Debug for SealKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SealKey(..)")
+    }
+}
+
+/// Builder of a [`RedisStore`], from [`RedisStore::builder`] and its like.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_support_cache::RedisStore;
+///
+/// let store = RedisStore::builder("redis://127.0.0.1:6379/")
+///     .namespace("portal:")
+///     .lookup_budget(Duration::from_millis(20))
+///     .near_cache_capacity(64 * 1024 * 1024)
+///     .build()?;
+/// # Ok::<(), tower_support_cache::ConfigError>(())
+/// ```
 #[derive(Clone)]
 #[must_use = "a builder does nothing itself, use `.build()` to build it"]
 pub struct RedisStoreBuilder {
@@ -166,9 +207,10 @@ impl RedisStoreBuilder {
     /// no forgery.
     ///
     /// With a key, a client of the server that lacks it cannot make up a response. It can still remove one,
-    /// or put an older one back in its place while it is fresh. Give all processes the same key.
-    pub fn authenticate(mut self, key: [u8; 32]) -> Self {
-        self.settings.seal = Seal::Keyed(key);
+    /// or put an older one back in its place while that one is fresh. Give all processes the same key: a
+    /// record under another key is a miss.
+    pub fn authenticate(mut self, key: SealKey) -> Self {
+        self.settings.seal = Seal::Keyed(key.0);
         self
     }
 
@@ -218,13 +260,13 @@ impl RedisStoreBuilder {
             ("heartbeat_timeout", settings.heartbeat_timeout),
         ];
         if let Some((field, _)) = limits.iter().find(|(_, limit)| limit.as_millis() == 0) {
-            return Err(error(field, "is under one millisecond"));
+            return Err(error(field, "is under one millisecond: give at least one"));
         }
         if settings.slow_lookups == 0 {
-            return Err(error("breaker", "would never be closed"));
+            return Err(error("breaker", "is zero: give at least 1, or the breaker never closes"));
         }
         if settings.namespace.chars().any(char::is_control) {
-            return Err(error("namespace", "has control characters"));
+            return Err(error("namespace", "has control characters: write it without them"));
         }
         Ok(RedisStore::new(self.endpoint()?, self.settings))
     }
@@ -245,7 +287,10 @@ impl RedisStoreBuilder {
             #[cfg(feature = "redis-cluster")]
             Address::Cluster(urls) => {
                 if self.database.is_some_and(|number| number != 0) {
-                    return Err(error("database", "is not 0, and a cluster has no other"));
+                    return Err(error(
+                        "database",
+                        "is not 0, and a cluster has no other: remove it",
+                    ));
                 }
                 let nodes = parse_all(urls)?;
                 let redis = self.redis(nodes[0].redis_settings().clone());
@@ -270,14 +315,19 @@ impl RedisStoreBuilder {
 }
 
 fn error(field: &'static str, problem: impl Into<String>) -> ConfigError {
-    ConfigError::new(ConfigErrorKind::Store, None, field, problem)
+    ConfigError::new(ConfigErrorKind::Store, field, problem).of("RedisStoreBuilder")
 }
 
 fn parse(url: &str) -> Result<ConnectionInfo, ConfigError> {
     // The error does not repeat the address, which may hold a password.
-    let info = url.into_connection_info().map_err(|problem| error("url", problem.to_string()))?;
+    let info = url.into_connection_info().map_err(|problem| {
+        error("url", format!("cannot be parsed ({problem}): write `redis://host:port/`"))
+    })?;
     if !info.addr().is_supported() {
-        return Err(error("url", "needs the feature `redis-tls`"));
+        return Err(error(
+            "url",
+            "is of TLS: turn on the feature `redis-tls`, or write `redis://`",
+        ));
     }
     #[cfg(feature = "redis-tls")]
     if matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. })
@@ -292,7 +342,7 @@ fn parse(url: &str) -> Result<ConnectionInfo, ConfigError> {
 #[cfg(any(feature = "redis-sentinel", feature = "redis-cluster"))]
 fn parse_all(urls: &[String]) -> Result<Vec<ConnectionInfo>, ConfigError> {
     if urls.is_empty() {
-        return Err(error("urls", "are none"));
+        return Err(error("urls", "are none: give the address of at least one server"));
     }
     urls.iter().map(|url| parse(url)).collect()
 }

@@ -34,4 +34,8 @@ mod waiters;
 
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::record::read_anything;
-pub use self::{builder::RedisStoreBuilder, fill::RedisLease, store::RedisStore};
+pub use self::{
+    builder::{RedisStoreBuilder, SealKey},
+    fill::RedisLease,
+    store::RedisStore,
+};

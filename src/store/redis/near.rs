@@ -43,7 +43,7 @@ pub(super) struct Near {
     /// Its sequence is moved by messages; flights have another.
     copies: MemoryStore,
     pub(super) waiters: Waiters,
-    /// Whether there has been a copy, and a note.
+    /// Set with the first copy, and below with the first note.
     has_copies: AtomicBool,
     has_notes: AtomicBool,
     /// Time for which a copy is used without being read again; zero if it is not.

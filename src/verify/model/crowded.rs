@@ -36,7 +36,7 @@ struct Resource {
     acknowledged: AtomicU64,
 }
 
-/// What a response says: the version of its resource, and the value of the nominated field.
+/// Content of a response: the version of its resource, and the value of the nominated field.
 type Version = (u64, u8);
 
 impl Crowded {
@@ -89,7 +89,7 @@ impl Crowded {
         let sequence = self.store.sequence();
         for _ in 0..3 {
             let turn = match &seen {
-                Some(_) => Turn::Lead(self.flights.lead_alone(&slot, None, sequence.begin())),
+                Some(_) => Turn::Lead(self.flights.lead_privately(&slot, None, sequence.begin())),
                 None => self.flights.enter(
                     &slot,
                     None,

@@ -30,12 +30,12 @@ mod crowded;
 struct World {
     store: MemoryStore,
     flights: Arc<Flights<u64>>,
-    /// What the origin would answer now.
+    /// The origin's current answer.
     version: AtomicU64,
     /// The version at the last invalidation that was acknowledged.
     acknowledged: AtomicU64,
     forwards: AtomicU64,
-    /// Whether responses have a tag that is not known before they are there.
+    /// Set if responses have a tag that their requests do not show.
     is_grouped: bool,
 }
 
@@ -81,7 +81,7 @@ impl World {
         self.miss()
     }
 
-    /// What a request does that has found nothing.
+    /// Continues a request that has found nothing.
     fn miss(&self) -> Option<u64> {
         let slot = slot();
         for _ in 0..2 {

@@ -88,6 +88,51 @@ async fn several_parts_are_a_multipart_body() {
     assert!(!got.fields.contains_key("content-range") && !long.contains(boundary));
 }
 
+/// RFC 9530 §2 and §3: a digest of the content is of the bytes sent, one of the representation is of
+/// the whole. RFC 1864 and 3230 have been replaced by these.
+#[tokio::test(start_paused = true)]
+async fn only_a_digest_of_the_representation_is_that_of_each_answer() {
+    const DIGESTS: &[(&str, &str)] = &[
+        ("etag", "\"a\""),
+        ("content-digest", "sha-256=:AA==:"),
+        ("content-md5", "AA=="),
+        ("digest", "sha-256=AA=="),
+        ("repr-digest", "sha-256=:AA==:"),
+    ];
+    let long: &'static str = BODY.repeat(100).leak();
+    let ask = async |method, name, value| {
+        let (cache, _, calls) = cache();
+        calls.serve(move |_| response(200, DIGESTS, long));
+        got(send(&cache, get("/cases/1"))).await;
+        got(send(&cache, with(request(method, "/cases/1"), name, value))).await
+    };
+    let gone = |names: &'static [&'static str]| names;
+    for (method, name, value, status, gone) in [
+        (
+            Method::GET,
+            "range",
+            "bytes=2-4",
+            206,
+            gone(&["content-digest", "content-md5", "digest"]),
+        ),
+        (Method::GET, "range", "bytes=9-9,0-2", 206, &["content-digest", "content-md5", "digest"]),
+        (Method::GET, "range", "bytes=0-", 206, &["content-digest", "content-md5", "digest"]),
+        (Method::GET, "range", "lines=0-1", 200, &[]),
+        (Method::GET, "if-none-match", "\"a\"", 304, &["content-digest", "content-md5"]),
+        (Method::HEAD, "if-none-match", "\"a\"", 304, &["content-digest", "content-md5"]),
+        // RFC 9530 appendix B.2: the content of an answer to HEAD is empty.
+        (Method::HEAD, "accept", "*/*", 200, &["content-digest"]),
+        (Method::GET, "accept", "*/*", 200, &[]),
+    ] {
+        let got = ask(method.clone(), name, value).await;
+        assert_eq!((got.status.as_u16(), got.is_hit()), (status, true), "{method} {name}");
+        for (field, _) in DIGESTS {
+            let is_there = got.fields.contains_key(*field);
+            assert_eq!(is_there, !gone.contains(field), "{method} {name}: {value} {field}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_beyond_the_end_is_a_416_that_no_cache_keeps() {
     let got = ask(Method::GET, &[("range", "bytes=36-")]).await;
@@ -183,4 +228,19 @@ async fn a_range_that_must_be_cached_and_is_not_is_a_504() {
         cache_with(|route| route.request_directives(RequestDirectives::Honour));
     let asked = with(get("/cases/1"), "range", "bytes=0-3");
     assert_eq!(got(send(&cache, with(asked, "cache-control", "only-if-cached"))).await.status, 504);
+}
+
+/// Every line of a field that a 416 keeps: each names fields by which responses differ.
+#[tokio::test(start_paused = true)]
+async fn a_416_keeps_every_line_of_vary() {
+    let (cache, _, calls) = cache_with(|route| route);
+    calls.serve(|_| {
+        let fields = [("vary", "x-a"), ("vary", "x-b")];
+        response(200, &fields, "0123456789")
+    });
+    got(send(&cache, get("/cases/1"))).await;
+    let refused = got(send(&cache, with(get("/cases/1"), "range", "bytes=20-"))).await;
+    assert_eq!(refused.status, 416);
+    let lines: Vec<_> = refused.fields.get_all("vary").iter().collect();
+    assert_eq!(lines, ["x-a", "x-b"]);
 }

@@ -256,6 +256,30 @@ async fn a_request_says_what_of_it_is_stored() {
     check(requests()).await;
 }
 
+/// RFC 9110 §8.6: a 204 never has a `Content-Length`.
+#[tokio::test(start_paused = true)]
+async fn only_a_response_that_may_have_content_tells_its_length() {
+    for (status, own, length) in [
+        (204, None, None),
+        (204, Some("0"), None),
+        (205, None, Some("0")),
+        (200, None, Some("5")),
+        (200, Some("5"), Some("5")),
+    ] {
+        let statuses = [204, 205, 200].map(|status| StatusCode::from_u16(status).unwrap());
+        let (cache, _, calls) = cache_with(|route| route.statuses(statuses));
+        calls.serve(move |_| {
+            let own: Vec<_> = own.map(|own| ("content-length", own)).into_iter().collect();
+            response(status, &own, if status == 200 { "whole" } else { "" })
+        });
+        fetch(&cache, "/cases/1").await;
+        let got = got(send(&cache, request(Method::HEAD, "/cases/1"))).await;
+        assert!(got.is_hit() && got.status == status);
+        let told = got.fields.get("content-length").map(|value| value.to_str().unwrap());
+        assert_eq!(told, length, "{status} {own:?}");
+    }
+}
+
 #[test]
 fn statuses_that_are_parts_of_a_response_cannot_be_configured() {
     for status in [100, 101, 103, 206, 304, 401, 407, 500, 503] {

@@ -1,13 +1,13 @@
 //! Conditional requests (RFC 9111 §4.3.2, RFC 9110 §13 and §15.4.5).
 
 use http::Method;
-use tower_support_cache::RequestDirectives;
+use tower_support_cache::{Freshness, RequestDirectives};
 
 use super::{
-    row::{Answer, Answer::*, Row, check, lines},
+    row::{Answer, Answer::*, Fields, Row, check, lines},
     support::{
-        Cached, Got, Sent, cache, cache_with, fetch, get, got, request, response, send, settle,
-        with,
+        Cached, GatedBody, Got, Sent, cache, cache_with, fetch, get, got, request, response, send,
+        settle, with,
     },
 };
 
@@ -213,7 +213,7 @@ async fn a_conditional_miss_brings_the_whole_representation_for_all() {
 async fn a_conditional_miss_that_streams_is_answered_and_stored() {
     let (cache, _, mut calls) = cache();
     let leader = asks_again(&cache);
-    let (body, gate) = super::support::GatedBody::gated(None);
+    let (body, gate) = GatedBody::gated(None);
     let mut whole = http::Response::new(body);
     whole.headers_mut().insert("etag", "\"a\"".parse().unwrap());
     calls.next().await.respond(whole);
@@ -232,6 +232,98 @@ async fn a_conditional_miss_that_does_not_match_is_answered_in_full() {
     calls.next().await.with(200, ("etag", "\"b\""), "whole");
     let leader = got(leader).await;
     assert_eq!((leader.status.as_u16(), leader.text()), (200, "whole"));
+}
+
+/// RFC 9110 §13.2.1: what is compared with the client's copy is the response, stored or not.
+#[tokio::test(start_paused = true)]
+async fn a_leaders_condition_is_evaluated_for_a_response_that_is_not_stored() {
+    let refused: [Fields; 7] = [
+        &[("set-cookie", "a=b")],
+        &[("clear-site-data", "*")],
+        &[("cache-control", "no-store")],
+        &[("cache-control", "private")],
+        &[("vary", "*")],
+        &[("content-type", "text/event-stream")],
+        &[("content-length", "9999999")],
+    ];
+    for (name, list, validator, is_had) in [
+        ("if-none-match", "W/\"a\"", ("etag", "\"a\""), true),
+        ("if-none-match", "\"b\"", ("etag", "\"a\""), false),
+        ("if-modified-since", LATER, ("last-modified", EARLIER), true),
+        ("if-modified-since", EARLIER, ("last-modified", LATER), false),
+        ("if-modified-since", LATER, ("date", EARLIER), false),
+    ] {
+        for fields in refused {
+            let (cache, _, mut calls) = cache();
+            let reply = send(&cache, with(get("/cases/1"), name, list));
+            let (body, gate) = GatedBody::gated(None);
+            gate.send("whole");
+            let mut response = http::Response::new(body);
+            for (name, value) in fields.iter().chain([&validator]) {
+                response.headers_mut().insert(*name, value.parse().unwrap());
+            }
+            calls.next().await.respond(response);
+            gate.end();
+            let reply = got(reply).await;
+            let case = (name, list, validator, fields);
+            let expected = if is_had { (304, "") } else { (200, "whole") };
+            assert_eq!((reply.status.as_u16(), reply.text()), expected, "{case:?}");
+            assert!(reply.cache_status().contains(";detail="), "{case:?}");
+            assert!(!is_had || !reply.fields.contains_key("content-length"), "{case:?}");
+            assert_eq!(lines(&reply.fields, validator.0), [validator.1], "{case:?}");
+            let of_all = ["set-cookie", "clear-site-data", "cache-control", "vary"];
+            for (name, value) in fields.iter().filter(|(name, _)| of_all.contains(name)) {
+                assert_eq!(lines(&reply.fields, name), [*value], "{case:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leaders_condition_is_evaluated_for_a_body_over_the_limit_and_one_that_fails() {
+    for is_over in [true, false] {
+        let (cache, handle, mut calls) = cache_with(|route| route.body_limit(4));
+        let leader = asks_again(&cache);
+        let (body, gate) = GatedBody::gated(None);
+        let mut whole = http::Response::new(body);
+        whole.headers_mut().insert("etag", "\"a\"".parse().unwrap());
+        calls.next().await.respond(whole);
+        is_not_modified(&got(leader).await);
+        match is_over {
+            true => gate.send("whole"),
+            false => gate.fail(),
+        }
+        settle().await;
+        let refused = handle.metrics().bucket("cases").unwrap().refused.clone();
+        assert_eq!(refused.values().sum::<u64>(), 1, "{refused:?}");
+    }
+}
+
+/// An error is no representation, and the client learns of it.
+#[tokio::test(start_paused = true)]
+async fn a_leaders_condition_is_evaluated_only_if_the_origin_succeeded() {
+    for status in [301, 404, 412, 500, 503] {
+        let (cache, _, mut calls) = cache();
+        let leader = asks_again(&cache);
+        calls.next().await.with(status, ("etag", "\"a\""), "error");
+        let leader = got(leader).await;
+        assert_eq!((leader.status.as_u16(), leader.text()), (status, "error"));
+    }
+}
+
+/// A 304 about another representation than the stored one leaves the stored one to be compared.
+#[tokio::test(start_paused = true)]
+async fn a_leaders_condition_is_evaluated_after_a_revalidation_that_stores_nothing() {
+    for answer in [("etag", "\"b\""), ("cache-control", "no-store"), ("set-cookie", "a=b")] {
+        let (cache, _, mut calls) = cache_with(|route| route.freshness(Freshness::Origin));
+        let first = send(&cache, get("/cases/1"));
+        calls.next().await.respond(response(200, PAGE, "whole"));
+        got(first).await;
+        tokio::time::advance(super::support::TTL).await;
+        let leader = asks_again(&cache);
+        calls.next().await.with(304, answer, "");
+        is_not_modified(&got(leader).await);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 use http::{HeaderMap, Response};
 use http_body_util::BodyExt;
 use tower::ServiceExt;
-use tower_support_cache::{CacheRoute, MemoryStore, Refusal, SupportCacheLayer};
+use tower_support_cache::{Bypass, CacheRoute, MemoryStore, Refusal, SupportCacheLayer};
 
 use super::{
     Site, numbered,
@@ -205,8 +205,10 @@ async fn sec_body_5_streams_and_upgrades_are_untouched() {
         assert_eq!(call.head.headers["upgrade"], "websocket");
         call.with(101, ("upgrade", "websocket"), "");
         let upgraded = got(upgrade).await;
-        assert_eq!((upgraded.status.as_u16(), upgraded.cache_status()), (101, ""));
+        let said = "support-cache;fwd=bypass;fwd-status=101;detail=upgrade";
+        assert_eq!((upgraded.status.as_u16(), upgraded.cache_status()), (101, said));
     }
+    assert_eq!(handle.metrics().bucket("cases").unwrap().bypassed[&Bypass::Upgrade], 2);
     assert_eq!(handle.metrics().bucket("cases").unwrap().stored, 0);
 }
 

@@ -27,7 +27,7 @@ pub(crate) struct Connection {
     pub(crate) incarnation: u64,
     /// Random value at the server that every variant's digest contains. Zero while unknown.
     epoch: AtomicU64,
-    /// Whether the server tracks what is read over this connection.
+    /// Tracking by the server of the keys that are read over this connection.
     pub(super) is_tracking: bool,
     /// Number of epochs that were begun over this connection; held while the epoch is written.
     epochs_begun: Mutex<u64>,

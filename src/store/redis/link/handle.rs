@@ -39,10 +39,10 @@ pub(crate) struct Link {
     pub(super) current: ArcSwapOption<Connection>,
     /// Wakes the supervisor: there is something to send, or a doubt.
     pub(super) wake: Arc<Notify>,
-    /// Whether the server is to be asked at once if it is still the same.
+    /// Request to check at once that the server is still the same.
     pub(super) is_doubted: AtomicBool,
     pub(super) is_supervised: AtomicBool,
-    /// Whether a missing link was logged, since there was one.
+    /// Set once a missing link is logged, until there is a link again.
     pub(super) has_warned: AtomicBool,
     pub(super) has_warned_untracked: AtomicBool,
     /// Begin of this process's time.

@@ -279,8 +279,8 @@ mod tests {
         }
     }
 
-    /// What this version writes, one record a line. What stands here never changes: with another
-    /// format comes another version and lines of its own.
+    /// Records of this version, one a line. These lines never change: another format is another version
+    /// and has lines of its own.
     #[test]
     fn records_are_written_and_read_as_ever() {
         let slot = Slot::example();
