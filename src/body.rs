@@ -19,7 +19,24 @@ pin_project! {
     /// Response body of [`SupportCache`](crate::SupportCache): bytes from the store, a body that is
     /// being recorded while it is read, or the inner service's own body passing through.
     ///
-    /// See the [crate documentation](crate).
+    /// ```
+    /// use bytes::Bytes;
+    /// use http_body_util::{BodyExt, Full};
+    /// use tower_support_cache::{BodyError, ResponseBody};
+    ///
+    /// async fn read(body: ResponseBody<Full<Bytes>>) -> Result<Bytes, BodyError> {
+    ///     Ok(body.collect().await?.to_bytes())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`BodyError`] if the inner service's body fails. Requests that share the body fail with it.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping a body harms no other reader. A body that is to be stored is then read to its end on
+    /// the runtime, within bounds.
     pub struct ResponseBody<B: Body> {
         #[pin]
         inner: Inner<B>,

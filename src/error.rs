@@ -3,6 +3,13 @@
 use std::{error::Error, fmt};
 
 /// Kind of a configuration error, from [`ConfigError::kind`].
+///
+/// ```
+/// use tower_support_cache::{ConfigErrorKind, MemoryStore};
+///
+/// let error = MemoryStore::builder().capacity(1).build().unwrap_err();
+/// assert_eq!(error.kind(), ConfigErrorKind::Limit);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConfigErrorKind {
@@ -110,10 +117,21 @@ impl fmt::Display for ConfigError {
 
 impl Error for ConfigError {}
 
-/// An invalidation is in force here but not yet acknowledged by the store.
+/// Error of an invalidation that the store has not acknowledged yet. It is in force in this process.
 ///
-/// [`MemoryStore`](crate::MemoryStore) never returns it. A store over a network returns it when it
-/// could not be reached within its budget; the invalidation is then retried in the background.
+/// [`MemoryStore`](crate::MemoryStore) never returns it. A store over a network returns it if the server
+/// does not answer in time; the store then retries in the background.
+///
+/// ```
+/// use tower_support_cache::{Pending, SupportCacheHandle};
+///
+/// /// Removes a case from the cache, and reports it if other processes may still serve it.
+/// async fn forget(cache: &SupportCacheHandle, case: &str) {
+///     if let Err(Pending { .. }) = cache.invalidate(case).await {
+///         eprintln!("{case} is pending until the store answers");
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Pending;

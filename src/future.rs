@@ -22,8 +22,30 @@ type Waiting<B, E> = Pin<Box<dyn Future<Output = Answer<B, E>> + Send>>;
 pin_project! {
     /// Response future of [`SupportCache`](crate::SupportCache).
     ///
+    /// ```
+    /// use http::{Request, Response};
+    /// use tower::{Service, ServiceBuilder, service_fn};
+    /// use tower_support_cache::{MemoryStore, SupportCacheLayer};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let mut cached = ServiceBuilder::new()
+    ///     .layer(SupportCacheLayer::new(MemoryStore::new()))
+    ///     .service(service_fn(async |_: Request<String>| {
+    ///         Ok::<_, std::convert::Infallible>(Response::new("the cases".to_owned()))
+    ///     }));
+    /// let future = cached.call(Request::get("/accounts/A1/cases").body(String::new()).unwrap());
+    /// assert_eq!(future.await.unwrap().status(), 200);
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The inner service's own error, and no other.
+    ///
+    /// # Cancellation
+    ///
     /// Dropping it harms no other request: a fill that others may wait for, and a write, complete
-    /// on the runtime. See the [crate documentation](crate).
+    /// on the runtime, within bounds.
     pub struct ResponseFuture<S, Q, B>
     where
         S: Service<Request<Q>>,

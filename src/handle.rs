@@ -18,6 +18,15 @@ use crate::{
 };
 
 /// State of a bucket: cached or not.
+///
+/// ```
+/// use tower_support_cache::{MemoryStore, SupportCacheLayer, Switch};
+///
+/// let cache = SupportCacheLayer::new(MemoryStore::new()).handle();
+/// assert!(cache.switch("case_list", Switch::Off));
+/// assert!(cache.metrics().bucket("case_list").unwrap().is_off);
+/// assert!(!cache.switch("no such bucket", Switch::Off));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Switch {
     /// The bucket is cached.
@@ -28,9 +37,21 @@ pub enum Switch {
     Off,
 }
 
-/// A handle to a running cache, from [`SupportCacheLayer::handle`](crate::SupportCacheLayer::handle).
+/// Handle to a running cache, from [`SupportCacheLayer::handle`](crate::SupportCacheLayer::handle):
+/// metrics, invalidations, switches.
 ///
 /// Clones are handles to the same cache.
+///
+/// ```
+/// use tower_support_cache::{MemoryStore, SupportCacheLayer, key};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let layer = SupportCacheLayer::new(MemoryStore::new());
+/// let cache = layer.handle();
+/// cache.invalidate(key("support:cases:{account}").with("account", "A1")).await.unwrap();
+/// assert_eq!(cache.metrics().invalidations, 1);
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct SupportCacheHandle {
     cache: Arc<dyn Operate>,
@@ -216,8 +237,26 @@ impl Verb {
 
 /// Future of an invalidation's acknowledgement by the store.
 ///
-/// The invalidation is in force in this process already. A dropped future loses nothing: the store
-/// retries until the invalidation is acknowledged.
+/// The invalidation is in force in this process as soon as the handle's method returns, before the future
+/// is polled.
+///
+/// # Errors
+///
+/// [`Pending`] if the store has not acknowledged it in time. The store retries.
+///
+/// # Cancellation
+///
+/// A dropped future loses nothing: the store retries until the invalidation is acknowledged.
+///
+/// ```
+/// use tower_support_cache::{Invalidation, MemoryStore, SupportCacheLayer};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let cache = SupportCacheLayer::new(MemoryStore::new()).handle();
+/// let invalidation: Invalidation = cache.invalidate("support:cases:A1");
+/// invalidation.await.unwrap();
+/// # }
+/// ```
 #[must_use = "the store may not have acknowledged the invalidation yet"]
 pub struct Invalidation(Acknowledgement);
 

@@ -12,15 +12,26 @@ use crate::{
     handle::SupportCacheHandle,
     key::DigestKey,
     policy::CredentialFields,
-    route::{CacheRoute, CacheRule, Credentials, Identity, InvalidateRoute, RouteTable, Scope},
+    route::{CacheRoute, Credentials, Identity, InvalidateRoute, RouteTable},
     service::SupportCache,
     store::Store,
 };
 
-/// Caches responses of the services it wraps.
+/// Layer that caches responses of the services it wraps.
 ///
-/// Clones share everything, and so do the services made by them. See the
-/// [crate documentation](crate).
+/// Clones share everything, and so do the services made by them. The [crate documentation](crate) says
+/// where it belongs in a stack.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_support_cache::{CacheRoute, MemoryStore, SupportCacheLayer};
+///
+/// let layer = SupportCacheLayer::builder(MemoryStore::new())
+///     .cache(CacheRoute::get("/cases/{case}").key("case:{case}").ttl(Duration::from_secs(60)))
+///     .build()?;
+/// let router: axum::Router = axum::Router::new().layer(layer);
+/// # Ok::<(), tower_support_cache::ConfigError>(())
+/// ```
 pub struct SupportCacheLayer<St> {
     cache: Arc<Cache<St>>,
     settings: Arc<LayerSettings>,
@@ -118,7 +129,19 @@ impl fmt::Debug for CallerKey {
     }
 }
 
-/// Builds a [`SupportCacheLayer`].
+/// Builder of a [`SupportCacheLayer`], from [`SupportCacheLayer::builder`].
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_support_cache::{CacheRoute, InvalidateRoute, MemoryStore, SupportCacheLayer};
+///
+/// let layer = SupportCacheLayer::builder(MemoryStore::new())
+///     .name("portal")
+///     .cache(CacheRoute::get("/cases/{case}").key("case:{case}").ttl(Duration::from_secs(60)))
+///     .invalidate(InvalidateRoute::post("/cases/{case}/comments").key("case:{case}"))
+///     .build()?;
+/// # Ok::<(), tower_support_cache::ConfigError>(())
+/// ```
 #[must_use = "a builder does nothing itself, use `.build()` to build it"]
 pub struct SupportCacheLayerBuilder<St> {
     store: Arc<St>,
@@ -231,9 +254,12 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
             let problem = "is neither `http` nor `https`: write one of them";
             return Err(ConfigError::new(ConfigErrorKind::Scheme, "scheme", problem));
         }
+        let digest = digest(&settings);
         let mut cached = Vec::with_capacity(settings.cached.len());
         for route in &settings.cached {
-            cached.push(route.clone().build(&settings.credentials)?);
+            let mut rule = route.clone().build(&settings.credentials)?;
+            rule.set_scope(digest.clone());
+            cached.push(rule);
         }
         let mut invalidating = Vec::with_capacity(settings.invalidating.len());
         for route in &settings.invalidating {
@@ -256,10 +282,9 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
                 ConfigError::new(ConfigErrorKind::Randomness, "caller_key", problem)
             })?,
         };
-        let scope = scope(&settings, &cached);
         let credential_fields = CredentialFields::new(&settings.credential_fields);
         let scheme = settings.scheme.clone();
-        let identity = Identity { scope, scheme, secret, credential_fields };
+        let identity = Identity { scheme, secret, credential_fields };
         let table = RouteTable::build(cached, invalidating)?;
         let cache = Arc::new(Cache::new(store, table, identity, name));
         Ok(SupportCacheLayer { cache, settings: Arc::new(settings) })
@@ -275,9 +300,8 @@ impl<St> fmt::Debug for SupportCacheLayerBuilder<St> {
     }
 }
 
-/// Digests what decides the meaning of stored entries, so that layers with other rules do not read
-/// each other's, and layers with the same rules do.
-fn scope(settings: &LayerSettings, cached: &[CacheRule]) -> Scope {
+/// Digests what the rules of a layer share and what decides the meaning of their entries.
+fn digest(settings: &LayerSettings) -> blake3::Hasher {
     let mut hasher = blake3::Hasher::new();
     let mut part = |text: &str| {
         hasher.update(&(text.len() as u64).to_be_bytes()).update(text.as_bytes());
@@ -289,8 +313,5 @@ fn scope(settings: &LayerSettings, cached: &[CacheRule]) -> Scope {
     fields.sort_unstable();
     fields.dedup();
     part(&fields.join(","));
-    cached.iter().for_each(|rule| rule.digest(&mut hasher));
-    let mut scope = [0; 16];
-    scope.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    scope
+    hasher
 }

@@ -12,9 +12,40 @@ use tower_service::Service;
 
 use crate::{body::ResponseBody, exchange, exchange::Cache, future::ResponseFuture, store::Store};
 
-/// Service that answers requests from the cache, and forwards those that it cannot answer.
+/// Service that answers requests from the cache, and forwards the others to its inner service.
 ///
-/// Made by [`SupportCacheLayer`](crate::SupportCacheLayer). See the [crate documentation](crate).
+/// [`SupportCacheLayer`](crate::SupportCacheLayer) makes it. It is always ready: a hit does not wait for
+/// the inner service.
+///
+/// The extensions of a response are not stored. They are there on the response of the request that was
+/// forwarded, and missing on a hit. An outer layer that reads them must do without them on a hit, or
+/// read a header field instead.
+///
+/// ```
+/// use http::{Request, Response};
+/// use tower::{Layer, Service, service_fn};
+/// use tower_support_cache::{MemoryStore, SupportCacheLayer};
+///
+/// #[derive(Clone)]
+/// struct Shard(u8);
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let inner = service_fn(async |_: Request<String>| {
+///     let mut response = Response::new("the cases".to_owned());
+///     response.extensions_mut().insert(Shard(7));
+///     Ok::<_, std::convert::Infallible>(response)
+/// });
+/// let mut cached = SupportCacheLayer::new(MemoryStore::new()).layer(inner);
+/// let request = || Request::get("/accounts/A1/cases").body(String::new()).unwrap();
+///
+/// let miss = cached.call(request()).await.unwrap();
+/// assert!(miss.extensions().get::<Shard>().is_some());
+/// # use http_body_util::BodyExt;
+/// miss.into_body().collect().await.unwrap();
+/// let hit = cached.call(request()).await.unwrap();
+/// assert!(hit.extensions().get::<Shard>().is_none());
+/// # }
+/// ```
 pub struct SupportCache<S, St> {
     inner: S,
     cache: Arc<Cache<St>>,

@@ -318,6 +318,31 @@ fn a_doc_comment_opens_with_a_noun_or_a_verb() {
     assert!(faults.is_empty(), "{rule}:\n{}", faults.join("\n"));
 }
 
+#[test]
+fn every_public_type_has_an_example() {
+    // `Sealed` is for this crate; `Readme` is an example.
+    const EXEMPT: &[&str] = &["Sealed", "Readme"];
+    let mut faults = Vec::new();
+    for source in sources("src").iter().filter(|source| !source.path.starts_with("src/verify")) {
+        let mut has_example = false;
+        for line in source.text.lines().map(str::trim_start) {
+            if line.starts_with("///") {
+                has_example |= line.contains("```");
+                continue;
+            }
+            let kinds = ["pub struct ", "pub enum ", "pub trait "];
+            if let Some(rest) = kinds.iter().find_map(|kind| line.strip_prefix(kind)) {
+                let name = &rest[..name_end(rest)];
+                if !has_example && !EXEMPT.contains(&name) && !name.is_empty() {
+                    faults.push(format!("{name}: {}", source.path.display()));
+                }
+            }
+            has_example &= line.starts_with("#[");
+        }
+    }
+    assert!(faults.is_empty(), "without an example:\n{}", faults.join("\n"));
+}
+
 // ===== edges =====
 
 /// A use of one module by another of the same folder.

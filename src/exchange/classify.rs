@@ -39,7 +39,10 @@ pub(crate) fn classify<St: Store>(
     content: RequestContent,
 ) -> Decision {
     match cache.table.classify(head) {
-        Matched::Pass => Decision::Pass,
+        Matched::Pass => {
+            cache.metrics().passed();
+            Decision::Pass
+        }
         Matched::Read { route, rule, parameters } => {
             let view = RequestView { head, parameters: &parameters };
             let reason = match classify_read(cache, route, rule, view, content) {

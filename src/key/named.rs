@@ -99,6 +99,13 @@ mod sealed {
 /// Conversion into the text of a key or a tag: text as it is, or a [`NamedKey`].
 ///
 /// The trait is sealed.
+///
+/// ```
+/// use tower_support_cache::{IntoKey, key};
+///
+/// assert_eq!("case:7".into_key().unwrap(), "case:7");
+/// assert_eq!(key("case:{case}").with("case", "7").into_key().unwrap(), "case:7");
+/// ```
 pub trait IntoKey: sealed::Sealed {
     /// Returns the text; `None` if no request makes it.
     fn into_key(self) -> Option<String>;

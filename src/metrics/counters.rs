@@ -1,6 +1,9 @@
 //! Counters of a layer and its buckets.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use super::{
     outcome::{Alone, Bypass, Outcome, Refusal},
@@ -13,6 +16,9 @@ use crate::{
     sync::{AtomicU64, Ordering},
 };
 
+/// Number of requests after which every bucket should have had one.
+const WARM: u64 = 1000;
+
 /// Counters of one layer.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -23,6 +29,9 @@ pub(crate) struct Metrics {
     invalidation_failures: AtomicU64,
     invalidations_unmatched: AtomicU64,
     detached_dropped: AtomicU64,
+    /// Requests that no rule is for, counted until the layer is warm.
+    passed: AtomicU64,
+    is_warm: AtomicBool,
 }
 
 /// Counters of one bucket.
@@ -54,6 +63,27 @@ impl Metrics {
             invalidation_failures: AtomicU64::new(0),
             invalidations_unmatched: AtomicU64::new(0),
             detached_dropped: AtomicU64::new(0),
+            passed: AtomicU64::new(0),
+            is_warm: AtomicBool::new(false),
+        }
+    }
+
+    /// Counts a request that no rule is for. After the first thousand requests of the layer it warns of
+    /// buckets that none has reached: their patterns may match nothing.
+    ///
+    /// Only such a request can show that a pattern is wrong, so a hit does not pay for this.
+    pub(crate) fn passed(&self) {
+        if self.is_warm.load(Ordering::Relaxed) {
+            return;
+        }
+        add(&self.passed);
+        let reached: u64 = self.buckets.iter().map(Bucket::requests).sum();
+        let is_warm = get(&self.passed) + get(&self.writes) + reached >= WARM;
+        if !is_warm || self.is_warm.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        for bucket in self.buckets.iter().filter(|bucket| bucket.requests() == 0) {
+            telemetry::bucket_unreached(&bucket.name);
         }
     }
 
@@ -143,7 +173,7 @@ impl Metrics {
             invalidation_failures: get(&self.invalidation_failures),
             invalidations_unmatched: get(&self.invalidations_unmatched),
             detached_dropped: get(&self.detached_dropped),
-            // Known elsewhere: see `Shared::snapshot`.
+            // Known elsewhere: see `Cache::snapshot`.
             store: None,
         }
     }
@@ -169,9 +199,15 @@ impl Bucket {
         }
     }
 
+    /// Returns the number of requests that have ended on its routes.
+    fn requests(&self) -> u64 {
+        let answered = [&self.misses, &self.coalesced, &self.stale].into_iter();
+        self.hits.get() + answered.chain(&self.bypassed).map(get).sum::<u64>()
+    }
+
     fn snapshot(&self) -> BucketSnapshot {
         BucketSnapshot {
-            // Known elsewhere: see `Shared::snapshot`.
+            // Known elsewhere: see `Cache::snapshot`.
             is_off: false,
             hits: self.hits.get(),
             misses: get(&self.misses),

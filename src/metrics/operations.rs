@@ -2,7 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-/// An operation of a store over a network.
+/// Operation of a store over a network.
+///
+/// ```
+/// use tower_support_cache::Operation;
+///
+/// assert_eq!(Operation::Lookup.as_str(), "lookup");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
@@ -38,9 +44,19 @@ impl Operation {
     }
 }
 
-/// The counts of a store over a network, copied out at one moment.
+/// Counts of a store over a network, copied out at one moment.
 ///
 /// They are the store's: layers that share it see the same.
+///
+/// ```
+/// use tower_support_cache::StoreSnapshot;
+///
+/// /// Whether the service should report that it runs without its shared cache.
+/// fn is_degraded(store: &StoreSnapshot) -> bool {
+///     !store.is_linked || store.is_breaker_open || store.pending > 1_000
+/// }
+/// assert!(is_degraded(&StoreSnapshot::default()));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -66,7 +82,14 @@ pub struct StoreSnapshot {
     pub near: NearSnapshot,
 }
 
-/// The counts of a store's near cache.
+/// Counts of a store's near cache.
+///
+/// ```
+/// use tower_support_cache::{StoreSnapshot, store::NearSnapshot};
+///
+/// let near: NearSnapshot = StoreSnapshot::default().near;
+/// assert_eq!((near.hits, near.lag), (0, None));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -86,7 +109,18 @@ pub struct NearSnapshot {
     pub lag: Option<Duration>,
 }
 
-/// The counts of one operation.
+/// Counts of one operation.
+///
+/// ```
+/// use tower_support_cache::OperationSnapshot;
+///
+/// /// Share of the operations that brought no answer.
+/// fn failure_rate(counts: &OperationSnapshot) -> f64 {
+///     let failed = counts.failed + counts.timed_out;
+///     failed as f64 / (failed + counts.answered).max(1) as f64
+/// }
+/// assert_eq!(failure_rate(&OperationSnapshot::default()), 0.0);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -102,6 +136,13 @@ pub struct OperationSnapshot {
 }
 
 /// Distribution of the times that operations took, to within a factor of two.
+///
+/// ```
+/// use tower_support_cache::Latency;
+///
+/// let none = Latency::default();
+/// assert_eq!((none.count(), none.quantile(0.99)), (0, None));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Latency {

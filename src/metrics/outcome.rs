@@ -42,7 +42,14 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// Why a request on a cache route did not consult the cache.
+    /// Reason why a request on a cache route did not consult the cache.
+    ///
+    /// ```
+    /// use tower_support_cache::Bypass;
+    ///
+    /// // `Cache-Status: support-cache;fwd=bypass;fwd-status=200;detail=credentials`
+    /// assert_eq!(Bypass::Credentials.to_string(), "credentials");
+    /// ```
     Bypass {
         /// The bucket is switched off.
         Switch = "switch",
@@ -68,7 +75,14 @@ reasons! {
 }
 
 reasons! {
-    /// Why a response was not stored, and so not shared with requests waiting for it.
+    /// Reason why a response was not stored, and so not shared with requests that wait for it.
+    ///
+    /// ```
+    /// use tower_support_cache::{BucketSnapshot, Refusal};
+    ///
+    /// let refused = BucketSnapshot::default().refused;
+    /// assert_eq!(refused.get(&Refusal::SetCookie), None);
+    /// ```
     Refusal {
         /// A status that is not stored.
         Status = "status",
@@ -113,8 +127,14 @@ reasons! {
 }
 
 reasons! {
-    /// Why a request on a cache route was forwarded by itself: it joined no flight, and stored
+    /// Reason why a request on a cache route was forwarded by itself: it joined no flight, and stored
     /// nothing.
+    ///
+    /// ```
+    /// use tower_support_cache::Alone;
+    ///
+    /// assert_eq!(Alone::Deadline.as_str(), "deadline");
+    /// ```
     Alone {
         /// `HEAD` is answered from a stored GET only.
         Head = "head",
@@ -135,7 +155,7 @@ reasons! {
     }
 }
 
-/// Why a stale response answered a request.
+/// Reason why a stale response answered a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stale {
     /// It is revalidated meanwhile.
@@ -146,7 +166,7 @@ pub(crate) enum Stale {
     Timeout,
 }
 
-/// Why a forward is shared with nobody and stored nowhere.
+/// Reason why a forwarded response is neither shared nor stored.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Unshared {
     Bypassed(Bypass),
@@ -162,7 +182,7 @@ impl Unshared {
     }
 }
 
-/// Why a request was forwarded (RFC 9211 §2.2).
+/// Reason why a request was forwarded (RFC 9211 §2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ForwardReason {
     /// Nothing stored.

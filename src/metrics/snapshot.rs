@@ -7,9 +7,19 @@ use super::{
     outcome::{Alone, Bypass, Refusal},
 };
 
-/// The counts of a layer, copied out at one moment.
+/// Counts of a layer, copied out at one moment.
 ///
 /// Counts grow from the layer's creation and are not reset.
+///
+/// ```
+/// use tower_support_cache::{MemoryStore, SupportCacheLayer};
+///
+/// let snapshot = SupportCacheLayer::new(MemoryStore::new()).handle().metrics();
+/// for (name, bucket) in &snapshot.buckets {
+///     println!("cache_hits_total{{bucket=\"{name}\"}} {}", bucket.hits);
+/// }
+/// assert_eq!(snapshot.writes, 0);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -42,7 +52,19 @@ impl Snapshot {
     }
 }
 
-/// The counts of one bucket.
+/// Counts of one bucket.
+///
+/// ```
+/// use tower_support_cache::BucketSnapshot;
+///
+/// /// Share of the requests that were answered without an origin request of their own.
+/// fn hit_rate(bucket: &BucketSnapshot) -> f64 {
+///     let answered = bucket.hits + bucket.stale + bucket.coalesced;
+///     let all = answered + bucket.misses + bucket.bypassed.values().sum::<u64>();
+///     answered as f64 / all.max(1) as f64
+/// }
+/// assert_eq!(hit_rate(&BucketSnapshot::default()), 0.0);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

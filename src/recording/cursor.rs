@@ -36,6 +36,8 @@ enum Attendance {
     Deserted,
 }
 
+const FIRST_READER: u64 = 0;
+
 /// A body as recorder and readers share it.
 #[derive(Debug)]
 pub(crate) struct Recording {
@@ -63,7 +65,7 @@ impl Recording {
             end: None,
             attendance: Attendance::Readers,
             readers: BTreeMap::new(),
-            next_reader: 0,
+            next_reader: FIRST_READER,
             recorder: None,
         };
         let id = state.admit();
@@ -86,14 +88,23 @@ impl Recording {
         Some(cursor)
     }
 
-    /// Adds a piece and wakes the readers.
+    /// Adds a piece and wakes the readers. What several read is not refused for want of room: it was
+    /// promised to all of them, and its length is within the limit.
     pub(super) fn push(&self, piece: Piece) -> Result<(), Refusal> {
         let mut state = lock(&self.state);
-        let pushed = state.tape.push(piece);
+        let mut pushed = state.tape.push(piece);
+        if pushed == Err(Refusal::Budget) && state.is_shared() {
+            pushed = Ok(());
+        }
         let waiting = state.take_waiting();
         drop(state);
         waiting.into_iter().for_each(Waker::wake);
         pushed
+    }
+
+    /// Gives back the share of the budget of a body that has stalled, until it moves on.
+    pub(super) fn stall(&self) {
+        lock(&self.state).tape.reservation.release();
     }
 
     /// Tells whether the recorder may go on, and until when where nobody reads any more.
@@ -119,10 +130,13 @@ impl Recording {
         lock(&self.state).tape.replace(stored);
     }
 
+    /// Ends the recording. What is left of it is its readers' own, as what they read from the store is,
+    /// and no longer counts against the budget.
     pub(super) fn finish(&self, end: End) {
         let mut state = lock(&self.state);
         if state.end.is_none() {
             state.end = Some(end);
+            state.tape.reservation.release();
             let waiting = state.take_waiting();
             drop(state);
             waiting.into_iter().for_each(Waker::wake);
@@ -162,6 +176,11 @@ impl RecordingState {
         self.next_reader += 1;
         self.readers.insert(id, None);
         id
+    }
+
+    /// Returns whether others read than the first reader.
+    fn is_shared(&self) -> bool {
+        self.readers.keys().any(|id| *id != FIRST_READER)
     }
 
     /// Takes the wakers of those who wait. To be woken, and dropped, without the lock: either may

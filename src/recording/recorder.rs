@@ -7,6 +7,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use http_body::Body;
@@ -19,7 +20,11 @@ use super::{
     cursor::{End, Recorded, Recording},
     tape::{FRAMES_PER_TURN, Stop, poll_piece},
 };
-use crate::{entry::Entry, metrics::outcome::Refusal};
+use crate::{
+    clock::{Instant, now},
+    entry::Entry,
+    metrics::outcome::Refusal,
+};
 
 /// Rest of a body that only the first reader can be given.
 pub(crate) enum Rest<B: Body> {
@@ -36,8 +41,15 @@ pub(crate) struct Recorder<B: Body> {
     recording: Arc<Recording>,
     body: Option<Pin<Box<B>>>,
     rest: Option<oneshot::Sender<Rest<B>>>,
-    patience: Option<Pin<Box<Sleep>>>,
+    /// Whether bytes have come since the time was last looked at.
+    has_moved: bool,
+    /// Time at which the body has stalled, unless bytes come before.
+    stalls_at: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
 }
+
+/// Time without a byte after which a body has stalled.
+const STALL: Duration = Duration::from_secs(5);
 
 impl<B: Body> Recorder<B> {
     pub(crate) fn new(
@@ -45,7 +57,8 @@ impl<B: Body> Recorder<B> {
         body: Pin<Box<B>>,
     ) -> (Self, oneshot::Receiver<Rest<B>>) {
         let (rest, receiver) = oneshot::channel();
-        (Self { recording, body: Some(body), rest: Some(rest), patience: None }, receiver)
+        let (body, rest, stalls_at) = (Some(body), Some(rest), now() + STALL);
+        (Self { recording, body, rest, has_moved: false, stalls_at, timer: None }, receiver)
     }
 
     /// Reads the body to its end. Readers learn of the end from [`conclude`](Self::conclude), so
@@ -59,16 +72,14 @@ impl<B: Body> Recorder<B> {
             let Ok(deadline) = self.recording.attend(cx.waker()) else {
                 return Poll::Ready(Recorded::Deserted);
             };
-            self.patience = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
-            if self.patience.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready()) {
-                continue;
-            }
             let Some(body) = self.body.as_mut() else { return Poll::Ready(Recorded::Deserted) };
             let polled = catch_unwind(AssertUnwindSafe(|| poll_piece(body.as_mut(), cx)));
             let stop = match polled {
+                Ok(Poll::Pending) if self.poll_timer(deadline, cx).is_ready() => continue,
                 Ok(Poll::Pending) => return Poll::Pending,
                 Ok(Poll::Ready(Some(Ok(piece)))) => {
                     let is_last = piece.is_last();
+                    self.has_moved |= !piece.is_empty();
                     match self.recording.push(piece) {
                         Ok(()) if is_last => Stop::End,
                         Ok(()) => continue,
@@ -84,8 +95,32 @@ impl<B: Body> Recorder<B> {
             };
             return Poll::Ready(self.stop(stop));
         }
+        self.note_time();
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Takes note of whether the body moves.
+    fn note_time(&mut self) {
+        let now = now();
+        if std::mem::take(&mut self.has_moved) {
+            self.stalls_at = now + STALL;
+        } else if self.stalls_at <= now {
+            self.recording.stall();
+        }
+    }
+
+    /// Waits for the next time at which there is something to do for a body that does not move.
+    fn poll_timer(&mut self, deadline: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
+        self.note_time();
+        let stall = Some(self.stalls_at).filter(|stall| now() < *stall);
+        let Some(until) = deadline.into_iter().chain(stall).min() else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        // One that fires too early is set again then: most bodies move more often than that.
+        if timer.is_elapsed() || until < timer.deadline() {
+            timer.as_mut().reset(until);
+        }
+        timer.as_mut().poll(cx)
     }
 
     /// Ends the recording for a reason.

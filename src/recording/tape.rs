@@ -156,8 +156,7 @@ impl Tape {
         Some(Bytes::copy_from_slice(rest))
     }
 
-    /// Takes the chunks from a copy of the body that is stored: what they were cut from is free,
-    /// and so is their share of the budget.
+    /// Takes the chunks from a copy of the body that is stored: what they were cut from is free.
     pub(super) fn replace(&mut self, stored: &Bytes) {
         let mut at = 0;
         for chunk in self.chunks.iter_mut() {
@@ -165,7 +164,6 @@ impl Tape {
             *chunk = stored.slice(at..end);
             at = end;
         }
-        self.reservation.release();
     }
 }
 
@@ -186,6 +184,10 @@ impl Piece {
     /// Returns whether the body ends with it. Servers send nothing after trailers, and ask for nothing.
     pub(super) fn is_last(&self) -> bool {
         matches!(self, Self::Trailers(_))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self, Self::Chunk(chunk) if chunk.is_empty())
     }
 }
 

@@ -20,13 +20,9 @@ use crate::{
     policy::{Conditions, CredentialFields, RangeAsked, RequestFields, Wishes, asks_for_upgrade},
 };
 
-/// Digest of a layer's rules and mount, part of every variant.
-pub(crate) type Scope = [u8; 16];
-
 /// Settings of a layer that tell responses and callers apart.
 #[derive(Debug)]
 pub(crate) struct Identity {
-    pub(crate) scope: Scope,
     /// Scheme of requests that name none; empty if it is unknown.
     pub(crate) scheme: String,
     pub(crate) secret: DigestKey,
@@ -62,7 +58,6 @@ impl From<Bypass> for Denied {
 pub(crate) struct Admitted<'a> {
     rule: &'a CacheRule,
     view: RequestView<'a, 'a>,
-    scope: &'a Scope,
     site: Site<'a>,
     target: Cow<'a, str>,
     extras: EncodedParts,
@@ -147,16 +142,8 @@ pub(crate) fn admit<'a>(
     if !std::ptr::eq(original, view.head.uri) && original != view.head.uri {
         push_seen(&mut extras, view.head.uri, rule, &identity.scheme);
     }
-    Ok(Admitted {
-        rule,
-        view,
-        scope: &identity.scope,
-        site,
-        target: rule.query.target(original),
-        extras,
-        key,
-        fields,
-    })
+    let target = rule.query.target(original);
+    Ok(Admitted { rule, view, site, target, extras, key, fields })
 }
 
 /// Adds the caller, where the route makes that part of what identifies a response.
@@ -218,7 +205,7 @@ impl Admitted<'_> {
     /// Returns the variant of the request with these values of nominated fields.
     pub(crate) fn variant<'v>(&'v self, nominated: &'v [u8]) -> VariantParts<'v> {
         VariantParts {
-            scope: self.scope,
+            scope: &self.rule.scope,
             scheme: &self.site.scheme,
             authority: &self.site.authority,
             host: &self.site.host,

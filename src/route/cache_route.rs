@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::{HeaderName, StatusCode};
 
 use super::{
-    cache_rule::{CacheRule, Coalescing},
+    cache_rule::{CacheRule, Coalescing, Scope},
     credentials::Credentials,
     host::HostPolicy,
     key_builder::{KeyBuilder, KeySource},
@@ -77,6 +77,35 @@ impl CacheRoute {
     /// The syntax is that of axum 0.8: `{name}` matches one segment, `{*rest}` the remaining ones. A
     /// literal brace is doubled. Patterns of other routers, such as `/a/:id`, are refused by
     /// [`build`](crate::SupportCacheLayerBuilder::build).
+    ///
+    /// A pattern is matched with the path that reaches the layer. Inside `axum::Router::nest` that is
+    /// the path without the prefix of the nest; around the nest it is the whole path:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use axum::{Router, body::Body, routing::get};
+    /// use http::Request;
+    /// use tower::ServiceExt;
+    /// use tower_support_cache::{CacheRoute, MemoryStore, SupportCacheLayer};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let layer = |pattern: &str| {
+    ///     let route = CacheRoute::get(pattern).key("cases").ttl(Duration::from_secs(60));
+    ///     SupportCacheLayer::builder(MemoryStore::new()).cache(route).build().unwrap()
+    /// };
+    /// let cases = || Router::new().route("/cases", get(async || "the cases"));
+    /// let inside = Router::new().nest("/api", cases().layer(layer("/cases")));
+    /// let around = Router::new().nest("/api", cases()).layer(layer("/api/cases"));
+    /// for router in [inside, around] {
+    ///     let request = Request::get("/api/cases").body(Body::empty()).unwrap();
+    ///     let response = router.oneshot(request).await.unwrap();
+    ///     assert!(response.headers().contains_key("cache-status"));
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// A warning names a [bucket](Self::bucket) that none of the layer's first thousand requests has
+    /// reached.
     pub fn get(pattern: impl Into<String>) -> Self {
         Self {
             pattern: pattern.into(),
@@ -384,6 +413,7 @@ impl CacheRoute {
             pattern,
             key,
             tags,
+            scope: Scope::default(),
             bucket: self.bucket,
             storage,
             soft_timeout: self.soft_timeout,

@@ -34,6 +34,9 @@ pub enum Coalescing {
     Off,
 }
 
+/// Digest of what a rule means, part of every variant.
+pub(crate) type Scope = [u8; 16];
+
 /// Cached route, checked.
 pub(crate) struct CacheRule {
     /// Method and pattern, for messages.
@@ -41,6 +44,8 @@ pub(crate) struct CacheRule {
     pub(crate) pattern: Pattern,
     pub(super) key: KeyBuilder,
     pub(super) tags: Vec<KeyBuilder>,
+    /// Digest of the rule's meaning, part of every variant.
+    pub(crate) scope: Scope,
     pub(crate) bucket: String,
     pub(crate) storage: StoragePolicy,
     /// Time after which a stale response answers instead of the origin.
@@ -130,22 +135,25 @@ impl CacheRule {
         settings.into_iter().find(|(_, is_same)| !is_same).map(|(name, _)| name)
     }
 
-    /// Adds the settings that decide the meaning of stored entries to the digest of the rules.
-    pub(crate) fn digest(&self, hasher: &mut blake3::Hasher) {
+    /// Sets the scope of the rule: a digest of what decides which requests its entries may answer, what
+    /// may be stored, how, and what invalidates it. `layer` has digested what the rules of a layer share.
+    ///
+    /// Rules that mean the same share entries, whatever other rules their layers have. Closures cannot be
+    /// told apart.
+    pub(crate) fn set_scope(&mut self, mut layer: blake3::Hasher) {
         let text = format!(
-            "{}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{}\n",
+            "{}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n",
             self.pattern.positional(),
             self.key,
             self.tags,
-            self.storage.lifetimes,
+            self.storage,
             self.query,
             self.host,
             self.credentials,
             self.vary,
-            self.storage.stripped,
-            self.bucket,
         );
-        hasher.update(&(text.len() as u64).to_be_bytes()).update(text.as_bytes());
+        layer.update(text.as_bytes());
+        self.scope.copy_from_slice(&layer.finalize().as_bytes()[..16]);
     }
 }
 
@@ -162,14 +170,14 @@ mod tests {
     use super::*;
     use crate::CacheRoute;
 
-    fn digest(route: CacheRoute) -> blake3::Hash {
-        let mut hasher = blake3::Hasher::new();
-        route.build(&Credentials::Bypass).unwrap().digest(&mut hasher);
-        hasher.finalize()
+    fn scope(route: CacheRoute) -> Scope {
+        let mut rule = route.build(&Credentials::Bypass).unwrap();
+        rule.set_scope(blake3::Hasher::new());
+        rule.scope
     }
 
     #[test]
-    fn rules_that_mean_something_else_have_another_digest() {
+    fn rules_that_mean_something_else_have_another_scope() {
         let route = || CacheRoute::get("/a/{x}").key("k:{x}").ttl(Duration::from_secs(1));
         let origin = || route().freshness(Freshness::Origin);
         let all = [
@@ -185,16 +193,20 @@ mod tests {
             route().credentials(Credentials::CoveredByKey),
             route().vary([ACCEPT]),
             route().strip([ACCEPT]),
-            route().bucket("another"),
+            route().targeted([ACCEPT]),
+            route().stale_while_revalidate(Duration::from_secs(1)),
+            route().stale_if_error(Duration::from_secs(1)),
             origin(),
             origin().statuses([StatusCode::OK]),
             origin().statuses([StatusCode::OK, StatusCode::MOVED_PERMANENTLY]),
         ];
-        let digests: Vec<_> = all.into_iter().map(digest).collect();
-        for (index, one) in digests.iter().enumerate() {
-            assert!(!digests[index + 1..].contains(one), "rule {index}");
+        let scopes: Vec<_> = all.into_iter().map(scope).collect();
+        for (index, one) in scopes.iter().enumerate() {
+            assert!(!scopes[index + 1..].contains(one), "rule {index}");
         }
         let renamed = CacheRoute::get("/a/{y}").key("k:{y}").ttl(Duration::from_secs(1));
-        assert_eq!(digest(renamed), digests[0], "names of parameters mean nothing");
+        assert_eq!(scope(renamed), scopes[0], "names of parameters mean nothing");
+        let route = route().bucket("another");
+        assert_eq!(scope(route), scopes[0], "nor does the bucket");
     }
 }

@@ -41,6 +41,24 @@ pub enum Credentials {
     Bypass,
     /// The caller is part of what identifies a response, so a response stored for one caller never
     /// answers another. A request without a caller bypasses the cache.
+    ///
+    /// A key holds at most 256 responses in memory, and about 500 in Redis; with one more, the oldest is
+    /// evicted. A target such as `/me` has one response for each caller. If it has more callers than
+    /// that, make the caller a part of the key. An invalidation then removes the responses of one
+    /// caller, too:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_support_cache::{CacheRoute, Caller, Credentials};
+    ///
+    /// #[derive(Clone)]
+    /// struct UserId(u64); // Added to the extensions by the authentication layer.
+    ///
+    /// CacheRoute::get("/me")
+    ///     .key_with(|request| Some(format!("me:{}", request.extensions().get::<UserId>()?.0)))
+    ///     .credentials(Credentials::PerCaller(Caller::authorization()))
+    ///     .ttl(Duration::from_secs(60));
+    /// ```
     PerCaller(Caller),
     /// An outer layer has authenticated *and authorised* the request, and the key or the target
     /// identifies everyone who may see the response.

@@ -48,7 +48,8 @@ enum Methods {
 
 impl InvalidateRoute {
     /// Matches requests of `method` whose path matches `pattern`. The method must be unsafe (RFC 9110
-    /// §9.2.1): reads do not invalidate.
+    /// §9.2.1): reads do not invalidate. Inside `axum::Router::nest` a path is without the prefix of the
+    /// nest, as for [`CacheRoute::get`](crate::CacheRoute::get).
     pub fn new(method: Method, pattern: impl Into<String>) -> Self {
         Self::matching(Methods::One(method), pattern.into())
     }

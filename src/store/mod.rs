@@ -76,6 +76,15 @@ pub(crate) mod sealed {
 }
 
 /// Result of [`Store::lookup`].
+///
+/// ```
+/// use tower_support_cache::store::{Lookup, Slot, Store};
+///
+/// /// Returns whether a store has a fresh response for a slot.
+/// async fn has_fresh(store: &impl Store, slot: &Slot) -> bool {
+///     matches!(store.lookup(slot).await, Lookup::Found(entry) if entry.is_fresh())
+/// }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Lookup {
@@ -90,6 +99,21 @@ pub enum Lookup {
 }
 
 /// Result of [`Store::begin`]: the right to fill, or the reason why there is none.
+///
+/// ```
+/// use tower_support_cache::store::{Begin, Slot, Store};
+///
+/// /// Returns whether this process may fill a slot, and gives the right back.
+/// async fn may_fill(store: &impl Store, slot: &Slot) -> bool {
+///     match store.begin(slot, store.token(), None).await {
+///         Begin::Granted(lease) => {
+///             store.release(lease);
+///             true
+///         }
+///         _ => false,
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Begin<L> {
@@ -104,6 +128,16 @@ pub enum Begin<L> {
 }
 
 /// Result of [`Store::commit`].
+///
+/// ```
+/// use tower_support_cache::store::Commit;
+///
+/// /// Returns whether it is worth while to make the same request again.
+/// fn may_succeed_later(commit: Commit) -> bool {
+///     matches!(commit, Commit::Fenced | Commit::Failed)
+/// }
+/// assert!(!may_succeed_later(Commit::TooLarge));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Commit {
@@ -126,6 +160,16 @@ pub enum Commit {
 ///
 /// Every future may be dropped at any await: what has happened by then stays, and a lease that is
 /// dropped is released.
+///
+/// ```
+/// use tower_support_cache::{MemoryStore, Store, SupportCacheHandle, SupportCacheLayer};
+///
+/// /// Starts a cache over whatever store the service is configured with.
+/// fn start<St: Store>(store: St) -> SupportCacheHandle {
+///     SupportCacheLayer::new(store).handle()
+/// }
+/// start(MemoryStore::new());
+/// ```
 pub trait Store: Sealed + Send + Sync + 'static {
     /// Right to fill one slot. Dropping it gives the right back.
     type Lease: Send + Sync + 'static;

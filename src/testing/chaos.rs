@@ -18,6 +18,16 @@ use crate::{
 };
 
 /// Call of a [`Store`] that [`Chaos`] disturbs.
+///
+/// ```
+/// use tower_support_cache::{MemoryStore, testing::{Chaos, Fault, StoreCall}};
+///
+/// let store = Chaos::new(MemoryStore::new(), |call, _| match call {
+///     StoreCall::Commit => Fault::Fail,
+///     _ => Fault::None,
+/// });
+/// assert_eq!(store.count(StoreCall::Commit), 0);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreCall {
@@ -43,6 +53,17 @@ pub enum StoreCall {
 ///
 /// An invalidation acts in this process as soon as it is called, whatever the fault, and a store over
 /// a network goes on delivering it.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_support_cache::{MemoryStore, testing::{Chaos, Fault}};
+///
+/// // Every tenth call of a kind takes a second.
+/// let store = Chaos::new(MemoryStore::new(), |_, count| match count % 10 {
+///     9 => Fault::Delay(Duration::from_secs(1)),
+///     _ => Fault::None,
+/// });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
@@ -67,7 +88,18 @@ pub enum Fault {
 /// So a plan that fails both `Peek` and `Lookup` around a [`MemoryStore`](crate::MemoryStore) makes it a
 /// store that cannot be reached.
 ///
-/// See the [module documentation](super) for an example.
+/// ```
+/// use tower_support_cache::{
+///     MemoryStore, SupportCacheLayer,
+///     testing::{Chaos, Fault, StoreCall},
+/// };
+///
+/// let store = Chaos::new(MemoryStore::new(), |call, _| match call {
+///     StoreCall::Peek | StoreCall::Lookup => Fault::Fail,
+///     _ => Fault::None,
+/// });
+/// let layer = SupportCacheLayer::new(store);
+/// ```
 pub struct Chaos<St> {
     store: St,
     plan: Box<Plan>,

@@ -46,6 +46,18 @@ const FLIPPED: &[(&str, &[&str])] = &[
 /// `-Proto`, `X-Host`, `X-HTTP-Method-Override`, `X-Original-URL`, `X-Requested-With`,
 /// `X-Rewrite-URL`, and what [`flip`](Self::flip) adds: each is set to one or a few typical
 /// values, and left out if the request has it. See the [module documentation](super).
+///
+/// ```
+/// use axum::{Router, body::Body, routing::get};
+/// use http::Request;
+/// use tower_support_cache::testing::Replay;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let app: Router = Router::new().route("/cases", get(async || "the cases"));
+/// let request = || Request::get("/cases").body(Body::empty()).unwrap();
+/// Replay::new().assert_declared(app, request).await;
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a replay does nothing until it is given a service"]
 pub struct Replay {
@@ -55,6 +67,23 @@ pub struct Replay {
 }
 
 /// Undeclared request field that changed the response, from [`Replay::undeclared`].
+///
+/// ```
+/// use axum::{Router, body::Body, http::HeaderMap, routing::get};
+/// use http::Request;
+/// use tower_support_cache::testing::{Replay, Undeclared};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let greet = async |fields: HeaderMap| match fields.contains_key("x-requested-with") {
+///     true => "hello, script",
+///     false => "hello",
+/// };
+/// let app: Router = Router::new().route("/", get(greet));
+/// let request = || Request::get("/").body(Body::empty()).unwrap();
+/// let found: Vec<Undeclared> = Replay::new().undeclared(app, request).await;
+/// assert_eq!(found[0].to_string(), "`x-requested-with: XMLHttpRequest` changes the body");
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Undeclared {
     name: HeaderName,

@@ -1,15 +1,18 @@
 //! Keys: what groups responses, what no key can be made of, and which keys a write invalidates.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
-use http::{Method, Response, request::Parts};
+use http::{HeaderName, Method, Response, StatusCode, request::Parts};
 use tower::Layer;
 use tower_support_cache::{
-    Bypass, CacheRoute, InvalidateRoute, MemoryStore, QueryPolicy, SupportCacheHandle,
-    SupportCacheLayer, SupportCacheLayerBuilder,
+    Bypass, CacheRoute, Credentials, Freshness, InvalidateRoute, MemoryStore, QueryPolicy,
+    SupportCacheHandle, SupportCacheLayer, SupportCacheLayerBuilder,
 };
 
 use crate::support::{
@@ -337,12 +340,51 @@ async fn layers_with_equal_settings_share_responses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn layers_with_different_mounts_or_rules_share_nothing() {
+async fn layers_with_different_mounts_or_credentials_share_nothing() {
     assert!(!shares(|b| b.mount("a"), |b| b.mount("b")).await);
     assert!(!shares(|b| b.mount("a"), |b| b).await);
+    let no_fields = [] as [HeaderName; 0];
+    assert!(!shares(|b| b, |b| b.credential_fields(no_fields)).await);
+    assert!(!shares(|b| b, |b| b.credentials(Credentials::CoveredByKey)).await);
+}
+
+/// A route's entries stay warm while others are added, changed or removed.
+#[tokio::test(start_paused = true)]
+async fn a_rule_that_means_the_same_shares_responses_whatever_rules_are_beside_it() {
     let more = |pattern: &str| route(pattern).key("more");
-    assert!(!shares(|b| b, |b| b.cache(more("/more"))).await);
-    assert!(!shares(|b| b.cache(more("/a")), |b| b.cache(more("/b"))).await);
+    assert!(shares(|b| b, |b| b.cache(more("/more"))).await);
+    assert!(shares(|b| b.cache(more("/a")), |b| b.cache(more("/b")).cache(more("/c"))).await);
+}
+
+/// What one rule may store and answer, another may not.
+#[tokio::test(start_paused = true)]
+async fn rules_that_differ_in_what_they_store_or_answer_share_nothing() {
+    const SECOND: Duration = Duration::from_secs(1);
+    let base = || route("/cases/{case}").key("{case}");
+    let differing: [CacheRoute; 11] = [
+        base().targeted([HeaderName::from_static("portal-cache-control")]),
+        base().stale_while_revalidate(SECOND),
+        base().stale_if_error(SECOND),
+        base().statuses([StatusCode::OK, StatusCode::NOT_FOUND]),
+        base().freshness(Freshness::Origin),
+        base().strip([HeaderName::from_static("x-a")]),
+        base().vary([HeaderName::from_static("x-a")]),
+        base().query(QueryPolicy::Ignore),
+        base().tag("tag:{case}"),
+        base().negative_ttl(SECOND),
+        route("/cases/{case}").key("other:{case}"),
+    ];
+    for (number, other) in differing.into_iter().enumerate() {
+        let store = MemoryStore::new();
+        let layer = |route| SupportCacheLayer::builder(store.clone()).cache(route);
+        let (first, _, calls) = build(layer(base()));
+        calls.serve(echo);
+        let (second, _, calls) = build(layer(other));
+        calls.serve(echo);
+        fetch(&first, "/cases/1").await;
+        assert!(fetch(&first, "/cases/1").await.is_hit());
+        assert!(!fetch(&second, "/cases/1").await.is_hit(), "{number}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

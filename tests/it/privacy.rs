@@ -494,7 +494,7 @@ async fn general_credentials_are_for_the_routes_that_say_nothing() {
 mod warning {
     use std::{
         fmt::Debug,
-        sync::{Arc, Mutex},
+        sync::{Arc, Mutex, OnceLock},
     };
 
     use tracing::{
@@ -505,9 +505,27 @@ mod warning {
 
     use super::*;
 
-    /// Keeps the route of each warning.
+    /// Keeps the route or the bucket of each warning.
     #[derive(Clone, Default)]
     struct Warnings(Arc<Mutex<Vec<String>>>);
+
+    impl Warnings {
+        /// For the whole process: one for a thread can miss what other threads saw first.
+        fn of_process() -> &'static Self {
+            static WARNINGS: OnceLock<Warnings> = OnceLock::new();
+            WARNINGS.get_or_init(|| {
+                let warnings = Self::default();
+                tracing::subscriber::set_global_default(warnings.clone()).unwrap();
+                warnings
+            })
+        }
+
+        fn named(&self, text: &str) -> Vec<String> {
+            let mut named = self.0.lock().unwrap().clone();
+            named.retain(|name| name.contains(text));
+            named
+        }
+    }
 
     impl Subscriber for Warnings {
         fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -526,7 +544,7 @@ mod warning {
             struct Route(Option<String>);
             impl Visit for Route {
                 fn record_str(&mut self, field: &Field, value: &str) {
-                    if field.name() == "route" {
+                    if matches!(field.name(), "route" | "bucket") {
                         self.0 = Some(value.to_owned());
                     }
                 }
@@ -545,9 +563,7 @@ mod warning {
 
     #[tokio::test(start_paused = true)]
     async fn a_route_that_bypasses_credentials_is_named_once() {
-        let warnings = Warnings::default();
-        // For the whole process: one for a thread can miss what other threads saw first.
-        tracing::subscriber::set_global_default(warnings.clone()).unwrap();
+        let warnings = Warnings::of_process();
         let route = |name: &str| CacheRoute::get(format!("/once/{name}")).key(name).ttl(TTL);
         let layer = SupportCacheLayer::builder(MemoryStore::new())
             .cache(route("a"))
@@ -562,8 +578,28 @@ mod warning {
             send(&cache, get(uri)).await.unwrap().unwrap();
             send(&cache, with(get(uri), "cookie", "s=1")).await.unwrap().unwrap();
         }
-        let mut named = warnings.0.lock().unwrap().clone();
-        named.retain(|route| route.contains("/once/"));
-        assert_eq!(named, ["GET /once/a", "GET /once/b"]);
+        assert_eq!(warnings.named("/once/"), ["GET /once/a", "GET /once/b"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bucket_that_no_request_has_reached_is_named_once() {
+        let warnings = Warnings::of_process();
+        let route = |pattern: &str, bucket: &str| {
+            CacheRoute::get(pattern).bucket(bucket).key("k:{x}").ttl(TTL)
+        };
+        let layer = SupportCacheLayer::builder(MemoryStore::new())
+            .cache(route("/cases/{x}", "reached"))
+            .cache(route("/api/messages/{x}", "unreached"))
+            .build()
+            .unwrap();
+        let (origin, calls) = origin();
+        let cache = layer.layer(origin);
+        serve(calls, Depends::Everything);
+        for at in 1..=1_200 {
+            let uri = if at % 2 == 0 { "/messages/1" } else { "/cases/1" };
+            send(&cache, get(uri)).await.unwrap().unwrap();
+            let expected: &[&str] = if at < 1_000 { &[] } else { &["unreached"] };
+            assert_eq!(warnings.named("reached"), expected, "request {at}");
+        }
     }
 }

@@ -1,10 +1,12 @@
 //! Bodies: recorded while they stream, whole or not at all.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, Response, Version};
 use http_body::Body;
 use http_body_util::BodyExt;
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::advance};
 use tower::ServiceExt;
 use tower_support_cache::{Bypass, Refusal};
 
@@ -227,6 +229,106 @@ async fn bodies_in_flight_have_a_total_budget() {
     let _gate = calls.next().await.stream(Some(40 * MIB as u64));
     assert!(opened(third).await.headers()["cache-status"].to_str().unwrap().ends_with("stored"));
     assert_eq!(handle.metrics().bucket("cases").unwrap().refused[&Refusal::Budget], 1);
+}
+
+/// What a client has not read yet is its own: it is no longer being recorded.
+#[tokio::test(start_paused = true)]
+async fn clients_that_do_not_read_turn_storing_off_for_nobody() {
+    const MIB: usize = 1024 * 1024;
+    /// Ends of a body that is not stored.
+    #[derive(Clone, Copy, Debug)]
+    enum End {
+        TooLarge,
+        TooLargeAtOnce,
+        Incomplete,
+        Failed,
+        Fenced,
+    }
+    for end in [End::TooLarge, End::TooLargeAtOnce, End::Incomplete, End::Failed, End::Fenced] {
+        let (cache, handle, mut calls) = cache_with(|route| route.body_limit(8 * MIB as u64));
+        let mut stalled = Vec::new();
+        for n in 0..9 {
+            let reply = tokio::spawn(cache.clone().oneshot(get(&format!("/cases/{n}"))));
+            let call = calls.next().await;
+            let (body, gate) = GatedBody::gated(None);
+            let length = if matches!(end, End::Incomplete) { "1" } else { "8388608" };
+            let mut response = declared(length, body);
+            if matches!(end, End::TooLarge | End::TooLargeAtOnce) {
+                response.headers_mut().clear();
+            }
+            let is_too_large = response.headers().is_empty();
+            let send = || {
+                (0..8).for_each(|_| gate.send(vec![b'x'; MIB]));
+                gate.send(if is_too_large { "x" } else { "" });
+            };
+            if matches!(end, End::TooLargeAtOnce) {
+                send();
+            }
+            call.respond(response);
+            stalled.push(opened(reply).await);
+            if !matches!(end, End::TooLargeAtOnce) {
+                send();
+            }
+            if matches!(end, End::Fenced) {
+                handle.invalidate(&format!("case:{n}")).await.unwrap();
+            }
+            match end {
+                End::Failed => gate.fail(),
+                _ => gate.end(),
+            }
+            settle().await;
+        }
+        let other = send(&cache, get("/cases/other"));
+        calls.next().await.ok("stored");
+        assert!(got(other).await.cache_status().ends_with(";stored"), "{end:?}");
+        let bucket = handle.metrics().bucket("cases").cloned().unwrap();
+        assert!(!bucket.refused.contains_key(&Refusal::Budget), "{end:?}");
+        for reply in stalled {
+            let body = support::read(reply).await.body;
+            assert_eq!(body.is_err(), matches!(end, End::Failed), "{end:?}");
+        }
+    }
+}
+
+/// Bytes that an origin announces and does not send are nobody's memory.
+#[tokio::test(start_paused = true)]
+async fn bodies_that_stall_turn_storing_off_for_nobody() {
+    const MIB: u64 = 1024 * 1024;
+    let (cache, handle, mut calls) = cache_with(|route| route.body_limit(4 * MIB));
+    let (mut replies, mut gates) = (Vec::new(), Vec::new());
+    for n in 0..16 {
+        let reply = tokio::spawn(cache.clone().oneshot(get(&format!("/cases/{n}"))));
+        gates.push(calls.next().await.stream(Some(4 * MIB)));
+        gates[n].send(vec![b'x'; MIB as usize]);
+        replies.push(opened(reply).await);
+    }
+    let follower = tokio::spawn(cache.clone().oneshot(get("/cases/1")));
+    let follower = opened(follower).await;
+    let early = send(&cache, get("/cases/other"));
+    calls.next().await.respond(declared("1", GatedBody::full("x")));
+    assert!(got(early).await.cache_status().ends_with("detail=budget"));
+    advance(Duration::from_secs(5)).await;
+    settle().await;
+    let late = send(&cache, get("/cases/other"));
+    calls.next().await.respond(declared("1", GatedBody::full("x")));
+    assert!(got(late).await.cache_status().ends_with(";stored"));
+    // Others take the room. Who is alone goes on without being recorded, and who shares goes on.
+    let mut greedy = Vec::new();
+    for n in 20..36 {
+        let reply = tokio::spawn(cache.clone().oneshot(get(&format!("/cases/{n}"))));
+        greedy.push((calls.next().await.stream(Some(4 * MIB)), opened(reply).await));
+    }
+    for gate in gates {
+        gate.send(vec![b'x'; 3 * MIB as usize]);
+        settle().await;
+        gate.end();
+    }
+    for reply in replies.into_iter().chain([follower]) {
+        assert_eq!(support::read(reply).await.body.unwrap().len() as u64, 4 * MIB);
+    }
+    let bucket = handle.metrics().bucket("cases").cloned().unwrap();
+    assert_eq!(bucket.refused[&Refusal::Budget], 1 + 15, "all but the one that is shared");
+    assert!(fetch(&cache, "/cases/1").await.is_hit());
 }
 
 /// The body's length and what it declared, with how it ends for a client of the bare origin.

@@ -6,6 +6,14 @@ use crate::store::Store;
 /// Checks all rules of a store, each on a store of its own. `make` creates an empty one that nothing
 /// else uses.
 ///
+/// ```
+/// use tower_support_cache::{MemoryStore, store::conformance};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// conformance::check(async || MemoryStore::new()).await;
+/// # }
+/// ```
+///
 /// # Panics
 ///
 /// Panics if the store breaks a rule. The message names the rule.

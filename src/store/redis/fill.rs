@@ -31,6 +31,14 @@ const MAX_FIELDS: usize = 1024;
 ///
 /// Dropped, it is given back, over the next connection if this one is gone: otherwise all others would
 /// wait until it runs out.
+///
+/// ```
+/// use tower_support_cache::{RedisStore, Store, store::RedisLease};
+///
+/// fn give_back(store: &RedisStore, lease: RedisLease) {
+///     store.release(lease);
+/// }
+/// ```
 pub struct RedisLease {
     state: Arc<StoreState>,
     /// Connection that it was granted over. A lease does not keep a connection that was given up.
