@@ -52,6 +52,13 @@ use tower_service::Service;
 pub struct PeekContentLayer {}
 
 /// Service of [`PeekContentLayer`].
+///
+/// ```
+/// use tower_layer::Layer;
+/// use tower_support_cache::{PeekContent, PeekContentLayer};
+///
+/// let service: PeekContent<&str> = PeekContentLayer::new().layer("inner");
+/// ```
 #[derive(Clone, Debug)]
 pub struct PeekContent<S> {
     inner: S,
@@ -59,6 +66,18 @@ pub struct PeekContent<S> {
 
 pin_project! {
     /// Request body whose first frame has been read and put back, if its size was hidden.
+    ///
+    /// ```
+    /// use http::{Request, Response};
+    /// use http_body::Body;
+    /// use tower_support_cache::PeekedBody;
+    ///
+    /// /// Handler behind a `PeekContentLayer`.
+    /// async fn handle<B: Body>(request: Request<PeekedBody<B>>) -> Response<String> {
+    ///     let size = request.body().size_hint().lower();
+    ///     Response::new(format!("at least {size} bytes"))
+    /// }
+    /// ```
     pub struct PeekedBody<B: Body> {
         #[pin]
         state: PeekState<B>,
