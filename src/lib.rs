@@ -144,7 +144,7 @@ mod service;
 mod sync;
 
 pub use body::{BodyError, ResponseBody};
-pub use error::{ConfigError, ConfigErrorKind};
+pub use error::{ConfigError, ConfigErrorKind, Unfinished};
 pub use future::ResponseFuture;
 pub use handle::{Invalidation, SupportCacheHandle, Switch};
 pub use key::{IntoKey, NamedKey, key};

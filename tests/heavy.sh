@@ -70,10 +70,19 @@ server() {
     exit 1
 }
 
-# Each planted mistake is found by the test that names it.
-plant() {
+# Each known mistake is found by the tests that it names.
+mistakes() {
     server
-    bash tests/plant.sh
+    bash tests/mistakes.sh "$@"
+}
+
+# Changes of the leaves and rules, as cargo-mutants makes them, are found by some test. Arguments go to
+# cargo-mutants: `bash tests/heavy.sh mutants --shard 1/8`, or `-f src/fence/sequence.rs`.
+mutants() {
+    local version=27.1.0
+    [ "$(cargo mutants --version 2>/dev/null)" = "cargo-mutants $version" ] ||
+        cargo install --locked cargo-mutants --version "$version"
+    cargo mutants --config tests/mutants.toml --in-place=false --output target "$@"
 }
 
 # Processes read and write over one Redis through every fault, millions of times; and with near caches,
@@ -93,12 +102,12 @@ suite() {
 
 licences() {
     tool deny cargo-deny
-    cargo deny --all-features check bans licenses sources
+    cargo deny --workspace --all-features check bans licenses sources
 }
 
 advisories() {
     tool deny cargo-deny
-    cargo deny --all-features check advisories
+    cargo deny --workspace --all-features check advisories
 }
 
 # What measures the cache beside its peers builds. It drags in all of them.
@@ -117,12 +126,12 @@ package() {
     cargo package --allow-dirty
 }
 
-jobs=(powerset minimal msrv miri docs plant history suite peers fuzz licences advisories semver package)
+jobs=(powerset minimal msrv miri docs mistakes mutants history suite peers fuzz licences advisories semver package)
 
 case " ${jobs[*]} " in
-    *" ${1:-} "*) "$1" ;;
+    *" ${1:-} "*) "$@" ;;
     *)
-        printf 'usage: bash tests/heavy.sh JOB\njobs: %s\n' "${jobs[*]}"
+        printf 'usage: bash tests/heavy.sh JOB [ARGUMENT...]\njobs: %s\n' "${jobs[*]}"
         [ $# -eq 0 ]
         ;;
 esac

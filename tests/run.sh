@@ -73,6 +73,7 @@ need redis-server redis-server redis
 need redis-cli redis-tools redis
 need openssl openssl
 need perl perl
+need patch patch
 # The page's test takes these names; on macOS set CHROMIUM to a browser's path.
 [ -n "${CHROMIUM:-}" ] || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
     need chromium chromium
@@ -92,6 +93,9 @@ started=$SECONDS
 
 step "formatting"
 cargo fmt --all --check
+
+step "planted mistakes apply"
+bash tests/mistakes.sh --applies
 
 step "lints"
 cargo clippy --workspace --all-targets --all-features -- -D warnings

@@ -113,3 +113,43 @@ impl<St: Store> Ending<St> {
         stored.map(|()| entry)
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::time::Duration;
+
+    use super::{super::assess::tests::response_of, *};
+    use crate::{
+        CacheRoute, MemoryStore, SupportCacheLayer,
+        entry::Provenance,
+        flight::Turn,
+        key::{Slot, Tag},
+    };
+
+    /// A request that joined during the commit may be younger than an invalidation of the group that the
+    /// commit did not see.
+    #[tokio::test(start_paused = true)]
+    async fn a_flight_whose_response_has_groups_is_closed_before_its_commit() {
+        let route = CacheRoute::get("/").key("a").ttl(Duration::from_secs(60));
+        let layer = SupportCacheLayer::builder(MemoryStore::new()).cache(route).build().unwrap();
+        let cache = layer.cache();
+        let fence = cache.store.sequence().begin();
+        for groups in [&[][..], &[Tag::new("g")]] {
+            let slot = Slot::example();
+            let enter = || cache.flights.enter(&slot, None, |_| true, || fence);
+            let Turn::Lead(lead) = enter() else { panic!("a flight before") };
+            let plain = response_of(fence);
+            let (head, body) = plain.as_response().expect("a response");
+            let slot = Slot { tags: groups.iter().cloned().collect(), ..slot.clone() };
+            let provenance = Provenance { slot, fence, requested: now(), gauge: Arc::default() };
+            let entry = Arc::new(Entry::response(provenance, head.clone(), body.clone()));
+            let (cache, entries) = (Arc::clone(cache), Some(((), Arc::clone(&entry), None)));
+            let conclusion = Conclusion::Response(entry, Nominated::default());
+            let (requested, reservation) = (now(), None);
+            let mut ending =
+                Ending { cache, lead, route: 0, requested, entries, conclusion, reservation };
+            ending.commit().await;
+            assert_eq!(matches!(enter(), Turn::Lead(_)), !groups.is_empty());
+        }
+    }
+}

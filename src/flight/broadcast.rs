@@ -84,3 +84,44 @@ impl<T> Drop for Receiving<'_, T> {
         }
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::{
+        pin::pin,
+        sync::{Arc, mpsc},
+        task::Wake,
+        time::Duration,
+    };
+
+    use super::*;
+
+    /// Waker that reads at once, as an executor may.
+    struct Reader(Broadcast<u8>, mpsc::Sender<Poll<u8>>);
+
+    impl Reader {
+        fn read(self: &Arc<Self>, waker: &Waker) {
+            let polled = pin!(self.0.read()).poll(&mut Context::from_waker(waker));
+            self.1.send(polled).expect("the test listens");
+        }
+    }
+
+    impl Wake for Reader {
+        fn wake(self: Arc<Self>) {
+            self.read(Waker::noop());
+        }
+    }
+
+    #[test]
+    fn a_reader_is_woken_and_may_read_at_once() {
+        let (sender, polled) = mpsc::channel();
+        let reader = Arc::new(Reader(Broadcast::new(), sender));
+        std::thread::spawn(move || {
+            let mut reading = reader.0.read();
+            let waker = Waker::from(Arc::clone(&reader));
+            assert!(pin!(&mut reading).poll(&mut Context::from_waker(&waker)).is_pending());
+            reader.0.send(1);
+        });
+        assert_eq!(polled.recv_timeout(Duration::from_secs(10)), Ok(Poll::Ready(1)));
+    }
+}

@@ -169,6 +169,22 @@ async fn a_request_after_an_invalidation_joins_no_older_flight() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_older_flight_that_ends_leaves_the_newer_one_to_be_joined() {
+    let (cache, handle, mut calls) = cache();
+    let before = send(&cache, get("/cases/1"));
+    let old = calls.next().await;
+    handle.invalidate("case:1").await.unwrap();
+    let after = send(&cache, get("/cases/1"));
+    let new = calls.next().await;
+    old.ok("old");
+    got(before).await;
+    let later = send(&cache, get("/cases/1"));
+    assert!(calls.now().await.is_none(), "it joins the newer flight");
+    new.ok("new");
+    assert_eq!([got(after).await.text(), got(later).await.text()], ["new", "new"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_after_an_invalidation_joins_no_older_stream() {
     let (cache, handle, mut calls) = cache();
     let (reading, gate) = streaming(&cache, &mut calls).await;

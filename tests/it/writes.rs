@@ -1,12 +1,21 @@
 //! Writes: what they invalidate, when, and what holds when nobody knows how they ended.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use http::Method;
 use tokio::time::advance;
-use tower_support_cache::{Bypass, Coalescing};
+use tower_support_cache::{
+    Bypass, Coalescing, MemoryStore,
+    testing::{Chaos, Fault, StoreCall},
+};
 
-use crate::support::{self, cache, cache_with, fetch, get, got, request, send, settle};
+use crate::support::{self, cache, cache_on, cache_with, fetch, get, got, request, send, settle};
 
 fn comment() -> http::Request<http_body_util::Empty<bytes::Bytes>> {
     request(Method::POST, "/cases/1/comments")
@@ -126,6 +135,26 @@ async fn nothing_is_stored_for_ten_seconds_after_a_write_with_an_unknown_outcome
         settle().await;
         fill(&cache, &mut calls, "new").await;
         assert_eq!(handle.metrics().bucket("cases").unwrap().bypassed[&Bypass::Unsettled], 2);
+    }
+}
+
+/// Another process may have stored, within the window, what the origin has changed since.
+#[tokio::test(start_paused = true)]
+async fn a_write_with_an_unknown_outcome_invalidates_again_once_it_is_settled() {
+    let invalidated = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&invalidated);
+    let store = Chaos::new(MemoryStore::new(), move |call, _| {
+        counted.fetch_add(usize::from(call == StoreCall::Invalidate), Ordering::Relaxed);
+        Fault::None
+    });
+    let (cache, _, mut calls) = cache_on(store, |route| route);
+    let write = send(&cache, comment());
+    calls.next().await.with(503, ("x", "y"), "");
+    got(write).await;
+    for (millis, times) in [(0, 1), (9_999, 1), (1, 2), (60_000, 2)] {
+        advance(Duration::from_millis(millis)).await;
+        settle().await;
+        assert_eq!(invalidated.load(Ordering::Relaxed), times);
     }
 }
 

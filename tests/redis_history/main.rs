@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Scenarios: `short` (the default), `long`; with near caches, whose messages may be on their way,
-//! `near`, and where keys are seldom written `near-rests`, `near-silent`; for planted mistakes `quiet`,
+//! `near`, and where keys are seldom written `near-rests`, `near-silent`; for known mistakes `quiet`,
 //! `near-quiet`, `restarts`, `failovers`, `demotions`. Options: `--processes`, `--tasks`, `--seconds`,
 //! `--seed`.
 

@@ -1,4 +1,4 @@
-//! `docs/security.md` says what is true: its tests and its plants exist, and it names every test.
+//! `docs/security.md` says what is true: its tests and its mistakes exist, and it names every test.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -58,16 +58,20 @@ fn the_tests_of_the_document_and_the_tests_that_there_are_are_the_same() {
     assert_eq!(told, tests());
 }
 
+/// Returns the tests that must fail with a mistake, without their modules.
+fn found_by(mistake: &str) -> Vec<String> {
+    let patch = text(&format!("tests/mistakes/{mistake}.patch"));
+    let tests = patch.lines().map_while(|line| line.strip_prefix("Fails: "));
+    tests.filter_map(|test| Some(test.rsplit(&[' ', ':']).next()?.to_owned())).collect()
+}
+
 #[test]
-fn the_plants_of_the_document_exist_and_are_found_by_its_tests() {
-    let (document, plants) = (text("docs/security.md"), text("tests/plant.sh"));
-    for [vector, _, tests, planted] in rows(&document) {
-        for plant in names(&planted) {
-            let start = format!("plant {plant} ");
-            let line = plants.lines().find(|line| line.starts_with(&start));
-            let line = line.unwrap_or_else(|| panic!("{vector}: no plant is called {plant}"));
-            let found_by = line.rsplit(' ').next().unwrap();
-            assert!(names(&tests).any(|test| test == found_by), "{plant} is found by {found_by}");
+fn the_mistakes_of_the_document_are_there_and_are_found_by_its_tests() {
+    for [vector, _, tests, mistakes] in rows(&text("docs/security.md")) {
+        for mistake in names(&mistakes) {
+            let found_by = found_by(mistake);
+            let is_found = names(&tests).any(|test| found_by.iter().any(|known| known == test));
+            assert!(is_found, "{vector}: {mistake} is found by {found_by:?}");
         }
     }
 }
