@@ -29,6 +29,10 @@ pub enum ConfigErrorKind {
     Limit,
     /// A status that cannot be stored.
     Status,
+    /// A list of hosts that is empty, or has a text that is no host.
+    Host,
+    /// A scheme that is not HTTP's.
+    Scheme,
     /// The operating system has no randomness to digest callers with.
     Randomness,
     /// A name that cannot stand in a header field.

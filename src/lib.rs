@@ -57,12 +57,13 @@
 //! # Keys and variants
 //!
 //! A key groups responses: it is what one invalidation removes. It never decides whom a response is
-//! for. That is the *variant*: scheme where known, authority, the target as it was sent, the fields
+//! for. That is the *variant*: scheme where known, host, the target as it was sent, the fields
 //! that responses nominate by `Vary` ([`CacheRoute::vary`] declares others), and the caller where
 //! the route says so ([`Credentials::PerCaller`]). A stored response answers only a
 //! request with an equal variant, so a careless key builder can invalidate too much or too little,
-//! and can never hand one resource to a request for another. Three settings widen what is
-//! equal: [`Credentials::CoveredByKey`], [`Credentials::ByResponse`] and [`QueryPolicy`].
+//! and can never hand one resource to a request for another. Four settings widen what is
+//! equal: [`Credentials::CoveredByKey`], [`Credentials::ByResponse`], [`QueryPolicy`] and
+//! [`HostPolicy`].
 //!
 //! A *tag* groups further: responses of many keys that are invalidated together
 //! ([`CacheRoute::tag`], [`InvalidateRoute::tag`], [`SupportCacheHandle::invalidate_tag`]), or that
@@ -160,7 +161,8 @@ pub use peek::{PeekContent, PeekContentLayer, PeekedBody};
 pub use policy::{Freshness, RequestDirectives};
 pub use preset::{CASE_LIST_TTL, CASE_MESSAGES_TTL};
 pub use route::{
-    CacheRoute, Caller, Coalescing, Credentials, InvalidateRoute, KeyRequest, QueryPolicy,
+    CacheRoute, Caller, Coalescing, Credentials, HostPolicy, InvalidateRoute, KeyRequest,
+    QueryPolicy,
 };
 pub use service::SupportCache;
 pub use store::{MemoryStore, MemoryStoreBuilder, Pending, Store};

@@ -23,7 +23,7 @@ pub(crate) struct Asks {
     pub(crate) conditions: Option<Conditions>,
     /// Requested parts; `None` for the whole.
     pub(crate) range: Option<Box<RangeAsked>>,
-    /// Whether the request carries credentials that only the response can declare irrelevant.
+    /// Set if the request has credentials that only the response can declare irrelevant.
     pub(crate) needs_permission: bool,
 }
 
@@ -65,7 +65,7 @@ pub(crate) struct Read {
     pub(crate) reason: ForwardReason,
     /// Response that was found and is stale, not new enough for the request, or due for an early refresh.
     pub(crate) seen: Option<Arc<Entry>>,
-    /// Whether its caller has an answer already.
+    /// Set if its caller has an answer already.
     pub(crate) is_background: bool,
 }
 
