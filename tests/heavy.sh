@@ -93,12 +93,12 @@ suite() {
 
 licences() {
     tool deny cargo-deny
-    cargo deny --all-features check bans licenses sources
+    cargo deny --workspace --all-features check bans licenses sources
 }
 
 advisories() {
     tool deny cargo-deny
-    cargo deny --all-features check advisories
+    cargo deny --workspace --all-features check advisories
 }
 
 # What measures the cache beside its peers builds. It drags in all of them.
