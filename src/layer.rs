@@ -250,11 +250,11 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
             let problem = "is no token: write letters, digits and `-`, a letter first";
             return Err(ConfigError::new(ConfigErrorKind::Name, "name", problem));
         };
+        let digest = digest(&settings);
         if !matches!(&*settings.scheme, "" | "http" | "https") {
             let problem = "is neither `http` nor `https`: write one of them";
             return Err(ConfigError::new(ConfigErrorKind::Scheme, "scheme", problem));
         }
-        let digest = digest(&settings);
         let mut cached = Vec::with_capacity(settings.cached.len());
         for route in &settings.cached {
             let mut rule = route.clone().build(&settings.credentials)?;

@@ -107,8 +107,10 @@
 //! * `serde`: [`Snapshot`] and the reasons implement `serde::Serialize`.
 //! * `axum`: the original URI under `axum::Router::nest` is read from the request's extensions.
 //!   Without it, give each nest a layer with its own [`SupportCacheLayerBuilder::mount`].
-//! * `testing`: the conformance suite for a [`Store`] of your own, a store that fails by a plan, and
-//!   the replay of requests that finds undeclared fields.
+//!   Patterns are matched with the path inside the nest, with the feature or without it
+//!   ([`CacheRoute::get`]).
+//! * `testing`: a store that fails by a plan, the replay of requests that finds undeclared fields, and
+//!   the conformance suite of the stores.
 //!
 //! A tokio runtime is needed, with its timer.
 //!
@@ -145,7 +147,7 @@ mod service;
 mod sync;
 
 pub use body::{BodyError, ResponseBody};
-pub use error::{ConfigError, ConfigErrorKind};
+pub use error::{ConfigError, ConfigErrorKind, Unfinished};
 pub use future::ResponseFuture;
 pub use handle::{Invalidation, SupportCacheHandle, Switch};
 pub use key::{IntoKey, NamedKey, key};

@@ -55,9 +55,10 @@ pub struct PeekContentLayer {}
 ///
 /// ```
 /// use tower_layer::Layer;
-/// use tower_support_cache::{PeekContent, PeekContentLayer};
+/// use tower_support_cache::{MemoryStore, PeekContent, PeekContentLayer, SupportCache, SupportCacheLayer};
 ///
-/// let service: PeekContent<&str> = PeekContentLayer::new().layer("inner");
+/// let cache = SupportCacheLayer::new(MemoryStore::new()).layer("inner");
+/// let service: PeekContent<SupportCache<&str, MemoryStore>> = PeekContentLayer::new().layer(cache);
 /// ```
 #[derive(Clone, Debug)]
 pub struct PeekContent<S> {
@@ -68,14 +69,13 @@ pin_project! {
     /// Request body whose first frame has been read and put back, if its size was hidden.
     ///
     /// ```
-    /// use http::{Request, Response};
-    /// use http_body::Body;
+    /// use bytes::Bytes;
+    /// use http_body_util::{BodyExt, Full};
     /// use tower_support_cache::PeekedBody;
     ///
-    /// /// Handler behind a `PeekContentLayer`.
-    /// async fn handle<B: Body>(request: Request<PeekedBody<B>>) -> Response<String> {
-    ///     let size = request.body().size_hint().lower();
-    ///     Response::new(format!("at least {size} bytes"))
+    /// /// Reads a body in a handler behind the layer: it is as the client sent it.
+    /// async fn read(body: PeekedBody<Full<Bytes>>) -> Bytes {
+    ///     body.collect().await.unwrap().to_bytes()
     /// }
     /// ```
     pub struct PeekedBody<B: Body> {
@@ -133,7 +133,7 @@ where
 }
 
 impl<B: Body> PeekedBody<B> {
-    /// Reads the first frame of a body that does not tell whether there is one.
+    /// Reads the first frame of a body that does not show whether there is one.
     pub(crate) fn of(body: B) -> Self {
         let hint = body.size_hint();
         let is_hidden = hint.lower() == 0 && hint.upper() != Some(0) && !body.is_end_stream();

@@ -142,8 +142,7 @@ pub(crate) fn admit<'a>(
     if !std::ptr::eq(original, view.head.uri) && original != view.head.uri {
         push_seen(&mut extras, view.head.uri, rule, &identity.scheme);
     }
-    let target = rule.query.target(original);
-    Ok(Admitted { rule, view, site, target, extras, key, fields })
+    Ok(Admitted { rule, view, site, target: rule.query.target(original), extras, key, fields })
 }
 
 /// Adds the caller, where the route makes that part of what identifies a response.

@@ -311,6 +311,18 @@ fn an_error_of_the_redis_store_names_its_builder() {
     }
     let builder = || RedisStore::builder("redis://user:secret@127.0.0.1/");
     check(builder().heartbeat(Duration::ZERO), "heartbeat: is under one millisecond: give");
+    let over = [
+        ("heartbeat", builder().heartbeat(Duration::MAX)),
+        ("heartbeat_timeout", builder().heartbeat_timeout(Duration::MAX)),
+        ("lookup_budget", builder().lookup_budget(Duration::MAX)),
+        ("invalidate_budget", builder().invalidate_budget(Duration::MAX)),
+        ("lease", builder().lease(Duration::MAX)),
+    ];
+    for (field, builder) in over {
+        check(builder, &format!("{field}: is over an hour"));
+    }
+    let slow = builder().heartbeat(Duration::from_secs(10));
+    check(slow, "heartbeat: and `heartbeat_timeout` are over 10 s together");
     check(builder().breaker(0), "breaker: is zero: give");
     check(builder().namespace("a\nb"), "namespace: has control characters: write");
     check(RedisStore::builder("http://user:secret@127.0.0.1/"), "url: cannot be parsed");

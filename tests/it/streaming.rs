@@ -270,7 +270,7 @@ async fn clients_that_do_not_read_turn_storing_off_for_nobody() {
                 send();
             }
             if matches!(end, End::Fenced) {
-                handle.invalidate(&format!("case:{n}")).await.unwrap();
+                handle.invalidate(format!("case:{n}")).await.unwrap();
             }
             match end {
                 End::Failed => gate.fail(),
