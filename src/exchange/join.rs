@@ -20,7 +20,7 @@ use crate::{
     flight::{Follower, Lead, Settled, Turn},
     key::Token,
     metrics::outcome::{Alone, Bypass},
-    policy::Wishes,
+    policy::{Validators, Wishes},
     route::Coalescing,
     store::{Begin, Lookup, Store, timeout::bounded},
 };
@@ -157,6 +157,22 @@ impl<St: Store> Cache<St> {
                 ControlFlow::Break(Ended::Collapsed(response))
             }
             None => ControlFlow::Continue(()),
+        }
+    }
+
+    /// Asks for the lease of a HEAD that has found a stale response, for this request alone. `None` if the
+    /// answer could not confirm that response, or if another fill has the lease.
+    pub(crate) async fn begin_update<B: Body>(
+        self: &Arc<Self>,
+        read: &Read,
+    ) -> Option<Filling<St>> {
+        let stored = read.seen.as_ref().and_then(|entry| entry.as_response());
+        Validators::of(&stored?.0.stored())?;
+        let sequence = self.store.sequence();
+        let lead = self.flights.lead_privately(&read.slot, self.store.token(), sequence.begin());
+        match self.begin_fill::<B>(lead, read).await {
+            Begun::Filling(filling) => Some(filling),
+            Begun::Elsewhere(_) | Begun::Ended(_) => None,
         }
     }
 

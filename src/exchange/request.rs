@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use http::{
-    HeaderMap, Method, Request, Response, StatusCode,
+    HeaderMap, Method, Request, StatusCode,
     header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE, UPGRADE},
+    response,
 };
 
 use crate::{
@@ -109,12 +110,12 @@ impl Read {
 
     /// Returns whether the response to a HEAD shows that the stored one differs from what GET would
     /// bring (RFC 9111 §4.3.5).
-    pub(crate) fn is_contradicted_by<B>(&self, response: &Response<B>) -> bool {
+    pub(crate) fn is_contradicted_by(&self, answer: &response::Parts) -> bool {
         let stored = self.seen.as_ref().and_then(|entry| entry.as_response());
         self.asks.is_head
-            && response.status() == StatusCode::OK
+            && answer.status == StatusCode::OK
             && stored.is_some_and(|(head, body)| {
-                contradicts(response.headers(), &head.stored(), body.len())
+                contradicts(&answer.headers, &head.stored(), body.len())
             })
     }
 }
