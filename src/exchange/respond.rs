@@ -125,7 +125,8 @@ impl SharedResponse {
         asks: &Asks,
     ) -> Option<ResponseBody<B>> {
         let cursor = recording.cursor()?;
-        let is_had = asks.conditions.is_some() && asks.have(self.head.status, &self.head.stored());
+        let is_had =
+            asks.conditions.is_some() && asks.client_has(self.head.status, &self.head.stored());
         (is_had || cursor.begun().await).then(|| ResponseBody::reader(cursor))
     }
 
