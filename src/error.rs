@@ -29,6 +29,10 @@ pub enum ConfigErrorKind {
     Limit,
     /// A status that cannot be stored.
     Status,
+    /// A list of hosts that is empty, or has a text that is no host.
+    Host,
+    /// A scheme that is not HTTP's.
+    Scheme,
     /// The operating system has no randomness to digest callers with.
     Randomness,
     /// A name that cannot stand in a header field.
@@ -139,3 +143,50 @@ impl fmt::Display for Pending {
 }
 
 impl Error for Pending {}
+
+/// Work that a [drain](crate::SupportCacheHandle::drain) has left unfinished.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use tower_support_cache::SupportCacheHandle;
+/// async fn shut_down(cache: &SupportCacheHandle) {
+///     if let Err(unfinished) = cache.drain(Duration::from_secs(10)).await {
+///         eprintln!("{unfinished}");
+///     }
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Unfinished {
+    given_up: u64,
+    pending: u64,
+}
+
+impl Unfinished {
+    pub(crate) fn new(given_up: u64, pending: u64) -> Self {
+        Self { given_up, pending }
+    }
+
+    /// Returns the number of fills and writes that were given up at the limit. The outcome of such a
+    /// write is unknown: what it changed was invalidated, and may be stale again if it commits later.
+    pub fn given_up(&self) -> u64 {
+        self.given_up
+    }
+
+    /// Returns the number of invalidations that the store has not acknowledged. They are lost if the
+    /// process ends.
+    pub fn pending(&self) -> u64 {
+        self.pending
+    }
+}
+
+impl fmt::Display for Unfinished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { given_up, pending } = self;
+        write!(
+            f,
+            "{given_up} fills and writes were given up, and {pending} invalidations are not acknowledged"
+        )
+    }
+}
+
+impl Error for Unfinished {}

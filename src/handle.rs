@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    error::Pending,
+    error::{Pending, Unfinished},
     exchange::{Cache, acknowledged},
     key::{IntoKey, PrimaryKey, Tag, is_reserved, origin},
     metrics::Snapshot,
@@ -167,9 +167,42 @@ impl SupportCacheHandle {
         Invalidation(self.cache.invalidate_all())
     }
 
-    /// Waits until the store has acknowledged every invalidation so far, for at most `limit`. Call it
-    /// before the process ends: what is still pending then is lost with it, and what was to be
-    /// invalidated lives until it expires.
+    /// Waits for the fills and writes that go on without their callers, and then until the store has
+    /// acknowledged every invalidation. Call it before the process ends, after the server has stopped
+    /// and its connections are closed.
+    ///
+    /// It takes `limit` at most, and up to two seconds more for the store. At the limit the work is given
+    /// up: a write then has an unknown outcome, and what it may have changed is invalidated.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use axum::Router;
+    /// # use tokio::net::TcpListener;
+    /// # use tower_support_cache::SupportCacheHandle;
+    /// # async fn signal() {}
+    /// async fn serve(listener: TcpListener, app: Router, cache: SupportCacheHandle) {
+    ///     let served = axum::serve(listener, app).with_graceful_shutdown(signal()).await;
+    ///     if let Err(unfinished) = cache.drain(Duration::from_secs(10)).await {
+    ///         eprintln!("{unfinished}");
+    ///     }
+    ///     # drop(served);
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Unfinished`] says how much was given up, and how many invalidations are not acknowledged.
+    ///
+    /// # Cancellation
+    ///
+    /// A dropped future changes nothing: no work is given up before the limit.
+    #[doc(alias = "graceful shutdown")]
+    pub async fn drain(&self, limit: Duration) -> Result<(), Unfinished> {
+        self.cache.drain(limit).await
+    }
+
+    /// Waits until the store has acknowledged every invalidation so far, for at most `limit`. Before the
+    /// process ends [`drain`](Self::drain) does more: it waits for writes that will invalidate.
     ///
     /// # Errors
     ///
@@ -284,6 +317,10 @@ pub(crate) trait Operate: Send + Sync {
     fn soft_invalidate(&self, key: &PrimaryKey) -> Acknowledgement;
     fn invalidate_tag(&self, tag: &Tag) -> Acknowledgement;
     fn invalidate_all(&self) -> Acknowledgement;
+    fn drain(
+        &self,
+        limit: Duration,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Unfinished>> + Send + '_>>;
     fn flush_pending(
         &self,
         limit: Duration,
@@ -323,6 +360,13 @@ impl<St: Store> Operate for Cache<St> {
     fn invalidate_all(&self) -> Acknowledgement {
         self.metrics().invalidated();
         Box::pin(self.store.invalidate_all())
+    }
+
+    fn drain(
+        &self,
+        limit: Duration,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Unfinished>> + Send + '_>> {
+        Box::pin(Self::drain(self, limit))
     }
 
     fn flush_pending(

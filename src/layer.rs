@@ -66,6 +66,7 @@ impl<St: Store> SupportCacheLayer<St> {
             is_caller_key_optional: false,
             name: "support-cache".to_owned(),
             mount: String::new(),
+            scheme: String::new(),
         };
         SupportCacheLayerBuilder { store: Arc::new(store), settings }
     }
@@ -158,6 +159,8 @@ struct LayerSettings {
     is_caller_key_optional: bool,
     name: String,
     mount: String,
+    /// Scheme of requests that name none; empty if it is unknown.
+    scheme: String,
 }
 
 impl<St: Store> SupportCacheLayerBuilder<St> {
@@ -222,6 +225,17 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
         self
     }
 
+    /// Names the scheme of requests that do not name it themselves, `https` or `http`. Defaults to
+    /// none: unknown.
+    ///
+    /// A request in HTTP/1.1 mostly names no scheme, and one in HTTP/2 does. They share responses only
+    /// where the layer is given the scheme, and only then is a default port of a request in HTTP/1.1
+    /// left out of what identifies a response. Set it if all such requests come over this scheme.
+    pub fn scheme(mut self, scheme: impl Into<String>) -> Self {
+        self.settings.scheme = scheme.into().to_ascii_lowercase();
+        self
+    }
+
     /// Builds the layer.
     ///
     /// # Errors
@@ -237,6 +251,10 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
             return Err(ConfigError::new(ConfigErrorKind::Name, "name", problem));
         };
         let digest = digest(&settings);
+        if !matches!(&*settings.scheme, "" | "http" | "https") {
+            let problem = "is neither `http` nor `https`: write one of them";
+            return Err(ConfigError::new(ConfigErrorKind::Scheme, "scheme", problem));
+        }
         let mut cached = Vec::with_capacity(settings.cached.len());
         for route in &settings.cached {
             let mut rule = route.clone().build(&settings.credentials)?;
@@ -265,7 +283,8 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
             })?,
         };
         let credential_fields = CredentialFields::new(&settings.credential_fields);
-        let identity = Identity { secret, credential_fields };
+        let scheme = settings.scheme.clone();
+        let identity = Identity { scheme, secret, credential_fields };
         let table = RouteTable::build(cached, invalidating)?;
         let cache = Arc::new(Cache::new(store, table, identity, name));
         Ok(SupportCacheLayer { cache, settings: Arc::new(settings) })
@@ -288,6 +307,7 @@ fn digest(settings: &LayerSettings) -> blake3::Hasher {
         hasher.update(&(text.len() as u64).to_be_bytes()).update(text.as_bytes());
     };
     part(&settings.mount);
+    part(&settings.scheme);
     // What is no credential to one layer may be what another protects.
     let mut fields: Vec<_> = settings.credential_fields.iter().map(HeaderName::as_str).collect();
     fields.sort_unstable();

@@ -57,12 +57,13 @@
 //! # Keys and variants
 //!
 //! A key groups responses: it is what one invalidation removes. It never decides whom a response is
-//! for. That is the *variant*: scheme where known, authority, the target as it was sent, the fields
+//! for. That is the *variant*: scheme where known, host, the target as it was sent, the fields
 //! that responses nominate by `Vary` ([`CacheRoute::vary`] declares others), and the caller where
 //! the route says so ([`Credentials::PerCaller`]). A stored response answers only a
 //! request with an equal variant, so a careless key builder can invalidate too much or too little,
-//! and can never hand one resource to a request for another. Three settings widen what is
-//! equal: [`Credentials::CoveredByKey`], [`Credentials::ByResponse`] and [`QueryPolicy`].
+//! and can never hand one resource to a request for another. Four settings widen what is
+//! equal: [`Credentials::CoveredByKey`], [`Credentials::ByResponse`], [`QueryPolicy`] and
+//! [`HostPolicy`].
 //!
 //! A *tag* groups further: responses of many keys that are invalidated together
 //! ([`CacheRoute::tag`], [`InvalidateRoute::tag`], [`SupportCacheHandle::invalidate_tag`]), or that
@@ -106,8 +107,10 @@
 //! * `serde`: [`Snapshot`] and the reasons implement `serde::Serialize`.
 //! * `axum`: the original URI under `axum::Router::nest` is read from the request's extensions.
 //!   Without it, give each nest a layer with its own [`SupportCacheLayerBuilder::mount`].
-//! * `testing`: the conformance suite for a [`Store`] of your own, a store that fails by a plan, and
-//!   the replay of requests that finds undeclared fields.
+//!   Patterns are matched with the path inside the nest, with the feature or without it
+//!   ([`CacheRoute::get`]).
+//! * `testing`: a store that fails by a plan, the replay of requests that finds undeclared fields, and
+//!   the conformance suite of the stores.
 //!
 //! A tokio runtime is needed, with its timer.
 //!
@@ -144,7 +147,7 @@ mod service;
 mod sync;
 
 pub use body::{BodyError, ResponseBody};
-pub use error::{ConfigError, ConfigErrorKind};
+pub use error::{ConfigError, ConfigErrorKind, Unfinished};
 pub use future::ResponseFuture;
 pub use handle::{Invalidation, SupportCacheHandle, Switch};
 pub use key::{IntoKey, NamedKey, key};
@@ -158,7 +161,8 @@ pub use peek::{PeekContent, PeekContentLayer, PeekedBody};
 pub use policy::{Freshness, RequestDirectives};
 pub use preset::{CASE_LIST_TTL, CASE_MESSAGES_TTL};
 pub use route::{
-    CacheRoute, Caller, Coalescing, Credentials, InvalidateRoute, KeyRequest, QueryPolicy,
+    CacheRoute, Caller, Coalescing, Credentials, HostPolicy, InvalidateRoute, KeyRequest,
+    QueryPolicy,
 };
 pub use service::SupportCache;
 pub use store::{MemoryStore, MemoryStoreBuilder, Pending, Store};

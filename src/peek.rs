@@ -52,6 +52,14 @@ use tower_service::Service;
 pub struct PeekContentLayer {}
 
 /// Service of [`PeekContentLayer`].
+///
+/// ```
+/// use tower_layer::Layer;
+/// use tower_support_cache::{MemoryStore, PeekContent, PeekContentLayer, SupportCache, SupportCacheLayer};
+///
+/// let cache = SupportCacheLayer::new(MemoryStore::new()).layer("inner");
+/// let service: PeekContent<SupportCache<&str, MemoryStore>> = PeekContentLayer::new().layer(cache);
+/// ```
 #[derive(Clone, Debug)]
 pub struct PeekContent<S> {
     inner: S,
@@ -59,6 +67,17 @@ pub struct PeekContent<S> {
 
 pin_project! {
     /// Request body whose first frame has been read and put back, if its size was hidden.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http_body_util::{BodyExt, Full};
+    /// use tower_support_cache::PeekedBody;
+    ///
+    /// /// Reads a body in a handler behind the layer: it is as the client sent it.
+    /// async fn read(body: PeekedBody<Full<Bytes>>) -> Bytes {
+    ///     body.collect().await.unwrap().to_bytes()
+    /// }
+    /// ```
     pub struct PeekedBody<B: Body> {
         #[pin]
         state: PeekState<B>,
@@ -114,7 +133,7 @@ where
 }
 
 impl<B: Body> PeekedBody<B> {
-    /// Reads the first frame of a body that does not tell whether there is one.
+    /// Reads the first frame of a body that does not show whether there is one.
     pub(crate) fn of(body: B) -> Self {
         let hint = body.size_hint();
         let is_hidden = hint.lower() == 0 && hint.upper() != Some(0) && !body.is_end_stream();

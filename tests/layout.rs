@@ -117,6 +117,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "key_builder",
             "credentials",
             "query",
+            "host",
             "cache_rule",
             "cache_route",
             "invalidate_route",

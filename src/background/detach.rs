@@ -4,16 +4,19 @@
 //! their number and on the time of each. This is the one place that spawns on drop.
 
 use std::{
-    future::Future,
-    pin::Pin,
-    sync::Arc,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
 
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::timeout_at,
 };
 
@@ -26,7 +29,11 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Detachments {
     permits: Arc<Semaphore>,
+    count: usize,
     limit: Duration,
+    /// Set once work without a caller is given up: at the end of a drain.
+    is_closed: AtomicBool,
+    closing: Arc<Notify>,
     metrics: Arc<Metrics>,
 }
 
@@ -39,11 +46,40 @@ pub(crate) struct DetachedPermit {
 
 impl Detachments {
     pub(crate) fn new(count: usize, limit: Duration, metrics: Arc<Metrics>) -> Self {
-        Self { permits: Arc::new(Semaphore::new(count)), limit, metrics }
+        Self {
+            permits: Arc::new(Semaphore::new(count)),
+            count,
+            limit,
+            is_closed: AtomicBool::new(false),
+            closing: Arc::default(),
+            metrics,
+        }
+    }
+
+    /// Returns the number of fills and writes that go on without a caller.
+    pub(crate) fn len(&self) -> usize {
+        self.count.saturating_sub(self.permits.available_permits())
+    }
+
+    /// Waits until nothing goes on without a caller. Returns whether that is so at the deadline.
+    pub(crate) async fn are_done(&self, deadline: Instant) -> bool {
+        let all = u32::try_from(self.count).unwrap_or(u32::MAX);
+        // A closed semaphore cannot be: it is never closed.
+        timeout_at(deadline, self.permits.acquire_many(all)).await.is_ok()
+    }
+
+    /// Drops the work that goes on without a caller, now and from now on. A write then has an unknown
+    /// outcome.
+    pub(crate) fn give_up(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+        self.closing.notify_waiters();
     }
 
     /// Returns a permit to go on, or `None` where too much does already.
     pub(crate) fn begin(&self) -> Option<DetachedPermit> {
+        if self.is_closed.load(Ordering::SeqCst) {
+            return None;
+        }
         match Arc::clone(&self.permits).try_acquire_owned() {
             Ok(permit) => Some(DetachedPermit { _permit: permit, deadline: now() + self.limit }),
             Err(_) => {
@@ -96,9 +132,17 @@ impl<F: Future + Send + 'static> Drop for Detachable<F> {
     fn drop(&mut self) {
         let Some(future) = self.future.take().filter(|_| self.has_begun) else { return };
         let Ok(runtime) = Handle::try_current() else { return };
+        // Registered before the permit is asked for, so that no drain is missed.
+        let closing = Arc::clone(&self.detachments.closing).notified_owned();
         let Some(permit) = self.detachments.begin() else { return };
         runtime.spawn(async move {
-            let output = timeout_at(permit.deadline, future).await;
+            let (mut closing, mut work) =
+                (pin!(closing), pin!(timeout_at(permit.deadline, future)));
+            let output = poll_fn(|cx| match closing.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(None),
+                Poll::Pending => work.as_mut().poll(cx).map(Some),
+            });
+            let output = output.await;
             // A response whose body is still being recorded takes a permit of its own.
             drop(permit);
             drop(output);
@@ -108,7 +152,7 @@ impl<F: Future + Send + 'static> Drop for Detachable<F> {
 
 #[cfg(all(test, not(shuttle)))]
 mod tests {
-    use std::future::{pending, poll_fn};
+    use std::future::pending;
 
     use super::*;
 

@@ -38,7 +38,7 @@ pub(crate) enum Purpose {
 /// Circumstances that decide about a stale response. Computed only if there is one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Circumstances {
-    /// Whether no invalidation has reached the entry since its fill began.
+    /// Set if no invalidation has reached the entry since its fill began.
     pub(crate) is_current: bool,
     pub(crate) origin: Origin,
 }

@@ -15,6 +15,7 @@ use crate::{
     background::{Detachments, EarlyRefresh, Revalidations},
     clock::{Instant, now},
     entry::ShapeCache,
+    error::Unfinished,
     flight::{Flights, Limits},
     key::{PrimaryKey, Subject, Tag},
     metrics::{Metrics, Snapshot, reporter::Reporter, telemetry},
@@ -29,6 +30,8 @@ const MAX_FOLLOWERS: usize = 10_000;
 const FOLLOWER_WAIT: Duration = Duration::from_secs(5);
 const MAX_DETACHED: usize = 256;
 const DETACHED_TIME: Duration = Duration::from_secs(30);
+/// Time that a drain gives to the store after its limit.
+const LAST_FLUSH: Duration = Duration::from_secs(1);
 const BODIES_IN_FLIGHT: u64 = 64 * 1024 * 1024;
 
 /// State that all services of a layer share.
@@ -115,6 +118,7 @@ impl<St: Store> Cache<St> {
 
     pub(crate) fn snapshot(&self) -> Snapshot {
         let mut snapshot = self.metrics().snapshot(self.flights.in_flight());
+        snapshot.detached = self.detachments.len() as u64;
         for (name, bucket) in &mut snapshot.buckets {
             let position = self.metrics().position(name);
             let mut routes = self.routes.iter().filter(|route| Some(route.bucket) == position);
@@ -135,6 +139,27 @@ impl<St: Store> Cache<St> {
     pub(crate) fn switch_off(&self, bucket: usize, is_off: bool) {
         for route in self.routes.iter().filter(|route| route.bucket == bucket) {
             route.is_switched_off.store(is_off, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until nothing goes on without a caller, and then until the store has acknowledged every
+    /// invalidation. At the limit the work is given up: the outcome of a write is unknown then.
+    pub(crate) async fn drain(&self, limit: Duration) -> Result<(), Unfinished> {
+        let deadline = now() + limit;
+        let mut given_up = 0;
+        if !self.detachments.are_done(deadline).await {
+            given_up = self.detachments.len() as u64;
+            self.detachments.give_up();
+            // A write that is dropped invalidates: that has to be on its way before it is flushed.
+            self.detachments.are_done(now() + LAST_FLUSH).await;
+        }
+        let left = deadline.saturating_duration_since(now()).max(LAST_FLUSH);
+        let flushed = self.store.flush_pending(left).await;
+        let pending = self.store.snapshot().map_or(0, |store| store.pending);
+        match (given_up, flushed) {
+            (0, Ok(())) => Ok(()),
+            (given_up, Ok(())) => Err(Unfinished::new(given_up, 0)),
+            (given_up, Err(_)) => Err(Unfinished::new(given_up, pending.max(1))),
         }
     }
 

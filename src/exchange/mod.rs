@@ -262,14 +262,24 @@ where
 
     /// Forwards for this request alone.
     async fn forward(&mut self, why: Unshared) -> Answer<B, S::Error> {
-        let mut response = self.ask().await?;
-        if self.read.is_contradicted_by(&response) {
+        let updating = match why {
+            Unshared::Alone(Alone::Head) => self.cache.begin_update::<B>(&self.read).await,
+            _ => None,
+        };
+        let updating = updating.map(|filling| {
+            let request = self.request.as_ref().expect(UNTIL_FORWARDED);
+            (filling, FieldList::of(request.headers()))
+        });
+        let (mut head, body) = self.ask().await?.into_parts();
+        if self.read.is_contradicted_by(&head) {
             bounded(self.cache.invalidate(&self.read.slot.key)).await;
+        } else if let Some((filling, fields)) = updating {
+            filling.update(&ForwardedRequest { read: &self.read, fields }, head.clone()).await;
         }
-        let outcome = why.outcome(response.status());
+        let outcome = why.outcome(head.status);
         let bucket = self.cache.bucket(self.read.route);
-        self.cache.reporter.mark(bucket, outcome, response.headers_mut());
-        Ok(response.map(ResponseBody::passing))
+        self.cache.reporter.mark(bucket, outcome, &mut head.headers);
+        Ok(Response::from_parts(head, ResponseBody::passing(body)))
     }
 
     /// Asks the inner service.

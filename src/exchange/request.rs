@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use http::{
-    HeaderMap, Method, Request, Response, StatusCode,
+    HeaderMap, Method, Request, StatusCode,
     header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE, UPGRADE},
+    response,
 };
 
 use crate::{
@@ -23,7 +24,7 @@ pub(crate) struct Asks {
     pub(crate) conditions: Option<Conditions>,
     /// Requested parts; `None` for the whole.
     pub(crate) range: Option<Box<RangeAsked>>,
-    /// Whether the request carries credentials that only the response can declare irrelevant.
+    /// Set if the request has credentials that only the response can declare irrelevant.
     pub(crate) needs_permission: bool,
 }
 
@@ -65,7 +66,7 @@ pub(crate) struct Read {
     pub(crate) reason: ForwardReason,
     /// Response that was found and is stale, not new enough for the request, or due for an early refresh.
     pub(crate) seen: Option<Arc<Entry>>,
-    /// Whether its caller has an answer already.
+    /// Set if its caller has an answer already.
     pub(crate) is_background: bool,
 }
 
@@ -109,12 +110,12 @@ impl Read {
 
     /// Returns whether the response to a HEAD shows that the stored one differs from what GET would
     /// bring (RFC 9111 §4.3.5).
-    pub(crate) fn is_contradicted_by<B>(&self, response: &Response<B>) -> bool {
+    pub(crate) fn is_contradicted_by(&self, answer: &response::Parts) -> bool {
         let stored = self.seen.as_ref().and_then(|entry| entry.as_response());
         self.asks.is_head
-            && response.status() == StatusCode::OK
+            && answer.status == StatusCode::OK
             && stored.is_some_and(|(head, body)| {
-                contradicts(response.headers(), &head.stored(), body.len())
+                contradicts(&answer.headers, &head.stored(), body.len())
             })
     }
 }

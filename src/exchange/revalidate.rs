@@ -5,7 +5,7 @@ use http::{HeaderMap, StatusCode, response};
 use http_body::Body;
 
 use super::{
-    fill::{Filling, ForwardedRequest, Judgement, Received, Storable},
+    fill::{Filling, ForwardedRequest, Judgement, Placement, Received, Storable},
     request::Read,
     settle::Conclusion,
 };
@@ -14,7 +14,7 @@ use crate::{
     entry::{Head, lies_with_head},
     key::Tags,
     metrics::outcome::Refusal,
-    policy::{Validators, confirms, freshened},
+    policy::{Validators, confirms, describes, freshened},
     store::Store,
 };
 
@@ -34,17 +34,41 @@ impl<St: Store> Filling<St> {
         read: &Read,
         request: &mut HeaderMap,
     ) -> Option<Box<Candidate>> {
+        let candidate = self.candidate(read).filter(|_| self.rule().validates())?;
+        Validators::of(&candidate.head.stored())?.put(request);
+        Some(Box::new(candidate))
+    }
+
+    /// Returns the stored response that the origin's answer may confirm.
+    fn candidate(&self, read: &Read) -> Option<Candidate> {
         let entry = read.seen.as_ref()?;
         let (head, body) = entry.as_response()?;
         // Asked after the flight took its number. An entry that was invalidated before is not
         // revalidated; one that is invalidated later is fenced at the commit.
         let is_current = entry.is_current(self.cache.store.sequence());
-        if !is_current || !self.rule().validates() || head.status != StatusCode::OK {
-            return None;
-        }
-        Validators::of(&head.stored())?.put(request);
         let tags = entry.slot().tags.clone();
-        Some(Box::new(Candidate { head: head.clone(), body: body.clone(), tags }))
+        (is_current && head.status == StatusCode::OK).then(|| Candidate {
+            head: head.clone(),
+            body: body.clone(),
+            tags,
+        })
+    }
+
+    /// Updates the stored response with the answer to a HEAD, if that describes it (RFC 9111 §4.3.5).
+    pub(crate) async fn update(self, asked: &ForwardedRequest<'_>, mut head: response::Parts) {
+        let Some(candidate) = self.candidate(asked.read) else { return };
+        let stored = candidate.head.stored();
+        if head.status != StatusCode::OK || !describes(&head.headers, &stored, candidate.body.len())
+        {
+            return;
+        }
+        self.date(&mut head.headers);
+        let (judged, placement) = self.renew(&candidate, asked, &mut head);
+        if let (Ok(judgement), Some(placement)) = (judged, placement) {
+            let (head, body) = self.copy_freshened(&head, judgement, candidate.body);
+            // How it ends is counted, and matters to no request.
+            let _ = self.commit(Storable { head, placement }, body).settle().await;
+        }
     }
 
     /// Ends the flight with the stored response, which the origin confirms with a 304.
@@ -68,16 +92,7 @@ impl<St: Store> Filling<St> {
             let ending = Some(self.ending(None, Conclusion::Invalidation(refusal)));
             return Received { head, body, status, ending, recorder: None };
         }
-        let own = self.tags(&head.headers);
-        // A 304 that names no groups leaves those of before.
-        let names_groups = own.len() > self.lead.slot().tags.len();
-        let tags = match names_groups {
-            true => own,
-            false => own.with(candidate.tags.iter().cloned()),
-        };
-        head.headers = freshened(&stored, &head.headers);
-        let placement = self.place(asked, &head.headers, tags);
-        let judged = self.judge(asked.read, &head, placement.as_ref());
+        let (judged, placement) = self.renew(&candidate, asked, &mut head);
         let ending = match (judged, placement) {
             (Ok(judgement), Some(placement)) => {
                 let (head, body) = self.copy_freshened(&head, judgement, candidate.body);
@@ -89,6 +104,26 @@ impl<St: Store> Filling<St> {
             }
         };
         Received { head, body, status, ending: Some(ending), recorder: None }
+    }
+
+    /// Updates the fields of a stored response with those of the answer that confirms it, and judges it
+    /// anew.
+    fn renew(
+        &self,
+        candidate: &Candidate,
+        asked: &ForwardedRequest<'_>,
+        answer: &mut response::Parts,
+    ) -> (Result<Judgement, Refusal>, Option<Placement>) {
+        let own = self.tags(&answer.headers);
+        // An answer that names no groups leaves those of before.
+        let names_groups = own.len() > self.lead.slot().tags.len();
+        let tags = match names_groups {
+            true => own,
+            false => own.with(candidate.tags.iter().cloned()),
+        };
+        answer.headers = freshened(&candidate.head.stored(), &answer.headers);
+        let placement = self.place(asked, &answer.headers, tags);
+        (self.judge(asked.read, answer, placement.as_ref()), placement)
     }
 
     /// Copies a head as it is stored. A body that lies in one buffer with its former head is copied

@@ -44,8 +44,12 @@ where
                 if groups.len() > MAX_TAGS {
                     cache.invalidation_failed(CACHE_GROUP_INVALIDATION.as_str());
                 }
-                let origin = target.origin();
-                write.add(groups.iter().map(|group| Subject::Tag(Tag::group(&origin, group))));
+                let own = target.origin();
+                // Responses that answer for every host are of no origin.
+                let of_all = cache.table.ignores_hosts().then(Vec::new);
+                for origin in [Some(own), of_all].into_iter().flatten() {
+                    write.add(groups.iter().map(|group| Subject::Tag(Tag::group(&origin, group))));
+                }
             }
             write.settle(effect).await;
             cache.reporter.mark_written(&mut response);

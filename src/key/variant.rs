@@ -58,7 +58,9 @@ pub struct VariantRef<'a> {
 pub(crate) struct VariantParts<'a> {
     pub(crate) scope: &'a [u8],
     pub(crate) scheme: &'a [u8],
+    /// Authority of the target, or else the value of `Host`.
     pub(crate) authority: &'a [u8],
+    /// Value of a `Host` that differs from the authority.
     pub(crate) host: &'a [u8],
     pub(crate) target: &'a [u8],
     /// Further parts, already encoded: the caller, a primary key that the target does not imply.
@@ -117,11 +119,9 @@ impl Variant {
         }
     }
 
-    /// Returns the authority, or the value of `Host` where there is none: the origin of a group, as
-    /// far as requests tell it.
+    /// Returns the origin of a group, as far as requests tell it: the authority of the target.
     pub(crate) fn origin(&self) -> Vec<u8> {
-        let VariantParts { authority, host, .. } = self.parts();
-        origin(if authority.is_empty() { host } else { authority })
+        origin(self.parts().authority)
     }
 
     pub(crate) fn seeded_hash(&self) -> u64 {
@@ -231,7 +231,8 @@ fn encoded_length(length: usize) -> [u8; 4] {
 /// Normalizes an authority for the comparison of origins (RFC 9110 §4.3.1). One service may be asked
 /// over http and https, and not every request says over which: a default port tells nothing.
 pub(crate) fn origin(authority: &[u8]) -> Vec<u8> {
-    let without = [&b":80"[..], b":443"].iter().find_map(|port| authority.strip_suffix(*port));
+    let without =
+        [&b":80"[..], b":443", b":"].iter().find_map(|port| authority.strip_suffix(*port));
     without.unwrap_or(authority).to_ascii_lowercase()
 }
 

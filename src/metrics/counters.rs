@@ -167,6 +167,8 @@ impl Metrics {
         Snapshot {
             buckets: self.buckets.iter().map(|b| (b.name.clone(), b.snapshot())).collect(),
             flights: flights as u64,
+            // Known elsewhere: see `Cache::snapshot`.
+            detached: 0,
             writes: get(&self.writes),
             invalidations: get(&self.invalidations),
             tag_invalidations: get(&self.tag_invalidations),

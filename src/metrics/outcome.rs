@@ -63,6 +63,8 @@ reasons! {
         Credentials = "credentials",
         /// A route per caller, and a request without one.
         Caller = "caller",
+        /// A host that is not one of those that the route names ([`HostPolicy`](crate::HostPolicy)).
+        Host = "host",
         /// The key builder made no usable key, or a tag builder no usable tag.
         Key = "key",
         /// A write to this key or one of its tags ended with an unknown outcome a moment ago.

@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub buckets: BTreeMap<String, BucketSnapshot>,
     /// Forwards on their way now whose responses may be stored and shared.
     pub flights: u64,
+    /// Fills and writes that go on without their callers now.
+    pub detached: u64,
     /// Unsafe requests that were forwarded and answered, whatever they invalidated.
     pub writes: u64,
     /// Keys invalidated, by call or by rule. An invalidation of everything counts once.

@@ -30,8 +30,8 @@ pub(crate) use request_fields::{CredentialFields, RequestFields};
 pub(crate) use storability::{Reception, StoragePolicy, Terms, declared_length, may_be_remembered};
 pub(crate) use upgrade::asks_for_upgrade;
 pub(crate) use validation::{
-    CONTENT_DIGEST, Conditions, DIGESTS_OF_THE_WHOLE, Validators, confirms, contradicts, freshened,
-    retain_not_modified,
+    CONTENT_DIGEST, Conditions, DIGESTS_OF_THE_WHOLE, Validators, confirms, contradicts, describes,
+    freshened, retain_not_modified,
 };
 #[cfg(any(fuzzing, test))]
 pub(crate) use {

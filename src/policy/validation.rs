@@ -107,6 +107,13 @@ pub(crate) fn confirms(answer: &HeaderMap, stored: &HeaderMap) -> bool {
     }
 }
 
+/// Returns whether the response to a HEAD describes the stored representation, whose content has
+/// `length` bytes, so that it updates it (RFC 9111 §4.3.5). One without a validator may be about any.
+pub(crate) fn describes(answer: &HeaderMap, stored: &HeaderMap, length: usize) -> bool {
+    let has_validator = answer.contains_key(ETAG) || answer.contains_key(LAST_MODIFIED);
+    has_validator && confirms(answer, stored) && !contradicts(answer, stored, length)
+}
+
 /// Returns the fields of a stored response, updated with those of a 304 (RFC 9111 §3.2).
 pub(crate) fn freshened(stored: &HeaderMap, answer: &HeaderMap) -> HeaderMap {
     let hops = HopByHop::of(answer);

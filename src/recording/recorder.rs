@@ -41,7 +41,7 @@ pub(crate) struct Recorder<B: Body> {
     recording: Arc<Recording>,
     body: Option<Pin<Box<B>>>,
     rest: Option<oneshot::Sender<Rest<B>>>,
-    /// Whether bytes have come since the time was last looked at.
+    /// Set if bytes have come since the time was last read.
     has_moved: bool,
     /// Time at which the body has stalled, unless bytes come before.
     stalls_at: Instant,

@@ -3,13 +3,13 @@
 
 use std::borrow::Cow;
 
-use http::{Method, Uri, Version, uri::Authority};
+use http::{Method, Uri, Version};
 use http_body::Body;
 
 use super::{
     cache_rule::CacheRule,
     credentials::Credentials,
-    query::QueryPolicy,
+    host::{HostPolicy, Site},
     request::{HeadRef, KeyRequest, RequestView},
 };
 use crate::{
@@ -23,6 +23,8 @@ use crate::{
 /// Settings of a layer that tell responses and callers apart.
 #[derive(Debug)]
 pub(crate) struct Identity {
+    /// Scheme of requests that name none; empty if it is unknown.
+    pub(crate) scheme: String,
     pub(crate) secret: DigestKey,
     pub(crate) credential_fields: CredentialFields,
 }
@@ -56,6 +58,7 @@ impl From<Bypass> for Denied {
 pub(crate) struct Admitted<'a> {
     rule: &'a CacheRule,
     view: RequestView<'a, 'a>,
+    site: Site<'a>,
     target: Cow<'a, str>,
     extras: EncodedParts,
     /// Made already where the target does not imply it.
@@ -122,19 +125,24 @@ pub(crate) fn admit<'a>(
     if fields.hosts > 1 {
         return Err(Bypass::Key.into());
     }
+    let original = view.head.original_uri();
+    let host = (fields.hosts == 1).then_some(fields.host);
+    let site = rule.host.site(original, host, &identity.scheme);
+    if !rule.host.admits(&site) {
+        return Err(Bypass::Host.into());
+    }
     let mut extras = EncodedParts::new();
     // Unlike an empty scheme or authority, an empty `Host` is not the same as none.
-    if fields.hosts == 1 && fields.host.is_empty() {
+    if host == Some(b"") && rule.host != HostPolicy::Ignore {
         push_part(&mut extras, b"empty host");
     }
     push_caller(&mut extras, &identity.secret, rule, view, &fields)?;
     let key = push_closures(&mut extras, rule, view)?;
-    let original = view.head.original_uri();
     // Mostly the very same URI; a nested router or a layer in between may have made another.
     if !std::ptr::eq(original, view.head.uri) && original != view.head.uri {
-        push_seen(&mut extras, view.head.uri, &rule.query);
+        push_seen(&mut extras, view.head.uri, rule, &identity.scheme);
     }
-    Ok(Admitted { rule, view, target: rule.query.target(original), extras, key, fields })
+    Ok(Admitted { rule, view, site, target: rule.query.target(original), extras, key, fields })
 }
 
 /// Adds the caller, where the route makes that part of what identifies a response.
@@ -184,22 +192,22 @@ fn push_closures(
 }
 
 /// Adds the URI that the inner service sees, where that is not the original one.
-fn push_seen(extras: &mut EncodedParts, seen: &Uri, policy: &QueryPolicy) {
+fn push_seen(extras: &mut EncodedParts, seen: &Uri, rule: &CacheRule, scheme: &str) {
+    let site = rule.host.site(seen, None, scheme);
     push_part(extras, b"seen");
-    push_part(extras, scheme(seen));
-    push_part(extras, authority(seen));
-    push_part(extras, policy.target(seen).as_bytes());
+    push_part(extras, &site.scheme);
+    push_part(extras, &site.authority);
+    push_part(extras, rule.query.target(seen).as_bytes());
 }
 
 impl Admitted<'_> {
     /// Returns the variant of the request with these values of nominated fields.
     pub(crate) fn variant<'v>(&'v self, nominated: &'v [u8]) -> VariantParts<'v> {
-        let original = self.view.head.original_uri();
         VariantParts {
             scope: &self.rule.scope,
-            scheme: scheme(original),
-            authority: authority(original),
-            host: self.fields.host,
+            scheme: &self.site.scheme,
+            authority: &self.site.authority,
+            host: &self.site.host,
             target: self.target.as_bytes(),
             extras: &self.extras,
             nominated,
@@ -244,12 +252,4 @@ impl Admitted<'_> {
     pub(crate) fn needs_permission(&self) -> bool {
         self.fields.has_authorization && self.rule.credentials.is_by_response()
     }
-}
-
-fn scheme(uri: &Uri) -> &[u8] {
-    uri.scheme_str().unwrap_or("").as_bytes()
-}
-
-fn authority(uri: &Uri) -> &[u8] {
-    uri.authority().map_or("", Authority::as_str).as_bytes()
 }

@@ -7,6 +7,7 @@ use http::{HeaderName, StatusCode};
 use super::{
     cache_rule::{CacheRule, Coalescing, Scope},
     credentials::Credentials,
+    host::HostPolicy,
     key_builder::{KeyBuilder, KeySource},
     pattern::Pattern,
     query::QueryPolicy,
@@ -58,6 +59,7 @@ pub struct CacheRoute {
     early_refresh: f32,
     credentials: Option<Credentials>,
     query: QueryPolicy,
+    host: HostPolicy,
     request_directives: RequestDirectives,
     vary: Vec<HeaderName>,
     targeted: Vec<HeaderName>,
@@ -119,6 +121,7 @@ impl CacheRoute {
             early_refresh: 0.0,
             credentials: None,
             query: QueryPolicy::AsSent,
+            host: HostPolicy::AsSent,
             request_directives: RequestDirectives::Ignore,
             vary: Vec::new(),
             targeted: Vec::new(),
@@ -276,6 +279,12 @@ impl CacheRoute {
         self
     }
 
+    /// Sets the part of the host that tells responses apart. Defaults to all of it, normalized.
+    pub fn host(mut self, host: HostPolicy) -> Self {
+        self.host = host;
+        self
+    }
+
     /// Sets the treatment of cache directives that clients send. Defaults to
     /// [`RequestDirectives::Ignore`].
     pub fn request_directives(mut self, directives: RequestDirectives) -> Self {
@@ -372,6 +381,9 @@ impl CacheRoute {
                            at most 64, a letter first";
             return Err(refusal(ConfigErrorKind::Bucket, "bucket", problem));
         }
+        if let Some(problem) = self.host.fault() {
+            return Err(refusal(ConfigErrorKind::Host, "host", problem));
+        }
         let lifetimes = self.lifetimes()?;
         self.check_limits()?;
         let key = match (self.template, self.key_with) {
@@ -408,6 +420,7 @@ impl CacheRoute {
             early_refresh: self.early_refresh,
             credentials,
             query: self.query,
+            host: self.host,
             request_directives: self.request_directives,
             vary: Nominated::new(self.vary),
             body_limit: self.body_limit,

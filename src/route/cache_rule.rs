@@ -3,8 +3,8 @@
 use std::{fmt, time::Duration};
 
 use super::{
-    credentials::Credentials, key_builder::KeyBuilder, pattern::Pattern, query::QueryPolicy,
-    request::RequestView,
+    credentials::Credentials, host::HostPolicy, key_builder::KeyBuilder, pattern::Pattern,
+    query::QueryPolicy, request::RequestView,
 };
 use crate::{
     key::Nominated,
@@ -54,6 +54,7 @@ pub(crate) struct CacheRule {
     pub(crate) early_refresh: f32,
     pub(crate) credentials: Credentials,
     pub(crate) query: QueryPolicy,
+    pub(crate) host: HostPolicy,
     pub(crate) request_directives: RequestDirectives,
     /// Fields that every variant holds, even if no response nominates them.
     pub(crate) vary: Nominated,
@@ -141,12 +142,13 @@ impl CacheRule {
     /// told apart.
     pub(crate) fn set_scope(&mut self, mut layer: blake3::Hasher) {
         let text = format!(
-            "{}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n",
+            "{}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n",
             self.pattern.positional(),
             self.key,
             self.tags,
             self.storage,
             self.query,
+            self.host,
             self.credentials,
             self.vary,
         );
@@ -186,6 +188,8 @@ mod tests {
             route().negative_ttl(Duration::from_secs(1)),
             route().statuses([StatusCode::OK, StatusCode::NOT_FOUND]),
             route().query(QueryPolicy::Ignore),
+            route().host(HostPolicy::Ignore),
+            route().host(HostPolicy::Only(vec!["a".to_owned()])),
             route().credentials(Credentials::CoveredByKey),
             route().vary([ACCEPT]),
             route().strip([ACCEPT]),

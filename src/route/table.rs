@@ -5,6 +5,7 @@ use matchit::Router;
 
 use super::{
     cache_rule::CacheRule,
+    host::HostPolicy,
     invalidate_route::{InvalidateRule, is_unsafe},
     reference::{Target, references},
     request::{HeadRef, RequestView},
@@ -78,6 +79,11 @@ impl RouteTable {
     /// Returns whether some request makes this tag.
     pub(crate) fn can_make_tag(&self, tag: &str) -> bool {
         self.read_rules.iter().any(|rule| rule.can_make_tag(tag))
+    }
+
+    /// Returns whether a route shares responses among hosts.
+    pub(crate) fn ignores_hosts(&self) -> bool {
+        self.read_rules.iter().any(|rule| rule.host == HostPolicy::Ignore)
     }
 
     pub(crate) fn read_rules(&self) -> &[CacheRule] {

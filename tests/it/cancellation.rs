@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use http::Method;
 use tokio::{task::JoinHandle, time::advance};
 use tower::ServiceExt;
 
-use crate::support::{self, Cached, OriginError, Reply, cache, fetch, get, got, send, settle};
+use crate::support::{
+    self, Cached, OriginError, Reply, cache, fetch, get, got, request, send, settle,
+};
 
 async fn cancel<T>(request: JoinHandle<T>) {
     request.abort();
@@ -146,13 +149,14 @@ async fn a_recording_with_a_streaming_follower_is_never_dropped() {
     let leader = open(&cache);
     let gate = calls.next().await.stream(Some(8));
     let leader = leader.await.unwrap().unwrap();
+    gate.send("com");
     let follower = open(&cache).await.unwrap().unwrap();
     drop(leader);
     settle().await;
     advance(Duration::from_secs(120)).await;
     settle().await;
     assert!(!gate.is_abandoned());
-    gate.send("complete");
+    gate.send("plete");
     gate.end();
     assert_eq!(support::read(follower).await.text(), "complete");
 }
@@ -204,4 +208,57 @@ async fn a_panic_after_the_caller_went_away_harms_nobody() {
     calls.now().await.expect("the follower leads").ok("own");
     assert_eq!(got(follower).await.text(), "own");
     assert_eq!(handle.metrics().flights, 0);
+}
+
+// ===== shutdown =====
+
+/// A client leaves during a slow write; the server stops; what the write changed is invalidated first.
+#[tokio::test(start_paused = true)]
+async fn a_drain_waits_for_a_write_whose_client_has_left() {
+    let (cache, handle, mut calls) = cache();
+    let filled = send(&cache, get("/cases/1"));
+    calls.next().await.ok("old");
+    got(filled).await;
+    let write = send(&cache, request(Method::POST, "/cases/1/comments"));
+    let call = calls.next().await;
+    write.abort();
+    settle().await;
+    assert_eq!(handle.metrics().detached, 1);
+    let draining = tokio::spawn({
+        let handle = handle.clone();
+        async move { handle.drain(Duration::from_secs(10)).await }
+    });
+    advance(Duration::from_secs(5)).await;
+    settle().await;
+    assert!(!draining.is_finished());
+    call.ok("written");
+    draining.await.unwrap().unwrap();
+    assert_eq!((handle.metrics().invalidations, handle.metrics().detached), (1, 0));
+    let read = send(&cache, get("/cases/1"));
+    calls.next().await.ok("new");
+    assert_eq!(got(read).await.text(), "new");
+}
+
+/// At its limit a drain gives work up, and a write then has an unknown outcome.
+#[tokio::test(start_paused = true)]
+async fn a_drain_gives_up_at_its_limit_and_invalidates() {
+    let (cache, handle, mut calls) = cache();
+    let filled = send(&cache, get("/cases/1"));
+    calls.next().await.ok("old");
+    got(filled).await;
+    let write = send(&cache, request(Method::POST, "/cases/1/comments"));
+    let call = calls.next().await;
+    write.abort();
+    settle().await;
+    let unfinished = handle.drain(Duration::from_secs(10)).await.unwrap_err();
+    assert_eq!((unfinished.given_up(), unfinished.pending()), (1, 0));
+    assert!(!call.is_wanted());
+    let counts = handle.metrics();
+    assert_eq!((counts.invalidations, counts.detached), (1, 0));
+    let read = send(&cache, get("/cases/1"));
+    calls.next().await.ok("new");
+    assert_eq!(
+        got(read).await.cache_status(),
+        "support-cache;fwd=bypass;fwd-status=200;detail=unsettled"
+    );
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use http::Method;
 use tower_support_cache::{
-    CacheRoute, Coalescing, ConfigError, ConfigErrorKind as Kind, Freshness, InvalidateRoute,
-    MemoryStore, SupportCacheLayer, SupportCacheLayerBuilder,
+    CacheRoute, Coalescing, ConfigError, ConfigErrorKind as Kind, Freshness, HostPolicy,
+    InvalidateRoute, MemoryStore, SupportCacheLayer, SupportCacheLayerBuilder,
 };
 
 const TTL: Duration = Duration::from_secs(60);
@@ -311,6 +311,18 @@ fn an_error_of_the_redis_store_names_its_builder() {
     }
     let builder = || RedisStore::builder("redis://user:secret@127.0.0.1/");
     check(builder().heartbeat(Duration::ZERO), "heartbeat: is under one millisecond: give");
+    let over = [
+        ("heartbeat", builder().heartbeat(Duration::MAX)),
+        ("heartbeat_timeout", builder().heartbeat_timeout(Duration::MAX)),
+        ("lookup_budget", builder().lookup_budget(Duration::MAX)),
+        ("invalidate_budget", builder().invalidate_budget(Duration::MAX)),
+        ("lease", builder().lease(Duration::MAX)),
+    ];
+    for (field, builder) in over {
+        check(builder, &format!("{field}: is over an hour"));
+    }
+    let slow = builder().heartbeat(Duration::from_secs(10));
+    check(slow, "heartbeat: and `heartbeat_timeout` are over 10 s together");
     check(builder().breaker(0), "breaker: is zero: give");
     check(builder().namespace("a\nb"), "namespace: has control characters: write");
     check(RedisStore::builder("http://user:secret@127.0.0.1/"), "url: cannot be parsed");
@@ -410,4 +422,23 @@ fn a_route_that_leaves_freshness_to_the_origin_needs_no_lifetime() {
     check(builder().cache(route().ttl(Duration::ZERO)), Kind::Ttl, "GET /a", "ttl");
     let fixed = CacheRoute::get("/a").key("k").ttl(TTL).heuristic(10);
     check(builder().cache(fixed), Kind::Limit, "GET /a", "heuristic");
+}
+
+#[test]
+fn hosts_and_schemes_are_checked() {
+    let route = || CacheRoute::get("/a").key("a").ttl(TTL);
+    for (hosts, problem) in [
+        (&[][..], "names no host: name one, or use `HostPolicy::Ignore`"),
+        (&["https://a.example"], "names what is no host: give `a.example` or `a.example:8080`"),
+    ] {
+        let only = HostPolicy::Only(hosts.iter().map(|host| (*host).to_owned()).collect());
+        let error = builder().cache(route().host(only)).build().unwrap_err();
+        assert_eq!(error.kind(), Kind::Host);
+        assert_eq!(error.to_string(), format!("route `GET /a`: host: {problem}"));
+    }
+    let error = builder().scheme("ftp").build().unwrap_err();
+    assert_eq!((error.kind(), error.field()), (Kind::Scheme, "scheme"));
+    for scheme in ["http", "HTTPS"] {
+        check_builds(builder().cache(route()).scheme(scheme));
+    }
 }

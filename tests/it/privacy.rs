@@ -151,12 +151,34 @@ enum Depends {
     Cookies,
 }
 
+/// Scheme and hosts of a request, as RFC 3986 §6.2 compares them.
+fn site(head: &Parts) -> (Option<&str>, Option<Vec<u8>>, Option<Vec<u8>>) {
+    let scheme = head.uri.scheme_str();
+    let one = |name: &[u8]| {
+        let name = name.to_ascii_lowercase();
+        let port: &[u8] = if scheme == Some("http") { b":80" } else { b":443" };
+        match name.strip_suffix(port) {
+            Some(name) if scheme.is_some() => name.to_owned(),
+            _ => name,
+        }
+    };
+    let authority = head.uri.authority().map(|authority| one(authority.as_str().as_bytes()));
+    let host = head.headers.get("host").map(|host| one(host.as_bytes()));
+    match authority {
+        None => (scheme, host, None),
+        Some(authority) => {
+            let other = host.filter(|host| *host != authority);
+            (scheme, Some(authority), other)
+        }
+    }
+}
+
 /// What the origin says to a request: all that it was asked for, and by whom.
 fn says(depends: Depends, head: &Parts) -> String {
     let lines = |name: &str| -> Vec<&[u8]> {
         head.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect()
     };
-    let always = format!("{} host={:?}", head.uri, lines("host"));
+    let always = format!("{:?} {:?}", site(head), head.uri.path_and_query());
     match depends {
         Depends::Everything => format!("{always} {:?}", head.headers),
         Depends::Fields(names) => {

@@ -11,7 +11,7 @@ use crate::{
     store::{Begin, Commit, PrimaryKey, Store},
 };
 
-/// Finds an entry by its own variant, and not by another one of the same key.
+/// Checks that an entry is found by its own variant, and not by another one of the same key.
 pub(super) async fn an_entry_is_found_by_its_own_variant<St: Store>(store: &St) {
     let (first, second) = (Sample("a", "/1"), Sample("a", "/2"));
     assert_eq!(first.find(store).await, None, "a store that is made for the suite is empty");
@@ -23,7 +23,7 @@ pub(super) async fn an_entry_is_found_by_its_own_variant<St: Store>(store: &St) 
     assert_eq!(second.find(store).await.as_deref(), Some("two"), "each variant has its own entry");
 }
 
-/// Keeps a `Pass` entry like a response.
+/// Checks that a `Pass` entry is kept like a response.
 pub(super) async fn a_pass_entry_is_found<St: Store>(store: &St) {
     let sample = Sample("a", "/1");
     let fence = store.sequence().begin();
@@ -37,7 +37,7 @@ pub(super) async fn a_pass_entry_is_found<St: Store>(store: &St) {
     assert!(found.as_response().is_none(), "a `Pass` entry is found as one");
 }
 
-/// Lets a fill begin over a stale entry, and replace it.
+/// Checks that a fill may begin over a stale entry, and replaces it.
 pub(super) async fn a_stale_entry_is_replaced<St: Store>(store: &St) {
     let sample = Sample("a", "/1");
     let fence = store.sequence().begin();
@@ -52,8 +52,8 @@ pub(super) async fn a_stale_entry_is_replaced<St: Store>(store: &St) {
     assert_eq!(sample.find(store).await.as_deref(), Some("fresh"), "a stale entry is replaced");
 }
 
-/// Keeps, of two responses for one slot, the one that was requested from the origin later, whichever
-/// is committed last. A store that grants one right to fill at a time keeps this rule by that.
+/// Checks that of two responses for one slot the one stays that was requested from the origin later,
+/// whichever is committed last. A store that grants one right to fill at a time keeps this by that.
 pub(super) async fn an_older_response_does_not_replace_a_newer_one<St: Store>(store: &St) {
     for is_older_first in [true, false] {
         let sample = Sample("a", if is_older_first { "/1" } else { "/2" });
@@ -80,7 +80,8 @@ pub(super) async fn an_older_response_does_not_replace_a_newer_one<St: Store>(st
     }
 }
 
-/// Stores an entry and the note that leads to it in one step, or neither. A note answers no request.
+/// Checks that an entry and the note that leads to it are stored in one step, or neither, and that a note
+/// answers no request.
 pub(super) async fn a_note_is_stored_with_its_entry<St: Store>(store: &St) {
     let (base, sample) = (Sample("a", "/base"), Sample("a", "/1"));
     let is_noted = async || base.entry(store).await.is_some_and(|note| !note.is_answer());

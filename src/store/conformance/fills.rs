@@ -5,7 +5,7 @@ use tokio::time::timeout;
 use super::sample::{PATIENCE, Sample, text};
 use crate::store::{Begin, Store};
 
-/// Looks once more in [`Store::begin`], so that a fill that comes too late does not forward.
+/// Checks that [`Store::begin`] looks once more, so that a fill that comes too late does not forward.
 pub(super) async fn a_fill_finds_what_another_has_stored<St: Store>(store: &St) {
     let sample = Sample("a", "/1");
     sample.fill(store, "one").await;
@@ -16,7 +16,7 @@ pub(super) async fn a_fill_finds_what_another_has_stored<St: Store>(store: &St) 
     Sample("a", "/2").granted(store).await;
 }
 
-/// Does not find an entry again that the request has seen and does not want: the fill goes on.
+/// Checks that [`Store::begin`] does not find the entry that the request has seen and does not want.
 pub(super) async fn a_fill_does_not_find_what_its_request_has_seen<St: Store>(store: &St) {
     let sample = Sample("a", "/1");
     sample.fill(store, "one").await;
@@ -25,7 +25,7 @@ pub(super) async fn a_fill_does_not_find_what_its_request_has_seen<St: Store>(st
     assert!(matches!(begun, Ok(Begin::Granted(_))), "`begin` does not find what was seen before");
 }
 
-/// Grants the right to fill again after a lease or a call of `begin` was dropped.
+/// Checks that the right to fill is granted again after a lease or a call of `begin` was dropped.
 pub(super) async fn a_right_given_back_is_granted_again<St: Store>(store: &St) {
     let sample = Sample("a", "/1");
     drop(sample.granted(store).await);

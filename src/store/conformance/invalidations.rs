@@ -11,7 +11,8 @@ use crate::{
 /// Number of reads after which a store may remember an entry.
 const READS: usize = 3;
 
-/// Removes every variant of a key and nothing of any other. Later fills are stored.
+/// Checks that an invalidation removes every variant of a key and nothing of any other, and that later
+/// fills are stored.
 pub(super) async fn an_invalidation_removes_all_variants_of_its_key<St: Store>(store: &St) {
     let variants = ["/1", "/2", "/3"].map(|target| Sample("a", target));
     let neighbours = [Sample("a:b", "/1a"), Sample("b", "/1b"), Sample("A", "/1A")];
@@ -35,8 +36,8 @@ pub(super) async fn an_invalidation_removes_all_variants_of_its_key<St: Store>(s
     }
 }
 
-/// Stores nothing for a fill whose fence was taken before an invalidation, whenever in its life the
-/// invalidation comes. Fills of other keys are stored.
+/// Checks that a fill whose fence was taken before an invalidation stores nothing, whenever in its life
+/// the invalidation comes. Fills of other keys are stored.
 pub(super) async fn an_invalidation_voids_fills_in_flight<St: Store>(store: &St) {
     let sample = Sample("a", "/1");
     let fence = store.sequence().begin();
@@ -63,8 +64,8 @@ pub(super) async fn an_invalidation_voids_fills_in_flight<St: Store>(store: &St)
     assert!(stored > 0, "an invalidation does not void the fills of other keys");
 }
 
-/// Invalidates in this process when [`Store::invalidate`] and [`Store::invalidate_all`] are called.
-/// Dropping their futures loses nothing.
+/// Checks that [`Store::invalidate`] and [`Store::invalidate_all`] act in this process when they are
+/// called, and that dropping their futures loses nothing.
 pub(super) async fn an_invalidation_is_in_force_before_it_is_polled<St: Store>(store: &St) {
     for is_for_all in [false, true] {
         let (filled, filling) = (Sample("a", "/1"), Sample("a", "/2"));
@@ -85,7 +86,8 @@ pub(super) async fn an_invalidation_is_in_force_before_it_is_polled<St: Store>(s
     }
 }
 
-/// Removes all entries and voids all fills by an invalidation of everything. Later fills are stored.
+/// Checks that an invalidation of everything removes all entries and voids all fills, and that later fills
+/// are stored.
 pub(super) async fn an_invalidation_of_everything_leaves_nothing<St: Store>(store: &St) {
     let filled = [Sample("a", "/1"), Sample("a", "/2"), Sample("b", "/3")];
     for sample in &filled {
@@ -106,7 +108,8 @@ pub(super) async fn an_invalidation_of_everything_leaves_nothing<St: Store>(stor
     }
 }
 
-/// Releases entries that are replaced or removed: entries and bytes in the metrics return to zero.
+/// Checks that entries that are replaced or removed are released: entries and bytes in the metrics return
+/// to zero.
 pub(super) async fn a_removed_entry_is_released<St: Store>(store: &St) {
     let gauge = Arc::<MemoryGauge>::default();
     for (key, target) in [("a", "/1"), ("a", "/2"), ("b", "/3")] {
@@ -127,7 +130,7 @@ pub(super) async fn a_removed_entry_is_released<St: Store>(store: &St) {
     assert_eq!(held, (0, 0), "a removed entry is released: entries and bytes still held");
 }
 
-/// Leaves nothing of the key fresh after [`Store::soft_invalidate`], and stores no fill that had begun.
+/// Checks that [`Store::soft_invalidate`] leaves nothing of the key fresh and voids fills that had begun.
 /// Entries that may be used stale stay until an invalidation.
 pub(super) async fn a_soft_invalidation_leaves_nothing_fresh<St: Store>(store: &St) {
     let (sample, filling, other) = (Sample("a", "/1"), Sample("a", "/2"), Sample("b", "/3"));
@@ -147,7 +150,7 @@ pub(super) async fn a_soft_invalidation_leaves_nothing_fresh<St: Store>(store: &
     assert!(sample.entry(store).await.is_none(), "an invalidation leaves nothing, stale or not");
 }
 
-/// Finds a response that was read often only while the store has it.
+/// Checks that a response that was read often is found only while the store has it.
 pub(super) async fn a_response_that_was_read_often_is_found_only_while_it_is_there<St: Store>(
     store: &St,
 ) {

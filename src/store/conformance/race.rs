@@ -19,8 +19,8 @@ use crate::{
     store::{Begin, PrimaryKey, Store},
 };
 
-/// Races fills, reads and invalidations by key and by tag. No look-up after an acknowledged
-/// invalidation finds a response that was made before it.
+/// Checks that no look-up after an acknowledged invalidation finds a response that was made before it,
+/// while fills, reads and invalidations by key and by tag race.
 pub(super) async fn invalidations_win_races<St: Store>(store: St) {
     const ROUNDS: u64 = 300;
     const SAMPLES: [Tagged; 3] = [

@@ -64,8 +64,8 @@ impl Tagged {
     }
 }
 
-/// Removes everything that has a tag, under whatever key, when the invalidation is called. Later fills
-/// are stored.
+/// Checks that an invalidation of a tag removes everything that has it, under whatever key, when it is
+/// called. Later fills are stored.
 pub(super) async fn an_invalidation_of_a_tag_removes_what_has_it<St: Store>(store: &St) {
     let all = [
         Tagged { sample: Sample("a", "/1"), known: &["t"], named: &[] },
@@ -103,8 +103,8 @@ pub(super) async fn an_invalidation_of_a_tag_removes_what_has_it<St: Store>(stor
     }
 }
 
-/// Stores nothing for a fill whose fence was taken before an invalidation of one of its tags. Request
-/// or response may show the tag.
+/// Checks that a fill whose fence was taken before an invalidation of one of its tags stores nothing. The
+/// request or only the response shows the tag.
 pub(super) async fn an_invalidation_of_a_tag_voids_fills_in_flight<St: Store>(store: &St) {
     for tagged in [
         Tagged { sample: Sample("a", "/1"), known: &["t"], named: &[] },

@@ -61,6 +61,12 @@ enum Address {
     Cluster(Vec<String>),
 }
 
+/// Longest budget, lease or heartbeat, so that each can be added to any time.
+const LONGEST_LIMIT: Duration = Duration::from_secs(60 * 60);
+
+/// Longest heartbeat with its timeout. An invalidation of everything counts on it in every process.
+const LONGEST_UNTIL_SEEN: Duration = Duration::from_secs(10);
+
 /// Key that seals the records of a [`RedisStore`].
 ///
 /// All processes that share the records have the same key. A client of the server that lacks it cannot
@@ -261,6 +267,16 @@ impl RedisStoreBuilder {
         ];
         if let Some((field, _)) = limits.iter().find(|(_, limit)| limit.as_millis() == 0) {
             return Err(error(field, "is under one millisecond: give at least one"));
+        }
+        if let Some((field, _)) = limits.iter().find(|(_, limit)| *limit > LONGEST_LIMIT) {
+            return Err(error(field, "is over an hour: give at most one"));
+        }
+        if settings.until_seen() > LONGEST_UNTIL_SEEN {
+            return Err(error(
+                "heartbeat",
+                "and `heartbeat_timeout` are over 10 s together: give shorter ones, since an \
+                 invalidation of another process may go unseen for as long",
+            ));
         }
         if settings.slow_lookups == 0 {
             return Err(error("breaker", "is zero: give at least 1, or the breaker never closes"));

@@ -3,7 +3,7 @@
 use http::Method;
 
 use super::support::{Cached, cache_with, get, got, request, response, send, with};
-use tower_support_cache::{CacheRoute, Freshness};
+use tower_support_cache::{CacheRoute, Freshness, HostPolicy};
 
 const HOST: &str = "example.com";
 
@@ -179,4 +179,20 @@ async fn a_response_of_many_locations_has_bounded_consequences() {
     });
     got(send(&cache, with(request(Method::POST, "/cases/x/comments"), "host", HOST))).await;
     assert!((1..=17).contains(&handle.metrics().invalidations), "{:?}", handle.metrics());
+}
+
+/// A response that answers for every host is reached by a write to any.
+#[tokio::test(start_paused = true)]
+async fn a_group_of_a_response_for_all_hosts_is_invalidated_at_each() {
+    let (cache, _, calls) = cache_with(|route| route.host(HostPolicy::Ignore));
+    calls.serve(|head| match head.method {
+        Method::POST => response(200, &[("cache-group-invalidation", "\"a\"")], ""),
+        _ => response(200, &[("cache-groups", "\"a\"")], "case"),
+    });
+    for host in ["example.com", "example.org"] {
+        ask(&cache, "/cases/1", "example.com").await;
+        assert!(ask(&cache, "/cases/1", "example.net").await);
+        got(send(&cache, with(request(Method::POST, "/cases/2"), "host", host))).await;
+        assert!(!ask(&cache, "/cases/1", "example.com").await, "{host}");
+    }
 }

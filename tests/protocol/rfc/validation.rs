@@ -1,7 +1,7 @@
 //! Conditional requests (RFC 9111 §4.3.2, RFC 9110 §13 and §15.4.5).
 
 use http::Method;
-use tower_support_cache::{Freshness, RequestDirectives};
+use tower_support_cache::{CacheRoute, Freshness, RequestDirectives};
 
 use super::{
     row::{Answer, Answer::*, Fields, Row, check, lines},
@@ -363,6 +363,92 @@ async fn conditionals_of_a_request_that_misses_alone_are_left_as_they_are() {
     assert!(call.head.headers.contains_key("if-none-match"));
     call.with(304, ("etag", "\"a\""), "");
     assert_eq!(got(reply).await.status, 304);
+}
+
+const WHOLE: &[(&str, &str)] =
+    &[("etag", "\"a\""), ("last-modified", EARLIER), ("x-said", "by get")];
+
+/// RFC 9111 §4.3.5.
+#[tokio::test(start_paused = true)]
+async fn a_head_that_agrees_with_what_is_stored_makes_it_fresh_again() {
+    let by_origin = |route: CacheRoute| route.freshness(Freshness::Origin);
+    let by_route = |route: CacheRoute| route.stale_if_error(super::support::TTL);
+    for (route, fields, status, is_fresh) in [
+        (by_origin as fn(_) -> _, &[("etag", "\"a\"")][..], 200, true),
+        (by_origin, &[("etag", "W/\"a\"")], 200, false),
+        (by_origin, &[("last-modified", EARLIER), ("content-length", "5")], 200, true),
+        (by_route, &[("etag", "\"a\"")], 200, true),
+        // Without a validator it may be about any representation.
+        (by_origin, &[], 200, false),
+        (by_origin, &[("content-length", "5")], 200, false),
+        (by_origin, &[("etag", "\"b\"")], 200, false),
+        (by_origin, &[("etag", "\"a\""), ("last-modified", LATER)], 200, false),
+        (by_origin, &[("etag", "\"a\""), ("content-length", "6")], 200, false),
+        (by_origin, &[("etag", "\"a\""), ("cache-control", "no-store")], 200, false),
+        (by_origin, &[("etag", "\"a\""), ("set-cookie", "a=b")], 200, false),
+        (by_origin, &[("etag", "\"a\""), ("cache-control", "max-age=0")], 200, false),
+        (by_origin, &[("etag", "\"a\"")], 404, false),
+        (by_origin, &[("etag", "\"a\"")], 304, false),
+        (by_origin, &[("etag", "\"a\"")], 503, false),
+    ] {
+        let (cache, _, mut calls) = cache_with(route);
+        let first = send(&cache, get("/cases/1"));
+        calls.next().await.respond(response(200, WHOLE, "whole"));
+        got(first).await;
+        tokio::time::advance(super::support::TTL).await;
+        let head = send(&cache, request(Method::HEAD, "/cases/1"));
+        let call = calls.next().await;
+        assert_eq!(call.head.method, Method::HEAD);
+        let fields = [fields, &[("x-said", "by head"), ("content-type", "text/html")]].concat();
+        call.respond(response(status, &fields, ""));
+        let head = got(head).await;
+        assert!(head.cache_status().ends_with(";detail=head"), "{head:?}");
+        assert_eq!(head.fields["x-said"], "by head");
+        let second = send(&cache, get("/cases/1"));
+        if let Some(call) = calls.now().await {
+            call.respond(response(200, WHOLE, "again"));
+        }
+        let second = got(second).await;
+        assert_eq!(second.is_hit(), is_fresh, "{fields:?} {status} {second:?}");
+        if is_fresh {
+            assert_eq!(
+                (second.text(), second.fields["x-said"].as_bytes()),
+                ("whole", &b"by head"[..])
+            );
+            assert_eq!(second.age(), Some(0), "{fields:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_an_invalidation_overtakes_freshens_nothing() {
+    let (cache, handle, mut calls) = cache_with(|route| route.freshness(Freshness::Origin));
+    let first = send(&cache, get("/cases/1"));
+    calls.next().await.respond(response(200, WHOLE, "whole"));
+    got(first).await;
+    tokio::time::advance(super::support::TTL).await;
+    let head = send(&cache, request(Method::HEAD, "/cases/1"));
+    let call = calls.next().await;
+    handle.invalidate("case:1").await.unwrap();
+    call.respond(response(200, WHOLE, ""));
+    got(head).await;
+    let second = send(&cache, get("/cases/1"));
+    calls.next().await.ok("new");
+    assert_eq!(got(second).await.text(), "new");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_keeps_no_other_request_waiting() {
+    let (cache, _, mut calls) = cache_with(|route| route.freshness(Freshness::Origin));
+    let first = send(&cache, get("/cases/1"));
+    calls.next().await.respond(response(200, WHOLE, "whole"));
+    got(first).await;
+    tokio::time::advance(super::support::TTL).await;
+    let _head = send(&cache, request(Method::HEAD, "/cases/1"));
+    let _never_answered = calls.next().await;
+    let second = send(&cache, get("/cases/1"));
+    calls.next().await.with(304, ("etag", "\"a\""), "");
+    assert_eq!(got(second).await.text(), "whole");
 }
 
 #[tokio::test(start_paused = true)]

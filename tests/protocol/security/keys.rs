@@ -6,7 +6,7 @@ use axum::{Router, body::Body, extract::Path, routing::get as on_get};
 use http::{Method, StatusCode};
 use tower::{Layer, ServiceExt};
 use tower_support_cache::{
-    Bypass, CacheRoute, InvalidateRoute, MemoryStore, QueryPolicy, SupportCacheLayer,
+    Bypass, CacheRoute, HostPolicy, InvalidateRoute, MemoryStore, QueryPolicy, SupportCacheLayer,
 };
 
 use super::{
@@ -107,10 +107,11 @@ async fn sec_key_1_every_difference_in_scheme_and_authority_is_a_difference() {
         ("host", to("a.example"), to("b.example")),
         ("no host", to("a.example"), get("/a")),
         ("port", to("a.example"), to("a.example:8080")),
-        ("case", to("a.example"), to("A.example")),
         ("final dot", to("a.example"), to("a.example.")),
         ("authority", get("http://a.example/a"), get("http://b.example/a")),
-        ("port of the authority", get("http://a.example/a"), get("http://a.example:80/a")),
+        ("default port of an unknown scheme", to("a.example"), to("a.example:443")),
+        ("port of the authority", get("http://a.example/a"), get("http://a.example:443/a")),
+        ("case of the user", get("http://u@a.example/a"), get("http://U@a.example/a")),
         ("scheme", get("http://a.example/a"), get("https://a.example/a")),
         ("user", get("http://a.example/a"), get("http://u@a.example/a")),
         ("form of the target", get("http://a.example/a"), to("a.example")),
@@ -122,6 +123,62 @@ async fn sec_key_1_every_difference_in_scheme_and_authority_is_a_difference() {
     ] {
         never_share(label, &left, &right).await;
     }
+}
+
+/// RFC 3986 §6.2.2.1 and §6.2.3: these name one resource.
+#[tokio::test(start_paused = true)]
+async fn a_host_is_one_however_it_is_spelled() {
+    let to = |host| with(get("/a"), "host", host);
+    let both = |uri, host| with(get(uri), "host", host);
+    for (scheme, left, right, is_shared) in [
+        ("", to("a.example"), to("A.Example"), true),
+        ("", to("a.example"), to("a.example:"), true),
+        ("", to("a.example"), to("a.example:80"), false),
+        ("", get("http://a.example/a"), get("http://A.example:80/a"), true),
+        ("", get("https://a.example/a"), get("https://a.example:443/a"), true),
+        ("", get("https://a.example/a"), both("https://a.example/a", "A.example:443"), true),
+        ("", get("https://a.example/a"), both("https://a.example/a", "b.example"), false),
+        ("", get("https://a.example/a"), both("https://a.example/a", ""), false),
+        ("", get("https://a.example/a"), to("a.example"), false),
+        ("https", get("https://a.example/a"), to("a.example"), true),
+        ("https", get("https://a.example:443/a"), to("A.example:443"), true),
+        ("https", get("http://a.example/a"), to("a.example"), false),
+        ("https", get("https://a.example/a"), to("b.example"), false),
+        ("https", get("https://a.example/a"), to("a.example:80"), false),
+        ("https", get("https://a.example/a"), get("/a"), false),
+        ("https", to(""), get("/a"), false),
+        ("http", get("http://a.example/a"), to("a.example:80"), true),
+    ] {
+        let asks = [&left, &right].map(|asked| format!("{} {:?}", asked.uri(), asked.headers()));
+        let layer = SupportCacheLayer::builder(MemoryStore::new()).scheme(scheme);
+        let layer = layer.cache(CacheRoute::get("/a").key("a").ttl(TTL)).build().unwrap();
+        let (origin, calls) = origin();
+        calls.serve(|_| response(200, &[], "a"));
+        let cache = layer.layer(origin);
+        for (asked, is_hit) in [(left.clone(), false), (right, is_shared), (left, true)] {
+            assert_eq!(got(send(&cache, asked)).await.is_hit(), is_hit, "{scheme} {asks:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_may_ignore_the_host_or_name_those_that_it_is_for() {
+    let ask = async |policy: HostPolicy, first, second| {
+        let (cache, handle, calls) = cache_with(|route| route.host(policy));
+        calls.serve(|_| response(200, &[], "a"));
+        let ask = |host| send(&cache, with(get("/cases/1"), "host", host));
+        got(ask(first)).await;
+        let is_hit = got(ask(second)).await.is_hit();
+        let bypassed = handle.metrics().bucket("cases").unwrap().bypassed.clone();
+        (is_hit, bypassed.get(&Bypass::Host).copied().unwrap_or_default())
+    };
+    let only = || HostPolicy::Only(vec!["A.example".to_owned(), "b.example".to_owned()]);
+    assert_eq!(ask(HostPolicy::Ignore, "a.example", "b.example").await, (true, 0));
+    assert_eq!(ask(HostPolicy::Ignore, "a.example", "").await, (true, 0));
+    assert_eq!(ask(only(), "a.example", "A.EXAMPLE").await, (true, 0));
+    assert_eq!(ask(only(), "a.example", "b.example").await, (false, 0));
+    assert_eq!(ask(only(), "c.example", "c.example").await, (false, 2));
+    assert_eq!(ask(only(), "", "").await, (false, 2));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,7 @@
 //! Writes records.
 
+use std::time::Duration;
+
 use super::{
     fields::push_name,
     seal::Seal,
@@ -66,7 +68,7 @@ fn push_head(record: &mut Vec<u8>, head: &StoredHead) {
     let Windows { while_revalidate, if_error, to_validate } = head.windows;
     for window in [while_revalidate, if_error, to_validate] {
         // More seconds than these mean the same everywhere.
-        push_u32(record, usize::try_from(window.as_secs()).unwrap_or(usize::MAX));
+        push_u32(record, whole_seconds(window));
     }
     let mut names = Vec::new();
     head.fields.lines().for_each(|(name, _)| push_name(&mut names, name));
@@ -86,4 +88,22 @@ pub(super) fn push_u16(bytes: &mut Vec<u8>, number: usize) {
 
 pub(super) fn push_u32(bytes: &mut Vec<u8>, number: usize) {
     bytes.extend_from_slice(&u32::try_from(number).unwrap_or(u32::MAX).to_be_bytes());
+}
+
+/// Rounds up, so that a window under a second is one.
+fn whole_seconds(window: Duration) -> usize {
+    let seconds = window.as_secs().saturating_add(u64::from(window.subsec_nanos() > 0));
+    usize::try_from(seconds).unwrap_or(usize::MAX)
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_under_a_second_is_not_zero() {
+        let seconds = [0, 1, 999, 1000, 1001].map(Duration::from_millis).map(whole_seconds);
+        assert_eq!(seconds, [0, 1, 1, 1, 2]);
+        assert_eq!(whole_seconds(Duration::MAX) as u64, u64::MAX);
+    }
 }
