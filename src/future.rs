@@ -78,9 +78,23 @@ pub(crate) struct Mark {
 }
 
 impl Mark {
-    fn put<B>(&self, response: &mut Response<B>) {
-        let outcome = self.why.outcome(response.status());
-        self.reporter.mark(self.bucket, outcome, response.headers_mut());
+    /// Reports how a forward ended.
+    fn put<B: Body, E>(&self, answer: Result<Response<B>, E>) -> Answer<B, E> {
+        match answer {
+            Ok(mut response) => {
+                let outcome = self.why.outcome(response.status());
+                self.reporter.mark(self.bucket, outcome, response.headers_mut());
+                Ok(response.map(ResponseBody::passing))
+            }
+            Err(error) => {
+                self.reporter.metrics.failed(self.bucket);
+                Err(error)
+            }
+        }
+    }
+
+    fn panicked(&self) {
+        self.reporter.metrics.panicked(self.bucket);
     }
 }
 
@@ -116,32 +130,75 @@ where
     /// clone that is called is the one that said it was ready.
     pub(crate) fn forward(mut inner: S, request: Request<Q>, mark: Option<Mark>) -> Self {
         let mut unwoken = Context::from_waker(Waker::noop());
-        let state = match (inner.poll_ready(&mut unwoken), mark) {
-            (Poll::Ready(Ok(())), None) => FutureState::Passing { inner: inner.call(request) },
-            (Poll::Ready(Ok(())), Some(mark)) => {
-                FutureState::Marking { inner: inner.call(request), mark }
-            }
-            (Poll::Ready(Err(error)), _) => return Self::waiting(ready(Err(error))),
-            (Poll::Pending, mark) => return Self::waiting(wait(inner, request, mark)),
+        let Some(mark) = mark else {
+            return match inner.poll_ready(&mut unwoken) {
+                Poll::Ready(Ok(())) => {
+                    Self { state: FutureState::Passing { inner: inner.call(request) } }
+                }
+                Poll::Ready(Err(error)) => Self::waiting(ready(Err(error))),
+                Poll::Pending => Self::waiting(async {
+                    inner.oneshot(request).await.map(|response| response.map(ResponseBody::passing))
+                }),
+            };
         };
-        Self { state }
+        match watch(&|| mark.panicked(), || inner.poll_ready(&mut unwoken)) {
+            Poll::Ready(Ok(())) => {
+                let inner = watch(&|| mark.panicked(), || inner.call(request));
+                Self { state: FutureState::Marking { inner, mark } }
+            }
+            Poll::Ready(Err(error)) => Self::waiting(ready(mark.put(Err(error)))),
+            Poll::Pending => Self::waiting(async move {
+                let answer = Watched::new(inner.oneshot(request), || mark.panicked()).await;
+                mark.put(answer)
+            }),
+        }
     }
 }
 
-async fn wait<S, Q, B>(
-    inner: S,
-    request: Request<Q>,
-    mark: Option<Mark>,
-) -> Result<Response<ResponseBody<B>>, S::Error>
-where
-    S: Service<Request<Q>, Response = Response<B>>,
-    B: Body,
-{
-    let mut response = inner.oneshot(request).await?;
-    if let Some(mark) = mark {
-        mark.put(&mut response);
+/// Runs a step of the inner service; `count` is called if it panics.
+pub(crate) fn watch<R>(count: &impl Fn(), step: impl FnOnce() -> R) -> R {
+    let mut guard = Unwinding { count, is_over: false };
+    let result = step();
+    guard.is_over = true;
+    result
+}
+
+/// Guard that is dropped before its step is over if that panics.
+struct Unwinding<'c, C: Fn()> {
+    count: &'c C,
+    is_over: bool,
+}
+
+impl<C: Fn()> Drop for Unwinding<'_, C> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            (self.count)();
+        }
     }
-    Ok(response.map(ResponseBody::passing))
+}
+
+pin_project! {
+    /// Future of the inner service, whose panic is counted.
+    pub(crate) struct Watched<F, C> {
+        #[pin]
+        future: F,
+        count: C,
+    }
+}
+
+impl<F, C> Watched<F, C> {
+    pub(crate) fn new(future: F, count: C) -> Self {
+        Self { future, count }
+    }
+}
+
+impl<F: Future, C: Fn()> Future for Watched<F, C> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        watch(this.count, || this.future.poll(cx))
+    }
 }
 
 impl<S, Q, B> Future for ResponseFuture<S, Q, B>
@@ -160,9 +217,8 @@ where
                 inner.poll(cx).map_ok(|response| response.map(ResponseBody::passing))
             }
             FutureStateProjection::Marking { inner, mark } => {
-                let mut response = task::ready!(inner.poll(cx))?;
-                mark.put(&mut response);
-                Poll::Ready(Ok(response.map(ResponseBody::passing)))
+                let answer = task::ready!(watch(&|| mark.panicked(), || inner.poll(cx)));
+                Poll::Ready(mark.put(answer))
             }
             FutureStateProjection::Waiting { waiting } => waiting.as_mut().poll(cx),
         }

@@ -43,6 +43,11 @@ pub(crate) fn classify<St: Store>(
             cache.metrics().passed();
             Decision::Pass
         }
+        Matched::Unmatched => {
+            cache.metrics().unmatched_write();
+            cache.metrics().passed();
+            Decision::Pass
+        }
         Matched::Read { route, rule, parameters } => {
             let view = RequestView { head, parameters: &parameters };
             let reason = match classify_read(cache, route, rule, view, content) {

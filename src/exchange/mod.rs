@@ -47,7 +47,7 @@ pub(crate) use self::{cache::Cache, write::acknowledged};
 use crate::{
     background::Detachable,
     body::ResponseBody,
-    future::{Mark, ResponseFuture},
+    future::{Mark, ResponseFuture, Watched, watch},
     key::FieldList,
     metrics::outcome::{Alone, Outcome, Refusal, Unshared},
     peek::peek,
@@ -284,8 +284,13 @@ where
 
     /// Asks the inner service.
     async fn ask(&mut self) -> Result<Response<B>, S::Error> {
-        poll_fn(|cx| self.inner.poll_ready(cx)).await?;
-        self.inner.call(self.request.take().expect(UNTIL_FORWARDED)).await
+        let (metrics, bucket) = (self.cache.metrics(), self.cache.bucket(self.read.route));
+        let answer = async {
+            poll_fn(|cx| self.inner.poll_ready(cx)).await?;
+            self.inner.call(self.request.take().expect(UNTIL_FORWARDED)).await
+        };
+        let answer = Watched::new(answer, || metrics.panicked(bucket)).await;
+        answer.inspect_err(|_| metrics.failed(bucket))
     }
 
     /// Leads a flight that has the right to fill: forwards, judges the head, lets the body be recorded,
@@ -301,9 +306,13 @@ where
         // Kept, because the response may nominate any of them.
         let fields = FieldList::of(request.headers());
         let candidate = filling.revalidate(&self.read, request.headers_mut());
-        let forwarded = self.ask().await;
+        let (cache, bucket) = (Arc::clone(&self.cache), self.cache.bucket(self.read.route));
+        let panicked = || cache.metrics().refused(bucket, Refusal::Panicked);
+        let forwarded = Watched::new(self.ask(), panicked).await;
         let asked = ForwardedRequest { read: &self.read, fields };
-        let mut received = match receive(filling, forwarded, &asked, candidate) {
+        // It polls the body once.
+        let received = watch(&panicked, || receive(filling, forwarded, &asked, candidate));
+        let mut received = match received {
             ControlFlow::Break(answer) => return answer,
             ControlFlow::Continue(received) => received,
         };

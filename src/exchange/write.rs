@@ -14,6 +14,7 @@ use tower_service::Service;
 use super::cache::Cache;
 use crate::{
     body::ResponseBody,
+    future::Watched,
     key::{MAX_TAGS, Subject, Tag},
     policy::{CACHE_GROUP_INVALIDATION, groups},
     route::{HeadRef, Target},
@@ -34,7 +35,8 @@ where
 {
     let mut write = PendingWrite { cache: Arc::clone(&cache), subjects };
     let target = Target::of(HeadRef::of(&request));
-    match inner.oneshot(request).await {
+    let panicked = || cache.metrics().panicked_write();
+    match Watched::new(inner.oneshot(request), panicked).await {
         Ok(mut response) => {
             let effect = Effect::of(response.status());
             if effect == Effect::Changed {
@@ -56,6 +58,7 @@ where
             Ok(response.map(ResponseBody::passing))
         }
         Err(error) => {
+            cache.metrics().failed_write();
             write.settle(Effect::Unknown).await;
             Err(error)
         }

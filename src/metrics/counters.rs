@@ -24,6 +24,9 @@ const WARM: u64 = 1000;
 pub(crate) struct Metrics {
     buckets: Vec<Bucket>,
     writes: AtomicU64,
+    writes_unmatched: AtomicU64,
+    writes_failed: AtomicU64,
+    writes_panicked: AtomicU64,
     invalidations: AtomicU64,
     tag_invalidations: AtomicU64,
     invalidation_failures: AtomicU64,
@@ -42,6 +45,8 @@ struct Bucket {
     hits: ShardedCounter,
     misses: AtomicU64,
     coalesced: AtomicU64,
+    failed: AtomicU64,
+    panicked: AtomicU64,
     stored: AtomicU64,
     fenced: AtomicU64,
     unsatisfied: AtomicU64,
@@ -58,6 +63,9 @@ impl Metrics {
         Self {
             buckets: names.into_iter().map(Bucket::new).collect(),
             writes: AtomicU64::new(0),
+            writes_unmatched: AtomicU64::new(0),
+            writes_failed: AtomicU64::new(0),
+            writes_panicked: AtomicU64::new(0),
             invalidations: AtomicU64::new(0),
             tag_invalidations: AtomicU64::new(0),
             invalidation_failures: AtomicU64::new(0),
@@ -139,6 +147,29 @@ impl Metrics {
         add(&self.writes);
     }
 
+    /// Counts an unsafe request that no rule is for.
+    pub(crate) fn unmatched_write(&self) {
+        add(&self.writes_unmatched);
+    }
+
+    pub(crate) fn failed_write(&self) {
+        add(&self.writes_failed);
+    }
+
+    pub(crate) fn panicked_write(&self) {
+        add(&self.writes_panicked);
+    }
+
+    /// Counts a forward that ended with an error of the service.
+    pub(crate) fn failed(&self, bucket: usize) {
+        add(&self.buckets[bucket].failed);
+    }
+
+    /// Counts a forward whose handler panicked.
+    pub(crate) fn panicked(&self, bucket: usize) {
+        add(&self.buckets[bucket].panicked);
+    }
+
     pub(crate) fn invalidated(&self) {
         add(&self.invalidations);
     }
@@ -170,6 +201,9 @@ impl Metrics {
             // Known elsewhere: see `Cache::snapshot`.
             detached: 0,
             writes: get(&self.writes),
+            writes_unmatched: get(&self.writes_unmatched),
+            writes_failed: get(&self.writes_failed),
+            writes_panicked: get(&self.writes_panicked),
             invalidations: get(&self.invalidations),
             tag_invalidations: get(&self.tag_invalidations),
             invalidation_failures: get(&self.invalidation_failures),
@@ -189,6 +223,8 @@ impl Bucket {
             hits: ShardedCounter::new(),
             misses: AtomicU64::new(0),
             coalesced: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            panicked: AtomicU64::new(0),
             stored: AtomicU64::new(0),
             fenced: AtomicU64::new(0),
             unsatisfied: AtomicU64::new(0),
@@ -214,6 +250,8 @@ impl Bucket {
             hits: self.hits.get(),
             misses: get(&self.misses),
             coalesced: get(&self.coalesced),
+            failed: get(&self.failed),
+            panicked: get(&self.panicked),
             stored: get(&self.stored),
             fenced: get(&self.fenced),
             unsatisfied: get(&self.unsatisfied),

@@ -99,8 +99,16 @@ reasons! {
         /// The request carried credentials, and the response does not say that they do not matter
         /// (RFC 9111 §3.5).
         Credentials = "credentials",
-        /// `Set-Cookie`, or another field meant for one client.
+        /// `Set-Cookie`.
         SetCookie = "set-cookie",
+        /// `Clear-Site-Data`.
+        ClearSiteData = "clear-site-data",
+        /// `WWW-Authenticate`.
+        WwwAuthenticate = "www-authenticate",
+        /// `Proxy-Authenticate`.
+        ProxyAuthenticate = "proxy-authenticate",
+        /// `Authentication-Info`.
+        AuthenticationInfo = "authentication-info",
         /// Stale on arrival, or nothing says how long it is fresh: neither the response nor the route.
         NotFresh = "not-fresh",
         /// An event stream.
@@ -115,6 +123,8 @@ reasons! {
         Validator = "validator",
         /// The service failed before it gave a response.
         Failed = "failed",
+        /// The service or its body panicked.
+        Panicked = "panicked",
         /// An invalidation overtook it.
         Fenced = "fenced",
         /// The store has a response that was asked of the origin later.

@@ -30,8 +30,15 @@ pub struct Snapshot {
     pub flights: u64,
     /// Fills and writes that go on without their callers now.
     pub detached: u64,
-    /// Unsafe requests that were forwarded and answered, whatever they invalidated.
+    /// Unsafe requests to which a rule or a cached route applies, and that were answered, whatever they
+    /// invalidated.
     pub writes: u64,
+    /// Unsafe requests to which neither applies. They were forwarded, and invalidated nothing.
+    pub writes_unmatched: u64,
+    /// Writes that ended with an error of the service, so that their outcome is unknown.
+    pub writes_failed: u64,
+    /// Writes whose handler panicked, so that their outcome is unknown.
+    pub writes_panicked: u64,
     /// Keys invalidated, by call or by rule. An invalidation of everything counts once.
     pub invalidations: u64,
     /// Tags invalidated, by call, by rule or by a response (RFC 9875).
@@ -79,6 +86,10 @@ pub struct BucketSnapshot {
     pub misses: u64,
     /// Requests answered with what another request's forward brought.
     pub coalesced: u64,
+    /// Forwards that ended with an error of the service instead of a response.
+    pub failed: u64,
+    /// Forwards whose handler panicked.
+    pub panicked: u64,
     /// Responses stored.
     pub stored: u64,
     /// Responses not stored because an invalidation overtook them.

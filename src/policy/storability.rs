@@ -90,10 +90,10 @@ impl StoragePolicy {
         }
         let is_kept =
             |name: &HeaderName| !self.stripped.contains(name) && !terms.withheld.contains(name);
-        if fields.keys().any(|name| is_per_client(name) && is_kept(name)) {
-            return Err(Refusal::SetCookie);
+        match fields.keys().filter(|name| is_kept(name)).find_map(for_one_client) {
+            Some(refusal) => Err(refusal),
+            None => Ok(terms),
         }
-        Ok(terms)
     }
 
     /// Returns the terms of a route with a lifetime of its own.
@@ -178,17 +178,16 @@ impl StoragePolicy {
     }
 }
 
-/// Returns whether a field is meant for one client. RFC 9111 §7.3 would allow `Set-Cookie`.
-fn is_per_client(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "set-cookie"
-            | "set-cookie2"
-            | "www-authenticate"
-            | "proxy-authenticate"
-            | "clear-site-data"
-            | "authentication-info"
-    )
+/// Returns the refusal of a field that is meant for one client. RFC 9111 §7.3 would allow `Set-Cookie`.
+fn for_one_client(name: &HeaderName) -> Option<Refusal> {
+    Some(match name.as_str() {
+        "set-cookie" | "set-cookie2" => Refusal::SetCookie,
+        "clear-site-data" => Refusal::ClearSiteData,
+        "www-authenticate" => Refusal::WwwAuthenticate,
+        "proxy-authenticate" => Refusal::ProxyAuthenticate,
+        "authentication-info" => Refusal::AuthenticationInfo,
+        _ => return None,
+    })
 }
 
 /// Returns whether a status is that of a part of a response.
@@ -203,7 +202,11 @@ fn is_partial(status: StatusCode) -> bool {
 pub(crate) fn may_be_remembered(refusal: Refusal, status: StatusCode) -> bool {
     let is_momentary = matches!(
         refusal,
-        Refusal::Budget | Refusal::Incomplete | Refusal::Failed | Refusal::Runtime
+        Refusal::Budget
+            | Refusal::Incomplete
+            | Refusal::Failed
+            | Refusal::Panicked
+            | Refusal::Runtime
     );
     let is_of_the_request = status.is_informational()
         || status.is_client_error()
@@ -291,15 +294,15 @@ mod tests {
         check(&[("cache-control", "no-cache")], Err(Refusal::NoCache));
         check(&[("cache-control", "private")], Err(Refusal::Private));
         check(&[("content-type", "Text/Event-Stream; x=y")], Err(Refusal::Stream));
-        for name in [
-            "set-cookie",
-            "set-cookie2",
-            "www-authenticate",
-            "proxy-authenticate",
-            "clear-site-data",
-            "authentication-info",
+        for (name, refusal) in [
+            ("set-cookie", Refusal::SetCookie),
+            ("set-cookie2", Refusal::SetCookie),
+            ("www-authenticate", Refusal::WwwAuthenticate),
+            ("proxy-authenticate", Refusal::ProxyAuthenticate),
+            ("clear-site-data", Refusal::ClearSiteData),
+            ("authentication-info", Refusal::AuthenticationInfo),
         ] {
-            check(&[(name, "x")], Err(Refusal::SetCookie));
+            check(&[(name, "x")], Err(refusal));
         }
     }
 

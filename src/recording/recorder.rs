@@ -90,7 +90,7 @@ impl<B: Body> Recorder<B> {
                 Ok(Poll::Ready(None)) => Stop::End,
                 Err(panic) => {
                     self.hand_over(Rest::Panicked(panic));
-                    return Poll::Ready(Recorded::Refused(Refusal::Failed));
+                    return Poll::Ready(Recorded::Refused(Refusal::Panicked));
                 }
             };
             return Poll::Ready(self.stop(stop));

@@ -36,6 +36,8 @@ pub(crate) enum Matched<'t, 'a> {
     },
     /// An unsafe request to which a rule or a cached route applies.
     Write(WriteMatch<'t>),
+    /// An unsafe request to which neither applies.
+    Unmatched,
 }
 
 /// Keys and tags that a write invalidates.
@@ -101,8 +103,10 @@ impl RouteTable {
                 parameters: found.params,
             };
         }
-        let write = Some(head).filter(|head| is_unsafe(head.method));
-        write.and_then(|head| self.write(head)).map_or(Matched::Pass, Matched::Write)
+        if !is_unsafe(head.method) {
+            return Matched::Pass;
+        }
+        self.write(head).map_or(Matched::Unmatched, Matched::Write)
     }
 
     /// Returns the keys and tags that a write invalidates: those of every rule that matches, and the

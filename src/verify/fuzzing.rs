@@ -159,7 +159,7 @@ fn key(table: &RouteTable, path: &str) -> Option<PrimaryKey> {
         Matched::Read { rule, parameters, .. } => {
             rule.key(RequestView { head, parameters: &parameters })
         }
-        Matched::Pass | Matched::Write(_) => None,
+        Matched::Pass | Matched::Write(_) | Matched::Unmatched => None,
     }
 }
 

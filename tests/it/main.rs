@@ -16,6 +16,7 @@ mod config;
 mod conformance;
 mod content;
 mod early;
+mod ends;
 mod fencing;
 mod flights;
 mod handle;
