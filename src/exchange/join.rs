@@ -17,7 +17,7 @@ use super::{
 use crate::{
     clock::{Instant, now},
     entry::Entry,
-    flight::{Lead, Settled, Turn},
+    flight::{Follower, Lead, Settled, Turn},
     key::Token,
     metrics::outcome::{Alone, Bypass},
     policy::{Validators, Wishes},
@@ -47,10 +47,10 @@ impl<St: Store> Cache<St> {
         let next = match (self.turn(read, held), held) {
             (None, _) => ControlFlow::Break(Alone::Held.into()),
             (Some(Turn::Crowd), _) => ControlFlow::Break(Alone::Crowd.into()),
-            (Some(Turn::Follow(flight)), _) => match timeout_at(deadline, flight.settled()).await {
-                Ok(settled) => self.on_settled(settled, search, read, fields),
-                Err(_) => ControlFlow::Break(Alone::Deadline.into()),
-            },
+            (Some(Turn::Follow(flight)), _) => {
+                let followed = timeout_at(deadline, self.follow(flight, search, read, fields));
+                followed.await.unwrap_or(ControlFlow::Break(Alone::Deadline.into()))
+            }
             // Boxed: it is the longest wait by far, and rare.
             (Some(Turn::Lead(lead)), Some(token)) => {
                 Box::pin(self.wait_elsewhere(lead, read, token, deadline)).await
@@ -88,15 +88,15 @@ impl<St: Store> Cache<St> {
         Some(self.flights.enter(&read.slot, token, may_join, || sequence.begin()))
     }
 
-    /// Handles the result of a flight that the read has followed.
-    fn on_settled<B: Body>(
+    /// Waits for the result of a flight, and for the beginning of a body that is on its way.
+    async fn follow<B: Body>(
         &self,
-        settled: Settled<SharedResponse>,
+        flight: Follower<SharedResponse>,
         search: &mut Search,
         read: &mut Read,
         fields: &HeaderMap,
     ) -> ControlFlow<Ended<B>> {
-        match settled {
+        match flight.settled().await {
             Settled::Over => return ControlFlow::Continue(()),
             Settled::Declined => return ControlFlow::Break(Alone::Declined.into()),
             Settled::Filled(shared) => {
@@ -112,7 +112,8 @@ impl<St: Store> Cache<St> {
                     }
                     return ControlFlow::Continue(());
                 }
-                if let Some(response) = shared.respond(self.context(read.route), &read.asks) {
+                if let Some(body) = shared.open(&read.asks).await {
+                    let response = shared.respond(body, self.context(read.route), &read.asks);
                     return ControlFlow::Break(Ended::Collapsed(response));
                 }
             }
@@ -150,8 +151,11 @@ impl<St: Store> Cache<St> {
             return ControlFlow::Continue(());
         };
         lead.fill(|| shared.clone());
-        match shared.respond(self.context(read.route), &read.asks) {
-            Some(response) => ControlFlow::Break(Ended::Collapsed(response)),
+        match shared.open(&read.asks).await {
+            Some(body) => {
+                let response = shared.respond(body, self.context(read.route), &read.asks);
+                ControlFlow::Break(Ended::Collapsed(response))
+            }
             None => ControlFlow::Continue(()),
         }
     }

@@ -109,19 +109,37 @@ impl SharedResponse {
         })
     }
 
-    /// Answers a follower; `None` if the recording has failed meanwhile.
+    /// Opens the body for a follower, and waits until there is something of it: until then the follower
+    /// has sent nothing, and can forward for itself. `None` if the recording comes to nothing.
+    pub(crate) async fn open<B: Body>(&self, asks: &Asks) -> Option<ResponseBody<B>> {
+        match &self.body {
+            SharedBody::Whole(body) => Some(ResponseBody::stored(body.clone())),
+            // Boxed: most bodies are whole by then.
+            SharedBody::Streaming(recording) => Box::pin(self.begun(recording, asks)).await,
+        }
+    }
+
+    async fn begun<B: Body>(
+        &self,
+        recording: &Arc<Recording>,
+        asks: &Asks,
+    ) -> Option<ResponseBody<B>> {
+        let cursor = recording.cursor()?;
+        let is_had =
+            asks.conditions.is_some() && asks.client_has(self.head.status, &self.head.stored());
+        (is_had || cursor.begun().await).then(|| ResponseBody::reader(cursor))
+    }
+
+    /// Answers a follower with the opened body.
     pub(crate) fn respond<B: Body>(
         &self,
+        body: ResponseBody<B>,
         context: ResponseContext<'_>,
         asks: &Asks,
-    ) -> Option<Response<ResponseBody<B>>> {
-        let body = match &self.body {
-            SharedBody::Whole(body) => ResponseBody::stored(body.clone()),
-            SharedBody::Streaming(recording) => ResponseBody::reader(recording.cursor()?),
-        };
+    ) -> Response<ResponseBody<B>> {
         let mut response = Response::new(body);
         put_head(&mut response, &self.head, |_, ttl| Outcome::Collapsed { ttl }, context, asks);
-        Some(response)
+        response
     }
 }
 

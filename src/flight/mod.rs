@@ -7,4 +7,4 @@
 mod broadcast;
 mod flights;
 
-pub(crate) use self::flights::{Flights, Lead, Limits, Settled, Turn};
+pub(crate) use self::flights::{Flights, Follower, Lead, Limits, Settled, Turn};

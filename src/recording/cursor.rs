@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    future::poll_fn,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
@@ -14,7 +15,7 @@ use crate::{
     background::{DetachedPermit, Detachments},
     clock::{Instant, now},
     metrics::outcome::Refusal,
-    sync::{Mutex, lock},
+    sync::{Mutex, MutexGuard, lock},
 };
 
 /// End of the chunks of a recording.
@@ -225,13 +226,7 @@ impl Cursor {
             return Poll::Ready(Next::Chunk(chunk));
         }
         match state.end {
-            None => {
-                let waker = cx.waker().clone();
-                let earlier = state.readers.get_mut(&self.id).and_then(|old| old.replace(waker));
-                drop(state);
-                drop(earlier);
-                Poll::Pending
-            }
+            None => self.wait(state, cx),
             Some(End::Broken) => Poll::Ready(Next::Broken),
             Some(End::Complete) => {
                 let trailers = state.tape.trailers.clone().filter(|_| !self.is_past_trailers);
@@ -239,6 +234,31 @@ impl Cursor {
                 Poll::Ready(trailers.map_or(Next::End, |trailers| Next::Trailers(*trailers)))
             }
         }
+    }
+
+    /// Waits for the first byte, or the end. Returns whether the recording has come to something.
+    pub(crate) async fn begun(&self) -> bool {
+        poll_fn(|cx| self.poll_begun(cx)).await
+    }
+
+    fn poll_begun(&self, cx: &mut Context<'_>) -> Poll<bool> {
+        let state = lock(&self.recording.state);
+        let is_whole = self.recording.declared == Some(state.tape.bytes);
+        match state.end {
+            Some(End::Broken) => Poll::Ready(is_whole),
+            Some(End::Complete) => Poll::Ready(true),
+            None if state.tape.bytes > 0 => Poll::Ready(true),
+            None => self.wait(state, cx),
+        }
+    }
+
+    fn wait<T>(&self, mut state: MutexGuard<'_, RecordingState>, cx: &Context<'_>) -> Poll<T> {
+        let waker = cx.waker().clone();
+        let earlier = state.readers.get_mut(&self.id).and_then(|old| old.replace(waker));
+        drop(state);
+        // Without the lock, as above.
+        drop(earlier);
+        Poll::Pending
     }
 
     pub(crate) fn is_at_end(&self) -> bool {

@@ -149,13 +149,14 @@ async fn a_recording_with_a_streaming_follower_is_never_dropped() {
     let leader = open(&cache);
     let gate = calls.next().await.stream(Some(8));
     let leader = leader.await.unwrap().unwrap();
+    gate.send("com");
     let follower = open(&cache).await.unwrap().unwrap();
     drop(leader);
     settle().await;
     advance(Duration::from_secs(120)).await;
     settle().await;
     assert!(!gate.is_abandoned());
-    gate.send("complete");
+    gate.send("plete");
     gate.end();
     assert_eq!(support::read(follower).await.text(), "complete");
 }

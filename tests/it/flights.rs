@@ -248,6 +248,122 @@ async fn a_flight_that_hangs_is_not_joined_for_ever() {
     assert!(!hung.is_finished());
 }
 
+/// A body that is shared before it comes, and does not come.
+#[tokio::test(start_paused = true)]
+async fn a_follower_of_a_body_that_stalls_forwards_for_itself_if_it_has_sent_nothing() {
+    let (cache, handle, mut calls) = cache();
+    let (mut requests, call) = burst(&cache, &mut calls, 2).await;
+    let gate = call.stream(Some(4));
+    settle().await;
+    advance(Duration::from_secs(2)).await;
+    requests.push(send(&cache, get("/cases/1")));
+    settle().await;
+    for (follower, seconds) in [(1, 3), (1, 2)] {
+        advance(Duration::from_secs(seconds) - Duration::from_millis(1)).await;
+        assert!(calls.now().await.is_none());
+        advance(Duration::from_millis(1)).await;
+        calls.now().await.expect("it has waited for five seconds").ok("own");
+        let follower = got(requests.remove(follower)).await;
+        assert_eq!(follower.text(), "own");
+        assert!(follower.cache_status().ends_with("collapsed=?0;detail=deadline"));
+    }
+    // The leader has what the origin sends, and what that is stored.
+    gate.send("late");
+    gate.end();
+    assert_eq!(got(requests.remove(0)).await.text(), "late");
+    assert_eq!(fetch(&cache, "/cases/1").await.text(), "late");
+    let bucket = handle.metrics().bucket("cases").cloned().unwrap();
+    assert_eq!((bucket.coalesced, bucket.alone[&Alone::Deadline]), (0, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_has_sent_bytes_goes_on_as_long_as_the_leaders_body_and_nobody_joins() {
+    let (cache, _, mut calls) = cache();
+    let (requests, call) = burst(&cache, &mut calls, 3).await;
+    let gate = call.stream(Some(4));
+    settle().await;
+    advance(Duration::from_secs(4)).await;
+    gate.send("la");
+    settle().await;
+    advance(Duration::from_secs(5)).await;
+    // A new flight, which is stored.
+    let late = send(&cache, get("/cases/1"));
+    calls.now().await.expect("nobody joins a body that has stalled").ok("new!");
+    assert_eq!(got(late).await.text(), "new!");
+    advance(Duration::from_secs(600)).await;
+    settle().await;
+    assert!(requests.iter().all(|request| !request.is_finished()));
+    gate.send("te");
+    gate.end();
+    for request in requests {
+        assert_eq!(got(request).await.text(), "late");
+    }
+}
+
+/// It has nothing of the body yet, so the end of that is not its own.
+#[tokio::test(start_paused = true)]
+async fn a_follower_of_a_body_that_fails_before_its_first_byte_forwards_for_itself() {
+    let ends: [fn(support::BodyGate); 2] = [support::BodyGate::fail, support::BodyGate::panic];
+    for end in ends {
+        let (cache, handle, mut calls) = cache();
+        let (mut requests, call) = burst(&cache, &mut calls, 3).await;
+        let gate = call.stream(Some(4));
+        settle().await;
+        end(gate);
+        let own = calls.all().await;
+        assert!(!own.is_empty());
+        own.into_iter().for_each(|call| call.ok("own"));
+        calls.all().await.into_iter().for_each(|call| call.ok("own"));
+        drop(requests.remove(0));
+        for request in requests {
+            assert_eq!(got(request).await.text(), "own");
+        }
+        assert_eq!(handle.metrics().flights, 0);
+    }
+}
+
+/// It is answered by its own copy, whatever becomes of the body.
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_has_the_response_waits_for_no_body() {
+    let (cache, _, mut calls) = cache();
+    let leader = send(&cache, get("/cases/1"));
+    let call = calls.next().await;
+    let conditional = support::with(get("/cases/1"), "if-none-match", "\"a\"");
+    let follower = send(&cache, conditional);
+    settle().await;
+    let (body, gate) = support::GatedBody::gated(Some(4));
+    call.respond(http::Response::builder().header("etag", "\"a\"").body(body).unwrap());
+    settle().await;
+    assert!(follower.is_finished());
+    let follower = got(follower).await;
+    assert_eq!(follower.status, 304);
+    assert!(follower.cache_status().contains("collapsed"));
+    gate.send("body");
+    gate.end();
+    assert_eq!(got(leader).await.text(), "body");
+}
+
+/// What it may have instead of waiting, it has.
+#[tokio::test(start_paused = true)]
+async fn a_follower_of_a_body_that_stalls_has_what_is_stale() {
+    let second = Duration::from_secs(1);
+    let (cache, _, mut calls) =
+        cache_with(|route| route.stale_if_error(100 * second).soft_timeout(second));
+    let first = send(&cache, get("/cases/1"));
+    calls.next().await.ok("old");
+    got(first).await;
+    advance(61 * second).await;
+    let (mut requests, call) = burst(&cache, &mut calls, 2).await;
+    let gate = call.stream(Some(3));
+    settle().await;
+    advance(second).await;
+    let follower = got(requests.remove(1)).await;
+    assert!(follower.text() == "old" && follower.cache_status().ends_with("detail=timeout"));
+    gate.send("new");
+    gate.end();
+    assert_eq!(got(requests.remove(0)).await.text(), "new");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_older_fill_does_not_replace_a_newer_one() {
     let (cache, _, mut calls) = cache();

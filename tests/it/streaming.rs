@@ -67,8 +67,11 @@ async fn a_follower_streams_along_once_the_length_is_known_to_fit() {
     let waiting = open(&cache);
     settle().await;
     let gate = call.stream(Some(10));
-    let (mut leader, mut waiting) = (opened(leader).await, opened(waiting).await);
+    let mut leader = opened(leader).await;
+    settle().await;
+    assert!(!waiting.is_finished(), "with nothing to send it could still forward for itself");
     gate.send("first");
+    let mut waiting = opened(waiting).await;
     assert_eq!(
         (chunk(&mut leader).await, chunk(&mut waiting).await),
         ("first".into(), "first".into())
@@ -161,9 +164,10 @@ async fn a_reader_that_never_reads_slows_nobody() {
     let leader = open(&cache);
     let gate = calls.next().await.stream(Some(4));
     let _idle_leader = opened(leader).await;
+    gate.send("bo");
     let _idle_follower = opened(open(&cache)).await;
     let reading = send(&cache, get("/cases/1"));
-    gate.send("body");
+    gate.send("dy");
     gate.end();
     assert_eq!(got(reading).await.text(), "body");
     assert!(fetch(&cache, "/cases/1").await.is_hit());
@@ -384,8 +388,8 @@ async fn a_streaming_follower_shares_the_end_of_a_body_that_fails() {
     let (cache, _, mut calls) = cache();
     let leader = send(&cache, get("/cases/1"));
     let gate = calls.next().await.stream(Some(10));
-    let mut follower = opened(open(&cache)).await;
     gate.send("half");
+    let mut follower = opened(open(&cache)).await;
     assert_eq!(chunk(&mut follower).await, "half");
     gate.fail();
     let error = follower.body_mut().frame().await.unwrap().unwrap_err();
@@ -399,6 +403,7 @@ async fn a_panic_in_a_body_is_its_own_callers_alone() {
     let (cache, handle, mut calls) = cache();
     let leader = send(&cache, get("/cases/1"));
     let gate = calls.next().await.stream(Some(10));
+    gate.send("half");
     let follower = opened(open(&cache)).await;
     gate.panic();
     assert!(leader.await.unwrap_err().is_panic());

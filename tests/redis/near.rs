@@ -203,7 +203,7 @@ async fn slow_lookups_open_the_breaker_and_a_heartbeat_closes_it() {
         .lookup_budget(Duration::from_millis(20))
         .breaker(3)
         .heartbeat(HEARTBEAT)
-        .heartbeat_timeout(PATIENCE);
+        .heartbeat_timeout(Duration::from_secs(8));
     let mut site = Site::over(store.build().unwrap()).await;
     site.fill("one").await;
     proxy.freeze();

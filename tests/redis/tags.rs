@@ -1,4 +1,4 @@
-//! Tags over a real server: stamps that fall with whatever removes them.
+//! Tags over a real server: versions that fall with whatever removes them.
 
 use std::time::Duration;
 
@@ -124,7 +124,7 @@ async fn whatever_removes_a_stamp_is_an_invalidation() {
     }
 }
 
-/// What is at the stamp's name is not ours: it is left alone, and nothing is stored.
+/// A value of another type under the version's name is left alone, and nothing is stored.
 #[tokio::test]
 async fn a_stamp_of_another_type_is_a_bypass() {
     let server = Server::start().await;
@@ -156,7 +156,7 @@ async fn a_tag_that_is_invalidated_in_mid_fill_refuses_the_commit() {
     }
 }
 
-/// The right to fill is at the key, which the tag does not know: it names the stamps it began with.
+/// The lease is at the key, which the tag does not know: it names the versions it began with.
 #[tokio::test]
 async fn a_request_after_a_tag_was_invalidated_elsewhere_joins_no_older_flight() {
     let server = Server::start().await;
@@ -287,7 +287,7 @@ async fn what_is_stale_and_of_a_group_stands_in_for_nobody_who_came_later() {
     let early = send(&site.cache, with(get("/cases/1"), "host", "example.com"));
     let call = site.calls.next().await;
     other.invalidate_group().await;
-    // What is in force, what is put aside with who fills, and the stamps of that.
+    // The record in force, the outdated one with the lease, and the versions of its tags.
     let late = site.follow(3).await;
     call.with(503, ("x", "y"), "down");
     assert_eq!(got(early).await.text(), "old", "who asked before may have it");
@@ -296,7 +296,7 @@ async fn what_is_stale_and_of_a_group_stands_in_for_nobody_who_came_later() {
 }
 
 /// A group that the server has never heard of may have been invalidated just now: the first fill learns
-/// its stamp, and one of those who wait fills again, for all.
+/// its version, and one of those who wait fills again, for all.
 #[tokio::test]
 async fn a_burst_on_a_response_of_an_unknown_group_makes_two_calls() {
     let server = Server::start().await;

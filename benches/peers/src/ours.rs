@@ -64,7 +64,7 @@ async fn linked(plan: &Plan, near_capacity: u64) -> AnySite {
     let store = RedisStore::builder(plan.redis())
         .lookup_budget(PATIENCE)
         .invalidate_budget(PATIENCE)
-        .heartbeat_timeout(PATIENCE)
+        .heartbeat_timeout(Duration::from_secs(8))
         .near_cache_capacity(near_capacity)
         .near_cache_limit(TTL)
         .build()

@@ -305,7 +305,7 @@ impl Site<RedisStore> {
         let store = RedisStore::builder(server.url())
             .lookup_budget(PATIENCE)
             .invalidate_budget(PATIENCE)
-            .heartbeat_timeout(PATIENCE)
+            .heartbeat_timeout(Duration::from_secs(8))
             .near_cache_capacity(near_capacity)
             .near_cache_limit(TTL)
             .build()

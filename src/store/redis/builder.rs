@@ -274,8 +274,8 @@ impl RedisStoreBuilder {
         if settings.until_seen() > LONGEST_UNTIL_SEEN {
             return Err(error(
                 "heartbeat",
-                "and `heartbeat_timeout` are over 10 s together: for so long an invalidation of \
-                 another process may go unseen",
+                "and `heartbeat_timeout` are over 10 s together: give shorter ones, since an \
+                 invalidation of another process may go unseen for as long",
             ));
         }
         if settings.slow_lookups == 0 {

@@ -69,7 +69,7 @@ pub(crate) type LookupReply = Result<Option<Bytes>, LinkFault>;
 
 /// Reply that is on its way.
 #[derive(Debug)]
-pub(super) struct PendingReply {
+pub(crate) struct PendingReply {
     batch: Arc<LookupBatch>,
     index: usize,
 }

@@ -16,7 +16,7 @@ use redis::{Cmd, Pipeline, PushInfo, RedisError, Value};
 use tokio::{sync::Notify, task::yield_now, time::timeout};
 
 use super::{
-    batch::{LookupReply, UnsentBatch},
+    batch::{LookupReply, PendingReply, UnsentBatch},
     command::{self, LinkFault, Sought, bulk},
     connection::Connection,
     counts::{Counts, OperationEnd, count},
@@ -106,21 +106,21 @@ impl Link {
             .is_some_and(|connection| connection.is_slow(self.settings.slow_lookups))
     }
 
-    /// Looks a field up, together with the lookups of the same moment.
-    pub(crate) async fn lookup(
+    /// Looks a field up, together with the lookups of the same moment. The reply arrives within the budget
+    /// of a lookup.
+    pub(crate) fn lookup(
         self: &Arc<Self>,
         connection: &Arc<Connection>,
         key: &PrimaryKey,
         sought: Sought,
         digest: &VariantDigest,
-    ) -> LookupReply {
+    ) -> PendingReply {
         let (reply, batch) = connection.lookups.add(key, sought, digest);
         if let Some(batch) = batch {
             let (link, connection) = (Arc::clone(self), Arc::clone(connection));
             tokio::spawn(async move { link.send(&connection, batch).await });
         }
-        // The task that sends the batch has the timer.
-        reply.await
+        reply
     }
 
     async fn send(&self, connection: &Arc<Connection>, batch: UnsentBatch) {

@@ -1,7 +1,5 @@
 //! Digest of a variant: the name of its fields at the server.
 
-use std::io::Write;
-
 use siphasher::sip128::SipHasher13;
 
 use super::stamp::VERSION;
@@ -18,8 +16,9 @@ pub(crate) fn digest(slot: &Slot, epoch: u64) -> VariantDigest {
     let version = !epoch ^ u64::from(VERSION);
     let hash = SipHasher13::new_with_keys(epoch, version).hash(slot.variant.as_bytes());
     let mut digest = [0; 32];
-    write!(&mut digest[..], "{:032x}", u128::from_be_bytes(hash.as_bytes()))
-        .expect("128 bits are 32 digits");
+    for (digits, byte) in digest.as_chunks_mut::<2>().0.iter_mut().zip(hash.as_bytes()) {
+        *digits = [byte >> 4, byte & 0xf].map(|digit| b"0123456789abcdef"[usize::from(digit)]);
+    }
     digest
 }
 
