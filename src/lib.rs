@@ -51,8 +51,9 @@
 //! A layer that wraps the bodies of requests belongs inside, too, or behind a [`PeekContentLayer`]: a
 //! GET with content bypasses the cache, and such a layer may hide that there is none.
 //!
-//! It belongs there once: a layer within itself would follow its own flight, until it has waited long
-//! enough to forward.
+//! It belongs there once. A layer within itself, or within another with the same rules and store, is found
+//! at its first request: a warning names the route, and the inner one passes its requests on. Layers with
+//! other rules, or on other stores, go together.
 //!
 //! # Keys and variants
 //!

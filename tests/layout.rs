@@ -44,6 +44,7 @@ const ORDERS: &[(&str, &[&str])] = &[
         "src/exchange",
         &[
             "assess",
+            "nesting",
             "request",
             "ranges",
             "respond",

@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use super::respond::{ResponseContext, SharedResponse};
+use super::{
+    nesting::Nesting,
+    respond::{ResponseContext, SharedResponse},
+};
 use crate::{
     background::{Detachments, EarlyRefresh, Revalidations},
     clock::{Instant, now},
@@ -49,6 +52,8 @@ pub(crate) struct Cache<St> {
     pub(crate) bodies: Arc<Budget>,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) follower_wait: Duration,
+    /// Set once a layer within itself was warned of.
+    is_nested: AtomicBool,
     /// Routes, calls and fields whose failed invalidations were logged already.
     failed: Mutex<HashSet<String>>,
 }
@@ -60,6 +65,7 @@ pub(crate) struct RouteState {
     is_switched_off: AtomicBool,
     pub(crate) early: EarlyRefresh,
     pub(crate) shapes: ShapeCache,
+    pub(crate) nesting: Arc<Nesting>,
     has_warned: AtomicBool,
 }
 
@@ -79,6 +85,7 @@ impl<St: Store> Cache<St> {
                 is_switched_off: AtomicBool::new(false),
                 early: EarlyRefresh::new(rule.early_refresh),
                 shapes: ShapeCache::default(),
+                nesting: Arc::new(Nesting::new()),
                 has_warned: AtomicBool::new(false),
             });
             if known.is_none() {
@@ -99,6 +106,7 @@ impl<St: Store> Cache<St> {
             bodies: Arc::new(Budget::new(BODIES_IN_FLIGHT)),
             reporter: Arc::new(Reporter::new(metrics, name)),
             follower_wait: FOLLOWER_WAIT,
+            is_nested: AtomicBool::new(false),
             failed: Mutex::default(),
         }
     }
@@ -167,6 +175,13 @@ impl<St: Store> Cache<St> {
     pub(crate) fn warn_of_credentials(&self, route: usize) {
         if !self.routes[route].has_warned.swap(true, Ordering::Relaxed) {
             telemetry::credentials_bypassed(&self.table.read_rules()[route].route);
+        }
+    }
+
+    /// Warns, once, that the layer is within itself or within one with the same rules and store.
+    pub(crate) fn warn_of_nesting(&self, route: usize) {
+        if !self.is_nested.swap(true, Ordering::Relaxed) {
+            telemetry::layer_nested(&self.table.read_rules()[route].route);
         }
     }
 

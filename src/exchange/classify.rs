@@ -4,6 +4,7 @@ use super::{
     assess::Purpose,
     cache::Cache,
     lookup::Verdict,
+    nesting::OuterFills,
     request::{Asks, Read},
     respond::Reuse,
 };
@@ -16,7 +17,7 @@ use crate::{
 
 /// Course that a request takes.
 pub(crate) enum Decision {
-    /// No rule is for it.
+    /// No rule is for it, or an outer layer has seen to it.
     Pass,
     /// The first frame of its body decides.
     Peek,
@@ -83,6 +84,11 @@ fn classify_read<St: Store>(
     let declared = rule.vary.values(fields, secret);
     let mut room = VariantBuffer::new();
     let base = admitted.variant(&declared).encode(&mut room);
+    let outer = view.head.extensions.get::<OuterFills>();
+    if outer.is_some_and(|outer| outer.hold(base, cache.store.sequence())) {
+        cache.warn_of_nesting(route);
+        return Ok(Decision::Pass);
+    }
     let peek = |variant: &_| match cache.store.peek(variant) {
         Some(entry) => cache.consider(route, &asks.wishes, Purpose::Answer, entry),
         None => Verdict::Nothing,
@@ -113,7 +119,8 @@ fn classify_read<St: Store>(
         None => (rule.vary.clone(), base.clone()),
     };
     let slot = Slot { key: admitted.key()?, variant, tags: admitted.tags()? };
-    let read = Read { route, slot, base, nominated, asks, reason, seen, is_background: false };
+    let (is_background, outer) = (false, outer.cloned());
+    let read = Read { route, slot, base, nominated, asks, reason, seen, is_background, outer };
     Ok(match refresh {
         Some(reuse) => Decision::Refresh(read, reuse),
         None => Decision::Read(read),

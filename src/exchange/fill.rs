@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, header::DATE, response};
+use http::{Extensions, HeaderMap, header::DATE, response};
 use http_body::Body;
 use tokio::runtime::Handle;
 
@@ -106,6 +106,13 @@ impl<St: Store, B: Body> Received<St, B> {
 }
 
 impl<St: Store> Filling<St> {
+    /// Marks the request that it forwards, so that no layer further in waits for this fill.
+    pub(crate) fn mark(&self, read: &Read, request: &mut Extensions) {
+        let (nesting, sequence) =
+            (&self.cache.routes[self.route].nesting, self.cache.store.sequence());
+        nesting.mark(request, &read.base, sequence, self.lead.token());
+    }
+
     /// Judges a response by its head, and records the body or lets it pass.
     pub(crate) fn receive<B>(
         self,

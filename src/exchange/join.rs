@@ -19,7 +19,7 @@ use crate::{
     entry::Entry,
     flight::{Follower, Lead, Settled, Turn},
     key::Token,
-    metrics::outcome::{Alone, Bypass},
+    metrics::outcome::{Alone, Bypass, Unshared},
     policy::{Validators, Wishes},
     route::Coalescing,
     store::{Begin, Lookup, Store, timeout::bounded},
@@ -44,6 +44,12 @@ impl<St: Store> Cache<St> {
         let wait = || self.follower_wait.min(self.patience(read).unwrap_or(Duration::MAX));
         let deadline = *search.deadline.get_or_insert_with(|| search.began + wait());
         let held = search.held.take();
+        if let Some(token) = held
+            && read.outer.as_ref().is_some_and(|outer| outer.have(token))
+        {
+            self.warn_of_nesting(read.route);
+            return Step::Ended(Alone::Held.into());
+        }
         let next = match (self.turn(read, held), held) {
             (None, _) => ControlFlow::Break(Alone::Held.into()),
             (Some(Turn::Crowd), _) => ControlFlow::Break(Alone::Crowd.into()),
@@ -64,6 +70,9 @@ impl<St: Store> Cache<St> {
                 Begun::Ended(ended) => ControlFlow::Break(ended),
             },
         };
+        if let ControlFlow::Break(Ended::Unshared(Unshared::Alone(Alone::Deadline))) = next {
+            self.routes[read.route].nesting.suspect();
+        }
         match next {
             ControlFlow::Break(ended) => Step::Ended(ended),
             ControlFlow::Continue(()) if now() < deadline => Step::Again,

@@ -14,6 +14,7 @@ mod classify;
 mod fill;
 mod join;
 mod lookup;
+mod nesting;
 mod ranges;
 mod request;
 mod respond;
@@ -306,6 +307,7 @@ where
         // Kept, because the response may nominate any of them.
         let fields = FieldList::of(request.headers());
         let candidate = filling.revalidate(&self.read, request.headers_mut());
+        filling.mark(&self.read, request.extensions_mut());
         let (cache, bucket) = (Arc::clone(&self.cache), self.cache.bucket(self.read.route));
         let panicked = || cache.metrics().refused(bucket, Refusal::Panicked);
         let forwarded = Watched::new(self.ask(), panicked).await;

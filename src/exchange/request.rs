@@ -8,6 +8,7 @@ use http::{
     response,
 };
 
+use super::nesting::OuterFills;
 use crate::{
     entry::Entry,
     key::{Nominated, Slot, Variant},
@@ -68,6 +69,8 @@ pub(crate) struct Read {
     pub(crate) seen: Option<Arc<Entry>>,
     /// Set if its caller has an answer already.
     pub(crate) is_background: bool,
+    /// Fills of outer layers that wait for it.
+    pub(crate) outer: Option<OuterFills>,
 }
 
 impl Read {

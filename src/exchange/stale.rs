@@ -116,8 +116,17 @@ mod tests {
         let (slot, nominated) = (entry.slot().clone(), Nominated::default());
         let (base, asks) = (slot.variant.clone(), Asks::default());
         let (reason, seen) = (ForwardReason::Stale, Some(entry));
-        let read =
-            Read { route: 0, slot, base, nominated, asks, reason, seen, is_background: true };
+        let read = Read {
+            route: 0,
+            slot,
+            base,
+            nominated,
+            asks,
+            reason,
+            seen,
+            is_background: true,
+            outer: None,
+        };
         assert!(read.stand_in(cache, Origin::Failed).is_some());
         cache.store.invalidate(&read.slot.key).await.unwrap();
         assert!(read.stand_in(cache, Origin::Failed).is_none());

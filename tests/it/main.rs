@@ -21,6 +21,7 @@ mod fencing;
 mod flights;
 mod handle;
 mod keys;
+mod nesting;
 mod peers;
 mod privacy;
 mod readiness;

@@ -582,6 +582,21 @@ mod warning {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_layer_within_itself_is_named_once() {
+        let warnings = Warnings::of_process();
+        let route = CacheRoute::get("/nested/{x}").key("{x}").ttl(TTL);
+        let layer = SupportCacheLayer::builder(MemoryStore::new()).cache(route).build().unwrap();
+        let (origin, calls) = origin();
+        let cache = layer.layer(layer.layer(origin));
+        serve(calls, Depends::Everything);
+        for at in 0..30 {
+            let asked = get(&format!("/nested/{at}"));
+            tower::ServiceExt::oneshot(cache.clone(), asked).await.unwrap();
+        }
+        assert_eq!(warnings.named("/nested/"), ["GET /nested/{x}"]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_bucket_that_no_request_has_reached_is_named_once() {
         let warnings = Warnings::of_process();
         let route = |pattern: &str, bucket: &str| {

@@ -57,6 +57,20 @@ fn patient(url: &str) -> RedisStoreBuilder {
         .heartbeat_timeout(Duration::from_millis(800))
 }
 
+fn layer_on(
+    store: RedisStore,
+    route: impl FnOnce(CacheRoute) -> CacheRoute,
+) -> SupportCacheLayer<RedisStore> {
+    let cached = CacheRoute::get("/cases/{case}").bucket("cases").key("case:{case}");
+    let invalidating = InvalidateRoute::post("/cases/{case}/comments").key("case:{case}");
+    let builder = SupportCacheLayer::builder(store)
+        // The same in all processes, or they do not agree on the values of fields.
+        .caller_key(CallerKey::new([1; 32]))
+        .cache(route(cached.ttl(TTL).jitter(0)))
+        .invalidate(invalidating);
+    builder.build().unwrap()
+}
+
 /// A cache over Redis whose origin waits for the test, as one process has it.
 struct Site {
     cache: Cached<RedisStore>,
@@ -81,14 +95,7 @@ impl Site {
 
     /// A site that has not asked its server for anything yet.
     fn lazy(store: RedisStore, route: impl FnOnce(CacheRoute) -> CacheRoute) -> Self {
-        let cached = CacheRoute::get("/cases/{case}").bucket("cases").key("case:{case}");
-        let invalidating = InvalidateRoute::post("/cases/{case}/comments").key("case:{case}");
-        let builder = SupportCacheLayer::builder(store)
-            // The same in all processes, or they do not agree on the values of fields.
-            .caller_key(CallerKey::new([1; 32]))
-            .cache(route(cached.ttl(TTL).jitter(0)))
-            .invalidate(invalidating);
-        Self::of(&builder.build().unwrap())
+        Self::of(&layer_on(store, route))
     }
 
     fn of(layer: &SupportCacheLayer<RedisStore>) -> Self {

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use tower::{Layer, ServiceExt};
 use tower_support_cache::{
-    CacheRoute, Caller, CallerKey, ConfigErrorKind, Credentials, RedisStore, SupportCacheLayer,
+    Alone, CacheRoute, Caller, CallerKey, ConfigErrorKind, Credentials, RedisStore,
+    SupportCacheLayer,
 };
 
 use crate::{
-    Site, far, patient,
+    Site, far, layer_on, patient,
     server::{PATIENCE, Server, pause, until},
     support::{Sent, TTL, get, got, send, with},
 };
@@ -289,4 +291,34 @@ async fn what_is_in_use_is_refreshed_before_it_is_stale() {
         (other.read("not stored").await.text() == "new").then_some(())
     })
     .await;
+}
+
+/// Returns a layer that is linked to its server.
+async fn linked_layer(url: &str) -> SupportCacheLayer<RedisStore> {
+    let layer = layer_on(patient(url).build().unwrap(), |route| route);
+    until(PATIENCE, "there is a link", async || {
+        layer.handle().invalidate("another").await.is_ok().then_some(())
+    })
+    .await;
+    layer
+}
+
+/// Two layers of one process, one within the other, as two stores on one server see them: the inner one
+/// does not wait for the fill that waits for it.
+#[tokio::test]
+async fn a_layer_within_another_on_the_same_server_does_not_wait_for_it() {
+    let server = Server::start().await;
+    let (mut inner, outer) = (Site::on(&server.url()).await, linked_layer(&server.url()).await);
+    let service = outer.layer(inner.cache.clone());
+    for case in 0..20 {
+        let asked = get(&format!("/cases/{case}"));
+        let request = tokio::spawn(service.clone().oneshot(asked));
+        // A request that waits does so for 5 s.
+        let limit = Duration::from_secs(4);
+        let call = tokio::time::timeout(limit, inner.calls.next()).await.expect("it waits");
+        call.ok("case");
+        let response = request.await.unwrap().unwrap();
+        assert_eq!(response.status(), 200, "{case}");
+    }
+    assert_eq!(inner.counts().alone[&Alone::Held], 20);
 }

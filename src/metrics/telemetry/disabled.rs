@@ -4,6 +4,8 @@ pub(crate) fn credentials_bypassed(_: &str) {}
 
 pub(crate) fn bucket_unreached(_: &str) {}
 
+pub(crate) fn layer_nested(_: &str) {}
+
 pub(crate) fn invalidation_failed(_: &str) {}
 
 pub(crate) fn invalidation_unmatched(_: &str) {}

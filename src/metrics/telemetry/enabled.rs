@@ -32,6 +32,14 @@ pub(crate) fn bucket_unreached(bucket: &str) {
     );
 }
 
+/// Warns once of a layer within itself.
+pub(crate) fn layer_nested(route: &str) {
+    tracing::warn!(
+        route,
+        "this cache is within itself, or within another with the same rules and store; the inner one forwards: remove one of them"
+    );
+}
+
 /// Logs the end of a request on a cache route.
 pub(crate) fn ended(bucket: &str, outcome: &Outcome) {
     tracing::debug!(bucket, ?outcome, "request ended");
