@@ -112,6 +112,7 @@ RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
 
 step "tests"
 cargo test --all-features --no-fail-fast
+cargo test -p stacks
 
 scripts=0
 for script in tests/portal.sh tests/portal_redis.sh tests/page.sh tests/model.sh $counts; do

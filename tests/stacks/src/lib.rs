@@ -1,0 +1,1 @@
+//! Nothing: the stacks are tests.
