@@ -158,7 +158,7 @@ pub use metrics::{
     outcome::{Alone, Bypass, Refusal},
 };
 pub use peek::{PeekContent, PeekContentLayer, PeekedBody};
-pub use policy::{Freshness, RequestDirectives};
+pub use policy::{Freshness, RequestDirectives, ResponsePolicy};
 pub use preset::{CASE_LIST_TTL, CASE_MESSAGES_TTL};
 pub use route::{
     CacheRoute, Caller, Coalescing, Credentials, HostPolicy, InvalidateRoute, KeyRequest,

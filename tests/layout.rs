@@ -98,6 +98,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "request_directives",
             "request_fields",
             "upgrade",
+            "response_policy",
             "field_line",
             "http_date",
             "entity_tag",

@@ -109,6 +109,9 @@ reasons! {
         ProxyAuthenticate = "proxy-authenticate",
         /// `Authentication-Info`.
         AuthenticationInfo = "authentication-info",
+        /// The handler forbids it by a [`ResponsePolicy`](crate::ResponsePolicy), or the route by
+        /// [`store_if`](crate::CacheRoute::store_if).
+        Policy = "policy",
         /// Stale on arrival, or nothing says how long it is fresh: neither the response nor the route.
         NotFresh = "not-fresh",
         /// An event stream.

@@ -74,6 +74,11 @@ impl Lifetimes {
         is_listed || self.negative_ttl.is_some() && is_negative(status)
     }
 
+    /// Returns whether a response of this status may be given a lifetime of its own.
+    pub(super) fn admit(&self, status: StatusCode) -> bool {
+        self.allow(status) && !is_unfit(status)
+    }
+
     /// Shortens a lifetime by a part of the jitter, chosen by `dice`.
     pub(super) fn jittered(&self, lifetime: Duration, dice: u64) -> Duration {
         // The nanoseconds of 584 years fit into 64 bits.
@@ -91,6 +96,11 @@ impl Lifetimes {
             Freshness::Origin => own.max(USUAL),
         }
     }
+}
+
+/// Returns whether a status is never stored unless its response states a lifetime.
+fn is_unfit(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 100..=199 | 206 | 304 | 401 | 407 | 500..)
 }
 
 fn is_negative(status: StatusCode) -> bool {

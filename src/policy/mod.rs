@@ -13,6 +13,7 @@ mod http_date;
 mod range;
 mod request_directives;
 mod request_fields;
+mod response_policy;
 mod storability;
 mod targeted;
 mod upgrade;
@@ -20,6 +21,7 @@ mod validation;
 
 pub use freshness::Freshness;
 pub use request_directives::RequestDirectives;
+pub use response_policy::ResponsePolicy;
 
 pub(crate) use cache_groups::{CACHE_GROUP_INVALIDATION, CACHE_GROUPS, groups};
 pub(crate) use freshness::Lifetimes;
@@ -27,6 +29,7 @@ pub(crate) use http_date::date_value;
 pub(crate) use range::{RangeAsked, Selected};
 pub(crate) use request_directives::Wishes;
 pub(crate) use request_fields::{CredentialFields, RequestFields};
+pub(crate) use response_policy::{HeadRule, HeadRules};
 pub(crate) use storability::{Reception, StoragePolicy, Terms, declared_length, may_be_remembered};
 pub(crate) use upgrade::asks_for_upgrade;
 pub(crate) use validation::{

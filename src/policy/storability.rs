@@ -15,6 +15,7 @@ use http::{
 use super::{
     cache_control::{Directives, Extent},
     freshness::{Arrival, Freshness, Lifetimes, is_heuristically_cacheable, is_understood},
+    response_policy::HeadRules,
     validation::Validators,
 };
 use crate::{
@@ -37,6 +38,8 @@ pub(crate) struct StoragePolicy {
     pub(crate) stripped: Arc<[HeaderName]>,
     /// Set if a stored response answers its own caller only.
     pub(crate) is_per_caller: bool,
+    /// Closures over the heads of responses.
+    pub(crate) rules: HeadRules,
 }
 
 /// Circumstances of a response that its head does not show.
@@ -79,7 +82,7 @@ impl StoragePolicy {
         let stated = Directives::of_response(&self.targeted, fields);
         let permits_sharing = stated.permits_sharing;
         let terms = match self.lifetimes.freshness {
-            Freshness::Fixed => self.fixed_terms(head.status, &stated, reception.dice)?,
+            Freshness::Fixed => self.fixed_terms(head, &stated, reception.dice)?,
             Freshness::Origin => self.stated_terms(head, stated, reception)?,
         };
         if is_event_stream(fields) {
@@ -92,18 +95,19 @@ impl StoragePolicy {
             |name: &HeaderName| !self.stripped.contains(name) && !terms.withheld.contains(name);
         match fields.keys().filter(|name| is_kept(name)).find_map(for_one_client) {
             Some(refusal) => Err(refusal),
-            None => Ok(terms),
+            None => self.rules.check(head).map(|()| terms),
         }
     }
 
     /// Returns the terms of a route with a lifetime of its own.
     fn fixed_terms(
         &self,
-        status: StatusCode,
+        head: &response::Parts,
         stated: &Directives,
         dice: u64,
     ) -> Result<Terms, Refusal> {
-        let lifetime = self.lifetimes.of(status).ok_or(Refusal::Status)?;
+        let given = self.rules.ttl(head).filter(|_| self.lifetimes.admit(head.status));
+        let lifetime = given.or_else(|| self.lifetimes.of(head.status)).ok_or(Refusal::Status)?;
         if stated.no_store {
             return Err(Refusal::NoStore);
         }
@@ -118,6 +122,9 @@ impl StoragePolicy {
             false => Windows::default(),
         };
         let fresh_for = self.lifetimes.jittered(lifetime, dice);
+        if fresh_for.is_zero() {
+            return Err(Refusal::NotFresh);
+        }
         Ok(Terms { fresh_for, windows, ..Terms::default() })
     }
 
@@ -164,9 +171,11 @@ impl StoragePolicy {
             .or_else(|| self.lifetimes.of(status))
             .unwrap_or_default();
         let initial_age = arrival.initial_age(fields);
+        // A lifetime that the handler or the route gives begins with the arrival.
+        let rest = self.rules.ttl(head).unwrap_or(lifetime.saturating_sub(initial_age));
         let fresh_for = match is_never_fresh {
             true => Duration::ZERO,
-            false => self.lifetimes.jittered(lifetime.saturating_sub(initial_age), reception.dice),
+            false => self.lifetimes.jittered(rest, reception.dice),
         };
         if fresh_for.is_zero() && !has_validators {
             return Err(Refusal::NotFresh);
@@ -273,6 +282,7 @@ mod tests {
             targeted: Arc::default(),
             stripped: Arc::default(),
             is_per_caller: false,
+            rules: HeadRules::default(),
         }
     }
 

@@ -298,3 +298,26 @@ impl Drop for Cursor {
         }
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::time::Duration;
+
+    use super::{
+        super::budget::{Budget, Reservation},
+        *,
+    };
+    use crate::metrics::Metrics;
+
+    #[test]
+    fn a_recording_that_may_not_go_on_without_readers_has_none_any_more() {
+        let metrics = Arc::new(Metrics::new(Vec::new()));
+        let detachments = Arc::new(Detachments::new(0, Duration::ZERO, metrics));
+        let reservation = Reservation::none(&Arc::new(Budget::new(0)));
+        let tape = Tape::new(0, None, reservation).expect("nothing is declared");
+        let (recording, first) = Recording::new(tape, detachments);
+        assert!(recording.cursor().is_some());
+        drop(first);
+        assert!(recording.cursor().is_none());
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::{HeaderName, StatusCode};
+use http::{HeaderName, StatusCode, response};
 
 use super::{
     cache_rule::{CacheRule, Coalescing, Scope},
@@ -17,7 +17,7 @@ use crate::{
     entry::Windows,
     error::{ConfigError, ConfigErrorKind},
     key::Nominated,
-    policy::{Freshness, Lifetimes, RequestDirectives, StoragePolicy},
+    policy::{Freshness, HeadRule, HeadRules, Lifetimes, RequestDirectives, StoragePolicy},
 };
 
 const DEFAULT_BODY_LIMIT: u64 = 1024 * 1024;
@@ -66,6 +66,7 @@ pub struct CacheRoute {
     stripped: Vec<HeaderName>,
     statuses: Option<Vec<StatusCode>>,
     negative_ttl: Option<Duration>,
+    rules: HeadRules,
     jitter_percent: u8,
     body_limit: u64,
     coalescing: Coalescing,
@@ -128,6 +129,7 @@ impl CacheRoute {
             stripped: Vec::new(),
             statuses: None,
             negative_ttl: None,
+            rules: HeadRules::default(),
             jitter_percent: DEFAULT_JITTER,
             body_limit: DEFAULT_BODY_LIMIT,
             coalescing: Coalescing::On,
@@ -195,12 +197,62 @@ impl CacheRoute {
     }
 
     /// Sets the time for which a response is fresh, from the arrival of its head. Required, unless
-    /// the origin decides about freshness.
+    /// the origin decides about freshness or [`ttl_with`](Self::ttl_with) is given.
     ///
     /// With [`Freshness::Origin`] it applies to responses that state no lifetime and whose status is
     /// one of [`statuses`](Self::statuses), or else 200.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
+        self
+    }
+
+    /// Sets the time for which a response is fresh by a closure over its head. `None` leaves it to the
+    /// response ([`Freshness::Origin`]) or to [`ttl`](Self::ttl). With it `ttl` is optional.
+    ///
+    /// As by [`ResponsePolicy::ttl`](crate::ResponsePolicy::ttl), which comes first, other statuses than
+    /// 200 can be given a lifetime.
+    ///
+    /// `version` stands for the closure where layers and processes share a store: give it another number
+    /// when the closure changes, so that what was stored before is not used.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_support_cache::CacheRoute;
+    ///
+    /// CacheRoute::get("/articles/{article}").key("article:{article}").ttl_with(1, |head| {
+    ///     let is_draft = head.headers.contains_key("x-draft");
+    ///     Some(Duration::from_secs(if is_draft { 5 } else { 600 }))
+    /// });
+    /// ```
+    pub fn ttl_with(
+        mut self,
+        version: u32,
+        ttl: impl Fn(&response::Parts) -> Option<Duration> + Send + Sync + 'static,
+    ) -> Self {
+        self.rules.ttl_with = Some(HeadRule::new(version, ttl));
+        self
+    }
+
+    /// Stores only responses whose heads a closure accepts. Defaults to all.
+    ///
+    /// It is asked about responses that nothing else forbids to store. One that it refuses is shared with
+    /// no request either. `version` stands for the closure, as in [`ttl_with`](Self::ttl_with).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_support_cache::CacheRoute;
+    ///
+    /// CacheRoute::get("/search")
+    ///     .key("search")
+    ///     .ttl(Duration::from_secs(60))
+    ///     .store_if(1, |head| !head.headers.contains_key("x-partial-result"));
+    /// ```
+    pub fn store_if(
+        mut self,
+        version: u32,
+        accept: impl Fn(&response::Parts) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.rules.store_if = Some(HeadRule::new(version, accept));
         self
     }
 
@@ -306,9 +358,13 @@ impl CacheRoute {
     /// `BFF-Cache-Control`. Defaults to none.
     ///
     /// The first of them that is present, and that is a well-formed dictionary with members, counts
-    /// alone: `Cache-Control` and `Expires` are then for other caches. So a handler says
-    /// `BFF-Cache-Control: max-age=30` to be cached here, and `Cache-Control: no-store` to everybody
-    /// downstream. Clients receive the fields unless an outer layer removes them.
+    /// alone: `Cache-Control` and `Expires` are then for other caches. So a response with
+    /// `BFF-Cache-Control: public` is stored here, in spite of its `Cache-Control: no-store` for all
+    /// caches downstream. Clients receive the fields unless an outer layer removes them.
+    ///
+    /// A lifetime in it counts as one in `Cache-Control` does: `max-age=30` sets 30 seconds with
+    /// [`Freshness::Origin`]. With [`Freshness::Fixed`], the default, each response is fresh for the
+    /// route's `ttl`; a handler sets another by a [`ResponsePolicy`](crate::ResponsePolicy).
     pub fn targeted(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         self.targeted = names.into_iter().collect();
         self
@@ -326,6 +382,8 @@ impl CacheRoute {
     /// Sets the statuses that are stored. Defaults to 200 alone; with [`Freshness::Origin`] to any
     /// status whose response states a lifetime.
     ///
+    /// A handler or a closure that gives a response a lifetime ([`ResponsePolicy`](crate::ResponsePolicy),
+    /// [`ttl_with`](Self::ttl_with)) adds its status where the route names none.
     /// [`negative_ttl`](Self::negative_ttl) adds 404 and 410. 1xx, 206, 304, 401, 407 and 5xx cannot be
     /// named.
     pub fn statuses(mut self, statuses: impl IntoIterator<Item = StatusCode>) -> Self {
@@ -407,6 +465,7 @@ impl CacheRoute {
             targeted: self.targeted.into(),
             stripped: self.stripped.into(),
             is_per_caller: credentials.is_per_caller(),
+            rules: self.rules,
         };
         Ok(CacheRule {
             route: route.to_owned(),
@@ -449,7 +508,8 @@ impl CacheRoute {
                 _ => {}
             }
         }
-        if self.ttl.is_none() && self.freshness == Freshness::Fixed {
+        let gives_ttl = self.ttl.is_some() || self.rules.ttl_with.is_some();
+        if !gives_ttl && self.freshness == Freshness::Fixed {
             let problem = "is missing: give `.ttl(..)` or `.freshness(Freshness::Origin)`";
             return Err(refusal(ConfigErrorKind::Ttl, "ttl", problem));
         }

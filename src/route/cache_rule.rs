@@ -9,7 +9,7 @@ use super::{
 use crate::{
     key::Nominated,
     key::{PrimaryKey, Tags},
-    policy::{Freshness, RequestDirectives, StoragePolicy},
+    policy::{Freshness, HeadRule, RequestDirectives, StoragePolicy},
 };
 
 /// Coalescing of concurrent misses into one origin request.
@@ -122,6 +122,14 @@ impl CacheRule {
             ("freshness", own.freshness == others.freshness),
             ("heuristic", own.heuristic_percent == others.heuristic_percent),
             ("ttl", own.ttl == others.ttl),
+            (
+                "ttl_with",
+                version(&self.storage.rules.ttl_with) == version(&other.storage.rules.ttl_with),
+            ),
+            (
+                "store_if",
+                version(&self.storage.rules.store_if) == version(&other.storage.rules.store_if),
+            ),
             ("negative_ttl", own.negative_ttl == others.negative_ttl),
             ("statuses", own.statuses == others.statuses),
             ("jitter", own.jitter_percent == others.jitter_percent),
@@ -155,6 +163,10 @@ impl CacheRule {
         layer.update(text.as_bytes());
         self.scope.copy_from_slice(&layer.finalize().as_bytes()[..16]);
     }
+}
+
+fn version<T>(rule: &Option<HeadRule<T>>) -> Option<u32> {
+    rule.as_ref().map(|rule| rule.version)
 }
 
 impl fmt::Debug for CacheRule {

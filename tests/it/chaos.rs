@@ -240,6 +240,26 @@ async fn a_body_is_of_the_budget_until_the_store_has_answered() {
     assert!(got(first).await.cache_status().ends_with("detail=store"));
 }
 
+/// Its flight is over only once the store has noted that the response may not be stored.
+#[tokio::test(start_paused = true)]
+async fn who_comes_after_a_shared_body_grew_too_large_is_not_given_a_part_of_it() {
+    let plan = |call, _| match call {
+        StoreCall::Commit => Fault::Delay(Duration::from_millis(100)),
+        _ => Fault::None,
+    };
+    let store = Chaos::new(MemoryStore::new(), plan);
+    let (cache, _, mut calls) = cache_on(store, |route| route.body_limit(8));
+    let leader = send(&cache, get("/cases/1"));
+    let gate = calls.next().await.stream(Some(3));
+    settle().await;
+    gate.send("more than was declared");
+    settle().await;
+    let late = send(&cache, get("/cases/1"));
+    calls.now().await.expect("it asks the origin itself").ok("whole");
+    assert_eq!(got(late).await.text(), "whole");
+    drop(leader);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_store_that_hangs_keeps_no_follower_and_leaks_no_flight() {
     for operation in [StoreCall::Lookup, StoreCall::Begin, StoreCall::Commit] {

@@ -26,6 +26,7 @@ mod privacy;
 mod readiness;
 #[cfg(feature = "testing")]
 mod replay;
+mod response_policy;
 mod reverse_proxy;
 mod stacks;
 mod stale;

@@ -398,6 +398,21 @@ async fn a_streaming_follower_shares_the_end_of_a_body_that_fails() {
     assert_eq!(got(leader).await.body, Err("the origin failed".to_owned()));
 }
 
+/// It has failed before any of them reads.
+#[tokio::test(start_paused = true)]
+async fn every_reader_reads_what_came_before_a_body_failed() {
+    let (cache, _, mut calls) = cache();
+    let leader = open(&cache);
+    let gate = calls.next().await.stream(Some(10));
+    gate.send("half");
+    let mut readers = [opened(leader).await, opened(open(&cache)).await];
+    gate.fail();
+    settle().await;
+    for reader in &mut readers {
+        assert_eq!(chunk(reader).await, "half");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_panic_in_a_body_is_its_own_callers_alone() {
     let (cache, handle, mut calls) = cache();

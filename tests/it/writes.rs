@@ -1,15 +1,19 @@
 //! Writes: what they invalidate, when, and what holds when nobody knows how they ended.
 
 use std::{
+    future::Future,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Waker},
     time::Duration,
 };
 
 use http::Method;
 use tokio::time::advance;
+use tower::ServiceExt;
 use tower_support_cache::{
     Bypass, Coalescing, MemoryStore,
     testing::{Chaos, Fault, StoreCall},
@@ -52,6 +56,20 @@ async fn a_write_invalidates_before_its_writer_sees_the_response() {
         assert_eq!(got(next).await.text(), "new");
         assert_eq!(handle.metrics().invalidations, 1);
     }
+}
+
+/// Polled by hand: nothing else runs between the response and the request after it.
+#[tokio::test(start_paused = true)]
+async fn a_request_right_after_the_response_to_a_write_is_no_hit() {
+    let (cache, _, mut calls) = cache();
+    fill(&cache, &mut calls, "old").await;
+    let mut unwoken = Context::from_waker(Waker::noop());
+    let mut write = pin!(cache.clone().oneshot(comment()));
+    assert!(write.as_mut().poll(&mut unwoken).is_pending());
+    calls.next().await.ok("");
+    assert!(write.as_mut().poll(&mut unwoken).is_ready());
+    let next = pin!(cache.clone().oneshot(get("/cases/1")));
+    assert!(next.poll(&mut unwoken).is_pending(), "a hit would be answered at once");
 }
 
 /// The fill's forward began before the write, so what it brings may be from before it.

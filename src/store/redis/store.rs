@@ -172,6 +172,8 @@ impl RedisStore {
 
 #[cfg(all(test, not(shuttle)))]
 mod tests {
+    use std::pin::Pin;
+
     use super::*;
     use crate::{
         clock::now,
@@ -196,12 +198,13 @@ mod tests {
             near.keep(entry, source, near.fence());
             let is_found = || store.peek(&Slot::example().variant.borrowed()).is_some();
             assert!(is_found());
-            match invalidated {
-                "key" => drop(store.invalidate(&Slot::example().key)),
-                "tag" => drop(store.invalidate_tag(&Tag::new("t"))),
-                _ => drop(store.invalidate_all()),
-            }
+            let call: Pin<Box<dyn Future<Output = _>>> = match invalidated {
+                "key" => Box::pin(store.invalidate(&Slot::example().key)),
+                "tag" => Box::pin(store.invalidate_tag(&Tag::new("t"))),
+                _ => Box::pin(store.invalidate_all()),
+            };
             assert!(!is_found(), "{invalidated}");
+            drop(call);
         }
     }
 }

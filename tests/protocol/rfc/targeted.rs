@@ -62,7 +62,9 @@ fn directives() -> Vec<Row> {
             .route(|route| targeted(route).credentials(Credentials::ByResponse))
             .asked(&[("authorization", "alice")])
             .request(&[("authorization", "bob")]),
-        // A route with a lifetime of its own heeds what it forbids.
+        // A route with a lifetime of its own heeds what it forbids, and keeps its lifetime.
+        row("3.6 directives", &[("bff-cache-control", "max-age=10")], Stored)
+            .route(|route| route.targeted([HeaderName::from_static("bff-cache-control")])),
         row("3.6 directives", &[("bff-cache-control", "no-store")], Forwarded)
             .route(|route| route.targeted([HeaderName::from_static("bff-cache-control")])),
         row(
