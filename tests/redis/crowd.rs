@@ -96,7 +96,7 @@ async fn what_may_not_be_stored_is_known_to_other_processes() {
     drop(requests);
 }
 
-/// What is stale may have to be waited for all the same, and is no reason to ask on and on.
+/// A waiter beside a stale response asks as seldom as any other.
 #[tokio::test]
 async fn who_waits_beside_what_is_stale_asks_no_more_than_others() {
     let server = Server::start().await;

@@ -21,7 +21,7 @@ use crate::{
 const READERS: usize = 8;
 const CASES: usize = 5;
 
-/// What the service knows: a version for all cases, which every write raises.
+/// State of the service: a version for all cases, which every write raises.
 #[derive(Default)]
 struct Truth {
     version: AtomicU64,

@@ -1,4 +1,4 @@
-//! What holds on each fault: the rows of the design's table, each with a real server.
+//! Guarantees on each fault: the rows of the design's table, each with a real server.
 
 use std::time::Duration;
 
@@ -126,7 +126,7 @@ async fn a_failover_there_and_back_brings_back_nothing() {
     pair.fill("old").await;
     pair.replication.freeze();
     pair.primary.demote(free_port()).await;
-    // What is acknowledged elsewhere now, this server never hears of.
+    // Invalidations that are acknowledged elsewhere from now on never reach this server.
     pair.primary.promote().await;
     pause(HEARTBEAT + HEARTBEAT_TIMEOUT + Duration::from_millis(20)).await;
     assert_eq!(pair.primary.command::<u64>(&["EXISTS", "case:1"]).await, 1, "it is still there");
@@ -240,7 +240,7 @@ async fn a_lease_whose_way_back_is_cut_is_given_back_over_the_next_link() {
     call.fail();
     assert!(filling.await.unwrap().is_err());
     until(PATIENCE, "the link is given up", async || (!site.store().is_linked).then_some(())).await;
-    // What is still on its way is lost with the connection.
+    // A message on its way is lost with the connection.
     link.cut();
     link.thaw();
     is_stored_again(&mut Site::on(&server.url()).await, "one").await;

@@ -1,4 +1,4 @@
-//! What the other tests rely on: that the servers and the proxy do what their names say.
+//! Tests of the harness: servers and proxy do what their names say.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Many requests: what a hit costs the server, and what they pay while it is away.
+//! Many requests: commands of a hit, and waits while the server is away.
 
 use std::{
     sync::{
@@ -136,7 +136,7 @@ impl Load {
     }
 }
 
-/// How many requests have waited for the server in vain.
+/// Returns the number of requests that have waited for the server in vain.
 fn paid(site: &Site) -> u64 {
     let operations = site.store().operations;
     let waited = [Operation::Lookup, Operation::Lease, Operation::Commit];

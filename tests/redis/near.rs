@@ -1,4 +1,4 @@
-//! The near cache: what this process keeps of what it has read, and when that answers.
+//! Near cache: copies of entries that this process has read, and the times at which they answer.
 
 use std::time::Duration;
 
@@ -144,8 +144,7 @@ async fn a_copy_is_read_again_after_its_time() {
     .await;
 }
 
-/// The right to fill is at the key, and a message that something else there has changed takes nothing
-/// from it.
+/// The lease is at the key, and a message that another field there has changed does not void it.
 #[tokio::test]
 async fn a_message_does_not_void_a_fill() {
     let server = Server::start().await;
@@ -153,7 +152,7 @@ async fn a_message_does_not_void_a_fill() {
     let mut other = Site::near(&server.url()).await;
     let filling = send(&site.cache, get("/cases/1?page=1"));
     let call = site.calls.next().await;
-    // Who follows has read the key once more, and is told what changes there.
+    // The follower has read the key once more, and gets a message when it changes.
     let looks = site.lookups();
     let following = send(&site.cache, get("/cases/1?page=1"));
     until(PATIENCE, "the follower has looked", async || (site.lookups() > looks).then_some(()))
@@ -225,8 +224,7 @@ async fn slow_lookups_open_the_breaker_and_a_heartbeat_closes_it() {
     site.hits("one").await;
 }
 
-/// A copy is used for a shorter time than what it is a copy of; only the end of the latter is near when
-/// it is to be refreshed.
+/// A copy is used for a shorter time than its entry is fresh. Only the end of the latter starts a refresh.
 #[tokio::test]
 async fn a_copy_that_is_read_again_soon_is_not_refreshed_early() {
     let server = Server::start().await;

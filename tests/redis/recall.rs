@@ -1,4 +1,4 @@
-//! What was read is not read anew while the server has the same: it is asked, and its answer decides.
+//! Responses that were read are not read again while the server has the same: it is asked for their number.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ impl Site {
 }
 
 impl Server {
-    /// How often it was asked what is at a key.
+    /// Returns the number of lookups so far.
     async fn looks(&self) -> u64 {
         let calls = self.calls().await;
         calls["hget"] + calls["hmget"]
@@ -87,7 +87,7 @@ async fn what_is_confirmed_is_not_sent_again() {
     assert!(sent < body.len() as u64, "{sent} bytes for {HITS} hits");
 }
 
-/// Who has read a response does not depend on what became of the record since.
+/// A process that has read a response does not depend on the state of its record since.
 #[tokio::test]
 async fn sec_red_2_what_was_read_whole_answers_where_its_record_was_damaged() {
     let server = Server::start().await;
@@ -118,7 +118,7 @@ async fn a_number_that_is_none_is_no_number() {
     site.hits("one").await;
 }
 
-/// What is not to be stored takes the place of what was, and its number with it.
+/// A response that is not stored removes the one before, and its number.
 #[tokio::test]
 async fn what_became_one_that_is_not_stored_is_not_recalled() {
     let server = Server::start().await;
@@ -271,7 +271,7 @@ async fn what_has_expired_is_not_recalled() {
     assert!(missed.contains("fwd=uri-miss"), "{missed}");
 }
 
-/// What is remembered is only for those whom it would be for if it were read.
+/// A remembered response is reused only for the requests that it would be read for.
 #[tokio::test]
 async fn what_is_recalled_is_for_the_same_requests() {
     let server = Server::start().await;

@@ -218,8 +218,8 @@ async fn sec_red_4_ten_thousand_requests_that_are_cancelled_leave_no_reply_to_ot
     }
 }
 
-/// What may stand in a path, and means something to Redis, to its patterns, to scripts or in a
-/// namespace. Each is a key of its own.
+/// Characters that may be in a path and mean something to Redis, to its patterns, to scripts or in a
+/// namespace each make a key of its own.
 #[tokio::test]
 async fn sec_key_3_each_key_is_its_own_at_the_server() {
     let server = Server::start().await;

@@ -191,7 +191,7 @@ async fn a_cluster_is_used_and_a_failover_in_it_brings_back_nothing() {
     .await;
 }
 
-/// Keys and stamps are at different nodes, whose clocks need not agree.
+/// Keys and versions of tags are at different nodes, whose clocks need not agree.
 #[tokio::test]
 async fn tags_and_groups_reach_all_nodes_of_a_cluster() {
     let cluster = Cluster::start().await;
@@ -220,7 +220,7 @@ async fn tags_and_groups_reach_all_nodes_of_a_cluster() {
     assert_eq!(site.read_grouped("new").await.text(), "new");
 }
 
-/// Where the child finds its server.
+/// Environment variable with the address of the child's server.
 const TLS_PORT: &str = "TEST_TLS_PORT";
 
 /// The certificates of the operating system are read from where an environment variable says, so the

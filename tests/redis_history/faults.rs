@@ -1,4 +1,4 @@
-//! What is done to the server, and to the links to it, while processes use it.
+//! Faults of the server and of the links to it while processes use it.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -16,8 +16,8 @@ const fn ms(milliseconds: u64) -> Duration {
 /// Within this time each process knows of a demotion: heartbeat, its timeout, and some room.
 const HEARTBEATS: Duration = ms(450);
 
-/// Where keys rest, every second link brings at once what the server sends in this time, an answer and
-/// the message that puts it out of date.
+/// Time for which every second link holds messages back where keys rest: a reply arrives at once with the
+/// message that puts it out of date.
 const HOLD: Duration = ms(2);
 
 /// A fault, and what it leaves behind.
@@ -132,7 +132,7 @@ impl Faults {
             Fault::RestartEmpty => self.restart(Disk::Empty).await,
             Fault::RestartFromRdb => {
                 self.primary.save().await;
-                // What is invalidated from here on comes back.
+                // Entries that are invalidated from here on come back.
                 pause(ms(200)).await;
                 self.restart(Disk::Kept).await;
             }

@@ -62,7 +62,7 @@ fn main() -> ExitCode {
     if faultless == runs.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Runs a scenario. Returns whether it is as it must be.
+/// Runs a scenario. Returns whether its goal is reached.
 async fn run(scenario: &Scenario) -> bool {
     println!("{scenario}");
     let mut faults = Faults::new(scenario).await;
@@ -96,7 +96,7 @@ struct Worker {
     /// It ends when this is closed, also if we die.
     alive: Option<ChildStdin>,
     tally: Arc<Mutex<Tally>>,
-    /// How late messages were, in microseconds.
+    /// Lateness of messages, in microseconds.
     late: Arc<Mutex<Vec<u64>>>,
     reading: Option<std::thread::JoinHandle<()>>,
 }

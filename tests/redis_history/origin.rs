@@ -23,7 +23,7 @@ use crate::{
     world::{GROUPED, TAGS, World},
 };
 
-/// What a handler that panics says.
+/// Message of a handler that panics.
 pub(crate) const PANIC: &str = "a handler panics now and then";
 
 #[derive(Clone)]

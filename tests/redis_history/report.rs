@@ -9,7 +9,7 @@ use std::{
 use crate::{faults::Fault, scenario::Scenario, tally::Tally};
 
 const WIDTH: u64 = 30;
-/// Where nobody watches a bar, a line now and then.
+/// Pause between lines of progress where there is no terminal.
 const LINE: Duration = Duration::from_secs(10);
 
 pub(crate) struct Report {

@@ -1,4 +1,4 @@
-//! What is run: how many processes and tasks, which faults, and until when.
+//! Scenarios: processes, tasks, faults and goals.
 
 use std::{
     fmt,
@@ -15,14 +15,14 @@ pub(crate) struct Scenario {
     /// In each process.
     pub(crate) tasks: usize,
     pub(crate) seed: u64,
-    /// Whether processes keep copies of what they have read.
+    /// Whether processes have near caches.
     pub(crate) is_near: bool,
     pub(crate) load: Load,
     pub(crate) faults: &'static [Fault],
     pub(crate) goal: Goal,
 }
 
-/// How keys are used.
+/// Use of the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Load {
     /// Every task reads and writes any key.
@@ -39,13 +39,13 @@ pub(crate) struct Goal {
     pub(crate) invalidations: u64,
     /// Of each kind.
     pub(crate) faults: u64,
-    /// How many of a hundred reads must be hits or joins: a cache that only forwards proves nothing.
+    /// Percentage of reads that must be hits or joins: a cache that only forwards proves nothing.
     shared: u64,
 }
 
-/// How many of a hundred reads the server must confirm, where there are no near caches.
+/// Percentage of reads that the server must confirm without near caches.
 const CONFIRMED: u64 = 3;
-/// How many of a hundred reads must be answered by near caches, where there are any.
+/// Percentage of reads that near caches must answer where there are any.
 const NEAR: u64 = 5;
 
 impl Scenario {
@@ -59,7 +59,7 @@ impl Scenario {
                 option @ ("--processes" | "--tasks" | "--seconds" | "--seed") => {
                     changes.push((option, words.next()?.parse().ok()?));
                 }
-                // What the harness of other tests takes means nothing here.
+                // Options of the test harness mean nothing here.
                 option if option.starts_with('-') => {}
                 word => name = word,
             }
@@ -174,7 +174,7 @@ impl Goal {
     }
 }
 
-/// What a process is told by its parent.
+/// Settings that a process gets from its parent.
 pub(crate) struct Settings {
     pub(crate) index: usize,
     pub(crate) processes: usize,

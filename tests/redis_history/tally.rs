@@ -1,4 +1,4 @@
-//! What a process has counted, and how it tells the parent: one line of numbers.
+//! Counts of a process, which it reports to its parent as one line of numbers.
 
 /// Declares the counts once: fields, their sum, their line.
 macro_rules! tally {

@@ -40,7 +40,7 @@ use crate::{
 const CALLERS: u64 = 2;
 /// After heartbeat and timeout a near cache that hears nothing is silent.
 const PROVEN: Duration = Duration::from_millis(300);
-/// What a line begins with that tells how late a message was, in microseconds.
+/// Prefix of a line with the lateness of a message, in microseconds.
 pub(crate) const LATE: &str = "late ";
 const LIFETIME: Duration = Duration::from_secs(600);
 /// In this time a pending invalidation is delivered, unless the server stays away.
@@ -255,7 +255,7 @@ impl Run {
         }
     }
 
-    /// Whether a version that is out of date was read because a message was still on its way to
+    /// Returns whether a version that is out of date was read because a message was still on its way to
     /// this process's near cache.
     fn is_late_message(&self, key: usize, version: u64, begun: u64) -> bool {
         let found = self.world.out_of_date(key, version, begun).filter(|_| self.is_near);
@@ -404,7 +404,7 @@ struct Asked {
     bounds: [u64; 2],
 }
 
-/// What was written, and where it is acknowledged.
+/// Versions that were written, by the register of their acknowledgement.
 type Written = Vec<(usize, u64)>;
 
 fn path(kind: &str, key: usize) -> String {
@@ -420,8 +420,8 @@ fn route(kind: &str) -> CacheRoute {
         .stale_if_error(LIFETIME)
 }
 
-/// Whether a response says that it is stale. Who shares one that stands in for an error is told how
-/// long it is fresh: not at all.
+/// Returns whether a response says that it is stale. A follower that shares one in place of an error
+/// gets a remaining lifetime of zero.
 fn says_stale(status: &str) -> bool {
     status.contains("detail=stale-") || status.ends_with("collapsed;ttl=0")
 }

@@ -16,10 +16,10 @@ pub(crate) const TAGS: usize = 4;
 pub(crate) const GROUPED: Range<usize> = 4..BARE;
 /// and those from here on neither.
 pub(crate) const BARE: usize = 12;
-/// What was invalidated softly has registers of its own.
+/// Number of registers: soft invalidations have their own.
 const REGISTERS: usize = 2 * KEYS;
 
-/// Where it stands which version of a key was invalidated softly.
+/// Returns the register of a key's soft invalidations.
 pub(crate) fn softly(key: usize) -> usize {
     KEYS + key
 }
@@ -27,7 +27,7 @@ pub(crate) fn softly(key: usize) -> usize {
 const NAME: &str = "registers";
 /// A number, and its complement to tell a read that a write has torn.
 const CELL: usize = 16;
-/// How many acknowledgements of a key are kept.
+/// Number of acknowledgements of a key that are kept.
 const RING: u64 = 512;
 const NOTE: usize = 32;
 const NOTES: u64 = (2 * REGISTERS * CELL) as u64;
@@ -43,13 +43,13 @@ pub(crate) struct World {
 
 #[derive(Clone, Copy)]
 enum Register {
-    /// What the origin holds.
+    /// Version at the origin.
     Version,
     /// The newest version whose invalidation has been acknowledged.
     Acknowledged,
 }
 
-/// Who has invalidated.
+/// Origin of an invalidation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum By {
     /// The process that the key belongs to, through its layer.

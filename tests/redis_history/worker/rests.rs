@@ -1,9 +1,9 @@
 //! Keys that rest: each is written twice, the second time while the first is being filled or read, and
 //! then left alone for longer than a message may take.
 //!
-//! What a near cache keeps against the rules stays there until the server tells of a change, and it
+//! A copy that a near cache keeps against the rules stays there until the server reports a change, and it
 //! does so only once the key has been read there again. In the crowd of the other scenarios that is a
-//! moment later, and what was read before then might as well have been before a message on its way.
+//! moment later, and a stale read before then is excused by a message on its way.
 //! Here each process reads a key as one caller, so nothing is read at the server while a copy answers.
 
 use std::{
@@ -18,7 +18,7 @@ use crate::{random::Random, server::pause, world::By};
 const REST: u64 = 400;
 /// By how much longer a rest may be, so that those of different keys drift apart.
 const DRIFT: u64 = 200;
-/// What a fill may take over a link that holds back, in microseconds.
+/// Duration in microseconds that a fill may take over a link that holds back.
 const FILL: u64 = 20_000;
 
 impl Run {

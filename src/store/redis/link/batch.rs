@@ -8,7 +8,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{Arc, Weak, atomic::AtomicUsize},
     task::{Context, Poll, Waker},
 };
 
@@ -34,7 +34,8 @@ const LANES: usize = 16;
 /// batch would wait for it beyond any budget.
 #[derive(Debug)]
 pub(super) struct LookupBatches {
-    open: Box<[Mutex<Option<Arc<LookupBatch>>>]>,
+    /// Weak: a batch that was answered is dropped with the last of its callers.
+    open: Box<[Mutex<Weak<LookupBatch>>]>,
     limit: usize,
     in_flight: AtomicUsize,
 }
@@ -95,14 +96,16 @@ impl LookupBatches {
     ) -> (PendingReply, Option<UnsentBatch>) {
         let thread = lane(usize::MAX);
         let mut open = lock(&self.open[thread % LANES]);
-        if let Some(batch) = open.as_ref().filter(|batch| batch.thread == thread)
-            && let Some(index) = lock(&batch.state).add(self.limit, key, sought, digest)
-        {
-            return (PendingReply { batch: Arc::clone(batch), index }, None);
+        let joined = open.upgrade().filter(|batch| batch.thread == thread);
+        let join =
+            |batch: &Arc<LookupBatch>| lock(&batch.state).add(self.limit, key, sought, digest);
+        let index = joined.as_ref().and_then(join);
+        if let (Some(batch), Some(index)) = (joined, index) {
+            return (PendingReply { batch, index }, None);
         }
         let lookup = BatchedLookup { key: key.clone(), sought, digest: *digest, callers: 1 };
         let batch = Arc::new(LookupBatch::new(thread, lookup, self.limit));
-        *open = Some(Arc::clone(&batch));
+        *open = Arc::downgrade(&batch);
         (PendingReply { batch: Arc::clone(&batch), index: 0 }, Some(UnsentBatch(batch)))
     }
 
