@@ -5,7 +5,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
         AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE,
-        ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
+        ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, TRAILER, TRANSFER_ENCODING,
     },
 };
 
@@ -17,7 +17,7 @@ use super::{
 use crate::entry::{CACHE_STATUS, HopByHop};
 
 /// Fields of a 200 that describe its content and are no part of a 304 (RFC 9110 §15.4.5).
-const OF_THE_CONTENT: [HeaderName; 7] = [
+const OF_THE_CONTENT: [HeaderName; 9] = [
     CONTENT_DIGEST,
     CONTENT_ENCODING,
     CONTENT_LANGUAGE,
@@ -25,6 +25,8 @@ const OF_THE_CONTENT: [HeaderName; 7] = [
     CONTENT_MD5,
     CONTENT_RANGE,
     CONTENT_TYPE,
+    TRAILER,
+    TRANSFER_ENCODING,
 ];
 
 /// Digest of the bytes that a message has (RFC 9530 §2): that of the whole is of no other answer.

@@ -56,15 +56,20 @@ impl HostPolicy {
         host: Option<&'a [u8]>,
         scheme: &'a str,
     ) -> Site<'a> {
-        let scheme = lowercase(uri.scheme_str().unwrap_or(scheme).as_bytes());
-        let authority = uri.authority().map(Authority::as_str).map(str::as_bytes);
-        let named = [authority, host].map(|name| name.map(|name| normalized(name, &scheme)));
-        let (authority, host) = match named {
-            _ if *self == Self::Ignore => (Cow::default(), Cow::default()),
-            [Some(authority), Some(host)] if authority == host => (authority, Cow::default()),
-            [Some(authority), host] => (authority, host.unwrap_or_default()),
-            [None, host] => (host.unwrap_or_default(), Cow::default()),
+        let scheme = match uri.scheme_str() {
+            Some(scheme) => lowercase(scheme.as_bytes()),
+            None => scheme.as_bytes().into(),
         };
+        if *self == Self::Ignore {
+            return Site { scheme, authority: Cow::default(), host: Cow::default() };
+        }
+        let normalized = |name| normalized(name, &scheme);
+        let host = host.map(normalized).unwrap_or_default();
+        let Some(authority) = uri.authority() else {
+            return Site { scheme, authority: host, host: Cow::default() };
+        };
+        let authority = normalized(authority.as_str().as_bytes());
+        let host = if host == authority { Cow::default() } else { host };
         Site { scheme, authority, host }
     }
 
@@ -91,6 +96,10 @@ impl HostPolicy {
 
 /// Normalizes an authority (RFC 3986 §6.2.2.1 and §6.2.3).
 fn normalized<'a>(authority: &'a [u8], scheme: &[u8]) -> Cow<'a, [u8]> {
+    let is_simple = |byte: &u8| !byte.is_ascii_uppercase() && !matches!(byte, b'@' | b':');
+    if authority.iter().all(is_simple) {
+        return authority.into();
+    }
     // The common case, told in one pass: no port, no user, no capital.
     if !authority.iter().any(|byte| matches!(byte, b':' | b'@' | b'A'..=b'Z')) {
         return authority.into();
