@@ -84,6 +84,7 @@ finds() {
     # The history checker has no harness.
     if [ "$binary" = redis_history ]; then runner+=(-- "$test"); else runner+=(-- --exact "$test"); fi
     (cd "$tree" && timeout "$limit" "${runner[@]}") >"$log" 2>&1 || status=$?
+    [ "$status" -ne 124 ] || hung=", hung"
     [ "$status" -ne 0 ] && ! grep -q '^running 0 tests' "$log"
 }
 
@@ -101,7 +102,7 @@ check() {
 
 # Makes a mistake and runs its tests, those of one binary together.
 try() {
-    local name=$1 binary test begun=$SECONDS
+    local name=$1 binary test begun=$SECONDS hung=
     while read -r binary test; do
         if ! finds "$binary" "$test" </dev/null; then
             bad+=("$name: $binary $test")
@@ -111,7 +112,7 @@ try() {
         fi
     done < <(tests_of "$name")
     found=$((found + 1))
-    printf 'found   %-60s %3d s\n' "$name" "$((SECONDS - begun))"
+    printf 'found   %-60s %3d s%s\n' "$name" "$((SECONDS - begun))" "$hung"
 }
 
 # The name of each mistake, by the binary of its first test and the file it is in: so least is built.

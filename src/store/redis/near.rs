@@ -372,4 +372,14 @@ mod tests {
             assert_eq!(found(&near), !is_for_it, "{message:?}");
         }
     }
+
+    #[test]
+    fn what_was_confirmed_before_a_message_does_not_enter() {
+        let near = proven();
+        let copy = near.keep(response(), source(), near.fence());
+        let fence = near.fence();
+        near.on_push(push(keys("ns:support:cases:A1")));
+        near.confirm(&copy, fence);
+        assert!(!found(&near) && remembered(&near).is_none());
+    }
 }
