@@ -21,6 +21,7 @@ mod fencing;
 mod flights;
 mod handle;
 mod keys;
+mod lifetimes;
 mod nesting;
 mod peers;
 mod privacy;
