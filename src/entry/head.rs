@@ -122,6 +122,11 @@ impl Head {
         self.received + self.lifetime
     }
 
+    /// Returns whether it is of any use once it is stale.
+    pub(crate) fn has_windows(&self) -> bool {
+        self.windows.is_some()
+    }
+
     /// Returns the times for which it is of use once it is stale.
     pub(crate) fn windows(&self) -> Windows {
         self.windows.as_deref().copied().unwrap_or_default()

@@ -72,7 +72,7 @@ pub(crate) struct Terms {
 
 impl StoragePolicy {
     /// Returns a text that is equal for policies that store the same responses in the same form. Lifetimes
-    /// and windows are left out: [`times_of`](Self::times_of) applies them.
+    /// and windows are left out: they are applied at each read.
     pub(crate) fn scope(&self) -> String {
         let Lifetimes { freshness, heuristic_percent, statuses, .. } = &self.lifetimes;
         let statuses = statuses.as_ref().map(|statuses| statuses.iter().collect::<BTreeSet<_>>());
@@ -202,40 +202,40 @@ impl StoragePolicy {
         Ok(Terms { fresh_for, initial_age, windows, by_route, withheld })
     }
 
-    /// Returns the lifetime and the windows in which this route may use a stored response: a time that a
-    /// route has set ends where it would end here, if that is earlier. `None` if this route would not have
-    /// stored the response.
-    ///
-    /// The response was stored by a route of the same scope, which may have other times.
-    pub(crate) fn times_of(&self, head: &Head) -> Option<(Duration, Windows)> {
-        let (by_route, stored, own) = (head.by_route(), head.windows(), self.windows);
-        let is_fixed = self.lifetimes.freshness == Freshness::Fixed;
-        let longest = match (is_fixed, by_route.lifetime) {
-            (true, true) => self.lifetimes.of(head.status)?,
-            (true, false) if !self.lifetimes.admit(head.status) => return None,
-            (false, _) if !self.lifetimes.allow(head.status) => return None,
-            (_, false) => Duration::MAX,
-            (false, true) => {
-                let given = self.lifetimes.of(head.status).unwrap_or_default();
-                let rest = given.saturating_sub(head.initial_age());
-                if rest.is_zero() && stored.to_validate.is_zero() {
-                    return None;
-                }
-                rest
+    /// Returns the longest lifetime for which this route may use a response that a route of the same scope
+    /// has stored. `None` if this one would not have stored it.
+    pub(crate) fn longest_lifetime(&self, head: &Head) -> Option<Duration> {
+        let lifetimes = &self.lifetimes;
+        match (lifetimes.freshness, head.by_route().lifetime) {
+            (Freshness::Fixed, true) => lifetimes.of(head.status),
+            (Freshness::Fixed, false) => lifetimes.admit(head.status).then_some(Duration::MAX),
+            (Freshness::Origin, _) if !lifetimes.allow(head.status) => None,
+            (Freshness::Origin, false) => Some(Duration::MAX),
+            (Freshness::Origin, true) => {
+                let own = lifetimes.of(head.status).unwrap_or_default();
+                let rest = own.saturating_sub(head.initial_age());
+                let is_of_use = !rest.is_zero() || !head.windows().to_validate.is_zero();
+                is_of_use.then_some(rest)
             }
-        };
+        }
+    }
+
+    /// Returns the windows in which this route may use a response that a route of the same scope has stored.
+    pub(crate) fn windows_of(&self, head: &Head) -> Windows {
+        let (by_route, stored, own) = (head.by_route(), head.windows(), self.windows);
+        if self.lifetimes.freshness == Freshness::Fixed && !own.allow_stale() {
+            return Windows { to_validate: stored.to_validate, ..Windows::default() };
+        }
         let limit = |stored: Duration, is_by_route, own| match is_by_route {
             true => stored.min(own),
             false => stored,
         };
-        let mut windows = Windows { to_validate: stored.to_validate, ..Windows::default() };
-        if !is_fixed || own.allow_stale() {
-            windows.while_revalidate =
-                limit(stored.while_revalidate, by_route.while_revalidate, own.while_revalidate);
-            windows.if_error = limit(stored.if_error, by_route.if_error, own.if_error);
+        let (revalidate, error) = (by_route.while_revalidate, by_route.if_error);
+        Windows {
+            while_revalidate: limit(stored.while_revalidate, revalidate, own.while_revalidate),
+            if_error: limit(stored.if_error, error, own.if_error),
+            to_validate: stored.to_validate,
         }
-        let lifetime = head.lifetime().min(longest);
-        Some((lifetime, windows))
     }
 }
 

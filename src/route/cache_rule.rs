@@ -75,8 +75,14 @@ impl CacheRule {
     /// have stored.
     pub(crate) fn adopt(&self, entry: Arc<Entry>) -> Option<Arc<Entry>> {
         let Some((head, _)) = entry.as_response() else { return Some(entry) };
-        let (lifetime, windows) = self.storage.times_of(head)?;
-        if (lifetime, windows) == (head.lifetime(), head.windows()) {
+        let lifetime = head.lifetime().min(self.storage.longest_lifetime(head)?);
+        let is_as_stored = lifetime == head.lifetime();
+        // Most responses have no windows.
+        if is_as_stored && !head.has_windows() {
+            return Some(entry);
+        }
+        let windows = self.storage.windows_of(head);
+        if is_as_stored && windows == head.windows() {
             return Some(entry);
         }
         entry.with_times(lifetime, windows).map(Arc::new)
