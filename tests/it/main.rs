@@ -4,6 +4,9 @@
 
 #[path = "../../src/verify/random.rs"]
 mod random;
+#[cfg(feature = "metrics")]
+#[path = "../support/recorder.rs"]
+mod recorder;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -25,6 +28,8 @@ mod lifetimes;
 mod nesting;
 mod peers;
 mod privacy;
+#[cfg(feature = "metrics")]
+mod published;
 mod readiness;
 #[cfg(feature = "testing")]
 mod replay;
