@@ -46,6 +46,7 @@ const ORDERS: &[(&str, &[&str])] = &[
         &[
             "assess",
             "nesting",
+            "rules",
             "request",
             "ranges",
             "respond",
@@ -72,6 +73,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "operations",
             "facade",
             "sharded_counter",
+            "append_list",
             "snapshot",
             "counters",
             "reporter",
@@ -129,6 +131,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "reference",
             "table",
             "admission",
+            "routes",
         ],
     ),
     (

@@ -150,6 +150,11 @@ impl Entry {
         self.provenance.requested < other.provenance.requested
     }
 
+    /// Returns when its request was forwarded.
+    pub(crate) fn requested(&self) -> Instant {
+        self.provenance.requested
+    }
+
     /// Counts the entry as held in this process's memory, from now until it is dropped. A store
     /// calls it when it keeps an entry.
     pub fn hold(&self) {

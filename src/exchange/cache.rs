@@ -1,7 +1,7 @@
 //! State that all services of a layer share.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     fmt,
     sync::{
         Arc,
@@ -10,20 +10,21 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::{ArcSwap, Guard};
+
 use super::{
-    nesting::Nesting,
     respond::{ResponseContext, SharedResponse},
+    rules::{CachedRoute, Rules, Since},
 };
 use crate::{
-    background::{Detachments, EarlyRefresh, Revalidations},
+    background::{Detachments, Revalidations},
     clock::{Instant, now},
-    entry::ShapeCache,
-    error::Unfinished,
+    error::{ConfigError, Unfinished},
     flight::{Flights, Limits},
     key::{PrimaryKey, Subject, Tag},
     metrics::{Metrics, Snapshot, reporter::Reporter, telemetry},
     recording::Budget,
-    route::{CacheRule, Identity, RouteTable},
+    route::{Identity, RouteTable, Routes},
     store::{Pending, Store},
     sync::{Mutex, lock},
 };
@@ -43,11 +44,13 @@ const BODIES_IN_FLIGHT: u64 = 64 * 1024 * 1024;
 #[repr(align(128))]
 pub(crate) struct Cache<St> {
     pub(crate) store: Arc<St>,
-    pub(crate) table: RouteTable,
+    /// Read by every request: without a lock, and without a count that all processors share.
+    rules: ArcSwap<Rules>,
+    /// Held by a reload.
+    reloading: Mutex<()>,
     pub(crate) identity: Identity,
     pub(crate) flights: Arc<Flights<SharedResponse>>,
     pub(crate) revalidations: Arc<Revalidations>,
-    pub(crate) routes: Vec<RouteState>,
     pub(crate) detachments: Arc<Detachments>,
     pub(crate) bodies: Arc<Budget>,
     pub(crate) reporter: Arc<Reporter>,
@@ -58,17 +61,6 @@ pub(crate) struct Cache<St> {
     failed: Mutex<HashSet<String>>,
 }
 
-/// State of a cached route.
-pub(crate) struct RouteState {
-    /// Position of its bucket in the metrics.
-    pub(crate) bucket: usize,
-    is_switched_off: AtomicBool,
-    pub(crate) early: EarlyRefresh,
-    pub(crate) shapes: ShapeCache,
-    pub(crate) nesting: Arc<Nesting>,
-    has_warned: AtomicBool,
-}
-
 impl<St: Store> Cache<St> {
     pub(crate) fn new(
         store: Arc<St>,
@@ -76,32 +68,19 @@ impl<St: Store> Cache<St> {
         identity: Identity,
         name: sfv::Token,
     ) -> Self {
-        let mut names: Vec<String> = Vec::new();
-        let mut routes = Vec::new();
-        for rule in table.read_rules() {
-            let known = names.iter().position(|name| *name == rule.bucket);
-            routes.push(RouteState {
-                bucket: known.unwrap_or(names.len()),
-                is_switched_off: AtomicBool::new(false),
-                early: EarlyRefresh::new(rule.early_refresh),
-                shapes: ShapeCache::default(),
-                nesting: Arc::new(Nesting::new()),
-                has_warned: AtomicBool::new(false),
-            });
-            if known.is_none() {
-                names.push(rule.bucket.clone());
-            }
-        }
         let limits = Limits { flights: MAX_FLIGHTS, followers: MAX_FOLLOWERS, wait: FOLLOWER_WAIT };
-        let metrics = Arc::new(Metrics::new(name.as_str(), names));
+        let names: BTreeSet<_> =
+            table.read_rules().iter().map(|rule| rule.bucket.clone()).collect();
+        let metrics = Arc::new(Metrics::new(name.as_str(), names.into_iter().collect()));
+        let rules = Rules::new(table, &metrics, None, None).expect("there is room for the buckets");
         let detachments = Detachments::new(MAX_DETACHED, DETACHED_TIME, Arc::clone(&metrics));
         Self {
             store,
-            table,
+            rules: ArcSwap::from_pointee(rules),
+            reloading: Mutex::default(),
             identity,
             flights: Arc::new(Flights::new(limits)),
             revalidations: Arc::default(),
-            routes,
             detachments: Arc::new(detachments),
             bodies: Arc::new(Budget::new(BODIES_IN_FLIGHT)),
             reporter: Arc::new(Reporter::new(metrics, name)),
@@ -115,39 +94,31 @@ impl<St: Store> Cache<St> {
         &self.reporter.metrics
     }
 
-    pub(crate) fn rule(&self, route: usize) -> &CacheRule {
-        &self.table.read_rules()[route]
+    /// Returns the rules in force.
+    pub(crate) fn rules(&self) -> Guard<Arc<Rules>> {
+        self.rules.load()
     }
 
-    /// Returns the context of a request on this route that ends now.
-    pub(crate) fn context(&self, route: usize) -> ResponseContext<'_> {
-        ResponseContext { reporter: &self.reporter, bucket: self.bucket(route), now: now() }
+    /// Replaces the rules. Requests that have begun finish under those that they began with.
+    pub(crate) fn reload(&self, routes: &Routes) -> Result<(), ConfigError> {
+        let table = routes.build(&self.identity)?;
+        let _one_at_a_time = lock(&self.reloading);
+        let since = Since { at: now(), fence: self.store.sequence().begin() };
+        let rules = Rules::new(table, self.metrics(), Some(&self.rules()), Some(since))?;
+        self.rules.store(Arc::new(rules));
+        Ok(())
+    }
+
+    /// Returns the context of a request in this bucket that ends now.
+    pub(crate) fn context(&self, bucket: usize) -> ResponseContext<'_> {
+        ResponseContext { reporter: &self.reporter, bucket, now: now() }
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
         let mut snapshot = self.metrics().snapshot(self.flights.in_flight());
         snapshot.detached = self.detachments.len() as u64;
-        for (name, bucket) in &mut snapshot.buckets {
-            let position = self.metrics().position(name);
-            let mut routes = self.routes.iter().filter(|route| Some(route.bucket) == position);
-            bucket.is_off = routes.any(|route| route.is_switched_off.load(Ordering::Relaxed));
-        }
         snapshot.store = self.store.snapshot();
         snapshot
-    }
-
-    pub(crate) fn bucket(&self, route: usize) -> usize {
-        self.routes[route].bucket
-    }
-
-    pub(crate) fn is_switched_off(&self, route: usize) -> bool {
-        self.routes[route].is_switched_off.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn switch_off(&self, bucket: usize, is_off: bool) {
-        for route in self.routes.iter().filter(|route| route.bucket == bucket) {
-            route.is_switched_off.store(is_off, Ordering::Relaxed);
-        }
     }
 
     /// Waits until nothing goes on without a caller, and then until the store has acknowledged every
@@ -171,17 +142,10 @@ impl<St: Store> Cache<St> {
         }
     }
 
-    /// Warns, once for each route, that requests with credentials bypass the cache there.
-    pub(crate) fn warn_of_credentials(&self, route: usize) {
-        if !self.routes[route].has_warned.swap(true, Ordering::Relaxed) {
-            telemetry::credentials_bypassed(&self.table.read_rules()[route].route);
-        }
-    }
-
     /// Warns, once, that the layer is within itself or within one with the same rules and store.
-    pub(crate) fn warn_of_nesting(&self, route: usize) {
+    pub(crate) fn warn_of_nesting(&self, route: &CachedRoute) {
         if !self.is_nested.swap(true, Ordering::Relaxed) {
-            telemetry::layer_nested(&self.table.read_rules()[route].route);
+            telemetry::layer_nested(&route.rule.route);
         }
     }
 

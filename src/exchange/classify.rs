@@ -1,5 +1,7 @@
 //! First decision about a request, without waiting: its rule, its admission, and a look into memory.
 
+use std::sync::Arc;
+
 use super::{
     assess::Purpose,
     cache::Cache,
@@ -7,11 +9,12 @@ use super::{
     nesting::OuterFills,
     request::{Asks, Read},
     respond::Reuse,
+    rules::{CachedRoute, Rules},
 };
 use crate::{
     key::{Slot, Subject, VariantBuffer},
     metrics::outcome::{Bypass, ForwardReason, Unshared},
-    route::{CacheRule, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
+    route::{Denied, HeadRef, Matched, RequestContent, RequestView, admit},
     store::Store,
 };
 
@@ -21,7 +24,7 @@ pub(crate) enum Decision {
     Pass,
     /// The first frame of its body decides.
     Peek,
-    /// A stored response answers, on the route at this position.
+    /// A stored response answers, in the bucket at this position.
     Answer(usize, Asks, Reuse),
     /// It is forwarded without a flight, in the bucket at this position and for this reason.
     Forward(usize, Unshared),
@@ -31,15 +34,18 @@ pub(crate) enum Decision {
     Refresh(Read, Reuse),
     /// An unsafe request that invalidates these keys and tags.
     Write(Vec<Subject>),
+    /// An unsafe request that no rule is for.
+    Unmatched,
 }
 
 /// Matches a request to a rule; admits a read and looks into memory for it.
 pub(crate) fn classify<St: Store>(
     cache: &Cache<St>,
+    rules: &Rules,
     head: HeadRef<'_>,
     content: RequestContent,
 ) -> Decision {
-    match cache.table.classify(head) {
+    match rules.table.classify(head) {
         Matched::Pass => {
             cache.metrics().passed();
             Decision::Pass
@@ -47,19 +53,20 @@ pub(crate) fn classify<St: Store>(
         Matched::Unmatched => {
             cache.metrics().unmatched_write();
             cache.metrics().passed();
-            Decision::Pass
+            Decision::Unmatched
         }
-        Matched::Read { route, rule, parameters } => {
+        Matched::Read { route, parameters, .. } => {
+            let route = rules.route(route);
             let view = RequestView { head, parameters: &parameters };
-            let reason = match classify_read(cache, route, rule, view, content) {
+            let reason = match classify_read(cache, route, view, content) {
                 Ok(decision) => return decision,
                 Err(Denied::Unknown) => return Decision::Peek,
                 Err(Denied::Bypass(reason)) => reason,
             };
             if reason == Bypass::Credentials {
-                cache.warn_of_credentials(route);
+                route.warn_of_credentials();
             }
-            Decision::Forward(cache.bucket(route), Unshared::Bypassed(reason))
+            Decision::Forward(route.bucket, Unshared::Bypassed(reason))
         }
         Matched::Write(matched) => {
             matched.failed.iter().for_each(|route| cache.invalidation_failed(route));
@@ -70,12 +77,12 @@ pub(crate) fn classify<St: Store>(
 
 fn classify_read<St: Store>(
     cache: &Cache<St>,
-    route: usize,
-    rule: &CacheRule,
+    route: &Arc<CachedRoute>,
     view: RequestView<'_, '_>,
     content: RequestContent,
 ) -> Result<Decision, Denied> {
-    if cache.is_switched_off(route) {
+    let rule = &route.rule;
+    if cache.metrics().is_off(route.bucket) {
         return Err(Bypass::Switch.into());
     }
     let (fields, secret) = (view.head.headers, &cache.identity.secret);
@@ -101,9 +108,9 @@ fn classify_read<St: Store>(
         learned = Some((nominated, values));
     }
     let (reason, seen, refresh) = match verdict {
-        Verdict::Answer(reuse) => return Ok(Decision::Answer(route, asks, reuse)),
+        Verdict::Answer(reuse) => return Ok(Decision::Answer(route.bucket, asks, reuse)),
         Verdict::Forward(alone) => {
-            return Ok(Decision::Forward(cache.bucket(route), Unshared::Alone(alone)));
+            return Ok(Decision::Forward(route.bucket, Unshared::Alone(alone)));
         }
         Verdict::Refresh(reuse) => (ForwardReason::Stale, Some(reuse.entry().clone()), Some(reuse)),
         Verdict::Keep(reason, seen) => (reason, seen, None),
@@ -119,7 +126,7 @@ fn classify_read<St: Store>(
         None => (rule.vary.clone(), base.clone()),
     };
     let slot = Slot { key: admitted.key()?, variant, tags: admitted.tags()? };
-    let (is_background, outer) = (false, outer.cloned());
+    let (is_background, outer, route) = (false, outer.cloned(), Arc::clone(route));
     let read = Read { route, slot, base, nominated, asks, reason, seen, is_background, outer };
     Ok(match refresh {
         Some(reuse) => Decision::Refresh(read, reuse),

@@ -47,7 +47,7 @@ impl<St: Store> Cache<St> {
         if let Some(token) = held
             && read.outer.as_ref().is_some_and(|outer| outer.have(token))
         {
-            self.warn_of_nesting(read.route);
+            self.warn_of_nesting(&read.route);
             return Step::Ended(Alone::Held.into());
         }
         let next = match (self.turn(read, held), held) {
@@ -71,7 +71,7 @@ impl<St: Store> Cache<St> {
             },
         };
         if let ControlFlow::Break(Ended::Unshared(Unshared::Alone(Alone::Deadline))) = next {
-            self.routes[read.route].nesting.suspect();
+            read.route.nesting.suspect();
         }
         match next {
             ControlFlow::Break(ended) => Step::Ended(ended),
@@ -87,13 +87,15 @@ impl<St: Store> Cache<St> {
         let sequence = self.store.sequence();
         let token = held.or_else(|| self.store.token());
         // A request that wants a newer response than others do shares none.
-        if read.leads_privately() || self.rule(read.route).coalescing == Coalescing::Off {
+        if read.leads_privately() || read.route.rule.coalescing == Coalescing::Off {
             let lead =
                 || Turn::Lead(self.flights.lead_privately(&read.slot, token, sequence.begin()));
             return held.is_none().then(lead);
         }
         // A request that began after an invalidation never joins an older flight.
-        let may_join = |fence| sequence.is_slot_current(&read.slot, fence);
+        let may_join = |fence| {
+            read.route.uses_flights_of(fence) && sequence.is_slot_current(&read.slot, fence)
+        };
         Some(self.flights.enter(&read.slot, token, may_join, || sequence.begin()))
     }
 
@@ -122,7 +124,8 @@ impl<St: Store> Cache<St> {
                     return ControlFlow::Continue(());
                 }
                 if let Some(body) = shared.open(&read.asks).await {
-                    let response = shared.respond(body, self.context(read.route), &read.asks);
+                    let response =
+                        shared.respond(body, self.context(read.route.bucket), &read.asks);
                     return ControlFlow::Break(Ended::Collapsed(response));
                 }
             }
@@ -160,7 +163,7 @@ impl<St: Store> Cache<St> {
         lead.fill(|| shared.clone());
         match shared.open(&read.asks).await {
             Some(body) => {
-                let response = shared.respond(body, self.context(read.route), &read.asks);
+                let response = shared.respond(body, self.context(read.route.bucket), &read.asks);
                 ControlFlow::Break(Ended::Collapsed(response))
             }
             None => ControlFlow::Continue(()),
@@ -206,7 +209,7 @@ impl<St: Store> Cache<St> {
         }
         match begin.unwrap_or(Begin::Unavailable) {
             Begin::Granted(lease) => {
-                let (cache, route, requested) = (Arc::clone(self), read.route, now());
+                let (cache, route, requested) = (Arc::clone(self), Arc::clone(&read.route), now());
                 Begun::Filling(Filling { cache, lead, lease, route, requested })
             }
             Begin::Found(entry) => Begun::Ended(self.share_found(entry, lead, read)),
@@ -246,7 +249,7 @@ impl<St: Store> Cache<St> {
     /// Returns an entry that was stored after a request had looked, if it is fresh. It is as new as what
     /// the origin would send the request now, so the request's directives do not apply.
     fn newly_stored(&self, read: &Read, entry: Arc<Entry>) -> Option<Arc<Entry>> {
-        let entry = self.rule(read.route).adopt(entry)?;
+        let entry = read.route.adopt(entry)?;
         let (wishes, early, purpose) = (&Wishes::NONE, None, Purpose::Answer);
         let question = Question { wishes, early, now: now(), purpose };
         // A stale one never answers here.

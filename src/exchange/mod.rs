@@ -19,6 +19,7 @@ mod ranges;
 mod request;
 mod respond;
 mod revalidate;
+mod rules;
 mod settle;
 mod stale;
 mod write;
@@ -42,7 +43,8 @@ use self::{
     request::Read,
     respond::{Reuse, turn_not_modified, unsatisfied},
     revalidate::Candidate,
-    write::forward_write,
+    rules::Rules,
+    write::{PendingWrite, forward_unmatched, forward_write},
 };
 pub(crate) use self::{cache::Cache, write::acknowledged};
 use crate::{
@@ -76,11 +78,12 @@ where
     B::Error: Send + 'static,
 {
     let content = RequestContent::of(request.body());
-    begin_with(cache, inner, request, content)
+    begin_with(cache, &cache.rules(), inner, request, content)
 }
 
 fn begin_with<S, St, Q, B>(
     cache: &Arc<Cache<St>>,
+    rules: &Arc<Rules>,
     inner: &S,
     mut request: Request<Q>,
     content: RequestContent,
@@ -100,17 +103,17 @@ where
         let (cache, inner) = (Arc::clone(cache), inner.clone());
         Box::new(Exchange { cache, inner, read, request: Some(request) })
     };
-    match classify(cache, HeadRef::of(&request), content) {
+    match classify(cache, rules, HeadRef::of(&request), content) {
         Decision::Pass => ResponseFuture::forward(inner.clone(), request, None),
         Decision::Peek => {
             let content = match peek(&mut request) {
                 true => RequestContent::Present,
                 false => RequestContent::Absent,
             };
-            begin_with(cache, inner, request, content)
+            begin_with(cache, rules, inner, request, content)
         }
-        Decision::Answer(route, asks, reuse) => {
-            ResponseFuture::ready(reuse.respond(&cache.reporter, cache.bucket(route), &asks))
+        Decision::Answer(bucket, asks, reuse) => {
+            ResponseFuture::ready(reuse.respond(&cache.reporter, bucket, &asks))
         }
         Decision::Forward(bucket, why) => {
             let mark = Mark { reporter: Arc::clone(&cache.reporter), bucket, why, began: now() };
@@ -118,13 +121,18 @@ where
         }
         Decision::Read(read) => ResponseFuture::waiting(exchange(read, request).run()),
         Decision::Refresh(read, reuse) => {
-            let response = reuse.respond(&cache.reporter, cache.bucket(read.route), &read.asks);
+            let response = reuse.respond(&cache.reporter, read.route.bucket, &read.asks);
             exchange(read, request).refresh();
             ResponseFuture::ready(response)
         }
         Decision::Write(subjects) => {
-            let write = forward_write(Arc::clone(cache), inner.clone(), subjects, request);
+            let write = PendingWrite::new(cache, rules, Some(subjects), &request);
+            let write = forward_write(write, inner.clone(), request);
             ResponseFuture::waiting(Detachable::new(write, &cache.detachments))
+        }
+        Decision::Unmatched => {
+            let write = PendingWrite::new(cache, rules, None, &request);
+            ResponseFuture::waiting(forward_unmatched(write, inner.clone(), request))
         }
     }
 }
@@ -171,7 +179,7 @@ where
             Err(_) => match read.stand_in(&cache, Origin::Slow) {
                 Some(reuse) => {
                     // Dropping `fill` hands it to the runtime, which completes it.
-                    Ok(reuse.respond(&cache.reporter, cache.bucket(read.route), &read.asks))
+                    Ok(reuse.respond(&cache.reporter, read.route.bucket, &read.asks))
                 }
                 None => fill.await,
             },
@@ -213,7 +221,7 @@ where
             }
             Ended::Collapsed(response) => Ok(response),
             Ended::Unsatisfied => {
-                self.cache.metrics().unsatisfied(self.cache.bucket(self.read.route));
+                self.cache.metrics().unsatisfied(self.read.route.bucket);
                 Ok(unsatisfied())
             }
             Ended::Unshared(why) => {
@@ -229,7 +237,7 @@ where
     }
 
     fn respond(&self, reuse: &Reuse) -> Response<ResponseBody<B>> {
-        let bucket = self.cache.bucket(self.read.route);
+        let bucket = self.read.route.bucket;
         reuse.respond(&self.cache.reporter, bucket, &self.read.asks)
     }
 
@@ -279,14 +287,14 @@ where
             filling.update(&ForwardedRequest { read: &self.read, fields }, head.clone()).await;
         }
         let outcome = why.outcome(head.status);
-        let bucket = self.cache.bucket(self.read.route);
+        let bucket = self.read.route.bucket;
         self.cache.reporter.mark(bucket, outcome, &mut head.headers);
         Ok(Response::from_parts(head, ResponseBody::passing(body)))
     }
 
     /// Asks the inner service.
     async fn ask(&mut self) -> Result<Response<B>, S::Error> {
-        let (metrics, bucket) = (self.cache.metrics(), self.cache.bucket(self.read.route));
+        let (metrics, bucket) = (self.cache.metrics(), self.read.route.bucket);
         let answer = async {
             poll_fn(|cx| self.inner.poll_ready(cx)).await?;
             self.inner.call(self.request.take().expect(UNTIL_FORWARDED)).await
@@ -311,7 +319,7 @@ where
         let fields = FieldList::of(request.headers());
         let candidate = filling.revalidate(&self.read, request.headers_mut());
         filling.mark(&self.read, request.extensions_mut());
-        let (cache, bucket) = (Arc::clone(&self.cache), self.cache.bucket(self.read.route));
+        let (cache, bucket) = (Arc::clone(&self.cache), self.read.route.bucket);
         let panicked = || cache.metrics().refused(bucket, Refusal::Panicked);
         let forwarded = Watched::new(self.ask(), panicked).await;
         let asked = ForwardedRequest { read: &self.read, fields };
@@ -337,7 +345,7 @@ where
             true => Outcome::Refreshed { stored, status },
             false => Outcome::Led { reason: read.reason, stored, status },
         };
-        let bucket = self.cache.bucket(read.route);
+        let bucket = self.read.route.bucket;
         self.cache.reporter.mark(bucket, outcome, &mut head.headers);
         // Whether it is stored or not: its condition was taken off (RFC 9110 §13.2.1).
         let is_had = read.asks.have_current(head.status, &head.headers);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     cache::Cache,
     respond::{SharedBody, SharedResponse},
+    rules::CachedRoute,
 };
 use crate::{
     clock::{Instant, now},
@@ -20,7 +21,7 @@ use crate::{
 pub(super) struct Ending<St: Store> {
     pub(super) cache: Arc<Cache<St>>,
     pub(super) lead: Lead<SharedResponse>,
-    pub(super) route: usize,
+    pub(super) route: Arc<CachedRoute>,
     pub(super) requested: Instant,
     /// Entry to store under the lease, and the note that leads to it.
     pub(super) entries: Option<(St::Lease, Arc<Entry>, Option<Arc<Entry>>)>,
@@ -88,10 +89,10 @@ impl<St: Store> Ending<St> {
             Commit::TooLarge => Err(Refusal::TooLarge),
             Commit::Failed => Err(Refusal::Store),
         };
-        let (bucket, metrics) = (self.cache.bucket(self.route), self.cache.metrics());
+        let (bucket, metrics) = (self.route.bucket, self.cache.metrics());
         match stored {
             Ok(()) => {
-                self.cache.routes[self.route].early.note(|| now() - self.requested);
+                self.route.early.note(|| now() - self.requested);
                 metrics.stored(bucket);
             }
             Err(Refusal::Fenced) => metrics.fenced(bucket),
@@ -146,8 +147,9 @@ mod tests {
             let (cache, entries) = (Arc::clone(cache), Some(((), Arc::clone(&entry), None)));
             let conclusion = Conclusion::Response(entry, Nominated::default());
             let (requested, reservation) = (now(), None);
+            let route = Arc::clone(cache.rules().route(0));
             let mut ending =
-                Ending { cache, lead, route: 0, requested, entries, conclusion, reservation };
+                Ending { cache, lead, route, requested, entries, conclusion, reservation };
             ending.commit().await;
             assert_eq!(matches!(enter(), Turn::Lead(_)), !groups.is_empty());
         }

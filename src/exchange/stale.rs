@@ -48,7 +48,7 @@ impl<St: Store> Cache<St> {
     /// Returns the soft timeout of a read: the time after which a stale response answers. `None` if the
     /// route has none, or if no stale response could answer.
     pub(crate) fn patience(&self, read: &Read) -> Option<Duration> {
-        let limit = self.rule(read.route).soft_timeout?;
+        let limit = read.route.rule.soft_timeout?;
         read.stand_in(self, Origin::Slow).map(|_| limit)
     }
 }
@@ -86,7 +86,8 @@ impl<St: Store> Filling<St> {
             return ControlFlow::Continue(self);
         };
         let outcome = Outcome::Rescued { status };
-        let response = respond(entry, |_, _| outcome, self.cache.context(read.route), &read.asks);
+        let response =
+            respond(entry, |_, _| outcome, self.cache.context(read.route.bucket), &read.asks);
         // Over a store that processes share, another may have invalidated a group before some of the
         // followers came, and this process cannot tell: they look for themselves.
         let may_share = self.lead.token().is_none() || !self.has_tags_beside(&entry.slot().tags);
@@ -117,7 +118,7 @@ mod tests {
         let (base, asks) = (slot.variant.clone(), Asks::default());
         let (reason, seen) = (ForwardReason::Stale, Some(entry));
         let read = Read {
-            route: 0,
+            route: Arc::clone(cache.rules().route(0)),
             slot,
             base,
             nominated,

@@ -20,9 +20,15 @@ use crate::{
     policy::{Conditions, CredentialFields, RangeAsked, RequestFields, Wishes, asks_for_upgrade},
 };
 
-/// Settings of a layer that tell responses and callers apart.
+/// Settings of a layer that tell responses and callers apart, whatever its routes are.
 #[derive(Debug)]
 pub(crate) struct Identity {
+    /// Setting for routes without one of their own.
+    pub(crate) credentials: Credentials,
+    /// Set if the store is shared with processes that would digest callers by other keys.
+    pub(crate) lacks_caller_key: bool,
+    /// Digest of what decides the meaning of the entries of all routes.
+    pub(crate) scope: blake3::Hasher,
     /// Scheme of requests that name none; empty if it is unknown.
     pub(crate) scheme: String,
     pub(crate) secret: DigestKey,

@@ -1,5 +1,7 @@
 //! All routes of a layer, and the route of a request.
 
+use std::sync::Arc;
+
 use http::{Extensions, HeaderMap, Method, Uri, Version};
 use matchit::Router;
 
@@ -19,7 +21,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct RouteTable {
     reads: Router<usize>,
-    read_rules: Vec<CacheRule>,
+    read_rules: Vec<Arc<CacheRule>>,
     write_rules: Vec<InvalidateRule>,
 }
 
@@ -70,6 +72,7 @@ impl RouteTable {
                 return Err(error.at(&rule.route));
             }
         }
+        let read_rules = read_rules.into_iter().map(Arc::new).collect();
         Ok(Self { reads, read_rules, write_rules })
     }
 
@@ -88,7 +91,7 @@ impl RouteTable {
         self.read_rules.iter().any(|rule| rule.host == HostPolicy::Ignore)
     }
 
-    pub(crate) fn read_rules(&self) -> &[CacheRule] {
+    pub(crate) fn read_rules(&self) -> &[Arc<CacheRule>] {
         &self.read_rules
     }
 
@@ -111,7 +114,7 @@ impl RouteTable {
 
     /// Returns the keys and tags that a write invalidates: those of every rule that matches, and the
     /// key of the target itself if it is cached (RFC 9111 §4.4). `None` if neither applies.
-    fn write(&self, head: HeadRef<'_>) -> Option<WriteMatch<'_>> {
+    pub(crate) fn write(&self, head: HeadRef<'_>) -> Option<WriteMatch<'_>> {
         let mut matched = None;
         for rule in &self.write_rules {
             let Some(subjects) = rule.subjects(head) else { continue };
