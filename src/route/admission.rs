@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use http::{Method, Uri, Version};
+use http::{HeaderName, Method, Uri, Version};
 use http_body::Body;
 
 use super::{
@@ -25,6 +25,8 @@ use crate::{
 pub(crate) struct Identity {
     /// Setting for routes without one of their own.
     pub(crate) credentials: Credentials,
+    /// Response field that names tags, if the layer has one.
+    pub(crate) tag_field: Option<HeaderName>,
     /// Set if the store is shared with processes that would digest callers by other keys.
     pub(crate) lacks_caller_key: bool,
     /// Digest of what decides the meaning of the entries of all routes.

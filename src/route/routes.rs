@@ -64,6 +64,7 @@ impl Routes {
         let mut cached = Vec::with_capacity(self.cached.len());
         for route in &self.cached {
             let mut rule = route.clone().build(&identity.credentials)?;
+            rule.tag_field = identity.tag_field.clone();
             rule.set_scope(identity.scope.clone());
             cached.push(rule);
         }

@@ -25,12 +25,14 @@ mod flights;
 mod handle;
 mod keys;
 mod lifetimes;
+mod named_tags;
 mod nesting;
 mod peers;
 mod privacy;
 #[cfg(feature = "metrics")]
 mod published;
 mod readiness;
+mod reload;
 #[cfg(feature = "testing")]
 mod replay;
 mod response_policy;
