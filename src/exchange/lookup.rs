@@ -207,7 +207,7 @@ mod tests {
         CacheRoute, Credentials, MemoryStore, ResponsePolicy, SupportCacheLayer,
         entry::{Head, Provenance, Timing},
         fence::Sequence,
-        key::Slot,
+        key::{Slot, Strength},
         policy::{Freshness, Reception},
         route::CacheRule,
         verify::random::{Random, for_all},
@@ -228,7 +228,7 @@ mod tests {
             || cache.consider(rules.route(0), &Wishes::NONE, Purpose::Answer, Arc::clone(&entry));
         advance(Duration::from_secs(61)).await;
         assert!(matches!(consider(), Verdict::Refresh(_)));
-        cache.store.invalidate(&entry.slot().key).await.unwrap();
+        cache.store.invalidate(&entry.slot().key.clone().into(), Strength::Hard).await.unwrap();
         assert!(matches!(consider(), Verdict::Keep(ForwardReason::Stale, Some(_))));
     }
 
