@@ -48,6 +48,13 @@
 //! by default a request with credentials bypasses it. [`Credentials`] says what else a route can
 //! choose.
 //!
+//! Inside what changes paths, too: `NormalizePath`, a layer that rewrites or decodes them, a redirect of
+//! one spelling to another. What lies within the cache and treats two paths as one is not known to it: a
+//! read by one is not found by the other. A write is also matched by its path without slashes that are
+//! doubled or at its end, without dot segments, and with plain characters percent-decoded. It finds no key
+//! by a path that is rewritten otherwise: name such paths by an [`InvalidateRoute`] each.
+//! [`Snapshot::writes_unmatched`] counts the writes that no route is for.
+//!
 //! A layer that wraps the bodies of requests belongs inside, too, or behind a [`PeekContentLayer`]: a
 //! GET with content bypasses the cache, and such a layer may hide that there is none.
 //!
@@ -100,7 +107,8 @@
 //! * Dropping any future harms no other request and loses no invalidation: fills and writes whose
 //!   callers go away complete on the runtime, within bounds.
 //!
-//! The page [`security`] lists the security rules of a response cache, with the test that holds each.
+//! The page [`life_cycle`] says how a service ends, reloads its routes, and changes its keys. The page
+//! [`security`] lists the security rules of a response cache, with the test that holds each.
 //!
 //! # Features
 //!
@@ -179,6 +187,10 @@ pub use store::{RedisStore, RedisStoreBuilder, SealKey};
 #[cfg(doc)]
 #[doc = include_str!("../docs/security.md")]
 pub mod security {}
+
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../docs/life_cycle.md")]
+pub mod life_cycle {}
 
 /// Runs the README's code as a test.
 #[cfg(doctest)]

@@ -9,7 +9,7 @@ use super::{
     cache_rule::CacheRule,
     host::HostPolicy,
     invalidate_route::{InvalidateRule, is_unsafe},
-    reference::{Target, references},
+    reference::{Target, normalized, references},
     request::{HeadRef, RequestView},
 };
 use crate::{
@@ -33,7 +33,6 @@ pub(crate) enum Matched<'t, 'a> {
     Read {
         /// Position of the rule among all.
         route: usize,
-        rule: &'t CacheRule,
         parameters: matchit::Params<'t, 'a>,
     },
     /// An unsafe request to which a rule or a cached route applies.
@@ -100,11 +99,7 @@ impl RouteTable {
         if *head.method == Method::GET || *head.method == Method::HEAD {
             let Ok(found) = self.reads.at(head.uri.path()) else { return Matched::Pass };
             let route = *found.value;
-            return Matched::Read {
-                route,
-                rule: &self.read_rules[route],
-                parameters: found.params,
-            };
+            return Matched::Read { route, parameters: found.params };
         }
         if !is_unsafe(head.method) {
             return Matched::Pass;
@@ -114,8 +109,20 @@ impl RouteTable {
 
     /// Returns the keys and tags that a write invalidates: those of every rule that matches, and the
     /// key of the target itself if it is cached (RFC 9111 §4.4). `None` if neither applies.
+    ///
+    /// The path is matched as it was sent, and also as the service may know it, which may normalize it.
     pub(crate) fn write(&self, head: HeadRef<'_>) -> Option<WriteMatch<'_>> {
         let mut matched = None;
+        self.add_written(&mut matched, head);
+        let normalized = normalized(head.uri.path()).and_then(|path| path.parse::<Uri>().ok());
+        if let Some(uri) = &normalized {
+            self.add_written(&mut matched, HeadRef { uri, ..head });
+        }
+        matched
+    }
+
+    /// Adds the keys and tags that a write invalidates, by its path.
+    fn add_written<'t>(&'t self, matched: &mut Option<WriteMatch<'t>>, head: HeadRef<'_>) {
         for rule in &self.write_rules {
             let Some(subjects) = rule.subjects(head) else { continue };
             let matched = matched.get_or_insert_with(WriteMatch::default);
@@ -127,7 +134,6 @@ impl RouteTable {
             let matched = matched.get_or_insert_with(WriteMatch::default);
             matched.add(key.map(Subject::Key), &rule.route);
         }
-        matched
     }
 
     /// Returns the keys of cached routes to which the response to a write refers (RFC 9111 §4.4), as
