@@ -19,6 +19,7 @@ use super::{
     settle::{Conclusion, Ending},
 };
 use crate::{
+    background::Revalidation,
     body::ResponseBody,
     clock::{Instant, now, time_of_day},
     entry::{Entry, Head, Provenance, Timing, exact_copy},
@@ -48,6 +49,8 @@ pub(crate) struct Filling<St: Store> {
     pub(crate) route: usize,
     /// Time at which the request was forwarded.
     pub(crate) requested: Instant,
+    /// Right of its read, which ends with the flight.
+    pub(crate) right: Option<Arc<Revalidation>>,
 }
 
 /// Request as it was forwarded.
@@ -366,7 +369,7 @@ impl<St: Store> Filling<St> {
         entries: Option<(Arc<Entry>, Option<Arc<Entry>>)>,
         conclusion: Conclusion,
     ) -> Ending<St> {
-        let Self { cache, lead, lease, route, requested } = self;
+        let Self { cache, lead, lease, route, requested, right } = self;
         let entries = match entries {
             Some((entry, note)) => Some((lease, entry, note)),
             None => {
@@ -374,7 +377,16 @@ impl<St: Store> Filling<St> {
                 None
             }
         };
-        Ending { cache, lead, route, requested, entries, conclusion, reservation: None }
+        Ending {
+            cache,
+            lead,
+            route,
+            requested,
+            entries,
+            conclusion,
+            _right: right,
+            reservation: None,
+        }
     }
 }
 

@@ -271,7 +271,12 @@ where
             let request = self.request.as_ref().expect(UNTIL_FORWARDED);
             (filling, FieldList::of(request.headers()))
         });
-        let (mut head, body) = self.ask().await?.into_parts();
+        let forwarded = self.ask().await;
+        let status = forwarded.as_ref().ok().map(Response::status);
+        if let Some(response) = self.read.rescue(&self.cache, status) {
+            return Ok(response);
+        }
+        let (mut head, body) = forwarded?.into_parts();
         if self.read.is_contradicted_by(&head) {
             bounded(self.cache.invalidate(&self.read.slot.key)).await;
         } else if let Some((filling, fields)) = updating {

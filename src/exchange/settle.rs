@@ -7,6 +7,7 @@ use super::{
     respond::{SharedBody, SharedResponse},
 };
 use crate::{
+    background::Revalidation,
     clock::{Instant, now},
     entry::Entry,
     flight::Lead,
@@ -25,6 +26,8 @@ pub(super) struct Ending<St: Store> {
     /// Entry to store under the lease, and the note that leads to it.
     pub(super) entries: Option<(St::Lease, Arc<Entry>, Option<Arc<Entry>>)>,
     pub(super) conclusion: Conclusion,
+    /// Right of its read, which ends with the flight.
+    pub(super) _right: Option<Arc<Revalidation>>,
     /// Bytes that a body without a recording has reserved; held until the flight is over.
     pub(super) reservation: Option<Reservation>,
 }
@@ -59,7 +62,12 @@ impl<St: Store> Ending<St> {
             bounded(self.cache.invalidate(&self.lead.slot().key)).await;
         }
         let Some((lease, entry, note)) = self.entries.take() else { return Commit::Failed };
-        bounded(self.cache.store.commit(lease, entry, note)).await.unwrap_or(Commit::Failed)
+        let pass = entry.is_pass().then(|| Arc::clone(&entry));
+        let commit = bounded(self.cache.store.commit(lease, entry, note)).await;
+        if let (Some(pass), Some(Commit::Superseded)) = (pass, commit) {
+            self.cache.revalidations.refused(&pass.slot().variant, pass.kept_until());
+        }
+        commit.unwrap_or(Commit::Failed)
     }
 
     /// Returns whether its response has tags that requests did not know when they joined the flight.
@@ -145,9 +153,9 @@ mod tests {
             let entry = Arc::new(Entry::response(provenance, head.clone(), body.clone()));
             let (cache, entries) = (Arc::clone(cache), Some(((), Arc::clone(&entry), None)));
             let conclusion = Conclusion::Response(entry, Nominated::default());
-            let (requested, reservation) = (now(), None);
+            let (route, requested, _right, reservation) = (0, now(), None, None);
             let mut ending =
-                Ending { cache, lead, route: 0, requested, entries, conclusion, reservation };
+                Ending { cache, lead, route, requested, entries, conclusion, _right, reservation };
             ending.commit().await;
             assert_eq!(matches!(enter(), Turn::Lead(_)), !groups.is_empty());
         }

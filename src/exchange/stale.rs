@@ -42,6 +42,21 @@ impl Read {
         };
         Some(Reuse::new(Arc::clone(entry), reason, now))
     }
+
+    /// Answers with the response that the read has kept, if the origin has failed and it may. `status` is
+    /// that of the origin's answer, `None` for an error.
+    pub(crate) fn rescue<St: Store, B: Body>(
+        &self,
+        cache: &Cache<St>,
+        status: Option<StatusCode>,
+    ) -> Option<Response<ResponseBody<B>>> {
+        if status.is_some_and(|status| !is_failure(status)) {
+            return None;
+        }
+        let reuse = self.stand_in(cache, Origin::Failed)?;
+        let outcome = Outcome::Rescued { status };
+        Some(respond(reuse.entry(), |_, _| outcome, cache.context(self.route), &self.asks))
+    }
 }
 
 impl<St: Store> Cache<St> {
@@ -78,21 +93,15 @@ impl<St: Store> Filling<St> {
         self.cache.revalidations.failed(variant);
         // From now on nobody joins, so the fence that is asked here decides for every follower.
         self.lead.close();
-        let Some(reuse) = read.stand_in(&self.cache, Origin::Failed) else {
+        let (Some(response), Some(entry)) = (read.rescue(&self.cache, status), &read.seen) else {
             return ControlFlow::Continue(self);
         };
-        let entry = reuse.entry();
-        let Some(shared) = SharedResponse::of(entry, &read.nominated) else {
-            return ControlFlow::Continue(self);
-        };
-        let outcome = Outcome::Rescued { status };
-        let response = respond(entry, |_, _| outcome, self.cache.context(read.route), &read.asks);
         // Over a store that processes share, another may have invalidated a group before some of the
         // followers came, and this process cannot tell: they look for themselves.
         let may_share = self.lead.token().is_none() || !self.has_tags_beside(&entry.slot().tags);
-        match may_share {
-            true => self.fill_with(shared),
-            false => drop(self),
+        match SharedResponse::of(entry, &read.nominated).filter(|_| may_share) {
+            Some(shared) => self.fill_with(shared),
+            None => drop(self),
         }
         ControlFlow::Break(response)
     }
@@ -124,6 +133,7 @@ mod tests {
             asks,
             reason,
             seen,
+            right: None,
             is_background: true,
             outer: None,
         };

@@ -270,8 +270,18 @@ impl MemoryState {
     fn commit(&self, entry: &Arc<Entry>, note: Option<Arc<Entry>>) -> Commit {
         let mut evicted = Evicted::default();
         let committed = self.sequence.commit(entry.slot(), entry.held_at(), || {
-            let earlier = self.entries.peek(&entry.slot().variant);
-            if earlier.is_some_and(|earlier| entry.is_older_than(&earlier)) {
+            let earlier = |place: &Entry| self.entries.peek(&place.slot().variant);
+            if earlier(entry).is_some_and(|earlier| entry.is_older_than(&earlier)) {
+                return Commit::Superseded;
+            }
+            let gives_way =
+                |earlier: &Arc<_>| entry.gives_way_to(earlier) && self.is_alive(earlier);
+            if entry.is_pass()
+                && [Some(entry), note.as_ref()]
+                    .into_iter()
+                    .flatten()
+                    .any(|place| earlier(place).is_some_and(|earlier| gives_way(&earlier)))
+            {
                 return Commit::Superseded;
             }
             if entry.weight() > self.largest {

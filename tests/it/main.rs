@@ -26,6 +26,7 @@ mod peers;
 mod privacy;
 mod readiness;
 #[cfg(feature = "testing")]
+mod refusals;
 mod replay;
 mod response_policy;
 mod reverse_proxy;
