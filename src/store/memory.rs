@@ -270,18 +270,11 @@ impl MemoryState {
     fn commit(&self, entry: &Arc<Entry>, note: Option<Arc<Entry>>) -> Commit {
         let mut evicted = Evicted::default();
         let committed = self.sequence.commit(entry.slot(), entry.held_at(), || {
-            let earlier = |place: &Entry| self.entries.peek(&place.slot().variant);
-            if earlier(entry).is_some_and(|earlier| entry.is_older_than(&earlier)) {
+            let earlier = self.entries.peek(&entry.slot().variant);
+            if earlier.is_some_and(|earlier| entry.is_older_than(&earlier)) {
                 return Commit::Superseded;
             }
-            let gives_way =
-                |earlier: &Arc<_>| entry.gives_way_to(earlier) && self.is_alive(earlier);
-            if entry.is_pass()
-                && [Some(entry), note.as_ref()]
-                    .into_iter()
-                    .flatten()
-                    .any(|place| earlier(place).is_some_and(|earlier| gives_way(&earlier)))
-            {
+            if entry.is_pass() && self.gives_way(entry, note.as_deref()) {
                 return Commit::Superseded;
             }
             if entry.weight() > self.largest {
@@ -293,6 +286,14 @@ impl MemoryState {
         });
         self.forget(evicted);
         committed.unwrap_or(Commit::Fenced)
+    }
+
+    /// Returns whether a response may still answer at the place of a pass, or of the note that leads to it.
+    fn gives_way(&self, pass: &Entry, note: Option<&Entry>) -> bool {
+        [Some(pass), note].into_iter().flatten().any(|place| {
+            let earlier = self.entries.peek(&place.slot().variant);
+            earlier.is_some_and(|earlier| pass.gives_way_to(&earlier) && self.is_alive(&earlier))
+        })
     }
 
     /// Inserts an entry, under the lock of its key.
