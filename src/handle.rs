@@ -62,6 +62,12 @@ impl SupportCacheHandle {
         Self { cache }
     }
 
+    /// Returns the name of the layer.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn name(&self) -> Arc<str> {
+        self.cache.name()
+    }
+
     /// Returns the counts so far.
     pub fn metrics(&self) -> Snapshot {
         self.cache.snapshot()
@@ -309,6 +315,8 @@ impl fmt::Debug for Invalidation {
 
 /// Operations of a handle, without the type of the store.
 pub(crate) trait Operate: Send + Sync {
+    #[cfg(feature = "metrics")]
+    fn name(&self) -> Arc<str>;
     fn snapshot(&self) -> Snapshot;
     fn can_make_key(&self, key: &str) -> bool;
     fn can_make_tag(&self, tag: &str) -> bool;
@@ -329,6 +337,11 @@ pub(crate) trait Operate: Send + Sync {
 }
 
 impl<St: Store> Operate for Cache<St> {
+    #[cfg(feature = "metrics")]
+    fn name(&self) -> Arc<str> {
+        self.metrics().name()
+    }
+
     fn snapshot(&self) -> Snapshot {
         Self::snapshot(self)
     }

@@ -105,6 +105,8 @@
 //!
 //! * `tracing` (default): warnings, and one `debug` event for each request on a cached route.
 //!   Without it the cache is silent; the counters remain.
+//! * `metrics`: [`publish_metrics`](SupportCacheHandle) gives the counts to any recorder of the `metrics`
+//!   facade, such as Prometheus or OpenTelemetry. A hit pays nothing for it.
 //! * `serde`: [`Snapshot`] and the reasons implement `serde::Serialize`.
 //! * `axum`: the original URI under `axum::Router::nest` is read from the request's extensions.
 //!   Without it, give each nest a layer with its own [`SupportCacheLayerBuilder::mount`].
@@ -142,6 +144,8 @@ mod metrics;
 mod peek;
 mod policy;
 mod preset;
+#[cfg(feature = "metrics")]
+mod publish;
 mod recording;
 mod route;
 mod service;
@@ -155,7 +159,8 @@ pub use key::{IntoKey, NamedKey, key};
 pub use layer::{CallerKey, SupportCacheLayer, SupportCacheLayerBuilder};
 pub use metrics::{
     BucketSnapshot, Snapshot,
-    operations::{Latency, Operation, OperationSnapshot, StoreSnapshot},
+    latency::Latency,
+    operations::{Operation, OperationSnapshot, StoreSnapshot},
     outcome::{Alone, Bypass, Refusal},
 };
 pub use peek::{PeekContent, PeekContentLayer, PeekedBody};

@@ -36,6 +36,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "service",
             "layer",
             "preset",
+            "publish",
             "testing",
             "verify",
         ],
@@ -67,7 +68,9 @@ const ORDERS: &[(&str, &[&str])] = &[
         &[
             "outcome",
             "telemetry",
+            "latency",
             "operations",
+            "facade",
             "sharded_counter",
             "snapshot",
             "counters",

@@ -93,7 +93,7 @@ impl<St: Store> Cache<St> {
             }
         }
         let limits = Limits { flights: MAX_FLIGHTS, followers: MAX_FOLLOWERS, wait: FOLLOWER_WAIT };
-        let metrics = Arc::new(Metrics::new(names));
+        let metrics = Arc::new(Metrics::new(name.as_str(), names));
         let detachments = Detachments::new(MAX_DETACHED, DETACHED_TIME, Arc::clone(&metrics));
         Self {
             store,

@@ -4,6 +4,9 @@
 
 #[path = "../../src/verify/random.rs"]
 mod random;
+#[cfg(feature = "metrics")]
+#[path = "../support/recorder.rs"]
+mod recorder;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -24,6 +27,8 @@ mod keys;
 mod nesting;
 mod peers;
 mod privacy;
+#[cfg(feature = "metrics")]
+mod published;
 mod readiness;
 #[cfg(feature = "testing")]
 mod refusals;
