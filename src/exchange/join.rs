@@ -86,7 +86,6 @@ impl<St: Store> Cache<St> {
         // The refusal is remembered here where the store keeps a response that may still stand in.
         if read.may_be_stale()
             && read.right.is_none()
-            && !read.is_background
             && self.revalidations.is_refused(&read.slot.variant)
         {
             read.right = self.retry(&read.slot.variant, &read.asks);
@@ -210,8 +209,9 @@ impl<St: Store> Cache<St> {
         match bounded(begin).await.unwrap_or(Begin::Unavailable) {
             Begin::Granted(lease) => {
                 let (cache, route, requested) = (Arc::clone(self), read.route, now());
-                let right = read.right.clone();
-                Begun::Filling(Filling { cache, lead, lease, route, requested, right })
+                let (right, is_refresh) = (read.right.clone(), false);
+                let filling = Filling { cache, lead, lease, route, requested, right, is_refresh };
+                Begun::Filling(filling)
             }
             Begin::Found(entry) => Begun::Ended(self.share_found(entry, lead, read)),
             // No request has read the token of this flight in the store, so none follows it.

@@ -73,7 +73,7 @@ pub(crate) struct Read {
     pub(crate) reason: ForwardReason,
     /// Response that was found and is stale, not new enough for the request, or due for an early refresh.
     pub(crate) seen: Option<Arc<Entry>>,
-    /// Right that one request at a time has: to fill although a refusal is remembered.
+    /// Right that one request at a time has: to refresh, or to fill although a refusal is remembered.
     pub(crate) right: Option<Arc<Revalidation>>,
     /// Set if its caller has an answer already.
     pub(crate) is_background: bool,
@@ -88,7 +88,9 @@ impl Read {
         self.nominated = nominated.clone();
         self.reason = ForwardReason::VaryMiss;
         self.seen = None;
-        self.right = None;
+        if !self.is_background {
+            self.right = None;
+        }
     }
 
     /// Turns the request into an unconditional GET: its caller already has an answer.
@@ -110,7 +112,8 @@ impl Read {
     /// is stored only to be revalidated, or a refusal is remembered.
     pub(crate) fn leads_privately(&self) -> bool {
         let stored = self.seen.as_ref().and_then(|entry| entry.as_response());
-        self.right.is_some()
+        let is_refused = self.right.is_some() && !self.is_background;
+        is_refused
             || self.reason == ForwardReason::Request
             || stored.is_some_and(|(head, _)| !head.may_be_shared())
     }

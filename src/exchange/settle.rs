@@ -28,6 +28,8 @@ pub(super) struct Ending<St: Store> {
     pub(super) conclusion: Conclusion,
     /// Right of its read, which ends with the flight.
     pub(super) _right: Option<Arc<Revalidation>>,
+    /// Set if it ends a refresh that the origin has answered.
+    pub(super) is_refresh: bool,
     /// Bytes that a body without a recording has reserved; held until the flight is over.
     pub(super) reservation: Option<Reservation>,
 }
@@ -78,8 +80,25 @@ impl<St: Store> Ending<St> {
         }
     }
 
+    /// Begins or ends the pause after a refresh: a body that breaks off is a failure of the origin.
+    fn pause_or_resume(&self) {
+        let (cache, variant) = (&self.cache, &self.lead.slot().variant);
+        match &self.conclusion {
+            Conclusion::Abandoned => cache.refresh_failed(self.route, variant),
+            Conclusion::Refusal(Refusal::Incomplete | Refusal::Panicked) => {
+                cache.revalidations.failed(variant);
+            }
+            Conclusion::Refusal(_) | Conclusion::Invalidation(_) | Conclusion::Response(..) => {
+                cache.revalidations.answered(variant);
+            }
+        }
+    }
+
     /// Counts the result of the commit, and settles the flight.
     pub(super) fn conclude(self, commit: Commit) -> Result<Arc<Entry>, Refusal> {
+        if self.is_refresh {
+            self.pause_or_resume();
+        }
         let is_grouped = self.is_grouped();
         let (entry, nominated) = match self.conclusion {
             Conclusion::Response(entry, nominated) => (entry, nominated),
@@ -153,9 +172,18 @@ mod tests {
             let entry = Arc::new(Entry::response(provenance, head.clone(), body.clone()));
             let (cache, entries) = (Arc::clone(cache), Some(((), Arc::clone(&entry), None)));
             let conclusion = Conclusion::Response(entry, Nominated::default());
-            let (route, requested, _right, reservation) = (0, now(), None, None);
-            let mut ending =
-                Ending { cache, lead, route, requested, entries, conclusion, _right, reservation };
+            let (route, requested, _right, is_refresh) = (0, now(), None, false);
+            let mut ending = Ending {
+                cache,
+                lead,
+                route,
+                requested,
+                entries,
+                conclusion,
+                _right,
+                is_refresh,
+                reservation: None,
+            };
             ending.commit().await;
             assert_eq!(matches!(enter(), Turn::Lead(_)), !groups.is_empty());
         }

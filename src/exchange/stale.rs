@@ -18,7 +18,8 @@ use super::{
 use crate::{
     body::ResponseBody,
     clock::now,
-    metrics::outcome::{ForwardReason, Outcome},
+    key::Variant,
+    metrics::outcome::{ForwardReason, Outcome, Refusal},
     store::Store,
 };
 
@@ -66,6 +67,43 @@ impl<St: Store> Cache<St> {
         let limit = self.rule(read.route).soft_timeout?;
         read.stand_in(self, Origin::Slow).map(|_| limit)
     }
+
+    /// Counts a refresh that has failed, and begins a pause.
+    pub(super) fn refresh_failed(&self, route: usize, variant: &Variant) {
+        self.metrics().refused(self.bucket(route), Refusal::Failed);
+        self.revalidations.failed(variant);
+    }
+}
+
+/// Refresh that has no answer yet. Dropped before it has one, the origin has failed: its deadline has
+/// passed, or the handler has panicked.
+pub(super) struct Refreshing<St: Store> {
+    cache: Arc<Cache<St>>,
+    route: usize,
+    variant: Variant,
+    has_ended: bool,
+}
+
+impl<St: Store> Refreshing<St> {
+    pub(super) fn new(cache: &Arc<Cache<St>>, read: &Read) -> Self {
+        let (cache, variant) = (Arc::clone(cache), read.slot.variant.clone());
+        Self { cache, route: read.route, variant, has_ended: false }
+    }
+
+    pub(super) fn end(mut self) {
+        self.has_ended = true;
+    }
+}
+
+impl<St: Store> Drop for Refreshing<St> {
+    fn drop(&mut self) {
+        match self.has_ended {
+            true => {}
+            // The panic is counted where it came from.
+            false if std::thread::panicking() => self.cache.revalidations.failed(&self.variant),
+            false => self.cache.refresh_failed(self.route, &self.variant),
+        }
+    }
 }
 
 /// Returns whether a status is an error that a stale response may stand in for (RFC 5861 §4).
@@ -78,7 +116,7 @@ impl<St: Store> Filling<St> {
     /// has failed and that is allowed. Followers share it, unless only other processes could tell that
     /// it is invalid.
     pub(crate) fn rescue<B: Body>(
-        self,
+        mut self,
         read: &Read,
         status: Option<StatusCode>,
     ) -> ControlFlow<Response<ResponseBody<B>>, Self> {
@@ -87,7 +125,10 @@ impl<St: Store> Filling<St> {
         }
         let variant = &read.slot.variant;
         if status.is_some_and(|status| !is_failure(status)) {
-            self.cache.revalidations.answered(variant);
+            match read.is_background {
+                true => self.is_refresh = true,
+                false => self.cache.revalidations.answered(variant),
+            }
             return ControlFlow::Continue(self);
         }
         self.cache.revalidations.failed(variant);
