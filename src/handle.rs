@@ -132,8 +132,8 @@ impl SupportCacheHandle {
         self.run(Verb::SoftInvalidate, [key])
     }
 
-    /// Invalidates a [tag](crate::CacheRoute::tag): every response that has it, whatever its key, and
-    /// every fill of one that has begun. It costs no more than the invalidation of one key.
+    /// Invalidates a [tag](crate::CacheRoute::tag): every response that has it, by its route or by its
+    /// [own word](crate::CacheTags), whatever its key, and every fill of one that has begun. It costs no more than the invalidation of one key.
     ///
     /// The groups that responses name (RFC 9875) are no such tags:
     /// [`invalidate_group`](Self::invalidate_group) is for them.
@@ -351,7 +351,7 @@ impl<St: Store> Operate for Cache<St> {
     }
 
     fn can_make_tag(&self, tag: &str) -> bool {
-        self.table.can_make_tag(tag)
+        Self::can_make_tag(self, tag)
     }
 
     fn invalidation_unmatched(&self, call: &str) {

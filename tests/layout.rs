@@ -110,6 +110,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "validation",
             "range",
             "cache_groups",
+            "cache_tags",
             "storability",
         ],
     ),
