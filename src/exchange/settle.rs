@@ -11,7 +11,7 @@ use crate::{
     clock::{Instant, now},
     entry::Entry,
     flight::Lead,
-    key::Nominated,
+    key::{Nominated, Strength, Subject},
     metrics::outcome::Refusal,
     recording::Reservation,
     store::{Commit, Store, timeout::bounded},
@@ -61,7 +61,8 @@ impl<St: Store> Ending<St> {
             self.lead.close();
         }
         if matches!(self.conclusion, Conclusion::Invalidation(_)) {
-            bounded(self.cache.invalidate(&self.lead.slot().key)).await;
+            let key = Subject::Key(self.lead.slot().key.clone());
+            bounded(self.cache.invalidate(&key, Strength::Hard)).await;
         }
         let Some((lease, entry, note)) = self.entries.take() else { return Commit::Failed };
         let pass = entry.is_pass().then(|| Arc::clone(&entry));
