@@ -40,7 +40,8 @@ pub(super) async fn a_refusal_replaces_no_response_that_may_answer<St: Store>(st
     let noted = refuse(store, &other, Some(&sample)).await;
     assert_eq!(noted, Commit::Superseded, "a response may answer where the note would be");
     assert_eq!(sample.find(store).await.as_deref(), Some("one"), "the response stays");
-    store.invalidate(&sample.slot().key).await.expect("an invalidation is acknowledged");
+    let key = sample.slot().key.into();
+    store.invalidate(&key, Strength::Hard).await.expect("an invalidation is acknowledged");
     let commit = refuse(store, &sample, None).await;
     assert_eq!(commit, Commit::Stored, "an invalidated response answers no request");
 }
