@@ -10,7 +10,7 @@ use tower_support_cache::{
 };
 
 use crate::support::{
-    Cached, Calls, GatedBody, cache_on, cache_with, fetch, get, got, request, response, send,
+    Cached, Call, Calls, GatedBody, cache_on, cache_with, fetch, get, got, request, response, send,
     settle, with,
 };
 
@@ -204,21 +204,56 @@ async fn one_request_asks_even_where_each_forwards_for_itself() {
     assert_eq!(calls.all().await.len(), 1);
 }
 
+/// Ways in which a refresh comes to nothing.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Panic,
+    Error,
+    NoHead,
+    BodyFails,
+    BodyPanics,
+    BodyFailsLater,
+    BodyStalls,
+}
+
+/// Lets a refresh come to nothing.
+async fn end(call: Call, end: End) {
+    match end {
+        End::Panic => call.panic(),
+        End::Error => call.fail(),
+        End::BodyFails => {
+            let (body, gate) = GatedBody::gated(Some(3));
+            gate.fail();
+            call.respond(http::Response::new(body));
+        }
+        End::BodyPanics => call.stream(Some(3)).panic(),
+        End::BodyFailsLater => {
+            let gate = call.stream(Some(3));
+            settle().await;
+            gate.send("ne");
+            settle().await;
+            gate.fail();
+        }
+        End::NoHead => {
+            advance(30 * SECOND).await;
+            settle().await;
+            drop(call);
+        }
+        End::BodyStalls => {
+            let gate = call.stream(None);
+            settle().await;
+            advance(30 * SECOND).await;
+            settle().await;
+            drop(gate);
+        }
+    }
+    settle().await;
+}
+
 /// Whatever keeps a refresh from its end is a failure of the origin, as a 500 is.
 #[tokio::test(start_paused = true)]
 async fn a_refresh_that_comes_to_nothing_is_counted_and_the_next_waits() {
-    /// Ways in which a refresh comes to nothing.
-    #[derive(Clone, Copy, Debug)]
-    enum End {
-        Panic,
-        Error,
-        NoHead,
-        BodyFails,
-        BodyPanics,
-        BodyFailsLater,
-        BodyStalls,
-    }
-    const ENDS: [End; 7] = [
+    for how in [
         End::Panic,
         End::Error,
         End::NoHead,
@@ -226,54 +261,25 @@ async fn a_refresh_that_comes_to_nothing_is_counted_and_the_next_waits() {
         End::BodyPanics,
         End::BodyFailsLater,
         End::BodyStalls,
-    ];
-    for end in ENDS {
+    ] {
         let route = |route: CacheRoute| route.stale_while_revalidate(1000 * SECOND);
         let (cache, handle, mut calls) = stored(route, &[], 61).await;
         for (number, pause) in [1, 2, 4, 8].into_iter().enumerate() {
             assert_eq!(fetch(&cache, "/cases/1").await.text(), "old");
-            let call = calls.now().await.expect("it is asked");
-            let mut held = None;
-            match end {
-                End::Panic => call.panic(),
-                End::Error => call.fail(),
-                End::NoHead => held = Some((Some(call), None)),
-                End::BodyFails => {
-                    let (body, gate) = GatedBody::gated(Some(3));
-                    gate.fail();
-                    call.respond(http::Response::new(body));
-                }
-                End::BodyPanics => call.stream(Some(3)).panic(),
-                End::BodyFailsLater => {
-                    let gate = call.stream(Some(3));
-                    settle().await;
-                    gate.send("ne");
-                    settle().await;
-                    gate.fail();
-                }
-                End::BodyStalls => held = Some((None, Some(call.stream(None)))),
-            }
-            settle().await;
-            if held.is_some() {
-                advance(30 * SECOND).await;
-                settle().await;
-            }
-            drop(held);
+            end(calls.now().await.expect("it is asked"), how).await;
             advance(pause * SECOND - Duration::from_millis(1)).await;
             assert_eq!(fetch(&cache, "/cases/1").await.text(), "old");
-            assert!(calls.now().await.is_none(), "{end:?}: let be for {pause} s");
-            let counts = handle.metrics().bucket("cases").unwrap().clone();
-            let failures: u64 = [Refusal::Failed, Refusal::Incomplete, Refusal::Panicked]
-                .iter()
-                .filter_map(|refusal| counts.refused.get(refusal))
-                .sum();
-            assert_eq!(failures, number as u64 + 1, "{end:?} is counted");
+            assert!(calls.now().await.is_none(), "{how:?}: let be for {pause} s");
+            let refused = handle.metrics().bucket("cases").unwrap().refused.clone();
+            let failures = [Refusal::Failed, Refusal::Incomplete, Refusal::Panicked];
+            let counted: u64 = failures.iter().filter_map(|refusal| refused.get(refusal)).sum();
+            assert_eq!(counted, number as u64 + 1, "{how:?} is counted");
             advance(Duration::from_millis(1)).await;
         }
         fetch(&cache, "/cases/1").await;
         calls.now().await.expect("it is asked").ok("new");
         settle().await;
-        assert_eq!(fetch(&cache, "/cases/1").await.text(), "new", "{end:?}");
+        assert_eq!(fetch(&cache, "/cases/1").await.text(), "new", "{how:?}");
         assert_eq!(handle.metrics().flights, 0);
     }
 }
