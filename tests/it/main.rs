@@ -32,8 +32,9 @@ mod privacy;
 #[cfg(feature = "metrics")]
 mod published;
 mod readiness;
-mod reload;
 #[cfg(feature = "testing")]
+mod refusals;
+mod reload;
 mod replay;
 mod response_policy;
 mod reverse_proxy;
