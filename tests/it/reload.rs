@@ -217,7 +217,10 @@ async fn a_write_invalidates_by_the_rules_at_its_beginning_and_by_those_at_its_e
     assert!(removes(Routes::new(), of_tag, comment(), ok).await);
     let closure = || {
         let of_field = InvalidateRoute::post("/cases/{case}/comments");
-        of_field.key_with(|request| Some(format!("case:{}", request.header("x-case")?)))
+        of_field.key_with(|request| {
+            let case = request.headers().get("x-case")?.to_str().ok()?;
+            Some(format!("case:{case}"))
+        })
     };
     let named = with(comment(), "x-case", "1");
     assert!(removes(without(), with_rule(closure()), named, ok).await);
