@@ -32,7 +32,7 @@ use tower_support_cache::SupportCacheHandle;
 use crate::{
     layer_on, patient,
     proxy::Proxy,
-    server::{PATIENCE, Server, until},
+    server::{PATIENCE, Server, pause, until},
 };
 
 /// Variable by which a process of this binary is told to serve: the server, the port of the test, the recipe,
@@ -71,8 +71,11 @@ async fn serve(url: &str, port: u16, recipe: &str, limit: Duration) {
         _ => with_hyper(listener, app, terminate).await,
     }
     println!("drains {}", cache.metrics().detached);
-    tokio::spawn(tell_of_debts(cache.clone()));
-    match cache.drain(limit).await {
+    let drained = tokio::select! {
+        drained = cache.drain(limit) => drained,
+        never = tell_of_debts(&cache) => never,
+    };
+    match drained {
         Ok(()) => println!("ends {ALL}"),
         Err(unfinished) => println!("ends {unfinished}"),
     }
@@ -103,10 +106,13 @@ async fn with_hyper(listener: TcpListener, app: Router, mut terminate: Signal) {
     graceful.shutdown().await;
 }
 
-async fn tell_of_debts(cache: SupportCacheHandle) {
-    let owes = || cache.metrics().store.is_some_and(|store| store.pending > 0);
-    until(PATIENCE, "an invalidation is owed", async || owes().then_some(())).await;
+/// Says once that an invalidation is owed, and does not end.
+async fn tell_of_debts<T>(cache: &SupportCacheHandle) -> T {
+    while cache.metrics().store.is_none_or(|store| store.pending == 0) {
+        pause(Duration::from_millis(5)).await;
+    }
     println!("owes");
+    std::future::pending().await
 }
 
 /// Asks the test for the answer to a request.
