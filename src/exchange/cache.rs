@@ -10,11 +10,9 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::{ArcSwap, Guard};
-
 use super::{
     respond::{ResponseContext, SharedResponse},
-    rules::{CachedRoute, Rules, Since},
+    rules::{CachedRoute, CurrentRules, Rules, RulesGuard, Since},
 };
 use crate::{
     background::{Detachments, Revalidations},
@@ -47,8 +45,7 @@ const BODIES_IN_FLIGHT: u64 = 64 * 1024 * 1024;
 #[repr(align(128))]
 pub(crate) struct Cache<St> {
     pub(crate) store: Arc<St>,
-    /// Read by every request: without a lock, and without a count that all processors share.
-    rules: ArcSwap<Rules>,
+    rules: CurrentRules,
     /// Held by a reload.
     reloading: Mutex<()>,
     pub(crate) identity: Identity,
@@ -84,7 +81,7 @@ impl<St: Store> Cache<St> {
         let (detachments, refreshes) = (bound(MAX_DETACHED), bound(MAX_REFRESHES));
         Self {
             store,
-            rules: ArcSwap::from_pointee(rules),
+            rules: CurrentRules::new(rules),
             reloading: Mutex::default(),
             identity,
             flights: Arc::new(Flights::new(limits)),
@@ -105,8 +102,8 @@ impl<St: Store> Cache<St> {
     }
 
     /// Returns the rules in force.
-    pub(crate) fn rules(&self) -> Guard<Arc<Rules>> {
-        self.rules.load()
+    pub(crate) fn rules(&self) -> RulesGuard<'_> {
+        self.rules.read()
     }
 
     /// Replaces the rules. Requests that have begun finish under those that they began with.
@@ -115,7 +112,7 @@ impl<St: Store> Cache<St> {
         let _one_at_a_time = lock(&self.reloading);
         let since = Since { at: now(), fence: self.store.sequence().begin() };
         let rules = Rules::new(table, self.metrics(), Some(&self.rules()), Some(since))?;
-        self.rules.store(Arc::new(rules));
+        self.rules.replace(rules);
         Ok(())
     }
 

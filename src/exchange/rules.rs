@@ -1,9 +1,14 @@
 //! Rules in force, and the state of each cached route.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    ops::Deref,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
+
+use arc_swap::{ArcSwap, Guard};
 
 use super::nesting::Nesting;
 use crate::{
@@ -21,6 +26,20 @@ use crate::{
 pub(crate) struct Rules {
     pub(crate) table: RouteTable,
     routes: Vec<Arc<CachedRoute>>,
+}
+
+/// Rules in force. Every request reads them: without a lock, and without a count that all processors share.
+/// A layer that is never reloaded does not pay for reloads.
+#[derive(Debug)]
+pub(crate) struct CurrentRules {
+    built: Arc<Rules>,
+    reloaded: OnceLock<ArcSwap<Rules>>,
+}
+
+/// Rules that were in force when they were read.
+pub(crate) enum RulesGuard<'c> {
+    Built(&'c Arc<Rules>),
+    Reloaded(Guard<Arc<Rules>>),
 }
 
 /// Cached route: its rule and its state. A request keeps the one that it began with.
@@ -87,6 +106,38 @@ impl Since {
     /// here, so its time counts, too.
     fn is_after(self, entry: &Entry) -> bool {
         entry.fence() < self.fence || entry.requested() < self.at
+    }
+}
+
+impl CurrentRules {
+    pub(crate) fn new(built: Rules) -> Self {
+        Self { built: Arc::new(built), reloaded: OnceLock::new() }
+    }
+
+    #[inline]
+    pub(crate) fn read(&self) -> RulesGuard<'_> {
+        match self.reloaded.get() {
+            None => RulesGuard::Built(&self.built),
+            Some(reloaded) => RulesGuard::Reloaded(reloaded.load()),
+        }
+    }
+
+    /// Replaces the rules. One thread at a time may do that.
+    pub(crate) fn replace(&self, rules: Rules) {
+        let rules = Arc::new(rules);
+        self.reloaded.get_or_init(|| ArcSwap::new(Arc::clone(&rules))).store(rules);
+    }
+}
+
+impl Deref for RulesGuard<'_> {
+    type Target = Arc<Rules>;
+
+    #[inline]
+    fn deref(&self) -> &Arc<Rules> {
+        match self {
+            Self::Built(rules) => rules,
+            Self::Reloaded(rules) => rules,
+        }
     }
 }
 

@@ -133,12 +133,13 @@ impl<St: Store> PendingWrite<St> {
     /// Adds the subjects that the write has by the rules in force now, if these are not the ones that it
     /// began with: a response may have been stored by them since.
     fn add_by_rules_in_force(&mut self) {
-        let now = self.cache.rules();
+        let cache = Arc::clone(&self.cache);
+        let now = cache.rules();
         if Arc::ptr_eq(&now, &self.rules) {
             return;
         }
         if let Some(matched) = now.table.write(self.head.borrowed()) {
-            matched.failed.iter().for_each(|route| self.cache.invalidation_failed(route));
+            matched.failed.iter().for_each(|route| cache.invalidation_failed(route));
             self.is_matched = true;
             self.add(matched.subjects);
         }
@@ -178,6 +179,7 @@ impl<St: Store> PendingWrite<St> {
         let subjects = std::mem::take(&mut self.subjects);
         let cache = &self.cache;
         match effect {
+            _ if subjects.is_empty() => {}
             Effect::Unchanged => {}
             Effect::Changed => {
                 let calls =
