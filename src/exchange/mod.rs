@@ -45,7 +45,7 @@ use self::{
     revalidate::Candidate,
     rules::Rules,
     stale::Refreshing,
-    write::{PendingWrite, forward_unmatched, forward_write},
+    write::{PendingWrite, forward_write},
 };
 pub(crate) use self::{cache::Cache, write::acknowledged};
 use crate::{
@@ -133,7 +133,7 @@ where
         }
         Decision::Unmatched => {
             let write = PendingWrite::new(cache, rules, None, &request);
-            ResponseFuture::waiting(forward_unmatched(write, inner.clone(), request))
+            ResponseFuture::forward_unmatched(inner.clone(), request, Box::new(write))
         }
     }
 }

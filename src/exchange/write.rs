@@ -2,6 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    pin::Pin,
     sync::Arc,
     task::Poll,
 };
@@ -14,7 +15,7 @@ use tower_service::Service;
 use super::{cache::Cache, rules::Rules};
 use crate::{
     body::ResponseBody,
-    future::Watched,
+    future::{UnmatchedWrite, Watched},
     key::{MAX_TAGS, Strength, Subject, Tag},
     policy::{CACHE_GROUP_INVALIDATION, groups},
     route::{HeadRef, RequestHead, Target},
@@ -35,7 +36,9 @@ where
     let cache = Arc::clone(&write.cache);
     let panicked = || cache.metrics().panicked_write();
     let answer = Watched::new(inner.oneshot(request), panicked).await;
-    write.settle(Effect::of(&answer), answer.as_ref().ok().map(Response::headers)).await;
+    let response = answer.as_ref().ok();
+    let effect = response.map_or(Effect::Unknown, |response| Effect::of(response.status()));
+    write.settle(effect, response.map(Response::headers)).await;
     match answer {
         Ok(mut response) => {
             cache.reporter.mark_written(&mut response);
@@ -46,22 +49,6 @@ where
             Err(error)
         }
     }
-}
-
-/// Forwards an unsafe request that no rule is for. There may be one for it at its end.
-pub(super) async fn forward_unmatched<S, St, Q, B>(
-    write: PendingWrite<St>,
-    inner: S,
-    request: Request<Q>,
-) -> Result<Response<ResponseBody<B>>, S::Error>
-where
-    S: Service<Request<Q>, Response = Response<B>>,
-    St: Store,
-    B: Body,
-{
-    let answer = inner.oneshot(request).await;
-    write.settle(Effect::of(&answer), answer.as_ref().ok().map(Response::headers)).await;
-    answer.map(|response| response.map(ResponseBody::passing))
 }
 
 /// Effect of a write on the resource, judged by its response.
@@ -76,11 +63,7 @@ enum Effect {
 }
 
 impl Effect {
-    fn of<B, E>(answer: &Result<Response<B>, E>) -> Self {
-        answer.as_ref().map_or(Self::Unknown, |response| Self::of_status(response.status()))
-    }
-
-    fn of_status(status: StatusCode) -> Self {
+    fn of(status: StatusCode) -> Self {
         /// nginx's "client closed request", used by proxies that gave up waiting.
         const CLIENT_CLOSED_REQUEST: u16 = 499;
         match status.as_u16() {
@@ -104,7 +87,7 @@ pub(super) struct PendingWrite<St: Store> {
 }
 
 impl<St: Store> PendingWrite<St> {
-    /// Begins a write, to which `subjects` belong by the rules in force. `None` if no rule is for it.
+    /// Begins a write, to which `subjects` belong by the rules in force; `None` if no rule is for it.
     pub(super) fn new<Q>(
         cache: &Arc<Cache<St>>,
         rules: &Arc<Rules>,
@@ -194,6 +177,22 @@ impl<St: Store> PendingWrite<St> {
     }
 }
 
+impl<St: Store> UnmatchedWrite for PendingWrite<St> {
+    fn end(
+        mut self: Box<Self>,
+        status: Option<StatusCode>,
+        response: Option<&HeaderMap>,
+    ) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        if Arc::ptr_eq(&self.cache.rules(), &self.rules) {
+            self.is_settled = true;
+            return None;
+        }
+        let effect = status.map_or(Effect::Unknown, Effect::of);
+        let response = response.cloned();
+        Some(Box::pin(async move { self.settle(effect, response.as_ref()).await }))
+    }
+}
+
 /// Waits for several acknowledgements together. Fails with [`Pending`] if one of them does.
 pub(crate) async fn acknowledged(
     calls: impl IntoIterator<Item = impl Future<Output = Result<(), Pending>>>,
@@ -245,11 +244,7 @@ mod tests {
             (504, Effect::Unknown),
             (999, Effect::Unknown),
         ] {
-            assert_eq!(
-                Effect::of_status(StatusCode::from_u16(status).unwrap()),
-                effect,
-                "{status}"
-            );
+            assert_eq!(Effect::of(StatusCode::from_u16(status).unwrap()), effect, "{status}");
         }
     }
 }
