@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     background::{Detachments, EarlyRefresh, Revalidations},
-    clock::{Instant, now},
+    clock::{Instant, now, sleep_until},
     entry::ShapeCache,
     error::Unfinished,
     flight::{Flights, Limits},
@@ -281,7 +281,7 @@ impl<St: Store> Cache<St> {
         let shared = Arc::clone(self);
         runtime.spawn(async move {
             loop {
-                tokio::time::sleep_until(until).await;
+                sleep_until(until).await;
                 // Before it leaves, so that no fill slips in between.
                 let _ = match &subject {
                     Subject::Key(key) => shared.store.invalidate(key).await,

@@ -4,7 +4,6 @@ use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use http::HeaderMap;
 use http_body::Body;
-use tokio::time::timeout_at;
 
 use super::{
     assess::{Assessment, Circumstances, Origin, Purpose, Question, assess},
@@ -15,7 +14,7 @@ use super::{
     respond::{Reuse, SharedResponse},
 };
 use crate::{
-    clock::{Instant, now},
+    clock::{Instant, now, timeout_at},
     entry::Entry,
     flight::{Follower, Lead, Settled, Turn},
     key::Token,

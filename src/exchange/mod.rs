@@ -30,7 +30,7 @@ use http::{
     header::{IF_MODIFIED_SINCE, IF_NONE_MATCH},
 };
 use http_body::Body;
-use tokio::{runtime::Handle, time::timeout_at};
+use tokio::runtime::Handle;
 use tower_service::Service;
 
 use self::{
@@ -48,7 +48,7 @@ pub(crate) use self::{cache::Cache, write::acknowledged};
 use crate::{
     background::Detachable,
     body::ResponseBody,
-    clock::now,
+    clock::{now, timeout_at},
     future::{Mark, ResponseFuture, Watched, watch},
     key::FieldList,
     metrics::outcome::{Alone, Outcome, Refusal, Unshared},

@@ -12,14 +12,14 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use tokio::{sync::Notify, time::sleep_until};
+use tokio::sync::Notify;
 
 use super::{
     link::{Connection, Link, LinkFault},
     record::VariantDigest,
 };
 use crate::{
-    clock::{Instant, now},
+    clock::{Instant, now, sleep_until},
     key::{PrimaryKey, Slot, Tag, Token},
     metrics::operations::Operation,
     sync::{AtomicUsize, Mutex, Ordering, lock},

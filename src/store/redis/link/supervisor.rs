@@ -8,7 +8,7 @@ use std::{
 use redis::{AsyncConnectionConfig, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError};
 use tokio::{
     runtime::Handle,
-    time::{sleep, timeout, timeout_at},
+    time::{sleep, timeout},
 };
 
 use super::{
@@ -18,7 +18,7 @@ use super::{
     transport::{CONNECT, Transport},
 };
 use crate::{
-    clock::{Instant, now},
+    clock::{Instant, now, timeout_at},
     key::seeded_hash,
     metrics::operations::Operation,
     metrics::telemetry,
