@@ -167,6 +167,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "transport",
             "scripts",
             "command",
+            "heartbeats",
             "batch",
             "connection",
             "handle",

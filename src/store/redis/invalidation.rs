@@ -26,13 +26,13 @@ impl InvalidationCall {
         Self { state: Arc::clone(state), scope, ticket }
     }
 
-    /// Invalidates at the server, and waits `later` than it has done it.
-    pub(super) async fn run(self, later: Duration) -> Result<(), Pending> {
+    /// Invalidates at the server, and waits until every process sees it.
+    pub(super) async fn run(self) -> Result<(), Pending> {
         let connection = self.state.link.connection().ok_or(Pending)?;
         // Boxed: a fill has room for this, and mostly does not need it.
         let sent = Box::pin(self.scope.send(&self.state.link, &connection));
-        sent.await.map_err(|_| Pending)?;
-        self.acknowledge();
+        let later = sent.await.map_err(|_| Pending)?;
+        self.acknowledge(later);
         if !later.is_zero() {
             sleep(later).await;
         }
@@ -47,15 +47,15 @@ impl InvalidationCall {
         let key = link.settings.key(key);
         let sent = link.ask(&connection, Operation::Invalidate, connection.soft_invalidate(&key));
         Box::pin(sent).await.map_err(|_| Pending)?;
-        self.acknowledge();
+        self.acknowledge(Duration::ZERO);
         Ok(())
     }
 
-    fn acknowledge(mut self) {
+    fn acknowledge(mut self, later: Duration) {
         // Copies that were read between the call and the server's removal.
         self.scope.forget(&self.state.near);
         if let Some(ticket) = self.ticket.take() {
-            ticket.acknowledge();
+            ticket.acknowledge(later);
         }
     }
 }

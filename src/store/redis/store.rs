@@ -121,7 +121,7 @@ impl Store for RedisStore {
         key: &PrimaryKey,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         self.state.sequence.invalidate(key, || ());
-        self.call(InvalidationScope::Key(key.clone())).run(Duration::ZERO)
+        self.call(InvalidationScope::Key(key.clone())).run()
     }
 
     fn soft_invalidate(
@@ -137,18 +137,18 @@ impl Store for RedisStore {
         tag: &Tag,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         self.state.sequence.invalidate_tag(tag);
-        self.call(InvalidationScope::Tag(tag.clone())).run(Duration::ZERO)
+        self.call(InvalidationScope::Tag(tag.clone())).run()
     }
 
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         self.state.sequence.invalidate_all(|_| ());
-        self.call(InvalidationScope::All).run(self.state.link.settings.until_seen())
+        self.call(InvalidationScope::All).run()
     }
 
     async fn flush_pending(&self, limit: Duration) -> Result<(), Pending> {
         let link = &self.state.link;
         link.hurry();
-        let flushed = self.state.outbox.flushed(link.settings.until_seen());
+        let flushed = self.state.outbox.flushed();
         timeout(limit, flushed).await.map_err(|_| Pending)
     }
 
