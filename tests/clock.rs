@@ -29,10 +29,10 @@ async fn time_that_only_the_clock_of_the_day_has_seen_is_age() {
     calls.serve(|_| response(200, &[], "x"));
     fetch(&cache, "/cases/1").await;
     advance(Duration::from_secs(5)).await;
-    step_time_of_day(20_000);
+    step_time_of_day(20_100);
     let hit = fetch(&cache, "/cases/1").await;
     assert_eq!((hit.is_hit(), hit.age()), (true, Some(25)));
-    step_time_of_day(35_000);
+    step_time_of_day(35_100);
     assert!(
         !fetch(&cache, "/cases/1").await.is_hit(),
         "it was suspended for longer than it is fresh"
@@ -50,7 +50,7 @@ async fn a_clock_that_is_set_back_makes_nothing_younger() {
     step_time_of_day(-HOUR);
     advance(Duration::from_secs(5)).await;
     assert_eq!(fetch(&cache, "/cases/1").await.age(), Some(5));
-    step_time_of_day(30_000);
+    step_time_of_day(30_100);
     assert_eq!(fetch(&cache, "/cases/1").await.age(), Some(35));
     advance(Duration::from_secs(25)).await;
     assert!(!fetch(&cache, "/cases/1").await.is_hit());
