@@ -190,7 +190,9 @@ impl RedisStoreBuilder {
     /// Sets how often the link to the server is proven. Defaults to 200 ms.
     ///
     /// For the sum of this and [`heartbeat_timeout`](Self::heartbeat_timeout) a link that is broken without
-    /// a sign, or a primary that was demoted, may go unnoticed.
+    /// a sign, or a primary that was demoted, may go unnoticed. An invalidation of everything waits for the
+    /// longest sum of all processes. So a sum of over a second is entered at the server, in
+    /// `tower-support-cache:heartbeats:…`; where the user may not write that, the store is bypassed.
     pub fn heartbeat(mut self, interval: Duration) -> Self {
         self.settings.heartbeat = interval;
         self
