@@ -99,7 +99,7 @@ impl Connection {
         self.transport.clone()
     }
 
-    /// Returns whether a fill began under this incarnation, with which its token begins.
+    /// Returns whether the fill with this token began under this incarnation: tokens begin with it.
     pub(crate) fn is_of_its_time(&self, token: Token) -> bool {
         (token.number() >> 64) as u64 == self.incarnation
     }
@@ -207,7 +207,7 @@ impl Connection {
         }
     }
 
-    /// Makes the records of a key outdated. That needs room: without any the key is removed.
+    /// Makes the records of a key outdated. A server without room for that removes the key.
     pub(crate) async fn soft_invalidate(&self, key: &str) -> Result<Value, RedisError> {
         let slack = |call: &mut Cmd| {
             call.arg(SLACK);
