@@ -27,10 +27,15 @@ static CLOCKS: Clocks = Clocks::new();
 #[allow(clippy::disallowed_methods)]
 pub(crate) fn now() -> Instant {
     let monotonic = Instant::now();
-    match CLOCKS.missed(lead(day(), monotonic.into_std()), measured_lead) {
-        Duration::ZERO => monotonic,
-        missed => monotonic + missed,
-    }
+    CLOCKS.look(lead(day(), monotonic.into_std()), measured_lead);
+    CLOCKS.add_missed(monotonic)
+}
+
+/// Returns the current instant by the last comparison of the clocks. For times that begin and end where
+/// another reading compares them.
+#[allow(clippy::disallowed_methods)]
+pub(crate) fn recent() -> Instant {
+    CLOCKS.add_missed(Instant::now())
 }
 
 /// Returns the current time of day, moved along with the instant where tests move that.
@@ -59,7 +64,7 @@ pub(crate) fn timeout_at<F: Future>(instant: Instant, future: F) -> Timeout<F> {
 
 /// Returns an instant as timers count it, which know the monotonic clock alone.
 pub(crate) fn by_timer(instant: Instant) -> Instant {
-    instant.checked_sub(CLOCKS.missed_so_far()).unwrap_or(instant)
+    instant.checked_sub(CLOCKS.missed()).unwrap_or(instant)
 }
 
 /// Comparison of the two clocks.
@@ -78,18 +83,24 @@ impl Clocks {
         Self { seen, missed, measured: Mutex::new(None) }
     }
 
-    /// Returns the time that only the clock of the day has counted. `lead` is its lead now, and `measure`
-    /// measures that.
+    /// Compares the clocks, if `lead` is another than it was. `measure` measures it.
     #[inline]
-    fn missed(&self, lead: i64, measure: impl FnOnce() -> i64) -> Duration {
+    fn look(&self, lead: i64, measure: impl FnOnce() -> i64) {
         if lead.abs_diff(self.seen.load(Ordering::Acquire)) > TOLERANCE {
             self.compare(lead, measure);
         }
-        self.missed_so_far()
     }
 
     #[inline]
-    fn missed_so_far(&self) -> Duration {
+    fn add_missed(&self, monotonic: Instant) -> Instant {
+        match self.missed.load(Ordering::Relaxed) {
+            0 => monotonic,
+            missed => monotonic + Duration::from_nanos(missed),
+        }
+    }
+
+    /// Returns the time that only the clock of the day has counted.
+    fn missed(&self) -> Duration {
         Duration::from_nanos(self.missed.load(Ordering::Relaxed))
     }
 
@@ -179,8 +190,8 @@ mod tests {
     fn check(leads: &[(i64, u64)]) {
         let clocks = Clocks::new();
         for (at, (lead, missed)) in leads.iter().enumerate() {
-            let found = clocks.missed(*lead, || *lead);
-            assert_eq!(found, Duration::from_millis(*missed), "{at}");
+            clocks.look(*lead, || *lead);
+            assert_eq!(clocks.missed(), Duration::from_millis(*missed), "{at}");
         }
     }
 
@@ -213,7 +224,8 @@ mod tests {
         let passed = now().duration_since(began);
         assert!(passed.as_secs() == 3601, "{passed:?}");
         let clocks = Clocks::new();
-        clocks.missed(0, || 7);
-        assert_eq!(clocks.missed(SECOND, || 7), Duration::ZERO);
+        clocks.look(0, || 7);
+        clocks.look(SECOND, || 7);
+        assert_eq!(clocks.missed(), Duration::ZERO);
     }
 }

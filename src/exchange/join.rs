@@ -14,7 +14,7 @@ use super::{
     respond::{Reuse, SharedResponse},
 };
 use crate::{
-    clock::{Instant, now, timeout_at},
+    clock::{Instant, now, recent, timeout_at},
     entry::Entry,
     flight::{Follower, Lead, Settled, Turn},
     key::Token,
@@ -198,7 +198,7 @@ impl<St: Store> Cache<St> {
         let begin = self.store.begin(lead.slot(), lead.token(), read.seen.as_deref());
         match bounded(begin).await.unwrap_or(Begin::Unavailable) {
             Begin::Granted(lease) => {
-                let (cache, route, requested) = (Arc::clone(self), read.route, now());
+                let (cache, route, requested) = (Arc::clone(self), read.route, recent());
                 Begun::Filling(Filling { cache, lead, lease, route, requested })
             }
             Begin::Found(entry) => Begun::Ended(self.share_found(entry, lead, read)),

@@ -48,7 +48,7 @@ pub(crate) use self::{cache::Cache, write::acknowledged};
 use crate::{
     background::Detachable,
     body::ResponseBody,
-    clock::{now, timeout_at},
+    clock::{recent, timeout_at},
     future::{Mark, ResponseFuture, Watched, watch},
     key::{FieldList, Strength, Subject},
     metrics::outcome::{Alone, Outcome, Refusal, Unshared},
@@ -113,7 +113,7 @@ where
             ResponseFuture::ready(reuse.respond(&cache.reporter, cache.bucket(route), &asks))
         }
         Decision::Forward(bucket, why) => {
-            let mark = Mark { reporter: Arc::clone(&cache.reporter), bucket, why, began: now() };
+            let mark = Mark { reporter: Arc::clone(&cache.reporter), bucket, why, began: recent() };
             ResponseFuture::forward(inner.clone(), request, Some(mark))
         }
         Decision::Read(read) => ResponseFuture::waiting(exchange(read, request).run()),
@@ -292,9 +292,9 @@ where
             poll_fn(|cx| self.inner.poll_ready(cx)).await?;
             self.inner.call(self.request.take().expect(UNTIL_FORWARDED)).await
         };
-        let began = now();
+        let began = recent();
         let answer = Watched::new(answer, || metrics.panicked(bucket)).await;
-        metrics.origin_answered(bucket, now() - began);
+        metrics.origin_answered(bucket, recent() - began);
         answer.inspect_err(|_| metrics.failed(bucket))
     }
 

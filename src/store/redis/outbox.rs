@@ -328,7 +328,7 @@ mod tests {
         assert!(is_quarantined(&outbox, "a") && !is_quarantined(&outbox, "b"));
         let due = outbox.due(10);
         assert_eq!((due.len(), outbox.len()), (1, 1));
-        outbox.acknowledge(&due[0].0, due[0].1);
+        outbox.acknowledge(&due[0].0, due[0].1, Duration::ZERO);
         assert!(!is_quarantined(&outbox, "a") && outbox.len() == 0);
     }
 
