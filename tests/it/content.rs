@@ -60,7 +60,7 @@ impl Body for Hidden {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.hint.clone()
+        self.hint
     }
 }
 
@@ -197,7 +197,7 @@ async fn a_body_that_tells_its_size_is_believed() {
         let told = line(data("x"));
         check(layer().layer(echo().0), &case(true), body, &told, "full").await;
         let hint = SizeHint::with_exact(0);
-        let body = || Hidden { hint: hint.clone(), ..Hidden::of([]) };
+        let body = || Hidden { hint, ..Hidden::of([]) };
         check(layer().layer(echo().0), &case(false), body, "", "no bytes, and no end").await;
     }
     // The outer layer that has read the content has told the handler of it elsewhere.
