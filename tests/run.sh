@@ -74,6 +74,7 @@ need redis-cli redis-tools redis
 need openssl openssl
 need perl perl
 need patch patch
+need codespell codespell
 # The page's test takes these names; on macOS set CHROMIUM to a browser's path.
 [ -n "${CHROMIUM:-}" ] || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
     need chromium chromium
@@ -108,6 +109,7 @@ for features in "" tracing serde axum redis redis-tls redis-sentinel redis-clust
 done
 
 step "docs"
+bash tests/docs.sh
 RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
 
 step "tests"

@@ -15,6 +15,7 @@ mod config;
 #[cfg(feature = "testing")]
 mod conformance;
 mod content;
+mod documents;
 mod early;
 mod ends;
 mod fencing;
