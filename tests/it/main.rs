@@ -25,6 +25,7 @@ mod fencing;
 mod flights;
 mod handle;
 mod keys;
+mod lifetimes;
 mod named_tags;
 mod nesting;
 mod peers;
