@@ -6,13 +6,18 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
 
 #[cfg(feature = "redis")]
 use super::portable::{Copied, SourceRecord};
-use super::{gauge::MemoryGauge, head::Head, weight::OVERHEAD};
+use super::{
+    gauge::MemoryGauge,
+    head::{Head, Windows},
+    weight::OVERHEAD,
+};
 use crate::{
     clock::{Instant, now},
     fence::{Fence, Sequence},
@@ -197,6 +202,15 @@ impl Entry {
                 Some(Self::response(provenance, head, body.clone()))
             }
         }
+    }
+
+    /// Returns a stored response with other times.
+    pub(crate) fn with_times(&self, lifetime: Duration, windows: Windows) -> Option<Self> {
+        let (head, body) = self.as_response()?;
+        let mut head = head.clone();
+        head.lifetime = lifetime;
+        head.set_windows(windows);
+        Some(Self::response(self.provenance.clone(), head, body.clone()))
     }
 
     /// Returns whether it is fresh at an instant. The lifetime must *exceed* the age, so equality is
