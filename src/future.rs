@@ -16,7 +16,7 @@ use tower_service::Service;
 
 use crate::{
     body::ResponseBody,
-    clock::{Instant, now},
+    clock::{Instant, recent},
     metrics::outcome::Unshared,
     metrics::reporter::Reporter,
 };
@@ -76,7 +76,7 @@ pin_project! {
             #[pin]
             inner: S::Future,
             write: Option<Box<dyn UnmatchedWrite>>,
-            ended: Option<EndedWrite<B, S::Error>>,
+            ended: Option<Box<EndedWrite<B, S::Error>>>,
         },
         Waiting { waiting: Waiting<B, S::Error> },
     }
@@ -110,7 +110,7 @@ pub(crate) struct Mark {
 impl Mark {
     /// Reports how a forward ended.
     fn put<B: Body, E>(&self, answer: Result<Response<B>, E>) -> Answer<B, E> {
-        self.reporter.metrics.origin_answered(self.bucket, now() - self.began);
+        self.reporter.metrics.origin_answered(self.bucket, recent() - self.began);
         match answer {
             Ok(mut response) => {
                 let outcome = self.why.outcome(response.status());
@@ -301,7 +301,7 @@ where
                 if invalidation.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(answer);
                 }
-                *ended = Some(EndedWrite { invalidation, answer: Some(answer) });
+                *ended = Some(Box::new(EndedWrite { invalidation, answer: Some(answer) }));
                 Poll::Pending
             }
             FutureStateProjection::Waiting { waiting } => waiting.as_mut().poll(cx),

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     background::Revalidation,
-    clock::{Instant, now},
+    clock::{Instant, recent},
     entry::Entry,
     flight::Lead,
     key::{Nominated, Strength, Subject},
@@ -120,7 +120,7 @@ impl<St: Store> Ending<St> {
         let (bucket, metrics) = (self.route.bucket, self.cache.metrics());
         match stored {
             Ok(()) => {
-                self.route.early.note(|| now() - self.requested);
+                self.route.early.note(|| recent() - self.requested);
                 metrics.stored(bucket);
             }
             Err(Refusal::Fenced) => metrics.fenced(bucket),
@@ -150,6 +150,7 @@ mod tests {
     use super::{super::assess::tests::response_of, *};
     use crate::{
         CacheRoute, MemoryStore, SupportCacheLayer,
+        clock::now,
         entry::Provenance,
         flight::Turn,
         key::{Slot, Tag},

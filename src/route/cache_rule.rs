@@ -94,7 +94,7 @@ impl CacheRule {
 
     /// Returns whether a digest by the caller key is part of every variant.
     pub(crate) fn digests_by_the_caller_key(&self) -> bool {
-        self.credentials.is_per_caller() || !self.vary.names().is_empty()
+        self.credentials.digests_callers() || !self.vary.names().is_empty()
     }
 
     /// Returns whether a stale response is of any use.
@@ -204,7 +204,7 @@ mod tests {
     use http::{StatusCode, header::ACCEPT};
 
     use super::*;
-    use crate::CacheRoute;
+    use crate::{CacheRoute, Caller};
 
     fn scope(route: CacheRoute) -> Scope {
         let mut rule = route.build(&Credentials::Bypass).unwrap();
@@ -226,6 +226,9 @@ mod tests {
             route().host(HostPolicy::Ignore),
             route().host(HostPolicy::Only(vec!["a".to_owned()])),
             route().credentials(Credentials::CoveredByKey),
+            route().credentials(Credentials::SameForEverybody),
+            route().credentials(Credentials::PerCaller(Caller::authorization())),
+            route().credentials(Credentials::PerTenant(Caller::authorization())),
             route().vary([ACCEPT]),
             route().strip([ACCEPT]),
             route().targeted([ACCEPT]),

@@ -18,6 +18,7 @@ mod config;
 #[cfg(feature = "testing")]
 mod conformance;
 mod content;
+mod documents;
 mod early;
 mod ends;
 mod fencing;

@@ -1,4 +1,4 @@
-//! Shutdown of a real process, by the recipes of `docs/life_cycle.md`: a client leaves during a slow write,
+//! Shutdown of a real process, by the recipes of `docs/guide/life_cycle.md`: a client leaves during a slow write,
 //! the process is told to end, and another process on the same server must not see the old value once it has
 //! ended.
 //!

@@ -41,6 +41,8 @@ pub(crate) enum Fault {
     Reload,
     /// A process is told to end, and another takes its place.
     Shutdown,
+    ClockBack,
+    ClockForward,
 }
 
 impl Fault {
@@ -60,6 +62,8 @@ impl Fault {
         Self::Eviction,
         Self::Reload,
         Self::Shutdown,
+        Self::ClockBack,
+        Self::ClockForward,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -79,6 +83,8 @@ impl Fault {
             Self::Eviction => "full, allkeys-lru",
             Self::Reload => "rules reloaded",
             Self::Shutdown => "a process ends",
+            Self::ClockBack => "clock set back",
+            Self::ClockForward => "clock set forward",
         }
     }
 }
@@ -97,7 +103,7 @@ pub(crate) struct Faults {
 
 impl Faults {
     pub(crate) async fn new(scenario: &Scenario) -> Self {
-        let (primary, standby) = (Server::start().await, Server::start().await);
+        let (primary, standby) = (Server::with_clock().await, Server::with_clock().await);
         let replication = Proxy::to(primary.port).await;
         standby.follow(replication.port).await;
         let mut links = Vec::new();
@@ -177,7 +183,21 @@ impl Faults {
                 let worker = self.random.below(workers.len() as u64) as usize;
                 workers[worker].replace();
             }
+            Fault::ClockBack => {
+                let step = self.step();
+                self.primary.step_clock(-step);
+            }
+            Fault::ClockForward => {
+                let step = self.step();
+                self.primary.step_clock(step);
+            }
         }
+    }
+
+    /// Returns milliseconds by which a clock is set: seconds, or up to half an hour.
+    fn step(&mut self) -> i64 {
+        let most = if self.random.in_percent(50) { 5000 } else { 1_800_000 };
+        self.random.below(most) as i64
     }
 
     async fn restart(&mut self, disk: Disk) {

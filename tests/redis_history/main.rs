@@ -11,8 +11,8 @@
 //!
 //! Scenarios: `short` (the default), `long`; with near caches, whose messages may be on their way,
 //! `near`, and where keys are seldom written `near-rests`, `near-silent`; for known mistakes `quiet`,
-//! `near-quiet`, `restarts`, `failovers`, `demotions`, `shutdowns`. Options: `--processes`, `--tasks`, `--seconds`,
-//! `--seed`.
+//! `heartbeats`, `near-quiet`, `restarts`, `failovers`, `demotions`, `shutdowns`. Options: `--processes`,
+//! `--tasks`, `--seconds`, `--seed`.
 
 #![allow(clippy::unwrap_used)] // clippy.toml lets tests unwrap, but not what they call.
 
