@@ -127,9 +127,10 @@ where
             ResponseFuture::ready(response)
         }
         Decision::Write(subjects) => {
-            let write = PendingWrite::new(cache, rules, Some(subjects), &request);
-            let write = forward_write(write, inner.clone(), request);
-            ResponseFuture::waiting(Detachable::new(write, &cache.detachments))
+            let (cache, rules, inner) = (Arc::clone(cache), Arc::clone(rules), inner.clone());
+            let detachments = Arc::clone(&cache.detachments);
+            let write = forward_write(cache, rules, inner, subjects, request);
+            ResponseFuture::waiting(Detachable::new(write, &detachments))
         }
         Decision::Unmatched => {
             let write = PendingWrite::new(cache, rules, None, &request);

@@ -24,8 +24,10 @@ use crate::{
 
 /// Forwards a write, and invalidates before the writer sees its response.
 pub(super) async fn forward_write<S, St, Q, B>(
-    write: PendingWrite<St>,
+    cache: Arc<Cache<St>>,
+    rules: Arc<Rules>,
     inner: S,
+    subjects: Vec<Subject>,
     request: Request<Q>,
 ) -> Result<Response<ResponseBody<B>>, S::Error>
 where
@@ -33,7 +35,7 @@ where
     St: Store,
     B: Body,
 {
-    let cache = Arc::clone(&write.cache);
+    let write = PendingWrite::new(&cache, &rules, Some(subjects), &request);
     let panicked = || cache.metrics().panicked_write();
     let answer = Watched::new(inner.oneshot(request), panicked).await;
     let response = answer.as_ref().ok();
