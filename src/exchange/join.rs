@@ -54,10 +54,11 @@ impl<St: Store> Cache<St> {
             (None, _) => ControlFlow::Break(Alone::Held.into()),
             (Some(Turn::Crowd), _) => ControlFlow::Break(Alone::Crowd.into()),
             (Some(Turn::Follow(flight)), _) => {
+                // Boxed, as the next: with room for these waits the future of a read would be longer than
+                // what allocators keep at hand.
                 let followed = timeout_at(deadline, self.follow(flight, search, read, fields));
-                followed.await.unwrap_or(ControlFlow::Break(Alone::Deadline.into()))
+                Box::pin(followed).await.unwrap_or(ControlFlow::Break(Alone::Deadline.into()))
             }
-            // Boxed: it is the longest wait by far, and rare.
             (Some(Turn::Lead(lead)), Some(token)) => {
                 Box::pin(self.wait_elsewhere(lead, read, token, deadline)).await
             }
@@ -229,7 +230,7 @@ impl<St: Store> Cache<St> {
                     true => lead.fill(|| shared),
                     false => drop(lead),
                 }
-                Ended::Stored(Reuse::new(entry, None, now))
+                Ended::Stored(Reuse { entry, stale: None, is_due: false, now })
             }
             _ => {
                 lead.decline();

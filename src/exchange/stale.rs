@@ -35,12 +35,12 @@ impl Read {
         let wishes = &self.asks.wishes;
         let question = Question { wishes, early: None, now, purpose: Purpose::Answer };
         let circumstances = || Circumstances { is_current: true, origin };
-        let reason = match assess(entry, &question, circumstances) {
+        let stale = match assess(entry, &question, circumstances) {
             Assessment::Fresh { .. } => None,
             Assessment::Stale { reason } => Some(reason?),
             _ => return None,
         };
-        Some(Reuse::new(Arc::clone(entry), reason, now))
+        Some(Reuse { entry: Arc::clone(entry), stale, is_due: false, now })
     }
 }
 
@@ -81,7 +81,7 @@ impl<St: Store> Filling<St> {
         let Some(reuse) = read.stand_in(&self.cache, Origin::Failed) else {
             return ControlFlow::Continue(self);
         };
-        let entry = reuse.entry();
+        let entry = &reuse.entry;
         let Some(shared) = SharedResponse::of(entry, &read.nominated) else {
             return ControlFlow::Continue(self);
         };

@@ -1,6 +1,6 @@
 //! Checked form of a cached route.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use super::{
     credentials::Credentials, host::HostPolicy, key_builder::KeyBuilder, pattern::Pattern,
@@ -167,12 +167,6 @@ impl CacheRule {
 
 fn version<T>(rule: &Option<HeadRule<T>>) -> Option<u32> {
     rule.as_ref().map(|rule| rule.version)
-}
-
-impl fmt::Debug for CacheRule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CacheRule").field("route", &self.route).finish_non_exhaustive()
-    }
 }
 
 #[cfg(test)]
