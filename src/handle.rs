@@ -62,6 +62,12 @@ impl SupportCacheHandle {
         Self { cache }
     }
 
+    /// Returns the name of the layer.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn name(&self) -> Arc<str> {
+        self.cache.name()
+    }
+
     /// Returns the counts so far.
     pub fn metrics(&self) -> Snapshot {
         self.cache.snapshot()
@@ -126,8 +132,8 @@ impl SupportCacheHandle {
         self.run(Verb::SoftInvalidate, [key])
     }
 
-    /// Invalidates a [tag](crate::CacheRoute::tag): every response that has it, whatever its key, and
-    /// every fill of one that has begun. It costs no more than the invalidation of one key.
+    /// Invalidates a [tag](crate::CacheRoute::tag): every response that has it, by its route or by its
+    /// [own word](crate::CacheTags), whatever its key, and every fill of one that has begun. It costs no more than the invalidation of one key.
     ///
     /// The groups that responses name (RFC 9875) are no such tags:
     /// [`invalidate_group`](Self::invalidate_group) is for them.
@@ -309,6 +315,8 @@ impl fmt::Debug for Invalidation {
 
 /// Operations of a handle, without the type of the store.
 pub(crate) trait Operate: Send + Sync {
+    #[cfg(feature = "metrics")]
+    fn name(&self) -> Arc<str>;
     fn snapshot(&self) -> Snapshot;
     fn can_make_key(&self, key: &str) -> bool;
     fn can_make_tag(&self, tag: &str) -> bool;
@@ -329,6 +337,11 @@ pub(crate) trait Operate: Send + Sync {
 }
 
 impl<St: Store> Operate for Cache<St> {
+    #[cfg(feature = "metrics")]
+    fn name(&self) -> Arc<str> {
+        self.metrics().name()
+    }
+
     fn snapshot(&self) -> Snapshot {
         Self::snapshot(self)
     }
@@ -338,7 +351,7 @@ impl<St: Store> Operate for Cache<St> {
     }
 
     fn can_make_tag(&self, tag: &str) -> bool {
-        self.table.can_make_tag(tag)
+        Self::can_make_tag(self, tag)
     }
 
     fn invalidation_unmatched(&self, call: &str) {

@@ -102,7 +102,7 @@ cargo clippy --workspace --all-targets --all-features -- -D warnings
 
 step "features"
 # An unused item or import behind a feature is an error here; the powerset is in tests/heavy.sh.
-for features in "" tracing serde axum redis redis-tls redis-sentinel redis-cluster testing; do
+for features in "" tracing metrics serde axum redis redis-tls redis-sentinel redis-cluster redis,metrics testing; do
     printf -- '-- features: %s\n' "${features:-none}"
     cargo clippy --quiet --lib --no-default-features --features "$features" -- -D warnings
 done

@@ -51,6 +51,8 @@ pub(crate) struct Cache<St> {
     pub(crate) bodies: Arc<Budget>,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) follower_wait: Duration,
+    /// Set once a response has named tags that its request does not tell.
+    are_tags_named: AtomicBool,
     /// Set once a layer within itself was warned of.
     is_nested: AtomicBool,
     /// Routes, calls and fields whose failed invalidations were logged already.
@@ -92,7 +94,7 @@ impl<St: Store> Cache<St> {
             }
         }
         let limits = Limits { flights: MAX_FLIGHTS, followers: MAX_FOLLOWERS, wait: FOLLOWER_WAIT };
-        let metrics = Arc::new(Metrics::new(names));
+        let metrics = Arc::new(Metrics::new(name.as_str(), names));
         let detachments = Detachments::new(MAX_DETACHED, DETACHED_TIME, Arc::clone(&metrics));
         Self {
             store,
@@ -105,6 +107,7 @@ impl<St: Store> Cache<St> {
             bodies: Arc::new(Budget::new(BODIES_IN_FLIGHT)),
             reporter: Arc::new(Reporter::new(metrics, name)),
             follower_wait: FOLLOWER_WAIT,
+            are_tags_named: AtomicBool::new(false),
             is_nested: AtomicBool::new(false),
             failed: Mutex::default(),
         }
@@ -168,6 +171,19 @@ impl<St: Store> Cache<St> {
             (given_up, Ok(())) => Err(Unfinished::new(given_up, 0)),
             (given_up, Err(_)) => Err(Unfinished::new(given_up, pending.max(1))),
         }
+    }
+
+    /// Notes that a response has named tags that its request does not tell.
+    pub(crate) fn tags_are_named(&self) {
+        // Written once, because every thread reads it.
+        if !self.are_tags_named.load(Ordering::Relaxed) {
+            self.are_tags_named.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns whether a response may have this tag, as far as is known.
+    pub(crate) fn can_make_tag(&self, tag: &str) -> bool {
+        self.are_tags_named.load(Ordering::Relaxed) || self.table.can_make_tag(tag)
     }
 
     /// Warns, once for each route, that requests with credentials bypass the cache there.

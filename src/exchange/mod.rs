@@ -48,6 +48,7 @@ pub(crate) use self::{cache::Cache, write::acknowledged};
 use crate::{
     background::Detachable,
     body::ResponseBody,
+    clock::now,
     future::{Mark, ResponseFuture, Watched, watch},
     key::FieldList,
     metrics::outcome::{Alone, Outcome, Refusal, Unshared},
@@ -94,7 +95,7 @@ where
             ResponseFuture::ready(reuse.respond(&cache.reporter, cache.bucket(route), &asks))
         }
         Decision::Forward(bucket, why) => {
-            let mark = Mark { reporter: Arc::clone(&cache.reporter), bucket, why };
+            let mark = Mark { reporter: Arc::clone(&cache.reporter), bucket, why, began: now() };
             ResponseFuture::forward(inner.clone(), request, Some(mark))
         }
         Decision::Read(read) => ResponseFuture::waiting(exchange(read, request).run()),
@@ -270,7 +271,9 @@ where
             poll_fn(|cx| self.inner.poll_ready(cx)).await?;
             self.inner.call(self.request.take().expect(UNTIL_FORWARDED)).await
         };
+        let began = now();
         let answer = Watched::new(answer, || metrics.panicked(bucket)).await;
+        metrics.origin_answered(bucket, now() - began);
         answer.inspect_err(|_| metrics.failed(bucket))
     }
 

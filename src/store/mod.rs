@@ -60,7 +60,8 @@ pub use crate::{
     error::Pending,
     fence::{Fence, Sequence},
     key::{PrimaryKey, Slot, Tag, Tags, Token, Variant, VariantRef},
-    metrics::operations::{Latency, NearSnapshot, Operation, OperationSnapshot, StoreSnapshot},
+    metrics::latency::Latency,
+    metrics::operations::{NearSnapshot, Operation, OperationSnapshot, StoreSnapshot},
 };
 pub use memory::{MemoryStore, MemoryStoreBuilder};
 #[cfg(all(any(test, fuzzing), feature = "redis"))]
