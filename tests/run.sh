@@ -94,6 +94,12 @@ started=$SECONDS
 step "formatting"
 cargo fmt --all --check
 
+step "lock files"
+# Each workspace's own is up to date: two of them are built by heavy jobs only.
+for manifest in Cargo.toml fuzz/Cargo.toml benches/peers/Cargo.toml; do
+    cargo update --quiet --workspace --locked --manifest-path "$manifest"
+done
+
 step "planted mistakes apply"
 bash tests/mistakes.sh --applies
 

@@ -19,7 +19,7 @@ use crate::{
     entry::ShapeCache,
     error::Unfinished,
     flight::{Flights, Limits},
-    key::{PrimaryKey, Subject, Tag},
+    key::{Strength, Subject},
     metrics::{Metrics, Snapshot, reporter::Reporter, telemetry},
     recording::Budget,
     route::{CacheRule, Identity, RouteTable},
@@ -34,6 +34,8 @@ const MAX_DETACHED: usize = 256;
 const DETACHED_TIME: Duration = Duration::from_secs(30);
 /// Time that a drain gives to the store after its limit.
 const LAST_FLUSH: Duration = Duration::from_secs(1);
+/// Time for which nothing is stored after a write with an unknown outcome.
+const UNKNOWN_OUTCOME: Duration = Duration::from_secs(10);
 const BODIES_IN_FLIGHT: u64 = 64 * 1024 * 1024;
 
 /// State that all services of a layer share.
@@ -217,48 +219,20 @@ impl<St: Store> Cache<St> {
         }
     }
 
-    /// Invalidates a key. What happens in this process happens when this is called.
+    /// Invalidates a key or a tag. What happens in this process happens when this is called.
     pub(crate) fn invalidate(
         &self,
-        key: &PrimaryKey,
-    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
-        self.metrics().invalidated();
-        self.store.invalidate(key)
-    }
-
-    /// Makes the responses of a key stale; those that may not be used stale are removed.
-    pub(crate) fn soft_invalidate(
-        &self,
-        key: &PrimaryKey,
-    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
-        self.metrics().invalidated();
-        self.store.soft_invalidate(key)
-    }
-
-    /// Invalidates everything that has a tag. What happens in this process happens when this is called.
-    pub(crate) fn invalidate_tag(
-        &self,
-        tag: &Tag,
-    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
-        self.metrics().invalidated_tag();
-        self.store.invalidate_tag(tag)
-    }
-
-    /// Invalidates a key or a tag. What happens in this process happens when this is called.
-    pub(crate) fn invalidate_subject(
-        &self,
         subject: &Subject,
+        strength: Strength,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
-        let (key, tag) = match subject {
-            Subject::Key(key) => (Some(self.invalidate(key)), None),
-            Subject::Tag(tag) => (None, Some(self.invalidate_tag(tag))),
-        };
-        async move {
-            match (key, tag) {
-                (Some(key), _) => key.await,
-                (None, Some(tag)) => tag.await,
-                (None, None) => Ok(()),
-            }
+        self.count(subject);
+        self.store.invalidate(subject, strength)
+    }
+
+    fn count(&self, subject: &Subject) {
+        match subject {
+            Subject::Key(_) => self.metrics().invalidated(),
+            Subject::Tag(_) => self.metrics().invalidated_tag(),
         }
     }
 
@@ -268,10 +242,11 @@ impl<St: Store> Cache<St> {
         self: &Arc<Self>,
         subject: &Subject,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
-        if let Some(until) = self.store.sequence().unsettled().enter(subject) {
+        if let Some(until) = self.store.sequence().unsettled().enter(subject, UNKNOWN_OUTCOME) {
             self.settle_later(subject.clone(), until);
         }
-        self.invalidate_subject(subject)
+        self.count(subject);
+        self.store.unsettle(subject, Strength::Hard, UNKNOWN_OUTCOME)
     }
 
     fn settle_later(self: &Arc<Self>, subject: Subject, mut until: Instant) {
@@ -282,10 +257,7 @@ impl<St: Store> Cache<St> {
             loop {
                 tokio::time::sleep_until(until).await;
                 // Before it leaves, so that no fill slips in between.
-                let _ = match &subject {
-                    Subject::Key(key) => shared.store.invalidate(key).await,
-                    Subject::Tag(tag) => shared.store.invalidate_tag(tag).await,
-                };
+                let _ = shared.store.invalidate(&subject, Strength::Hard).await;
                 match shared.store.sequence().unsettled().leave(&subject) {
                     Some(later) => until = later,
                     None => return,
