@@ -58,14 +58,4 @@ impl Head {
             windows: windows.boxed(),
         }
     }
-
-    /// Returns the parts that are stored elsewhere, besides the times.
-    pub(crate) fn to_stored(&self) -> StoredHead {
-        StoredHead {
-            status: self.status,
-            fields: self.fields.clone(),
-            initial_age: self.initial_age,
-            windows: self.windows(),
-        }
-    }
 }
