@@ -138,6 +138,21 @@ impl Entry {
         self.provenance.requested < other.provenance.requested
     }
 
+    /// Returns whether it says that a recent response of its slot could not be stored.
+    pub fn is_pass(&self) -> bool {
+        matches!(self.content, Content::Pass)
+    }
+
+    /// Returns whether `earlier` stays in place of this entry: this one is a pass, and `earlier` is a
+    /// response that may still answer, fresh or stale.
+    pub fn gives_way_to(&self, earlier: &Self) -> bool {
+        let may_answer = |head: &Head| {
+            let windows = head.windows();
+            now() < earlier.fresh_until + windows.while_revalidate.max(windows.if_error)
+        };
+        self.is_pass() && earlier.as_response().is_some_and(|(head, _)| may_answer(head))
+    }
+
     /// Counts the entry as held in this process's memory, from now until it is dropped. A store
     /// calls it when it keeps an entry.
     pub fn hold(&self) {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     key::{Slot, Subject},
-    metrics::outcome::{Bypass, ForwardReason, Unshared},
+    metrics::outcome::{Alone, Bypass, ForwardReason, Unshared},
     route::{CacheRule, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
     store::Store,
 };
@@ -102,6 +102,7 @@ fn classify_read<St: Store>(
         verdict = peek(&admitted.variant(&values).encode().borrowed());
         learned = Some((nominated, values));
     }
+    let miss = if learned.is_some() { ForwardReason::VaryMiss } else { ForwardReason::UriMiss };
     let (reason, seen, refresh) = match verdict {
         Verdict::Answer(reuse) if !reuse.is_due => {
             return Ok(Decision::Answer(route, asks, reuse));
@@ -109,14 +110,9 @@ fn classify_read<St: Store>(
         Verdict::Answer(reuse) => {
             (ForwardReason::Stale, Some(Arc::clone(&reuse.entry)), Some(reuse))
         }
-        Verdict::Forward(alone) => {
-            return Ok(Decision::Forward(cache.bucket(route), Unshared::Alone(alone)));
-        }
         Verdict::Keep(reason, seen) => (reason, seen, None),
-        Verdict::Vary(_) | Verdict::Nothing if learned.is_some() => {
-            (ForwardReason::VaryMiss, None, None)
-        }
-        Verdict::Vary(_) | Verdict::Nothing => (ForwardReason::UriMiss, None, None),
+        Verdict::Pass(pass) => (miss, Some(pass), None),
+        Verdict::Vary(_) | Verdict::Nothing => (miss, None, None),
     };
     // Key and tags are made last: a hit needs neither.
     let base = base.to_variant();
@@ -124,10 +120,20 @@ fn classify_read<St: Store>(
         Some((nominated, values)) => (nominated, base.nominating(&values)),
         None => (rule.vary.clone(), base.clone()),
     };
+    let right = match seen.as_ref().filter(|seen| seen.is_pass()) {
+        Some(_) => match cache.retry(&variant, &asks) {
+            None => {
+                return Ok(Decision::Forward(cache.bucket(route), Unshared::Alone(Alone::Pass)));
+            }
+            right => right,
+        },
+        None => None,
+    };
     let key = admitted.key.or_else(|| rule.key(view)).ok_or(Bypass::Key)?;
     let slot = Slot { key, variant, tags: rule.tags(view).ok_or(Bypass::Key)? };
     let (is_background, outer) = (false, outer.cloned());
-    let read = Read { route, slot, base, nominated, asks, reason, seen, is_background, outer };
+    let read =
+        Read { route, slot, base, nominated, asks, reason, seen, right, is_background, outer };
     Ok(match refresh {
         Some(reuse) => Decision::Refresh(read, reuse),
         None => Decision::Read(read),

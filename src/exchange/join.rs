@@ -51,18 +51,18 @@ impl<St: Store> Cache<St> {
             return Step::Ended(Alone::Held.into());
         }
         let next = match (self.turn(read, held), held) {
-            (None, _) => ControlFlow::Break(Alone::Held.into()),
-            (Some(Turn::Crowd), _) => ControlFlow::Break(Alone::Crowd.into()),
-            (Some(Turn::Follow(flight)), _) => {
+            (Err(alone), _) => ControlFlow::Break(alone.into()),
+            (Ok(Turn::Crowd), _) => ControlFlow::Break(Alone::Crowd.into()),
+            (Ok(Turn::Follow(flight)), _) => {
                 // Boxed, as the next: with room for these waits the future of a read would be longer than
                 // what allocators keep at hand.
                 let followed = timeout_at(deadline, self.follow(flight, search, read, fields));
                 Box::pin(followed).await.unwrap_or(ControlFlow::Break(Alone::Deadline.into()))
             }
-            (Some(Turn::Lead(lead)), Some(token)) => {
+            (Ok(Turn::Lead(lead)), Some(token)) => {
                 Box::pin(self.wait_elsewhere(lead, read, token, deadline)).await
             }
-            (Some(Turn::Lead(lead)), None) => match self.begin_fill(lead, read).await {
+            (Ok(Turn::Lead(lead)), None) => match self.begin_fill(lead, read).await {
                 Begun::Filling(filling) => return Step::Fill(filling),
                 Begun::Elsewhere(token) => {
                     search.held = Some(token);
@@ -81,21 +81,30 @@ impl<St: Store> Cache<St> {
         }
     }
 
-    /// Returns the turn of a read. `held` is the fill elsewhere that holds the lease, if there is one.
-    ///
-    /// Returns `None` if there is one and the read does not wait for it.
-    fn turn(&self, read: &Read, held: Option<Token>) -> Option<Turn<SharedResponse>> {
+    /// Returns the turn of a read, or the reason why it has none. `held` is the fill elsewhere that holds
+    /// the lease, if there is one.
+    fn turn(&self, read: &mut Read, held: Option<Token>) -> Result<Turn<SharedResponse>, Alone> {
+        // The refusal is remembered here where the store keeps a response that may still stand in.
+        if read.may_be_stale()
+            && read.right.is_none()
+            && self.revalidations.is_refused(&read.slot.variant)
+        {
+            read.right = self.retry(&read.slot.variant, &read.asks);
+            if read.right.is_none() {
+                return Err(Alone::Pass);
+            }
+        }
         let sequence = self.store.sequence();
         let token = held.or_else(|| self.store.token());
         // A request that wants a newer response than others do shares none.
         if read.leads_privately() || self.rule(read.route).coalescing == Coalescing::Off {
             let lead =
                 || Turn::Lead(self.flights.lead_privately(&read.slot, token, sequence.begin()));
-            return held.is_none().then(lead);
+            return if held.is_none() { Ok(lead()) } else { Err(Alone::Held) };
         }
         // A request that began after an invalidation never joins an older flight.
         let may_join = |fence| sequence.is_slot_current(&read.slot, fence);
-        Some(self.flights.enter(&read.slot, token, may_join, || sequence.begin()))
+        Ok(self.flights.enter(&read.slot, token, may_join, || sequence.begin()))
     }
 
     /// Waits for the result of a flight, and for the beginning of a body that is on its way.
@@ -201,7 +210,9 @@ impl<St: Store> Cache<St> {
         match bounded(begin).await.unwrap_or(Begin::Unavailable) {
             Begin::Granted(lease) => {
                 let (cache, route, requested) = (Arc::clone(self), read.route, now());
-                Begun::Filling(Filling { cache, lead, lease, route, requested })
+                let (right, is_refresh) = (read.right.clone(), false);
+                let filling = Filling { cache, lead, lease, route, requested, right, is_refresh };
+                Begun::Filling(filling)
             }
             Begin::Found(entry) => Begun::Ended(self.share_found(entry, lead, read)),
             // No request has read the token of this flight in the store, so none follows it.

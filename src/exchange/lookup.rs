@@ -8,14 +8,15 @@ use http_body::Body;
 use super::{
     assess::{Assessment, Circumstances, Origin, Purpose, Question, assess},
     cache::Cache,
-    request::Read,
+    request::{Asks, Read},
     respond::Reuse,
 };
 use crate::{
+    background::Revalidation,
     body::ResponseBody,
     clock::{Instant, now},
     entry::Entry,
-    key::{Nominated, Token},
+    key::{Nominated, Token, Variant},
     metrics::outcome::{Alone, Bypass, ForwardReason, Unshared},
     policy::Wishes,
     store::{Lookup, Store},
@@ -25,8 +26,8 @@ use crate::{
 pub(crate) enum Verdict {
     /// It answers.
     Answer(Reuse),
-    /// The request is forwarded by itself.
-    Forward(Alone),
+    /// A recent response could not be stored. One request at a time fills all the same.
+    Pass(Arc<Entry>),
     /// The origin is asked for this reason; the entry is kept if it can be revalidated or may stand in.
     Keep(ForwardReason, Option<Arc<Entry>>),
     /// The request looks again by these fields.
@@ -107,7 +108,7 @@ impl<St: Store> Cache<St> {
             Assessment::Stale { .. } => {
                 Verdict::Keep(ForwardReason::Stale, Some(entry).filter(|_| keeps_stale()))
             }
-            Assessment::Pass => Verdict::Forward(Alone::Pass),
+            Assessment::Pass => Verdict::Pass(entry),
             Assessment::Varies(nominated) => Verdict::Vary(nominated.clone()),
             Assessment::Nothing => Verdict::Nothing,
         }
@@ -120,6 +121,13 @@ impl<St: Store> Cache<St> {
             false => Origin::Unasked,
         };
         Circumstances { is_current: entry.is_current(self.store.sequence()), origin }
+    }
+
+    /// Returns the right to fill although a refusal is remembered. One request at a time has it, so that a
+    /// refusal ends with the first response that may be stored.
+    pub(crate) fn retry(&self, variant: &Variant, asks: &Asks) -> Option<Arc<Revalidation>> {
+        let right = || self.revalidations.begin(variant);
+        asks.may_fill().then(right).flatten().map(Arc::new)
     }
 
     /// Looks for the response of a read; looks once more if a note names other fields.
@@ -158,7 +166,15 @@ impl<St: Store> Cache<St> {
                 }
                 return ControlFlow::Break(Ended::Stored(reuse));
             }
-            Verdict::Forward(alone) => return ControlFlow::Break(alone.into()),
+            Verdict::Pass(pass) => {
+                if read.right.is_none() {
+                    read.right = self.retry(&read.slot.variant, &read.asks);
+                }
+                if read.right.is_none() {
+                    return ControlFlow::Break(Alone::Pass.into());
+                }
+                read.seen = Some(pass);
+            }
             Verdict::Keep(reason, seen) => {
                 read.reason = reason;
                 read.seen = seen;

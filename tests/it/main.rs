@@ -32,6 +32,7 @@ mod privacy;
 mod published;
 mod readiness;
 #[cfg(feature = "testing")]
+mod refusals;
 mod replay;
 mod response_policy;
 mod reverse_proxy;
