@@ -33,6 +33,14 @@ pub(crate) enum Step<St: Store, B: Body> {
     Ended(Ended<B>),
 }
 
+/// Result of an attempt to fill.
+enum Begun<St: Store, B: Body> {
+    Filling(Filling<St>),
+    /// Another fill has the right.
+    Elsewhere(Token),
+    Ended(Ended<B>),
+}
+
 impl<St: Store> Cache<St> {
     /// Follows a flight, or leads one. It does not look up: the loop around it does.
     pub(crate) async fn join<B: Body>(
@@ -258,12 +266,4 @@ fn assess_newly_stored(entry: &Entry, now: Instant) -> Assessment<'_> {
     // A stale one never answers here.
     let circumstances = || Circumstances { is_current: false, origin: Origin::Unasked };
     assess(entry, &question, circumstances)
-}
-
-/// Result of an attempt to fill.
-enum Begun<St: Store, B: Body> {
-    Filling(Filling<St>),
-    /// Another fill has the right.
-    Elsewhere(Token),
-    Ended(Ended<B>),
 }
