@@ -33,6 +33,14 @@ pub(crate) enum Step<St: Store, B: Body> {
     Ended(Ended<B>),
 }
 
+/// Result of an attempt to fill.
+enum Begun<St: Store, B: Body> {
+    Filling(Filling<St>),
+    /// Another fill has the right.
+    Elsewhere(Token),
+    Ended(Ended<B>),
+}
+
 impl<St: Store> Cache<St> {
     /// Follows a flight, or leads one. It does not look up: the loop around it does.
     pub(crate) async fn join<B: Body>(
@@ -266,12 +274,4 @@ impl<St: Store> Cache<St> {
         let assessment = assess(&entry, &question, circumstances);
         matches!(assessment, Assessment::Fresh { .. }).then_some(entry)
     }
-}
-
-/// Result of an attempt to fill.
-enum Begun<St: Store, B: Body> {
-    Filling(Filling<St>),
-    /// Another fill has the right.
-    Elsewhere(Token),
-    Ended(Ended<B>),
 }

@@ -106,11 +106,6 @@ impl<St: Store> Drop for Refreshing<St> {
     }
 }
 
-/// Returns whether a status is an error that a stale response may stand in for (RFC 5861 §4).
-fn is_failure(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 500 | 502 | 503 | 504)
-}
-
 impl<St: Store> Filling<St> {
     /// Records the origin's answer, `None` for an error, and answers with a stale response if the origin
     /// has failed and that is allowed. Followers share it, unless only other processes could tell that
@@ -146,6 +141,11 @@ impl<St: Store> Filling<St> {
         }
         ControlFlow::Break(response)
     }
+}
+
+/// Returns whether a status is an error that a stale response may stand in for (RFC 5861 §4).
+fn is_failure(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }
 
 #[cfg(all(test, not(shuttle)))]
