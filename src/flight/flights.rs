@@ -9,7 +9,7 @@ use std::{
 
 use super::broadcast::Broadcast;
 use crate::{
-    clock::{Instant, now},
+    clock::{Instant, recent},
     fence::Fence,
     key::{Prehashed, Slot, Token, Variant},
     sync::{AtomicUsize, Mutex, Ordering, lock},
@@ -105,7 +105,7 @@ impl<T: Clone> Flights<T> {
         may_join: impl FnOnce(Fence) -> bool,
         begin: impl FnOnce() -> Fence,
     ) -> Turn<T> {
-        let now = now();
+        let now = recent();
         let key = FlightKey { variant: slot.variant.clone(), token };
         let mut shard = lock(self.shard(&key.variant));
         let place = shard.entry(key);
@@ -132,7 +132,7 @@ impl<T: Clone> Flights<T> {
         token: Option<Token>,
         fence: Fence,
     ) -> Lead<T> {
-        self.begin(slot, token, fence, now())
+        self.begin(slot, token, fence, recent())
     }
 
     fn begin(
