@@ -258,7 +258,7 @@ where
             let request = self.request.as_ref().expect(UNTIL_FORWARDED);
             (filling, FieldList::of(request.headers()))
         });
-        let forwarded = self.ask().await;
+        let forwarded = self.ask(|| ()).await;
         let status = forwarded.as_ref().ok().map(Response::status);
         if let Some(response) = self.read.rescue(&self.cache, status) {
             return Ok(response);
@@ -276,15 +276,19 @@ where
         Ok(Response::from_parts(head, ResponseBody::passing(body)))
     }
 
-    /// Asks the inner service.
-    async fn ask(&mut self) -> Result<Response<B>, S::Error> {
+    /// Asks the inner service. `on_panic` is called if it panics.
+    async fn ask(&mut self, on_panic: impl Fn()) -> Result<Response<B>, S::Error> {
         let (metrics, bucket) = (self.cache.metrics(), self.cache.bucket(self.read.route));
         let answer = async {
             poll_fn(|cx| self.inner.poll_ready(cx)).await?;
             self.inner.call(self.request.take().expect(UNTIL_FORWARDED)).await
         };
         let began = recent();
-        let answer = Watched::new(answer, || metrics.panicked(bucket)).await;
+        let panicked = || {
+            metrics.panicked(bucket);
+            on_panic();
+        };
+        let answer = Watched::new(answer, panicked).await;
         metrics.origin_answered(bucket, recent() - began);
         answer.inspect_err(|_| metrics.failed(bucket))
     }
@@ -305,7 +309,7 @@ where
         filling.mark(&self.read, request.extensions_mut());
         let (cache, bucket) = (Arc::clone(&self.cache), self.cache.bucket(self.read.route));
         let panicked = || cache.metrics().refused(bucket, Refusal::Panicked);
-        let forwarded = Watched::new(self.ask(), panicked).await;
+        let forwarded = self.ask(&panicked).await;
         let asked = ForwardedRequest { read: &self.read, fields };
         // It polls the body once.
         let received = watch(&panicked, || receive(filling, forwarded, &asked, candidate));
