@@ -22,7 +22,6 @@ use crate::{
 };
 
 /// Rules of a layer: those that it was built with, or those of a reload. They never change.
-#[derive(Debug)]
 pub(crate) struct Rules {
     pub(crate) table: RouteTable,
     routes: Vec<Arc<CachedRoute>>,
@@ -30,7 +29,6 @@ pub(crate) struct Rules {
 
 /// Rules in force. Every request reads them: without a lock, and without a count that all processors share.
 /// A layer that is never reloaded does not pay for reloads.
-#[derive(Debug)]
 pub(crate) struct CurrentRules {
     built: Arc<Rules>,
     reloaded: OnceLock<ArcSwap<Rules>>,
@@ -43,7 +41,6 @@ pub(crate) enum RulesGuard<'c> {
 }
 
 /// Cached route: its rule and its state. A request keeps the one that it began with.
-#[derive(Debug)]
 pub(crate) struct CachedRoute {
     pub(crate) rule: Arc<CacheRule>,
     /// Position of its bucket in the metrics.

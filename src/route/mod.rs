@@ -24,7 +24,7 @@ pub use query::QueryPolicy;
 pub use request::KeyRequest;
 pub use routes::Routes;
 
-pub(crate) use admission::{Admitted, Denied, Identity, RequestContent, admit};
+pub(crate) use admission::{Denied, Identity, RequestContent, admit};
 pub(crate) use cache_rule::CacheRule;
 pub(crate) use reference::Target;
 pub(crate) use request::{HeadRef, RequestHead, RequestView};

@@ -181,7 +181,7 @@ impl Faults {
             Fault::Reload => workers.iter_mut().for_each(Worker::reload),
             Fault::Shutdown => {
                 let worker = self.random.below(workers.len() as u64) as usize;
-                workers[worker].replace();
+                workers[worker].replace().await;
             }
             Fault::ClockBack => {
                 let step = self.step();

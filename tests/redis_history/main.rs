@@ -42,7 +42,7 @@ use std::{
 use faults::Faults;
 use report::Report;
 use scenario::{Goal, Scenario, Settings};
-use server::{new_folder, until};
+use server::{new_folder, pause, until};
 use tally::Tally;
 use world::World;
 
@@ -82,7 +82,11 @@ async fn run(scenario: &Scenario) -> bool {
         faults.next(&mut workers).await;
     }
     let late = workers.iter().map(|worker| Arc::clone(&worker.late)).collect::<Vec<_>>();
-    let workers: Vec<_> = workers.into_iter().map(Worker::finish).collect();
+    let mut finished = Vec::new();
+    for worker in workers {
+        finished.push(worker.finish().await);
+    }
+    let workers = finished;
     let late = late.iter().flat_map(|late| std::mem::take(&mut *late.lock().unwrap())).collect();
     let total = workers.iter().copied().fold(Tally::default(), Tally::plus);
     report.table(&total, &workers, &faults.injected());
@@ -157,17 +161,22 @@ impl Worker {
     }
 
     /// Tells it to end, and starts another in its place once it has.
-    fn replace(&mut self) {
-        self.wait();
+    async fn replace(&mut self) {
+        self.wait().await;
         let mut settings = self.settings.clone();
         settings.seed = settings.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
         *self = Self::run(settings, self.tally(), Arc::clone(&self.late));
     }
 
-    /// Tells it to end, and waits until it has.
-    fn wait(&mut self) {
+    /// Tells it to end, and waits until it has. Meanwhile the proxies go on.
+    async fn wait(&mut self) {
         drop(self.alive.take());
-        let status = self.process.wait().unwrap();
+        let status = loop {
+            match self.process.try_wait().unwrap() {
+                Some(status) => break status,
+                None => pause(Duration::from_millis(10)).await,
+            }
+        };
         if let Some(reading) = self.reading.take() {
             reading.join().unwrap();
         }
@@ -175,8 +184,8 @@ impl Worker {
     }
 
     /// Lets it end, and returns its last word.
-    fn finish(mut self) -> Tally {
-        self.wait();
+    async fn finish(mut self) -> Tally {
+        self.wait().await;
         self.tally()
     }
 }
