@@ -81,11 +81,10 @@ fn classify_read<St: Store>(
     view: RequestView<'_, '_>,
     content: RequestContent,
 ) -> Result<Decision, Denied> {
-    let rule = &route.rule;
     if cache.metrics().is_off(route.bucket) {
         return Err(Bypass::Switch.into());
     }
-    let (fields, secret) = (view.head.headers, &cache.identity.secret);
+    let (rule, fields, secret) = (&route.rule, view.head.headers, &cache.identity.secret);
     let admitted = admit(&cache.identity, rule, view, content)?;
     let asks = Asks::of(view.head, &admitted.fields, rule);
     let declared = rule.vary.values(fields, secret);

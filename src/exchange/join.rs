@@ -173,7 +173,7 @@ impl<St: Store> Cache<St> {
         };
         // Each follower read the token in the store, and this entry was stored after the token was
         // gone. So it is new enough for all of them.
-        let Some(entry) = self.newly_stored(read, entry) else { return ControlFlow::Continue(()) };
+        let Some(entry) = newly_stored(read, entry) else { return ControlFlow::Continue(()) };
         let Some(shared) = SharedResponse::of(&entry, &read.nominated) else {
             return ControlFlow::Continue(());
         };
@@ -218,7 +218,7 @@ impl<St: Store> Cache<St> {
             bounded(self.store.begin(lead.slot(), lead.token(), read.seen.as_deref())).await;
         if let Some(Begin::Found(found)) = &begin
             && found.as_response().is_some()
-            && self.newly_stored(read, Arc::clone(found)).is_none()
+            && newly_stored(read, Arc::clone(found)).is_none()
         {
             // Fresh for the route that has stored it, and not for this one, which has shorter times.
             let seen = Arc::clone(found);
@@ -253,7 +253,7 @@ impl<St: Store> Cache<St> {
         // From now on nobody joins: followers know the tags of the request only, and the fences of the
         // entry's other tags are asked here, once for all of them.
         lead.close();
-        let entry = self.newly_stored(read, entry);
+        let entry = newly_stored(read, entry);
         let shared = entry.as_ref().and_then(|entry| SharedResponse::of(entry, &read.nominated));
         let (Some(entry), Some(shared)) = (entry, shared) else {
             lead.decline();
@@ -265,16 +265,16 @@ impl<St: Store> Cache<St> {
         }
         Ended::Stored(Reuse { entry, stale: None, is_due: false, now })
     }
+}
 
-    /// Returns an entry that was stored after a request had looked, if it is fresh. It is as new as what
-    /// the origin would send the request now, so the request's directives do not apply.
-    fn newly_stored(&self, read: &Read, entry: Arc<Entry>) -> Option<Arc<Entry>> {
-        let entry = read.route.adopt(entry)?;
-        let (wishes, early, purpose) = (&Wishes::NONE, None, Purpose::Answer);
-        let question = Question { wishes, early, now: now(), purpose };
-        // A stale one never answers here.
-        let circumstances = || Circumstances { is_current: false, origin: Origin::Unasked };
-        let assessment = assess(&entry, &question, circumstances);
-        matches!(assessment, Assessment::Fresh { .. }).then_some(entry)
-    }
+/// Returns an entry that was stored after a request had looked, if it is fresh. It is as new as what
+/// the origin would send the request now, so the request's directives do not apply.
+fn newly_stored(read: &Read, entry: Arc<Entry>) -> Option<Arc<Entry>> {
+    let entry = read.route.adopt(entry)?;
+    let (wishes, early, purpose) = (&Wishes::NONE, None, Purpose::Answer);
+    let question = Question { wishes, early, now: now(), purpose };
+    // A stale one never answers here.
+    let circumstances = || Circumstances { is_current: false, origin: Origin::Unasked };
+    let assessment = assess(&entry, &question, circumstances);
+    matches!(assessment, Assessment::Fresh { .. }).then_some(entry)
 }
