@@ -79,6 +79,8 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "config")]
+pub mod config;
 pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -126,7 +128,7 @@ pub use route::{
     QueryPolicy,
 };
 pub use service::SupportCache;
-pub use store::{MemoryStore, MemoryStoreBuilder, Pending, Store};
+pub use store::{ChosenStore, MemoryStore, MemoryStoreBuilder, Pending, Store};
 #[cfg(feature = "redis")]
 pub use store::{RedisStore, RedisStoreBuilder, SealKey};
 

@@ -36,6 +36,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "service",
             "layer",
             "preset",
+            "config",
             "testing",
             "guide",
             "verify",
