@@ -14,7 +14,12 @@ use pin_project_lite::pin_project;
 use tower::ServiceExt;
 use tower_service::Service;
 
-use crate::{body::ResponseBody, metrics::outcome::Unshared, metrics::reporter::Reporter};
+use crate::{
+    body::ResponseBody,
+    clock::{Instant, now},
+    metrics::outcome::Unshared,
+    metrics::reporter::Reporter,
+};
 
 type Answer<B, E> = Result<Response<ResponseBody<B>>, E>;
 type Waiting<B, E> = Pin<Box<dyn Future<Output = Answer<B, E>> + Send>>;
@@ -75,11 +80,13 @@ pub(crate) struct Mark {
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) bucket: usize,
     pub(crate) why: Unshared,
+    pub(crate) began: Instant,
 }
 
 impl Mark {
     /// Reports how a forward ended.
     fn put<B: Body, E>(&self, answer: Result<Response<B>, E>) -> Answer<B, E> {
+        self.reporter.metrics.origin_answered(self.bucket, now() - self.began);
         match answer {
             Ok(mut response) => {
                 let outcome = self.why.outcome(response.status());

@@ -65,6 +65,8 @@
 //!
 //! * `tracing` (default): warnings, and one `debug` event for each request on a cached route.
 //!   Without it the cache is silent; the counters remain.
+//! * `metrics`: [`publish_metrics`](SupportCacheHandle) gives the counts to any recorder of the `metrics`
+//!   facade, such as Prometheus or OpenTelemetry. A hit pays nothing for it.
 //! * `serde`: [`Snapshot`] and the reasons implement `serde::Serialize`.
 //! * `axum`: the original URI under `axum::Router::nest` is read from the request's extensions.
 //!   Without it, give each nest a layer with its own [`SupportCacheLayerBuilder::mount`].
@@ -104,6 +106,8 @@ mod metrics;
 mod peek;
 mod policy;
 mod preset;
+#[cfg(feature = "metrics")]
+mod publish;
 mod recording;
 mod route;
 mod service;
@@ -117,11 +121,12 @@ pub use key::{IntoKey, NamedKey, key};
 pub use layer::{CallerKey, SupportCacheLayer, SupportCacheLayerBuilder};
 pub use metrics::{
     BucketSnapshot, Snapshot,
-    operations::{Latency, Operation, OperationSnapshot, StoreSnapshot},
+    latency::Latency,
+    operations::{Operation, OperationSnapshot, StoreSnapshot},
     outcome::{Alone, Bypass, Refusal},
 };
 pub use peek::{PeekContent, PeekContentLayer, PeekedBody};
-pub use policy::{Freshness, RequestDirectives, ResponsePolicy};
+pub use policy::{CacheTags, Freshness, RequestDirectives, ResponsePolicy};
 pub use preset::{CASE_LIST_TTL, CASE_MESSAGES_TTL};
 pub use route::{
     CacheRoute, Caller, Coalescing, Credentials, HostPolicy, InvalidateRoute, KeyRequest,

@@ -95,6 +95,12 @@ started=$SECONDS
 step "formatting"
 cargo fmt --all --check
 
+step "lock files"
+# Each workspace's own is up to date: two of them are built by heavy jobs only.
+for manifest in Cargo.toml fuzz/Cargo.toml benches/peers/Cargo.toml; do
+    cargo update --quiet --workspace --locked --manifest-path "$manifest"
+done
+
 step "planted mistakes apply"
 bash tests/mistakes.sh --applies
 
@@ -103,7 +109,7 @@ cargo clippy --workspace --all-targets --all-features -- -D warnings
 
 step "features"
 # An unused item or import behind a feature is an error here; the powerset is in tests/heavy.sh.
-for features in "" tracing serde axum redis redis-tls redis-sentinel redis-cluster testing; do
+for features in "" tracing metrics serde axum redis redis-tls redis-sentinel redis-cluster redis,metrics testing; do
     printf -- '-- features: %s\n' "${features:-none}"
     cargo clippy --quiet --lib --no-default-features --features "$features" -- -D warnings
 done

@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     fn one() -> Arc<Detachments> {
-        let metrics = Arc::new(Metrics::new(Vec::new()));
+        let metrics = Arc::new(Metrics::new("cache", Vec::new()));
         Arc::new(Detachments::new(1, Duration::from_secs(30), metrics))
     }
 

@@ -40,7 +40,10 @@ impl LayerConfig {
     ///
     /// As for [`SupportCacheLayerBuilder::build`]; a closure that is not there; a secret that cannot be
     /// read.
-    pub fn layer(&self, closures: &Closures) -> Result<SupportCacheLayer<ChosenStore>, ConfigError> {
+    pub fn layer(
+        &self,
+        closures: &Closures,
+    ) -> Result<SupportCacheLayer<ChosenStore>, ConfigError> {
         self.builder(self.store.build()?, closures)?.build()
     }
 
@@ -299,7 +302,10 @@ fn statuses(codes: &[u16]) -> Result<Vec<StatusCode>, ConfigError> {
 #[cfg(feature = "redis")]
 mod redis {
     use super::{
-        super::{sections::RedisConfig, value::{ConfigBytes, ConfigDuration}},
+        super::{
+            sections::RedisConfig,
+            value::{ConfigBytes, ConfigDuration},
+        },
         ConfigError, ConfigErrorKind,
     };
     use crate::store::{RedisStore, RedisStoreBuilder, SealKey};
@@ -342,7 +348,8 @@ mod redis {
             #[cfg(feature = "redis-sentinel")]
             if !self.sentinels.is_empty() {
                 let Some(primary) = &self.primary else {
-                    let problem = "is missing: write the name by which the sentinels know the primary";
+                    let problem =
+                        "is missing: write the name by which the sentinels know the primary";
                     return Err(ConfigError::new(ConfigErrorKind::Store, "primary", problem));
                 };
                 given.push(RedisStore::sentinel(primary, &self.sentinels));

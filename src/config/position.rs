@@ -137,7 +137,8 @@ impl Position {
             None => line[from..].split(['=', ':']).next()?,
         };
         let name = name.trim().rsplit([',', '{', ' ', '\t']).next()?.trim_matches('"');
-        let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        let is_name =
+            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
         is_name.then(|| name.to_owned())
     }
 }

@@ -139,7 +139,8 @@ impl Secret {
                 })
             });
         is_whole.then_some(key).ok_or_else(|| {
-            let problem = "is no key: write 64 hexadecimal digits, such as `openssl rand -hex 32` makes";
+            let problem =
+                "is no key: write 64 hexadecimal digits, such as `openssl rand -hex 32` makes";
             ConfigError::new(ConfigErrorKind::Secret, field, problem)
         })
     }

@@ -15,7 +15,7 @@ use super::cache::Cache;
 use crate::{
     body::ResponseBody,
     future::Watched,
-    key::{MAX_TAGS, Subject, Tag},
+    key::{MAX_TAGS, Strength, Subject, Tag},
     policy::{CACHE_GROUP_INVALIDATION, groups},
     route::{HeadRef, Target},
     store::{Pending, Store, timeout::bounded},
@@ -112,7 +112,8 @@ impl<St: Store> PendingWrite<St> {
         match effect {
             Effect::Unchanged => {}
             Effect::Changed => {
-                let calls = subjects.iter().map(|subject| cache.invalidate_subject(subject));
+                let calls =
+                    subjects.iter().map(|subject| cache.invalidate(subject, Strength::Hard));
                 bounded(acknowledged(calls)).await;
             }
             Effect::Unknown => {

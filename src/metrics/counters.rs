@@ -3,9 +3,12 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::AtomicBool},
+    time::Duration,
 };
 
 use super::{
+    facade,
+    latency::{Latency, LatencyCounter},
     outcome::{Alone, Bypass, Outcome, Refusal},
     sharded_counter::ShardedCounter,
     snapshot::{BucketSnapshot, Snapshot},
@@ -13,7 +16,7 @@ use super::{
 };
 use crate::{
     entry::MemoryGauge,
-    sync::{AtomicU64, Ordering},
+    sync::{AtomicU64, Mutex, Ordering, lock},
 };
 
 /// Number of requests after which every bucket should have had one.
@@ -22,6 +25,8 @@ const WARM: u64 = 1000;
 /// Counters of one layer.
 #[derive(Debug)]
 pub(crate) struct Metrics {
+    /// Name of the layer.
+    name: Arc<str>,
     buckets: Vec<Bucket>,
     writes: AtomicU64,
     writes_unmatched: AtomicU64,
@@ -40,7 +45,7 @@ pub(crate) struct Metrics {
 /// Counters of one bucket.
 #[derive(Debug)]
 struct Bucket {
-    name: String,
+    name: Arc<str>,
     /// By far the most frequent.
     hits: ShardedCounter,
     misses: AtomicU64,
@@ -55,13 +60,26 @@ struct Bucket {
     alone: Vec<AtomicU64>,
     bypassed: Vec<AtomicU64>,
     refused: Vec<AtomicU64>,
+    /// Times from a forward to the head of its response.
+    origin: LatencyCounter,
+    saved: Mutex<OriginTimeSaved>,
     gauge: Arc<MemoryGauge>,
 }
 
+/// Time that hits and joins did not take.
+#[derive(Debug, Default)]
+struct OriginTimeSaved {
+    /// Number of hits and joins that are in `time`.
+    counted: u64,
+    time: Duration,
+}
+
 impl Metrics {
-    pub(crate) fn new(names: Vec<String>) -> Self {
+    /// Creates the counters of a layer of this name and of its buckets.
+    pub(crate) fn new(name: &str, buckets: Vec<String>) -> Self {
         Self {
-            buckets: names.into_iter().map(Bucket::new).collect(),
+            name: name.into(),
+            buckets: buckets.into_iter().map(Bucket::new).collect(),
             writes: AtomicU64::new(0),
             writes_unmatched: AtomicU64::new(0),
             writes_failed: AtomicU64::new(0),
@@ -74,6 +92,12 @@ impl Metrics {
             passed: AtomicU64::new(0),
             is_warm: AtomicBool::new(false),
         }
+    }
+
+    /// Returns the name of the layer.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
     }
 
     /// Counts a request that no rule is for. After the first thousand requests of the layer it warns of
@@ -96,7 +120,7 @@ impl Metrics {
     }
 
     pub(crate) fn position(&self, name: &str) -> Option<usize> {
-        self.buckets.iter().position(|bucket| bucket.name == name)
+        self.buckets.iter().position(|bucket| *bucket.name == *name)
     }
 
     pub(crate) fn gauge(&self, bucket: usize) -> Arc<MemoryGauge> {
@@ -160,6 +184,13 @@ impl Metrics {
         add(&self.writes_panicked);
     }
 
+    /// Counts the time that the service took to begin its response, or to fail.
+    pub(crate) fn origin_answered(&self, bucket: usize, took: Duration) {
+        let bucket = &self.buckets[bucket];
+        bucket.origin.add(took, 1);
+        facade::origin_request(&self.name, &bucket.name, took);
+    }
+
     /// Counts a forward that ended with an error of the service.
     pub(crate) fn failed(&self, bucket: usize) {
         add(&self.buckets[bucket].failed);
@@ -188,7 +219,7 @@ impl Metrics {
         add(&self.invalidations_unmatched);
     }
 
-    /// Counts a fill or a write that was dropped because too many had lost their callers.
+    /// Counts a fill, a write or a refresh that was dropped because too many went on without a caller.
     pub(crate) fn detached_dropped(&self) {
         add(&self.detached_dropped);
     }
@@ -196,7 +227,7 @@ impl Metrics {
     /// Copies the counts out; `flights` is known elsewhere.
     pub(crate) fn snapshot(&self, flights: usize) -> Snapshot {
         Snapshot {
-            buckets: self.buckets.iter().map(|b| (b.name.clone(), b.snapshot())).collect(),
+            buckets: self.buckets.iter().map(|b| (b.name.to_string(), b.snapshot())).collect(),
             flights: flights as u64,
             // Known elsewhere: see `Cache::snapshot`.
             detached: 0,
@@ -219,7 +250,7 @@ impl Bucket {
     fn new(name: String) -> Self {
         let counters = |length: usize| (0..length).map(|_| AtomicU64::new(0)).collect();
         Self {
-            name,
+            name: name.into(),
             hits: ShardedCounter::new(),
             misses: AtomicU64::new(0),
             coalesced: AtomicU64::new(0),
@@ -233,6 +264,8 @@ impl Bucket {
             alone: counters(Alone::ALL.len()),
             bypassed: counters(Bypass::ALL.len()),
             refused: counters(Refusal::ALL.len()),
+            origin: LatencyCounter::default(),
+            saved: Mutex::default(),
             gauge: Arc::default(),
         }
     }
@@ -243,7 +276,23 @@ impl Bucket {
         self.hits.get() + answered.chain(&self.bypassed).map(get).sum::<u64>()
     }
 
+    /// Returns the time that hits and joins have saved so far, those since the last call at the mean of
+    /// `origin`. It never falls, whatever the mean does.
+    fn saved(&self, origin: &Latency) -> Duration {
+        let mut saved = lock(&self.saved);
+        // Without a mean they wait for one.
+        if let Some(mean) = origin.mean() {
+            let answered = self.hits.get() + get(&self.coalesced);
+            let more = answered.saturating_sub(saved.counted);
+            let more = u32::try_from(more).unwrap_or(u32::MAX);
+            saved.time = saved.time.saturating_add(mean.saturating_mul(more));
+            saved.counted += u64::from(more);
+        }
+        saved.time
+    }
+
     fn snapshot(&self) -> BucketSnapshot {
+        let origin = self.origin.snapshot();
         BucketSnapshot {
             // Known elsewhere: see `Cache::snapshot`.
             is_off: false,
@@ -260,6 +309,8 @@ impl Bucket {
             alone: by_reason(Alone::ALL, &self.alone),
             bypassed: by_reason(Bypass::ALL, &self.bypassed),
             refused: by_reason(Refusal::ALL, &self.refused),
+            saved: self.saved(&origin),
+            origin,
             evicted: self.gauge.evicted(),
             entries: self.gauge.entries(),
             bytes: self.gauge.bytes(),

@@ -1,6 +1,8 @@
 //! Outcomes, and the metrics, logs and `Cache-Status` that are made of them.
 
 mod counters;
+pub(crate) mod facade;
+pub(crate) mod latency;
 pub(crate) mod operations;
 pub(crate) mod outcome;
 pub(crate) mod reporter;

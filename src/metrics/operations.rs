@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use super::latency::Latency;
+
 /// Operation of a store over a network.
 ///
 /// ```
@@ -40,6 +42,27 @@ impl Operation {
             Self::Invalidate => "invalidate",
             Self::InvalidateAll => "invalidate-all",
             Self::Heartbeat => "heartbeat",
+        }
+    }
+}
+
+/// End of an operation.
+#[cfg(feature = "redis")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OperationEnd {
+    Answered,
+    Failed,
+    TimedOut,
+}
+
+#[cfg(all(feature = "metrics", feature = "redis"))]
+impl OperationEnd {
+    /// Returns its name in metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed-out",
         }
     }
 }
@@ -133,38 +156,4 @@ pub struct OperationSnapshot {
     pub timed_out: u64,
     /// Times that they took, whatever their result.
     pub latency: Latency,
-}
-
-/// Distribution of the times that operations took, to within a factor of two.
-///
-/// ```
-/// use tower_support_cache::Latency;
-///
-/// let none = Latency::default();
-/// assert_eq!((none.count(), none.quantile(0.99)), (0, None));
-/// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct Latency {
-    /// At each index, how many took under 2^index microseconds and not less than half of that.
-    pub(crate) counts: Vec<u64>,
-}
-
-impl Latency {
-    /// Returns how many operations there were.
-    pub fn count(&self) -> u64 {
-        self.counts.iter().sum()
-    }
-
-    /// Returns the time that a share of them took at most, `0.99` for the 99th percentile, to
-    /// within a factor of two. `None` if there were none.
-    pub fn quantile(&self, share: f64) -> Option<Duration> {
-        let wanted = (self.count() as f64 * share.clamp(0.0, 1.0)).ceil().max(1.0) as u64;
-        let mut seen = 0;
-        let index = self.counts.iter().position(|count| {
-            seen += count;
-            seen >= wanted
-        });
-        index.map(|index| Duration::from_micros(1 << index))
-    }
 }

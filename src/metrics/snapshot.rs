@@ -1,8 +1,9 @@
 //! Snapshot: the counts that users see, copied out at one moment.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
+    latency::Latency,
     operations::StoreSnapshot,
     outcome::{Alone, Bypass, Refusal},
 };
@@ -48,7 +49,8 @@ pub struct Snapshot {
     /// Keys and tags of calls that no request makes, so that nothing is stored under them: a value that
     /// was not escaped, a misspelt template. Routes with closures are taken to make any.
     pub invalidations_unmatched: u64,
-    /// Fills and writes that lost their callers and were dropped because too many had.
+    /// Fills and writes that lost their callers, and refreshes in the background, that were dropped because
+    /// there were too many of them.
     pub detached_dropped: u64,
     /// The store's own counts, if it is over a network.
     pub store: Option<StoreSnapshot>,
@@ -66,13 +68,12 @@ impl Snapshot {
 /// ```
 /// use tower_support_cache::BucketSnapshot;
 ///
-/// /// Share of the requests that were answered without an origin request of their own.
-/// fn hit_rate(bucket: &BucketSnapshot) -> f64 {
-///     let answered = bucket.hits + bucket.stale + bucket.coalesced;
-///     let all = answered + bucket.misses + bucket.bypassed.values().sum::<u64>();
-///     answered as f64 / all.max(1) as f64
+/// fn report(bucket: &BucketSnapshot) {
+///     if let Some(ratio) = bucket.hit_ratio() {
+///         println!("{:.1} % of {} requests", 100.0 * ratio, bucket.requests());
+///     }
 /// }
-/// assert_eq!(hit_rate(&BucketSnapshot::default()), 0.0);
+/// report(&BucketSnapshot::default());
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -107,6 +108,13 @@ pub struct BucketSnapshot {
     pub bypassed: BTreeMap<Bypass, u64>,
     /// Responses that were not stored, by reason; reasons that never occurred are absent.
     pub refused: BTreeMap<Refusal, u64>,
+    /// Times that the service took from the forward to the head of its response, or to its error, of
+    /// requests and of refreshes.
+    pub origin: Latency,
+    /// Time that hits and joins (`coalesced`) would have taken at the origin. Each counts with the mean of
+    /// `origin` at the first snapshot after it, so snapshots at short intervals follow a changing mean.
+    /// It does not fall.
+    pub saved: Duration,
     /// Entries removed from memory to make room.
     pub evicted: u64,
     /// Entries in this process's memory now, expired ones included until they are replaced or
@@ -114,4 +122,31 @@ pub struct BucketSnapshot {
     pub entries: u64,
     /// Memory of these entries in bytes, overhead included.
     pub bytes: u64,
+}
+
+impl BucketSnapshot {
+    /// Returns the number of requests on the bucket's routes that have ended: hits, stale answers, joins,
+    /// misses, bypasses, and those answered by 504. Refreshes in the background are none.
+    pub fn requests(&self) -> u64 {
+        self.reused() + self.misses + self.unsatisfied + self.bypassed.values().sum::<u64>()
+    }
+
+    /// Returns the share of [`requests`](Self::requests), bypasses included, that were answered with a
+    /// response that another request had brought: hits, stale answers and joins. `None` before the first
+    /// request.
+    ///
+    /// ```
+    /// use tower_support_cache::{MemoryStore, SupportCacheLayer};
+    ///
+    /// let snapshot = SupportCacheLayer::new(MemoryStore::new()).handle().metrics();
+    /// assert_eq!(snapshot.bucket("case_list").unwrap().hit_ratio(), None);
+    /// ```
+    pub fn hit_ratio(&self) -> Option<f64> {
+        let requests = self.requests();
+        (requests > 0).then(|| self.reused() as f64 / requests as f64)
+    }
+
+    fn reused(&self) -> u64 {
+        self.hits + self.stale + self.coalesced
+    }
 }

@@ -179,8 +179,10 @@ impl CacheRoute {
     /// [`InvalidateRoute::tag`](crate::InvalidateRoute::tag). Values are treated like those of a
     /// [`key`](Self::key), and a request whose tag cannot be made is bypassed.
     ///
-    /// The groups that a response names in `Cache-Groups` (RFC 9875) are tags of another kind: the
-    /// same text is not the same tag. A response with more than 128 tags is not stored.
+    /// A response names further tags by [`CacheTags`](crate::CacheTags), or by a
+    /// [field](crate::SupportCacheLayerBuilder::tag_field). The groups that it names in `Cache-Groups`
+    /// (RFC 9875) are tags of another kind: the same text is not the same tag. A response with more than
+    /// 128 tags is not stored.
     pub fn tag(mut self, template: impl Into<String>) -> Self {
         self.tags.push(KeySource::Template(template.into()));
         self
@@ -201,6 +203,10 @@ impl CacheRoute {
     ///
     /// With [`Freshness::Origin`] it applies to responses that state no lifetime and whose status is
     /// one of [`statuses`](Self::statuses), or else 200.
+    ///
+    /// Routes that differ in lifetimes and windows alone share what they store, where their layers share a
+    /// store. A response that another route has stored is fresh until the earlier end of both lifetimes,
+    /// and may be stale within both windows. A lifetime that the response was given is not cut.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self
@@ -472,6 +478,7 @@ impl CacheRoute {
             pattern,
             key,
             tags,
+            tag_field: None,
             scope: Scope::default(),
             bucket: self.bucket,
             storage,

@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use super::{Begin, Commit, Lookup, MemoryStore, Pending, Store, StoreSnapshot, sealed::Sealed};
 #[cfg(feature = "redis")]
 use super::{RedisLease, RedisStore};
-use super::{Begin, Commit, Lookup, MemoryStore, Pending, Store, StoreSnapshot, sealed::Sealed};
 use crate::{
     entry::Entry,
     fence::Sequence,

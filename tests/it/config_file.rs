@@ -44,9 +44,7 @@ keys = ["support:cases:{account}"]
 
 fn closures() -> Closures {
     Closures::new()
-        .text("user", |request| {
-            Some(request.headers().get("x-user")?.to_str().ok()?.to_owned())
-        })
+        .text("user", |request| Some(request.headers().get("x-user")?.to_str().ok()?.to_owned()))
         .ttl_with("short", 1, |_| Some(Duration::from_secs(5)))
         .store_if("complete", 1, |head| !head.headers.contains_key("x-partial"))
 }
@@ -145,7 +143,12 @@ fn each_mistake_in_toml_is_named_with_its_line() {
         (route("body_limit = \"1 elephant\""), 5, "body_limit", "64MiB"),
         (route("body_limit = \"0B\""), 5, "body_limit", "zero"),
         (route("credentials = \"everyone\""), 5, "credentials", "unknown variant"),
-        (route("credentials = { per_caller = { named = \"nobody\" } }"), 5, "credentials", "nobody"),
+        (
+            route("credentials = { per_caller = { named = \"nobody\" } }"),
+            5,
+            "credentials",
+            "nobody",
+        ),
         (route("query = { only = \"page\" }"), 5, "only", "invalid type"),
         (route("vary = [\"accept language\"]"), 5, "vary", "no field name"),
         (route("statuses = [200, 2000]"), 5, "statuses", "no status"),
@@ -162,8 +165,18 @@ fn each_mistake_in_toml_is_named_with_its_line() {
         ("name = \"two words\"".to_owned(), 1, "name", "token"),
         ("scheme = \"ftp\"".to_owned(), 1, "scheme", "https"),
         ("caller_key = \"secret\"".to_owned(), 1, "caller_key", "64 hexadecimal"),
-        ("caller_key = { env = \"NO_SUCH_VARIABLE\" }".to_owned(), 1, "caller_key", "NO_SUCH_VARIABLE"),
-        ("[[cache]]\npattern = \"/a/{x\"\nkey = \"a\"\nttl = \"1m\"".to_owned(), 2, "pattern", "/a/{x"),
+        (
+            "caller_key = { env = \"NO_SUCH_VARIABLE\" }".to_owned(),
+            1,
+            "caller_key",
+            "NO_SUCH_VARIABLE",
+        ),
+        (
+            "[[cache]]\npattern = \"/a/{x\"\nkey = \"a\"\nttl = \"1m\"".to_owned(),
+            2,
+            "pattern",
+            "/a/{x",
+        ),
         ("[[cache]]\npattern = \"/a\"\nkey = \"a\"".to_owned(), 1, "ttl", "is missing"),
     ] {
         refused("cache.toml", &text, line, field, reason);
@@ -228,5 +241,8 @@ fn the_schema_in_the_repository_is_that_of_the_types() {
         std::fs::write(path, &made).unwrap();
     }
     let kept = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(kept == made, "WRITE_SCHEMA=1 cargo test --all-features --test it schema makes it anew");
+    assert!(
+        kept == made,
+        "WRITE_SCHEMA=1 cargo test --all-features --test it schema makes it anew"
+    );
 }

@@ -4,6 +4,9 @@
 
 #[path = "../../src/verify/random.rs"]
 mod random;
+#[cfg(feature = "metrics")]
+#[path = "../support/recorder.rs"]
+mod recorder;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -24,11 +27,16 @@ mod fencing;
 mod flights;
 mod handle;
 mod keys;
+mod lifetimes;
+mod named_tags;
 mod nesting;
 mod peers;
 mod privacy;
+#[cfg(feature = "metrics")]
+mod published;
 mod readiness;
 #[cfg(feature = "testing")]
+mod refusals;
 mod replay;
 mod response_policy;
 mod reverse_proxy;

@@ -191,10 +191,11 @@ async fn a_refusal_is_remembered_for_its_variant_alone() {
     let requests = [ask(&cache, DE), ask(&cache, DE)];
     let own = calls.all().await;
     assert_eq!(own.len(), 2, "nobody waits for what was refused");
-    own.into_iter().for_each(|call| answer(call, BY_LANGUAGE));
-    for request in requests {
-        let alone = got(request).await;
-        assert!(alone.cache_status().ends_with("detail=pass"), "{alone:?}");
+    let refused = [BY_LANGUAGE[0], ("cache-control", "no-store")];
+    own.into_iter().for_each(|call| answer(call, &refused));
+    for (request, detail) in requests.into_iter().zip(["no-store", "pass"]) {
+        let own = got(request).await;
+        assert!(own.cache_status().ends_with(&format!("detail={detail}")), "{own:?}");
     }
     assert!(asked(&cache, EN).await.is_hit());
     advance(Duration::from_secs(10)).await;
@@ -213,7 +214,13 @@ async fn a_refusal_before_anything_is_known_holds_for_its_variant_and_then_is_fo
     let requests = burst(&cache, 2);
     let own = calls.all().await;
     assert_eq!(own.len(), 3, "each for the refused variant, one for the other");
-    own.into_iter().for_each(|call| answer(call, BY_LANGUAGE));
+    for call in own {
+        let is_refused = language(&call) == EN;
+        answer(
+            call,
+            &[BY_LANGUAGE[0], ("cache-control", if is_refused { "private" } else { "x" })],
+        );
+    }
     each_has_its_own(requests).await;
     advance(Duration::from_secs(10)).await;
     let requests = burst(&cache, 2);
@@ -245,6 +252,19 @@ async fn a_content_coding_is_told_apart_without_vary() {
         assert!(hit.is_hit() && hit.text() == body, "{coding:?}");
     }
     assert_eq!(count.load(Ordering::SeqCst), 3);
+}
+
+/// RFC 9111 §4.1: case and whitespace of a list of languages mean nothing.
+#[tokio::test(start_paused = true)]
+async fn spellings_of_one_list_share_a_response() {
+    let (cache, _, calls) = cache();
+    let count = calls.serve(|_| response(200, BY_LANGUAGE, "Fall"));
+    assert!(!asked(&cache, "de-CH, en;q=0.5").await.is_hit());
+    for same in ["de-CH,en;q=0.5", "DE-ch ,\ten; q=0.5"] {
+        assert!(asked(&cache, same).await.is_hit(), "{same}");
+    }
+    assert!(!asked(&cache, "en;q=0.5, de-CH").await.is_hit(), "some readers prefer the first");
+    assert_eq!(count.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test(start_paused = true)]

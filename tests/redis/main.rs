@@ -4,6 +4,9 @@
 
 #[path = "../support/proxy.rs"]
 mod proxy;
+#[cfg(feature = "metrics")]
+#[path = "../support/recorder.rs"]
+mod recorder;
 #[path = "../support/server.rs"]
 mod server;
 #[path = "../support/mod.rs"]
@@ -19,6 +22,8 @@ mod invalidation;
 mod load;
 mod near;
 mod pending;
+#[cfg(feature = "metrics")]
+mod published;
 mod recall;
 mod records;
 mod sharing;

@@ -47,7 +47,9 @@ fn cache() -> Result<SupportCacheLayer<MemoryStore>, ConfigError> {
         .cache(
             CacheRoute::get("/me")
                 .bucket("me")
-                .key_with(|request| Some(format!("me:{}", request.extensions().get::<User>()?.name)))
+                .key_with(|request| {
+                    Some(format!("me:{}", request.extensions().get::<User>()?.name))
+                })
                 .credentials(Credentials::PerCaller(Caller::with(|request| {
                     Some(request.extensions().get::<User>()?.name.clone())
                 })))

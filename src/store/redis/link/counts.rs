@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use crate::{
-    metrics::operations::{Latency, Operation, OperationSnapshot, StoreSnapshot},
+    metrics::{
+        facade,
+        latency::LatencyCounter,
+        operations::{Operation, OperationEnd, OperationSnapshot, StoreSnapshot},
+    },
     sync::{AtomicU64, Ordering},
 };
 
@@ -16,17 +20,6 @@ const OPERATIONS: [Operation; 7] = [
     Operation::InvalidateAll,
     Operation::Heartbeat,
 ];
-
-/// End of an operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OperationEnd {
-    Answered,
-    Failed,
-    TimedOut,
-}
-
-/// Number of histogram buckets: one for each power of two of microseconds, up to half a minute.
-const BUCKETS: usize = 26;
 
 /// Counters of one store.
 #[derive(Debug, Default)]
@@ -43,7 +36,7 @@ struct OperationCounts {
     answered: AtomicU64,
     failed: AtomicU64,
     timed_out: AtomicU64,
-    latency: [AtomicU64; BUCKETS],
+    latency: LatencyCounter,
 }
 
 impl Counts {
@@ -62,7 +55,8 @@ impl Counts {
             OperationEnd::TimedOut => &counts.timed_out,
         };
         counter.fetch_add(number, Ordering::Relaxed);
-        counts.latency[bucket(took)].fetch_add(number, Ordering::Relaxed);
+        counts.latency.add(took, number);
+        facade::store_operation(operation, end, took, number);
     }
 
     /// Copies the counts out; the store adds the rest.
@@ -86,40 +80,11 @@ impl OperationCounts {
             answered: self.answered.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
             timed_out: self.timed_out.load(Ordering::Relaxed),
-            latency: Latency {
-                counts: self.latency.iter().map(|count| count.load(Ordering::Relaxed)).collect(),
-            },
+            latency: self.latency.snapshot(),
         }
     }
 }
 
 pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
-}
-
-fn bucket(took: Duration) -> usize {
-    let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-    ((u64::BITS - micros.leading_zeros()) as usize).min(BUCKETS - 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_quantile_is_within_a_factor_of_two() {
-        let counts = Counts::default();
-        for micros in [0, 1, 3, 90, 1000] {
-            let took = Duration::from_micros(micros);
-            counts.ended(Operation::Lookup, 1, OperationEnd::Answered, took);
-        }
-        let snapshot = counts.snapshot();
-        let latency = &snapshot.operations[&Operation::Lookup].latency;
-        assert_eq!(latency.count(), 5);
-        for (share, micros) in [(0.0, 1), (0.2, 1), (0.4, 2), (0.6, 4), (0.8, 128), (1.0, 1024)] {
-            let expected = Duration::from_micros(micros);
-            assert_eq!(latency.quantile(share), Some(expected), "{share}");
-        }
-        assert_eq!(Latency::default().quantile(0.5), None);
-    }
 }

@@ -19,13 +19,13 @@ use super::{
     batch::{LookupReply, PendingReply, UnsentBatch},
     command::{self, LinkFault, Sought, bulk},
     connection::Connection,
-    counts::{Counts, OperationEnd, count},
+    counts::{Counts, count},
     transport::Endpoint,
 };
 use crate::{
     clock::{Instant, now},
     key::PrimaryKey,
-    metrics::operations::Operation,
+    metrics::operations::{Operation, OperationEnd},
     metrics::telemetry,
     store::redis::{record::VariantDigest, settings::RedisSettings},
 };
