@@ -72,6 +72,7 @@
 //!   Without it, give each nest a layer with its own [`SupportCacheLayerBuilder::mount`].
 //!   Patterns are matched with the path inside the nest, with the feature or without it
 //!   ([`CacheRoute::get`]).
+//! * `config`: a layer made of a file ([`config`]); `config-schema`: a JSON schema of it.
 //! * `testing`: a store that fails by a plan, the replay of requests that finds undeclared fields, and
 //!   the conformance suite of the stores.
 //!

@@ -62,6 +62,10 @@ const ORDERS: &[(&str, &[&str])] = &[
             "write",
         ],
     ),
+    (
+        "src/config",
+        &["value", "setters", "closures", "sections", "redis", "position", "build", "file"],
+    ),
     ("src/flight", &["broadcast", "flights"]),
     ("src/recording", &["budget", "tape", "cursor", "recorder"]),
     ("src/background", &["detach", "early_refresh", "revalidation"]),

@@ -6,10 +6,11 @@ use http::{HeaderName, Method, StatusCode};
 
 use super::{
     closures::{Closures, TextClosure},
-    position::Step,
+    position::PathStep,
     sections::{
         CacheConfig, CallerConfig, CredentialsConfig, InvalidateConfig, LayerConfig, StoreConfig,
     },
+    setters::set,
     value::{ConfigBytes, ConfigDuration},
 };
 use crate::{
@@ -18,20 +19,6 @@ use crate::{
     route::{CacheRoute, Caller, Coalescing, Credentials, InvalidateRoute},
     store::{ChosenStore, MemoryStore, Store},
 };
-
-/// Calls a setter for each setting that is given.
-macro_rules! set {
-    ($builder:expr, $from:expr, { $($field:ident $(: $make:expr)?),* $(,)? }) => {{
-        let mut builder = $builder;
-        $(if let Some(value) = &$from.$field {
-            let value = set!(@value value $(, $make)?);
-            builder = builder.$field(value);
-        })*
-        builder
-    }};
-    (@value $value:ident) => { $value.clone() };
-    (@value $value:ident, $make:expr) => { $make($value) };
-}
 
 impl LayerConfig {
     /// Builds the layer over the store that the configuration names.
@@ -94,11 +81,12 @@ pub(super) enum Section {
 
 impl Section {
     /// Returns the way to it in a file.
-    pub(super) fn path(self) -> Vec<Step> {
-        let item = |name: &str, position| vec![Step::Field(name.to_owned()), Step::Item(position)];
+    pub(super) fn path(self) -> Vec<PathStep> {
+        let item =
+            |name: &str, position| vec![PathStep::Field(name.to_owned()), PathStep::Item(position)];
         match self {
             Self::Layer => Vec::new(),
-            Self::Store => vec![Step::Field("store".to_owned())],
+            Self::Store => vec![PathStep::Field("store".to_owned())],
             Self::Cache(position) => item("cache", position),
             Self::Invalidate(position) => item("invalidate", position),
         }
@@ -297,70 +285,4 @@ fn statuses(codes: &[u16]) -> Result<Vec<StatusCode>, ConfigError> {
         })
     };
     codes.iter().map(parse).collect()
-}
-
-#[cfg(feature = "redis")]
-mod redis {
-    use super::{
-        super::{
-            sections::RedisConfig,
-            value::{ConfigBytes, ConfigDuration},
-        },
-        ConfigError, ConfigErrorKind,
-    };
-    use crate::store::{RedisStore, RedisStoreBuilder, SealKey};
-
-    impl RedisConfig {
-        pub(super) fn build(&self) -> Result<RedisStore, ConfigError> {
-            let duration = |value: &ConfigDuration| value.get();
-            let bytes = |value: &ConfigBytes| value.get();
-            let mut builder = set!(self.at()?, self, {
-                username,
-                database: |number: &u32| *number,
-                namespace,
-                lookup_budget: duration,
-                invalidate_budget: duration,
-                lease: duration,
-                heartbeat: duration,
-                heartbeat_timeout: duration,
-                near_cache_capacity: bytes,
-                near_cache_limit: duration,
-            });
-            if let Some(password) = &self.password {
-                builder = builder.password(password.text("password")?);
-            }
-            if let Some(key) = &self.seal_key {
-                builder = builder.authenticate(SealKey::new(key.key("seal_key")?));
-            }
-            builder.build()
-        }
-
-        /// Returns a builder for the one kind of address that is given.
-        fn at(&self) -> Result<RedisStoreBuilder, ConfigError> {
-            let mut given = Vec::new();
-            if let Some(url) = &self.url {
-                given.push(RedisStore::builder(url.text("url")?));
-            }
-            #[cfg(feature = "redis-cluster")]
-            if !self.cluster.is_empty() {
-                given.push(RedisStore::cluster(&self.cluster));
-            }
-            #[cfg(feature = "redis-sentinel")]
-            if !self.sentinels.is_empty() {
-                let Some(primary) = &self.primary else {
-                    let problem =
-                        "is missing: write the name by which the sentinels know the primary";
-                    return Err(ConfigError::new(ConfigErrorKind::Store, "primary", problem));
-                };
-                given.push(RedisStore::sentinel(primary, &self.sentinels));
-            }
-            match given.pop() {
-                Some(builder) if given.is_empty() => Ok(builder),
-                _ => {
-                    let problem = "is to be given once: write `url`, or `cluster`, or `sentinels`";
-                    Err(ConfigError::new(ConfigErrorKind::Store, "url", problem))
-                }
-            }
-        }
-    }
 }

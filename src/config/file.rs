@@ -7,9 +7,8 @@ use std::{
 };
 
 use super::{
-    build::Section,
     closures::Closures,
-    position::{Format, Position, Step},
+    position::{Format, PathStep, Position},
     sections::LayerConfig,
 };
 use crate::{error::ConfigError, layer::SupportCacheLayer, store::ChosenStore};
@@ -128,24 +127,23 @@ impl ConfigFile {
 
     /// Finds the place of an error in the file: the setting, or else its section.
     pub(super) fn locate(&self, error: ConfigError) -> ConfigFileError {
-        let section = self.config.section_of(&error);
-        let field = match &section {
-            Section::Layer => error.field().to_owned(),
-            // The builder has one setter for one key or tag, the file has a list of them.
-            _ => plural(error.field()).to_owned(),
-        };
-        let inside = section.path();
-        let setting: Vec<_> = inside.iter().cloned().chain([Step::Field(field)]).collect();
-        let single: Vec<_> =
-            inside.iter().cloned().chain([Step::Field(error.field().to_owned())]).collect();
+        let section = self.config.section_of(&error).path();
         let format = Format::of(&self.path);
-        let position = [&setting[..], &single, &inside]
-            .into_iter()
-            .find_map(|path| format.find(&self.text, path));
+        let place = |name: &str| {
+            let path: Vec<_> =
+                section.iter().cloned().chain([PathStep::Field(name.to_owned())]).collect();
+            Some((name.to_owned(), format.find(&self.text, &path)?))
+        };
+        // A builder has one setter for one key or tag, the file has a list of them.
+        let (field, position) =
+            place(error.field()).or_else(|| place(&format!("{}s", error.field()))).map_or_else(
+                || (error.field().to_owned(), format.find(&self.text, &section)),
+                |(field, position)| (field, Some(position)),
+            );
         ConfigFileError {
             path: self.path.clone(),
             position,
-            field: Some(error.field().to_owned()),
+            field: Some(field),
             problem: error.problem().to_owned(),
             source: Some(Box::new(error)),
         }
@@ -156,15 +154,6 @@ impl fmt::Debug for ConfigFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The text may hold secrets.
         f.debug_struct("ConfigFile").field("path", &self.path).finish_non_exhaustive()
-    }
-}
-
-/// Returns the name of a setting in the file for the name of its setter.
-fn plural(setter: &str) -> &str {
-    match setter {
-        "key" => "keys",
-        "tag" => "tags",
-        other => other,
     }
 }
 

@@ -33,13 +33,18 @@ mod build;
 mod closures;
 mod file;
 mod position;
+#[cfg(feature = "redis")]
+mod redis;
 mod sections;
+mod setters;
 mod value;
 
 pub use closures::Closures;
 pub use file::{ConfigFile, ConfigFileError};
 #[cfg(feature = "redis")]
 pub use sections::RedisConfig;
+#[cfg(feature = "config-schema")]
+pub use sections::schema;
 pub use sections::{
     CacheConfig, CallerConfig, CredentialsConfig, InvalidateConfig, LayerConfig, MemoryConfig,
     StoreConfig,

@@ -24,9 +24,9 @@ pub(super) struct Position {
     pub(super) column: usize,
 }
 
-/// Step on the way to a setting.
+/// PathStep on the way to a setting.
 #[derive(Clone, Debug)]
-pub(super) enum Step {
+pub(super) enum PathStep {
     Field(String),
     Item(usize),
 }
@@ -65,7 +65,7 @@ impl Format {
     }
 
     /// Finds the value at the end of a path.
-    pub(super) fn find(self, text: &str, path: &[Step]) -> Option<Position> {
+    pub(super) fn find(self, text: &str, path: &[PathStep]) -> Option<Position> {
         let offset = match self {
             Self::Toml => {
                 let table = DeTable::parse(text).ok()?;
@@ -81,18 +81,18 @@ impl Format {
     }
 }
 
-fn find_toml(table: &Spanned<DeTable<'_>>, path: &[Step]) -> Option<usize> {
-    let [Step::Field(name), rest @ ..] = path else { return Some(table.span().start) };
+fn find_toml(table: &Spanned<DeTable<'_>>, path: &[PathStep]) -> Option<usize> {
+    let [PathStep::Field(name), rest @ ..] = path else { return Some(table.span().start) };
     let (_, mut value) = table.get_ref().iter().find(|(key, _)| *key.get_ref() == **name)?;
     let mut rest = rest;
     loop {
         match (value.get_ref(), rest) {
             (_, []) => return Some(value.span().start),
-            (DeValue::Array(items), [Step::Item(position), others @ ..]) => {
+            (DeValue::Array(items), [PathStep::Item(position), others @ ..]) => {
                 value = items.get(*position)?;
                 rest = others;
             }
-            (DeValue::Table(fields), [Step::Field(name), others @ ..]) => {
+            (DeValue::Table(fields), [PathStep::Field(name), others @ ..]) => {
                 let (_, found) = fields.iter().find(|(key, _)| *key.get_ref() == **name)?;
                 value = found;
                 rest = others;
@@ -102,16 +102,16 @@ fn find_toml(table: &Spanned<DeTable<'_>>, path: &[Step]) -> Option<usize> {
     }
 }
 
-fn find_json<'t>(text: &'t str, path: &[Step]) -> Option<&'t str> {
+fn find_json<'t>(text: &'t str, path: &[PathStep]) -> Option<&'t str> {
     use std::collections::HashMap;
 
     let Some((step, rest)) = path.split_first() else { return Some(text) };
     let inner: &RawValue = match step {
-        Step::Field(name) => {
+        PathStep::Field(name) => {
             let fields: HashMap<String, &RawValue> = serde_json::from_str(text).ok()?;
             fields.get(name)?
         }
-        Step::Item(position) => {
+        PathStep::Item(position) => {
             let items: Vec<&RawValue> = serde_json::from_str(text).ok()?;
             items.get(*position)?
         }
@@ -127,18 +127,32 @@ impl Position {
         Self { line, column }
     }
 
-    /// Returns the name of the setting whose value, or whose name, stands here.
+    /// Returns the name of the setting whose name or value stands here, or ends here.
     pub(super) fn setting(self, text: &str) -> Option<String> {
         let line = text.lines().nth(self.line - 1)?;
-        let from = line.char_indices().nth(self.column - 1).map_or(line.len(), |(at, _)| at);
-        let before = line[..from].trim_end();
-        let name = match before.strip_suffix(['=', ':']) {
-            Some(name) => name,
-            None => line[from..].split(['=', ':']).next()?,
-        };
-        let name = name.trim().rsplit([',', '{', ' ', '\t']).next()?.trim_matches('"');
-        let is_name =
-            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-        is_name.then(|| name.to_owned())
+        let at = line.char_indices().nth(self.column - 1).map_or(line.len(), |(at, _)| at);
+        let (before, after) = line.split_at(at);
+        let (begin, end) = (name_at_end(before), name_at_begin(after));
+        let is_name = |name: &&str| !name.is_empty();
+        let is_followed = after[end.len()..].trim_start_matches(['"', ' ']).starts_with(['=', ':']);
+        let here = [begin, end].concat();
+        if is_followed && !here.is_empty() {
+            return Some(here);
+        }
+        let (before_value, _) = before.rsplit_once(['=', ':'])?;
+        let name = Some(name_at_end(before_value.trim_end_matches(['"', ' '])));
+        name.filter(is_name).map(str::to_owned)
     }
+}
+
+fn is_of_a_name(character: char) -> bool {
+    character.is_ascii_lowercase() || character == '_'
+}
+
+fn name_at_begin(text: &str) -> &str {
+    &text[..text.find(|character| !is_of_a_name(character)).unwrap_or(text.len())]
+}
+
+fn name_at_end(text: &str) -> &str {
+    &text[text.trim_end_matches(is_of_a_name).len()..]
 }

@@ -254,7 +254,7 @@ pub struct CacheConfig {
     pub query: Option<QueryPolicy>,
     /// Part of the host that tells responses apart.
     pub host: Option<HostPolicy>,
-    /// Whether cache directives of requests count: `"ignore"` or `"honour"`.
+    /// Treatment of cache directives of requests: `"ignore"` or `"honour"`.
     pub request_directives: Option<RequestDirectives>,
     /// Request fields that tell responses apart.
     pub vary: Vec<String>,
@@ -270,7 +270,7 @@ pub struct CacheConfig {
     pub jitter: Option<u8>,
     /// Largest body that is stored: `"1MiB"`.
     pub body_limit: Option<ConfigBytes>,
-    /// Whether concurrent misses share one origin request. Defaults to true.
+    /// Sharing of one origin request by concurrent misses. Defaults to true.
     pub coalescing: Option<bool>,
 }
 
@@ -302,6 +302,16 @@ pub struct InvalidateConfig {
     pub tags: Vec<String>,
     /// Closures that make tags.
     pub tags_with: Vec<String>,
-    /// Whether groups that responses name are invalidated (RFC 9875).
+    /// Invalidation of the groups that responses name (RFC 9875). Defaults to false.
     pub groups: bool,
+}
+
+/// Returns a JSON schema of [`LayerConfig`], for editors and checks of files.
+///
+/// ```
+/// assert!(tower_support_cache::config::schema().contains("stale_while_revalidate"));
+/// ```
+#[cfg(feature = "config-schema")]
+pub fn schema() -> String {
+    format!("{:#}\n", schemars::schema_for!(LayerConfig).as_value())
 }
