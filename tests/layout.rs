@@ -173,6 +173,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "transport",
             "scripts",
             "command",
+            "heartbeats",
             "batch",
             "connection",
             "handle",
