@@ -52,6 +52,9 @@ impl LayerConfig {
         if let Some(names) = &self.credential_fields {
             builder = builder.credential_fields(fields(names, "credential_fields")?);
         }
+        if let Some(name) = &self.tag_field {
+            builder = builder.tag_field(field(name, "tag_field")?);
+        }
         if let Some(secret) = &self.caller_key {
             builder = builder.caller_key(CallerKey::new(secret.key("caller_key")?));
         }
@@ -267,14 +270,15 @@ fn missing(name: &str, field: &'static str) -> ConfigError {
     ConfigError::new(ConfigErrorKind::Closure, field, problem)
 }
 
-fn fields(names: &[String], field: &'static str) -> Result<Vec<HeaderName>, ConfigError> {
-    let parse = |name: &String| {
-        HeaderName::from_str(name).map_err(|_| {
-            let problem = format!("`{name}` is no field name: write one such as `Accept-Language`");
-            ConfigError::new(ConfigErrorKind::Name, field, problem)
-        })
-    };
-    names.iter().map(parse).collect()
+fn fields(names: &[String], setting: &'static str) -> Result<Vec<HeaderName>, ConfigError> {
+    names.iter().map(|name| field(name, setting)).collect()
+}
+
+fn field(name: &str, setting: &'static str) -> Result<HeaderName, ConfigError> {
+    HeaderName::from_str(name).map_err(|_| {
+        let problem = format!("`{name}` is no field name: write one such as `Accept-Language`");
+        ConfigError::new(ConfigErrorKind::Name, setting, problem)
+    })
 }
 
 fn statuses(codes: &[u16]) -> Result<Vec<StatusCode>, ConfigError> {

@@ -13,16 +13,18 @@ use crate::{
 impl RedisConfig {
     pub(super) fn build(&self) -> Result<RedisStore, ConfigError> {
         let duration = |value: &ConfigDuration| value.get();
+        let number = |value: &u32| *value;
         let bytes = |value: &ConfigBytes| value.get();
         let mut builder = set!(self.at()?, self, {
             username,
-            database: |number: &u32| *number,
+            database: number,
             namespace,
             lookup_budget: duration,
             invalidate_budget: duration,
             lease: duration,
             heartbeat: duration,
             heartbeat_timeout: duration,
+            breaker: number,
             near_cache_capacity: bytes,
             near_cache_limit: duration,
         });

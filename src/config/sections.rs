@@ -40,6 +40,8 @@ pub struct LayerConfig {
     /// Names of the request fields that carry credentials. Defaults to
     /// [`Credentials::default_fields`](crate::Credentials::default_fields).
     pub credential_fields: Option<Vec<String>>,
+    /// Name of the response field that adds tags, such as `Surrogate-Key`. Defaults to none.
+    pub tag_field: Option<String>,
     /// Key of the digests of callers: 64 hexadecimal digits, or `{ env = "NAME" }`.
     pub caller_key: Option<Secret>,
     /// Store of the responses. Defaults to memory.
@@ -142,6 +144,8 @@ pub struct RedisConfig {
     pub heartbeat: Option<ConfigDuration>,
     /// Time that a proof may take.
     pub heartbeat_timeout: Option<ConfigDuration>,
+    /// Number of slow lookups in a row after which none is tried for a while.
+    pub breaker: Option<u32>,
     /// Memory of the near cache; 0 turns it off.
     pub near_cache_capacity: Option<ConfigBytes>,
     /// Time for which an entry of the near cache answers.
