@@ -168,6 +168,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "transport",
             "scripts",
             "command",
+            "heartbeats",
             "batch",
             "connection",
             "handle",
