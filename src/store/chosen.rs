@@ -167,6 +167,14 @@ impl Store for ChosenStore {
         begun!(self, store => store.unsettle(subject, strength, window))
     }
 
+    fn invalidate_scopes(
+        &self,
+        scopes: &[[u8; 16]],
+        strength: Strength,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
+        begun!(self, store => store.invalidate_scopes(scopes, strength))
+    }
+
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         begun!(self, store => store.invalidate_all())
     }
