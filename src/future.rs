@@ -17,8 +17,7 @@ use tower_service::Service;
 use crate::{
     body::ResponseBody,
     clock::{Instant, now},
-    metrics::outcome::Unshared,
-    metrics::reporter::Reporter,
+    metrics::{cache_outcome::OutcomeReport, outcome::Unshared, reporter::Reporter},
 };
 
 type Answer<B, E> = Result<Response<ResponseBody<B>>, E>;
@@ -81,6 +80,7 @@ pub(crate) struct Mark {
     pub(crate) bucket: usize,
     pub(crate) why: Unshared,
     pub(crate) began: Instant,
+    pub(crate) report: OutcomeReport,
 }
 
 impl Mark {
@@ -90,6 +90,7 @@ impl Mark {
         match answer {
             Ok(mut response) => {
                 let outcome = self.why.outcome(response.status());
+                self.report.put(&outcome, response.extensions_mut());
                 self.reporter.mark(self.bucket, outcome, response.headers_mut());
                 Ok(response.map(ResponseBody::passing))
             }

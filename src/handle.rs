@@ -13,7 +13,7 @@ use crate::{
     error::{Pending, Unfinished},
     exchange::{Cache, acknowledged},
     key::{IntoKey, PrimaryKey, Tag, is_reserved, origin},
-    metrics::Snapshot,
+    metrics::{Snapshot, telemetry},
     store::Store,
 };
 
@@ -391,8 +391,9 @@ impl<St: Store> Operate for Cache<St> {
 
     fn switch(&self, bucket: &str, switch: Switch) -> bool {
         let known = self.metrics().position(bucket);
-        if let Some(bucket) = known {
-            self.switch_off(bucket, switch == Switch::Off);
+        if let Some(position) = known {
+            self.switch_off(position, switch == Switch::Off);
+            telemetry::switched(bucket, switch == Switch::On);
         }
         known.is_some()
     }

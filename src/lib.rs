@@ -103,8 +103,10 @@
 //!
 //! # Features
 //!
-//! * `tracing` (default): warnings, and one `debug` event for each request on a cached route.
-//!   Without it the cache is silent; the counters remain.
+//! * `tracing` (default): warnings; `info` for what operators do; one `debug` event for each request on a
+//!   cached route; and the fields `cache.outcome`, `cache.reason` and `cache.bucket` of the current span,
+//!   where that has them. The target is `tower_support_cache`. Without it the cache is silent; the counters
+//!   remain.
 //! * `metrics`: [`publish_metrics`](SupportCacheHandle) gives the counts to any recorder of the `metrics`
 //!   facade, such as Prometheus or OpenTelemetry. A hit pays nothing for it.
 //! * `serde`: [`Snapshot`] and the reasons implement `serde::Serialize`.
@@ -159,9 +161,10 @@ pub use key::{IntoKey, NamedKey, key};
 pub use layer::{CallerKey, SupportCacheLayer, SupportCacheLayerBuilder};
 pub use metrics::{
     BucketSnapshot, Snapshot,
+    cache_outcome::{CacheOutcome, ReportOutcome},
     latency::Latency,
     operations::{Operation, OperationSnapshot, StoreSnapshot},
-    outcome::{Alone, Bypass, Refusal},
+    outcome::{Alone, Bypass, Refusal, Stale},
 };
 pub use peek::{PeekContent, PeekContentLayer, PeekedBody};
 pub use policy::{Freshness, RequestDirectives, ResponsePolicy};

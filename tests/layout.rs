@@ -67,6 +67,7 @@ const ORDERS: &[(&str, &[&str])] = &[
         "src/metrics",
         &[
             "outcome",
+            "cache_outcome",
             "telemetry",
             "latency",
             "operations",

@@ -80,7 +80,7 @@ fn classify_read<St: Store>(
     }
     let (fields, secret) = (view.head.headers, &cache.identity.secret);
     let admitted = admit(&cache.identity, rule, view, content)?;
-    let asks = Asks::of(view.head.method, &admitted);
+    let asks = Asks::of(view.head, &admitted);
     let declared = rule.vary.values(fields, secret);
     let mut room = VariantBuffer::new();
     let base = admitted.variant(&declared).encode(&mut room);

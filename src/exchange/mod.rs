@@ -51,7 +51,11 @@ use crate::{
     clock::now,
     future::{Mark, ResponseFuture, Watched, watch},
     key::FieldList,
-    metrics::outcome::{Alone, Outcome, Refusal, Unshared},
+    metrics::{
+        cache_outcome::OutcomeReport,
+        outcome::{Alone, Outcome, Refusal, Unshared},
+        telemetry::CallerSpan,
+    },
     peek::peek,
     route::{HeadRef, RequestContent},
     store::{Store, timeout::bounded},
@@ -113,7 +117,9 @@ where
             ResponseFuture::ready(reuse.respond(&cache.reporter, cache.bucket(route), &asks))
         }
         Decision::Forward(bucket, why) => {
-            let mark = Mark { reporter: Arc::clone(&cache.reporter), bucket, why, began: now() };
+            let (reporter, report) =
+                (Arc::clone(&cache.reporter), OutcomeReport::of(request.extensions()));
+            let mark = Mark { reporter, bucket, why, began: now(), report };
             ResponseFuture::forward(inner.clone(), request, Some(mark))
         }
         Decision::Read(read) => ResponseFuture::waiting(exchange(read, request).run()),
@@ -213,8 +219,12 @@ where
             }
             Ended::Collapsed(response) => Ok(response),
             Ended::Unsatisfied => {
-                self.cache.metrics().unsatisfied(self.cache.bucket(self.read.route));
-                Ok(unsatisfied())
+                self.cache
+                    .metrics()
+                    .ended(self.cache.bucket(self.read.route), &Outcome::Unsatisfied);
+                let mut response = unsatisfied();
+                self.read.asks.report.put(&Outcome::Unsatisfied, response.extensions_mut());
+                Ok(response)
             }
             Ended::Unshared(why) => {
                 let has_waited = matches!(why, Unshared::Alone(Alone::Deadline));
@@ -240,12 +250,12 @@ where
         let Ok(runtime) = Handle::try_current() else { return };
         let Some(permit) = self.cache.detachments.begin() else { return };
         self.read.ask_for_all(self.request.as_mut().expect(UNTIL_FORWARDED));
-        runtime.spawn(async move {
+        runtime.spawn(CallerSpan::current().around(async move {
             let deadline = permit.deadline();
             let _ = timeout_at(deadline, self.run_in_background()).await;
             drop(permit);
             drop(right);
-        });
+        }));
     }
 
     /// Fills unless another request does. It waits for nothing, since the other fill does the same work.
@@ -279,6 +289,7 @@ where
             filling.update(&ForwardedRequest { read: &self.read, fields }, head.clone()).await;
         }
         let outcome = why.outcome(head.status);
+        self.read.asks.report.put(&outcome, &mut head.extensions);
         let bucket = self.cache.bucket(self.read.route);
         self.cache.reporter.mark(bucket, outcome, &mut head.headers);
         Ok(Response::from_parts(head, ResponseBody::passing(body)))
@@ -337,6 +348,7 @@ where
             true => Outcome::Refreshed { stored, status },
             false => Outcome::Led { reason: read.reason, stored, status },
         };
+        read.asks.report.put(&outcome, &mut head.extensions);
         let bucket = self.cache.bucket(read.route);
         self.cache.reporter.mark(bucket, outcome, &mut head.headers);
         // Whether it is stored or not: its condition was taken off (RFC 9110 §13.2.1).

@@ -12,9 +12,9 @@ use super::nesting::OuterFills;
 use crate::{
     entry::Entry,
     key::{Nominated, Slot, Variant},
-    metrics::outcome::ForwardReason,
+    metrics::{cache_outcome::OutcomeReport, outcome::ForwardReason},
     policy::{Conditions, RangeAsked, Wishes, contradicts},
-    route::Admitted,
+    route::{Admitted, HeadRef},
 };
 
 /// Parts of a request that shape its response: method, directives, conditions, ranges.
@@ -27,16 +27,18 @@ pub(crate) struct Asks {
     pub(crate) range: Option<Box<RangeAsked>>,
     /// Set if the request has credentials that only the response can declare irrelevant.
     pub(crate) needs_permission: bool,
+    pub(crate) report: OutcomeReport,
 }
 
 impl Asks {
-    pub(crate) fn of(method: &Method, admitted: &Admitted<'_>) -> Self {
+    pub(crate) fn of(head: HeadRef<'_>, admitted: &Admitted<'_>) -> Self {
         Self {
-            is_head: *method == Method::HEAD,
+            is_head: *head.method == Method::HEAD,
             wishes: admitted.wishes(),
             conditions: admitted.conditions(),
             range: admitted.range(),
             needs_permission: admitted.needs_permission(),
+            report: OutcomeReport::of(head.extensions),
         }
     }
 

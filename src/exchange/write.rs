@@ -16,6 +16,7 @@ use crate::{
     body::ResponseBody,
     future::Watched,
     key::{MAX_TAGS, Subject, Tag},
+    metrics::cache_outcome::OutcomeReport,
     policy::{CACHE_GROUP_INVALIDATION, groups},
     route::{HeadRef, Target},
     store::{Pending, Store, timeout::bounded},
@@ -34,7 +35,8 @@ where
     B: Body,
 {
     let mut write = PendingWrite { cache: Arc::clone(&cache), subjects };
-    let target = Target::of(HeadRef::of(&request));
+    let (target, report) =
+        (Target::of(HeadRef::of(&request)), OutcomeReport::of(request.extensions()));
     let panicked = || cache.metrics().panicked_write();
     match Watched::new(inner.oneshot(request), panicked).await {
         Ok(mut response) => {
@@ -54,7 +56,7 @@ where
                 }
             }
             write.settle(effect).await;
-            cache.reporter.mark_written(&mut response);
+            cache.reporter.mark_written(report, &mut response);
             Ok(response.map(ResponseBody::passing))
         }
         Err(error) => {

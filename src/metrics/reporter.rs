@@ -7,8 +7,11 @@ use sfv::Token;
 
 use crate::{
     entry::{BySeconds, CACHE_STATUS},
-    metrics::Metrics,
-    metrics::outcome::{ForwardReason, Outcome},
+    metrics::{
+        Metrics,
+        cache_outcome::OutcomeReport,
+        outcome::{ForwardReason, Outcome},
+    },
 };
 
 /// Reporter of outcomes.
@@ -53,9 +56,10 @@ impl Reporter {
     }
 
     /// A response to an unsafe request, which belongs to no bucket.
-    pub(crate) fn mark_written<B>(&self, response: &mut Response<B>) {
-        self.metrics.written();
+    pub(crate) fn mark_written<B>(&self, report: OutcomeReport, response: &mut Response<B>) {
         let outcome = Outcome::Written { status: response.status() };
+        self.metrics.written(&outcome);
+        report.put(&outcome, response.extensions_mut());
         let _ = response.headers_mut().try_append(CACHE_STATUS, outcome.cache_status(&self.name));
     }
 }

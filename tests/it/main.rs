@@ -38,5 +38,6 @@ mod stacks;
 mod stale;
 mod streaming;
 mod tags;
+mod traces;
 mod vary;
 mod writes;

@@ -10,7 +10,22 @@ pub(crate) fn invalidation_failed(_: &str) {}
 
 pub(crate) fn invalidation_unmatched(_: &str) {}
 
-pub(crate) fn ended(_: &str, _: &Outcome) {}
+pub(crate) fn ended(_: Option<&str>, _: &Outcome) {}
+
+pub(crate) fn switched(_: &str, _: bool) {}
+
+#[derive(Debug, Default)]
+pub(crate) struct CallerSpan;
+
+impl CallerSpan {
+    pub(crate) fn current() -> Self {
+        Self
+    }
+
+    pub(crate) fn around<F>(self, future: F) -> F {
+        future
+    }
+}
 
 #[cfg(feature = "redis")]
 pub(crate) fn store_lost() {}
