@@ -12,7 +12,7 @@ use std::{
 use crate::{
     error::{Pending, Unfinished},
     exchange::{Cache, acknowledged},
-    key::{IntoKey, PrimaryKey, Tag, is_reserved, origin},
+    key::{IntoKey, PrimaryKey, Strength, Subject, Tag, is_reserved, origin},
     metrics::{Snapshot, telemetry},
     store::Store,
 };
@@ -132,8 +132,8 @@ impl SupportCacheHandle {
         self.run(Verb::SoftInvalidate, [key])
     }
 
-    /// Invalidates a [tag](crate::CacheRoute::tag): every response that has it, whatever its key, and
-    /// every fill of one that has begun. It costs no more than the invalidation of one key.
+    /// Invalidates a [tag](crate::CacheRoute::tag): every response that has it, by its route or by its
+    /// [own word](crate::CacheTags), whatever its key, and every fill of one that has begun. It costs no more than the invalidation of one key.
     ///
     /// The groups that responses name (RFC 9875) are no such tags:
     /// [`invalidate_group`](Self::invalidate_group) is for them.
@@ -161,7 +161,7 @@ impl SupportCacheHandle {
     /// As for [`invalidate`](Self::invalidate).
     pub fn invalidate_group(&self, authority: &str, group: &str) -> Invalidation {
         let tag = Tag::group(&origin(authority.as_bytes()), group);
-        Invalidation(self.cache.invalidate_tag(&tag))
+        Invalidation(self.cache.invalidate(&tag.into(), Strength::Hard))
     }
 
     /// Invalidates everything in the store, the keys of other layers on it included.
@@ -241,9 +241,15 @@ impl SupportCacheHandle {
         }
         // A text that no route of this layer makes may be one of another layer's on the store.
         Some(match (verb, text?) {
-            (Verb::Invalidate, text) => self.cache.invalidate(&PrimaryKey::new(text)),
-            (Verb::SoftInvalidate, text) => self.cache.soft_invalidate(&PrimaryKey::new(text)),
-            (Verb::InvalidateTag, text) => self.cache.invalidate_tag(&Tag::new(text)),
+            (Verb::Invalidate, text) => {
+                self.cache.invalidate(&PrimaryKey::new(text).into(), Strength::Hard)
+            }
+            (Verb::SoftInvalidate, text) => {
+                self.cache.invalidate(&PrimaryKey::new(text).into(), Strength::Soft)
+            }
+            (Verb::InvalidateTag, text) => {
+                self.cache.invalidate(&Tag::new(text).into(), Strength::Hard)
+            }
         })
     }
 }
@@ -321,9 +327,7 @@ pub(crate) trait Operate: Send + Sync {
     fn can_make_key(&self, key: &str) -> bool;
     fn can_make_tag(&self, tag: &str) -> bool;
     fn invalidation_unmatched(&self, call: &str);
-    fn invalidate(&self, key: &PrimaryKey) -> Acknowledgement;
-    fn soft_invalidate(&self, key: &PrimaryKey) -> Acknowledgement;
-    fn invalidate_tag(&self, tag: &Tag) -> Acknowledgement;
+    fn invalidate(&self, subject: &Subject, strength: Strength) -> Acknowledgement;
     fn invalidate_all(&self) -> Acknowledgement;
     fn drain(
         &self,
@@ -351,23 +355,15 @@ impl<St: Store> Operate for Cache<St> {
     }
 
     fn can_make_tag(&self, tag: &str) -> bool {
-        self.table.can_make_tag(tag)
+        Self::can_make_tag(self, tag)
     }
 
     fn invalidation_unmatched(&self, call: &str) {
         Self::invalidation_unmatched(self, call);
     }
 
-    fn invalidate(&self, key: &PrimaryKey) -> Acknowledgement {
-        Box::pin(Self::invalidate(self, key))
-    }
-
-    fn soft_invalidate(&self, key: &PrimaryKey) -> Acknowledgement {
-        Box::pin(Self::soft_invalidate(self, key))
-    }
-
-    fn invalidate_tag(&self, tag: &Tag) -> Acknowledgement {
-        Box::pin(Self::invalidate_tag(self, tag))
+    fn invalidate(&self, subject: &Subject, strength: Strength) -> Acknowledgement {
+        Box::pin(Self::invalidate(self, subject, strength))
     }
 
     fn invalidate_all(&self) -> Acknowledgement {

@@ -64,6 +64,7 @@ impl<St: Store> SupportCacheLayer<St> {
             credential_fields: Credentials::default_fields(),
             caller_key: None,
             is_caller_key_optional: false,
+            tag_field: None,
             name: "support-cache".to_owned(),
             mount: String::new(),
             scheme: String::new(),
@@ -157,6 +158,7 @@ struct LayerSettings {
     caller_key: Option<CallerKey>,
     /// Permission to have digests that differ among processes on one store.
     is_caller_key_optional: bool,
+    tag_field: Option<HeaderName>,
     name: String,
     mount: String,
     /// Scheme of requests that name none; empty if it is unknown.
@@ -204,6 +206,34 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
     /// refuses such a store for routes per caller and routes with [`CacheRoute::vary`].
     pub fn caller_key(mut self, key: CallerKey) -> Self {
         self.settings.caller_key = Some(key);
+        self
+    }
+
+    /// Names a response field whose values are tags of the response, such as `Surrogate-Key` or `Cache-Tag`.
+    /// Defaults to none.
+    ///
+    /// It lists tags as [`CacheRoute::tag`] makes them, separated by spaces or commas, on all cached routes.
+    /// A handler that builds a tag of values escapes them by [`key`](crate::key()); for a tag that has a
+    /// comma it uses [`CacheTags`](crate::CacheTags). A response with more than 128 tags, or with one that
+    /// is longer than 512 bytes or no UTF-8, is not stored. Clients receive the field unless an outer layer
+    /// removes it. A 304 adds the tags that it names to those of the stored response.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use http::HeaderName;
+    /// use tower_support_cache::{CacheRoute, InvalidateRoute, MemoryStore, SupportCacheLayer};
+    ///
+    /// // A list of products answers with `Surrogate-Key: product:7 product:8`.
+    /// let layer = SupportCacheLayer::builder(MemoryStore::new())
+    ///     .tag_field(HeaderName::from_static("surrogate-key"))
+    ///     .cache(CacheRoute::get("/products").key("products").ttl(Duration::from_secs(60)))
+    ///     .invalidate(InvalidateRoute::put("/products/{product}").tag("product:{product}"))
+    ///     .build()?;
+    /// # Ok::<(), tower_support_cache::ConfigError>(())
+    /// ```
+    #[doc(alias = "surrogate key", alias = "cache tag")]
+    pub fn tag_field(mut self, name: HeaderName) -> Self {
+        self.settings.tag_field = Some(name);
         self
     }
 
@@ -258,6 +288,7 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
         let mut cached = Vec::with_capacity(settings.cached.len());
         for route in &settings.cached {
             let mut rule = route.clone().build(&settings.credentials)?;
+            rule.tag_field = settings.tag_field.clone();
             rule.set_scope(digest.clone());
             cached.push(rule);
         }
@@ -313,5 +344,6 @@ fn digest(settings: &LayerSettings) -> blake3::Hasher {
     fields.sort_unstable();
     fields.dedup();
     part(&fields.join(","));
+    part(settings.tag_field.as_ref().map_or("", HeaderName::as_str));
     hasher
 }

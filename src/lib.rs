@@ -68,7 +68,8 @@
 //!
 //! A *tag* groups further: responses of many keys that are invalidated together
 //! ([`CacheRoute::tag`], [`InvalidateRoute::tag`], [`SupportCacheHandle::invalidate_tag`]), or that
-//! name a common group (`Cache-Groups`, RFC 9875).
+//! name a common group (`Cache-Groups`, RFC 9875). A handler names tags of its own by [`CacheTags`] or
+//! a field ([`SupportCacheLayerBuilder::tag_field`]).
 //!
 //! # The life of a request
 //!
@@ -167,7 +168,7 @@ pub use metrics::{
     outcome::{Alone, Bypass, Refusal, Stale},
 };
 pub use peek::{PeekContent, PeekContentLayer, PeekedBody};
-pub use policy::{Freshness, RequestDirectives, ResponsePolicy};
+pub use policy::{CacheTags, Freshness, RequestDirectives, ResponsePolicy};
 pub use preset::{CASE_LIST_TTL, CASE_MESSAGES_TTL};
 pub use route::{
     CacheRoute, Caller, Coalescing, Credentials, HostPolicy, InvalidateRoute, KeyRequest,

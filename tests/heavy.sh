@@ -95,7 +95,7 @@ history() {
     done
 }
 
-# The suite of https://cache-tests.fyi against the reverse proxy.
+# The suite of https://cache-tests.fyi against the reverse proxy; CACHE_TESTS is its clone, if GitHub is away.
 suite() {
     bash tests/http_suite.sh
 }

@@ -111,6 +111,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "validation",
             "range",
             "cache_groups",
+            "cache_tags",
             "storability",
         ],
     ),

@@ -5,12 +5,13 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri,
-    header::{CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA},
+    header::{CONNECTION, PROXY_AUTHENTICATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA},
     uri::{Authority, Scheme},
 };
 use http_body_util::{Either, Empty};
@@ -22,7 +23,8 @@ use hyper_util::{
 use tokio::net::TcpListener;
 use tower::{Layer, Service, ServiceExt};
 use tower_support_cache::{
-    CacheRoute, ConfigError, Credentials, Freshness, MemoryStore, SupportCacheLayer,
+    CacheRoute, ConfigError, Credentials, Freshness, MemoryStore, RequestDirectives,
+    SupportCacheLayer,
 };
 
 /// RFC 9110 §7.6.1: what is for the next hop alone, besides what `Connection` names.
@@ -98,7 +100,11 @@ fn layer() -> Result<SupportCacheLayer<MemoryStore>, ConfigError> {
             .credentials(Credentials::ByResponse)
             .heuristic(10)
             .targeted(TARGETED)
+            // RFC 9111 §3.1: it is for the proxy that asked.
+            .strip([PROXY_AUTHENTICATE])
             .body_limit(4 * 1024 * 1024)
+            .stale_if_error(Duration::from_secs(60))
+            .request_directives(RequestDirectives::Honour)
             // To the letter: a response is fresh for as long as it says.
             .jitter(0)
     };

@@ -20,7 +20,7 @@ use crate::{
     entry::ShapeCache,
     error::Unfinished,
     flight::{Flights, Limits},
-    key::{PrimaryKey, Subject, Tag},
+    key::{Strength, Subject},
     metrics::{Metrics, Snapshot, reporter::Reporter, telemetry},
     recording::Budget,
     route::{CacheRule, Identity, RouteTable},
@@ -35,6 +35,8 @@ const MAX_DETACHED: usize = 256;
 const DETACHED_TIME: Duration = Duration::from_secs(30);
 /// Time that a drain gives to the store after its limit.
 const LAST_FLUSH: Duration = Duration::from_secs(1);
+/// Time for which nothing is stored after a write with an unknown outcome.
+const UNKNOWN_OUTCOME: Duration = Duration::from_secs(10);
 const BODIES_IN_FLIGHT: u64 = 64 * 1024 * 1024;
 
 /// State that all services of a layer share.
@@ -52,6 +54,8 @@ pub(crate) struct Cache<St> {
     pub(crate) bodies: Arc<Budget>,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) follower_wait: Duration,
+    /// Set once a response has named tags that its request does not tell.
+    are_tags_named: AtomicBool,
     /// Set once a layer within itself was warned of.
     is_nested: AtomicBool,
     /// Routes, calls and fields whose failed invalidations were logged already.
@@ -106,6 +110,7 @@ impl<St: Store> Cache<St> {
             bodies: Arc::new(Budget::new(BODIES_IN_FLIGHT)),
             reporter: Arc::new(Reporter::new(metrics, name)),
             follower_wait: FOLLOWER_WAIT,
+            are_tags_named: AtomicBool::new(false),
             is_nested: AtomicBool::new(false),
             failed: Mutex::default(),
         }
@@ -171,6 +176,19 @@ impl<St: Store> Cache<St> {
         }
     }
 
+    /// Notes that a response has named tags that its request does not tell.
+    pub(crate) fn tags_are_named(&self) {
+        // Written once, because every thread reads it.
+        if !self.are_tags_named.load(Ordering::Relaxed) {
+            self.are_tags_named.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns whether a response may have this tag, as far as is known.
+    pub(crate) fn can_make_tag(&self, tag: &str) -> bool {
+        self.are_tags_named.load(Ordering::Relaxed) || self.table.can_make_tag(tag)
+    }
+
     /// Warns, once for each route, that requests with credentials bypass the cache there.
     pub(crate) fn warn_of_credentials(&self, route: usize) {
         if !self.routes[route].has_warned.swap(true, Ordering::Relaxed) {
@@ -202,48 +220,20 @@ impl<St: Store> Cache<St> {
         }
     }
 
-    /// Invalidates a key. What happens in this process happens when this is called.
+    /// Invalidates a key or a tag. What happens in this process happens when this is called.
     pub(crate) fn invalidate(
         &self,
-        key: &PrimaryKey,
-    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
-        self.metrics().invalidated();
-        self.store.invalidate(key)
-    }
-
-    /// Makes the responses of a key stale; those that may not be used stale are removed.
-    pub(crate) fn soft_invalidate(
-        &self,
-        key: &PrimaryKey,
-    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
-        self.metrics().invalidated();
-        self.store.soft_invalidate(key)
-    }
-
-    /// Invalidates everything that has a tag. What happens in this process happens when this is called.
-    pub(crate) fn invalidate_tag(
-        &self,
-        tag: &Tag,
-    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
-        self.metrics().invalidated_tag();
-        self.store.invalidate_tag(tag)
-    }
-
-    /// Invalidates a key or a tag. What happens in this process happens when this is called.
-    pub(crate) fn invalidate_subject(
-        &self,
         subject: &Subject,
+        strength: Strength,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
-        let (key, tag) = match subject {
-            Subject::Key(key) => (Some(self.invalidate(key)), None),
-            Subject::Tag(tag) => (None, Some(self.invalidate_tag(tag))),
-        };
-        async move {
-            match (key, tag) {
-                (Some(key), _) => key.await,
-                (None, Some(tag)) => tag.await,
-                (None, None) => Ok(()),
-            }
+        self.count(subject);
+        self.store.invalidate(subject, strength)
+    }
+
+    fn count(&self, subject: &Subject) {
+        match subject {
+            Subject::Key(_) => self.metrics().invalidated(),
+            Subject::Tag(_) => self.metrics().invalidated_tag(),
         }
     }
 
@@ -253,10 +243,11 @@ impl<St: Store> Cache<St> {
         self: &Arc<Self>,
         subject: &Subject,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
-        if let Some(until) = self.store.sequence().unsettled().enter(subject) {
+        if let Some(until) = self.store.sequence().unsettled().enter(subject, UNKNOWN_OUTCOME) {
             self.settle_later(subject.clone(), until);
         }
-        self.invalidate_subject(subject)
+        self.count(subject);
+        self.store.unsettle(subject, Strength::Hard, UNKNOWN_OUTCOME)
     }
 
     fn settle_later(self: &Arc<Self>, subject: Subject, mut until: Instant) {
@@ -267,10 +258,7 @@ impl<St: Store> Cache<St> {
             loop {
                 tokio::time::sleep_until(until).await;
                 // Before it leaves, so that no fill slips in between.
-                let _ = match &subject {
-                    Subject::Key(key) => shared.store.invalidate(key).await,
-                    Subject::Tag(tag) => shared.store.invalidate_tag(tag).await,
-                };
+                let _ = shared.store.invalidate(&subject, Strength::Hard).await;
                 match shared.store.sequence().unsettled().leave(&subject) {
                     Some(later) => until = later,
                     None => return,

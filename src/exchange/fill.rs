@@ -27,6 +27,7 @@ use crate::{
     metrics::{outcome::Refusal, telemetry::CallerSpan},
     policy::{
         CACHE_GROUPS, Reception, Terms, date_value, declared_length, groups, may_be_remembered,
+        named_tags,
     },
     recording::{Recorded, Recorder, Recording, Reservation, Stop, Tape},
     route::CacheRule,
@@ -56,26 +57,27 @@ pub(crate) struct ForwardedRequest<'r> {
     pub(crate) fields: FieldList,
 }
 
-/// Position of a response in the store: variant, note and tags.
+/// Position of a response in the store: variant and note.
 pub(super) struct Placement {
     /// Variant that the response was made for, and the nominated fields that it holds.
     variant: Variant,
     nominated: Nominated,
     /// Variant of the note that names these fields, if a response has nominated any.
     noted_at: Option<Variant>,
-    tags: Tags,
 }
 
 /// Judgement of a response by its head: it may be stored, on these terms.
 pub(super) struct Judgement {
     terms: Terms,
     timing: Timing,
+    pub(super) tags: Tags,
 }
 
 /// Response that may be stored, and its place.
 pub(super) struct Storable {
     pub(super) head: Head,
     pub(super) placement: Placement,
+    pub(super) tags: Tags,
 }
 
 /// Response as its client gets it, and the work that is left before it is returned.
@@ -126,13 +128,14 @@ impl<St: Store> Filling<St> {
         B::Error: Send + 'static,
     {
         let status = head.status;
-        let tags = self.tags(&head.headers);
-        let placement = self.place(asked, &head.headers, tags);
-        let judged = self.judge(asked.read, &head, placement.as_ref()).and_then(|judgement| {
-            let declared = declared_length(&head.headers, body.size_hint().exact())?;
-            let reservation = Reservation::none(&self.cache.bodies);
-            Ok((judgement, Tape::new(self.rule().body_limit, declared, reservation)?))
-        });
+        let placement = self.place(asked, &head.headers);
+        let tags = self.tags(&head);
+        let judged =
+            self.judge(asked.read, &head, placement.as_ref(), tags).and_then(|judgement| {
+                let declared = declared_length(&head.headers, body.size_hint().exact())?;
+                let reservation = Reservation::none(&self.cache.bodies);
+                Ok((judgement, Tape::new(self.rule().body_limit, declared, reservation)?))
+            });
         let (body, ending, recorder) = match (judged, placement) {
             (Ok((judgement, tape)), Some(placement)) => {
                 self.record(&head, judgement, placement, body, tape)
@@ -158,7 +161,6 @@ impl<St: Store> Filling<St> {
         &self,
         asked: &ForwardedRequest<'_>,
         response: &HeaderMap,
-        tags: Tags,
     ) -> Option<Placement> {
         let read = asked.read;
         let nominated = read.nominated.with(response).ok()?;
@@ -169,18 +171,24 @@ impl<St: Store> Filling<St> {
             read.base.nominating(&values)
         };
         let noted_at = (variant != read.base).then(|| read.base.clone());
-        Some(Placement { variant, nominated, noted_at, tags })
+        Some(Placement { variant, nominated, noted_at })
     }
 
-    /// Returns the tags of a response: those that its request tells, and the groups that it names.
-    pub(super) fn tags(&self, response: &HeaderMap) -> Tags {
+    /// Returns the tags of a response: those that its request tells, and the tags and groups that it
+    /// names.
+    pub(super) fn tags(&self, response: &response::Parts) -> Result<Tags, Refusal> {
         let slot = self.lead.slot();
-        let groups = groups(&CACHE_GROUPS, response);
-        if groups.is_empty() {
-            return slot.tags.clone();
+        let named = named_tags(response, self.rule().tag_field.as_ref())?;
+        let groups = groups(&CACHE_GROUPS, &response.headers);
+        if named.is_empty() && groups.is_empty() {
+            return Ok(slot.tags.clone());
+        }
+        if !named.is_empty() {
+            self.cache.tags_are_named();
         }
         let origin = slot.variant.origin();
-        slot.tags.with(groups.iter().map(|group| Tag::group(&origin, group)))
+        let groups = groups.iter().map(|group| Tag::group(&origin, group));
+        Ok(slot.tags.with(named.into_iter().chain(groups)))
     }
 
     pub(super) fn judge(
@@ -188,6 +196,7 @@ impl<St: Store> Filling<St> {
         read: &Read,
         head: &response::Parts,
         placement: Option<&Placement>,
+        tags: Result<Tags, Refusal>,
     ) -> Result<Judgement, Refusal> {
         let received = now();
         let dice = seeded_hash((read.slot.variant.seeded_hash(), received));
@@ -198,11 +207,13 @@ impl<St: Store> Filling<St> {
         let needs_permission = read.asks.needs_permission;
         let reception = Reception { needs_permission, dice, timing, time_of_day };
         let terms = self.rule().storage.judge(head, &reception)?;
-        if placement.ok_or(Refusal::Vary)?.tags.len() > MAX_TAGS {
+        placement.ok_or(Refusal::Vary)?;
+        let tags = tags?;
+        if tags.len() > MAX_TAGS {
             return Err(Refusal::Tags);
         }
         timing.lifetime = terms.fresh_for;
-        Ok(Judgement { terms, timing })
+        Ok(Judgement { terms, timing, tags })
     }
 
     /// Copies a head as it is stored, and the chunks of a body with it.
@@ -212,7 +223,7 @@ impl<St: Store> Filling<St> {
         judgement: Judgement,
         body: &[Bytes],
     ) -> (Head, Bytes) {
-        let Judgement { terms, timing } = judgement;
+        let Judgement { terms, timing, .. } = judgement;
         let stripped = &self.rule().storage.stripped;
         let unstored = match terms.withheld.is_empty() {
             true => Cow::Borrowed(&**stripped),
@@ -297,13 +308,14 @@ impl<St: Store> Filling<St> {
         let mut body = Box::pin(body);
         // No wake-up is lost: the task polls again, with a waker of its own.
         let polled = tape.advance(body.as_mut(), &mut Context::from_waker(Waker::noop()));
+        let tags = judgement.tags.clone();
         if matches!(polled, Poll::Ready(Stop::End)) && tape.is_plain() {
             let (head, body) = self.copy(head, judgement, &tape.chunks);
-            let mut ending = self.commit(Storable { head, placement }, body.clone());
+            let mut ending = self.commit(Storable { head, placement, tags }, body.clone());
             ending.reservation = Some(tape.reservation);
             return (ResponseBody::stored(body), Some(ending), None);
         }
-        let storable = Storable { head: self.copy(head, judgement, &[]).0, placement };
+        let storable = Storable { head: self.copy(head, judgement, &[]).0, placement, tags };
         let (declared, detachments) = (tape.declared, Arc::clone(&self.cache.detachments));
         let (recording, cursor) = Recording::new(tape, detachments);
         let (mut recorder, rest) = Recorder::new(Arc::clone(&recording), body);
@@ -318,7 +330,7 @@ impl<St: Store> Filling<St> {
             let recorded = recorder.stop(stop);
             return (reader, Some(self.end(storable, recorded)), Some(recorder));
         }
-        let has_tags_beside = self.has_tags_beside(&storable.placement.tags);
+        let has_tags_beside = self.has_tags_beside(&storable.tags);
         if declared.is_some() && storable.head.may_be_shared() && !has_tags_beside {
             self.lead.share(storable.share(recording));
         }
@@ -346,8 +358,8 @@ impl<St: Store> Filling<St> {
 
     /// Prepares the end of the flight with a whole response, which is stored and shared.
     pub(super) fn commit(self, storable: Storable, body: Bytes) -> Ending<St> {
-        let Storable { head, placement } = storable;
-        let provenance = self.provenance(placement.variant.clone(), placement.tags.clone());
+        let Storable { head, placement, tags } = storable;
+        let provenance = self.provenance(placement.variant.clone(), tags);
         let entry = Entry::response(provenance, head, body);
         let note = self.note(&placement, entry.kept_until());
         let entry = Arc::new(entry);

@@ -196,7 +196,7 @@ mod tests {
     use tokio::time::advance;
 
     use super::{super::assess::tests::response_of, *};
-    use crate::{CacheRoute, MemoryStore, SupportCacheLayer};
+    use crate::{CacheRoute, MemoryStore, SupportCacheLayer, key::Strength};
 
     /// A store over a network may still return an entry that this process has invalidated.
     #[tokio::test(start_paused = true)]
@@ -209,7 +209,7 @@ mod tests {
         let consider = || cache.consider(0, &Wishes::NONE, Purpose::Answer, Arc::clone(&entry));
         advance(Duration::from_secs(61)).await;
         assert!(matches!(consider(), Verdict::Refresh(_)));
-        cache.store.invalidate(&entry.slot().key).await.unwrap();
+        cache.store.invalidate(&entry.slot().key.clone().into(), Strength::Hard).await.unwrap();
         assert!(matches!(consider(), Verdict::Keep(ForwardReason::Stale, Some(_))));
     }
 }

@@ -50,7 +50,7 @@ use crate::{
     body::ResponseBody,
     clock::now,
     future::{Mark, ResponseFuture, Watched, watch},
-    key::FieldList,
+    key::{FieldList, Strength, Subject},
     metrics::{
         cache_outcome::OutcomeReport,
         outcome::{Alone, Outcome, Refusal, Unshared},
@@ -284,7 +284,8 @@ where
         });
         let (mut head, body) = self.ask().await?.into_parts();
         if self.read.is_contradicted_by(&head) {
-            bounded(self.cache.invalidate(&self.read.slot.key)).await;
+            let key = Subject::Key(self.read.slot.key.clone());
+            bounded(self.cache.invalidate(&key, Strength::Hard)).await;
         } else if let Some((filling, fields)) = updating {
             filling.update(&ForwardedRequest { read: &self.read, fields }, head.clone()).await;
         }

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     body::ResponseBody,
     entry::{Head, lies_with_head},
-    key::Tags,
+    key::{Tag, Tags},
     metrics::outcome::Refusal,
     policy::{Validators, confirms, describes, freshened},
     store::Store,
@@ -65,9 +65,10 @@ impl<St: Store> Filling<St> {
         self.date(&mut head.headers);
         let (judged, placement) = self.renew(&candidate, asked, &mut head);
         if let (Ok(judgement), Some(placement)) = (judged, placement) {
+            let tags = judgement.tags.clone();
             let (head, body) = self.copy_freshened(&head, judgement, candidate.body);
             // How it ends is counted, and matters to no request.
-            let _ = self.commit(Storable { head, placement }, body).settle().await;
+            let _ = self.commit(Storable { head, placement, tags }, body).settle().await;
         }
     }
 
@@ -95,8 +96,9 @@ impl<St: Store> Filling<St> {
         let (judged, placement) = self.renew(&candidate, asked, &mut head);
         let ending = match (judged, placement) {
             (Ok(judgement), Some(placement)) => {
+                let tags = judgement.tags.clone();
                 let (head, body) = self.copy_freshened(&head, judgement, candidate.body);
-                self.commit(Storable { head, placement }, body)
+                self.commit(Storable { head, placement, tags }, body)
             }
             (judged, placement) => {
                 let refusal = judged.err().unwrap_or(Refusal::Vary);
@@ -114,16 +116,15 @@ impl<St: Store> Filling<St> {
         asked: &ForwardedRequest<'_>,
         answer: &mut response::Parts,
     ) -> (Result<Judgement, Refusal>, Option<Placement>) {
-        let own = self.tags(&answer.headers);
-        // An answer that names no groups leaves those of before.
-        let names_groups = own.len() > self.lead.slot().tags.len();
-        let tags = match names_groups {
-            true => own,
-            false => own.with(candidate.tags.iter().cloned()),
-        };
+        let tags = self.tags(answer).map(|own| {
+            // An answer that names no groups leaves those of before, and it takes no tag away.
+            let names_groups = own.iter().any(Tag::is_group);
+            let kept = candidate.tags.iter().filter(|tag| !(names_groups && tag.is_group()));
+            own.with(kept.cloned())
+        });
         answer.headers = freshened(&candidate.head.stored(), &answer.headers);
-        let placement = self.place(asked, &answer.headers, tags);
-        (self.judge(asked.read, answer, placement.as_ref()), placement)
+        let placement = self.place(asked, &answer.headers);
+        (self.judge(asked.read, answer, placement.as_ref(), tags), placement)
     }
 
     /// Copies a head as it is stored. A body that lies in one buffer with its former head is copied

@@ -10,7 +10,7 @@ use crate::{
     clock::{Instant, now},
     entry::Entry,
     flight::Lead,
-    key::Nominated,
+    key::{Nominated, Strength, Subject},
     metrics::outcome::Refusal,
     recording::Reservation,
     store::{Commit, Store, timeout::bounded},
@@ -56,7 +56,8 @@ impl<St: Store> Ending<St> {
             self.lead.close();
         }
         if matches!(self.conclusion, Conclusion::Invalidation(_)) {
-            bounded(self.cache.invalidate(&self.lead.slot().key)).await;
+            let key = Subject::Key(self.lead.slot().key.clone());
+            bounded(self.cache.invalidate(&key, Strength::Hard)).await;
         }
         let Some((lease, entry, note)) = self.entries.take() else { return Commit::Failed };
         bounded(self.cache.store.commit(lease, entry, note)).await.unwrap_or(Commit::Failed)

@@ -102,7 +102,9 @@ impl<St: Store> Filling<St> {
 mod tests {
     use super::{super::assess::tests::response_of, *};
     use crate::{
-        CacheRoute, MemoryStore, SupportCacheLayer, exchange::request::Asks, key::Nominated,
+        CacheRoute, MemoryStore, SupportCacheLayer,
+        exchange::request::Asks,
+        key::{Nominated, Strength},
     };
 
     /// An entry that is refreshed early is still fresh, and stands in for no error once it was
@@ -128,7 +130,7 @@ mod tests {
             outer: None,
         };
         assert!(read.stand_in(cache, Origin::Failed).is_some());
-        cache.store.invalidate(&read.slot.key).await.unwrap();
+        cache.store.invalidate(&read.slot.key.clone().into(), Strength::Hard).await.unwrap();
         assert!(read.stand_in(cache, Origin::Failed).is_none());
     }
 }

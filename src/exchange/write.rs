@@ -15,7 +15,7 @@ use super::cache::Cache;
 use crate::{
     body::ResponseBody,
     future::Watched,
-    key::{MAX_TAGS, Subject, Tag},
+    key::{MAX_TAGS, Strength, Subject, Tag},
     metrics::cache_outcome::OutcomeReport,
     policy::{CACHE_GROUP_INVALIDATION, groups},
     route::{HeadRef, Target},
@@ -114,7 +114,8 @@ impl<St: Store> PendingWrite<St> {
         match effect {
             Effect::Unchanged => {}
             Effect::Changed => {
-                let calls = subjects.iter().map(|subject| cache.invalidate_subject(subject));
+                let calls =
+                    subjects.iter().map(|subject| cache.invalidate(subject, Strength::Hard));
                 bounded(acknowledged(calls)).await;
             }
             Effect::Unknown => {

@@ -8,16 +8,13 @@
 //! of its tags is newer than its fill, and each read compares. So an invalidation of a tag costs no
 //! more than one of a key, however many entries have it, and a shared stripe costs a miss.
 
-use std::{fmt, sync::OnceLock, time::Duration};
+use std::{fmt, sync::OnceLock};
 
 use super::unsettled::Unsettled;
 use crate::{
     key::{PrimaryKey, Slot, Tag, Tags},
     sync::{AtomicU64, Mutex, Ordering, lock},
 };
-
-/// Time for which nothing is stored for a key after a write with an unknown outcome.
-const UNKNOWN_OUTCOME: Duration = Duration::from_secs(10);
 
 #[cfg(not(shuttle))]
 const STRIPES: usize = 4096;
@@ -87,7 +84,7 @@ impl Sequence {
             stripes: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
             tag_stripes: OnceLock::new(),
             locks: (0..LOCKS).map(|_| Mutex::new(())).collect(),
-            unsettled: Unsettled::new(UNKNOWN_OUTCOME),
+            unsettled: Unsettled::default(),
         }
     }
 

@@ -61,6 +61,11 @@ impl Tag {
         &self.name
     }
 
+    /// Returns whether it is a group.
+    pub(crate) fn is_group(&self) -> bool {
+        self.name.starts_with(GROUP)
+    }
+
     pub(crate) fn seeded_hash(&self) -> u64 {
         self.hash
     }

@@ -1,10 +1,10 @@
 //! Fields that `Vary` nominates (RFC 9111 §4.1).
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{ACCEPT_ENCODING, CONTENT_ENCODING, VARY},
+    header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_ENCODING, VARY},
 };
 
 use super::{
@@ -73,11 +73,29 @@ impl Nominated {
             push_part(&mut encoded, name.as_str().as_bytes());
             push_part(&mut encoded, &(request.lines(name).count() as u64).to_be_bytes());
             for line in request.lines(name) {
-                push_part(&mut encoded, &key.digest(line.as_bytes()));
+                push_part(&mut encoded, &key.digest(&canonical(name, line.as_bytes())));
             }
         }
         encoded
     }
+}
+
+/// Returns the one spelling of a list whose case and optional whitespace mean nothing (RFC 9111 §4.1, RFC
+/// 9110 §12.5.3 and §12.5.4). Only the specification of a field can say so.
+fn canonical<'a>(name: &HeaderName, line: &'a [u8]) -> Cow<'a, [u8]> {
+    if !matches!(*name, ACCEPT_ENCODING | ACCEPT_LANGUAGE) {
+        return Cow::Borrowed(line);
+    }
+    let mut list = Vec::with_capacity(line.len());
+    for &byte in line.trim_ascii() {
+        match byte {
+            b',' | b';' => list.truncate(list.trim_ascii_end().len()),
+            b' ' | b'\t' if matches!(list.last(), Some(b',' | b';')) => continue,
+            _ => {}
+        }
+        list.push(byte.to_ascii_lowercase());
+    }
+    Cow::Owned(list)
 }
 
 /// Access to the lines of a request's fields.
@@ -170,5 +188,26 @@ mod tests {
             assert!(all[index + 1..].iter().all(|right| left != right));
         }
         assert_eq!(values(&[("a", "1"), ("b", "2")]), values(&[("a", "1")]));
+    }
+
+    #[test]
+    fn lists_of_preferences_have_one_spelling() {
+        let secret = DigestKey::new([1; 32]);
+        let differ = |name: &str, one: &str, other: &str| {
+            let nominated = Nominated::new(vec![name.parse().unwrap()]);
+            let values = |line: &str| nominated.values(&fields(&[(name, line)]), &secret);
+            values(one) != values(other)
+        };
+        for name in ["accept-language", "accept-encoding"] {
+            for same in ["de,en;q=0.5", "de, en;q=0.5", "\tDE ,eN ;\t q=0.5 "] {
+                assert!(!differ(name, "de, en; q=0.5", same), "{name}: {same}");
+            }
+            for other in ["en;q=0.5, de", "de, en", "de, en; q=0.50", "d e, en; q=0.5", ""] {
+                assert!(differ(name, "de, en; q=0.5", other), "{name}: {other}");
+            }
+        }
+        for name in ["accept", "cookie", "x-filter"] {
+            assert!(differ(name, "a, b", "a,b") && differ(name, "a", "A"), "{name}");
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 mod cache_control;
 mod cache_groups;
+mod cache_tags;
 mod directive;
 mod entity_tag;
 mod field_line;
@@ -19,11 +20,13 @@ mod targeted;
 mod upgrade;
 mod validation;
 
+pub use cache_tags::CacheTags;
 pub use freshness::Freshness;
 pub use request_directives::RequestDirectives;
 pub use response_policy::ResponsePolicy;
 
 pub(crate) use cache_groups::{CACHE_GROUP_INVALIDATION, CACHE_GROUPS, groups};
+pub(crate) use cache_tags::named_tags;
 pub(crate) use freshness::Lifetimes;
 pub(crate) use http_date::date_value;
 pub(crate) use range::{RangeAsked, Selected};

@@ -179,8 +179,10 @@ impl CacheRoute {
     /// [`InvalidateRoute::tag`](crate::InvalidateRoute::tag). Values are treated like those of a
     /// [`key`](Self::key), and a request whose tag cannot be made is bypassed.
     ///
-    /// The groups that a response names in `Cache-Groups` (RFC 9875) are tags of another kind: the
-    /// same text is not the same tag. A response with more than 128 tags is not stored.
+    /// A response names further tags by [`CacheTags`](crate::CacheTags), or by a
+    /// [field](crate::SupportCacheLayerBuilder::tag_field). The groups that it names in `Cache-Groups`
+    /// (RFC 9875) are tags of another kind: the same text is not the same tag. A response with more than
+    /// 128 tags is not stored.
     pub fn tag(mut self, template: impl Into<String>) -> Self {
         self.tags.push(KeySource::Template(template.into()));
         self
@@ -472,6 +474,7 @@ impl CacheRoute {
             pattern,
             key,
             tags,
+            tag_field: None,
             scope: Scope::default(),
             bucket: self.bucket,
             storage,

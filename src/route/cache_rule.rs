@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use http::HeaderName;
+
 use super::{
     credentials::Credentials, host::HostPolicy, key_builder::KeyBuilder, pattern::Pattern,
     query::QueryPolicy, request::RequestView,
@@ -44,6 +46,8 @@ pub(crate) struct CacheRule {
     pub(crate) pattern: Pattern,
     pub(super) key: KeyBuilder,
     pub(super) tags: Vec<KeyBuilder>,
+    /// Field with further tags of a response.
+    pub(crate) tag_field: Option<HeaderName>,
     /// Digest of the rule's meaning, part of every variant.
     pub(crate) scope: Scope,
     pub(crate) bucket: String,
@@ -94,9 +98,9 @@ impl CacheRule {
         self.key.can_make(key)
     }
 
-    /// Returns whether some request makes this tag.
+    /// Returns whether some request makes this tag, or may name it in its response.
     pub(crate) fn can_make_tag(&self, tag: &str) -> bool {
-        self.tags.iter().any(|builder| builder.can_make(tag))
+        self.tag_field.is_some() || self.tags.iter().any(|builder| builder.can_make(tag))
     }
 
     /// Returns the tags of all responses to a request, or `None` if one of them is unusable.

@@ -16,8 +16,8 @@ use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
 use smallvec::{SmallVec, smallvec};
 
 use super::{
-    Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Tag, Token, Variant,
-    VariantRef, sealed::Sealed,
+    Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Strength, Subject,
+    Token, Variant, VariantRef, sealed::Sealed,
 };
 use crate::{
     error::{ConfigError, ConfigErrorKind},
@@ -212,42 +212,14 @@ impl Store for MemoryStore {
 
     fn invalidate(
         &self,
-        key: &PrimaryKey,
+        subject: &Subject,
+        strength: Strength,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
-        self.state.sequence.invalidate(key, || {
-            let variants = lock(&self.state.index[shard(key)]).remove(key);
-            self.state.remove(variants.iter().flat_map(|variants| variants.iter()));
-        });
-        ready(Ok(()))
-    }
-
-    fn soft_invalidate(
-        &self,
-        key: &PrimaryKey,
-    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
-        let mut evicted = Evicted::default();
-        self.state.sequence.invalidate(key, || {
-            let variants = lock(&self.state.index[shard(key)]).remove(key);
-            // Taken now: the entries that are left count as stored after the invalidation.
-            let fence = self.state.sequence.begin();
-            for variant in variants.iter().flat_map(|variants| variants.iter()) {
-                let entry = self.state.entries.remove(variant).map(|(_, entry)| entry);
-                // Asked after the fence was taken, or entries of an invalidated tag would live again.
-                let entry = entry.filter(|entry| self.state.is_alive(entry));
-                if let Some(outdated) = entry.and_then(|entry| entry.outdated(fence)) {
-                    self.state.insert(Arc::new(outdated), &mut evicted);
-                }
-            }
-        });
-        self.state.forget(evicted);
-        ready(Ok(()))
-    }
-
-    fn invalidate_tag(
-        &self,
-        tag: &Tag,
-    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
-        self.state.sequence.invalidate_tag(tag);
+        match (subject, strength) {
+            (Subject::Key(key), Strength::Hard) => self.state.remove_key(key),
+            (Subject::Key(key), Strength::Soft) => self.state.outdate_key(key),
+            (Subject::Tag(tag), _) => self.state.sequence.invalidate_tag(tag),
+        }
         ready(Ok(()))
     }
 
@@ -261,6 +233,31 @@ impl Store for MemoryStore {
 }
 
 impl MemoryState {
+    fn remove_key(&self, key: &PrimaryKey) {
+        self.sequence.invalidate(key, || {
+            let variants = lock(&self.index[shard(key)]).remove(key);
+            self.remove(variants.iter().flat_map(|variants| variants.iter()));
+        });
+    }
+
+    fn outdate_key(&self, key: &PrimaryKey) {
+        let mut evicted = Evicted::default();
+        self.sequence.invalidate(key, || {
+            let variants = lock(&self.index[shard(key)]).remove(key);
+            // Taken now: the entries that are left count as stored after the invalidation.
+            let fence = self.sequence.begin();
+            for variant in variants.iter().flat_map(|variants| variants.iter()) {
+                let entry = self.entries.remove(variant).map(|(_, entry)| entry);
+                // Asked after the fence was taken, or entries of an invalidated tag would live again.
+                let entry = entry.filter(|entry| self.is_alive(entry));
+                if let Some(outdated) = entry.and_then(|entry| entry.outdated(fence)) {
+                    self.insert(Arc::new(outdated), &mut evicted);
+                }
+            }
+        });
+        self.forget(evicted);
+    }
+
     /// Returns whether no tag of an entry was invalidated since its fill began.
     fn is_alive(&self, entry: &Entry) -> bool {
         let tags = &entry.slot().tags;

@@ -4,15 +4,14 @@
 //! cannot be undone by a fill that was already in flight. Three rules hold that up, and the
 //! `conformance` suite (feature `testing`) checks them:
 //!
-//! 1. [`Store::invalidate`] voids every fill of the key that has begun, and then removes all entries of
-//!    the key, before it returns `Ok`. Its effect in this process happens when it is *called*, before
+//! 1. [`Store::invalidate`] voids every fill of its subject that has begun, and then removes all entries of
+//!    it, before it returns `Ok`. Its effect in this process happens when it is *called*, before
 //!    its future is polled: the caller may be inside `Drop`.
 //! 2. [`Store::commit`] stores nothing if the key was invalidated after the entry's [`Fence`] was taken.
 //!    Check and insertion are one step, seen from an invalidation.
 //! 3. An entry is found only by its own variant.
 //!
-//! Tags give the same guarantee as keys: for each of an entry's [`tags`](Slot::tags) and
-//! [`Store::invalidate_tag`].
+//! Tags give the same guarantee as keys: for each of an entry's [`tags`](Slot::tags).
 //!
 //! [`Sequence`] gives the first two to a store in one process: it runs the insertion inside
 //! [`Sequence::commit`] and the removal inside [`Sequence::invalidate`]. For tags it calls
@@ -30,13 +29,13 @@
 //! entries of its key, and answers with it ([`Lookup::Held`], [`Begin::Held`]).
 //!
 //! ```
-//! use tower_support_cache::{MemoryStore, store::{PrimaryKey, Store}};
+//! use tower_support_cache::{MemoryStore, store::{PrimaryKey, Store, Strength}};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
 //! let store = MemoryStore::new();
 //! let key = PrimaryKey::new("support:cases:A1");
 //! let fence = store.sequence().begin();
-//! store.invalidate(&key).await.unwrap();
+//! store.invalidate(&key.clone().into(), Strength::Hard).await.unwrap();
 //! assert!(!store.sequence().is_current(&key, fence));      // a fill begun at `fence` stores nothing
 //! # }
 //! ```
@@ -59,7 +58,7 @@ pub use crate::{
     entry::Entry,
     error::Pending,
     fence::{Fence, Sequence},
-    key::{PrimaryKey, Slot, Tag, Tags, Token, Variant, VariantRef},
+    key::{PrimaryKey, Slot, Strength, Subject, Tag, Tags, Token, Variant, VariantRef},
     metrics::latency::Latency,
     metrics::operations::{NearSnapshot, Operation, OperationSnapshot, StoreSnapshot},
 };
@@ -249,49 +248,39 @@ pub trait Store: Sealed + Send + Sync + 'static {
         drop(lease);
     }
 
-    /// Removes all entries of a key and voids every fill of it that has begun.
+    /// Invalidates a key or a tag: removes all entries that it is of or makes them stale, and voids every
+    /// fill of one that has begun.
     ///
-    /// In this process that has happened when the call returns its future.
+    /// In this process that has happened when the call returns its future. A store may do in full what is
+    /// to be done softly.
     ///
     /// # Errors
     ///
     /// [`Pending`] if the store could not be reached: the store retries until it is acknowledged,
-    /// and answers nothing for this key until then.
+    /// and answers nothing for this subject until then.
     fn invalidate(
         &self,
-        key: &PrimaryKey,
+        subject: &Subject,
+        strength: Strength,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<Self>;
 
-    /// Makes all entries of a key stale and voids every fill of it that has begun: what is left may
-    /// answer only as far as its response and its route allow stale ones.
+    /// Invalidates a key or a tag whose last write has an unknown outcome: until `window` is over, nothing
+    /// may be stored for it. A store that processes share says so to all of them; the window begins when
+    /// they can see it.
     ///
-    /// By default it is [`invalidate`](Self::invalidate), which leaves nothing.
-    ///
-    /// # Errors
-    ///
-    /// As for [`invalidate`](Self::invalidate).
-    fn soft_invalidate(
-        &self,
-        key: &PrimaryKey,
-    ) -> impl Future<Output = Result<(), Pending>> + Send + use<Self> {
-        self.invalidate(key)
-    }
-
-    /// Removes all entries that have a tag, whatever their keys, and voids every fill of one that has
-    /// begun.
-    ///
-    /// By default it is [`invalidate_all`](Self::invalidate_all), which is right, and costs
-    /// everything.
+    /// By default it is [`invalidate`](Self::invalidate): in this process the layer keeps the window.
     ///
     /// # Errors
     ///
     /// As for [`invalidate`](Self::invalidate).
-    fn invalidate_tag(
+    fn unsettle(
         &self,
-        tag: &Tag,
+        subject: &Subject,
+        strength: Strength,
+        window: Duration,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<Self> {
-        let _ = tag;
-        self.invalidate_all()
+        let _ = window;
+        self.invalidate(subject, strength)
     }
 
     /// Removes all entries of all keys and voids every fill that has begun.
@@ -366,23 +355,19 @@ impl<St: Store> Store for Arc<St> {
 
     fn invalidate(
         &self,
-        key: &PrimaryKey,
+        subject: &Subject,
+        strength: Strength,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
-        (**self).invalidate(key)
+        (**self).invalidate(subject, strength)
     }
 
-    fn soft_invalidate(
+    fn unsettle(
         &self,
-        key: &PrimaryKey,
+        subject: &Subject,
+        strength: Strength,
+        window: Duration,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
-        (**self).soft_invalidate(key)
-    }
-
-    fn invalidate_tag(
-        &self,
-        tag: &Tag,
-    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
-        (**self).invalidate_tag(tag)
+        (**self).unsettle(subject, strength, window)
     }
 
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {

@@ -11,8 +11,8 @@ use std::{
 use tower_support_cache::{
     MemoryStore,
     store::{
-        Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Tag, Tags, Token,
-        Variant, VariantRef, conformance,
+        Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Strength,
+        Subject, Tag, Tags, Token, Variant, VariantRef, conformance,
     },
     testing::Sealed,
 };
@@ -139,9 +139,10 @@ impl Store for Prompt {
 
     fn invalidate(
         &self,
-        key: &PrimaryKey,
+        subject: &Subject,
+        strength: Strength,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
-        ready(at_once(self.0.invalidate(key)))
+        ready(at_once(self.0.invalidate(subject, strength)))
     }
 
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
@@ -225,6 +226,32 @@ impl Listed {
         }
         entries.push(entry);
         Commit::Stored
+    }
+
+    /// Invalidates a key. Returns it if the rest is done when the invalidation is polled.
+    fn invalidate_key(&self, key: &PrimaryKey) -> Option<Subject> {
+        match self.flaw {
+            Flaw::InvalidatesWhenPolled => self.sequence.invalidate(key, || ()),
+            Flaw::VoidsWhenPolled => self.remove(key),
+            Flaw::VoidsEverything => {
+                self.sequence.invalidate_all(|_| self.remove(key));
+                return None;
+            }
+            _ => {
+                self.sequence.invalidate(key, || self.remove(key));
+                return None;
+            }
+        }
+        Some(key.clone().into())
+    }
+
+    /// Invalidates a tag. Returns it if that is done when the invalidation is polled.
+    fn invalidate_tag(&self, tag: &Tag) -> Option<Subject> {
+        let is_late = self.has(Flaw::TagsWhenPolled);
+        if !is_late && !self.has(Flaw::IgnoresTags) {
+            self.sequence.invalidate_tag(tag);
+        }
+        is_late.then(|| tag.clone().into())
     }
 
     fn remove(&self, key: &PrimaryKey) {
@@ -325,47 +352,19 @@ impl Store for Listed {
 
     fn invalidate(
         &self,
-        key: &PrimaryKey,
+        subject: &Subject,
+        _: Strength,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
-        let act = match self.flaw {
-            Flaw::InvalidatesWhenPolled => {
-                self.sequence.invalidate(key, || ());
-                Some(key.clone())
-            }
-            Flaw::VoidsWhenPolled => {
-                self.remove(key);
-                Some(key.clone())
-            }
-            Flaw::VoidsEverything => {
-                self.sequence.invalidate_all(|_| self.remove(key));
-                None
-            }
-            _ => {
-                self.sequence.invalidate(key, || self.remove(key));
-                None
-            }
+        let late = match subject {
+            Subject::Key(key) => self.invalidate_key(key),
+            Subject::Tag(tag) => self.invalidate_tag(tag),
         };
         let list = self.clone();
         async move {
-            if let Some(key) = act {
-                list.sequence.invalidate(&key, || list.remove(&key));
-            }
-            Ok(())
-        }
-    }
-
-    fn invalidate_tag(
-        &self,
-        tag: &Tag,
-    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
-        let is_late = self.has(Flaw::TagsWhenPolled);
-        if !is_late && !self.has(Flaw::IgnoresTags) {
-            self.sequence.invalidate_tag(tag);
-        }
-        let (list, tag) = (self.clone(), tag.clone());
-        async move {
-            if is_late {
-                list.sequence.invalidate_tag(&tag);
+            match late {
+                Some(Subject::Key(key)) => list.sequence.invalidate(&key, || list.remove(&key)),
+                Some(Subject::Tag(tag)) => list.sequence.invalidate_tag(&tag),
+                None => {}
             }
             Ok(())
         }

@@ -24,6 +24,7 @@ mod fencing;
 mod flights;
 mod handle;
 mod keys;
+mod named_tags;
 mod nesting;
 mod peers;
 mod privacy;

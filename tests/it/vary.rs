@@ -247,6 +247,19 @@ async fn a_content_coding_is_told_apart_without_vary() {
     assert_eq!(count.load(Ordering::SeqCst), 3);
 }
 
+/// RFC 9111 §4.1: case and whitespace of a list of languages mean nothing.
+#[tokio::test(start_paused = true)]
+async fn spellings_of_one_list_share_a_response() {
+    let (cache, _, calls) = cache();
+    let count = calls.serve(|_| response(200, BY_LANGUAGE, "Fall"));
+    assert!(!asked(&cache, "de-CH, en;q=0.5").await.is_hit());
+    for same in ["de-CH,en;q=0.5", "DE-ch ,\ten; q=0.5"] {
+        assert!(asked(&cache, same).await.is_hit(), "{same}");
+    }
+    assert!(!asked(&cache, "en;q=0.5, de-CH").await.is_hit(), "some readers prefer the first");
+    assert_eq!(count.load(Ordering::SeqCst), 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_burst_of_codings_never_mixes_them() {
     let (cache, _, mut calls) = cache();

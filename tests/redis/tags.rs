@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use http::Method;
+use http::{Method, Response};
 use tokio::time::timeout;
-use tower_support_cache::{CacheRoute, RedisStore, store::Operation};
+use tower_support_cache::{CacheRoute, CacheTags, RedisStore, key, store::Operation};
 
 use crate::{
     Site, patient,
     proxy::Proxy,
     server::{Disk, PATIENCE, Server, until},
-    support::{TTL, get, got, request, send, with},
+    support::{GatedBody, TTL, get, got, request, send, with},
 };
 
 const FENCED: &str = "detail=fenced";
@@ -316,6 +316,29 @@ async fn a_burst_on_a_response_of_an_unknown_group_makes_two_calls() {
     bodies.dedup();
     assert_eq!(bodies, ["one", "two"]);
     assert_eq!(site.calls.count(), 2);
+}
+
+/// What a handler knows, such as the ids in a list.
+#[tokio::test]
+async fn a_tag_that_a_response_names_is_invalidated_for_all_processes() {
+    let server = Server::start().await;
+    let (mut site, mut other) = (Site::on(&server.url()).await, Site::on(&server.url()).await);
+    let list = |body: &'static str| {
+        let tags = CacheTags::new([key("product:{id}").with("id", "urn:7")]);
+        Response::builder().extension(tags).body(GatedBody::full(body)).unwrap()
+    };
+    // The first one learns the version of the tag, which may have been invalidated just before.
+    for is_stored in [false, true] {
+        let reading = send(&site.cache, get("/cases/1"));
+        site.calls.next().await.respond(list("old"));
+        let status = got(reading).await.cache_status().to_owned();
+        assert_eq!(status.ends_with(";stored"), is_stored, "{status}");
+    }
+    other.hits("old").await;
+    let invalidation = key("product:{id}").with("id", "urn:7");
+    site.handle.invalidate_tag(invalidation).await.unwrap();
+    assert_eq!(other.read("new").await.text(), "new");
+    site.hits("new").await;
 }
 
 // ===== the near cache =====

@@ -8,7 +8,7 @@ use super::sample::{LIFETIME, PATIENCE, Response, Sample};
 use crate::{
     clock::now,
     entry::{Entry, Provenance},
-    store::{Begin, Commit, PrimaryKey, Store},
+    store::{Begin, Commit, PrimaryKey, Store, Strength},
 };
 
 /// Checks that an entry is found by its own variant, and not by another one of the same key.
@@ -89,7 +89,7 @@ pub(super) async fn a_note_is_stored_with_its_entry<St: Store>(store: &St) {
         let fence = store.sequence().begin();
         let lease = sample.granted(store).await;
         if is_overtaken {
-            let _ = store.invalidate(&PrimaryKey::new("a")).await;
+            let _ = store.invalidate(&PrimaryKey::new("a").into(), Strength::Hard).await;
         }
         let note = Some(base.note(fence));
         store.commit(lease, sample.response(fence, Response::new("one")), note).await;
@@ -97,6 +97,6 @@ pub(super) async fn a_note_is_stored_with_its_entry<St: Store>(store: &St) {
     }
     assert_eq!(sample.find(store).await.as_deref(), Some("one"), "an entry with a note is stored");
     drop(base.granted(store).await);
-    let _ = store.invalidate(&PrimaryKey::new("a")).await;
+    let _ = store.invalidate(&PrimaryKey::new("a").into(), Strength::Hard).await;
     assert!(!is_noted().await, "an invalidation removes the notes of its key");
 }

@@ -7,7 +7,7 @@ use crate::{
     clock::now,
     fence::Fence,
     key::{Slot, Tag, Tags},
-    store::{Commit, Lookup, PrimaryKey, Store},
+    store::{Commit, Lookup, PrimaryKey, Store, Strength},
 };
 
 /// Slot with tags that its request shows, and others that only its response shows.
@@ -83,9 +83,12 @@ pub(super) async fn an_invalidation_of_a_tag_removes_what_has_it<St: Store>(stor
         let before = store.sequence().begin();
         let rule = "an invalidation of a tag removes all that has it";
         if is_awaited {
-            assert!(store.invalidate_tag(&tag).await.is_ok(), "an invalidation is acknowledged");
+            assert!(
+                store.invalidate(&tag.clone().into(), Strength::Hard).await.is_ok(),
+                "an invalidation is acknowledged"
+            );
         } else {
-            drop(store.invalidate_tag(&tag));
+            drop(store.invalidate(&tag.clone().into(), Strength::Hard));
         }
         for tagged in &all {
             let slot = Slot { tags: tagged.tags(), ..tagged.slot() };
@@ -96,7 +99,7 @@ pub(super) async fn an_invalidation_of_a_tag_removes_what_has_it<St: Store>(stor
     }
     // Neither does one of the key bring back what a tag has removed, nor the reverse.
     for key in ["a", "b", "c"] {
-        let _ = store.soft_invalidate(&PrimaryKey::new(key)).await;
+        let _ = store.invalidate(&PrimaryKey::new(key).into(), Strength::Soft).await;
     }
     for tagged in &all {
         assert_eq!(tagged.find(store).await, None, "what a tag has removed does not come back");
@@ -112,10 +115,10 @@ pub(super) async fn an_invalidation_of_a_tag_voids_fills_in_flight<St: Store>(st
     ] {
         // The store has seen these tags before.
         tagged.fill(store, "one").await;
-        let _ = store.invalidate(&PrimaryKey::new(tagged.sample.0)).await;
+        let _ = store.invalidate(&PrimaryKey::new(tagged.sample.0).into(), Strength::Hard).await;
         let fence = store.sequence().begin();
         let lease = Sample::granted_at(store, &tagged.slot()).await;
-        let _ = store.invalidate_tag(&Tag::new("t")).await;
+        let _ = store.invalidate(&Tag::new("t").into(), Strength::Hard).await;
         let commit = tagged.commit(store, lease, fence, "overtaken").await;
         assert_eq!(
             commit,

@@ -27,7 +27,7 @@ use crate::{
     clock::{Instant, now},
     entry::{Entry, SourceRecord},
     fence::Fence,
-    key::{PrimaryKey, Tag, VariantRef},
+    key::{PrimaryKey, Strength, Subject, Tag, VariantRef},
     metrics::operations::NearSnapshot,
     metrics::sharded_counter::ShardedCounter,
     store::{MemoryStore, Store},
@@ -155,13 +155,13 @@ impl Near {
 
     /// Removes the copies of a key, and refuses ones that were read before.
     pub(super) fn invalidate(&self, key: &PrimaryKey) {
-        drop(self.copies.invalidate(key));
+        drop(self.copies.invalidate(&Subject::Key(key.clone()), Strength::Hard));
         self.waiters.wake(key);
     }
 
     /// Voids the copies that have a tag, and refuses ones that were read before.
     pub(super) fn invalidate_tag(&self, tag: &Tag) {
-        drop(self.copies.invalidate_tag(tag));
+        drop(self.copies.invalidate(&Subject::Tag(tag.clone()), Strength::Hard));
     }
 
     /// Removes all copies, and refuses ones that were read before.

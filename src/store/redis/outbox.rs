@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     clock::{Instant, now},
-    key::{PrimaryKey, Slot, Tag, Token},
+    key::{PrimaryKey, Slot, Strength, Subject, Token},
     metrics::operations::Operation,
     sync::{AtomicUsize, Mutex, Ordering, lock},
 };
@@ -69,10 +69,11 @@ struct LastCall {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum InvalidationScope {
     All,
-    Key(PrimaryKey),
-    /// A soft one: acknowledged, it settles none that is not; failed, it is done in full.
-    SoftKey(PrimaryKey),
-    Tag(Tag),
+    /// A soft one that is acknowledged settles none that is not; failed, it is done in full.
+    Of {
+        subject: Subject,
+        strength: Strength,
+    },
 }
 
 /// Lease that is given back.
@@ -118,10 +119,14 @@ impl Outbox {
         }
         let calls = &lock(&self.state).calls;
         let is_due = |scope: &InvalidationScope| calls.get(scope).is_some_and(|call| call.is_due);
+        let is_subject_due = |subject: Subject| {
+            [Strength::Hard, Strength::Soft].into_iter().any(|strength| {
+                is_due(&InvalidationScope::Of { subject: subject.clone(), strength })
+            })
+        };
         is_due(&InvalidationScope::All)
-            || is_due(&InvalidationScope::Key(slot.key.clone()))
-            || is_due(&InvalidationScope::SoftKey(slot.key.clone()))
-            || slot.tags.iter().any(|tag| is_due(&InvalidationScope::Tag(tag.clone())))
+            || is_subject_due(Subject::Key(slot.key.clone()))
+            || slot.tags.iter().any(|tag| is_subject_due(Subject::Tag(tag.clone())))
     }
 
     /// Returns at most `limit` due invalidations with their numbers.
@@ -202,7 +207,7 @@ impl Outbox {
             }
         }
         for (scope, number) in self.due(BATCH) {
-            match scope.send(link, connection).await {
+            match scope.send(link, connection, Strength::Hard).await {
                 Ok(()) => self.acknowledge(&scope, number),
                 Err(fault @ (LinkFault::Lost | LinkFault::TimedOut)) => return Err(fault),
                 // Sent again with the next heartbeat; the others go on.
@@ -231,19 +236,35 @@ impl Outbox {
 }
 
 impl InvalidationScope {
-    /// Invalidates at the server, in full.
+    pub(super) fn strength(&self) -> Strength {
+        match self {
+            Self::All => Strength::Hard,
+            Self::Of { strength, .. } => *strength,
+        }
+    }
+
+    /// Invalidates at the server.
     pub(super) async fn send(
         &self,
         link: &Link,
         connection: &Arc<Connection>,
+        strength: Strength,
     ) -> Result<(), LinkFault> {
         let operation = Operation::Invalidate;
         match self {
-            Self::Key(key) | Self::SoftKey(key) => {
+            Self::Of { subject: Subject::Key(key), .. } => {
                 let key = link.settings.key(key);
-                link.ask(connection, operation, connection.unlink(&key)).await.map(drop)
+                match strength {
+                    Strength::Hard => {
+                        link.ask(connection, operation, connection.unlink(&key)).await
+                    }
+                    Strength::Soft => {
+                        link.ask(connection, operation, connection.soft_invalidate(&key)).await
+                    }
+                }
+                .map(drop)
             }
-            Self::Tag(tag) => {
+            Self::Of { subject: Subject::Tag(tag), .. } => {
                 let key = link.settings.tag_key(tag);
                 link.ask(connection, operation, connection.renew_tag_version(&key)).await.map(drop)
             }
@@ -287,9 +308,14 @@ impl Drop for Ticket {
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::*;
+    use crate::key::Tag;
+
+    fn scope(subject: Subject, strength: Strength) -> InvalidationScope {
+        InvalidationScope::Of { subject, strength }
+    }
 
     fn enter(outbox: &Arc<Outbox>, key: &str) -> Ticket {
-        outbox.enter(InvalidationScope::Key(PrimaryKey::new(key)))
+        outbox.enter(scope(PrimaryKey::new(key).into(), Strength::Hard))
     }
 
     fn is_quarantined(outbox: &Outbox, key: &str) -> bool {
@@ -310,7 +336,7 @@ mod tests {
     #[test]
     fn a_tag_that_is_due_is_that_of_every_key() {
         let outbox = Arc::new(Outbox::new(Arc::default()));
-        drop(outbox.enter(InvalidationScope::Tag(Tag::new("t"))));
+        drop(outbox.enter(scope(Tag::new("t").into(), Strength::Hard)));
         let slot = |tag: &str| {
             let tags = [Tag::new("other"), Tag::new(tag)].into_iter().collect();
             Slot { tags, ..Slot::example() }
@@ -337,8 +363,7 @@ mod tests {
     fn a_soft_call_that_is_acknowledged_settles_none_that_is_not_soft() {
         let outbox = Arc::new(Outbox::new(Arc::default()));
         let softly = || {
-            let scope = InvalidationScope::SoftKey(PrimaryKey::new("a"));
-            outbox.enter(scope).acknowledge();
+            outbox.enter(scope(PrimaryKey::new("a").into(), Strength::Soft)).acknowledge();
         };
         drop(enter(&outbox, "a"));
         softly();
@@ -353,7 +378,7 @@ mod tests {
     #[test]
     fn a_soft_call_that_fails_is_due() {
         let outbox = Arc::new(Outbox::new(Arc::default()));
-        let scope = InvalidationScope::SoftKey(PrimaryKey::new("a"));
+        let scope = scope(PrimaryKey::new("a").into(), Strength::Soft);
         drop(outbox.enter(scope.clone()));
         assert!(is_quarantined(&outbox, "a") && !is_quarantined(&outbox, "b"));
         assert_eq!(outbox.due(10)[0].0, scope);

@@ -16,7 +16,7 @@ use crate::{
     entry::Entry,
     error::Pending,
     fence::Sequence,
-    key::{PrimaryKey, Slot, Tag, Token, VariantRef},
+    key::{Slot, Strength, Subject, Token, VariantRef},
     metrics::operations::StoreSnapshot,
     store::{Begin, Commit, Lookup, Store, sealed::Sealed},
 };
@@ -118,26 +118,15 @@ impl Store for RedisStore {
 
     fn invalidate(
         &self,
-        key: &PrimaryKey,
+        subject: &Subject,
+        strength: Strength,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
-        self.state.sequence.invalidate(key, || ());
-        self.call(InvalidationScope::Key(key.clone())).run(Duration::ZERO)
-    }
-
-    fn soft_invalidate(
-        &self,
-        key: &PrimaryKey,
-    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
-        self.state.sequence.invalidate(key, || ());
-        self.call(InvalidationScope::SoftKey(key.clone())).run_softly()
-    }
-
-    fn invalidate_tag(
-        &self,
-        tag: &Tag,
-    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
-        self.state.sequence.invalidate_tag(tag);
-        self.call(InvalidationScope::Tag(tag.clone())).run(Duration::ZERO)
+        match subject {
+            Subject::Key(key) => self.state.sequence.invalidate(key, || ()),
+            Subject::Tag(tag) => self.state.sequence.invalidate_tag(tag),
+        }
+        let scope = InvalidationScope::Of { subject: subject.clone(), strength };
+        self.call(scope).run(Duration::ZERO)
     }
 
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
@@ -178,6 +167,7 @@ mod tests {
     use crate::{
         clock::now,
         entry::{Content, Provenance, SourceRecord},
+        key::Tag,
     };
 
     #[test]
@@ -199,8 +189,8 @@ mod tests {
             let is_found = || store.peek(&Slot::example().variant.borrowed()).is_some();
             assert!(is_found());
             let call: Pin<Box<dyn Future<Output = _>>> = match invalidated {
-                "key" => Box::pin(store.invalidate(&Slot::example().key)),
-                "tag" => Box::pin(store.invalidate_tag(&Tag::new("t"))),
+                "key" => Box::pin(store.invalidate(&Slot::example().key.into(), Strength::Hard)),
+                "tag" => Box::pin(store.invalidate(&Tag::new("t").into(), Strength::Hard)),
                 _ => Box::pin(store.invalidate_all()),
             };
             assert!(!is_found(), "{invalidated}");
