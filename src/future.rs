@@ -163,6 +163,37 @@ where
     }
 }
 
+impl<S, Q, B> ResponseFuture<S, Q, B>
+where
+    S: Service<Request<Q>, Response = Response<B>> + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    Q: 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Send,
+{
+    /// Lets the response leave with the status field that clients see. One that no rule is for is left alone.
+    #[must_use = "it returns another future"]
+    pub(crate) fn renaming_status(self, reporter: &Arc<Reporter>) -> Self {
+        match self.state {
+            FutureState::Ready { response: Some(mut response) } => {
+                reporter.status_field.apply(response.headers_mut());
+                Self::ready(response)
+            }
+            FutureState::Passing { .. } => self,
+            _ => {
+                let reporter = Arc::clone(reporter);
+                Self::waiting(async move {
+                    let mut response = self.await?;
+                    reporter.status_field.apply(response.headers_mut());
+                    Ok(response)
+                })
+            }
+        }
+    }
+}
+
 /// Runs a step of the inner service; `count` is called if it panics.
 pub(crate) fn watch<R>(count: &impl Fn(), step: impl FnOnce() -> R) -> R {
     let mut guard = Unwinding { count, is_over: false };

@@ -367,8 +367,7 @@ impl<St: Store> Operate for Cache<St> {
     }
 
     fn invalidate_all(&self) -> Acknowledgement {
-        self.metrics().invalidated();
-        Box::pin(self.store.invalidate_all())
+        Box::pin(Self::invalidate_all(self))
     }
 
     fn drain(

@@ -11,6 +11,7 @@ use crate::{
     exchange::Cache,
     handle::SupportCacheHandle,
     key::DigestKey,
+    metrics::status_field::StatusField,
     policy::CredentialFields,
     route::{CacheRoute, Credentials, Identity, InvalidateRoute, RouteTable},
     service::SupportCache,
@@ -68,6 +69,7 @@ impl<St: Store> SupportCacheLayer<St> {
             name: "support-cache".to_owned(),
             mount: String::new(),
             scheme: String::new(),
+            status_field: StatusField::Standard,
         };
         SupportCacheLayerBuilder { store: Arc::new(store), settings }
     }
@@ -163,6 +165,7 @@ struct LayerSettings {
     mount: String,
     /// Scheme of requests that name none; empty if it is unknown.
     scheme: String,
+    status_field: StatusField,
 }
 
 impl<St: Store> SupportCacheLayerBuilder<St> {
@@ -245,6 +248,14 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
         self
     }
 
+    /// Sets the field in which clients see how the cache answered. Defaults to `Cache-Status`.
+    ///
+    /// Other than the default, it costs a request that is no hit one allocation.
+    pub fn status_field(mut self, field: StatusField) -> Self {
+        self.settings.status_field = field;
+        self
+    }
+
     /// Names the place where the layer is mounted. Defaults to none.
     ///
     /// It is part of what identifies a response: layers with different mounts share no responses,
@@ -317,7 +328,8 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
         let scheme = settings.scheme.clone();
         let identity = Identity { scheme, secret, credential_fields };
         let table = RouteTable::build(cached, invalidating)?;
-        let cache = Arc::new(Cache::new(store, table, identity, name));
+        let cache =
+            Arc::new(Cache::new(store, table, identity, name, settings.status_field.clone()));
         Ok(SupportCacheLayer { cache, settings: Arc::new(settings) })
     }
 }

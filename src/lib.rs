@@ -153,6 +153,7 @@ mod recording;
 mod route;
 mod service;
 mod sync;
+mod warm;
 
 pub use body::{BodyError, ResponseBody};
 pub use error::{ConfigError, ConfigErrorKind, Unfinished};
@@ -166,9 +167,10 @@ pub use metrics::{
     latency::Latency,
     operations::{Operation, OperationSnapshot, StoreSnapshot},
     outcome::{Alone, Bypass, Refusal, Stale},
+    status_field::StatusField,
 };
 pub use peek::{PeekContent, PeekContentLayer, PeekedBody};
-pub use policy::{CacheTags, Freshness, RequestDirectives, ResponsePolicy};
+pub use policy::{CacheTags, ForceRefresh, Freshness, RequestDirectives, ResponsePolicy};
 pub use preset::{CASE_LIST_TTL, CASE_MESSAGES_TTL};
 pub use route::{
     CacheRoute, Caller, Coalescing, Credentials, HostPolicy, InvalidateRoute, KeyRequest,
@@ -178,6 +180,7 @@ pub use service::SupportCache;
 pub use store::{MemoryStore, MemoryStoreBuilder, Pending, Store};
 #[cfg(feature = "redis")]
 pub use store::{RedisStore, RedisStoreBuilder, SealKey};
+pub use warm::{Warmed, Warmup};
 
 #[cfg(doc)]
 #[doc = include_str!("../docs/security.md")]

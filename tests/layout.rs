@@ -37,6 +37,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "layer",
             "preset",
             "publish",
+            "warm",
             "testing",
             "verify",
         ],
@@ -68,6 +69,7 @@ const ORDERS: &[(&str, &[&str])] = &[
         &[
             "outcome",
             "cache_outcome",
+            "status_field",
             "telemetry",
             "latency",
             "operations",

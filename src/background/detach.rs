@@ -22,7 +22,7 @@ use tokio::{
 
 use crate::{
     clock::{Instant, now},
-    metrics::{Metrics, telemetry::CallerSpan},
+    metrics::Metrics,
 };
 
 /// Bound on work without a caller.
@@ -103,15 +103,12 @@ pub(crate) struct Detachable<F: Future + Send + 'static> {
     future: Option<Pin<Box<F>>>,
     has_begun: bool,
     detachments: Arc<Detachments>,
-    /// Taken at the beginning: whoever drops the future may be in another span.
-    span: CallerSpan,
 }
 
 impl<F: Future + Send + 'static> Detachable<F> {
     pub(crate) fn new(future: F, detachments: &Arc<Detachments>) -> Self {
         let future = Some(Box::pin(future));
-        let (detachments, span) = (Arc::clone(detachments), CallerSpan::current());
-        Self { future, has_begun: false, detachments, span }
+        Self { future, has_begun: false, detachments: Arc::clone(detachments) }
     }
 }
 
@@ -138,7 +135,7 @@ impl<F: Future + Send + 'static> Drop for Detachable<F> {
         // Registered before the permit is asked for, so that no drain is missed.
         let closing = Arc::clone(&self.detachments.closing).notified_owned();
         let Some(permit) = self.detachments.begin() else { return };
-        runtime.spawn(std::mem::take(&mut self.span).around(async move {
+        runtime.spawn(async move {
             let (mut closing, mut work) =
                 (pin!(closing), pin!(timeout_at(permit.deadline, future)));
             let output = poll_fn(|cx| match closing.as_mut().poll(cx) {
@@ -149,7 +146,7 @@ impl<F: Future + Send + 'static> Drop for Detachable<F> {
             // A response whose body is still being recorded takes a permit of its own.
             drop(permit);
             drop(output);
-        }));
+        });
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    fmt,
+    fmt, iter,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -21,7 +21,7 @@ use crate::{
     error::Unfinished,
     flight::{Flights, Limits},
     key::{Strength, Subject},
-    metrics::{Metrics, Snapshot, reporter::Reporter, telemetry},
+    metrics::{Metrics, Snapshot, reporter::Reporter, status_field::StatusField, telemetry},
     recording::Budget,
     route::{CacheRule, Identity, RouteTable},
     store::{Pending, Store},
@@ -79,6 +79,7 @@ impl<St: Store> Cache<St> {
         table: RouteTable,
         identity: Identity,
         name: sfv::Token,
+        status_field: StatusField,
     ) -> Self {
         let mut names: Vec<String> = Vec::new();
         let mut routes = Vec::new();
@@ -108,7 +109,7 @@ impl<St: Store> Cache<St> {
             routes,
             detachments: Arc::new(detachments),
             bodies: Arc::new(Budget::new(BODIES_IN_FLIGHT)),
-            reporter: Arc::new(Reporter::new(metrics, name)),
+            reporter: Arc::new(Reporter::new(metrics, name, status_field)),
             follower_wait: FOLLOWER_WAIT,
             are_tags_named: AtomicBool::new(false),
             is_nested: AtomicBool::new(false),
@@ -226,15 +227,34 @@ impl<St: Store> Cache<St> {
         subject: &Subject,
         strength: Strength,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
-        self.count(subject);
+        self.announce(subject, strength);
         self.store.invalidate(subject, strength)
     }
 
-    fn count(&self, subject: &Subject) {
+    /// Invalidates everything in the store.
+    pub(crate) fn invalidate_all(
+        &self,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
+        self.metrics().invalidated();
+        telemetry::invalidated("all", Strength::Hard, iter::empty);
+        self.store.invalidate_all()
+    }
+
+    /// Counts and logs an invalidation.
+    fn announce(&self, subject: &Subject, strength: Strength) {
+        let kind = match subject {
+            Subject::Key(_) => "key",
+            Subject::Tag(tag) if tag.is_group() => "group",
+            Subject::Tag(_) => "tag",
+        };
         match subject {
             Subject::Key(_) => self.metrics().invalidated(),
             Subject::Tag(_) => self.metrics().invalidated_tag(),
         }
+        telemetry::invalidated(kind, strength, || {
+            let rules = self.table.read_rules().iter();
+            rules.filter_map(|rule| Some((&*rule.bucket, rule.template_of(subject)?)))
+        });
     }
 
     /// Invalidates what was changed by a write with an unknown outcome: at once, and again when the
@@ -246,7 +266,7 @@ impl<St: Store> Cache<St> {
         if let Some(until) = self.store.sequence().unsettled().enter(subject, UNKNOWN_OUTCOME) {
             self.settle_later(subject.clone(), until);
         }
-        self.count(subject);
+        self.announce(subject, Strength::Hard);
         self.store.unsettle(subject, Strength::Hard, UNKNOWN_OUTCOME)
     }
 
@@ -254,7 +274,7 @@ impl<St: Store> Cache<St> {
         // Without a runtime its time still runs out; the store has taken nothing for it.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let shared = Arc::clone(self);
-        runtime.spawn(async move {
+        runtime.spawn(telemetry::in_current_span(async move {
             loop {
                 tokio::time::sleep_until(until).await;
                 // Before it leaves, so that no fill slips in between.
@@ -264,7 +284,7 @@ impl<St: Store> Cache<St> {
                     None => return,
                 }
             }
-        });
+        }));
     }
 }
 

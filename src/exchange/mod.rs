@@ -54,7 +54,8 @@ use crate::{
     metrics::{
         cache_outcome::OutcomeReport,
         outcome::{Alone, Outcome, Refusal, Unshared},
-        telemetry::CallerSpan,
+        status_field::StatusField,
+        telemetry,
     },
     peek::peek,
     route::{HeadRef, RequestContent},
@@ -80,7 +81,11 @@ where
     B::Error: Send + 'static,
 {
     let content = RequestContent::of(request.body());
-    begin_with(cache, inner, request, content)
+    let future = begin_with(cache, inner, request, content);
+    match cache.reporter.status_field {
+        StatusField::Standard => future,
+        _ => future.renaming_status(&cache.reporter),
+    }
 }
 
 fn begin_with<S, St, Q, B>(
@@ -130,6 +135,7 @@ where
         }
         Decision::Write(subjects) => {
             let write = forward_write(Arc::clone(cache), inner.clone(), subjects, request);
+            let write = telemetry::in_current_span(write);
             ResponseFuture::waiting(Detachable::new(write, &cache.detachments))
         }
     }
@@ -170,7 +176,8 @@ where
         let cache = Arc::clone(&self.cache);
         let patience = cache.patience(&self.read).map(|limit| (limit, Box::new(self.read.clone())));
         // Followers rely on the fill from here on. If the caller goes away, it is completed without it.
-        let mut fill = Detachable::new(self.fill(filling), &cache.detachments);
+        let fill = telemetry::in_current_span(self.fill(filling));
+        let mut fill = Detachable::new(fill, &cache.detachments);
         let Some((limit, read)) = patience else { return fill.await };
         match timeout_at(search.began + limit, &mut fill).await {
             Ok(answer) => answer,
@@ -250,7 +257,7 @@ where
         let Ok(runtime) = Handle::try_current() else { return };
         let Some(permit) = self.cache.detachments.begin() else { return };
         self.read.ask_for_all(self.request.as_mut().expect(UNTIL_FORWARDED));
-        runtime.spawn(CallerSpan::current().around(async move {
+        runtime.spawn(telemetry::in_current_span(async move {
             let deadline = permit.deadline();
             let _ = timeout_at(deadline, self.run_in_background()).await;
             drop(permit);

@@ -13,7 +13,7 @@ use crate::{
     entry::Entry,
     key::{Nominated, Slot, Variant},
     metrics::{cache_outcome::OutcomeReport, outcome::ForwardReason},
-    policy::{Conditions, RangeAsked, Wishes, contradicts},
+    policy::{Conditions, ForceRefresh, RangeAsked, Wishes, contradicts},
     route::{Admitted, HeadRef},
 };
 
@@ -34,7 +34,10 @@ impl Asks {
     pub(crate) fn of(head: HeadRef<'_>, admitted: &Admitted<'_>) -> Self {
         Self {
             is_head: *head.method == Method::HEAD,
-            wishes: admitted.wishes(),
+            wishes: match head.extensions.get::<ForceRefresh>() {
+                Some(ForceRefresh) => Wishes::REFRESH,
+                None => admitted.wishes(),
+            },
             conditions: admitted.conditions(),
             range: admitted.range(),
             needs_permission: admitted.needs_permission(),
@@ -103,7 +106,8 @@ impl Read {
     /// response is stored only to be revalidated.
     pub(crate) fn leads_privately(&self) -> bool {
         let stored = self.seen.as_ref().and_then(|entry| entry.as_response());
-        self.reason == ForwardReason::Request
+        self.asks.wishes.refreshes
+            || self.reason == ForwardReason::Request
             || stored.is_some_and(|(head, _)| !head.may_be_shared())
     }
 

@@ -11,6 +11,7 @@ use crate::{
         Metrics,
         cache_outcome::OutcomeReport,
         outcome::{ForwardReason, Outcome},
+        status_field::StatusField,
     },
 };
 
@@ -18,6 +19,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Reporter {
     pub(crate) metrics: Arc<Metrics>,
+    /// Field that clients see in place of `Cache-Status`.
+    pub(crate) status_field: StatusField,
     name: Token,
     /// Members of `Cache-Status` for hits, by the seconds that are left.
     hits: BySeconds,
@@ -29,12 +32,12 @@ const STORED: Outcome =
     Outcome::Led { reason: ForwardReason::UriMiss, stored: Ok(()), status: StatusCode::OK };
 
 impl Reporter {
-    pub(crate) fn new(metrics: Arc<Metrics>, name: Token) -> Self {
+    pub(crate) fn new(metrics: Arc<Metrics>, name: Token, status_field: StatusField) -> Self {
         // What a hit says, up to the number.
         let hit = Outcome::Hit { ttl: 0 }.cache_status(&name);
         let prefix = hit.to_str().unwrap_or_default().trim_end_matches('0').to_owned();
         let stored = STORED.cache_status(&name);
-        Self { metrics, name, hits: BySeconds::new(prefix), stored }
+        Self { metrics, status_field, name, hits: BySeconds::new(prefix), stored }
     }
 
     /// Counts and logs an outcome, and returns what `Cache-Status` says of it.

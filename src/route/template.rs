@@ -11,6 +11,8 @@ use crate::{
 /// Key template with its placeholders resolved to positions in the pattern.
 #[derive(Clone, Debug)]
 pub(super) struct Template {
+    /// The template as it was given.
+    pub(super) text: String,
     pieces: Vec<TemplatePiece>,
 }
 
@@ -57,7 +59,7 @@ impl Template {
                 },
             });
         }
-        Ok(Self { pieces })
+        Ok(Self { text: text.to_owned(), pieces })
     }
 
     /// Returns whether some request makes this key.

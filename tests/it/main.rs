@@ -26,6 +26,7 @@ mod handle;
 mod keys;
 mod named_tags;
 mod nesting;
+mod outer_layers;
 mod peers;
 mod privacy;
 #[cfg(feature = "metrics")]

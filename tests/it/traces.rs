@@ -249,6 +249,30 @@ mod spans {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_invalidation_is_logged_with_bucket_and_template_and_without_the_key() {
+        let (lines, _guard) = Lines::kept();
+        let (cache, handle, calls) = cache_with(|route| route.tag("account:{case}"));
+        calls.serve(|_| response(200, &[], "x"));
+        let line =
+            |fields: &str| format!("INFO tower_support_cache in -: message=invalidated {fields}");
+        let of_key = "kind=key bucket=cases template=case:{case}";
+        handle.invalidate("case:s3cret").await.unwrap();
+        assert_eq!(lines.take(), [line(&format!("{of_key} is_soft=false"))]);
+        handle.soft_invalidate("case:s3cret").await.unwrap();
+        assert_eq!(lines.take(), [line(&format!("{of_key} is_soft=true"))]);
+        handle.invalidate_tag("account:s3cret").await.unwrap();
+        let of_tag = "kind=tag bucket=cases template=account:{case} is_soft=false";
+        assert_eq!(lines.take(), [line(of_tag)]);
+        handle.invalidate_group("portal.example", "s3cret").await.unwrap();
+        assert_eq!(lines.take(), [line("kind=group bucket= template= is_soft=false")]);
+        handle.invalidate_all().await.unwrap();
+        assert_eq!(lines.take(), [line("kind=all bucket= template= is_soft=false")]);
+        // By a write.
+        got(send(&cache, request(Method::POST, "/cases/s3cret/comments"))).await;
+        assert_eq!(lines.take()[0], line(&format!("{of_key} is_soft=false")));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_switch_is_told_at_info() {
         let (lines, _guard) = Lines::kept();
         let (_, handle, _) = cache();

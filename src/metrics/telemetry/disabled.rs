@@ -1,4 +1,4 @@
-use crate::metrics::outcome::Outcome;
+use crate::{key::Strength, metrics::outcome::Outcome};
 
 pub(crate) fn credentials_bypassed(_: &str) {}
 
@@ -12,19 +12,16 @@ pub(crate) fn invalidation_unmatched(_: &str) {}
 
 pub(crate) fn ended(_: Option<&str>, _: &Outcome) {}
 
+pub(crate) fn invalidated<'t, M>(_: &str, _: Strength, _: impl FnOnce() -> M)
+where
+    M: Iterator<Item = (&'t str, &'t str)>,
+{
+}
+
 pub(crate) fn switched(_: &str, _: bool) {}
 
-#[derive(Debug, Default)]
-pub(crate) struct CallerSpan;
-
-impl CallerSpan {
-    pub(crate) fn current() -> Self {
-        Self
-    }
-
-    pub(crate) fn around<F>(self, future: F) -> F {
-        future
-    }
+pub(crate) fn in_current_span<F>(future: F) -> F {
+    future
 }
 
 #[cfg(feature = "redis")]

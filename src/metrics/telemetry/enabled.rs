@@ -3,7 +3,10 @@ use tracing::{
     instrument::Instrumented, level_filters::LevelFilter, warn,
 };
 
-use crate::metrics::{cache_outcome::CacheOutcome, outcome::Outcome};
+use crate::{
+    key::Strength,
+    metrics::{cache_outcome::CacheOutcome, outcome::Outcome},
+};
 
 /// Target of every event.
 const TARGET: &str = "tower_support_cache";
@@ -54,29 +57,29 @@ fn record(bucket: Option<&str>, outcome: CacheOutcome) {
     }
 }
 
-/// Span in which a request arrived, for work that outlives its caller.
-#[derive(Debug)]
-pub(crate) struct CallerSpan(Span);
-
-impl CallerSpan {
-    /// Returns the span of the code that runs now.
-    pub(crate) fn current() -> Self {
-        match LevelFilter::current() {
-            LevelFilter::OFF => Self::default(),
-            _ => Self(Span::current()),
-        }
-    }
-
-    /// Runs a future in the span.
-    pub(crate) fn around<F>(self, future: F) -> Instrumented<F> {
-        future.instrument(self.0)
-    }
+/// Keeps a future in the span of the code that runs now, whoever polls it later.
+pub(crate) fn in_current_span<F>(future: F) -> Instrumented<F> {
+    let span = match LevelFilter::current() {
+        LevelFilter::OFF => Span::none(),
+        _ => Span::current(),
+    };
+    future.instrument(span)
 }
 
-impl Default for CallerSpan {
-    fn default() -> Self {
-        Self(Span::none())
+/// Logs an invalidation of this kind, with the buckets and templates of the routes that make its key or tag.
+pub(crate) fn invalidated<'t, M>(kind: &str, strength: Strength, makers: impl FnOnce() -> M)
+where
+    M: Iterator<Item = (&'t str, &'t str)>,
+{
+    if !enabled!(target: TARGET, Level::INFO) {
+        return;
     }
+    let (mut buckets, mut templates): (Vec<_>, Vec<_>) = makers().unzip();
+    buckets.dedup();
+    templates.dedup();
+    let (bucket, template) = (buckets.join(", "), templates.join(", "));
+    let is_soft = strength == Strength::Soft;
+    info!(target: TARGET, kind, bucket, template, is_soft, "invalidated");
 }
 
 /// Logs that an operator has switched a bucket on or off.
