@@ -226,7 +226,7 @@ const DESCRIPTIONS: &[(MetricKind, &str, Unit, &str)] = &[
     (MetricKind::Counter, "support_cache_invalidations_total", Unit::Count, "Keys and tags invalidated."),
     (MetricKind::Counter, "support_cache_invalidation_failures_total", Unit::Count, "Invalidations without a usable key or tag, or of one that no route makes."),
     (MetricKind::Counter, "support_cache_writes_total", Unit::Count, "Unsafe requests, by their end."),
-    (MetricKind::Counter, "support_cache_detached_dropped_total", Unit::Count, "Fills and writes dropped because too many had lost their callers."),
+    (MetricKind::Counter, "support_cache_detached_dropped_total", Unit::Count, "Fills, writes and refreshes dropped because too many went on without a caller."),
     (MetricKind::Gauge, "support_cache_entries", Unit::Count, "Entries in this process's memory."),
     (MetricKind::Gauge, "support_cache_bytes", Unit::Bytes, "Memory of these entries, overhead included."),
     (MetricKind::Gauge, "support_cache_switched_off", Unit::Count, "1 if the bucket is switched off."),

@@ -74,6 +74,7 @@ need redis-cli redis-tools redis
 need openssl openssl
 need perl perl
 need patch patch
+need codespell codespell
 # The page's test takes these names; on macOS set CHROMIUM to a browser's path.
 [ -n "${CHROMIUM:-}" ] || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
     need chromium chromium
@@ -94,6 +95,12 @@ started=$SECONDS
 step "formatting"
 cargo fmt --all --check
 
+step "lock files"
+# Each workspace's own is up to date: two of them are built by heavy jobs only.
+for manifest in Cargo.toml fuzz/Cargo.toml benches/peers/Cargo.toml; do
+    cargo update --quiet --workspace --locked --manifest-path "$manifest"
+done
+
 step "planted mistakes apply"
 bash tests/mistakes.sh --applies
 
@@ -108,6 +115,7 @@ for features in "" tracing metrics serde axum redis redis-tls redis-sentinel red
 done
 
 step "docs"
+bash tests/docs.sh
 RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
 
 step "tests"

@@ -19,8 +19,10 @@ const MAX_KNOWN: usize = 65_536;
 /// Revalidations of one layer, by variant.
 #[derive(Default)]
 pub(crate) struct Revalidations {
-    known: Mutex<HashMap<Variant, VariantState, BuildHasherDefault<Prehashed>>>,
+    known: Mutex<Known>,
 }
+
+type Known = HashMap<Variant, VariantState, BuildHasherDefault<Prehashed>>;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct VariantState {
@@ -28,11 +30,22 @@ struct VariantState {
     failures: u32,
     /// `None` before the first failure.
     paused_until: Option<Instant>,
+    /// Set if a response could not be stored, and one that may still answer has kept its place.
+    refused_until: Option<Instant>,
 }
 
 impl VariantState {
     fn is_paused(self, now: Instant) -> bool {
         self.paused_until.is_some_and(|until| now < until)
+    }
+
+    fn is_refused(self, now: Instant) -> bool {
+        self.refused_until.is_some_and(|until| now < until)
+    }
+
+    /// Returns whether it says nothing that holds now.
+    fn is_over(self, now: Instant) -> bool {
+        !self.is_running && !self.is_paused(now) && !self.is_refused(now)
     }
 }
 
@@ -41,14 +54,7 @@ impl Revalidations {
     pub(crate) fn begin(self: &Arc<Self>, variant: &Variant) -> Option<Revalidation> {
         let now = now();
         let mut known = lock(&self.known);
-        if known.len() >= MAX_KNOWN {
-            known.retain(|_, state| state.is_running || state.is_paused(now));
-        }
-        let has_room = known.len() < MAX_KNOWN || known.contains_key(variant);
-        if !has_room {
-            return None;
-        }
-        let state = known.entry(variant.clone()).or_default();
+        let state = Self::state(&mut known, variant, now)?;
         if state.is_running || state.is_paused(now) {
             return None;
         }
@@ -63,18 +69,44 @@ impl Revalidations {
 
     /// Notes that the origin has failed, and begins a pause.
     pub(crate) fn failed(&self, variant: &Variant) {
+        let now = now();
         let mut known = lock(&self.known);
-        if known.len() >= MAX_KNOWN && !known.contains_key(variant) {
-            return;
-        }
-        let state = known.entry(variant.clone()).or_default();
-        let is_long_ago = |until| until + LONGEST_PAUSE < now();
+        let Some(state) = Self::state(&mut known, variant, now) else { return };
+        let is_long_ago = |until| until + LONGEST_PAUSE < now;
         if state.paused_until.is_some_and(is_long_ago) {
             state.failures = 0;
         }
         let pause = FIRST_PAUSE * 2_u32.saturating_pow(state.failures.min(8));
         state.failures += 1;
-        state.paused_until = Some(now() + pause.min(LONGEST_PAUSE));
+        state.paused_until = Some(now + pause.min(LONGEST_PAUSE));
+    }
+
+    /// Notes that a response could not be stored, which holds until then.
+    pub(crate) fn refused(&self, variant: &Variant, until: Instant) {
+        let mut known = lock(&self.known);
+        if let Some(state) = Self::state(&mut known, variant, now()) {
+            state.refused_until = Some(until);
+        }
+    }
+
+    /// Returns whether a response could not be stored a moment ago.
+    pub(crate) fn is_refused(&self, variant: &Variant) -> bool {
+        lock(&self.known).get(variant).is_some_and(|state| state.is_refused(now()))
+    }
+
+    /// Returns the state of a variant; `None` if there is no room for it.
+    fn state<'k>(
+        known: &'k mut Known,
+        variant: &Variant,
+        now: Instant,
+    ) -> Option<&'k mut VariantState> {
+        if known.len() >= MAX_KNOWN && !known.contains_key(variant) {
+            known.retain(|_, state| !state.is_over(now));
+            if known.len() >= MAX_KNOWN {
+                return None;
+            }
+        }
+        Some(known.entry(variant.clone()).or_default())
     }
 
     /// Notes that the origin has answered, and ends the pause.
@@ -107,7 +139,7 @@ impl Drop for Revalidation {
         let mut known = lock(&self.revalidations.known);
         if let Some(state) = known.get_mut(&self.variant) {
             state.is_running = false;
-            if state.failures == 0 {
+            if state.failures == 0 && state.refused_until.is_none() {
                 known.remove(&self.variant);
             }
         }

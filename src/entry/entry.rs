@@ -6,13 +6,18 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
 
 #[cfg(feature = "redis")]
 use super::portable::{Copied, SourceRecord};
-use super::{gauge::MemoryGauge, head::Head, weight::OVERHEAD};
+use super::{
+    gauge::MemoryGauge,
+    head::{Head, Windows},
+    weight::OVERHEAD,
+};
 use crate::{
     clock::{Instant, now},
     fence::{Fence, Sequence},
@@ -145,6 +150,21 @@ impl Entry {
         self.provenance.requested < other.provenance.requested
     }
 
+    /// Returns whether it says that a recent response of its slot could not be stored.
+    pub fn is_pass(&self) -> bool {
+        matches!(self.content, Content::Pass)
+    }
+
+    /// Returns whether `earlier` stays in place of this entry: this one is a pass, and `earlier` is a
+    /// response that may still answer, fresh or stale.
+    pub fn gives_way_to(&self, earlier: &Self) -> bool {
+        let may_answer = |head: &Head| {
+            let windows = head.windows();
+            now() < earlier.fresh_until + windows.while_revalidate.max(windows.if_error)
+        };
+        self.is_pass() && earlier.as_response().is_some_and(|(head, _)| may_answer(head))
+    }
+
     /// Counts the entry as held in this process's memory, from now until it is dropped. A store
     /// calls it when it keeps an entry.
     pub fn hold(&self) {
@@ -182,6 +202,15 @@ impl Entry {
                 Some(Self::response(provenance, head, body.clone()))
             }
         }
+    }
+
+    /// Returns a stored response with other times.
+    pub(crate) fn with_times(&self, lifetime: Duration, windows: Windows) -> Option<Self> {
+        let (head, body) = self.as_response()?;
+        let mut head = head.clone();
+        head.lifetime = lifetime;
+        head.set_windows(windows);
+        Some(Self::response(self.provenance.clone(), head, body.clone()))
     }
 
     /// Returns whether it is fresh at an instant. The lifetime must *exceed* the age, so equality is

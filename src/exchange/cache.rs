@@ -32,6 +32,7 @@ const MAX_FLIGHTS: usize = 65_536;
 const MAX_FOLLOWERS: usize = 10_000;
 const FOLLOWER_WAIT: Duration = Duration::from_secs(5);
 const MAX_DETACHED: usize = 256;
+const MAX_REFRESHES: usize = 256;
 const DETACHED_TIME: Duration = Duration::from_secs(30);
 /// Time that a drain gives to the store after its limit.
 const LAST_FLUSH: Duration = Duration::from_secs(1);
@@ -51,6 +52,8 @@ pub(crate) struct Cache<St> {
     pub(crate) revalidations: Arc<Revalidations>,
     pub(crate) routes: Vec<RouteState>,
     pub(crate) detachments: Arc<Detachments>,
+    /// Bound on refreshes in the background.
+    pub(crate) refreshes: Arc<Detachments>,
     pub(crate) bodies: Arc<Budget>,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) follower_wait: Duration,
@@ -99,7 +102,8 @@ impl<St: Store> Cache<St> {
         }
         let limits = Limits { flights: MAX_FLIGHTS, followers: MAX_FOLLOWERS, wait: FOLLOWER_WAIT };
         let metrics = Arc::new(Metrics::new(name.as_str(), names));
-        let detachments = Detachments::new(MAX_DETACHED, DETACHED_TIME, Arc::clone(&metrics));
+        let bound = |count| Arc::new(Detachments::new(count, DETACHED_TIME, Arc::clone(&metrics)));
+        let (detachments, refreshes) = (bound(MAX_DETACHED), bound(MAX_REFRESHES));
         Self {
             store,
             table,
@@ -107,7 +111,8 @@ impl<St: Store> Cache<St> {
             flights: Arc::new(Flights::new(limits)),
             revalidations: Arc::default(),
             routes,
-            detachments: Arc::new(detachments),
+            detachments,
+            refreshes,
             bodies: Arc::new(Budget::new(BODIES_IN_FLIGHT)),
             reporter: Arc::new(Reporter::new(metrics, name, status_field)),
             follower_wait: FOLLOWER_WAIT,

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     key::{Slot, Subject, VariantBuffer},
-    metrics::outcome::{Bypass, ForwardReason, Unshared},
+    metrics::outcome::{Alone, Bypass, ForwardReason, Unshared},
     route::{CacheRule, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
     store::Store,
 };
@@ -100,17 +100,13 @@ fn classify_read<St: Store>(
         verdict = peek(&admitted.variant(&values).encode(&mut VariantBuffer::new()));
         learned = Some((nominated, values));
     }
+    let miss = if learned.is_some() { ForwardReason::VaryMiss } else { ForwardReason::UriMiss };
     let (reason, seen, refresh) = match verdict {
         Verdict::Answer(reuse) => return Ok(Decision::Answer(route, asks, reuse)),
-        Verdict::Forward(alone) => {
-            return Ok(Decision::Forward(cache.bucket(route), Unshared::Alone(alone)));
-        }
         Verdict::Refresh(reuse) => (ForwardReason::Stale, Some(reuse.entry().clone()), Some(reuse)),
         Verdict::Keep(reason, seen) => (reason, seen, None),
-        Verdict::Vary(_) | Verdict::Nothing if learned.is_some() => {
-            (ForwardReason::VaryMiss, None, None)
-        }
-        Verdict::Vary(_) | Verdict::Nothing => (ForwardReason::UriMiss, None, None),
+        Verdict::Pass(pass) => (miss, Some(pass), None),
+        Verdict::Vary(_) | Verdict::Nothing => (miss, None, None),
     };
     // Key and tags are made last: a hit needs neither.
     let base = base.to_variant();
@@ -118,9 +114,19 @@ fn classify_read<St: Store>(
         Some((nominated, values)) => (nominated, base.nominating(&values)),
         None => (rule.vary.clone(), base.clone()),
     };
+    let right = match seen.as_ref().filter(|seen| seen.is_pass()) {
+        Some(_) => match cache.retry(&variant, &asks) {
+            None => {
+                return Ok(Decision::Forward(cache.bucket(route), Unshared::Alone(Alone::Pass)));
+            }
+            right => right,
+        },
+        None => None,
+    };
     let slot = Slot { key: admitted.key()?, variant, tags: admitted.tags()? };
     let (is_background, outer) = (false, outer.cloned());
-    let read = Read { route, slot, base, nominated, asks, reason, seen, is_background, outer };
+    let read =
+        Read { route, slot, base, nominated, asks, reason, seen, right, is_background, outer };
     Ok(match refresh {
         Some(reuse) => Decision::Refresh(read, reuse),
         None => Decision::Read(read),

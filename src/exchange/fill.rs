@@ -19,6 +19,7 @@ use super::{
     settle::{Conclusion, Ending},
 };
 use crate::{
+    background::Revalidation,
     body::ResponseBody,
     clock::{Instant, now, time_of_day},
     entry::{Entry, Head, Provenance, Timing, exact_copy},
@@ -49,6 +50,10 @@ pub(crate) struct Filling<St: Store> {
     pub(crate) route: usize,
     /// Time at which the request was forwarded.
     pub(crate) requested: Instant,
+    /// Right of its read, which ends with the flight.
+    pub(crate) right: Option<Arc<Revalidation>>,
+    /// Set once the origin has answered a refresh: how its body ends decides about the pause.
+    pub(crate) is_refresh: bool,
 }
 
 /// Request as it was forwarded.
@@ -233,6 +238,7 @@ impl<St: Store> Filling<St> {
         let (mut head, body) = Head::with_body(head, &unstored, shapes, timing, body);
         head.be_at_least(terms.initial_age);
         head.set_windows(terms.windows);
+        head.set_by_route(terms.by_route);
         (head, body)
     }
 
@@ -316,8 +322,12 @@ impl<St: Store> Filling<St> {
             return (ResponseBody::stored(body), Some(ending), None);
         }
         let storable = Storable { head: self.copy(head, judgement, &[]).0, placement, tags };
-        let (declared, detachments) = (tape.declared, Arc::clone(&self.cache.detachments));
-        let (recording, cursor) = Recording::new(tape, detachments);
+        let declared = tape.declared;
+        let without_reader = match self.is_refresh {
+            true => &self.cache.refreshes,
+            false => &self.cache.detachments,
+        };
+        let (recording, cursor) = Recording::new(tape, Arc::clone(without_reader));
         let (mut recorder, rest) = Recorder::new(Arc::clone(&recording), body);
         let reader = ResponseBody::first_reader(cursor, rest);
         let runtime = Handle::try_current();
@@ -378,7 +388,7 @@ impl<St: Store> Filling<St> {
         entries: Option<(Arc<Entry>, Option<Arc<Entry>>)>,
         conclusion: Conclusion,
     ) -> Ending<St> {
-        let Self { cache, lead, lease, route, requested } = self;
+        let Self { cache, lead, lease, route, requested, right, is_refresh } = self;
         let entries = match entries {
             Some((entry, note)) => Some((lease, entry, note)),
             None => {
@@ -386,7 +396,17 @@ impl<St: Store> Filling<St> {
                 None
             }
         };
-        Ending { cache, lead, route, requested, entries, conclusion, reservation: None }
+        Ending {
+            cache,
+            lead,
+            route,
+            requested,
+            entries,
+            conclusion,
+            _right: right,
+            is_refresh,
+            reservation: None,
+        }
     }
 }
 

@@ -42,6 +42,7 @@ use self::{
     request::Read,
     respond::{Reuse, turn_not_modified, unsatisfied},
     revalidate::Candidate,
+    stale::Refreshing,
     write::forward_write,
 };
 pub(crate) use self::{cache::Cache, write::acknowledged};
@@ -255,28 +256,33 @@ where
     fn refresh(mut self: Box<Self>) {
         let Some(right) = self.cache.revalidations.begin(&self.read.slot.variant) else { return };
         let Ok(runtime) = Handle::try_current() else { return };
-        let Some(permit) = self.cache.detachments.begin() else { return };
+        let Some(permit) = self.cache.refreshes.begin() else { return };
         self.read.ask_for_all(self.request.as_mut().expect(UNTIL_FORWARDED));
+        self.read.right = Some(Arc::new(right));
+        let refreshing = Refreshing::new(&self.cache, &self.read);
         runtime.spawn(telemetry::in_current_span(async move {
-            let deadline = permit.deadline();
-            let _ = timeout_at(deadline, self.run_in_background()).await;
+            let ended = timeout_at(permit.deadline(), self.run_in_background()).await;
+            if ended.is_ok() {
+                refreshing.end();
+            }
+            // A response whose body is still being recorded takes a permit of its own.
             drop(permit);
-            drop(right);
+            drop(ended);
         }));
     }
 
     /// Fills unless another request does. It waits for nothing, since the other fill does the same work.
-    /// An early refresh does not look first: it would find the entry that it refreshes.
-    async fn run_in_background(mut self: Box<Self>) {
+    /// An early refresh does not look first: it would find the entry that it refreshes. Returns the
+    /// response of a fill.
+    async fn run_in_background(mut self: Box<Self>) -> Option<Answer<B, S::Error>> {
         let mut search = Search::without_waiting();
         if !self.read.is_early() && self.look(&mut search).await.is_break() {
-            return;
+            return None;
         }
         let fields = self.request.as_ref().expect(UNTIL_FORWARDED).headers();
         let step: Step<St, B> = self.cache.join(&mut search, &mut self.read, fields).await;
-        if let Step::Fill(filling) = step {
-            drop(self.fill(filling).await);
-        }
+        let Step::Fill(filling) = step else { return None };
+        Some(self.fill(filling).await)
     }
 
     /// Forwards for this request alone.
@@ -289,7 +295,12 @@ where
             let request = self.request.as_ref().expect(UNTIL_FORWARDED);
             (filling, FieldList::of(request.headers()))
         });
-        let (mut head, body) = self.ask().await?.into_parts();
+        let forwarded = self.ask().await;
+        let status = forwarded.as_ref().ok().map(Response::status);
+        if let Some(response) = self.read.rescue(&self.cache, status) {
+            return Ok(response);
+        }
+        let (mut head, body) = forwarded?.into_parts();
         if self.read.is_contradicted_by(&head) {
             let key = Subject::Key(self.read.slot.key.clone());
             bounded(self.cache.invalidate(&key, Strength::Hard)).await;

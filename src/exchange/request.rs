@@ -10,6 +10,7 @@ use http::{
 
 use super::nesting::OuterFills;
 use crate::{
+    background::Revalidation,
     entry::Entry,
     key::{Nominated, Slot, Variant},
     metrics::{cache_outcome::OutcomeReport, outcome::ForwardReason},
@@ -45,6 +46,11 @@ impl Asks {
         }
     }
 
+    /// Returns whether the response to the request may be stored.
+    pub(crate) fn may_fill(&self) -> bool {
+        !self.is_head && self.range.is_none() && !self.wishes.no_store
+    }
+
     /// Returns whether the client already has a stored response of this status and these fields.
     pub(crate) fn client_has(&self, status: StatusCode, fields: &HeaderMap) -> bool {
         let conditions = self.conditions.as_ref().filter(|_| status.is_success());
@@ -72,6 +78,8 @@ pub(crate) struct Read {
     pub(crate) reason: ForwardReason,
     /// Response that was found and is stale, not new enough for the request, or due for an early refresh.
     pub(crate) seen: Option<Arc<Entry>>,
+    /// Right that one request at a time has: to refresh, or to fill although a refusal is remembered.
+    pub(crate) right: Option<Arc<Revalidation>>,
     /// Set if its caller has an answer already.
     pub(crate) is_background: bool,
     /// Fills of outer layers that wait for it.
@@ -85,6 +93,9 @@ impl Read {
         self.nominated = nominated.clone();
         self.reason = ForwardReason::VaryMiss;
         self.seen = None;
+        if !self.is_background {
+            self.right = None;
+        }
     }
 
     /// Turns the request into an unconditional GET: its caller already has an answer.
@@ -102,11 +113,13 @@ impl Read {
         self.is_background && self.seen.as_ref().is_some_and(|entry| entry.is_fresh())
     }
 
-    /// Returns whether no request joins its flight: it wants a newer response than others do, or its
-    /// response is stored only to be revalidated.
+    /// Returns whether no request joins its flight: it wants a newer response than others do, its response
+    /// is stored only to be revalidated, or a refusal is remembered.
     pub(crate) fn leads_privately(&self) -> bool {
         let stored = self.seen.as_ref().and_then(|entry| entry.as_response());
+        let is_refused = self.right.is_some() && !self.is_background;
         self.asks.wishes.refreshes
+            || is_refused
             || self.reason == ForwardReason::Request
             || stored.is_some_and(|(head, _)| !head.may_be_shared())
     }

@@ -7,6 +7,7 @@ use super::{
     respond::{SharedBody, SharedResponse},
 };
 use crate::{
+    background::Revalidation,
     clock::{Instant, now},
     entry::Entry,
     flight::Lead,
@@ -25,6 +26,10 @@ pub(super) struct Ending<St: Store> {
     /// Entry to store under the lease, and the note that leads to it.
     pub(super) entries: Option<(St::Lease, Arc<Entry>, Option<Arc<Entry>>)>,
     pub(super) conclusion: Conclusion,
+    /// Right of its read, which ends with the flight.
+    pub(super) _right: Option<Arc<Revalidation>>,
+    /// Set if it ends a refresh that the origin has answered.
+    pub(super) is_refresh: bool,
     /// Bytes that a body without a recording has reserved; held until the flight is over.
     pub(super) reservation: Option<Reservation>,
 }
@@ -60,7 +65,12 @@ impl<St: Store> Ending<St> {
             bounded(self.cache.invalidate(&key, Strength::Hard)).await;
         }
         let Some((lease, entry, note)) = self.entries.take() else { return Commit::Failed };
-        bounded(self.cache.store.commit(lease, entry, note)).await.unwrap_or(Commit::Failed)
+        let pass = entry.is_pass().then(|| Arc::clone(&entry));
+        let commit = bounded(self.cache.store.commit(lease, entry, note)).await;
+        if let (Some(pass), Some(Commit::Superseded)) = (pass, commit) {
+            self.cache.revalidations.refused(&pass.slot().variant, pass.kept_until());
+        }
+        commit.unwrap_or(Commit::Failed)
     }
 
     /// Returns whether its response has tags that requests did not know when they joined the flight.
@@ -71,8 +81,25 @@ impl<St: Store> Ending<St> {
         }
     }
 
+    /// Begins or ends the pause after a refresh: a body that breaks off is a failure of the origin.
+    fn pause_or_resume(&self) {
+        let (cache, variant) = (&self.cache, &self.lead.slot().variant);
+        match &self.conclusion {
+            Conclusion::Abandoned => cache.refresh_failed(self.route, variant),
+            Conclusion::Refusal(Refusal::Incomplete | Refusal::Panicked) => {
+                cache.revalidations.failed(variant);
+            }
+            Conclusion::Refusal(_) | Conclusion::Invalidation(_) | Conclusion::Response(..) => {
+                cache.revalidations.answered(variant);
+            }
+        }
+    }
+
     /// Counts the result of the commit, and settles the flight.
     pub(super) fn conclude(self, commit: Commit) -> Result<Arc<Entry>, Refusal> {
+        if self.is_refresh {
+            self.pause_or_resume();
+        }
         let is_grouped = self.is_grouped();
         let (entry, nominated) = match self.conclusion {
             Conclusion::Response(entry, nominated) => (entry, nominated),
@@ -146,9 +173,18 @@ mod tests {
             let entry = Arc::new(Entry::response(provenance, head.clone(), body.clone()));
             let (cache, entries) = (Arc::clone(cache), Some(((), Arc::clone(&entry), None)));
             let conclusion = Conclusion::Response(entry, Nominated::default());
-            let (requested, reservation) = (now(), None);
-            let mut ending =
-                Ending { cache, lead, route: 0, requested, entries, conclusion, reservation };
+            let (route, requested, _right, is_refresh) = (0, now(), None, false);
+            let mut ending = Ending {
+                cache,
+                lead,
+                route,
+                requested,
+                entries,
+                conclusion,
+                _right,
+                is_refresh,
+                reservation: None,
+            };
             ending.commit().await;
             assert_eq!(matches!(enter(), Turn::Lead(_)), !groups.is_empty());
         }

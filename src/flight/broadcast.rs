@@ -1,4 +1,4 @@
-//! Value that many may wait for. It may be replaced, and is never taken back.
+//! Value that many tasks wait for. Once sent it can be replaced, but not taken back.
 
 use std::{
     collections::BTreeMap,
@@ -50,7 +50,7 @@ impl<T> fmt::Debug for Broadcast<T> {
     }
 }
 
-/// Future of a value. Dropped, it waits no longer.
+/// Future of the value. Dropping it removes its waker.
 pub(crate) struct Receiving<'a, T> {
     broadcast: &'a Broadcast<T>,
     /// Number of its waker; `None` before the first poll.

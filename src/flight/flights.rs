@@ -34,10 +34,12 @@ pub(crate) enum Settled<T> {
     Over,
 }
 
-/// Bounds on flights.
+/// Bounds on the flights of a layer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
+    /// Number of flights at a time.
     pub(crate) flights: usize,
+    /// Number of followers of one flight.
     pub(crate) followers: usize,
     /// Time that a follower waits, and age up to which a flight may be joined.
     pub(crate) wait: Duration,
@@ -76,7 +78,7 @@ struct Flight<T> {
     progress: Broadcast<Settled<T>>,
 }
 
-/// Turn of a request.
+/// Role of a request among the flights.
 pub(crate) enum Turn<T: Clone> {
     /// Forward, and settle the flight.
     Lead(Lead<T>),
@@ -95,8 +97,8 @@ impl<T: Clone> Flights<T> {
         }
     }
 
-    /// Joins the flight of a slot and a token, or leads one. `may_join` is asked with the number at
-    /// which the flight began, `begin` takes the number for a new one.
+    /// Joins the flight of a slot and a token, or leads one. `may_join` decides by the fence of a flight;
+    /// `begin` takes the fence of a new one.
     pub(crate) fn enter(
         self: &Arc<Self>,
         slot: &Slot,
@@ -185,7 +187,7 @@ enum Dropped {
 }
 
 impl<T: Clone> Lead<T> {
-    /// Returns the number at which the flight began.
+    /// Returns the fence that was taken when the flight began.
     pub(crate) fn fence(&self) -> Fence {
         self.flight.fence
     }
@@ -206,7 +208,7 @@ impl<T: Clone> Lead<T> {
         self
     }
 
-    /// Closes the flight to further requests: what is found from here on holds for all followers.
+    /// Closes the flight to further requests. A check that follows then holds for all its followers.
     pub(crate) fn close(&self) {
         let Flight { slot, token, .. } = &*self.flight;
         let key = FlightKey { variant: slot.variant.clone(), token: *token };
@@ -237,9 +239,8 @@ impl<T: Clone> Lead<T> {
     fn settle(&mut self, settled: impl FnOnce() -> Settled<T>) {
         self.unsettled = None;
         self.close();
-        // The flight leaves the map before its followers wake, so one that wakes up abandoned can only
-        // join a new flight. Nor can a request join after this look: it would be counted under the
-        // lock of the map.
+        // The flight leaves the map before its followers wake, so an abandoned follower can only join a new
+        // one. No request joins after this check either: followers are counted under the map's lock.
         if self.flight.followers.load(Ordering::Relaxed) > 0 {
             self.flight.progress.send(settled());
         }

@@ -217,7 +217,7 @@ impl Metrics {
         add(&self.invalidations_unmatched);
     }
 
-    /// Counts a fill or a write that was dropped because too many had lost their callers.
+    /// Counts a fill, a write or a refresh that was dropped because too many went on without a caller.
     pub(crate) fn detached_dropped(&self) {
         add(&self.detached_dropped);
     }

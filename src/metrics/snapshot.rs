@@ -49,7 +49,8 @@ pub struct Snapshot {
     /// Keys and tags of calls that no request makes, so that nothing is stored under them: a value that
     /// was not escaped, a misspelt template. Routes with closures are taken to make any.
     pub invalidations_unmatched: u64,
-    /// Fills and writes that lost their callers and were dropped because too many had.
+    /// Fills and writes that lost their callers, and refreshes in the background, that were dropped because
+    /// there were too many of them.
     pub detached_dropped: u64,
     /// The store's own counts, if it is over a network.
     pub store: Option<StoreSnapshot>,

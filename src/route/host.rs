@@ -96,12 +96,9 @@ impl HostPolicy {
 
 /// Normalizes an authority (RFC 3986 §6.2.2.1 and §6.2.3).
 fn normalized<'a>(authority: &'a [u8], scheme: &[u8]) -> Cow<'a, [u8]> {
+    // Most hosts have no port, no user and no capital.
     let is_simple = |byte: &u8| !byte.is_ascii_uppercase() && !matches!(byte, b'@' | b':');
     if authority.iter().all(is_simple) {
-        return authority.into();
-    }
-    // The common case, told in one pass: no port, no user, no capital.
-    if !authority.iter().any(|byte| matches!(byte, b':' | b'@' | b'A'..=b'Z')) {
         return authority.into();
     }
     let default_port: &[u8] = match scheme {
@@ -111,14 +108,14 @@ fn normalized<'a>(authority: &'a [u8], scheme: &[u8]) -> Cow<'a, [u8]> {
     };
     let without = |port: &[u8]| authority.strip_suffix(port).filter(|host| is_host(host));
     let authority = without(default_port).or_else(|| without(b":")).unwrap_or(authority);
-    // Letters before it are those of a user, and have case.
+    // The user before the `@` is case-sensitive.
     match authority.iter().rposition(|byte| *byte == b'@') {
         None => lowercase(authority),
         Some(at) => [&authority[..at], &authority[at..].to_ascii_lowercase()].concat().into(),
     }
 }
 
-/// Returns whether a text is a host to which a port may have belonged: no part of an IPv6 address.
+/// Returns whether a port may have followed `text`, which is then no part of an IPv6 address.
 fn is_host(text: &[u8]) -> bool {
     text.ends_with(b"]") || !text.is_empty() && !text.contains(&b':')
 }

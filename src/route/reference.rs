@@ -8,9 +8,9 @@ use crate::key::origin;
 /// Target of a write: the base of the references in its response.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
-    /// As the client sent it.
+    /// Target as the client sent it.
     original: Uri,
-    /// As the layer sees it: a nested router's own path.
+    /// Target as the layer sees it: behind a nested router, its path without the prefix.
     seen: Uri,
     host: Option<HeaderValue>,
 }
@@ -50,7 +50,7 @@ impl Target {
             "" if reference.authority.is_some() => "/".to_owned(),
             "" => own.to_owned(),
             absolute if absolute.starts_with('/') => without_dots(absolute),
-            // A path begins with a slash.
+            // After an authority a path begins with a slash.
             _ if reference.authority.is_some() => return None,
             relative => {
                 let folder = &own[..own.rfind('/').map_or(0, |at| at + 1)];

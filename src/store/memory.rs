@@ -271,6 +271,9 @@ impl MemoryState {
             if earlier.is_some_and(|earlier| entry.is_older_than(&earlier)) {
                 return Commit::Superseded;
             }
+            if entry.is_pass() && self.gives_way(entry, note.as_deref()) {
+                return Commit::Superseded;
+            }
             if entry.weight() > self.largest {
                 return Commit::TooLarge;
             }
@@ -280,6 +283,14 @@ impl MemoryState {
         });
         self.forget(evicted);
         committed.unwrap_or(Commit::Fenced)
+    }
+
+    /// Returns whether a response may still answer at the place of a pass, or of the note that leads to it.
+    fn gives_way(&self, pass: &Entry, note: Option<&Entry>) -> bool {
+        [Some(pass), note].into_iter().flatten().any(|place| {
+            let earlier = self.entries.peek(&place.slot().variant);
+            earlier.is_some_and(|earlier| pass.gives_way_to(&earlier) && self.is_alive(&earlier))
+        })
     }
 
     /// Inserts an entry, under the lock of its key.

@@ -145,7 +145,8 @@ pub enum Commit {
     Stored,
     /// An invalidation overtook the fill.
     Fenced,
-    /// The store already has a response that was asked of the origin later.
+    /// The store already has a response that was requested later, or one that may still answer in place of
+    /// a response that may not be stored.
     Superseded,
     /// The store has no room for an entry of this weight.
     TooLarge,
@@ -235,6 +236,9 @@ pub trait Store: Sealed + Send + Sync + 'static {
     /// but for [`Commit::Failed`], may be shared with requests that wait for it.
     ///
     /// `note` is stored in the same step: another entry of the same key, which leads to `entry`.
+    ///
+    /// A pass [gives way](Entry::gives_way_to) to a response at its own place or at the note's. Nothing is
+    /// stored then, which is [`Commit::Superseded`].
     fn commit(
         &self,
         lease: Self::Lease,

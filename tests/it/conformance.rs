@@ -55,6 +55,7 @@ async fn each_flaw_is_caught_by_the_rule_it_breaks() {
     caught(AnswersWithNotes, "`begin` finds nothing where nothing fresh is stored").await;
     caught(ForgetsNotes, "a note is stored if its entry is").await;
     caught(NotesFirst, "a note is stored if its entry is").await;
+    caught(ReplacesWithPass, "a response may answer").await;
     caught(KeepsLease, "the right to fill is granted").await;
     caught(LeaksEntries, "entry is released").await;
     caught(VoidsEverything, "does not void the fills of other keys").await;
@@ -96,6 +97,7 @@ enum Flaw {
     AnswersWithNotes,
     ForgetsNotes,
     NotesFirst,
+    ReplacesWithPass,
     KeepsLease,
     LeaksEntries,
     VoidsEverything,
@@ -319,6 +321,13 @@ impl Store for Listed {
     }
 
     async fn commit(&self, (): (), entry: Arc<Entry>, note: Option<Arc<Entry>>) -> Commit {
+        let gives_way = |place: &Arc<Entry>| {
+            let earlier = self.find(&place.slot().variant);
+            earlier.is_some_and(|earlier| entry.gives_way_to(&earlier))
+        };
+        if !self.has(Flaw::ReplacesWithPass) && note.iter().chain([&entry]).any(gives_way) {
+            return Commit::Superseded;
+        }
         let fence = entry.fence();
         let mut slot = entry.slot().clone();
         if self.has(Flaw::CommitsWhatTagsVoided) {

@@ -18,12 +18,14 @@ mod config;
 #[cfg(feature = "testing")]
 mod conformance;
 mod content;
+mod documents;
 mod early;
 mod ends;
 mod fencing;
 mod flights;
 mod handle;
 mod keys;
+mod lifetimes;
 mod named_tags;
 mod nesting;
 mod outer_layers;
@@ -33,6 +35,7 @@ mod privacy;
 mod published;
 mod readiness;
 #[cfg(feature = "testing")]
+mod refusals;
 mod replay;
 mod response_policy;
 mod reverse_proxy;

@@ -341,7 +341,9 @@ mod tests {
         assert_eq!((copy.fresh_until(), copy.fence()), expected);
         tokio::time::advance(near.limit).await;
         near.silence();
+        near.prove(now() + Duration::from_secs(60), Duration::ZERO);
         let confirmed = near.confirm(&copy, near.fence());
+        assert!(!Arc::ptr_eq(&copy, &confirmed), "it is one to keep");
         assert_eq!((confirmed.fresh_until(), confirmed.fence()), expected);
     }
 

@@ -106,6 +106,15 @@ impl Store for RedisStore {
             count(&self.state.link.counts.fenced);
             return Commit::Fenced;
         }
+        // The lease keeps other fills from changing what is found.
+        if entry.is_pass() {
+            for place in note.iter().chain([&entry]) {
+                let found = Box::pin(self.state.lookup(place.slot())).await;
+                if matches!(found, Lookup::Found(earlier) if entry.gives_way_to(&earlier)) {
+                    return Commit::Superseded;
+                }
+            }
+        }
         let commit = Box::pin(lease.commit(&entry, note.as_deref())).await;
         if commit == Commit::Stored
             && let Some(note) = note

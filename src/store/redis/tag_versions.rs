@@ -23,8 +23,8 @@ use crate::{
     metrics::operations::Operation,
 };
 
-/// Lag in microseconds that the clock of a server may have over this process's within a fill: it
-/// may be slewed, but not set back.
+/// Microseconds by which a server's clock may fall behind this process's within a fill: it may be slewed,
+/// but not set back.
 const TOLERANCE: u64 = 20_000;
 
 /// Difference in microseconds that the clocks of a cluster's nodes may have.

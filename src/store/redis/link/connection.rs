@@ -84,7 +84,7 @@ impl Connection {
         self.transport.clone()
     }
 
-    /// Returns whether a fill began under this incarnation, with which its token begins.
+    /// Returns whether the fill with this token began under this incarnation: tokens begin with it.
     pub(crate) fn is_of_its_time(&self, token: Token) -> bool {
         (token.number() >> 64) as u64 == self.incarnation
     }
@@ -151,7 +151,7 @@ impl Connection {
         let epoch = match set {
             Ok(_) => epoch,
             Err(error) if error.code() == Some("OOM") => {
-                // No room for another one: without an epoch nothing is read at all.
+                // No room for another one. Without an epoch no record is read.
                 cmd("UNLINK").arg(key).query_async::<Value>(&mut connection).await?;
                 0
             }
@@ -179,7 +179,7 @@ impl Connection {
         }
     }
 
-    /// Makes the records of a key outdated. That needs room: without any the key is removed.
+    /// Makes the records of a key outdated. A server without room for that removes the key.
     pub(crate) async fn soft_invalidate(&self, key: &str) -> Result<Value, RedisError> {
         let slack = |call: &mut Cmd| {
             call.arg(SLACK);

@@ -1,7 +1,7 @@
 //! Line of fixed width at the front of a record, for the scripts.
 
 /// Version of the record format, and a part of every variant's digest.
-pub(super) const VERSION: u8 = 3;
+pub(super) const VERSION: u8 = 4;
 
 /// First bytes of every record of this version.
 pub(super) const MAGIC: &[u8] = &[b'T', b'S', b'C', b'0' + VERSION, b' '];
