@@ -36,6 +36,7 @@ use crate::metrics::cache_outcome::{CacheOutcome, ReportOutcome};
 /// # }
 /// ```
 #[derive(Clone, Debug)]
+#[must_use = "nothing is sent before `.send(..)`"]
 pub struct Warmup<S> {
     service: S,
     host: HeaderValue,

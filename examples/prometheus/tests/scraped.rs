@@ -117,6 +117,7 @@ impl Portal {
             ("/accounts/A1/cases", ""),
             ("/accounts/A1/cases/C1/messages", ""),
             ("/accounts/A1/cases/unknown/messages", ""),
+            ("/accounts/A1/cases/unknown/messages", "range: bytes=0-1\r\n"),
             ("/accounts/A1/cases/C1/messages", "upgrade: websocket\r\nconnection: upgrade\r\n"),
         ] {
             get(self.port, target, &format!("{token}{fields}")).expect("the portal answers");
