@@ -4,7 +4,6 @@ use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use http::HeaderMap;
 use http_body::Body;
-use tokio::time::timeout_at;
 
 use super::{
     assess::{Assessment, Circumstances, Origin, Purpose, Question, assess},
@@ -15,7 +14,7 @@ use super::{
     respond::{Reuse, SharedResponse},
 };
 use crate::{
-    clock::{Instant, now},
+    clock::{Instant, now, recent, timeout_at},
     entry::Entry,
     flight::{Follower, Lead, Settled, Turn},
     key::Token,
@@ -215,7 +214,7 @@ impl<St: Store> Cache<St> {
         }
         match begin.unwrap_or(Begin::Unavailable) {
             Begin::Granted(lease) => {
-                let (cache, route, requested) = (Arc::clone(self), read.route, now());
+                let (cache, route, requested) = (Arc::clone(self), read.route, recent());
                 let (right, is_refresh) = (read.right.clone(), false);
                 let filling = Filling { cache, lead, lease, route, requested, right, is_refresh };
                 Begun::Filling(filling)
