@@ -14,8 +14,8 @@ use crate::{
     entry::Entry,
     key::{Nominated, Slot, Variant},
     metrics::{cache_outcome::OutcomeReport, outcome::ForwardReason},
-    policy::{Conditions, ForceRefresh, RangeAsked, Wishes, contradicts},
-    route::{Admitted, HeadRef},
+    policy::{Conditions, ForceRefresh, RangeAsked, RequestFields, Wishes, contradicts},
+    route::{CacheRule, HeadRef},
 };
 
 /// Parts of a request that shape its response: method, directives, conditions, ranges.
@@ -26,22 +26,27 @@ pub(crate) struct Asks {
     pub(crate) conditions: Option<Conditions>,
     /// Requested parts; `None` for the whole.
     pub(crate) range: Option<Box<RangeAsked>>,
-    /// Set if the request has credentials that only the response can declare irrelevant.
+    /// Set if the request has credentials that only the response can declare irrelevant (RFC 9111 §3.5).
     pub(crate) needs_permission: bool,
     pub(crate) report: OutcomeReport,
 }
 
 impl Asks {
-    pub(crate) fn of(head: HeadRef<'_>, admitted: &Admitted<'_>) -> Self {
+    /// Reads what a request asks for; `found` tells which of its fields are there.
+    pub(crate) fn of(head: HeadRef<'_>, found: &RequestFields<'_>, rule: &CacheRule) -> Self {
+        let fields = head.headers;
+        // Only GET has parts (RFC 9110 §14.2).
+        let has_range = found.has_range && *head.method == Method::GET;
         Self {
             is_head: *head.method == Method::HEAD,
             wishes: match head.extensions.get::<ForceRefresh>() {
                 Some(ForceRefresh) => Wishes::REFRESH,
-                None => admitted.wishes(),
+                None if found.has_directives => Wishes::of(fields, rule.request_directives),
+                None => Wishes::NONE,
             },
-            conditions: admitted.conditions(),
-            range: admitted.range(),
-            needs_permission: admitted.needs_permission(),
+            conditions: found.has_conditions.then(|| Conditions::of(fields)),
+            range: has_range.then(|| Box::new(RangeAsked::of(fields))),
+            needs_permission: found.has_authorization && rule.credentials.is_by_response(),
             report: OutcomeReport::of(head.extensions),
         }
     }

@@ -16,7 +16,6 @@ use crate::{
 };
 
 /// Reporter of outcomes.
-#[derive(Debug)]
 pub(crate) struct Reporter {
     pub(crate) metrics: Arc<Metrics>,
     /// Field that clients see in place of `Cache-Status`.
