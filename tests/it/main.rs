@@ -43,6 +43,8 @@ mod replay;
 mod response_policy;
 mod reverse_proxy;
 mod soft_tags;
+#[cfg(feature = "tracing")]
+mod spans;
 mod stacks;
 mod stale;
 mod streaming;
