@@ -8,7 +8,7 @@ use std::{
     task::{self, Context, Poll, Waker},
 };
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower::ServiceExt;
@@ -70,8 +70,32 @@ pin_project! {
         Ready { response: Option<Response<ResponseBody<B>>> },
         Passing { #[pin] inner: S::Future },
         Marking { #[pin] inner: S::Future, mark: Mark },
+        // Dropped in this order: only then is it known that the handler does no more.
+        Unmatched {
+            #[pin]
+            inner: S::Future,
+            write: Option<Box<dyn UnmatchedWrite>>,
+            ended: Option<Box<EndedWrite<B, S::Error>>>,
+        },
         Waiting { waiting: Waiting<B, S::Error> },
     }
+}
+
+/// Unsafe request that no rule was for at its beginning. Dropped before its end, its outcome is unknown.
+pub(crate) trait UnmatchedWrite: Send {
+    /// Ends it with the head of its response, none for an error. Returns what the response waits for: mostly
+    /// nothing, unless a rule is for it now.
+    fn end(
+        self: Box<Self>,
+        status: Option<StatusCode>,
+        response: Option<&HeaderMap>,
+    ) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>>;
+}
+
+/// Answer that waits for an invalidation.
+struct EndedWrite<B: Body, E> {
+    invalidation: Pin<Box<dyn Future<Output = ()> + Send>>,
+    answer: Option<Answer<B, E>>,
 }
 
 /// Report of a forwarded response: its bucket, and why it is not shared.
@@ -181,7 +205,7 @@ where
                 reporter.status_field.apply(response.headers_mut());
                 Self::ready(response)
             }
-            FutureState::Passing { .. } => self,
+            FutureState::Passing { .. } | FutureState::Unmatched { .. } => self,
             _ => {
                 let reporter = Arc::clone(reporter);
                 Self::waiting(async move {
@@ -190,6 +214,41 @@ where
                     Ok(response)
                 })
             }
+        }
+    }
+}
+
+impl<S, Q, B> ResponseFuture<S, Q, B>
+where
+    S: Service<Request<Q>, Response = Response<B>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    Q: Send + 'static,
+    B: Body + Send + 'static,
+    B::Error: Send,
+{
+    /// Forwards an unsafe request that no rule is for, and passes the response on.
+    pub(crate) fn forward_unmatched(
+        mut inner: S,
+        request: Request<Q>,
+        write: Box<dyn UnmatchedWrite>,
+    ) -> Self {
+        match inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => {
+                let (inner, write) = (inner.call(request), Some(write));
+                Self { state: FutureState::Unmatched { write, ended: None, inner } }
+            }
+            Poll::Ready(Err(error)) => Self::waiting(ready(Err(error))),
+            Poll::Pending => Self::waiting(async move {
+                let answer = inner.oneshot(request).await;
+                let response = answer.as_ref().ok();
+                let end =
+                    write.end(response.map(Response::status), response.map(Response::headers));
+                if let Some(invalidation) = end {
+                    invalidation.await;
+                }
+                answer.map(|response| response.map(ResponseBody::passing))
+            }),
         }
     }
 }
@@ -258,6 +317,24 @@ where
             FutureStateProjection::Marking { inner, mark } => {
                 let answer = task::ready!(watch(&|| mark.panicked(), || inner.poll(cx)));
                 Poll::Ready(mark.put(answer))
+            }
+            FutureStateProjection::Unmatched { write, ended, inner } => {
+                if let Some(ended) = ended {
+                    task::ready!(ended.invalidation.as_mut().poll(cx));
+                    return Poll::Ready(ended.answer.take().expect("polled after it completed"));
+                }
+                let answer = task::ready!(inner.poll(cx));
+                let write = write.take().expect("polled after it completed");
+                let response = answer.as_ref().ok();
+                let end =
+                    write.end(response.map(Response::status), response.map(Response::headers));
+                let answer = answer.map(|response| response.map(ResponseBody::passing));
+                let Some(mut invalidation) = end else { return Poll::Ready(answer) };
+                if invalidation.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(answer);
+                }
+                *ended = Some(Box::new(EndedWrite { invalidation, answer: Some(answer) }));
+                Poll::Pending
             }
             FutureStateProjection::Waiting { waiting } => waiting.as_mut().poll(cx),
         }

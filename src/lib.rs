@@ -136,7 +136,7 @@ pub use policy::{CacheTags, ForceRefresh, Freshness, RequestDirectives, Response
 pub use preset::{CASE_LIST_TTL, CASE_MESSAGES_TTL};
 pub use route::{
     CacheRoute, Caller, Coalescing, Credentials, HostPolicy, InvalidateRoute, KeyRequest,
-    QueryPolicy,
+    QueryPolicy, Routes,
 };
 pub use service::SupportCache;
 pub use store::{ChosenStore, MemoryStore, MemoryStoreBuilder, Pending, Store};

@@ -49,6 +49,7 @@ const ORDERS: &[(&str, &[&str])] = &[
         &[
             "assess",
             "nesting",
+            "rules",
             "request",
             "ranges",
             "respond",
@@ -81,6 +82,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "operations",
             "facade",
             "sharded_counter",
+            "append_list",
             "snapshot",
             "counters",
             "reporter",
@@ -139,6 +141,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "reference",
             "table",
             "admission",
+            "routes",
         ],
     ),
     (

@@ -19,6 +19,7 @@ mod ranges;
 mod request;
 mod respond;
 mod revalidate;
+mod rules;
 mod settle;
 mod stale;
 mod write;
@@ -43,7 +44,7 @@ use self::{
     respond::{Reuse, turn_not_modified, unsatisfied},
     revalidate::Candidate,
     stale::Refreshing,
-    write::forward_write,
+    write::{PendingWrite, forward_write},
 };
 pub(crate) use self::{cache::Cache, write::acknowledged};
 use crate::{
@@ -108,19 +109,21 @@ where
         let (cache, inner) = (Arc::clone(cache), inner.clone());
         Box::new(Exchange { cache, inner, read, request: Some(request) })
     };
-    let mut decision = classify(cache, HeadRef::of(&request), RequestContent::of(request.body()));
+    let rules = &*cache.rules();
+    let mut decision =
+        classify(cache, rules, HeadRef::of(&request), RequestContent::of(request.body()));
     if let Decision::Peek = decision {
         let content = match peek(&mut request) {
             true => RequestContent::Present,
             false => RequestContent::Absent,
         };
-        decision = classify(cache, HeadRef::of(&request), content);
+        decision = classify(cache, rules, HeadRef::of(&request), content);
     }
     match decision {
         // After a peek there is no other.
         Decision::Pass | Decision::Peek => ResponseFuture::forward(inner.clone(), request, None),
-        Decision::Answer(route, asks, reuse) => {
-            ResponseFuture::ready(reuse.respond(&cache.reporter, cache.bucket(route), &asks))
+        Decision::Answer(bucket, asks, reuse) => {
+            ResponseFuture::ready(reuse.respond(&cache.reporter, bucket, &asks))
         }
         Decision::Forward(bucket, why) => {
             let (reporter, report) =
@@ -133,9 +136,15 @@ where
             ResponseFuture::ready(exchange(read, request).reuse(&reuse))
         }
         Decision::Write(subjects) => {
-            let write = forward_write(Arc::clone(cache), inner.clone(), subjects, request);
+            let (cache, rules, inner) = (Arc::clone(cache), Arc::clone(rules), inner.clone());
+            let detachments = Arc::clone(&cache.detachments);
+            let write = forward_write(cache, rules, inner, subjects, request);
             let write = telemetry::in_current_span(write);
-            ResponseFuture::waiting(Detachable::new(write, &cache.detachments))
+            ResponseFuture::waiting(Detachable::new(write, &detachments))
+        }
+        Decision::Unmatched => {
+            let write = PendingWrite::new(cache, rules, None, &request);
+            ResponseFuture::forward_unmatched(inner.clone(), request, Box::new(write))
         }
     }
 }
@@ -183,7 +192,7 @@ where
             Err(_) => match read.stand_in(&cache, Origin::Slow) {
                 Some(reuse) => {
                     // Dropping `fill` hands it to the runtime, which completes it.
-                    Ok(reuse.respond(&cache.reporter, cache.bucket(read.route), &read.asks))
+                    Ok(reuse.respond(&cache.reporter, read.route.bucket, &read.asks))
                 }
                 None => fill.await,
             },
@@ -220,9 +229,7 @@ where
             Ended::Stored(reuse) => Ok(self.reuse(&reuse)),
             Ended::Collapsed(response) => Ok(response),
             Ended::Unsatisfied => {
-                self.cache
-                    .metrics()
-                    .ended(self.cache.bucket(self.read.route), &Outcome::Unsatisfied);
+                self.cache.metrics().ended(self.read.route.bucket, &Outcome::Unsatisfied);
                 let mut response = unsatisfied();
                 self.read.asks.report.put(&Outcome::Unsatisfied, response.extensions_mut());
                 Ok(response)
@@ -241,7 +248,7 @@ where
 
     /// Answers with a stored response, and asks the origin about it afterwards if that is due.
     fn reuse(self: Box<Self>, reuse: &Reuse) -> Response<ResponseBody<B>> {
-        let bucket = self.cache.bucket(self.read.route);
+        let bucket = self.read.route.bucket;
         let response = reuse.respond(&self.cache.reporter, bucket, &self.read.asks);
         if reuse.is_due {
             self.refresh();
@@ -307,14 +314,14 @@ where
         }
         let outcome = why.outcome(head.status);
         self.read.asks.report.put(&outcome, &mut head.extensions);
-        let bucket = self.cache.bucket(self.read.route);
+        let bucket = self.read.route.bucket;
         self.cache.reporter.mark(bucket, outcome, &mut head.headers);
         Ok(Response::from_parts(head, ResponseBody::passing(body)))
     }
 
     /// Asks the inner service. `on_panic` is called if it panics.
     async fn ask(&mut self, on_panic: impl Fn()) -> Result<Response<B>, S::Error> {
-        let (metrics, bucket) = (self.cache.metrics(), self.cache.bucket(self.read.route));
+        let (metrics, bucket) = (self.cache.metrics(), self.read.route.bucket);
         let answer = async {
             poll_fn(|cx| self.inner.poll_ready(cx)).await?;
             self.inner.call(self.request.take().expect(UNTIL_FORWARDED)).await
@@ -343,7 +350,7 @@ where
         let fields = FieldList::of(request.headers());
         let candidate = filling.revalidate(&self.read, request.headers_mut());
         filling.mark(&self.read, request.extensions_mut());
-        let (cache, bucket) = (Arc::clone(&self.cache), self.cache.bucket(self.read.route));
+        let (cache, bucket) = (Arc::clone(&self.cache), self.read.route.bucket);
         let panicked = || cache.metrics().refused(bucket, Refusal::Panicked);
         let forwarded = self.ask(&panicked).await;
         let asked = ForwardedRequest { read: &self.read, fields };
@@ -370,7 +377,7 @@ where
             false => Outcome::Led { reason: read.reason, stored, status },
         };
         read.asks.report.put(&outcome, &mut head.extensions);
-        let bucket = self.cache.bucket(read.route);
+        let bucket = self.read.route.bucket;
         self.cache.reporter.mark(bucket, outcome, &mut head.headers);
         // Whether it is stored or not: its condition was taken off (RFC 9110 §13.2.1).
         let is_had = read.asks.have_current(head.status, &head.headers);

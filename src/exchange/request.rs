@@ -9,7 +9,7 @@ use http::{
     response,
 };
 
-use super::nesting::OuterFills;
+use super::{nesting::OuterFills, rules::CachedRoute};
 use crate::{
     background::Revalidation,
     entry::{Entry, Head},
@@ -82,7 +82,7 @@ impl Asks {
 /// Read that needs the store or the origin.
 #[derive(Clone)]
 pub(crate) struct Read {
-    pub(crate) route: usize,
+    pub(crate) route: Arc<CachedRoute>,
     /// Place of its response; the variant holds the values of `nominated`.
     pub(crate) slot: Slot,
     /// Variant without the values of fields that responses have nominated.

@@ -1,12 +1,13 @@
 //! Counters of a layer and its buckets.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
 use super::{
+    append_list::AppendList,
     facade,
     latency::{Latency, LatencyCounter},
     outcome::{Alone, Bypass, Outcome, Refusal, Stale},
@@ -22,12 +23,15 @@ use crate::{
 /// Number of requests after which every bucket should have had one.
 const WARM: u64 = 1000;
 
+/// Number of buckets that reloads may add to those at first.
+const MORE_BUCKETS: usize = 256;
+
 /// Counters of one layer.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     /// Name of the layer.
     name: Arc<str>,
-    buckets: Vec<Bucket>,
+    buckets: AppendList<Bucket>,
     writes: AtomicU64,
     writes_unmatched: AtomicU64,
     writes_failed: AtomicU64,
@@ -42,10 +46,11 @@ pub(crate) struct Metrics {
     is_warm: AtomicBool,
 }
 
-/// Counters of one bucket.
+/// Counters and switch of one bucket.
 #[derive(Debug)]
 struct Bucket {
     name: Arc<str>,
+    is_off: AtomicBool,
     /// By far the most frequent.
     hits: ShardedCounter,
     misses: AtomicU64,
@@ -79,7 +84,7 @@ impl Metrics {
     pub(crate) fn new(name: &str, buckets: Vec<String>) -> Self {
         Self {
             name: name.into(),
-            buckets: buckets.into_iter().map(Bucket::new).collect(),
+            buckets: AppendList::new(buckets.into_iter().map(Bucket::new), MORE_BUCKETS),
             writes: AtomicU64::new(0),
             writes_unmatched: AtomicU64::new(0),
             writes_failed: AtomicU64::new(0),
@@ -121,6 +126,30 @@ impl Metrics {
 
     pub(crate) fn position(&self, name: &str) -> Option<usize> {
         self.buckets.iter().position(|bucket| *bucket.name == *name)
+    }
+
+    /// Returns the positions of buckets, and adds those that are new. `None` if there is no room for all.
+    pub(crate) fn positions(&self, names: &[&str]) -> Option<Vec<usize>> {
+        let is_new = |name: &&str| self.position(name).is_none();
+        let new: BTreeSet<_> = names.iter().copied().filter(is_new).collect();
+        if self.buckets.room() < new.len() {
+            return None;
+        }
+        new.into_iter().for_each(|name| self.buckets.push(Bucket::new(name.to_owned())));
+        names.iter().map(|name| self.position(name)).collect()
+    }
+
+    /// Switches a bucket on or off. Returns whether there is a bucket of this name.
+    pub(crate) fn switch(&self, name: &str, is_off: bool) -> bool {
+        let position = self.position(name);
+        if let Some(position) = position {
+            self.buckets[position].is_off.store(is_off, Ordering::Relaxed);
+        }
+        position.is_some()
+    }
+
+    pub(crate) fn is_off(&self, bucket: usize) -> bool {
+        self.buckets[bucket].is_off.load(Ordering::Relaxed)
     }
 
     pub(crate) fn gauge(&self, bucket: usize) -> Arc<MemoryGauge> {
@@ -249,6 +278,7 @@ impl Bucket {
         let counters = |length: usize| (0..length).map(|_| AtomicU64::new(0)).collect();
         Self {
             name: name.into(),
+            is_off: AtomicBool::new(false),
             hits: ShardedCounter::new(),
             misses: AtomicU64::new(0),
             coalesced: AtomicU64::new(0),
@@ -292,8 +322,7 @@ impl Bucket {
     fn snapshot(&self) -> BucketSnapshot {
         let origin = self.origin.snapshot();
         BucketSnapshot {
-            // Known elsewhere: see `Cache::snapshot`.
-            is_off: false,
+            is_off: self.is_off.load(Ordering::Relaxed),
             hits: self.hits.get(),
             misses: get(&self.misses),
             coalesced: get(&self.coalesced),

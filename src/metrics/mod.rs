@@ -1,5 +1,6 @@
 //! Outcomes, and the metrics, logs and `Cache-Status` that are made of them.
 
+mod append_list;
 pub(crate) mod cache_outcome;
 mod counters;
 pub(crate) mod facade;

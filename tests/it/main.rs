@@ -39,6 +39,7 @@ mod published;
 mod readiness;
 #[cfg(feature = "testing")]
 mod refusals;
+mod reload;
 mod replay;
 mod response_policy;
 mod reverse_proxy;

@@ -7,7 +7,7 @@ use std::{
 
 use http::{Method, header::AUTHORIZATION};
 use tower::ServiceExt;
-use tower_support_cache::Switch;
+use tower_support_cache::{CacheRoute, Routes, Switch};
 use tracing::{
     Dispatch, Event, Id, Instrument, Subscriber,
     dispatcher::DefaultGuard,
@@ -21,7 +21,9 @@ use tracing_subscriber::{
     registry::{LookupSpan, Registry},
 };
 
-use crate::support::{cache, cache_with, get, got, read, request, response, send, settle, with};
+use crate::support::{
+    TTL, cache, cache_with, get, got, read, request, response, send, settle, with,
+};
 
 /// Keeps a line of each event, with the span it is in, and one of each record on a span.
 #[derive(Clone, Default)]
@@ -200,7 +202,7 @@ async fn an_invalidation_is_logged_with_bucket_and_template_and_without_the_key(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_switch_is_told_at_info() {
+async fn a_switch_and_a_reload_are_logged_at_info() {
     let (lines, _guard) = Lines::kept();
     let (_, handle, _) = cache();
     handle.switch("cases", Switch::Off);
@@ -210,6 +212,9 @@ async fn a_switch_is_told_at_info() {
         format!("INFO tower_support_cache in -: message=bucket switched bucket=cases is_on={is_on}")
     };
     assert_eq!(lines.take(), [line(false), line(true)]);
+    let route = CacheRoute::get("/cases/{case}").bucket("cases").key("case:{case}").ttl(TTL);
+    handle.reload(Routes::new().cache(route)).unwrap();
+    assert_eq!(lines.take(), ["INFO tower_support_cache in -: message=rules reloaded"]);
 }
 
 /// A layer inside could take the word of the outer one for its own.

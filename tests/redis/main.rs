@@ -29,6 +29,7 @@ mod published;
 mod recall;
 mod records;
 mod sharing;
+mod shutdown;
 mod suspended;
 mod tags;
 mod topology;

@@ -18,6 +18,8 @@ where
 {
 }
 
+pub(crate) fn reloaded() {}
+
 pub(crate) fn switched(_: &str, _: bool) {}
 
 pub(crate) fn in_current_span<F>(future: F) -> F {

@@ -82,6 +82,11 @@ where
     info!(target: TARGET, kind, bucket, template, is_soft, "invalidated");
 }
 
+/// Logs that other rules are in force.
+pub(crate) fn reloaded() {
+    info!(target: TARGET, "rules reloaded");
+}
+
 /// Logs that an operator has switched a bucket on or off.
 pub(crate) fn switched(bucket: &str, is_on: bool) {
     info!(target: TARGET, bucket, is_on, "bucket switched");
