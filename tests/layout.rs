@@ -66,7 +66,10 @@ const ORDERS: &[(&str, &[&str])] = &[
     ),
     (
         "src/config",
-        &["value", "setters", "closures", "sections", "redis", "position", "build", "file"],
+        &[
+            "value", "setters", "closures", "sections", "redis", "position", "build", "file",
+            "watch",
+        ],
     ),
     ("src/flight", &["broadcast", "flights"]),
     ("src/recording", &["budget", "tape", "cursor", "recorder"]),
