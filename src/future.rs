@@ -17,8 +17,7 @@ use tower_service::Service;
 use crate::{
     body::ResponseBody,
     clock::{Instant, recent},
-    metrics::outcome::Unshared,
-    metrics::reporter::Reporter,
+    metrics::{cache_outcome::OutcomeReport, outcome::Unshared, reporter::Reporter},
 };
 
 type Answer<B, E> = Result<Response<ResponseBody<B>>, E>;
@@ -105,6 +104,7 @@ pub(crate) struct Mark {
     pub(crate) bucket: usize,
     pub(crate) why: Unshared,
     pub(crate) began: Instant,
+    pub(crate) report: OutcomeReport,
 }
 
 impl Mark {
@@ -114,6 +114,7 @@ impl Mark {
         match answer {
             Ok(mut response) => {
                 let outcome = self.why.outcome(response.status());
+                self.report.put(&outcome, response.extensions_mut());
                 self.reporter.mark(self.bucket, outcome, response.headers_mut());
                 Ok(response.map(ResponseBody::passing))
             }
@@ -182,6 +183,37 @@ where
                 let answer = Watched::new(inner.oneshot(request), || mark.panicked()).await;
                 mark.put(answer)
             }),
+        }
+    }
+}
+
+impl<S, Q, B> ResponseFuture<S, Q, B>
+where
+    S: Service<Request<Q>, Response = Response<B>> + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    Q: 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Send,
+{
+    /// Lets the response leave with the status field that clients see. One that no rule is for is left alone.
+    #[must_use = "it returns another future"]
+    pub(crate) fn renaming_status(self, reporter: &Arc<Reporter>) -> Self {
+        match self.state {
+            FutureState::Ready { response: Some(mut response) } => {
+                reporter.status_field.apply(response.headers_mut());
+                Self::ready(response)
+            }
+            FutureState::Passing { .. } | FutureState::Unmatched { .. } => self,
+            _ => {
+                let reporter = Arc::clone(reporter);
+                Self::waiting(async move {
+                    let mut response = self.await?;
+                    reporter.status_field.apply(response.headers_mut());
+                    Ok(response)
+                })
+            }
         }
     }
 }

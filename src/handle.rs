@@ -13,7 +13,7 @@ use crate::{
     error::{ConfigError, Pending, Unfinished},
     exchange::{Cache, acknowledged},
     key::{IntoKey, PrimaryKey, Strength, Subject, Tag, is_reserved, origin},
-    metrics::Snapshot,
+    metrics::{Snapshot, telemetry},
     route::Routes,
     store::Store,
 };
@@ -538,8 +538,7 @@ impl<St: Store> Operate for Cache<St> {
     }
 
     fn invalidate_all(&self) -> Acknowledgement {
-        self.metrics().invalidated();
-        Box::pin(self.store.invalidate_all())
+        Box::pin(Self::invalidate_all(self))
     }
 
     fn drain(
@@ -557,7 +556,11 @@ impl<St: Store> Operate for Cache<St> {
     }
 
     fn switch(&self, bucket: &str, switch: Switch) -> bool {
-        self.metrics().switch(bucket, switch == Switch::Off)
+        let is_known = self.metrics().switch(bucket, switch == Switch::Off);
+        if is_known {
+            telemetry::switched(bucket, switch == Switch::On);
+        }
+        is_known
     }
 
     fn reload(&self, routes: &Routes) -> Result<(), ConfigError> {

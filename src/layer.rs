@@ -11,6 +11,7 @@ use crate::{
     exchange::Cache,
     handle::SupportCacheHandle,
     key::DigestKey,
+    metrics::status_field::StatusField,
     policy::CredentialFields,
     route::{CacheRoute, Credentials, Identity, InvalidateRoute, Routes},
     service::SupportCache,
@@ -67,6 +68,7 @@ impl<St: Store> SupportCacheLayer<St> {
             name: "support-cache".to_owned(),
             mount: String::new(),
             scheme: String::new(),
+            status_field: StatusField::Standard,
         };
         SupportCacheLayerBuilder { store: Arc::new(store), settings }
     }
@@ -161,6 +163,7 @@ struct LayerSettings {
     mount: String,
     /// Scheme of requests that name none; empty if it is unknown.
     scheme: String,
+    status_field: StatusField,
 }
 
 impl<St: Store> SupportCacheLayerBuilder<St> {
@@ -250,6 +253,14 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
         self
     }
 
+    /// Sets the field in which clients see how the cache answered. Defaults to `Cache-Status`.
+    ///
+    /// Other than the default, it costs a request that is no hit one allocation.
+    pub fn status_field(mut self, field: StatusField) -> Self {
+        self.settings.status_field = field;
+        self
+    }
+
     /// Names the place where the layer is mounted. Defaults to none.
     ///
     /// It is part of what identifies a response: layers with different mounts share no responses,
@@ -308,7 +319,8 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
             credential_fields: CredentialFields::new(&settings.credential_fields),
         };
         let table = settings.routes.build(&identity)?;
-        let cache = Arc::new(Cache::new(store, table, identity, name));
+        let cache =
+            Arc::new(Cache::new(store, table, identity, name, settings.status_field.clone()));
         Ok(SupportCacheLayer { cache, settings: Arc::new(settings) })
     }
 }

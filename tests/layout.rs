@@ -38,6 +38,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "preset",
             "config",
             "publish",
+            "warm",
             "testing",
             "guide",
             "verify",
@@ -77,6 +78,8 @@ const ORDERS: &[(&str, &[&str])] = &[
         "src/metrics",
         &[
             "outcome",
+            "cache_outcome",
+            "status_field",
             "telemetry",
             "latency",
             "operations",

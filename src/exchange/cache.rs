@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
+    iter,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -19,7 +20,7 @@ use crate::{
     error::{ConfigError, Unfinished},
     flight::{Flights, Limits},
     key::{Strength, Subject},
-    metrics::{Metrics, Snapshot, reporter::Reporter, telemetry},
+    metrics::{Metrics, Snapshot, reporter::Reporter, status_field::StatusField, telemetry},
     recording::Budget,
     route::{Identity, RouteTable, Routes},
     store::{Pending, Store},
@@ -70,6 +71,7 @@ impl<St: Store> Cache<St> {
         table: RouteTable,
         identity: Identity,
         name: sfv::Token,
+        status_field: StatusField,
     ) -> Self {
         let limits = Limits { flights: MAX_FLIGHTS, followers: MAX_FOLLOWERS, wait: FOLLOWER_WAIT };
         let names: BTreeSet<_> =
@@ -88,7 +90,7 @@ impl<St: Store> Cache<St> {
             detachments,
             refreshes,
             bodies: Arc::new(Budget::new(BODIES_IN_FLIGHT)),
-            reporter: Arc::new(Reporter::new(metrics, name)),
+            reporter: Arc::new(Reporter::new(metrics, name, status_field)),
             follower_wait: FOLLOWER_WAIT,
             are_tags_named: AtomicBool::new(false),
             is_nested: AtomicBool::new(false),
@@ -112,6 +114,7 @@ impl<St: Store> Cache<St> {
         let since = Since { at: now(), fence: self.store.sequence().begin() };
         let rules = Rules::new(table, self.metrics(), Some(&self.rules()), Some(since))?;
         self.rules.replace(rules);
+        telemetry::reloaded();
         Ok(())
     }
 
@@ -191,7 +194,7 @@ impl<St: Store> Cache<St> {
         subject: &Subject,
         strength: Strength,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
-        self.count(subject);
+        self.announce(subject, strength);
         self.store.invalidate(subject, strength)
     }
 
@@ -208,14 +211,35 @@ impl<St: Store> Cache<St> {
             return None;
         }
         self.metrics().invalidated();
+        telemetry::invalidated("bucket", strength, || iter::once((bucket, "")));
         Some(self.store.invalidate_scopes(&scopes, strength))
     }
 
-    fn count(&self, subject: &Subject) {
+    /// Invalidates everything in the store.
+    pub(crate) fn invalidate_all(
+        &self,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
+        self.metrics().invalidated();
+        telemetry::invalidated("all", Strength::Hard, iter::empty);
+        self.store.invalidate_all()
+    }
+
+    /// Counts and logs an invalidation.
+    fn announce(&self, subject: &Subject, strength: Strength) {
+        let kind = match subject {
+            Subject::Key(_) => "key",
+            Subject::Tag(tag) if tag.is_group() => "group",
+            Subject::Tag(_) => "tag",
+        };
         match subject {
             Subject::Key(_) => self.metrics().invalidated(),
             Subject::Tag(_) => self.metrics().invalidated_tag(),
         }
+        let rules = self.rules();
+        telemetry::invalidated(kind, strength, || {
+            let rules = rules.table.read_rules().iter();
+            rules.filter_map(|rule| Some((&*rule.bucket, rule.template_of(subject)?)))
+        });
     }
 
     /// Invalidates what was changed by a write with an unknown outcome: at once, and again when the
@@ -227,7 +251,7 @@ impl<St: Store> Cache<St> {
         if let Some(until) = self.store.sequence().unsettled().enter(subject, UNKNOWN_OUTCOME) {
             self.settle_later(subject.clone(), until);
         }
-        self.count(subject);
+        self.announce(subject, Strength::Hard);
         self.store.unsettle(subject, Strength::Hard, UNKNOWN_OUTCOME)
     }
 
@@ -235,7 +259,7 @@ impl<St: Store> Cache<St> {
         // Without a runtime its time still runs out; the store has taken nothing for it.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let shared = Arc::clone(self);
-        runtime.spawn(async move {
+        runtime.spawn(telemetry::in_current_span(async move {
             loop {
                 sleep_until(until).await;
                 // Before it leaves, so that no fill slips in between.
@@ -245,6 +269,6 @@ impl<St: Store> Cache<St> {
                     None => return,
                 }
             }
-        });
+        }));
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     entry::{Entry, Head, Provenance, Timing, exact_copy},
     flight::Lead,
     key::{FieldList, MAX_TAGS, Nominated, Slot, Tag, Tags, Variant, seeded_hash},
-    metrics::outcome::Refusal,
+    metrics::{outcome::Refusal, telemetry},
     policy::{
         CACHE_GROUPS, Reception, Terms, date_value, declared_length, groups, may_be_remembered,
         named_tags,
@@ -354,12 +354,12 @@ impl<St: Store> Filling<St> {
             self.lead.share(storable.share(recording));
         }
         if let Ok(runtime) = runtime {
-            runtime.spawn(async move {
+            runtime.spawn(telemetry::in_current_span(async move {
                 let recorded = recorder.run().await;
                 // Stored first: a client that has read the whole body finds it stored.
                 let settled = self.end(storable, recorded).settle().await;
                 recorder.conclude(settled.as_ref().ok());
-            });
+            }));
         }
         (reader, None, None)
     }

@@ -53,7 +53,12 @@ use crate::{
     clock::{recent, timeout_at},
     future::{Mark, ResponseFuture, Watched, watch},
     key::{FieldList, Strength, Subject},
-    metrics::outcome::{Alone, Outcome, Refusal, Unshared},
+    metrics::{
+        cache_outcome::OutcomeReport,
+        outcome::{Alone, Outcome, Refusal, Unshared},
+        status_field::StatusField,
+        telemetry,
+    },
     peek::peek,
     route::{HeadRef, RequestContent},
     store::{Store, timeout::bounded},
@@ -63,6 +68,28 @@ type Answer<B, E> = Result<Response<ResponseBody<B>>, E>;
 
 /// Begins the exchange of a request.
 pub(crate) fn begin<S, St, Q, B>(
+    cache: &Arc<Cache<St>>,
+    inner: &S,
+    request: Request<Q>,
+) -> ResponseFuture<S, Q, B>
+where
+    S: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    St: Store,
+    Q: Body + Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Send + 'static,
+{
+    let future = begin_exchange(cache, inner, request);
+    match cache.reporter.status_field {
+        StatusField::Standard => future,
+        _ => future.renaming_status(&cache.reporter),
+    }
+}
+
+fn begin_exchange<S, St, Q, B>(
     cache: &Arc<Cache<St>>,
     inner: &S,
     mut request: Request<Q>,
@@ -99,7 +126,9 @@ where
             ResponseFuture::ready(reuse.respond(&cache.reporter, bucket, &asks))
         }
         Decision::Forward(bucket, why) => {
-            let mark = Mark { reporter: Arc::clone(&cache.reporter), bucket, why, began: recent() };
+            let (reporter, report) =
+                (Arc::clone(&cache.reporter), OutcomeReport::of(request.extensions()));
+            let mark = Mark { reporter, bucket, why, began: recent(), report };
             ResponseFuture::forward(inner.clone(), request, Some(mark))
         }
         Decision::Read(read) => ResponseFuture::waiting(exchange(read, request).run()),
@@ -110,6 +139,7 @@ where
             let (cache, rules, inner) = (Arc::clone(cache), Arc::clone(rules), inner.clone());
             let detachments = Arc::clone(&cache.detachments);
             let write = forward_write(cache, rules, inner, subjects, request);
+            let write = telemetry::in_current_span(write);
             ResponseFuture::waiting(Detachable::new(write, &detachments))
         }
         Decision::Unmatched => {
@@ -154,7 +184,8 @@ where
         let cache = Arc::clone(&self.cache);
         let patience = cache.patience(&self.read).map(|limit| (limit, Box::new(self.read.clone())));
         // Followers rely on the fill from here on. If the caller goes away, it is completed without it.
-        let mut fill = Detachable::new(self.fill(filling), &cache.detachments);
+        let fill = telemetry::in_current_span(self.fill(filling));
+        let mut fill = Detachable::new(fill, &cache.detachments);
         let Some((limit, read)) = patience else { return fill.await };
         match timeout_at(search.began + limit, &mut fill).await {
             Ok(answer) => answer,
@@ -198,8 +229,10 @@ where
             Ended::Stored(reuse) => Ok(self.reuse(&reuse)),
             Ended::Collapsed(response) => Ok(response),
             Ended::Unsatisfied => {
-                self.cache.metrics().unsatisfied(self.read.route.bucket);
-                Ok(unsatisfied())
+                self.cache.metrics().ended(self.read.route.bucket, &Outcome::Unsatisfied);
+                let mut response = unsatisfied();
+                self.read.asks.report.put(&Outcome::Unsatisfied, response.extensions_mut());
+                Ok(response)
             }
             Ended::Unshared(why) => {
                 let has_waited = matches!(why, Unshared::Alone(Alone::Deadline));
@@ -232,7 +265,7 @@ where
         self.read.ask_for_all(self.request.as_mut().expect(UNTIL_FORWARDED));
         self.read.right = Some(Arc::new(right));
         let refreshing = Refreshing::new(&self.cache, &self.read);
-        runtime.spawn(async move {
+        runtime.spawn(telemetry::in_current_span(async move {
             let ended = timeout_at(permit.deadline(), self.run_in_background()).await;
             if ended.is_ok() {
                 refreshing.end();
@@ -240,7 +273,7 @@ where
             // A response whose body is still being recorded takes a permit of its own.
             drop(permit);
             drop(ended);
-        });
+        }));
     }
 
     /// Fills unless another request does. It waits for nothing, since the other fill does the same work.
@@ -280,6 +313,7 @@ where
             filling.update(&ForwardedRequest { read: &self.read, fields }, head.clone()).await;
         }
         let outcome = why.outcome(head.status);
+        self.read.asks.report.put(&outcome, &mut head.extensions);
         let bucket = self.read.route.bucket;
         self.cache.reporter.mark(bucket, outcome, &mut head.headers);
         Ok(Response::from_parts(head, ResponseBody::passing(body)))
@@ -342,6 +376,7 @@ where
             true => Outcome::Refreshed { stored, status },
             false => Outcome::Led { reason: read.reason, stored, status },
         };
+        read.asks.report.put(&outcome, &mut head.extensions);
         let bucket = self.read.route.bucket;
         self.cache.reporter.mark(bucket, outcome, &mut head.headers);
         // Whether it is stored or not: its condition was taken off (RFC 9110 §13.2.1).

@@ -17,6 +17,7 @@ use crate::{
     body::ResponseBody,
     future::{UnmatchedWrite, Watched},
     key::{MAX_TAGS, Strength, Subject, Tag},
+    metrics::cache_outcome::OutcomeReport,
     policy::{CACHE_GROUP_INVALIDATION, groups},
     route::{HeadRef, RequestHead, Target},
     store::{Pending, Store, timeout::bounded},
@@ -35,6 +36,7 @@ where
     St: Store,
     B: Body,
 {
+    let report = OutcomeReport::of(request.extensions());
     let write = PendingWrite::new(&cache, &rules, Some(subjects), &request);
     let panicked = || cache.metrics().panicked_write();
     let answer = Watched::new(inner.oneshot(request), panicked).await;
@@ -43,7 +45,7 @@ where
     write.settle(effect, response.map(Response::headers)).await;
     match answer {
         Ok(mut response) => {
-            cache.reporter.mark_written(&mut response);
+            cache.reporter.mark_written(report, &mut response);
             Ok(response.map(ResponseBody::passing))
         }
         Err(error) => {

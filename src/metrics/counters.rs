@@ -10,7 +10,7 @@ use super::{
     append_list::AppendList,
     facade,
     latency::{Latency, LatencyCounter},
-    outcome::{Alone, Bypass, Outcome, Refusal},
+    outcome::{Alone, Bypass, Outcome, Refusal, Stale},
     sharded_counter::ShardedCounter,
     snapshot::{BucketSnapshot, Snapshot},
     telemetry,
@@ -60,8 +60,8 @@ struct Bucket {
     stored: AtomicU64,
     fenced: AtomicU64,
     unsatisfied: AtomicU64,
-    stale: AtomicU64,
     refreshes: AtomicU64,
+    stale: Vec<AtomicU64>,
     alone: Vec<AtomicU64>,
     bypassed: Vec<AtomicU64>,
     refused: Vec<AtomicU64>,
@@ -162,7 +162,8 @@ impl Metrics {
         let bucket = &self.buckets[bucket];
         match outcome {
             Outcome::Hit { .. } => bucket.hits.add(),
-            Outcome::Stale { .. } | Outcome::Rescued { .. } => add(&bucket.stale),
+            Outcome::Stale { why, .. } => add(&bucket.stale[*why as usize]),
+            Outcome::Rescued { .. } => add(&bucket.stale[Stale::Error as usize]),
             Outcome::Refreshed { .. } => add(&bucket.refreshes),
             Outcome::Collapsed { .. } => add(&bucket.coalesced),
             Outcome::Led { .. } => add(&bucket.misses),
@@ -171,10 +172,11 @@ impl Metrics {
                 add(&bucket.alone[*reason as usize]);
             }
             Outcome::Bypassed { reason, .. } => add(&bucket.bypassed[*reason as usize]),
+            Outcome::Unsatisfied => add(&bucket.unsatisfied),
             // Counted by `written`: a write belongs to no bucket.
             Outcome::Written { .. } => {}
         }
-        telemetry::ended(&bucket.name, outcome);
+        telemetry::ended(Some(&bucket.name), outcome);
     }
 
     pub(crate) fn stored(&self, bucket: usize) {
@@ -186,18 +188,14 @@ impl Metrics {
         add(&self.buckets[bucket].fenced);
     }
 
-    /// Counts a request that asked for what is cached or nothing, and got nothing.
-    pub(crate) fn unsatisfied(&self, bucket: usize) {
-        add(&self.buckets[bucket].unsatisfied);
-    }
-
     pub(crate) fn refused(&self, bucket: usize, refusal: Refusal) {
         add(&self.buckets[bucket].refused[refusal as usize]);
     }
 
-    /// Counts an unsafe request that was answered.
-    pub(crate) fn written(&self) {
+    /// Counts and logs an unsafe request that was answered.
+    pub(crate) fn written(&self, outcome: &Outcome) {
         add(&self.writes);
+        telemetry::ended(None, outcome);
     }
 
     /// Counts an unsafe request that no rule is for.
@@ -289,8 +287,8 @@ impl Bucket {
             stored: AtomicU64::new(0),
             fenced: AtomicU64::new(0),
             unsatisfied: AtomicU64::new(0),
-            stale: AtomicU64::new(0),
             refreshes: AtomicU64::new(0),
+            stale: counters(Stale::ALL.len()),
             alone: counters(Alone::ALL.len()),
             bypassed: counters(Bypass::ALL.len()),
             refused: counters(Refusal::ALL.len()),
@@ -302,8 +300,8 @@ impl Bucket {
 
     /// Returns the number of requests that have ended on its routes.
     fn requests(&self) -> u64 {
-        let answered = [&self.misses, &self.coalesced, &self.stale].into_iter();
-        self.hits.get() + answered.chain(&self.bypassed).map(get).sum::<u64>()
+        let answered = [&self.misses, &self.coalesced].into_iter();
+        self.hits.get() + answered.chain(&self.stale).chain(&self.bypassed).map(get).sum::<u64>()
     }
 
     /// Returns the time that hits and joins have saved so far, those since the last call at the mean of
@@ -333,7 +331,7 @@ impl Bucket {
             stored: get(&self.stored),
             fenced: get(&self.fenced),
             unsatisfied: get(&self.unsatisfied),
-            stale: get(&self.stale),
+            stale: by_reason(Stale::ALL, &self.stale),
             refreshes: get(&self.refreshes),
             alone: by_reason(Alone::ALL, &self.alone),
             bypassed: by_reason(Bypass::ALL, &self.bypassed),

@@ -31,6 +31,7 @@ mod keys;
 mod lifetimes;
 mod named_tags;
 mod nesting;
+mod outer_layers;
 mod peers;
 mod privacy;
 #[cfg(feature = "metrics")]
@@ -43,9 +44,12 @@ mod replay;
 mod response_policy;
 mod reverse_proxy;
 mod soft_tags;
+#[cfg(feature = "tracing")]
+mod spans;
 mod stacks;
 mod stale;
 mod streaming;
 mod tags;
+mod traces;
 mod vary;
 mod writes;

@@ -357,7 +357,7 @@ async fn what_expires_while_this_process_is_suspended_is_stale() {
     .await;
     assert!(site.store().is_linked);
     let after = site.counts();
-    assert!(after.stale > 0, "{after:?}");
+    assert!(!after.stale.is_empty(), "{after:?}");
 }
 
 /// A look was on its way when what it found was invalidated: it may answer, and no more.
