@@ -3,6 +3,7 @@
 //!
 //! Needs `prometheus`, `promtool` and `redis-server` (`tests/run.sh` installs them).
 
+#![allow(clippy::disallowed_methods)] // Other programs take their time, which no test can pause.
 #![allow(clippy::unwrap_used)] // Clippy sees no test in a function that tests share.
 
 use std::{
