@@ -37,9 +37,9 @@ mod privacy;
 #[cfg(feature = "metrics")]
 mod published;
 mod readiness;
-#[cfg(feature = "testing")]
 mod refusals;
 mod reload;
+#[cfg(feature = "testing")]
 mod replay;
 mod response_policy;
 mod reverse_proxy;
