@@ -185,6 +185,31 @@ where
             }),
         }
     }
+
+    /// Forwards an unsafe request that no rule is for, and passes the response on.
+    pub(crate) fn forward_unmatched(
+        mut inner: S,
+        request: Request<Q>,
+        write: Box<dyn UnmatchedWrite>,
+    ) -> Self {
+        match inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => {
+                let (inner, write) = (inner.call(request), Some(write));
+                Self { state: FutureState::Unmatched { write, ended: None, inner } }
+            }
+            Poll::Ready(Err(error)) => Self::waiting(ready(Err(error))),
+            Poll::Pending => Self::waiting(async move {
+                let answer = inner.oneshot(request).await;
+                let response = answer.as_ref().ok();
+                let end =
+                    write.end(response.map(Response::status), response.map(Response::headers));
+                if let Some(invalidation) = end {
+                    invalidation.await;
+                }
+                answer.map(|response| response.map(ResponseBody::passing))
+            }),
+        }
+    }
 }
 
 impl<S, Q, B> ResponseFuture<S, Q, B>
@@ -214,41 +239,6 @@ where
                     Ok(response)
                 })
             }
-        }
-    }
-}
-
-impl<S, Q, B> ResponseFuture<S, Q, B>
-where
-    S: Service<Request<Q>, Response = Response<B>> + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Send + 'static,
-    Q: Send + 'static,
-    B: Body + Send + 'static,
-    B::Error: Send,
-{
-    /// Forwards an unsafe request that no rule is for, and passes the response on.
-    pub(crate) fn forward_unmatched(
-        mut inner: S,
-        request: Request<Q>,
-        write: Box<dyn UnmatchedWrite>,
-    ) -> Self {
-        match inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(())) => {
-                let (inner, write) = (inner.call(request), Some(write));
-                Self { state: FutureState::Unmatched { write, ended: None, inner } }
-            }
-            Poll::Ready(Err(error)) => Self::waiting(ready(Err(error))),
-            Poll::Pending => Self::waiting(async move {
-                let answer = inner.oneshot(request).await;
-                let response = answer.as_ref().ok();
-                let end =
-                    write.end(response.map(Response::status), response.map(Response::headers));
-                if let Some(invalidation) = end {
-                    invalidation.await;
-                }
-                answer.map(|response| response.map(ResponseBody::passing))
-            }),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     key::{IntoKey, PrimaryKey, Strength, Subject, Tag, is_reserved, origin},
     metrics::{Snapshot, telemetry},
     route::Routes,
-    store::Store,
+    store::{Acknowledgement, Store},
 };
 
 /// State of a bucket: cached or not.
@@ -422,8 +422,6 @@ impl fmt::Debug for SupportCacheHandle {
         f.debug_struct("SupportCacheHandle").finish_non_exhaustive()
     }
 }
-
-type Acknowledgement = Pin<Box<dyn Future<Output = Result<(), Pending>> + Send>>;
 
 /// Invalidation that a handle is called for.
 #[derive(Clone, Copy, Debug)]

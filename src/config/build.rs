@@ -1,6 +1,6 @@
 //! A layer made of the sections of a configuration.
 
-use std::{str::FromStr, sync::Arc};
+use std::str::FromStr;
 
 use http::{HeaderName, Method, StatusCode};
 
@@ -273,7 +273,7 @@ impl InvalidateConfig {
 }
 
 fn text(closures: &Closures, name: &str, field: &'static str) -> Result<TextClosure, ConfigError> {
-    closures.text_of(name).map(|found| Arc::clone(&found)).ok_or_else(|| missing(name, field))
+    closures.text_of(name).ok_or_else(|| missing(name, field))
 }
 
 fn missing(name: &str, field: &'static str) -> ConfigError {

@@ -1,6 +1,6 @@
 //! Reload of a configuration file when it changes.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, io, path::PathBuf, time::Duration};
 
 use super::{
     closures::Closures,
@@ -55,12 +55,7 @@ impl Reloader {
     ///
     /// A file that cannot be read or has a mistake. The routes stay as they were.
     pub fn reload(&mut self) -> Result<(), ConfigFileError> {
-        let read = fs::read_to_string(&self.path);
-        self.tried = read.as_ref().ok().cloned();
-        match read {
-            Ok(text) => self.apply(text),
-            Err(error) => Err(ConfigFileError::unreadable(self.path.clone(), error)),
-        }
+        self.apply(fs::read_to_string(&self.path))
     }
 
     /// Waits until the text of the file is another, and replaces the routes. It looks at once, and then
@@ -78,22 +73,17 @@ impl Reloader {
             let path = self.path.clone();
             let read = tokio::task::spawn_blocking(move || fs::read_to_string(path)).await;
             // A panic is none of ours: reading a file has none.
-            let read = read.unwrap_or_else(|lost| Err(std::io::Error::other(lost)));
-            match (read, &self.tried) {
-                (Ok(text), tried) if tried.as_ref() != Some(&text) => {
-                    self.tried = Some(text.clone());
-                    return self.apply(text);
-                }
-                (Err(error), Some(_)) => {
-                    self.tried = None;
-                    return Err(ConfigFileError::unreadable(self.path.clone(), error));
-                }
-                _ => tokio::time::sleep(interval).await,
+            let read = read.unwrap_or_else(|lost| Err(io::Error::other(lost)));
+            if read.as_ref().ok() != self.tried.as_ref() {
+                return self.apply(read);
             }
+            tokio::time::sleep(interval).await;
         }
     }
 
-    fn apply(&self, text: String) -> Result<(), ConfigFileError> {
+    fn apply(&mut self, read: io::Result<String>) -> Result<(), ConfigFileError> {
+        self.tried = read.as_ref().ok().cloned();
+        let text = read.map_err(|error| ConfigFileError::unreadable(self.path.clone(), error))?;
         ConfigFile::parse(&self.path, text)?.reload(&self.cache, &self.closures)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    iter,
     pin::Pin,
     sync::Arc,
     task::Poll,
@@ -139,7 +140,9 @@ impl<St: Store> PendingWrite<St> {
         if groups.len() > MAX_TAGS {
             self.cache.invalidation_failed(CACHE_GROUP_INVALIDATION.as_str());
         }
-        for rules in [Arc::clone(&self.rules), Arc::clone(&self.cache.rules())] {
+        let (began, now) = (Arc::clone(&self.rules), Arc::clone(&self.cache.rules()));
+        let replaced = (!Arc::ptr_eq(&began, &now)).then_some(now);
+        for rules in iter::once(began).chain(replaced) {
             self.add(rules.table.named(&target, response).into_iter().map(Subject::Key));
             let own = target.origin();
             // Responses that answer for every host are of no origin.
