@@ -90,7 +90,8 @@ impl Run {
         for task in tasks {
             let _ = task.await;
         }
-        if self.handle.drain(DRAIN).await.is_err() {
+        if let Err(unfinished) = self.handle.drain(DRAIN).await {
+            println!("drain: {unfinished}");
             return;
         }
         self.counters.drained.fetch_add(1, Relaxed);
