@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Counts what a request costs: instructions under callgrind, and allocations. Never times.
 #
-#   benches/cost.sh [--json FILE] [--runs N] [MODE...]     the table; all modes without MODE
-#   benches/cost.sh --profile MODE                         where a whole run of one mode goes
+#   benches/cost.sh [--json FILE] [--runs N] [--features LIST] [MODE...]   the table; all modes without MODE
+#   benches/cost.sh --profile MODE                         the functions of the cache that a request spends them in
 #
 # Each mode is run with two counts; the difference, divided, is free of start and warm-up. Hash
 # seeds differ between processes, so each run is made N times (default 3) and the median is taken.
@@ -25,10 +25,12 @@ json=
 profile=
 runs=3
 chosen=()
+features=()
 while (($#)); do
     case $1 in
     --json) json=${2:?a file} && shift ;;
     --runs) runs=${2:?a number} && shift ;;
+    --features) features=(--no-default-features --features "${2?a list}") && shift ;;
     --profile) profile=${2:?a mode} && shift ;;
     -*) fail "unknown option $1" ;;
     *) chosen+=("$1") ;;
@@ -39,7 +41,7 @@ done
 command -v valgrind >/dev/null || fail "valgrind is not installed"
 
 build() {
-    cargo build --release --package tower-support-cache-cost --message-format=json-render-diagnostics |
+    cargo build --release --package tower-support-cache-cost "${features[@]}" --message-format=json-render-diagnostics |
         sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1
 }
 
@@ -67,9 +69,18 @@ measure() {
     done | sort -n
 }
 
+# Instructions of a whole process in each function of the cache, with those that it calls: inclusive MODE COUNT
+inclusive() {
+    callgrind "$1" "$2" "$work/out"
+    callgrind_annotate --inclusive=yes --threshold=100 --auto=no "$work/out" |
+        sed -n 's/^ *\([0-9,]*\) ([^)]*)  [^:]*:\(.*tower_support_cache.*\) \[.*/\1\t\2/p'
+}
+
 if [[ -n $profile ]]; then
-    callgrind "$profile" "$MANY" "$work/out"
-    callgrind_annotate --inclusive=yes --threshold=100 --auto=no "$work/out" | sed -n 1,150p
+    inclusive "$profile" "$FEW" >"$work/few"
+    inclusive "$profile" "$MANY" >"$work/many"
+    awk -F '\t' -v n=$((MANY - FEW)) '{ gsub(",", "", $1) } NR == FNR { few[$2] = $1; next } { printf "%8d  %s\n", ($1 - few[$2]) / n, $2 }' \
+        "$work/few" "$work/many" | sort -rn | awk '$1 >= 20'
     exit
 fi
 

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    future::Future,
+    future::{Future, ready},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -10,11 +10,12 @@ use std::{
 };
 
 use crate::{
-    error::{Pending, Unfinished},
+    error::{ConfigError, Pending, Unfinished},
     exchange::{Cache, acknowledged},
-    key::{IntoKey, PrimaryKey, Tag, is_reserved, origin},
-    metrics::Snapshot,
-    store::Store,
+    key::{IntoKey, PrimaryKey, Strength, Subject, Tag, is_reserved, origin},
+    metrics::{Snapshot, telemetry},
+    route::Routes,
+    store::{Acknowledgement, Store},
 };
 
 /// State of a bucket: cached or not.
@@ -129,11 +130,27 @@ impl SupportCacheHandle {
     /// As for [`invalidate`](Self::invalidate).
     #[doc(alias = "soft purge")]
     pub fn soft_invalidate(&self, key: impl IntoKey) -> Invalidation {
-        self.run(Verb::SoftInvalidate, [key])
+        self.soft_invalidate_many([key])
+    }
+
+    /// Makes the responses under several keys stale, and waits for the acknowledgements together.
+    ///
+    /// # Errors
+    ///
+    /// As for [`invalidate`](Self::invalidate), if one of them is not acknowledged.
+    ///
+    /// # Cancellation
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    pub fn soft_invalidate_many<K: IntoKey>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Invalidation {
+        self.run(Verb::SoftInvalidate, keys)
     }
 
     /// Invalidates a [tag](crate::CacheRoute::tag): every response that has it, by its route or by its
-    /// [own word](crate::CacheTags), whatever its key, and every fill of one that has begun. It costs no more than the invalidation of one key.
+    /// [handler](crate::CacheTags), whatever its key, and every fill of one that has begun. It costs no more than the invalidation of one key.
     ///
     /// The groups that responses name (RFC 9875) are no such tags:
     /// [`invalidate_group`](Self::invalidate_group) is for them.
@@ -146,7 +163,63 @@ impl SupportCacheHandle {
     ///
     /// As for [`invalidate`](Self::invalidate).
     pub fn invalidate_tag(&self, tag: impl IntoKey) -> Invalidation {
-        self.run(Verb::InvalidateTag, [tag])
+        self.invalidate_tags([tag])
+    }
+
+    /// Invalidates several tags, and waits for their acknowledgements together.
+    ///
+    /// # Errors
+    ///
+    /// As for [`invalidate`](Self::invalidate), if one of them is not acknowledged.
+    ///
+    /// # Cancellation
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    pub fn invalidate_tags<K: IntoKey>(&self, tags: impl IntoIterator<Item = K>) -> Invalidation {
+        self.run(Verb::InvalidateTag, tags)
+    }
+
+    /// Makes the responses that have a tag stale, as [`soft_invalidate`](Self::soft_invalidate) does it to
+    /// those under a key. It costs no more than for one key.
+    ///
+    /// A response that nobody reads while its tag is softly invalidated five times is removed.
+    ///
+    /// ```
+    /// use tower_support_cache::{MemoryStore, SupportCacheLayer, key};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let cache = SupportCacheLayer::new(MemoryStore::new()).handle();
+    /// cache.soft_invalidate_tag(key("account:{account}").with("account", "A1")).await.unwrap();
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    ///
+    /// # Cancellation
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    #[doc(alias = "soft purge")]
+    pub fn soft_invalidate_tag(&self, tag: impl IntoKey) -> Invalidation {
+        self.soft_invalidate_tags([tag])
+    }
+
+    /// Makes the responses that have one of several tags stale, and waits for the acknowledgements
+    /// together.
+    ///
+    /// # Errors
+    ///
+    /// As for [`invalidate`](Self::invalidate), if one of them is not acknowledged.
+    ///
+    /// # Cancellation
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    pub fn soft_invalidate_tags<K: IntoKey>(
+        &self,
+        tags: impl IntoIterator<Item = K>,
+    ) -> Invalidation {
+        self.run(Verb::SoftInvalidateTag, tags)
     }
 
     /// Invalidates a group that responses name in `Cache-Groups` (RFC 9875). `authority` is the host that
@@ -161,14 +234,65 @@ impl SupportCacheHandle {
     /// As for [`invalidate`](Self::invalidate).
     pub fn invalidate_group(&self, authority: &str, group: &str) -> Invalidation {
         let tag = Tag::group(&origin(authority.as_bytes()), group);
-        Invalidation(self.cache.invalidate_tag(&tag))
+        Invalidation(self.cache.invalidate(&tag.into(), Strength::Hard))
     }
 
-    /// Invalidates everything in the store, the keys of other layers on it included.
+    /// Invalidates a [bucket](crate::CacheRoute::bucket): every response of its routes, and of routes of other
+    /// layers on the store that mean the same, and every fill of one that has begun. A bucket that the layer
+    /// does not have is counted in [`Snapshot::invalidations_unmatched`].
+    ///
+    /// It goes through all entries in memory. Over Redis it is [`invalidate_all`](Self::invalidate_all): give
+    /// the routes a [tag](crate::CacheRoute::tag) where that is too much.
+    ///
+    /// ```
+    /// use tower_support_cache::{MemoryStore, SupportCacheLayer};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let cache = SupportCacheLayer::new(MemoryStore::new()).handle();
+    /// cache.invalidate_bucket("case_list").await.unwrap();
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
     /// As for [`invalidate`](Self::invalidate).
+    ///
+    /// # Cancellation
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    pub fn invalidate_bucket(&self, bucket: &str) -> Invalidation {
+        self.run_bucket("invalidate_bucket", bucket, Strength::Hard)
+    }
+
+    /// Makes the responses of a bucket stale, as [`soft_invalidate`](Self::soft_invalidate) does it to those
+    /// under a key. Over Redis it is [`invalidate_all`](Self::invalidate_all).
+    ///
+    /// # Errors
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    ///
+    /// # Cancellation
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    #[doc(alias = "soft purge")]
+    pub fn soft_invalidate_bucket(&self, bucket: &str) -> Invalidation {
+        self.run_bucket("soft_invalidate_bucket", bucket, Strength::Soft)
+    }
+
+    /// Invalidates everything in the store, the keys of other layers on it included.
+    ///
+    /// Over Redis it takes as long as the longest heartbeat of all processes, one second at least. Where that
+    /// is not known it takes ten: within ten seconds after this process has come to the server, if the
+    /// processes there could not be read, or where the user may not use the key `tower-support-cache:heartbeats:…`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    ///
+    /// # Cancellation
+    ///
+    /// As for [`invalidate`](Self::invalidate). Until every process has seen it, it is pending:
+    /// [`flush_pending`](Self::flush_pending) and [`drain`](Self::drain) wait for it.
     pub fn invalidate_all(&self) -> Invalidation {
         Invalidation(self.cache.invalidate_all())
     }
@@ -222,6 +346,48 @@ impl SupportCacheHandle {
         self.cache.switch(bucket, switch)
     }
 
+    /// Replaces the routes. Requests that have begun finish under those that they began with; a write
+    /// invalidates by those, and by the ones in force at its end.
+    ///
+    /// Counters and switches of buckets go on. So does everything that is stored for a route that means the
+    /// same as one before, whatever its lifetimes, windows and limits are: these apply from the next read
+    /// on. A route that is new, or that means something else, uses nothing from before. All other settings
+    /// of the layer stay.
+    ///
+    /// Each process reloads for itself. The page [`life_cycle`](crate::guide::life_cycle) says how keys and tags
+    /// are changed where processes share a store.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_support_cache::{CacheRoute, MemoryStore, Routes, SupportCacheLayer};
+    ///
+    /// let cache = SupportCacheLayer::builder(MemoryStore::new()).build()?.handle();
+    /// let route = CacheRoute::get("/cases/{case}").key("case:{case}");
+    /// cache.reload(Routes::new().cache(route.clone().ttl(Duration::from_secs(10))))?;
+    ///
+    /// let error = cache.reload(Routes::new().cache(route.ttl(Duration::ZERO))).unwrap_err();
+    /// assert_eq!(error.field(), "ttl");
+    /// # Ok::<(), tower_support_cache::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`build`](crate::SupportCacheLayerBuilder::build), and also if the routes of all reloads have
+    /// named over 256 buckets. Nothing has changed then.
+    #[doc(alias = "hot reload")]
+    #[expect(clippy::needless_pass_by_value, reason = "a set of routes is made for one use")]
+    pub fn reload(&self, routes: Routes) -> Result<(), ConfigError> {
+        self.cache.reload(&routes)
+    }
+
+    fn run_bucket(&self, call: &str, bucket: &str, strength: Strength) -> Invalidation {
+        let begun = self.cache.invalidate_bucket(bucket, strength);
+        if begun.is_none() {
+            self.cache.invalidation_unmatched(call);
+        }
+        Invalidation(begun.unwrap_or_else(|| Box::pin(ready(Ok(())))))
+    }
+
     fn run<K: IntoKey>(&self, verb: Verb, texts: impl IntoIterator<Item = K>) -> Invalidation {
         // All of them are in force here before the first is waited for.
         let calls: Vec<_> = texts.into_iter().filter_map(|text| self.begin(verb, text)).collect();
@@ -234,17 +400,20 @@ impl SupportCacheHandle {
         let text = text.into_key().filter(|text| !is_reserved(text));
         let is_matched = text.as_ref().is_some_and(|text| match verb {
             Verb::Invalidate | Verb::SoftInvalidate => self.cache.can_make_key(text),
-            Verb::InvalidateTag => self.cache.can_make_tag(text),
+            Verb::InvalidateTag | Verb::SoftInvalidateTag => self.cache.can_make_tag(text),
         });
         if !is_matched {
             self.cache.invalidation_unmatched(verb.name());
         }
         // A text that no route of this layer makes may be one of another layer's on the store.
-        Some(match (verb, text?) {
-            (Verb::Invalidate, text) => self.cache.invalidate(&PrimaryKey::new(text)),
-            (Verb::SoftInvalidate, text) => self.cache.soft_invalidate(&PrimaryKey::new(text)),
-            (Verb::InvalidateTag, text) => self.cache.invalidate_tag(&Tag::new(text)),
-        })
+        let text = text?;
+        let (subject, strength) = match verb {
+            Verb::Invalidate => (PrimaryKey::new(text).into(), Strength::Hard),
+            Verb::SoftInvalidate => (PrimaryKey::new(text).into(), Strength::Soft),
+            Verb::InvalidateTag => (Tag::new(text).into(), Strength::Hard),
+            Verb::SoftInvalidateTag => (Tag::new(text).into(), Strength::Soft),
+        };
+        Some(self.cache.invalidate(&subject, strength))
     }
 }
 
@@ -254,14 +423,13 @@ impl fmt::Debug for SupportCacheHandle {
     }
 }
 
-type Acknowledgement = Pin<Box<dyn Future<Output = Result<(), Pending>> + Send>>;
-
 /// Invalidation that a handle is called for.
 #[derive(Clone, Copy, Debug)]
 enum Verb {
     Invalidate,
     SoftInvalidate,
     InvalidateTag,
+    SoftInvalidateTag,
 }
 
 impl Verb {
@@ -270,6 +438,7 @@ impl Verb {
             Self::Invalidate => "invalidate",
             Self::SoftInvalidate => "soft_invalidate",
             Self::InvalidateTag => "invalidate_tag",
+            Self::SoftInvalidateTag => "soft_invalidate_tag",
         }
     }
 }
@@ -321,9 +490,8 @@ pub(crate) trait Operate: Send + Sync {
     fn can_make_key(&self, key: &str) -> bool;
     fn can_make_tag(&self, tag: &str) -> bool;
     fn invalidation_unmatched(&self, call: &str);
-    fn invalidate(&self, key: &PrimaryKey) -> Acknowledgement;
-    fn soft_invalidate(&self, key: &PrimaryKey) -> Acknowledgement;
-    fn invalidate_tag(&self, tag: &Tag) -> Acknowledgement;
+    fn invalidate(&self, subject: &Subject, strength: Strength) -> Acknowledgement;
+    fn invalidate_bucket(&self, bucket: &str, strength: Strength) -> Option<Acknowledgement>;
     fn invalidate_all(&self) -> Acknowledgement;
     fn drain(
         &self,
@@ -334,6 +502,7 @@ pub(crate) trait Operate: Send + Sync {
         limit: Duration,
     ) -> Pin<Box<dyn Future<Output = Result<(), Pending>> + Send + '_>>;
     fn switch(&self, bucket: &str, switch: Switch) -> bool;
+    fn reload(&self, routes: &Routes) -> Result<(), ConfigError>;
 }
 
 impl<St: Store> Operate for Cache<St> {
@@ -347,7 +516,7 @@ impl<St: Store> Operate for Cache<St> {
     }
 
     fn can_make_key(&self, key: &str) -> bool {
-        self.table.can_make_key(key)
+        self.rules().table.can_make_key(key)
     }
 
     fn can_make_tag(&self, tag: &str) -> bool {
@@ -358,21 +527,16 @@ impl<St: Store> Operate for Cache<St> {
         Self::invalidation_unmatched(self, call);
     }
 
-    fn invalidate(&self, key: &PrimaryKey) -> Acknowledgement {
-        Box::pin(Self::invalidate(self, key))
+    fn invalidate(&self, subject: &Subject, strength: Strength) -> Acknowledgement {
+        Box::pin(Self::invalidate(self, subject, strength))
     }
 
-    fn soft_invalidate(&self, key: &PrimaryKey) -> Acknowledgement {
-        Box::pin(Self::soft_invalidate(self, key))
-    }
-
-    fn invalidate_tag(&self, tag: &Tag) -> Acknowledgement {
-        Box::pin(Self::invalidate_tag(self, tag))
+    fn invalidate_bucket(&self, bucket: &str, strength: Strength) -> Option<Acknowledgement> {
+        Some(Box::pin(Self::invalidate_bucket(self, bucket, strength)?))
     }
 
     fn invalidate_all(&self) -> Acknowledgement {
-        self.metrics().invalidated();
-        Box::pin(self.store.invalidate_all())
+        Box::pin(Self::invalidate_all(self))
     }
 
     fn drain(
@@ -390,10 +554,14 @@ impl<St: Store> Operate for Cache<St> {
     }
 
     fn switch(&self, bucket: &str, switch: Switch) -> bool {
-        let known = self.metrics().position(bucket);
-        if let Some(bucket) = known {
-            self.switch_off(bucket, switch == Switch::Off);
+        let is_known = self.metrics().switch(bucket, switch == Switch::Off);
+        if is_known {
+            telemetry::switched(bucket, switch == Switch::On);
         }
-        known.is_some()
+        is_known
+    }
+
+    fn reload(&self, routes: &Routes) -> Result<(), ConfigError> {
+        Self::reload(self, routes)
     }
 }

@@ -12,7 +12,7 @@ use crate::{
         BucketSnapshot, Snapshot,
         facade::{ORIGIN_SECONDS, STORE_OPERATION_SECONDS},
         operations::StoreSnapshot,
-        outcome::{Alone, Bypass, Refusal},
+        outcome::{Alone, Bypass, Refusal, Stale},
     },
 };
 
@@ -25,7 +25,7 @@ impl SupportCacheHandle {
     ///
     /// | Counter | Labels besides `cache` |
     /// |---|---|
-    /// | `support_cache_requests_total` | `bucket`, `outcome`: `hit`, `stale`, `collapsed`, `miss`, `alone`, `bypass`, `unsatisfied`; `reason` of the last three |
+    /// | `support_cache_requests_total` | `bucket`, `outcome`: `hit`, `stale`, `collapsed`, `miss`, `alone`, `bypass`, `unsatisfied`; `reason` of `stale`, `alone` and `bypass` |
     /// | `support_cache_fills_total` | `bucket`, `result`: `stored`, `fenced`, `refused`; `reason` of the last |
     /// | `support_cache_refreshes_total` | `bucket` |
     /// | `support_cache_origin_failures_total` | `bucket`, `reason`: `error`, `panic` |
@@ -155,12 +155,15 @@ impl Labels {
         let alone: u64 = counts.alone.values().sum();
         for (outcome, count) in [
             ("hit", counts.hits),
-            ("stale", counts.stale),
             ("collapsed", counts.coalesced),
             ("miss", counts.misses.saturating_sub(alone)),
             ("unsatisfied", counts.unsatisfied),
         ] {
             self.with("outcome", outcome).count(REQUESTS, count);
+        }
+        for reason in Stale::ALL {
+            let count = counts.stale.get(reason).copied().unwrap_or(0);
+            self.with("outcome", "stale").with("reason", reason.as_str()).count(REQUESTS, count);
         }
         for reason in Alone::ALL {
             let count = counts.alone.get(reason).copied().unwrap_or(0);
@@ -223,7 +226,7 @@ const DESCRIPTIONS: &[(MetricKind, &str, Unit, &str)] = &[
     (MetricKind::Counter, "support_cache_invalidations_total", Unit::Count, "Keys and tags invalidated."),
     (MetricKind::Counter, "support_cache_invalidation_failures_total", Unit::Count, "Invalidations without a usable key or tag, or of one that no route makes."),
     (MetricKind::Counter, "support_cache_writes_total", Unit::Count, "Unsafe requests, by their end."),
-    (MetricKind::Counter, "support_cache_detached_dropped_total", Unit::Count, "Fills and writes dropped because too many had lost their callers."),
+    (MetricKind::Counter, "support_cache_detached_dropped_total", Unit::Count, "Fills, writes and refreshes dropped because too many went on without a caller."),
     (MetricKind::Gauge, "support_cache_entries", Unit::Count, "Entries in this process's memory."),
     (MetricKind::Gauge, "support_cache_bytes", Unit::Bytes, "Memory of these entries, overhead included."),
     (MetricKind::Gauge, "support_cache_switched_off", Unit::Count, "1 if the bucket is switched off."),

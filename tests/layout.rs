@@ -36,8 +36,11 @@ const ORDERS: &[(&str, &[&str])] = &[
             "service",
             "layer",
             "preset",
+            "config",
             "publish",
+            "warm",
             "testing",
+            "guide",
             "verify",
         ],
     ),
@@ -46,6 +49,7 @@ const ORDERS: &[(&str, &[&str])] = &[
         &[
             "assess",
             "nesting",
+            "rules",
             "request",
             "ranges",
             "respond",
@@ -60,6 +64,13 @@ const ORDERS: &[(&str, &[&str])] = &[
             "write",
         ],
     ),
+    (
+        "src/config",
+        &[
+            "value", "setters", "closures", "sections", "redis", "position", "build", "file",
+            "watch",
+        ],
+    ),
     ("src/flight", &["broadcast", "flights"]),
     ("src/recording", &["budget", "tape", "cursor", "recorder"]),
     ("src/background", &["detach", "early_refresh", "revalidation"]),
@@ -67,18 +78,21 @@ const ORDERS: &[(&str, &[&str])] = &[
         "src/metrics",
         &[
             "outcome",
+            "cache_outcome",
+            "status_field",
             "telemetry",
             "latency",
             "operations",
             "facade",
             "sharded_counter",
+            "append_list",
             "snapshot",
             "counters",
             "reporter",
         ],
     ),
     ("src/key", &["hash", "digest_key", "variant", "vary", "tag", "primary_key", "named"]),
-    ("src/fence", &["unsettled", "sequence"]),
+    ("src/fence", &["unsettled", "softened", "sequence"]),
     (
         "src/entry",
         &[
@@ -130,6 +144,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "reference",
             "table",
             "admission",
+            "routes",
         ],
     ),
     (
@@ -167,6 +182,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "transport",
             "scripts",
             "command",
+            "heartbeats",
             "batch",
             "connection",
             "handle",
@@ -300,7 +316,7 @@ fn no_test_is_switched_off() {
 #[test]
 fn every_example_in_the_docs_runs() {
     let mut sources: Vec<_> = ["src", "tests", "examples"].into_iter().flat_map(sources).collect();
-    sources.push(Source::read(root().join("README.md")));
+    sources.extend(documents().into_iter().map(Source::read));
     refuse(&sources, "an example that does not run is not checked", |line| {
         let text = line.trim_start().trim_start_matches('/').trim_start_matches('!').trim_start();
         let fence = text.strip_prefix("```").unwrap_or_default();
@@ -516,6 +532,16 @@ impl Source {
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Returns the README and the pages of the guide.
+fn documents() -> Vec<PathBuf> {
+    let pages = fs::read_dir(root().join("docs/guide")).expect("a readable folder");
+    let pages = pages.map(|page| page.expect("a readable folder").path());
+    pages
+        .filter(|page| page.extension().is_some_and(|kind| kind == "md"))
+        .chain([root().join("README.md")])
+        .collect()
 }
 
 /// Returns the Rust files below `folder`, in order; none where there is no such folder.

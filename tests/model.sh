@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Explores interleavings of flights, the sequence, cancellation and invalidation (src/model/).
+# Explores interleavings of flights, the sequence, cancellation and invalidation (src/verify/model/).
 # MODEL_ITERATIONS sets how many schedules each model tries, by each of two schedulers.
 set -euo pipefail
 cd "$(dirname "$0")/.."

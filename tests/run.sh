@@ -3,7 +3,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-step() { printf '\n== %s\n' "$*"; }
+# Each step says the seconds that those before it took.
+step() { printf '\n== %s (after %d s)\n' "$*" "$SECONDS"; }
 
 fail() {
     printf 'tests/run.sh: %s\n' "$*" >&2
@@ -60,6 +61,11 @@ need_component() {
     rustup component add "$2"
 }
 
+# limited SECONDS COMMAND...: macOS has no `timeout`.
+limited() {
+    if command -v timeout >/dev/null; then timeout "$@"; else "${@:2}"; fi
+}
+
 command -v cargo >/dev/null || PATH="$HOME/.cargo/bin:$PATH"
 command -v cargo >/dev/null || fail "a Rust toolchain is missing: https://rustup.rs"
 need_component fmt rustfmt
@@ -74,6 +80,8 @@ need redis-cli redis-tools redis
 need openssl openssl
 need perl perl
 need patch patch
+need codespell codespell
+need promtool prometheus
 # The page's test takes these names; on macOS set CHROMIUM to a browser's path.
 [ -n "${CHROMIUM:-}" ] || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
     need chromium chromium
@@ -94,6 +102,12 @@ started=$SECONDS
 step "formatting"
 cargo fmt --all --check
 
+step "lock files"
+# Each workspace's own is up to date: two of them are built by heavy jobs only.
+for manifest in Cargo.toml fuzz/Cargo.toml benches/peers/Cargo.toml; do
+    cargo update --quiet --workspace --locked --manifest-path "$manifest"
+done
+
 step "planted mistakes apply"
 bash tests/mistakes.sh --applies
 
@@ -102,17 +116,28 @@ cargo clippy --workspace --all-targets --all-features -- -D warnings
 
 step "features"
 # An unused item or import behind a feature is an error here; the powerset is in tests/heavy.sh.
-for features in "" tracing metrics serde axum redis redis-tls redis-sentinel redis-cluster redis,metrics testing; do
+for features in "" tracing metrics serde axum redis redis-tls redis-sentinel redis-cluster redis,metrics config config-schema config,redis testing; do
     printf -- '-- features: %s\n' "${features:-none}"
     cargo clippy --quiet --lib --no-default-features --features "$features" -- -D warnings
 done
 
 step "docs"
+bash tests/docs.sh
 RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
 
 step "tests"
 cargo test --all-features --no-fail-fast
 cargo test -p stacks
+cargo test -p example-service
+cargo test -p tower-support-cache-prometheus
+
+step "a server under attack"
+cargo test -p tower-support-cache-hostile --no-run
+# Each of two processes has a thousand connections and more. The attacks take 40 s.
+(
+    ulimit -n "$(ulimit -Hn)" || true
+    limited 120 cargo test -p tower-support-cache-hostile
+)
 
 scripts=0
 for script in tests/portal.sh tests/portal_redis.sh tests/page.sh tests/model.sh $counts; do

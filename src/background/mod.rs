@@ -7,5 +7,5 @@ pub(crate) mod revalidation;
 pub(crate) use self::{
     detach::{Detachable, DetachedPermit, Detachments},
     early_refresh::EarlyRefresh,
-    revalidation::Revalidations,
+    revalidation::{Revalidation, Revalidations},
 };

@@ -1,7 +1,7 @@
 //! Stale responses that are revalidated in the background, one request for each variant, and the pauses
 //! after the origin has failed.
 
-use std::{collections::HashMap, fmt, hash::BuildHasherDefault, sync::Arc, time::Duration};
+use std::{collections::HashMap, hash::BuildHasherDefault, sync::Arc, time::Duration};
 
 use crate::{
     clock::{Instant, now},
@@ -19,8 +19,10 @@ const MAX_KNOWN: usize = 65_536;
 /// Revalidations of one layer, by variant.
 #[derive(Default)]
 pub(crate) struct Revalidations {
-    known: Mutex<HashMap<Variant, VariantState, BuildHasherDefault<Prehashed>>>,
+    known: Mutex<Known>,
 }
+
+type Known = HashMap<Variant, VariantState, BuildHasherDefault<Prehashed>>;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct VariantState {
@@ -28,11 +30,22 @@ struct VariantState {
     failures: u32,
     /// `None` before the first failure.
     paused_until: Option<Instant>,
+    /// Set if a response could not be stored, and one that may still answer has kept its place.
+    refused_until: Option<Instant>,
 }
 
 impl VariantState {
     fn is_paused(self, now: Instant) -> bool {
         self.paused_until.is_some_and(|until| now < until)
+    }
+
+    fn is_refused(self, now: Instant) -> bool {
+        self.refused_until.is_some_and(|until| now < until)
+    }
+
+    /// Returns whether it says nothing that holds now.
+    fn is_over(self, now: Instant) -> bool {
+        !self.is_running && !self.is_paused(now) && !self.is_refused(now)
     }
 }
 
@@ -41,14 +54,7 @@ impl Revalidations {
     pub(crate) fn begin(self: &Arc<Self>, variant: &Variant) -> Option<Revalidation> {
         let now = now();
         let mut known = lock(&self.known);
-        if known.len() >= MAX_KNOWN {
-            known.retain(|_, state| state.is_running || state.is_paused(now));
-        }
-        let has_room = known.len() < MAX_KNOWN || known.contains_key(variant);
-        if !has_room {
-            return None;
-        }
-        let state = known.entry(variant.clone()).or_default();
+        let state = Self::state(&mut known, variant, now)?;
         if state.is_running || state.is_paused(now) {
             return None;
         }
@@ -63,18 +69,44 @@ impl Revalidations {
 
     /// Notes that the origin has failed, and begins a pause.
     pub(crate) fn failed(&self, variant: &Variant) {
+        let now = now();
         let mut known = lock(&self.known);
-        if known.len() >= MAX_KNOWN && !known.contains_key(variant) {
-            return;
-        }
-        let state = known.entry(variant.clone()).or_default();
-        let is_long_ago = |until| until + LONGEST_PAUSE < now();
+        let Some(state) = Self::state(&mut known, variant, now) else { return };
+        let is_long_ago = |until| until + LONGEST_PAUSE < now;
         if state.paused_until.is_some_and(is_long_ago) {
             state.failures = 0;
         }
         let pause = FIRST_PAUSE * 2_u32.saturating_pow(state.failures.min(8));
         state.failures += 1;
-        state.paused_until = Some(now() + pause.min(LONGEST_PAUSE));
+        state.paused_until = Some(now + pause.min(LONGEST_PAUSE));
+    }
+
+    /// Notes that a response could not be stored, which holds until then.
+    pub(crate) fn refused(&self, variant: &Variant, until: Instant) {
+        let mut known = lock(&self.known);
+        if let Some(state) = Self::state(&mut known, variant, now()) {
+            state.refused_until = Some(until);
+        }
+    }
+
+    /// Returns whether a response could not be stored a moment ago.
+    pub(crate) fn is_refused(&self, variant: &Variant) -> bool {
+        lock(&self.known).get(variant).is_some_and(|state| state.is_refused(now()))
+    }
+
+    /// Returns the state of a variant; `None` if there is no room for it.
+    fn state<'k>(
+        known: &'k mut Known,
+        variant: &Variant,
+        now: Instant,
+    ) -> Option<&'k mut VariantState> {
+        if known.len() >= MAX_KNOWN && !known.contains_key(variant) {
+            known.retain(|_, state| !state.is_over(now));
+            if known.len() >= MAX_KNOWN {
+                return None;
+            }
+        }
+        Some(known.entry(variant.clone()).or_default())
     }
 
     /// Notes that the origin has answered, and ends the pause.
@@ -89,14 +121,7 @@ impl Revalidations {
     }
 }
 
-impl fmt::Debug for Revalidations {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Revalidations").finish_non_exhaustive()
-    }
-}
-
 /// Right to revalidate one variant, until it is dropped.
-#[derive(Debug)]
 pub(crate) struct Revalidation {
     revalidations: Arc<Revalidations>,
     variant: Variant,
@@ -107,9 +132,81 @@ impl Drop for Revalidation {
         let mut known = lock(&self.revalidations.known);
         if let Some(state) = known.get_mut(&self.variant) {
             state.is_running = false;
-            if state.failures == 0 {
+            if state.failures == 0 && state.refused_until.is_none() {
                 known.remove(&self.variant);
             }
         }
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::key::Slot;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn variant(number: usize) -> Variant {
+        Slot::example().variant.nominating(&number.to_be_bytes())
+    }
+
+    /// Fails once, and returns the seconds of the pause.
+    async fn pause(revalidations: &Revalidations) -> u64 {
+        let begun = now();
+        revalidations.failed(&variant(0));
+        while revalidations.is_paused(&variant(0)) {
+            advance(SECOND).await;
+        }
+        (now() - begun).as_secs()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_double_until_the_origin_answers_or_has_not_failed_for_long() {
+        let revalidations = Revalidations::default();
+        for expected in [1, 2, 4, 8, 16, 30, 30] {
+            assert_eq!(pause(&revalidations).await, expected);
+        }
+        advance(LONGEST_PAUSE).await;
+        assert_eq!(pause(&revalidations).await, 30);
+        advance(LONGEST_PAUSE + SECOND).await;
+        assert_eq!(pause(&revalidations).await, 1);
+        revalidations.failed(&variant(0));
+        revalidations.answered(&variant(0));
+        assert!(lock(&revalidations.known).is_empty());
+        assert_eq!(pause(&revalidations).await, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_ends_the_pause_and_not_the_revalidation() {
+        let revalidations = Arc::new(Revalidations::default());
+        let running = revalidations.begin(&variant(0));
+        revalidations.failed(&variant(0));
+        revalidations.answered(&variant(0));
+        assert!(!revalidations.is_paused(&variant(0)));
+        assert!(revalidations.begin(&variant(0)).is_none(), "one runs");
+        drop(running);
+        assert!(lock(&revalidations.known).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_variants_are_known_than_there_is_room_for() {
+        let revalidations = Arc::new(Revalidations::default());
+        let variants: Vec<_> = (0..=MAX_KNOWN).map(variant).collect();
+        let (late, known) = variants.split_last().expect("there are some");
+        let running = revalidations.begin(&known[0]);
+        known[1..].iter().for_each(|variant| revalidations.failed(variant));
+        revalidations.refused(&known[1], now() + LONGEST_PAUSE);
+        assert!(revalidations.begin(late).is_none(), "there is no room");
+        revalidations.failed(late);
+        assert!(!revalidations.is_paused(late));
+        revalidations.failed(&known[2]);
+        advance(FIRST_PAUSE).await;
+        assert!(revalidations.is_paused(&known[2]), "it has failed twice");
+        assert!(revalidations.begin(late).is_some(), "what is over has made room");
+        let left = lock(&revalidations.known).len();
+        assert_eq!(left, 3, "the one that runs, the one that was refused, the one that is paused");
+        drop(running);
     }
 }

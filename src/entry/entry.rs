@@ -6,13 +6,18 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
 
 #[cfg(feature = "redis")]
 use super::portable::{Copied, SourceRecord};
-use super::{gauge::MemoryGauge, head::Head, weight::OVERHEAD};
+use super::{
+    gauge::MemoryGauge,
+    head::{Head, Windows},
+    weight::OVERHEAD,
+};
 use crate::{
     clock::{Instant, now},
     fence::{Fence, Sequence},
@@ -66,34 +71,27 @@ pub(crate) enum Content {
 impl Entry {
     /// Creates the entry of a response, with its body as it is stored.
     pub(crate) fn response(provenance: Provenance, head: Head, body: Bytes) -> Self {
-        let weight = head.weight() + body.len();
         let fresh_until = head.fresh_until();
-        Self::new(provenance, Content::Response { head, body }, fresh_until, weight)
+        Self::new(provenance, Content::Response { head, body }, fresh_until)
     }
 
     /// Creates the note that responses of a slot may not be stored until `until`: requests for it
     /// neither wait for each other nor store anything (also known as hit-for-miss).
     pub(crate) fn pass(provenance: Provenance, until: Instant) -> Self {
-        Self::new(provenance, Content::Pass, until, 0)
+        Self::new(provenance, Content::Pass, until)
     }
 
     /// Creates the note of the fields that responses of a slot nominate, by whose values they are
     /// found. It must be fresh for at least as long as any of them.
     pub(crate) fn nominated(provenance: Provenance, nominated: Nominated, until: Instant) -> Self {
-        let names = nominated.names().iter();
-        let weight = names.map(|name| name.as_str().len() + PER_NOMINATED).sum();
-        Self::new(provenance, Content::Nominated(nominated), until, weight)
+        Self::new(provenance, Content::Nominated(nominated), until)
     }
 
-    fn new(
-        provenance: Provenance,
-        content: Content,
-        fresh_until: Instant,
-        content_weight: usize,
-    ) -> Self {
+    /// Creates the entry of any content.
+    pub(crate) fn new(provenance: Provenance, content: Content, fresh_until: Instant) -> Self {
         let slot = &provenance.slot;
         let identity = slot.key.as_str().len() + slot.variant.as_bytes().len() + slot.tags.weight();
-        let weight = (size_of::<Self>() + OVERHEAD + identity + content_weight) as u64;
+        let weight = (size_of::<Self>() + OVERHEAD + identity + content.weight()) as u64;
         Self {
             provenance,
             content,
@@ -145,6 +143,26 @@ impl Entry {
         self.provenance.requested < other.provenance.requested
     }
 
+    /// Returns when its request was forwarded.
+    pub(crate) fn requested(&self) -> Instant {
+        self.provenance.requested
+    }
+
+    /// Returns whether it says that a recent response of its slot could not be stored.
+    pub fn is_pass(&self) -> bool {
+        matches!(self.content, Content::Pass)
+    }
+
+    /// Returns whether `earlier` stays in place of this entry: this one is a pass, and `earlier` is a
+    /// response that may still answer, fresh or stale.
+    pub fn gives_way_to(&self, earlier: &Self) -> bool {
+        let may_answer = |head: &Head| {
+            let windows = head.windows();
+            now() < earlier.fresh_until + windows.while_revalidate.max(windows.if_error)
+        };
+        self.is_pass() && earlier.as_response().is_some_and(|(head, _)| may_answer(head))
+    }
+
     /// Counts the entry as held in this process's memory, from now until it is dropped. A store
     /// calls it when it keeps an entry.
     pub fn hold(&self) {
@@ -166,9 +184,9 @@ impl Entry {
         }
     }
 
-    /// Returns the entry after a soft invalidation at `fence`: stale from now on, and of use for as
-    /// long as its windows allow. `None` if it is of no use.
-    pub(crate) fn outdated(&self, fence: Fence) -> Option<Self> {
+    /// Returns the entry after a soft invalidation before `fence`: stale since an instant, and of use for
+    /// as long as its windows allow. `None` if it is of no use.
+    pub(crate) fn outdated(&self, fence: Fence, since: Instant) -> Option<Self> {
         let provenance = Provenance { fence, ..self.provenance.clone() };
         match &self.content {
             Content::Pass => None,
@@ -178,10 +196,19 @@ impl Entry {
             Content::Response { head, .. } if head.windows.is_none() => None,
             Content::Response { head, body } => {
                 let mut head = head.clone();
-                head.lifetime = head.lifetime.min(now().saturating_duration_since(head.received));
+                head.lifetime = head.lifetime.min(since.saturating_duration_since(head.received));
                 Some(Self::response(provenance, head, body.clone()))
             }
         }
+    }
+
+    /// Returns a stored response with other times.
+    pub(crate) fn with_times(&self, lifetime: Duration, windows: Windows) -> Option<Self> {
+        let (head, body) = self.as_response()?;
+        let mut head = head.clone();
+        head.lifetime = lifetime;
+        head.set_windows(windows);
+        Some(Self::response(self.provenance.clone(), head, body.clone()))
     }
 
     /// Returns whether it is fresh at an instant. The lifetime must *exceed* the age, so equality is
@@ -220,17 +247,8 @@ impl Entry {
 
 #[cfg(feature = "redis")]
 impl Entry {
-    /// Restores an entry that was stored elsewhere. A response has no weight before it becomes a copy.
-    pub(crate) fn restored(provenance: Provenance, content: Content, until: Instant) -> Self {
-        match content {
-            Content::Response { .. } => Self::new(provenance, content, until, 0),
-            Content::Pass => Self::pass(provenance, until),
-            Content::Nominated(nominated) => Self::nominated(provenance, nominated, until),
-        }
-    }
-
-    /// Turns a restored entry into a copy, which another store read at `held_at` of its own sequence. The
-    /// copy may answer until `unasked_until` without another question to the first store.
+    /// Turns an entry that was stored elsewhere into a copy, which another store read at `held_at` of its
+    /// own sequence. The copy may answer until `unasked_until` without another question to the first store.
     ///
     /// Everything else stays, including the fence: the layer sees the entry that was read.
     pub(crate) fn into_copy(
@@ -239,13 +257,10 @@ impl Entry {
         unasked_until: Instant,
         source: Option<SourceRecord>,
     ) -> Self {
-        let weight = match (&self.content, &source) {
-            // The body is a slice of the record.
-            (Content::Response { head, .. }, Some(source)) => head.weight() + source.record.len(),
-            (Content::Response { head, body }, None) => head.weight() + body.len(),
-            (Content::Pass | Content::Nominated(_), _) => 0,
-        };
-        self.weight += (weight + size_of::<Copied>()) as u64;
+        // The body is a slice of the record.
+        let body = self.as_response().map_or(0, |(_, body)| body.len());
+        let record = source.as_ref().map_or(body, |source| source.record.len());
+        self.weight += (record.saturating_sub(body) + size_of::<Copied>()) as u64;
         self.copied = Some(Box::new(Copied { held_at, unasked_until, source }));
         self
     }
@@ -258,7 +273,7 @@ impl Entry {
         source: Option<SourceRecord>,
     ) -> Self {
         let (provenance, content) = (self.provenance.clone(), self.content.clone());
-        let copy = Self::restored(provenance, content, self.fresh_until);
+        let copy = Self::new(provenance, content, self.fresh_until);
         copy.into_copy(held_at, unasked_until, source)
     }
 
@@ -277,6 +292,20 @@ impl Entry {
     }
 }
 
+impl Content {
+    /// Returns the bytes of memory that it occupies.
+    fn weight(&self) -> usize {
+        match self {
+            Self::Response { head, body } => head.weight() + body.len(),
+            Self::Pass => 0,
+            Self::Nominated(nominated) => {
+                let names = nominated.names().iter();
+                names.map(|name| name.as_str().len() + PER_NOMINATED).sum()
+            }
+        }
+    }
+}
+
 impl Drop for Entry {
     fn drop(&mut self) {
         if *self.is_held.get_mut() {
@@ -292,5 +321,92 @@ impl fmt::Debug for Entry {
             .field("is_answer", &self.is_answer())
             .field("weight", &self.weight)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::time::Duration;
+
+    use http::{HeaderName, Response};
+
+    use super::*;
+    use crate::entry::{Timing, Windows};
+
+    fn provenance() -> Provenance {
+        let (fence, gauge) = (Sequence::new().begin(), Arc::default());
+        Provenance { slot: Slot::example(), fence, requested: now(), gauge }
+    }
+
+    fn head(windows: Windows) -> Head {
+        let (parts, ()) = Response::new(()).into_parts();
+        let (requested, received) = (now(), now());
+        let lifetime = Duration::from_secs(60);
+        let mut head = Head::new(&parts, Timing { requested, received, lifetime });
+        head.set_windows(windows);
+        head
+    }
+
+    fn response(length: usize) -> Entry {
+        Entry::response(provenance(), head(Windows::default()), vec![0; length].into())
+    }
+
+    #[test]
+    fn a_response_weighs_as_much_more_as_its_body_is_longer_or_it_has_windows() {
+        assert_eq!(response(500).weight() - response(100).weight(), 400);
+        let windows = Windows { if_error: Duration::from_secs(1), ..Windows::default() };
+        let with_windows = Entry::response(provenance(), head(windows), Bytes::new());
+        let difference = with_windows.weight() - response(0).weight();
+        assert_eq!(difference, size_of::<Windows>() as u64, "they are boxed");
+    }
+
+    #[test]
+    fn a_note_weighs_as_much_more_as_its_names_are_longer() {
+        let note = |names: &[&'static str]| {
+            let names = names.iter().map(|name| HeaderName::from_static(name)).collect();
+            Entry::nominated(provenance(), Nominated::new(names), now()).weight()
+        };
+        assert_eq!(note(&["x-abc"]) - note(&["x-a"]), 2);
+        assert_eq!(note(&["x-a", "x-b"]) - note(&["x-a"]), 3 + PER_NOMINATED as u64);
+    }
+
+    #[test]
+    fn a_response_is_kept_until_its_longest_window_is_over() {
+        let second = Duration::from_secs(1);
+        for (while_revalidate, if_error, to_validate) in [(3, 2, 1), (1, 3, 2), (2, 1, 3)] {
+            let (while_revalidate, if_error) = (while_revalidate * second, if_error * second);
+            let windows = Windows { while_revalidate, if_error, to_validate: to_validate * second };
+            let entry = Entry::response(provenance(), head(windows), Bytes::new());
+            assert_eq!(entry.kept_until(), entry.fresh_until() + 3 * second);
+        }
+        let plain = response(0);
+        assert_eq!(plain.kept_until(), plain.fresh_until());
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn a_copy_weighs_the_record_that_its_body_is_a_part_of() {
+        let copied = |entry: Entry, record: Option<usize>| {
+            let fence = entry.fence();
+            let source = record.map(|length| SourceRecord {
+                record: vec![0; length].into(),
+                number: 1,
+                digest: [b'0'; 32],
+                epoch: 1,
+                incarnation: 1,
+                clock: 0,
+            });
+            entry.into_copy(fence, now(), source).weight()
+        };
+        let read = |length: usize| {
+            let content = response(length).content().clone();
+            Entry::new(provenance(), content, now())
+        };
+        assert_eq!(copied(read(5), Some(500)) - copied(read(5), Some(100)), 400);
+        assert_eq!(copied(read(5), Some(100)), copied(read(50), Some(100)));
+        assert_eq!(copied(read(100), None), copied(read(5), Some(100)));
+        let note = Entry::pass(provenance(), now());
+        let weight = note.weight();
+        assert_eq!(copied(note, None), weight + size_of::<Copied>() as u64);
     }
 }

@@ -16,15 +16,17 @@ use super::{
     cache::Cache,
     request::Read,
     respond::{SharedBody, SharedResponse},
+    rules::CachedRoute,
     settle::{Conclusion, Ending},
 };
 use crate::{
+    background::Revalidation,
     body::ResponseBody,
     clock::{Instant, now, time_of_day},
     entry::{Entry, Head, Provenance, Timing, exact_copy},
     flight::Lead,
     key::{FieldList, MAX_TAGS, Nominated, Slot, Tag, Tags, Variant, seeded_hash},
-    metrics::outcome::Refusal,
+    metrics::{outcome::Refusal, telemetry},
     policy::{
         CACHE_GROUPS, Reception, Terms, date_value, declared_length, groups, may_be_remembered,
         named_tags,
@@ -46,9 +48,13 @@ pub(crate) struct Filling<St: Store> {
     pub(crate) cache: Arc<Cache<St>>,
     pub(crate) lead: Lead<SharedResponse>,
     pub(crate) lease: St::Lease,
-    pub(crate) route: usize,
+    pub(crate) route: Arc<CachedRoute>,
     /// Time at which the request was forwarded.
     pub(crate) requested: Instant,
+    /// Right of its read, which ends with the flight.
+    pub(crate) right: Option<Arc<Revalidation>>,
+    /// Set once the origin has answered a refresh: how its body ends decides about the pause.
+    pub(crate) is_refresh: bool,
 }
 
 /// Request as it was forwarded.
@@ -66,18 +72,26 @@ pub(super) struct Placement {
     noted_at: Option<Variant>,
 }
 
-/// Judgement of a response by its head: it may be stored, on these terms.
+/// Judgement of a response by its head: it may be stored, here and on these terms.
 pub(super) struct Judgement {
+    placement: Placement,
+    tags: Tags,
     terms: Terms,
     timing: Timing,
-    pub(super) tags: Tags,
+}
+
+/// Judgement of a response by its head: it may not be stored.
+pub(super) struct Refused {
+    refusal: Refusal,
+    /// Its placement, if it has one.
+    placement: Option<Placement>,
 }
 
 /// Response that may be stored, and its place.
 pub(super) struct Storable {
-    pub(super) head: Head,
-    pub(super) placement: Placement,
-    pub(super) tags: Tags,
+    head: Head,
+    placement: Placement,
+    tags: Tags,
 }
 
 /// Response as its client gets it, and the work that is left before it is returned.
@@ -110,8 +124,7 @@ impl<St: Store, B: Body> Received<St, B> {
 impl<St: Store> Filling<St> {
     /// Marks the request that it forwards, so that no layer further in waits for this fill.
     pub(crate) fn mark(&self, read: &Read, request: &mut Extensions) {
-        let (nesting, sequence) =
-            (&self.cache.routes[self.route].nesting, self.cache.store.sequence());
+        let (nesting, sequence) = (&self.route.nesting, self.cache.store.sequence());
         nesting.mark(request, &read.base, sequence, self.lead.token());
     }
 
@@ -128,22 +141,18 @@ impl<St: Store> Filling<St> {
         B::Error: Send + 'static,
     {
         let status = head.status;
-        let placement = self.place(asked, &head.headers);
-        let tags = self.tags(&head);
-        let judged =
-            self.judge(asked.read, &head, placement.as_ref(), tags).and_then(|judgement| {
-                let declared = declared_length(&head.headers, body.size_hint().exact())?;
-                let reservation = Reservation::none(&self.cache.bodies);
-                Ok((judgement, Tape::new(self.rule().body_limit, declared, reservation)?))
-            });
-        let (body, ending, recorder) = match (judged, placement) {
-            (Ok((judgement, tape)), Some(placement)) => {
-                self.record(&head, judgement, placement, body, tape)
-            }
-            (judged, placement) => {
-                let refusal = judged.err().unwrap_or(Refusal::Vary);
-                let ending = self.refuse(refusal, status, placement.as_ref());
-                (ResponseBody::passing(body), Some(ending), None)
+        let tape = || {
+            let declared = declared_length(&head.headers, body.size_hint().exact())?;
+            Tape::new(self.rule().body_limit, declared, Reservation::none(&self.cache.bodies))
+        };
+        let judged = self.judge(asked, &head, self.tags(&head)).and_then(|judged| match tape() {
+            Ok(tape) => Ok((judged, tape)),
+            Err(refusal) => Err(Refused { refusal, placement: Some(judged.placement) }),
+        });
+        let (body, ending, recorder) = match judged {
+            Ok((judgement, tape)) => self.record(&head, judgement, body, tape),
+            Err(refused) => {
+                (ResponseBody::passing(body), Some(self.refuse(&refused, status)), None)
             }
         };
         Received { head, body, status, ending, recorder }
@@ -157,11 +166,7 @@ impl<St: Store> Filling<St> {
     }
 
     /// Returns the placement of the response to a request. `None` for `Vary: *` and for too many names.
-    pub(super) fn place(
-        &self,
-        asked: &ForwardedRequest<'_>,
-        response: &HeaderMap,
-    ) -> Option<Placement> {
+    fn place(&self, asked: &ForwardedRequest<'_>, response: &HeaderMap) -> Option<Placement> {
         let read = asked.read;
         let nominated = read.nominated.with(response).ok()?;
         let variant = if nominated == read.nominated {
@@ -191,13 +196,32 @@ impl<St: Store> Filling<St> {
         Ok(slot.tags.with(named.into_iter().chain(groups)))
     }
 
+    /// Judges a response by its head. `tags` are its tags, if they can be made.
     pub(super) fn judge(
         &self,
-        read: &Read,
+        asked: &ForwardedRequest<'_>,
         head: &response::Parts,
-        placement: Option<&Placement>,
         tags: Result<Tags, Refusal>,
-    ) -> Result<Judgement, Refusal> {
+    ) -> Result<Judgement, Refused> {
+        let placement = self.place(asked, &head.headers);
+        let (terms, timing, placement) = match (self.terms(asked.read, head), placement) {
+            (Ok((terms, timing)), Some(placement)) => (terms, timing, placement),
+            (terms, placement) => {
+                let refusal = terms.err().unwrap_or(Refusal::Vary);
+                return Err(Refused { refusal, placement });
+            }
+        };
+        match tags {
+            Ok(tags) if tags.len() <= MAX_TAGS => Ok(Judgement { placement, tags, terms, timing }),
+            tags => {
+                let refusal = tags.err().unwrap_or(Refusal::Tags);
+                Err(Refused { refusal, placement: Some(placement) })
+            }
+        }
+    }
+
+    /// Returns the terms on which a response may be stored, and its times.
+    fn terms(&self, read: &Read, head: &response::Parts) -> Result<(Terms, Timing), Refusal> {
         let received = now();
         let dice = seeded_hash((read.slot.variant.seeded_hash(), received));
         if head.headers.keys_len() > MAX_FIELD_NAMES {
@@ -207,13 +231,8 @@ impl<St: Store> Filling<St> {
         let needs_permission = read.asks.needs_permission;
         let reception = Reception { needs_permission, dice, timing, time_of_day };
         let terms = self.rule().storage.judge(head, &reception)?;
-        placement.ok_or(Refusal::Vary)?;
-        let tags = tags?;
-        if tags.len() > MAX_TAGS {
-            return Err(Refusal::Tags);
-        }
         timing.lifetime = terms.fresh_for;
-        Ok(Judgement { terms, timing, tags })
+        Ok((terms, timing))
     }
 
     /// Copies a head as it is stored, and the chunks of a body with it.
@@ -222,23 +241,24 @@ impl<St: Store> Filling<St> {
         head: &response::Parts,
         judgement: Judgement,
         body: &[Bytes],
-    ) -> (Head, Bytes) {
-        let Judgement { terms, timing, .. } = judgement;
+    ) -> (Storable, Bytes) {
+        let Judgement { placement, tags, terms, timing } = judgement;
         let stripped = &self.rule().storage.stripped;
         let unstored = match terms.withheld.is_empty() {
             true => Cow::Borrowed(&**stripped),
             false => Cow::Owned([stripped, &terms.withheld[..]].concat()),
         };
-        let shapes = &self.cache.routes[self.route].shapes;
+        let shapes = &self.route.shapes;
         let (mut head, body) = Head::with_body(head, &unstored, shapes, timing, body);
         head.be_at_least(terms.initial_age);
         head.set_windows(terms.windows);
-        (head, body)
+        head.set_by_route(terms.by_route);
+        (Storable { head, placement, tags }, body)
     }
 
     /// Settles the flight with nothing to share: there is no response.
     pub(crate) fn fail(self) {
-        self.cache.metrics().refused(self.cache.bucket(self.route), Refusal::Failed);
+        self.cache.metrics().refused(self.route.bucket, Refusal::Failed);
         self.cache.store.release(self.lease);
         self.lead.decline();
     }
@@ -251,19 +271,16 @@ impl<St: Store> Filling<St> {
 
     /// Prepares the end of the flight with nothing to share: the response may not be stored. That is
     /// remembered at the response's own variant, so that the other variants are not affected.
-    pub(super) fn refuse(
-        self,
-        refusal: Refusal,
-        status: http::StatusCode,
-        refused_at: Option<&Placement>,
-    ) -> Ending<St> {
-        let bucket = self.cache.bucket(self.route);
+    pub(super) fn refuse(self, refused: &Refused, status: http::StatusCode) -> Ending<St> {
+        let Refused { refusal, placement } = refused;
+        let (refusal, placement) = (*refusal, placement.as_ref());
+        let bucket = self.route.bucket;
         self.cache.metrics().refused(bucket, refusal);
         let pass = may_be_remembered(refusal, status).then(|| {
-            let variant = refused_at.map_or(&self.lead.slot().variant, |place| &place.variant);
+            let variant = placement.map_or(&self.lead.slot().variant, |place| &place.variant);
             let provenance = self.provenance(variant.clone(), Tags::none());
             let pass = Arc::new(Entry::pass(provenance, now() + PASS));
-            (pass, refused_at.and_then(|place| self.note(place, now())))
+            (pass, placement.and_then(|place| self.note(place, now())))
         });
         self.ending(pass, Conclusion::Refusal(refusal))
     }
@@ -282,12 +299,12 @@ impl<St: Store> Filling<St> {
             slot: Slot { key: self.lead.slot().key.clone(), variant, tags },
             fence: self.lead.fence(),
             requested: self.requested,
-            gauge: self.cache.metrics().gauge(self.cache.bucket(self.route)),
+            gauge: self.cache.metrics().gauge(self.route.bucket),
         }
     }
 
     pub(super) fn rule(&self) -> &CacheRule {
-        self.cache.rule(self.route)
+        &self.route.rule
     }
 
     /// Reads a body as far as it is there. A body that has ended is committed at once. For another one a
@@ -296,7 +313,6 @@ impl<St: Store> Filling<St> {
         self,
         head: &response::Parts,
         judgement: Judgement,
-        placement: Placement,
         body: B,
         mut tape: Tape,
     ) -> (ResponseBody<B>, Option<Ending<St>>, Option<Recorder<B>>)
@@ -308,16 +324,19 @@ impl<St: Store> Filling<St> {
         let mut body = Box::pin(body);
         // No wake-up is lost: the task polls again, with a waker of its own.
         let polled = tape.advance(body.as_mut(), &mut Context::from_waker(Waker::noop()));
-        let tags = judgement.tags.clone();
         if matches!(polled, Poll::Ready(Stop::End)) && tape.is_plain() {
-            let (head, body) = self.copy(head, judgement, &tape.chunks);
-            let mut ending = self.commit(Storable { head, placement, tags }, body.clone());
+            let (storable, body) = self.copy(head, judgement, &tape.chunks);
+            let mut ending = self.commit(storable, body.clone());
             ending.reservation = Some(tape.reservation);
             return (ResponseBody::stored(body), Some(ending), None);
         }
-        let storable = Storable { head: self.copy(head, judgement, &[]).0, placement, tags };
-        let (declared, detachments) = (tape.declared, Arc::clone(&self.cache.detachments));
-        let (recording, cursor) = Recording::new(tape, detachments);
+        let (storable, _) = self.copy(head, judgement, &[]);
+        let declared = tape.declared;
+        let without_reader = match self.is_refresh {
+            true => &self.cache.refreshes,
+            false => &self.cache.detachments,
+        };
+        let (recording, cursor) = Recording::new(tape, Arc::clone(without_reader));
         let (mut recorder, rest) = Recorder::new(Arc::clone(&recording), body);
         let reader = ResponseBody::first_reader(cursor, rest);
         let runtime = Handle::try_current();
@@ -335,12 +354,12 @@ impl<St: Store> Filling<St> {
             self.lead.share(storable.share(recording));
         }
         if let Ok(runtime) = runtime {
-            runtime.spawn(async move {
+            runtime.spawn(telemetry::in_current_span(async move {
                 let recorded = recorder.run().await;
                 // Stored first: a client that has read the whole body finds it stored.
                 let settled = self.end(storable, recorded).settle().await;
                 recorder.conclude(settled.as_ref().ok());
-            });
+            }));
         }
         (reader, None, None)
     }
@@ -350,7 +369,8 @@ impl<St: Store> Filling<St> {
         match recorded {
             Recorded::Complete(chunks) => self.commit(storable, exact_copy(&chunks)),
             Recorded::Refused(refusal) => {
-                self.refuse(refusal, storable.head.status, Some(&storable.placement))
+                let placement = Some(storable.placement);
+                self.refuse(&Refused { refusal, placement }, storable.head.status)
             }
             Recorded::Deserted => self.ending(None, Conclusion::Abandoned),
         }
@@ -378,7 +398,7 @@ impl<St: Store> Filling<St> {
         entries: Option<(Arc<Entry>, Option<Arc<Entry>>)>,
         conclusion: Conclusion,
     ) -> Ending<St> {
-        let Self { cache, lead, lease, route, requested } = self;
+        let Self { cache, lead, lease, route, requested, right, is_refresh } = self;
         let entries = match entries {
             Some((entry, note)) => Some((lease, entry, note)),
             None => {
@@ -386,7 +406,17 @@ impl<St: Store> Filling<St> {
                 None
             }
         };
-        Ending { cache, lead, route, requested, entries, conclusion, reservation: None }
+        Ending {
+            cache,
+            lead,
+            route,
+            requested,
+            entries,
+            conclusion,
+            _right: right,
+            is_refresh,
+            reservation: None,
+        }
     }
 }
 

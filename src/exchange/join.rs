@@ -4,7 +4,6 @@ use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use http::HeaderMap;
 use http_body::Body;
-use tokio::time::timeout_at;
 
 use super::{
     assess::{Assessment, Circumstances, Origin, Purpose, Question, assess},
@@ -15,7 +14,7 @@ use super::{
     respond::{Reuse, SharedResponse},
 };
 use crate::{
-    clock::{Instant, now},
+    clock::{Instant, now, recent, timeout_at},
     entry::Entry,
     flight::{Follower, Lead, Settled, Turn},
     key::Token,
@@ -33,6 +32,14 @@ pub(crate) enum Step<St: Store, B: Body> {
     Ended(Ended<B>),
 }
 
+/// Result of an attempt to fill.
+enum Begun<St: Store, B: Body> {
+    Filling(Filling<St>),
+    /// Another fill has the right.
+    Elsewhere(Token),
+    Ended(Ended<B>),
+}
+
 impl<St: Store> Cache<St> {
     /// Follows a flight, or leads one. It does not look up: the loop around it does.
     pub(crate) async fn join<B: Body>(
@@ -47,21 +54,22 @@ impl<St: Store> Cache<St> {
         if let Some(token) = held
             && read.outer.as_ref().is_some_and(|outer| outer.have(token))
         {
-            self.warn_of_nesting(read.route);
+            self.warn_of_nesting(&read.route);
             return Step::Ended(Alone::Held.into());
         }
         let next = match (self.turn(read, held), held) {
-            (None, _) => ControlFlow::Break(Alone::Held.into()),
-            (Some(Turn::Crowd), _) => ControlFlow::Break(Alone::Crowd.into()),
-            (Some(Turn::Follow(flight)), _) => {
+            (Err(alone), _) => ControlFlow::Break(alone.into()),
+            (Ok(Turn::Crowd), _) => ControlFlow::Break(Alone::Crowd.into()),
+            (Ok(Turn::Follow(flight)), _) => {
+                // Boxed, as the next: with room for these waits the future of a read would be longer than
+                // what allocators keep at hand.
                 let followed = timeout_at(deadline, self.follow(flight, search, read, fields));
-                followed.await.unwrap_or(ControlFlow::Break(Alone::Deadline.into()))
+                Box::pin(followed).await.unwrap_or(ControlFlow::Break(Alone::Deadline.into()))
             }
-            // Boxed: it is the longest wait by far, and rare.
-            (Some(Turn::Lead(lead)), Some(token)) => {
+            (Ok(Turn::Lead(lead)), Some(token)) => {
                 Box::pin(self.wait_elsewhere(lead, read, token, deadline)).await
             }
-            (Some(Turn::Lead(lead)), None) => match self.begin_fill(lead, read).await {
+            (Ok(Turn::Lead(lead)), None) => match self.begin_fill(lead, read).await {
                 Begun::Filling(filling) => return Step::Fill(filling),
                 Begun::Elsewhere(token) => {
                     search.held = Some(token);
@@ -71,7 +79,7 @@ impl<St: Store> Cache<St> {
             },
         };
         if let ControlFlow::Break(Ended::Unshared(Unshared::Alone(Alone::Deadline))) = next {
-            self.routes[read.route].nesting.suspect();
+            read.route.nesting.suspect();
         }
         match next {
             ControlFlow::Break(ended) => Step::Ended(ended),
@@ -80,21 +88,34 @@ impl<St: Store> Cache<St> {
         }
     }
 
-    /// Returns the turn of a read. `held` is the fill elsewhere that holds the lease, if there is one.
-    ///
-    /// Returns `None` if there is one and the read does not wait for it.
-    fn turn(&self, read: &Read, held: Option<Token>) -> Option<Turn<SharedResponse>> {
+    /// Returns the turn of a read, or the reason why it has none. `held` is the fill elsewhere that holds
+    /// the lease, if there is one.
+    fn turn(&self, read: &mut Read, held: Option<Token>) -> Result<Turn<SharedResponse>, Alone> {
+        // The refusal is remembered here where the store keeps a response that may still stand in.
+        if read.may_be_stale()
+            && read.right.is_none()
+            && self.revalidations.is_refused(&read.slot.variant)
+        {
+            read.right = self.retry(&read.slot.variant, &read.asks);
+            if read.right.is_none() {
+                return Err(Alone::Pass);
+            }
+        }
         let sequence = self.store.sequence();
         let token = held.or_else(|| self.store.token());
         // A request that wants a newer response than others do shares none.
-        if read.leads_privately() || self.rule(read.route).coalescing == Coalescing::Off {
-            let lead =
-                || Turn::Lead(self.flights.lead_privately(&read.slot, token, sequence.begin()));
-            return held.is_none().then(lead);
+        if read.leads_privately() || read.route.rule.coalescing == Coalescing::Off {
+            if held.is_some() {
+                return Err(Alone::Held);
+            }
+            let lead = self.flights.lead_privately(&read.slot, token, sequence.begin());
+            return Ok(Turn::Lead(lead));
         }
         // A request that began after an invalidation never joins an older flight.
-        let may_join = |fence| sequence.is_slot_current(&read.slot, fence);
-        Some(self.flights.enter(&read.slot, token, may_join, || sequence.begin()))
+        let may_join = |fence| {
+            read.route.uses_flights_of(fence) && sequence.is_slot_current(&read.slot, fence)
+        };
+        Ok(self.flights.enter(&read.slot, token, may_join, || sequence.begin()))
     }
 
     /// Waits for the result of a flight, and for the beginning of a body that is on its way.
@@ -122,7 +143,8 @@ impl<St: Store> Cache<St> {
                     return ControlFlow::Continue(());
                 }
                 if let Some(body) = shared.open(&read.asks).await {
-                    let response = shared.respond(body, self.context(read.route), &read.asks);
+                    let response =
+                        shared.respond(body, self.context(read.route.bucket), &read.asks);
                     return ControlFlow::Break(Ended::Collapsed(response));
                 }
             }
@@ -153,16 +175,14 @@ impl<St: Store> Cache<St> {
         };
         // Each follower read the token in the store, and this entry was stored after the token was
         // gone. So it is new enough for all of them.
-        let Assessment::Fresh { .. } = assess_newly_stored(&entry, now()) else {
-            return ControlFlow::Continue(());
-        };
+        let Some(entry) = newly_stored(read, entry) else { return ControlFlow::Continue(()) };
         let Some(shared) = SharedResponse::of(&entry, &read.nominated) else {
             return ControlFlow::Continue(());
         };
         lead.fill(|| shared.clone());
         match shared.open(&read.asks).await {
             Some(body) => {
-                let response = shared.respond(body, self.context(read.route), &read.asks);
+                let response = shared.respond(body, self.context(read.route.bucket), &read.asks);
                 ControlFlow::Break(Ended::Collapsed(response))
             }
             None => ControlFlow::Continue(()),
@@ -175,8 +195,8 @@ impl<St: Store> Cache<St> {
         self: &Arc<Self>,
         read: &Read,
     ) -> Option<Filling<St>> {
-        let stored = read.seen.as_ref().and_then(|entry| entry.as_response());
-        Validators::of(&stored?.0.stored())?;
+        let (head, _) = read.found()?;
+        Validators::of(&head.stored())?;
         let sequence = self.store.sequence();
         let lead = self.flights.lead_privately(&read.slot, self.store.token(), sequence.begin());
         match self.begin_fill::<B>(lead, read).await {
@@ -196,11 +216,23 @@ impl<St: Store> Cache<St> {
             lead.decline();
             return Begun::Ended(Bypass::Unsettled.into());
         }
-        let begin = self.store.begin(lead.slot(), lead.token(), read.seen.as_deref());
-        match bounded(begin).await.unwrap_or(Begin::Unavailable) {
+        let mut begin =
+            bounded(self.store.begin(lead.slot(), lead.token(), read.seen.as_deref())).await;
+        if let Some(Begin::Found(found)) = &begin
+            && found.as_response().is_some()
+            && newly_stored(read, Arc::clone(found)).is_none()
+        {
+            // Fresh for the route that has stored it, and not for this one, which has shorter times.
+            let seen = Arc::clone(found);
+            begin = bounded(self.store.begin(lead.slot(), lead.token(), Some(&seen))).await;
+        }
+        match begin.unwrap_or(Begin::Unavailable) {
             Begin::Granted(lease) => {
-                let (cache, route, requested) = (Arc::clone(self), read.route, now());
-                Begun::Filling(Filling { cache, lead, lease, route, requested })
+                let (cache, route, requested) =
+                    (Arc::clone(self), Arc::clone(&read.route), recent());
+                let (right, is_refresh) = (read.right.clone(), false);
+                let filling = Filling { cache, lead, lease, route, requested, right, is_refresh };
+                Begun::Filling(filling)
             }
             Begin::Found(entry) => Begun::Ended(self.share_found(entry, lead, read)),
             // No request has read the token of this flight in the store, so none follows it.
@@ -223,35 +255,28 @@ impl<St: Store> Cache<St> {
         // From now on nobody joins: followers know the tags of the request only, and the fences of the
         // entry's other tags are asked here, once for all of them.
         lead.close();
-        match (assess_newly_stored(&entry, now), SharedResponse::of(&entry, &read.nominated)) {
-            (Assessment::Fresh { .. }, Some(shared)) => {
-                match entry.is_current(self.store.sequence()) {
-                    true => lead.fill(|| shared),
-                    false => drop(lead),
-                }
-                Ended::Stored(Reuse::new(entry, None, now))
-            }
-            _ => {
-                lead.decline();
-                Alone::Pass.into()
-            }
+        let entry = newly_stored(read, entry);
+        let shared = entry.as_ref().and_then(|entry| SharedResponse::of(entry, &read.nominated));
+        let (Some(entry), Some(shared)) = (entry, shared) else {
+            lead.decline();
+            return Alone::Pass.into();
+        };
+        match entry.is_current(self.store.sequence()) {
+            true => lead.fill(|| shared),
+            false => drop(lead),
         }
+        Ended::Stored(Reuse { entry, stale: None, is_due: false, now })
     }
 }
 
-/// Assesses an entry that was stored after the request had looked. It is as new as what the origin
-/// would send the request now, so the request's directives do not apply.
-fn assess_newly_stored(entry: &Entry, now: Instant) -> Assessment<'_> {
-    let question = Question { wishes: &Wishes::NONE, early: None, now, purpose: Purpose::Answer };
+/// Returns an entry that was stored after a request had looked, if it is fresh. It is as new as what
+/// the origin would send the request now, so the request's directives do not apply.
+fn newly_stored(read: &Read, entry: Arc<Entry>) -> Option<Arc<Entry>> {
+    let entry = read.route.adopt(entry)?;
+    let (wishes, early, purpose) = (&Wishes::NONE, None, Purpose::Answer);
+    let question = Question { wishes, early, now: now(), purpose };
     // A stale one never answers here.
     let circumstances = || Circumstances { is_current: false, origin: Origin::Unasked };
-    assess(entry, &question, circumstances)
-}
-
-/// Result of an attempt to fill.
-enum Begun<St: Store, B: Body> {
-    Filling(Filling<St>),
-    /// Another fill has the right.
-    Elsewhere(Token),
-    Ended(Ended<B>),
+    let assessment = assess(&entry, &question, circumstances);
+    matches!(assessment, Assessment::Fresh { .. }).then_some(entry)
 }

@@ -8,14 +8,16 @@ use http_body::Body;
 use super::{
     assess::{Assessment, Circumstances, Origin, Purpose, Question, assess},
     cache::Cache,
-    request::Read,
+    request::{Asks, Read},
     respond::Reuse,
+    rules::CachedRoute,
 };
 use crate::{
+    background::Revalidation,
     body::ResponseBody,
     clock::{Instant, now},
     entry::Entry,
-    key::{Nominated, Token},
+    key::{Nominated, Token, Variant},
     metrics::outcome::{Alone, Bypass, ForwardReason, Unshared},
     policy::Wishes,
     store::{Lookup, Store},
@@ -25,10 +27,8 @@ use crate::{
 pub(crate) enum Verdict {
     /// It answers.
     Answer(Reuse),
-    /// It answers, and the origin is asked about it afterwards.
-    Refresh(Reuse),
-    /// The request is forwarded by itself.
-    Forward(Alone),
+    /// A recent response could not be stored. One request at a time fills all the same.
+    Pass(Arc<Entry>),
     /// The origin is asked for this reason; the entry is kept if it can be revalidated or may stand in.
     Keep(ForwardReason, Option<Arc<Entry>>),
     /// The request looks again by these fields.
@@ -40,8 +40,6 @@ pub(crate) enum Verdict {
 pub(crate) enum Ended<B: Body> {
     /// A stored response answers.
     Stored(Reuse),
-    /// A stored response answers, and the origin is asked about it afterwards.
-    Refresh(Reuse),
     /// The response of another request's flight answers.
     Collapsed(Response<ResponseBody<B>>),
     /// Nothing is stored, and the request must not be forwarded (`only-if-cached`).
@@ -92,25 +90,27 @@ impl<St: Store> Cache<St> {
     /// await is [`stand_in`](Read::stand_in)'s: its fence must be asked first.
     pub(crate) fn consider(
         &self,
-        route: usize,
+        route: &CachedRoute,
         wishes: &Wishes,
         purpose: Purpose,
         entry: Arc<Entry>,
     ) -> Verdict {
+        let Some(entry) = route.adopt(entry) else { return Verdict::Nothing };
         let now = now();
-        let question = Question { wishes, early: Some(&self.routes[route].early), now, purpose };
-        let keeps_stale = || self.rule(route).keeps_stale();
+        let question = Question { wishes, early: Some(&route.early), now, purpose };
+        let keeps_stale = || route.rule.keeps_stale();
         match assess(&entry, &question, || self.circumstances(&entry)) {
-            Assessment::Fresh { is_due: false } => Verdict::Answer(Reuse::new(entry, None, now)),
-            Assessment::Fresh { is_due: true } => Verdict::Refresh(Reuse::new(entry, None, now)),
+            Assessment::Fresh { is_due } => {
+                Verdict::Answer(Reuse { entry, stale: None, is_due, now })
+            }
             Assessment::Unacceptable => Verdict::Keep(ForwardReason::Request, Some(entry)),
-            Assessment::Stale { reason: Some(reason) } if keeps_stale() => {
-                Verdict::Refresh(Reuse::new(entry, Some(reason), now))
+            Assessment::Stale { reason: stale @ Some(_) } if keeps_stale() => {
+                Verdict::Answer(Reuse { entry, stale, is_due: true, now })
             }
             Assessment::Stale { .. } => {
                 Verdict::Keep(ForwardReason::Stale, Some(entry).filter(|_| keeps_stale()))
             }
-            Assessment::Pass => Verdict::Forward(Alone::Pass),
+            Assessment::Pass => Verdict::Pass(entry),
             Assessment::Varies(nominated) => Verdict::Vary(nominated.clone()),
             Assessment::Nothing => Verdict::Nothing,
         }
@@ -123,6 +123,13 @@ impl<St: Store> Cache<St> {
             false => Origin::Unasked,
         };
         Circumstances { is_current: entry.is_current(self.store.sequence()), origin }
+    }
+
+    /// Returns the right to fill although a refusal is remembered. One request at a time has it, so that a
+    /// refusal ends with the first response that may be stored.
+    pub(crate) fn retry(&self, variant: &Variant, asks: &Asks) -> Option<Arc<Revalidation>> {
+        let right = || self.revalidations.begin(variant);
+        asks.alone().is_none().then(right).flatten().map(Arc::new)
     }
 
     /// Looks for the response of a read; looks once more if a note names other fields.
@@ -153,14 +160,23 @@ impl<St: Store> Cache<St> {
     /// Answers with the entry that a look-up found, or keeps it.
     fn found<B: Body>(&self, read: &mut Read, entry: Arc<Entry>) -> ControlFlow<Ended<B>> {
         let purpose = if read.is_background { Purpose::Refresh } else { Purpose::Answer };
-        match self.consider(read.route, &read.asks.wishes, purpose, entry) {
-            Verdict::Answer(reuse) => return ControlFlow::Break(Ended::Stored(reuse)),
-            Verdict::Refresh(reuse) => {
-                read.reason = ForwardReason::Stale;
-                read.seen = Some(Arc::clone(reuse.entry()));
-                return ControlFlow::Break(Ended::Refresh(reuse));
+        match self.consider(&read.route, &read.asks.wishes, purpose, entry) {
+            Verdict::Answer(reuse) => {
+                if reuse.is_due {
+                    read.reason = ForwardReason::Stale;
+                    read.seen = Some(Arc::clone(&reuse.entry));
+                }
+                return ControlFlow::Break(Ended::Stored(reuse));
             }
-            Verdict::Forward(alone) => return ControlFlow::Break(alone.into()),
+            Verdict::Pass(pass) => {
+                if read.right.is_none() {
+                    read.right = self.retry(&read.slot.variant, &read.asks);
+                }
+                if read.right.is_none() {
+                    return ControlFlow::Break(Alone::Pass.into());
+                }
+                read.seen = Some(pass);
+            }
             Verdict::Keep(reason, seen) => {
                 read.reason = reason;
                 read.seen = seen;
@@ -172,20 +188,13 @@ impl<St: Store> Cache<St> {
 
     /// Ends a read that has found no answer and must not fill.
     fn miss<B: Body>(read: &Read) -> ControlFlow<Ended<B>> {
-        let asks = &read.asks;
-        if asks.wishes.only_if_cached {
+        if read.asks.wishes.only_if_cached {
             return ControlFlow::Break(Ended::Unsatisfied);
         }
-        let alone = if asks.is_head {
-            Alone::Head
-        } else if asks.range.is_some() {
-            Alone::Range
-        } else if asks.wishes.no_store {
-            Alone::NoStore
-        } else {
-            return ControlFlow::Continue(());
-        };
-        ControlFlow::Break(alone.into())
+        match read.asks.alone() {
+            Some(alone) => ControlFlow::Break(alone.into()),
+            None => ControlFlow::Continue(()),
+        }
     }
 }
 
@@ -193,10 +202,25 @@ impl<St: Store> Cache<St> {
 mod tests {
     use std::time::Duration;
 
+    use bytes::Bytes;
+    use http::{
+        header::{AGE, CACHE_CONTROL, ETAG},
+        response,
+    };
     use tokio::time::advance;
 
     use super::{super::assess::tests::response_of, *};
-    use crate::{CacheRoute, MemoryStore, SupportCacheLayer};
+    use crate::{
+        CacheRoute, Credentials, MemoryStore, ResponsePolicy, SupportCacheLayer,
+        entry::{Head, Provenance, Timing},
+        fence::Sequence,
+        key::{Slot, Strength},
+        policy::{Freshness, Reception},
+        route::CacheRule,
+        verify::random::{Random, for_all},
+    };
+
+    const SECOND: Duration = Duration::from_secs(1);
 
     /// A store over a network may still return an entry that this process has invalidated.
     #[tokio::test(start_paused = true)]
@@ -206,10 +230,115 @@ mod tests {
         let layer = SupportCacheLayer::builder(MemoryStore::new()).cache(route).build().unwrap();
         let cache = layer.cache();
         let entry = Arc::new(response_of(cache.store.sequence().begin()));
-        let consider = || cache.consider(0, &Wishes::NONE, Purpose::Answer, Arc::clone(&entry));
+        let rules = cache.rules();
+        let consider =
+            || cache.consider(rules.route(0), &Wishes::NONE, Purpose::Answer, Arc::clone(&entry));
         advance(Duration::from_secs(61)).await;
-        assert!(matches!(consider(), Verdict::Refresh(_)));
-        cache.store.invalidate(&entry.slot().key).await.unwrap();
+        assert!(matches!(consider(), Verdict::Answer(Reuse { is_due: true, .. })));
+        cache.store.invalidate(&entry.slot().key.clone().into(), Strength::Hard).await.unwrap();
         assert!(matches!(consider(), Verdict::Keep(ForwardReason::Stale, Some(_))));
+    }
+
+    /// Route with random lifetimes and windows.
+    fn any_rule(random: &mut Random, freshness: Freshness) -> CacheRule {
+        let seconds = |random: &mut Random| Duration::from_secs(random.pick(&[1, 5, 20, 60]));
+        let mut route = CacheRoute::get("/").key("a").freshness(freshness);
+        route = route.jitter(random.pick(&[0, 50]));
+        if freshness == Freshness::Fixed || random.below(2) == 0 {
+            route = route.ttl(seconds(random));
+        }
+        if random.below(2) == 0 {
+            route = route.negative_ttl(seconds(random));
+        }
+        if random.below(2) == 0 {
+            route = route.stale_while_revalidate(seconds(random));
+        }
+        if random.below(2) == 0 {
+            route = route.stale_if_error(seconds(random));
+        }
+        route.build(&Credentials::Bypass).expect("a route")
+    }
+
+    fn any_response(random: &mut Random) -> response::Parts {
+        let lines = [
+            "",
+            "max-age=20",
+            "max-age=0",
+            "max-age=20, stale-while-revalidate=7",
+            "stale-while-revalidate=90",
+            "stale-if-error=9",
+            "must-revalidate",
+            "no-cache",
+            "s-maxage=30",
+        ];
+        let mut response = Response::builder()
+            .status(random.pick(&[200, 200, 203, 301, 404, 410, 503]))
+            .header(CACHE_CONTROL, random.pick(&lines));
+        if random.below(2) == 0 {
+            response = response.header(ETAG, "\"1\"");
+        }
+        if random.below(4) == 0 {
+            response = response.header(AGE, random.pick(&["1", "7", "40"]));
+        }
+        let mut head = response.body(()).expect("a response").into_parts().0;
+        if random.below(4) == 0 {
+            let ttl = Duration::from_secs(random.pick(&[0, 3, 90]));
+            head.extensions.insert(ResponsePolicy::ttl(ttl));
+        }
+        head
+    }
+
+    /// Stores a response as a route does, with this part of its jitter.
+    fn stored(rule: &CacheRule, response: &response::Parts, dice: u64) -> Option<Arc<Entry>> {
+        let mut timing = Timing { requested: now(), received: now(), lifetime: Duration::ZERO };
+        let time_of_day = || std::time::UNIX_EPOCH + 60 * SECOND;
+        let reception = Reception { needs_permission: false, dice, timing, time_of_day };
+        let terms = rule.storage.judge(response, &reception).ok()?;
+        timing.lifetime = terms.fresh_for;
+        let mut head = Head::new(response, timing);
+        head.be_at_least(terms.initial_age);
+        head.set_windows(terms.windows);
+        head.set_by_route(terms.by_route);
+        let fence = Sequence::new().begin();
+        let provenance =
+            Provenance { slot: Slot::example(), fence, requested: now(), gauge: Arc::default() };
+        Some(Arc::new(Entry::response(provenance, head, Bytes::new())))
+    }
+
+    /// Routes differ in lifetimes and windows alone, so they have one scope and share their entries.
+    #[test]
+    fn a_route_answers_with_nothing_of_anothers_that_it_could_not_have_stored_and_used_itself() {
+        let mut answers = 0;
+        for_all(|random| {
+            let freshness = random.pick(&[Freshness::Fixed, Freshness::Origin]);
+            let [writer, reader] = [(); 2].map(|()| any_rule(random, freshness));
+            let response = any_response(random);
+            let dice = random.pick(&[0, u64::MAX / 2, u64::MAX]);
+            let found = stored(&writer, &response, dice).and_then(|entry| reader.adopt(entry));
+            let Some(found) = found else { return };
+            let own = stored(&reader, &response, 0).expect("the reader stores it too");
+            for age in 0..150 {
+                let now = now() + age * SECOND;
+                for origin in [Origin::Unasked, Origin::BackedOff, Origin::Slow, Origin::Failed] {
+                    let (wishes, early, purpose) = (&Wishes::NONE, None, Purpose::Answer);
+                    let question = Question { wishes, early, now, purpose };
+                    let circumstances = || Circumstances { is_current: true, origin };
+                    let ask = |entry| assess(entry, &question, circumstances);
+                    let is_answer = |assessment| {
+                        matches!(
+                            assessment,
+                            Assessment::Fresh { .. } | Assessment::Stale { reason: Some(_) }
+                        )
+                    };
+                    if is_answer(ask(&found)) {
+                        answers += 1;
+                        assert!(is_answer(ask(&own)), "{age} s, {origin:?}");
+                        let is_fresh = |entry| matches!(ask(entry), Assessment::Fresh { .. });
+                        assert!(!is_fresh(&found) || is_fresh(&own), "{age} s, {origin:?}");
+                    }
+                }
+            }
+        });
+        assert!(answers > 10_000, "{answers}");
     }
 }

@@ -19,6 +19,7 @@ mod ranges;
 mod request;
 mod respond;
 mod revalidate;
+mod rules;
 mod settle;
 mod stale;
 mod write;
@@ -30,7 +31,7 @@ use http::{
     header::{IF_MODIFIED_SINCE, IF_NONE_MATCH},
 };
 use http_body::Body;
-use tokio::{runtime::Handle, time::timeout_at};
+use tokio::runtime::Handle;
 use tower_service::Service;
 
 use self::{
@@ -42,16 +43,22 @@ use self::{
     request::Read,
     respond::{Reuse, turn_not_modified, unsatisfied},
     revalidate::Candidate,
-    write::forward_write,
+    stale::Refreshing,
+    write::{PendingWrite, forward_write},
 };
 pub(crate) use self::{cache::Cache, write::acknowledged};
 use crate::{
     background::Detachable,
     body::ResponseBody,
-    clock::now,
+    clock::{recent, timeout_at},
     future::{Mark, ResponseFuture, Watched, watch},
-    key::FieldList,
-    metrics::outcome::{Alone, Outcome, Refusal, Unshared},
+    key::{FieldList, Strength, Subject},
+    metrics::{
+        cache_outcome::OutcomeReport,
+        outcome::{Alone, Outcome, Refusal, Unshared},
+        status_field::StatusField,
+        telemetry,
+    },
     peek::peek,
     route::{HeadRef, RequestContent},
     store::{Store, timeout::bounded},
@@ -75,15 +82,17 @@ where
     B::Data: Send,
     B::Error: Send + 'static,
 {
-    let content = RequestContent::of(request.body());
-    begin_with(cache, inner, request, content)
+    let future = begin_exchange(cache, inner, request);
+    match cache.reporter.status_field {
+        StatusField::Standard => future,
+        _ => future.renaming_status(&cache.reporter),
+    }
 }
 
-fn begin_with<S, St, Q, B>(
+fn begin_exchange<S, St, Q, B>(
     cache: &Arc<Cache<St>>,
     inner: &S,
     mut request: Request<Q>,
-    content: RequestContent,
 ) -> ResponseFuture<S, Q, B>
 where
     S: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
@@ -100,31 +109,42 @@ where
         let (cache, inner) = (Arc::clone(cache), inner.clone());
         Box::new(Exchange { cache, inner, read, request: Some(request) })
     };
-    match classify(cache, HeadRef::of(&request), content) {
-        Decision::Pass => ResponseFuture::forward(inner.clone(), request, None),
-        Decision::Peek => {
-            let content = match peek(&mut request) {
-                true => RequestContent::Present,
-                false => RequestContent::Absent,
-            };
-            begin_with(cache, inner, request, content)
-        }
-        Decision::Answer(route, asks, reuse) => {
-            ResponseFuture::ready(reuse.respond(&cache.reporter, cache.bucket(route), &asks))
+    let rules = &*cache.rules();
+    let mut decision =
+        classify(cache, rules, HeadRef::of(&request), RequestContent::of(request.body()));
+    if let Decision::Peek = decision {
+        let content = match peek(&mut request) {
+            true => RequestContent::Present,
+            false => RequestContent::Absent,
+        };
+        decision = classify(cache, rules, HeadRef::of(&request), content);
+    }
+    match decision {
+        // After a peek there is no other.
+        Decision::Pass | Decision::Peek => ResponseFuture::forward(inner.clone(), request, None),
+        Decision::Answer(bucket, asks, reuse) => {
+            ResponseFuture::ready(reuse.respond(&cache.reporter, bucket, &asks))
         }
         Decision::Forward(bucket, why) => {
-            let mark = Mark { reporter: Arc::clone(&cache.reporter), bucket, why, began: now() };
+            let (reporter, report) =
+                (Arc::clone(&cache.reporter), OutcomeReport::of(request.extensions()));
+            let mark = Mark { reporter, bucket, why, began: recent(), report };
             ResponseFuture::forward(inner.clone(), request, Some(mark))
         }
         Decision::Read(read) => ResponseFuture::waiting(exchange(read, request).run()),
         Decision::Refresh(read, reuse) => {
-            let response = reuse.respond(&cache.reporter, cache.bucket(read.route), &read.asks);
-            exchange(read, request).refresh();
-            ResponseFuture::ready(response)
+            ResponseFuture::ready(exchange(read, request).reuse(&reuse))
         }
         Decision::Write(subjects) => {
-            let write = forward_write(Arc::clone(cache), inner.clone(), subjects, request);
-            ResponseFuture::waiting(Detachable::new(write, &cache.detachments))
+            let (cache, rules, inner) = (Arc::clone(cache), Arc::clone(rules), inner.clone());
+            let detachments = Arc::clone(&cache.detachments);
+            let write = forward_write(cache, rules, inner, subjects, request);
+            let write = telemetry::in_current_span(write);
+            ResponseFuture::waiting(Detachable::new(write, &detachments))
+        }
+        Decision::Unmatched => {
+            let write = PendingWrite::new(cache, rules, None, &request);
+            ResponseFuture::forward_unmatched(inner.clone(), request, Box::new(write))
         }
     }
 }
@@ -156,7 +176,7 @@ where
         let mut search = Search::new();
         let filling = match self.search(&mut search).await {
             Ok(filling) => filling,
-            Err(Ended::Stored(reuse)) => return Ok(self.respond(&reuse)),
+            Err(Ended::Stored(reuse)) => return Ok(self.reuse(&reuse)),
             Err(Ended::Collapsed(response)) => return Ok(response),
             // Boxed: an ordinary miss does not come here.
             Err(ended) => return Box::pin(self.end(ended)).await,
@@ -164,14 +184,15 @@ where
         let cache = Arc::clone(&self.cache);
         let patience = cache.patience(&self.read).map(|limit| (limit, Box::new(self.read.clone())));
         // Followers rely on the fill from here on. If the caller goes away, it is completed without it.
-        let mut fill = Detachable::new(self.fill(filling), &cache.detachments);
+        let fill = telemetry::in_current_span(self.fill(filling));
+        let mut fill = Detachable::new(fill, &cache.detachments);
         let Some((limit, read)) = patience else { return fill.await };
         match timeout_at(search.began + limit, &mut fill).await {
             Ok(answer) => answer,
             Err(_) => match read.stand_in(&cache, Origin::Slow) {
                 Some(reuse) => {
                     // Dropping `fill` hands it to the runtime, which completes it.
-                    Ok(reuse.respond(&cache.reporter, cache.bucket(read.route), &read.asks))
+                    Ok(reuse.respond(&cache.reporter, read.route.bucket, &read.asks))
                 }
                 None => fill.await,
             },
@@ -205,32 +226,34 @@ where
     /// Answers with the end of a search that has no right to fill.
     async fn end(mut self: Box<Self>, ended: Ended<B>) -> Answer<B, S::Error> {
         match ended {
-            Ended::Stored(reuse) => Ok(self.respond(&reuse)),
-            Ended::Refresh(reuse) => {
-                let response = self.respond(&reuse);
-                self.refresh();
-                Ok(response)
-            }
+            Ended::Stored(reuse) => Ok(self.reuse(&reuse)),
             Ended::Collapsed(response) => Ok(response),
             Ended::Unsatisfied => {
-                self.cache.metrics().unsatisfied(self.cache.bucket(self.read.route));
-                Ok(unsatisfied())
+                self.cache.metrics().ended(self.read.route.bucket, &Outcome::Unsatisfied);
+                let mut response = unsatisfied();
+                self.read.asks.report.put(&Outcome::Unsatisfied, response.extensions_mut());
+                Ok(response)
             }
             Ended::Unshared(why) => {
                 let has_waited = matches!(why, Unshared::Alone(Alone::Deadline));
                 let stale =
                     has_waited.then(|| self.read.stand_in(&self.cache, Origin::Slow)).flatten();
                 match stale {
-                    Some(reuse) => Ok(self.respond(&reuse)),
+                    Some(reuse) => Ok(self.reuse(&reuse)),
                     None => self.forward(why).await,
                 }
             }
         }
     }
 
-    fn respond(&self, reuse: &Reuse) -> Response<ResponseBody<B>> {
-        let bucket = self.cache.bucket(self.read.route);
-        reuse.respond(&self.cache.reporter, bucket, &self.read.asks)
+    /// Answers with a stored response, and asks the origin about it afterwards if that is due.
+    fn reuse(self: Box<Self>, reuse: &Reuse) -> Response<ResponseBody<B>> {
+        let bucket = self.read.route.bucket;
+        let response = reuse.respond(&self.cache.reporter, bucket, &self.read.asks);
+        if reuse.is_due {
+            self.refresh();
+        }
+        response
     }
 
     /// Revalidates or refreshes in the background; the caller already has its response. One request at a
@@ -238,28 +261,33 @@ where
     fn refresh(mut self: Box<Self>) {
         let Some(right) = self.cache.revalidations.begin(&self.read.slot.variant) else { return };
         let Ok(runtime) = Handle::try_current() else { return };
-        let Some(permit) = self.cache.detachments.begin() else { return };
+        let Some(permit) = self.cache.refreshes.begin() else { return };
         self.read.ask_for_all(self.request.as_mut().expect(UNTIL_FORWARDED));
-        runtime.spawn(async move {
-            let deadline = permit.deadline();
-            let _ = timeout_at(deadline, self.run_in_background()).await;
+        self.read.right = Some(Arc::new(right));
+        let refreshing = Refreshing::new(&self.cache, &self.read);
+        runtime.spawn(telemetry::in_current_span(async move {
+            let ended = timeout_at(permit.deadline(), self.run_in_background()).await;
+            if ended.is_ok() {
+                refreshing.end();
+            }
+            // A response whose body is still being recorded takes a permit of its own.
             drop(permit);
-            drop(right);
-        });
+            drop(ended);
+        }));
     }
 
     /// Fills unless another request does. It waits for nothing, since the other fill does the same work.
-    /// An early refresh does not look first: it would find the entry that it refreshes.
-    async fn run_in_background(mut self: Box<Self>) {
+    /// An early refresh does not look first: it would find the entry that it refreshes. Returns the
+    /// response of a fill.
+    async fn run_in_background(mut self: Box<Self>) -> Option<Answer<B, S::Error>> {
         let mut search = Search::without_waiting();
         if !self.read.is_early() && self.look(&mut search).await.is_break() {
-            return;
+            return None;
         }
         let fields = self.request.as_ref().expect(UNTIL_FORWARDED).headers();
         let step: Step<St, B> = self.cache.join(&mut search, &mut self.read, fields).await;
-        if let Step::Fill(filling) = step {
-            drop(self.fill(filling).await);
-        }
+        let Step::Fill(filling) = step else { return None };
+        Some(self.fill(filling).await)
     }
 
     /// Forwards for this request alone.
@@ -272,28 +300,39 @@ where
             let request = self.request.as_ref().expect(UNTIL_FORWARDED);
             (filling, FieldList::of(request.headers()))
         });
-        let (mut head, body) = self.ask().await?.into_parts();
+        let forwarded = self.ask(|| ()).await;
+        let status = forwarded.as_ref().ok().map(Response::status);
+        if let Some(response) = self.read.rescue(&self.cache, status) {
+            return Ok(response);
+        }
+        let (mut head, body) = forwarded?.into_parts();
         if self.read.is_contradicted_by(&head) {
-            bounded(self.cache.invalidate(&self.read.slot.key)).await;
+            let key = Subject::Key(self.read.slot.key.clone());
+            bounded(self.cache.invalidate(&key, Strength::Hard)).await;
         } else if let Some((filling, fields)) = updating {
             filling.update(&ForwardedRequest { read: &self.read, fields }, head.clone()).await;
         }
         let outcome = why.outcome(head.status);
-        let bucket = self.cache.bucket(self.read.route);
+        self.read.asks.report.put(&outcome, &mut head.extensions);
+        let bucket = self.read.route.bucket;
         self.cache.reporter.mark(bucket, outcome, &mut head.headers);
         Ok(Response::from_parts(head, ResponseBody::passing(body)))
     }
 
-    /// Asks the inner service.
-    async fn ask(&mut self) -> Result<Response<B>, S::Error> {
-        let (metrics, bucket) = (self.cache.metrics(), self.cache.bucket(self.read.route));
+    /// Asks the inner service. `on_panic` is called if it panics.
+    async fn ask(&mut self, on_panic: impl Fn()) -> Result<Response<B>, S::Error> {
+        let (metrics, bucket) = (self.cache.metrics(), self.read.route.bucket);
         let answer = async {
             poll_fn(|cx| self.inner.poll_ready(cx)).await?;
             self.inner.call(self.request.take().expect(UNTIL_FORWARDED)).await
         };
-        let began = now();
-        let answer = Watched::new(answer, || metrics.panicked(bucket)).await;
-        metrics.origin_answered(bucket, now() - began);
+        let began = recent();
+        let panicked = || {
+            metrics.panicked(bucket);
+            on_panic();
+        };
+        let answer = Watched::new(answer, panicked).await;
+        metrics.origin_answered(bucket, recent() - began);
         answer.inspect_err(|_| metrics.failed(bucket))
     }
 
@@ -311,9 +350,9 @@ where
         let fields = FieldList::of(request.headers());
         let candidate = filling.revalidate(&self.read, request.headers_mut());
         filling.mark(&self.read, request.extensions_mut());
-        let (cache, bucket) = (Arc::clone(&self.cache), self.cache.bucket(self.read.route));
+        let (cache, bucket) = (Arc::clone(&self.cache), self.read.route.bucket);
         let panicked = || cache.metrics().refused(bucket, Refusal::Panicked);
-        let forwarded = Watched::new(self.ask(), panicked).await;
+        let forwarded = self.ask(&panicked).await;
         let asked = ForwardedRequest { read: &self.read, fields };
         // It polls the body once.
         let received = watch(&panicked, || receive(filling, forwarded, &asked, candidate));
@@ -337,7 +376,8 @@ where
             true => Outcome::Refreshed { stored, status },
             false => Outcome::Led { reason: read.reason, stored, status },
         };
-        let bucket = self.cache.bucket(read.route);
+        read.asks.report.put(&outcome, &mut head.extensions);
+        let bucket = self.read.route.bucket;
         self.cache.reporter.mark(bucket, outcome, &mut head.headers);
         // Whether it is stored or not: its condition was taken off (RFC 9110 §13.2.1).
         let is_had = read.asks.have_current(head.status, &head.headers);

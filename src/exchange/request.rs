@@ -2,19 +2,24 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{
     HeaderMap, Method, Request, StatusCode,
     header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE, UPGRADE},
     response,
 };
 
-use super::nesting::OuterFills;
+use super::{nesting::OuterFills, rules::CachedRoute};
 use crate::{
-    entry::Entry,
+    background::Revalidation,
+    entry::{Entry, Head},
     key::{Nominated, Slot, Variant},
-    metrics::outcome::ForwardReason,
-    policy::{Conditions, RangeAsked, Wishes, contradicts},
-    route::Admitted,
+    metrics::{
+        cache_outcome::OutcomeReport,
+        outcome::{Alone, ForwardReason},
+    },
+    policy::{Conditions, ForceRefresh, RangeAsked, RequestFields, Wishes, contradicts},
+    route::{CacheRule, HeadRef},
 };
 
 /// Parts of a request that shape its response: method, directives, conditions, ranges.
@@ -25,19 +30,40 @@ pub(crate) struct Asks {
     pub(crate) conditions: Option<Conditions>,
     /// Requested parts; `None` for the whole.
     pub(crate) range: Option<Box<RangeAsked>>,
-    /// Set if the request has credentials that only the response can declare irrelevant.
+    /// Set if the request has credentials that only the response can declare irrelevant (RFC 9111 §3.5).
     pub(crate) needs_permission: bool,
+    pub(crate) report: OutcomeReport,
 }
 
 impl Asks {
-    pub(crate) fn of(method: &Method, admitted: &Admitted<'_>) -> Self {
+    /// Reads what a request asks for; `found` tells which of its fields are there.
+    pub(crate) fn of(head: HeadRef<'_>, found: &RequestFields<'_>, rule: &CacheRule) -> Self {
+        let fields = head.headers;
+        // Only GET has parts (RFC 9110 §14.2).
+        let has_range = found.has_range && *head.method == Method::GET;
         Self {
-            is_head: *method == Method::HEAD,
-            wishes: admitted.wishes(),
-            conditions: admitted.conditions(),
-            range: admitted.range(),
-            needs_permission: admitted.needs_permission(),
+            is_head: *head.method == Method::HEAD,
+            wishes: match head.extensions.get::<ForceRefresh>() {
+                Some(ForceRefresh) => Wishes::REFRESH,
+                None if found.has_directives => Wishes::of(fields, rule.request_directives),
+                None => Wishes::NONE,
+            },
+            conditions: found.has_conditions.then(|| Conditions::of(fields)),
+            range: has_range.then(|| Box::new(RangeAsked::of(fields))),
+            needs_permission: found.has_authorization && rule.credentials.is_by_response(),
+            report: OutcomeReport::of(head.extensions),
         }
+    }
+
+    /// Returns the reason for which the request is forwarded by itself if nothing stored answers it, and
+    /// its response is not stored.
+    pub(crate) fn alone(&self) -> Option<Alone> {
+        let reasons = [
+            (self.is_head, Alone::Head),
+            (self.range.is_some(), Alone::Range),
+            (self.wishes.no_store, Alone::NoStore),
+        ];
+        reasons.into_iter().find(|(applies, _)| *applies).map(|(_, reason)| reason)
     }
 
     /// Returns whether the client already has a stored response of this status and these fields.
@@ -56,7 +82,7 @@ impl Asks {
 /// Read that needs the store or the origin.
 #[derive(Clone)]
 pub(crate) struct Read {
-    pub(crate) route: usize,
+    pub(crate) route: Arc<CachedRoute>,
     /// Place of its response; the variant holds the values of `nominated`.
     pub(crate) slot: Slot,
     /// Variant without the values of fields that responses have nominated.
@@ -67,6 +93,8 @@ pub(crate) struct Read {
     pub(crate) reason: ForwardReason,
     /// Response that was found and is stale, not new enough for the request, or due for an early refresh.
     pub(crate) seen: Option<Arc<Entry>>,
+    /// Right that one request at a time has: to refresh, or to fill although a refusal is remembered.
+    pub(crate) right: Option<Arc<Revalidation>>,
     /// Set if its caller has an answer already.
     pub(crate) is_background: bool,
     /// Fills of outer layers that wait for it.
@@ -80,6 +108,9 @@ impl Read {
         self.nominated = nominated.clone();
         self.reason = ForwardReason::VaryMiss;
         self.seen = None;
+        if !self.is_background {
+            self.right = None;
+        }
     }
 
     /// Turns the request into an unconditional GET: its caller already has an answer.
@@ -92,32 +123,37 @@ impl Read {
         }
     }
 
+    /// Returns the response that was found.
+    pub(crate) fn found(&self) -> Option<(&Head, &Bytes)> {
+        self.seen.as_ref()?.as_response()
+    }
+
     /// Returns whether it refreshes an entry that is still fresh.
     pub(crate) fn is_early(&self) -> bool {
         self.is_background && self.seen.as_ref().is_some_and(|entry| entry.is_fresh())
     }
 
-    /// Returns whether no request joins its flight: it wants a newer response than others do, or its
-    /// response is stored only to be revalidated.
+    /// Returns whether no request joins its flight: it wants a newer response than others do, its response
+    /// is stored only to be revalidated, or a refusal is remembered.
     pub(crate) fn leads_privately(&self) -> bool {
-        let stored = self.seen.as_ref().and_then(|entry| entry.as_response());
-        self.reason == ForwardReason::Request
-            || stored.is_some_and(|(head, _)| !head.may_be_shared())
+        let is_refused = self.right.is_some() && !self.is_background;
+        self.asks.wishes.refreshes
+            || is_refused
+            || self.reason == ForwardReason::Request
+            || self.found().is_some_and(|(head, _)| !head.may_be_shared())
     }
 
     /// Returns whether the response that was found has a window in which it may answer while stale.
     pub(crate) fn may_be_stale(&self) -> bool {
-        let stored = self.seen.as_ref().and_then(|entry| entry.as_response());
-        stored.is_some_and(|(head, _)| head.windows().allow_stale())
+        self.found().is_some_and(|(head, _)| head.windows().allow_stale())
     }
 
     /// Returns whether the response to a HEAD shows that the stored one differs from what GET would
     /// bring (RFC 9111 §4.3.5).
     pub(crate) fn is_contradicted_by(&self, answer: &response::Parts) -> bool {
-        let stored = self.seen.as_ref().and_then(|entry| entry.as_response());
         self.asks.is_head
             && answer.status == StatusCode::OK
-            && stored.is_some_and(|(head, body)| {
+            && self.found().is_some_and(|(head, body)| {
                 contradicts(&answer.headers, &head.stored(), body.len())
             })
     }

@@ -1,16 +1,18 @@
-//! End of a flight: the store is told first, and then the followers.
+//! End of a flight: the entry is stored first, and then the followers are released.
 
 use std::sync::Arc;
 
 use super::{
     cache::Cache,
     respond::{SharedBody, SharedResponse},
+    rules::CachedRoute,
 };
 use crate::{
-    clock::{Instant, now},
+    background::Revalidation,
+    clock::{Instant, recent},
     entry::Entry,
     flight::Lead,
-    key::Nominated,
+    key::{Nominated, Strength, Subject},
     metrics::outcome::Refusal,
     recording::Reservation,
     store::{Commit, Store, timeout::bounded},
@@ -20,11 +22,15 @@ use crate::{
 pub(super) struct Ending<St: Store> {
     pub(super) cache: Arc<Cache<St>>,
     pub(super) lead: Lead<SharedResponse>,
-    pub(super) route: usize,
+    pub(super) route: Arc<CachedRoute>,
     pub(super) requested: Instant,
     /// Entry to store under the lease, and the note that leads to it.
     pub(super) entries: Option<(St::Lease, Arc<Entry>, Option<Arc<Entry>>)>,
     pub(super) conclusion: Conclusion,
+    /// Right of its read, which ends with the flight.
+    pub(super) _right: Option<Arc<Revalidation>>,
+    /// Set if it ends a refresh that the origin has answered.
+    pub(super) is_refresh: bool,
     /// Bytes that a body without a recording has reserved; held until the flight is over.
     pub(super) reservation: Option<Reservation>,
 }
@@ -56,10 +62,16 @@ impl<St: Store> Ending<St> {
             self.lead.close();
         }
         if matches!(self.conclusion, Conclusion::Invalidation(_)) {
-            bounded(self.cache.invalidate(&self.lead.slot().key)).await;
+            let key = Subject::Key(self.lead.slot().key.clone());
+            bounded(self.cache.invalidate(&key, Strength::Hard)).await;
         }
         let Some((lease, entry, note)) = self.entries.take() else { return Commit::Failed };
-        bounded(self.cache.store.commit(lease, entry, note)).await.unwrap_or(Commit::Failed)
+        let pass = entry.is_pass().then(|| Arc::clone(&entry));
+        let commit = bounded(self.cache.store.commit(lease, entry, note)).await;
+        if let (Some(pass), Some(Commit::Superseded)) = (pass, commit) {
+            self.cache.revalidations.refused(&pass.slot().variant, pass.kept_until());
+        }
+        commit.unwrap_or(Commit::Failed)
     }
 
     /// Returns whether its response has tags that requests did not know when they joined the flight.
@@ -70,8 +82,25 @@ impl<St: Store> Ending<St> {
         }
     }
 
+    /// Begins or ends the pause after a refresh: a body that breaks off is a failure of the origin.
+    fn pause_or_resume(&self) {
+        let (cache, variant) = (&self.cache, &self.lead.slot().variant);
+        match &self.conclusion {
+            Conclusion::Abandoned => cache.refresh_failed(self.route.bucket, variant),
+            Conclusion::Refusal(Refusal::Incomplete | Refusal::Panicked) => {
+                cache.revalidations.failed(variant);
+            }
+            Conclusion::Refusal(_) | Conclusion::Invalidation(_) | Conclusion::Response(..) => {
+                cache.revalidations.answered(variant);
+            }
+        }
+    }
+
     /// Counts the result of the commit, and settles the flight.
     pub(super) fn conclude(self, commit: Commit) -> Result<Arc<Entry>, Refusal> {
+        if self.is_refresh {
+            self.pause_or_resume();
+        }
         let is_grouped = self.is_grouped();
         let (entry, nominated) = match self.conclusion {
             Conclusion::Response(entry, nominated) => (entry, nominated),
@@ -88,10 +117,10 @@ impl<St: Store> Ending<St> {
             Commit::TooLarge => Err(Refusal::TooLarge),
             Commit::Failed => Err(Refusal::Store),
         };
-        let (bucket, metrics) = (self.cache.bucket(self.route), self.cache.metrics());
+        let (bucket, metrics) = (self.route.bucket, self.cache.metrics());
         match stored {
             Ok(()) => {
-                self.cache.routes[self.route].early.note(|| now() - self.requested);
+                self.route.early.note(|| recent() - self.requested);
                 metrics.stored(bucket);
             }
             Err(Refusal::Fenced) => metrics.fenced(bucket),
@@ -121,6 +150,7 @@ mod tests {
     use super::{super::assess::tests::response_of, *};
     use crate::{
         CacheRoute, MemoryStore, SupportCacheLayer,
+        clock::now,
         entry::Provenance,
         flight::Turn,
         key::{Slot, Tag},
@@ -145,9 +175,19 @@ mod tests {
             let entry = Arc::new(Entry::response(provenance, head.clone(), body.clone()));
             let (cache, entries) = (Arc::clone(cache), Some(((), Arc::clone(&entry), None)));
             let conclusion = Conclusion::Response(entry, Nominated::default());
-            let (requested, reservation) = (now(), None);
-            let mut ending =
-                Ending { cache, lead, route: 0, requested, entries, conclusion, reservation };
+            let route = Arc::clone(cache.rules().route(0));
+            let (requested, _right, is_refresh) = (now(), None, false);
+            let mut ending = Ending {
+                cache,
+                lead,
+                route,
+                requested,
+                entries,
+                conclusion,
+                _right,
+                is_refresh,
+                reservation: None,
+            };
             ending.commit().await;
             assert_eq!(matches!(enter(), Turn::Lead(_)), !groups.is_empty());
         }

@@ -18,7 +18,8 @@ use super::{
 use crate::{
     body::ResponseBody,
     clock::now,
-    metrics::outcome::{ForwardReason, Outcome},
+    key::Variant,
+    metrics::outcome::{ForwardReason, Outcome, Refusal},
     store::Store,
 };
 
@@ -35,12 +36,27 @@ impl Read {
         let wishes = &self.asks.wishes;
         let question = Question { wishes, early: None, now, purpose: Purpose::Answer };
         let circumstances = || Circumstances { is_current: true, origin };
-        let reason = match assess(entry, &question, circumstances) {
+        let stale = match assess(entry, &question, circumstances) {
             Assessment::Fresh { .. } => None,
             Assessment::Stale { reason } => Some(reason?),
             _ => return None,
         };
-        Some(Reuse::new(Arc::clone(entry), reason, now))
+        Some(Reuse { entry: Arc::clone(entry), stale, is_due: false, now })
+    }
+
+    /// Answers with the response that the read has kept, if the origin has failed and it may. `status` is
+    /// that of the origin's answer, `None` for an error.
+    pub(crate) fn rescue<St: Store, B: Body>(
+        &self,
+        cache: &Cache<St>,
+        status: Option<StatusCode>,
+    ) -> Option<Response<ResponseBody<B>>> {
+        if status.is_some_and(|status| !is_failure(status)) {
+            return None;
+        }
+        let reuse = self.stand_in(cache, Origin::Failed)?;
+        let outcome = Outcome::Rescued { status };
+        Some(respond(&reuse.entry, |_, _| outcome, cache.context(self.route.bucket), &self.asks))
     }
 }
 
@@ -48,14 +64,46 @@ impl<St: Store> Cache<St> {
     /// Returns the soft timeout of a read: the time after which a stale response answers. `None` if the
     /// route has none, or if no stale response could answer.
     pub(crate) fn patience(&self, read: &Read) -> Option<Duration> {
-        let limit = self.rule(read.route).soft_timeout?;
+        let limit = read.route.rule.soft_timeout?;
         read.stand_in(self, Origin::Slow).map(|_| limit)
+    }
+
+    /// Counts a refresh that has failed, and begins a pause.
+    pub(super) fn refresh_failed(&self, bucket: usize, variant: &Variant) {
+        self.metrics().refused(bucket, Refusal::Failed);
+        self.revalidations.failed(variant);
     }
 }
 
-/// Returns whether a status is an error that a stale response may stand in for (RFC 5861 §4).
-fn is_failure(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 500 | 502 | 503 | 504)
+/// Refresh that has no answer yet. Dropped before it has one, the origin has failed: its deadline has
+/// passed, or the handler has panicked.
+pub(super) struct Refreshing<St: Store> {
+    cache: Arc<Cache<St>>,
+    bucket: usize,
+    variant: Variant,
+    has_ended: bool,
+}
+
+impl<St: Store> Refreshing<St> {
+    pub(super) fn new(cache: &Arc<Cache<St>>, read: &Read) -> Self {
+        let (cache, variant) = (Arc::clone(cache), read.slot.variant.clone());
+        Self { cache, bucket: read.route.bucket, variant, has_ended: false }
+    }
+
+    pub(super) fn end(mut self) {
+        self.has_ended = true;
+    }
+}
+
+impl<St: Store> Drop for Refreshing<St> {
+    fn drop(&mut self) {
+        match self.has_ended {
+            true => {}
+            // The panic is counted where it came from.
+            false if std::thread::panicking() => self.cache.revalidations.failed(&self.variant),
+            false => self.cache.refresh_failed(self.bucket, &self.variant),
+        }
+    }
 }
 
 impl<St: Store> Filling<St> {
@@ -63,7 +111,7 @@ impl<St: Store> Filling<St> {
     /// has failed and that is allowed. Followers share it, unless only other processes could tell that
     /// it is invalid.
     pub(crate) fn rescue<B: Body>(
-        self,
+        mut self,
         read: &Read,
         status: Option<StatusCode>,
     ) -> ControlFlow<Response<ResponseBody<B>>, Self> {
@@ -72,37 +120,41 @@ impl<St: Store> Filling<St> {
         }
         let variant = &read.slot.variant;
         if status.is_some_and(|status| !is_failure(status)) {
-            self.cache.revalidations.answered(variant);
+            match read.is_background {
+                true => self.is_refresh = true,
+                false => self.cache.revalidations.answered(variant),
+            }
             return ControlFlow::Continue(self);
         }
         self.cache.revalidations.failed(variant);
         // From now on nobody joins, so the fence that is asked here decides for every follower.
         self.lead.close();
-        let Some(reuse) = read.stand_in(&self.cache, Origin::Failed) else {
+        let (Some(response), Some(entry)) = (read.rescue(&self.cache, status), &read.seen) else {
             return ControlFlow::Continue(self);
         };
-        let entry = reuse.entry();
-        let Some(shared) = SharedResponse::of(entry, &read.nominated) else {
-            return ControlFlow::Continue(self);
-        };
-        let outcome = Outcome::Rescued { status };
-        let response = respond(entry, |_, _| outcome, self.cache.context(read.route), &read.asks);
         // Over a store that processes share, another may have invalidated a group before some of the
         // followers came, and this process cannot tell: they look for themselves.
         let may_share = self.lead.token().is_none() || !self.has_tags_beside(&entry.slot().tags);
-        match may_share {
-            true => self.fill_with(shared),
-            false => drop(self),
+        match SharedResponse::of(entry, &read.nominated).filter(|_| may_share) {
+            Some(shared) => self.fill_with(shared),
+            None => drop(self),
         }
         ControlFlow::Break(response)
     }
+}
+
+/// Returns whether a status is an error that a stale response may stand in for (RFC 5861 §4).
+fn is_failure(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }
 
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::{super::assess::tests::response_of, *};
     use crate::{
-        CacheRoute, MemoryStore, SupportCacheLayer, exchange::request::Asks, key::Nominated,
+        CacheRoute, MemoryStore, SupportCacheLayer,
+        exchange::request::Asks,
+        key::{Nominated, Strength},
     };
 
     /// An entry that is refreshed early is still fresh, and stands in for no error once it was
@@ -117,18 +169,19 @@ mod tests {
         let (base, asks) = (slot.variant.clone(), Asks::default());
         let (reason, seen) = (ForwardReason::Stale, Some(entry));
         let read = Read {
-            route: 0,
+            route: Arc::clone(cache.rules().route(0)),
             slot,
             base,
             nominated,
             asks,
             reason,
             seen,
+            right: None,
             is_background: true,
             outer: None,
         };
         assert!(read.stand_in(cache, Origin::Failed).is_some());
-        cache.store.invalidate(&read.slot.key).await.unwrap();
+        cache.store.invalidate(&read.slot.key.clone().into(), Strength::Hard).await.unwrap();
         assert!(read.stand_in(cache, Origin::Failed).is_none());
     }
 }

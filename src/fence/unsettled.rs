@@ -13,12 +13,11 @@ use crate::{
 const MAX_SUBJECTS: usize = 65_536;
 
 /// Keys and tags for which nothing is stored for now.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Unsettled {
     deadlines: Mutex<Deadlines>,
     /// Number of deadlines, so that reads take no lock while there are none.
     count: AtomicUsize,
-    window: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -29,28 +28,24 @@ struct Deadlines {
 }
 
 impl Unsettled {
-    /// Creates an empty set, whose subjects stay for `window` each.
-    pub(crate) fn new(window: Duration) -> Self {
-        Self { deadlines: Mutex::default(), count: AtomicUsize::new(0), window }
-    }
-
-    /// Enters a key or a tag. Returns its deadline, at which the caller settles it; `None` if an
+    /// Enters a key or a tag for a time. Returns its deadline, at which the caller settles it; `None` if an
     /// earlier caller does.
     ///
     /// Enter it before it is invalidated, and call [`contains`](Self::contains) after a fill has taken
     /// its number: then a fill either sees it here or is fenced.
-    pub(crate) fn enter(&self, subject: &Subject) -> Option<Instant> {
+    pub(crate) fn enter(&self, subject: &Subject, window: Duration) -> Option<Instant> {
         let now = now();
-        let until = now + self.window;
+        let until = now + window;
         let mut deadlines = lock(&self.deadlines);
-        let is_new =
-            if deadlines.until.len() >= MAX_SUBJECTS && !deadlines.until.contains_key(subject) {
-                deadlines.all_until.replace(until).is_none()
-            } else {
-                // After its deadline, the task that was to settle it may be gone with its runtime.
-                let earlier = deadlines.until.insert(subject.clone(), until);
-                earlier.is_none_or(|earlier| earlier <= now)
-            };
+        let is_full = deadlines.until.len() >= MAX_SUBJECTS;
+        let deadline = if is_full && !deadlines.until.contains_key(subject) {
+            deadlines.all_until.get_or_insert(now)
+        } else {
+            deadlines.until.entry(subject.clone()).or_insert(now)
+        };
+        // After its deadline, the task that was to settle it may be gone with its runtime.
+        let is_new = *deadline <= now;
+        *deadline = until.max(*deadline);
         self.count.store(deadlines.len(), Ordering::SeqCst);
         is_new.then_some(until)
     }
@@ -96,6 +91,8 @@ mod tests {
     use super::*;
     use crate::key::{PrimaryKey, Tag, Tags};
 
+    const WINDOW: Duration = Duration::from_secs(10);
+
     fn slot(key: &str, tags: Tags) -> Slot {
         Slot { key: PrimaryKey::new(key), tags, ..Slot::example() }
     }
@@ -106,11 +103,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_key_stays_until_its_last_entry_is_over() {
-        let unsettled = Unsettled::new(Duration::from_secs(10));
+        let unsettled = Unsettled::default();
         let (key, slot) = (key("a"), slot("a", Tags::none()));
-        assert!(unsettled.enter(&key).is_some());
+        assert!(unsettled.enter(&key, WINDOW).is_some());
         tokio::time::advance(Duration::from_secs(6)).await;
-        assert!(unsettled.enter(&key).is_none());
+        assert!(unsettled.enter(&key, WINDOW).is_none());
         tokio::time::advance(Duration::from_secs(6)).await;
         assert!(unsettled.leave(&key).is_some() && unsettled.contains(&slot));
         tokio::time::advance(Duration::from_secs(4)).await;
@@ -119,29 +116,41 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_key_that_was_not_settled_in_time_is_settled_by_the_next_that_enters_it() {
-        let unsettled = Unsettled::new(Duration::from_secs(10));
+        let unsettled = Unsettled::default();
         let (key, slot) = (key("a"), slot("a", Tags::none()));
-        assert!(unsettled.enter(&key).is_some());
+        assert!(unsettled.enter(&key, WINDOW).is_some());
         tokio::time::advance(Duration::from_secs(10)).await;
-        assert!(unsettled.enter(&key).is_some() && unsettled.contains(&slot));
+        assert!(unsettled.enter(&key, WINDOW).is_some() && unsettled.contains(&slot));
     }
 
     #[tokio::test(start_paused = true)]
     async fn too_many_keys_make_every_key_unsettled() {
-        let unsettled = Unsettled::new(Duration::from_secs(10));
+        let unsettled = Unsettled::default();
         for n in 0..=MAX_SUBJECTS {
-            unsettled.enter(&key(&n.to_string()));
+            unsettled.enter(&key(&n.to_string()), WINDOW);
         }
         assert!(unsettled.contains(&slot("never entered", Tags::none())));
         tokio::time::advance(Duration::from_secs(10)).await;
         assert!(!unsettled.contains(&slot("never entered", Tags::none())));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn every_key_stays_unsettled_once_those_that_were_entered_have_left() {
+        let unsettled = Unsettled::default();
+        let keys: Vec<_> = (0..MAX_SUBJECTS).map(|n| key(&n.to_string())).collect();
+        assert!(keys.iter().all(|key| unsettled.enter(key, WINDOW).is_some()));
+        tokio::time::advance(WINDOW / 2).await;
+        assert!(unsettled.enter(&key("one more"), WINDOW).is_some());
+        tokio::time::advance(WINDOW / 2).await;
+        assert!(keys.iter().all(|key| unsettled.leave(key).is_none()));
+        assert!(unsettled.contains(&slot("never entered", Tags::none())));
+    }
+
     #[test]
     fn a_tag_is_that_of_every_slot_that_has_it() {
-        let unsettled = Unsettled::new(Duration::from_secs(10));
+        let unsettled = Unsettled::default();
         let tags = |text: &str| [Tag::new("other"), Tag::new(text)].into_iter().collect::<Tags>();
-        unsettled.enter(&Subject::Tag(Tag::new("a")));
+        unsettled.enter(&Subject::Tag(Tag::new("a")), WINDOW);
         assert!(
             unsettled.contains(&slot("a", tags("a"))) && unsettled.contains(&slot("b", tags("a")))
         );

@@ -1,8 +1,7 @@
-//! Value that many may wait for. It may be replaced, and is never taken back.
+//! Value that many tasks wait for. Once sent it can be replaced, but not taken back.
 
 use std::{
     collections::BTreeMap,
-    fmt,
     future::Future,
     pin::Pin,
     task::{Context, Poll, Waker},
@@ -44,13 +43,7 @@ impl<T: Clone> Broadcast<T> {
     }
 }
 
-impl<T> fmt::Debug for Broadcast<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Broadcast").finish_non_exhaustive()
-    }
-}
-
-/// Future of a value. Dropped, it waits no longer.
+/// Future of the value. Dropping it removes its waker.
 pub(crate) struct Receiving<'a, T> {
     broadcast: &'a Broadcast<T>,
     /// Number of its waker; `None` before the first poll.
@@ -110,6 +103,26 @@ mod tests {
         fn wake(self: Arc<Self>) {
             self.read(Waker::noop());
         }
+    }
+
+    /// Waker that does nothing.
+    struct Idle;
+
+    impl Wake for Idle {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    #[test]
+    fn a_reader_that_is_dropped_leaves_no_waker() {
+        let (broadcast, idle) = (Broadcast::<u8>::new(), Arc::new(Idle));
+        let waker = Waker::from(Arc::clone(&idle));
+        let mut reading = broadcast.read();
+        for _ in 0..2 {
+            assert!(pin!(&mut reading).poll(&mut Context::from_waker(&waker)).is_pending());
+            assert_eq!(Arc::strong_count(&idle), 3, "one of them is the waiting reader's");
+        }
+        drop(reading);
+        assert_eq!(Arc::strong_count(&idle), 2);
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    fmt,
     hash::{BuildHasherDefault, Hash, Hasher},
     sync::Arc,
     time::Duration,
@@ -10,7 +9,7 @@ use std::{
 
 use super::broadcast::Broadcast;
 use crate::{
-    clock::{Instant, now},
+    clock::{Instant, recent},
     fence::Fence,
     key::{Prehashed, Slot, Token, Variant},
     sync::{AtomicUsize, Mutex, Ordering, lock},
@@ -34,10 +33,12 @@ pub(crate) enum Settled<T> {
     Over,
 }
 
-/// Bounds on flights.
+/// Bounds on the flights of a layer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
+    /// Number of flights at a time.
     pub(crate) flights: usize,
+    /// Number of followers of one flight.
     pub(crate) followers: usize,
     /// Time that a follower waits, and age up to which a flight may be joined.
     pub(crate) wait: Duration,
@@ -76,7 +77,7 @@ struct Flight<T> {
     progress: Broadcast<Settled<T>>,
 }
 
-/// Turn of a request.
+/// Role of a request among the flights.
 pub(crate) enum Turn<T: Clone> {
     /// Forward, and settle the flight.
     Lead(Lead<T>),
@@ -95,8 +96,8 @@ impl<T: Clone> Flights<T> {
         }
     }
 
-    /// Joins the flight of a slot and a token, or leads one. `may_join` is asked with the number at
-    /// which the flight began, `begin` takes the number for a new one.
+    /// Joins the flight of a slot and a token, or leads one. `may_join` decides by the fence of a flight;
+    /// `begin` takes the fence of a new one.
     pub(crate) fn enter(
         self: &Arc<Self>,
         slot: &Slot,
@@ -104,7 +105,7 @@ impl<T: Clone> Flights<T> {
         may_join: impl FnOnce(Fence) -> bool,
         begin: impl FnOnce() -> Fence,
     ) -> Turn<T> {
-        let now = now();
+        let now = recent();
         let key = FlightKey { variant: slot.variant.clone(), token };
         let mut shard = lock(self.shard(&key.variant));
         let place = shard.entry(key);
@@ -131,7 +132,7 @@ impl<T: Clone> Flights<T> {
         token: Option<Token>,
         fence: Fence,
     ) -> Lead<T> {
-        self.begin(slot, token, fence, now())
+        self.begin(slot, token, fence, recent())
     }
 
     fn begin(
@@ -163,12 +164,6 @@ impl<T: Clone> Flights<T> {
     }
 }
 
-impl<T> fmt::Debug for Flights<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Flights").field("in_flight", &self.in_flight).finish_non_exhaustive()
-    }
-}
-
 /// Guard of a flight's leader. Dropped before it is settled, it abandons the flight.
 pub(crate) struct Lead<T: Clone> {
     flights: Arc<Flights<T>>,
@@ -185,7 +180,7 @@ enum Dropped {
 }
 
 impl<T: Clone> Lead<T> {
-    /// Returns the number at which the flight began.
+    /// Returns the fence that was taken when the flight began.
     pub(crate) fn fence(&self) -> Fence {
         self.flight.fence
     }
@@ -206,7 +201,7 @@ impl<T: Clone> Lead<T> {
         self
     }
 
-    /// Closes the flight to further requests: what is found from here on holds for all followers.
+    /// Closes the flight to further requests. A check that follows then holds for all its followers.
     pub(crate) fn close(&self) {
         let Flight { slot, token, .. } = &*self.flight;
         let key = FlightKey { variant: slot.variant.clone(), token: *token };
@@ -237,9 +232,8 @@ impl<T: Clone> Lead<T> {
     fn settle(&mut self, settled: impl FnOnce() -> Settled<T>) {
         self.unsettled = None;
         self.close();
-        // The flight leaves the map before its followers wake, so one that wakes up abandoned can only
-        // join a new flight. Nor can a request join after this look: it would be counted under the
-        // lock of the map.
+        // The flight leaves the map before its followers wake, so an abandoned follower can only join a new
+        // one. No request joins after this check either: followers are counted under the map's lock.
         if self.flight.followers.load(Ordering::Relaxed) > 0 {
             self.flight.progress.send(settled());
         }
@@ -286,5 +280,26 @@ impl<T: Clone> Follower<T> {
 impl<T> Drop for Follower<T> {
     fn drop(&mut self) {
         self.flight.followers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::fence::Sequence;
+
+    #[test]
+    fn a_follower_that_has_gone_makes_room_for_another() {
+        let limits = Limits { flights: 1, followers: 1, wait: Duration::from_secs(5) };
+        let flights = Arc::new(Flights::<()>::new(limits));
+        let fence = Sequence::new().begin();
+        let enter = || flights.enter(&Slot::example(), None, |_| true, || fence);
+        let lead = enter();
+        assert!(matches!(lead, Turn::Lead(_)));
+        let follower = enter();
+        assert!(matches!(follower, Turn::Follow(_)));
+        assert!(matches!(enter(), Turn::Crowd));
+        drop(follower);
+        assert!(matches!(enter(), Turn::Follow(_)));
     }
 }

@@ -1,8 +1,8 @@
 //! Coalescing: one forward that answers several requests.
 //!
 //! The first request for a variant *leads* a flight and forwards. Requests that come while its response
-//! is on the way *follow* and wait. A flight settles in exactly three ways, and all followers learn of it
-//! at once: *filled*, *declined*, or *abandoned*.
+//! is on the way *follow* and wait. A flight settles as *filled*, *declined* or *abandoned*, and all its
+//! followers learn of it at once. One that waits for another process's fill ends *over*.
 
 mod broadcast;
 mod flights;

@@ -17,14 +17,14 @@ pub(crate) use self::{
     digest_key::DigestKey,
     hash::{Prehashed, seeded_hash},
     named::{TextPiece, pieces},
-    primary_key::{KeyText, MAX_KEY, Subject, escaped_ends, is_reserved, push_parameter},
+    primary_key::{KeyText, MAX_KEY, escaped_ends, is_reserved, push_parameter},
     tag::MAX_TAGS,
-    variant::{EncodedParts, VariantBuffer, VariantParts, origin, push_part},
+    variant::{EncodedParts, VariantParts, origin, push_part},
     vary::{FieldList, Nominated},
 };
 pub use self::{
     named::{IntoKey, NamedKey, key},
-    primary_key::{PrimaryKey, Slot, Token},
+    primary_key::{PrimaryKey, Slot, Strength, Subject, Token},
     tag::{Tag, Tags},
     variant::{Variant, VariantRef},
 };

@@ -102,11 +102,51 @@ pub struct Slot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Token(u128);
 
-/// The subject of one invalidation.
+/// Subject of an invalidation: a key or a tag.
+///
+/// ```
+/// use tower_support_cache::store::{PrimaryKey, Subject, Tag};
+///
+/// let subjects: [Subject; 2] = [PrimaryKey::new("case:1").into(), Tag::new("account:A1").into()];
+/// assert!(matches!(&subjects[1], Subject::Tag(tag) if tag.as_str() == "tag:account:A1"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Subject {
+pub enum Subject {
+    /// Everything that is stored under a key.
     Key(PrimaryKey),
+    /// Everything that has a tag, whatever its key.
     Tag(Tag),
+}
+
+/// Strength of an invalidation.
+///
+/// ```
+/// use tower_support_cache::{MemoryStore, store::{PrimaryKey, Store, Strength}};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let store = MemoryStore::new();
+/// store.invalidate(&PrimaryKey::new("case:1").into(), Strength::Soft).await.unwrap();
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Strength {
+    /// Entries are removed.
+    Hard,
+    /// Entries become stale: they may answer as far as their responses and their route allow stale
+    /// responses.
+    Soft,
+}
+
+impl From<PrimaryKey> for Subject {
+    fn from(key: PrimaryKey) -> Self {
+        Self::Key(key)
+    }
+}
+
+impl From<Tag> for Subject {
+    fn from(tag: Tag) -> Self {
+        Self::Tag(tag)
+    }
 }
 
 // ===== impl PrimaryKey =====

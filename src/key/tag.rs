@@ -61,6 +61,11 @@ impl Tag {
         &self.name
     }
 
+    /// Returns its text, as a route or a rule makes it. `None` for a group.
+    pub(crate) fn text(&self) -> Option<&str> {
+        self.name.strip_prefix(OWN)
+    }
+
     /// Returns whether it is a group.
     pub(crate) fn is_group(&self) -> bool {
         self.name.starts_with(GROUP)
@@ -164,6 +169,15 @@ mod tests {
             let group = Tag::group(b"example.com", &random.text(' '..='~', 0..41));
             assert!(Tag::new(&text) != group && Tag::new(group.as_str()) != group, "{text:?}");
         });
+    }
+
+    #[test]
+    fn each_tag_weighs_what_its_allocations_take() {
+        let weight = |texts: &[&str]| texts.iter().map(Tag::new).collect::<Tags>().weight();
+        let (counts, tag) = (32, 32 + size_of::<Tag>() + Tag::new("").as_str().len());
+        assert_eq!(weight(&[]), 0);
+        assert_eq!(weight(&["a"]), counts + tag + 1);
+        assert_eq!(weight(&["aaa", "b"]), counts + 2 * tag + 4);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     latency::Latency,
     operations::StoreSnapshot,
-    outcome::{Alone, Bypass, Refusal},
+    outcome::{Alone, Bypass, Refusal, Stale},
 };
 
 /// Counts of a layer, copied out at one moment.
@@ -49,7 +49,8 @@ pub struct Snapshot {
     /// Keys and tags of calls that no request makes, so that nothing is stored under them: a value that
     /// was not escaped, a misspelt template. Routes with closures are taken to make any.
     pub invalidations_unmatched: u64,
-    /// Fills and writes that lost their callers and were dropped because too many had.
+    /// Fills and writes that lost their callers, and refreshes in the background, that were dropped because
+    /// there were too many of them.
     pub detached_dropped: u64,
     /// The store's own counts, if it is over a network.
     pub store: Option<StoreSnapshot>,
@@ -96,8 +97,9 @@ pub struct BucketSnapshot {
     pub fenced: u64,
     /// Requests with `only-if-cached`, on routes that honour it, that were answered by 504.
     pub unsatisfied: u64,
-    /// Requests answered from the store with what was no longer fresh.
-    pub stale: u64,
+    /// Requests answered from the store with what was no longer fresh, by reason; reasons that never
+    /// occurred are absent.
+    pub stale: BTreeMap<Stale, u64>,
     /// Forwards in the background that asked about what was stale, or soon would be (early refresh).
     pub refreshes: u64,
     /// Misses that joined no flight and stored nothing, by reason; reasons that never occurred are
@@ -146,6 +148,6 @@ impl BucketSnapshot {
     }
 
     fn reused(&self) -> u64 {
-        self.hits + self.stale + self.coalesced
+        self.hits + self.stale.values().sum::<u64>() + self.coalesced
     }
 }

@@ -1,4 +1,4 @@
-//! Bounds that all requests of a layer share.
+//! Byte budget that all requests of a layer share.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ impl Budget {
     }
 }
 
-/// A share of a budget, given back on drop.
+/// Share of a budget, given back on drop.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     budget: Arc<Budget>,
@@ -39,7 +39,7 @@ impl Reservation {
         self.budget.used.fetch_sub(std::mem::take(&mut self.bytes), Ordering::Relaxed);
     }
 
-    /// Makes sure of `bytes` in all. Returns whether the budget has them.
+    /// Grows to `bytes` in all. Returns whether the budget has room; without room nothing changes.
     pub(crate) fn grow_to(&mut self, bytes: u64) -> bool {
         let Some(more) = bytes.checked_sub(self.bytes).filter(|more| *more > 0) else {
             return true;

@@ -1,4 +1,4 @@
-//! Recording, as its recorder and its readers share it, and the cursors of the readers.
+//! Recording that its recorder and its readers share, and the cursors of the readers.
 
 use std::{
     collections::BTreeMap,
@@ -21,9 +21,9 @@ use crate::{
 /// End of the chunks of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// As the body did.
+    /// The body ended there.
     Complete,
-    /// With something only the first reader can be given; for other readers, with an error.
+    /// The [rest](super::Rest) is for the first reader alone. Other readers end with an error.
     Broken,
 }
 
@@ -39,7 +39,7 @@ enum Attendance {
 
 const FIRST_READER: u64 = 0;
 
-/// A body as recorder and readers share it.
+/// Body that is being recorded, for its recorder and its readers.
 #[derive(Debug)]
 pub(crate) struct Recording {
     state: Mutex<RecordingState>,
@@ -75,7 +75,7 @@ impl Recording {
         (recording, cursor)
     }
 
-    /// Returns a cursor at the beginning, or `None` if the recording came to nothing.
+    /// Returns a cursor at the beginning, or `None` if the recording is broken or deserted.
     pub(crate) fn cursor(self: &Arc<Self>) -> Option<Cursor> {
         let mut state = lock(&self.state);
         let is_lost = matches!(state.attendance, Attendance::Deserted);
@@ -89,8 +89,8 @@ impl Recording {
         Some(cursor)
     }
 
-    /// Adds a piece and wakes the readers. What several read is not refused for want of room: it was
-    /// promised to all of them, and its length is within the limit.
+    /// Adds a piece and wakes the readers. A lack of budget stops no recording that others than the first
+    /// reader read: they were promised the body, and its length is within the limit.
     pub(super) fn push(&self, piece: Piece) -> Result<(), Refusal> {
         let mut state = lock(&self.state);
         let mut pushed = state.tape.push(piece);
@@ -103,12 +103,12 @@ impl Recording {
         pushed
     }
 
-    /// Gives back the share of the budget of a body that has stalled, until it moves on.
+    /// Gives back the reservation of a body that has stalled. Its next bytes reserve again.
     pub(super) fn stall(&self) {
         lock(&self.state).tape.reservation.release();
     }
 
-    /// Tells whether the recorder may go on, and until when where nobody reads any more.
+    /// Registers the recorder's waker. Returns the recorder's deadline if no reader is left.
     pub(super) fn attend(&self, recorder: &Waker) -> Result<Option<Instant>, Deserted> {
         let mut state = lock(&self.state);
         match &state.attendance {
@@ -131,8 +131,8 @@ impl Recording {
         lock(&self.state).tape.replace(stored);
     }
 
-    /// Ends the recording. What is left of it is its readers' own, as what they read from the store is,
-    /// and no longer counts against the budget.
+    /// Ends the recording. Its chunks no longer count against the budget, like bodies that are read from
+    /// the store.
     pub(super) fn finish(&self, end: End) {
         let mut state = lock(&self.state);
         if state.end.is_none() {
@@ -163,7 +163,7 @@ pub(crate) enum Recorded {
     Complete(Chunks),
     /// The body cannot be stored.
     Refused(Refusal),
-    /// Nobody was left to record for.
+    /// No reader was left.
     Deserted,
 }
 
@@ -179,13 +179,13 @@ impl RecordingState {
         id
     }
 
-    /// Returns whether others read than the first reader.
+    /// Returns whether there are readers besides the first.
     fn is_shared(&self) -> bool {
         self.readers.keys().any(|id| *id != FIRST_READER)
     }
 
-    /// Takes the wakers of those who wait. To be woken, and dropped, without the lock: either may
-    /// run an executor's code, and that may poll or drop a reader.
+    /// Takes the wakers of the readers that wait. Wake and drop them without the lock: either may run an
+    /// executor's code, which may poll or drop a reader.
     fn take_waiting(&mut self) -> Vec<Waker> {
         self.readers.values_mut().filter_map(Option::take).collect()
     }
@@ -197,7 +197,7 @@ pub(crate) struct Cursor {
     recording: Arc<Recording>,
     id: u64,
     position: TapePosition,
-    /// Bytes before it.
+    /// Number of bytes that were read.
     bytes: u64,
     is_past_trailers: bool,
 }
@@ -208,7 +208,7 @@ pub(crate) enum Next {
     Chunk(Bytes),
     Trailers(HeaderMap),
     End,
-    /// The chunks end with something only the first reader can be given.
+    /// The chunks end with a [rest](super::Rest) for the first reader alone.
     Broken,
 }
 
@@ -219,7 +219,7 @@ impl Cursor {
 
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         let mut state = lock(&self.recording.state);
-        // A body that is not stored need not be kept either.
+        // The last reader of a body that is not stored takes its chunks.
         let is_last = state.end == Some(End::Broken) && state.readers.len() == 1;
         if let Some(chunk) = state.tape.read(&mut self.position, is_last) {
             self.bytes += chunk.len() as u64;
@@ -236,7 +236,7 @@ impl Cursor {
         }
     }
 
-    /// Waits for the first byte, or the end. Returns whether the recording has come to something.
+    /// Waits for the first byte or the end. Returns whether there is a body to share.
     pub(crate) async fn begun(&self) -> bool {
         poll_fn(|cx| self.poll_begun(cx)).await
     }
@@ -268,12 +268,12 @@ impl Cursor {
             && (self.is_past_trailers || state.tape.trailers.is_none())
     }
 
-    /// Returns how many bytes are left, where the length was declared.
+    /// Returns the number of bytes that are left, if the length was declared.
     pub(crate) fn declared_rest(&self) -> Option<u64> {
         self.recording.declared.map(|declared| declared.saturating_sub(self.bytes))
     }
 
-    /// Returns how many bytes are there to be read at once.
+    /// Returns the number of bytes that can be read without waiting.
     pub(crate) fn recorded_rest(&self) -> u64 {
         lock(&self.recording.state).tape.bytes.saturating_sub(self.bytes)
     }

@@ -1,8 +1,8 @@
 //! Recording a body while it is served.
 //!
-//! A recorder owns the origin's body and reads it as fast as it comes; readers share the chunks, so
-//! a slow reader slows nobody. Where the body turns out not to be storable, the recorder hands what
-//! is left of it to the first reader, who goes on at its own pace.
+//! A recorder owns the origin's body and reads it as fast as it comes. Readers share the chunks, so a slow
+//! reader slows no other. If the body turns out not to be storable, the recorder hands the rest of it to
+//! the first reader, which reads on at its own pace.
 
 mod budget;
 mod cursor;

@@ -11,22 +11,19 @@ use std::{
 };
 
 use http_body::Body;
-use tokio::{
-    sync::oneshot,
-    time::{Sleep, sleep_until},
-};
+use tokio::{sync::oneshot, time::Sleep};
 
 use super::{
     cursor::{End, Recorded, Recording},
     tape::{FRAMES_PER_TURN, Stop, poll_piece},
 };
 use crate::{
-    clock::{Instant, now},
+    clock::{Instant, by_timer, now, sleep_until},
     entry::Entry,
     metrics::outcome::Refusal,
 };
 
-/// Rest of a body that only the first reader can be given.
+/// Rest of a body. Only the first reader gets it: it cannot be copied.
 pub(crate) enum Rest<B: Body> {
     /// The body's error.
     Failed(B::Error),
@@ -61,8 +58,8 @@ impl<B: Body> Recorder<B> {
         (Self { recording, body, rest, has_moved: false, stalls_at, timer: None }, receiver)
     }
 
-    /// Reads the body to its end. Readers learn of the end from [`conclude`](Self::conclude), so
-    /// that who has read it all finds it stored.
+    /// Reads the body to its end. Readers see the end only with [`conclude`](Self::conclude): a client
+    /// that has read the whole body then finds it stored.
     pub(crate) async fn run(&mut self) -> Recorded {
         poll_fn(|cx| self.poll_run(cx)).await
     }
@@ -100,7 +97,7 @@ impl<B: Body> Recorder<B> {
         Poll::Pending
     }
 
-    /// Takes note of whether the body moves.
+    /// Notes that bytes have come, or that the body has stalled.
     fn note_time(&mut self) {
         let now = now();
         if std::mem::take(&mut self.has_moved) {
@@ -110,13 +107,14 @@ impl<B: Body> Recorder<B> {
         }
     }
 
-    /// Waits for the next time at which there is something to do for a body that does not move.
+    /// Waits until a body without bytes stalls, or until `deadline` if that is earlier.
     fn poll_timer(&mut self, deadline: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
         self.note_time();
         let stall = Some(self.stalls_at).filter(|stall| now() < *stall);
         let Some(until) = deadline.into_iter().chain(stall).min() else { return Poll::Pending };
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
-        // One that fires too early is set again then: most bodies move more often than that.
+        let until = by_timer(until);
+        // A timer that is too early is set again when it fires, not with each byte.
         if timer.is_elapsed() || until < timer.deadline() {
             timer.as_mut().reset(until);
         }
@@ -143,7 +141,7 @@ impl<B: Body> Recorder<B> {
         }
     }
 
-    /// Tells the readers that the recording is over. `stored` holds the body if it is stored now.
+    /// Ends the recording for its readers. `stored` holds the body if it was stored.
     pub(crate) fn conclude(self, stored: Option<&Arc<Entry>>) {
         if let Some((_, body)) = stored.and_then(|entry| entry.as_response()) {
             self.recording.replace(body);
@@ -153,7 +151,7 @@ impl<B: Body> Recorder<B> {
 
     fn hand_over(&mut self, rest: Rest<B>) {
         if let Some(sender) = self.rest.take() {
-            // The first reader may have gone; then the rest is nobody's.
+            // The first reader may have gone. Then the rest is dropped.
             let _ = sender.send(rest);
         }
         self.recording.finish(End::Broken);

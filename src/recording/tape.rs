@@ -12,15 +12,15 @@ use http_body::Body;
 use super::budget::Reservation;
 use crate::metrics::outcome::Refusal;
 
-/// The chunks of a body, which mostly are one.
+/// Chunks of a body. Most bodies have one.
 pub(crate) type Chunks = smallvec::SmallVec<[Bytes; 1]>;
 
 /// Part of a body that has been read.
 #[derive(Debug)]
 pub(crate) struct Tape {
-    /// All of it, once the body has ended.
+    /// The whole body, once it has ended.
     pub(crate) chunks: Chunks,
-    /// Small pieces that came after the chunks, until they are enough for one more.
+    /// Small pieces after the chunks, until they fill another chunk.
     tail: Vec<u8>,
     pub(super) bytes: u64,
     /// Boxed: few bodies have any.
@@ -30,16 +30,16 @@ pub(crate) struct Tape {
     pub(crate) reservation: Reservation,
 }
 
-/// Pieces under this many bytes are gathered, once there are more than a few chunks. A small piece may be
-/// a part of a large buffer, which it would keep, and a million pieces would take more than their bytes.
+/// Length in bytes under which pieces are gathered, once there are [`FEW`] chunks. A small piece may keep a
+/// large buffer alive that it is a part of, and a million pieces take more memory than their bytes.
 const SMALL: usize = 1024;
 const FEW: usize = 16;
 
-/// Number of frames that are read before others have a turn. A body that is always ready could otherwise
-/// keep a worker for ever, with frames of no bytes.
+/// Number of frames that are read in one poll. A body that is always ready, with empty frames, could
+/// otherwise keep a worker for ever.
 pub(super) const FRAMES_PER_TURN: usize = 256;
 
-/// Why reading stopped.
+/// Reason for which reading stopped.
 #[derive(Debug)]
 pub(crate) enum Stop<E> {
     /// The body ended.
@@ -51,7 +51,7 @@ pub(crate) enum Stop<E> {
 }
 
 impl Tape {
-    /// Takes bodies of at most `limit` bytes. `declared` bytes are reserved at once.
+    /// Creates a tape for a body of at most `limit` bytes. The `declared` bytes are reserved at once.
     pub(crate) fn new(
         limit: u64,
         declared: Option<u64>,
@@ -68,7 +68,7 @@ impl Tape {
         Ok(Self { chunks, tail, bytes: 0, trailers: None, declared, limit, reservation })
     }
 
-    /// Returns whether a body that has ended is what it declared to be, and nothing but bytes.
+    /// Returns whether a body that has ended has its declared length and no trailers.
     pub(crate) fn is_plain(&self) -> bool {
         self.trailers.is_none() && self.is_whole()
     }
@@ -77,8 +77,8 @@ impl Tape {
         self.declared.is_none_or(|declared| declared == self.bytes)
     }
 
-    /// Reads on until the body stops or waits, or has had a turn. It wakes nothing in the last case: it is
-    /// for one look at a body that somebody else goes on to read.
+    /// Reads until the body stops or waits, or for [`FRAMES_PER_TURN`] frames. In the last case it wakes no
+    /// task: the caller hands the body to a recorder, which polls it again.
     pub(crate) fn advance<B: Body>(
         &mut self,
         mut body: Pin<&mut B>,
@@ -140,8 +140,8 @@ impl Tape {
         }
     }
 
-    /// Returns the bytes that follow a place, and moves it on; `None` if there are none yet. `is_last`
-    /// says that no other reader will ask for them.
+    /// Returns the bytes at a position and advances it; `None` if there are none yet. `is_last` says that
+    /// no other reader will ask for them.
     pub(super) fn read(&mut self, position: &mut TapePosition, is_last: bool) -> Option<Bytes> {
         while let Some(chunk) = self.chunks.get_mut(position.chunk) {
             let chunk = if is_last { std::mem::take(chunk) } else { chunk.clone() };
@@ -156,7 +156,7 @@ impl Tape {
         Some(Bytes::copy_from_slice(rest))
     }
 
-    /// Takes the chunks from a copy of the body that is stored: what they were cut from is free.
+    /// Replaces the chunks by slices of the stored body, so that the buffers they were cut from are freed.
     pub(super) fn replace(&mut self, stored: &Bytes) {
         let mut at = 0;
         for chunk in self.chunks.iter_mut() {
@@ -167,11 +167,11 @@ impl Tape {
     }
 }
 
-/// TapePosition of a reader on a tape.
+/// Position of a reader on a tape.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct TapePosition {
     chunk: usize,
-    /// Bytes of that chunk that were read while it was being gathered.
+    /// Number of bytes of that chunk that were read while it was gathered.
     offset: usize,
 }
 
@@ -181,7 +181,7 @@ pub(super) enum Piece {
 }
 
 impl Piece {
-    /// Returns whether the body ends with it. Servers send nothing after trailers, and ask for nothing.
+    /// Returns whether the body ends with this piece: nothing follows trailers.
     pub(super) fn is_last(&self) -> bool {
         matches!(self, Self::Trailers(_))
     }

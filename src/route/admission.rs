@@ -3,26 +3,32 @@
 
 use std::borrow::Cow;
 
-use http::{Method, Uri, Version};
+use http::{HeaderName, Uri, Version};
 use http_body::Body;
 
 use super::{
-    cache_rule::CacheRule,
+    cache_rule::{CacheRule, Scope},
     credentials::Credentials,
     host::{HostPolicy, Site},
     request::{HeadRef, KeyRequest, RequestView},
 };
 use crate::{
-    key::DigestKey,
-    key::{EncodedParts, PrimaryKey, Tags, VariantParts, push_part},
+    key::{DigestKey, EncodedParts, PrimaryKey, VariantParts, push_part},
     metrics::outcome::Bypass,
     peek::{HasContent, can_peek},
-    policy::{Conditions, CredentialFields, RangeAsked, RequestFields, Wishes, asks_for_upgrade},
+    policy::{CredentialFields, RequestFields, asks_for_upgrade},
 };
 
-/// Settings of a layer that tell responses and callers apart.
-#[derive(Debug)]
+/// Settings of a layer that tell responses and callers apart, whatever its routes are.
 pub(crate) struct Identity {
+    /// Setting for routes without one of their own.
+    pub(crate) credentials: Credentials,
+    /// Response field that names tags, if the layer has one.
+    pub(crate) tag_field: Option<HeaderName>,
+    /// Set if the store is shared with processes that would digest callers by other keys.
+    pub(crate) lacks_caller_key: bool,
+    /// Digest of what decides the meaning of the entries of all routes.
+    pub(crate) scope: blake3::Hasher,
     /// Scheme of requests that name none; empty if it is unknown.
     pub(crate) scheme: String,
     pub(crate) secret: DigestKey,
@@ -56,14 +62,13 @@ impl From<Bypass> for Denied {
 
 /// Read that may consult the cache.
 pub(crate) struct Admitted<'a> {
-    rule: &'a CacheRule,
-    view: RequestView<'a, 'a>,
+    pub(crate) fields: RequestFields<'a>,
+    /// Key that a closure has made, where the target does not imply it.
+    pub(crate) key: Option<PrimaryKey>,
+    scope: &'a Scope,
     site: Site<'a>,
     target: Cow<'a, str>,
     extras: EncodedParts,
-    /// Made already where the target does not imply it.
-    key: Option<PrimaryKey>,
-    fields: RequestFields<'a>,
 }
 
 impl RequestContent {
@@ -142,7 +147,8 @@ pub(crate) fn admit<'a>(
     if !std::ptr::eq(original, view.head.uri) && original != view.head.uri {
         push_seen(&mut extras, view.head.uri, rule, &identity.scheme);
     }
-    Ok(Admitted { rule, view, site, target: rule.query.target(original), extras, key, fields })
+    let (scope, target) = (&rule.scope, rule.query.target(original));
+    Ok(Admitted { fields, key, scope, site, target, extras })
 }
 
 /// Adds the caller, where the route makes that part of what identifies a response.
@@ -155,10 +161,11 @@ fn push_caller(
 ) -> Result<(), Bypass> {
     match &rule.credentials {
         Credentials::Bypass if fields.has_credentials => return Err(Bypass::Credentials),
-        Credentials::Bypass | Credentials::CoveredByKey => {}
+        Credentials::Bypass | Credentials::SameForEverybody | Credentials::CoveredByKey => {}
         Credentials::ByResponse if fields.has_authorization => push_part(extras, b"authorized"),
         Credentials::ByResponse => {}
-        Credentials::PerCaller(caller) => {
+        // Each has a scope of its own, so the label need not tell them apart.
+        Credentials::PerCaller(caller) | Credentials::PerTenant(caller) => {
             let request = KeyRequest { view, pattern: &rule.pattern };
             let digest = caller.digest(&request, secret).ok_or(Bypass::Caller)?;
             push_part(extras, b"caller");
@@ -202,9 +209,10 @@ fn push_seen(extras: &mut EncodedParts, seen: &Uri, rule: &CacheRule, scheme: &s
 
 impl Admitted<'_> {
     /// Returns the variant of the request with these values of nominated fields.
+    #[inline]
     pub(crate) fn variant<'v>(&'v self, nominated: &'v [u8]) -> VariantParts<'v> {
         VariantParts {
-            scope: &self.rule.scope,
+            scope: self.scope,
             scheme: &self.site.scheme,
             authority: &self.site.authority,
             host: &self.site.host,
@@ -212,44 +220,5 @@ impl Admitted<'_> {
             extras: &self.extras,
             nominated,
         }
-    }
-
-    /// Returns the primary key.
-    pub(crate) fn key(&self) -> Result<PrimaryKey, Bypass> {
-        match &self.key {
-            Some(key) => Ok(key.clone()),
-            None => self.rule.key(self.view).ok_or(Bypass::Key),
-        }
-    }
-
-    /// Returns the tags that the route gives to every response to the request.
-    pub(crate) fn tags(&self) -> Result<Tags, Bypass> {
-        self.rule.tags(self.view).ok_or(Bypass::Key)
-    }
-
-    /// Returns the directives of the request that its route honours.
-    pub(crate) fn wishes(&self) -> Wishes {
-        match self.fields.has_directives {
-            true => Wishes::of(self.view.head.headers, self.rule.request_directives),
-            false => Wishes::NONE,
-        }
-    }
-
-    /// Returns the conditions on the copy that the client already has.
-    pub(crate) fn conditions(&self) -> Option<Conditions> {
-        self.fields.has_conditions.then(|| Conditions::of(self.view.head.headers))
-    }
-
-    /// Returns the parts that are requested, unless the request is for the whole. Only GET has parts
-    /// (RFC 9110 §14.2).
-    pub(crate) fn range(&self) -> Option<Box<RangeAsked>> {
-        let has_range = self.fields.has_range && *self.view.head.method == Method::GET;
-        has_range.then(|| Box::new(RangeAsked::of(self.view.head.headers)))
-    }
-
-    /// Returns whether the request has credentials that the response must permit to share (RFC 9111
-    /// §3.5).
-    pub(crate) fn needs_permission(&self) -> bool {
-        self.fields.has_authorization && self.rule.credentials.is_by_response()
     }
 }

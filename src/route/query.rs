@@ -18,6 +18,8 @@ use percent_encoding::percent_decode;
 ///     .query(QueryPolicy::Only(vec!["page".to_owned()]));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "config", derive(serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(feature = "config-schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum QueryPolicy {
     /// The whole query as sent, byte for byte.
@@ -36,6 +38,7 @@ pub enum QueryPolicy {
 
 impl QueryPolicy {
     /// Returns the path of `uri` with the part of its query that counts.
+    #[inline]
     pub(super) fn target<'u>(&self, uri: &'u Uri) -> Cow<'u, str> {
         match self {
             Self::AsSent => {

@@ -8,9 +8,9 @@ use crate::key::origin;
 /// Target of a write: the base of the references in its response.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
-    /// As the client sent it.
+    /// Target as the client sent it.
     original: Uri,
-    /// As the layer sees it: a nested router's own path.
+    /// Target as the layer sees it: behind a nested router, its path without the prefix.
     seen: Uri,
     host: Option<HeaderValue>,
 }
@@ -49,9 +49,8 @@ impl Target {
         let path = match reference.path {
             "" if reference.authority.is_some() => "/".to_owned(),
             "" => own.to_owned(),
+            // Always so after an authority.
             absolute if absolute.starts_with('/') => without_dots(absolute),
-            // A path begins with a slash.
-            _ if reference.authority.is_some() => return None,
             relative => {
                 let folder = &own[..own.rfind('/').map_or(0, |at| at + 1)];
                 without_dots(&format!("{folder}{relative}"))
@@ -106,6 +105,42 @@ fn without_port<'a>(authority: &'a str, scheme: Option<&str>) -> &'a str {
         None => return authority,
     };
     authority.strip_suffix(implied).unwrap_or(authority)
+}
+
+/// Returns the path by which services that normalize paths know a target. `None` if that is the path as it
+/// was sent: most are.
+///
+/// Letters, digits, `-`, `.`, `_` and `~` mean the same percent-encoded (RFC 3986 §6.2.2.2). Dot segments are
+/// resolved. Slashes that are doubled or at the end are taken off, as by `NormalizePath` of tower-http.
+pub(super) fn normalized(path: &str) -> Option<String> {
+    let is_plain = !path.contains('%')
+        && !path.contains("//")
+        && !path.contains("/.")
+        && (path.len() < 2 || !path.ends_with('/'));
+    if is_plain {
+        return None;
+    }
+    let mut decoded = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((before, after)) = rest.split_once('%') {
+        decoded.push_str(before);
+        let byte = after.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match byte.map(char::from) {
+            Some(c) if c.is_ascii_alphanumeric() || "-._~".contains(c) => {
+                decoded.push(c);
+                rest = &after[2..];
+            }
+            _ => {
+                decoded.push('%');
+                rest = after;
+            }
+        }
+    }
+    decoded.push_str(rest);
+    let resolved = without_dots(&decoded);
+    let segments: Vec<_> = resolved.split('/').filter(|segment| !segment.is_empty()).collect();
+    let normalized = format!("/{}", segments.join("/"));
+    (normalized != path).then_some(normalized)
 }
 
 /// Resolves `.` and `..` (RFC 3986 §5.2.4).
@@ -172,8 +207,29 @@ mod tests {
             ("?x", "/a/b"),
             ("#y", "/a/b"),
             ("/%2e%2E/c", "/%2e%2E/c"),
+            ("/b:c", "/b:c"),
+            ("c/d:e", "/a/c/d:e"),
         ] {
             check("/a/b?q", None, reference, Some(expected));
+        }
+    }
+
+    #[test]
+    fn a_path_is_normalized_as_servers_do_it() {
+        for (path, expected) in [
+            ("/", "/"),
+            ("/a/b", "/a/b"),
+            ("/a/b/", "/a/b"),
+            ("//a///b//", "/a/b"),
+            ("/%61/b%2Ejson", "/a/b.json"),
+            ("/a/%2e%2E/b", "/b"),
+            ("/a/./b/..", "/a"),
+            ("/a%2Fb%3A%25", "/a%2Fb%3A%25"),
+            ("/a%", "/a%"),
+            ("/a%2", "/a%2"),
+            ("/a%+1%é%7E", "/a%+1%é~"),
+        ] {
+            assert_eq!(normalized(path).as_deref().unwrap_or(path), expected, "{path}");
         }
     }
 
@@ -185,6 +241,8 @@ mod tests {
             ("https://EXAMPLE.com/b", Some("/b")),
             ("https://example.com:443/b", Some("/b")),
             ("http://example.com", Some("/")),
+            ("http://example.com?b", Some("/")),
+            ("//example.com", Some("/")),
             ("//example.com/b", Some("/b")),
             ("http://example.com:8080/b", None),
             ("http://example.com:443/b", None),

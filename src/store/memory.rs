@@ -16,8 +16,8 @@ use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
 use smallvec::{SmallVec, smallvec};
 
 use super::{
-    Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Tag, Token, Variant,
-    VariantRef, sealed::Sealed,
+    Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Strength, Subject,
+    Token, Variant, VariantRef, sealed::Sealed,
 };
 use crate::{
     error::{ConfigError, ConfigErrorKind},
@@ -176,7 +176,8 @@ impl Store for MemoryStore {
     }
 
     fn peek(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
-        self.state.entries.get(variant).filter(|entry| self.state.is_alive(entry))
+        let entry = self.state.entries.get(variant)?;
+        if self.state.is_alive(&entry) { Some(entry) } else { self.state.outdate(&entry) }
     }
 
     fn lookup(&self, slot: &Slot) -> impl Future<Output = Lookup> + Send {
@@ -212,42 +213,24 @@ impl Store for MemoryStore {
 
     fn invalidate(
         &self,
-        key: &PrimaryKey,
+        subject: &Subject,
+        strength: Strength,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
-        self.state.sequence.invalidate(key, || {
-            let variants = lock(&self.state.index[shard(key)]).remove(key);
-            self.state.remove(variants.iter().flat_map(|variants| variants.iter()));
-        });
+        match (subject, strength) {
+            (Subject::Key(key), Strength::Hard) => self.state.remove_key(key),
+            (Subject::Key(key), Strength::Soft) => self.state.outdate_key(key),
+            (Subject::Tag(tag), Strength::Hard) => self.state.sequence.invalidate_tag(tag),
+            (Subject::Tag(tag), Strength::Soft) => self.state.sequence.invalidate_tag_softly(tag),
+        }
         ready(Ok(()))
     }
 
-    fn soft_invalidate(
+    fn invalidate_scopes(
         &self,
-        key: &PrimaryKey,
+        scopes: &[[u8; 16]],
+        strength: Strength,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
-        let mut evicted = Evicted::default();
-        self.state.sequence.invalidate(key, || {
-            let variants = lock(&self.state.index[shard(key)]).remove(key);
-            // Taken now: the entries that are left count as stored after the invalidation.
-            let fence = self.state.sequence.begin();
-            for variant in variants.iter().flat_map(|variants| variants.iter()) {
-                let entry = self.state.entries.remove(variant).map(|(_, entry)| entry);
-                // Asked after the fence was taken, or entries of an invalidated tag would live again.
-                let entry = entry.filter(|entry| self.state.is_alive(entry));
-                if let Some(outdated) = entry.and_then(|entry| entry.outdated(fence)) {
-                    self.state.insert(Arc::new(outdated), &mut evicted);
-                }
-            }
-        });
-        self.state.forget(evicted);
-        ready(Ok(()))
-    }
-
-    fn invalidate_tag(
-        &self,
-        tag: &Tag,
-    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
-        self.state.sequence.invalidate_tag(tag);
+        self.state.invalidate_scopes(scopes, strength);
         ready(Ok(()))
     }
 
@@ -261,6 +244,79 @@ impl Store for MemoryStore {
 }
 
 impl MemoryState {
+    fn remove_key(&self, key: &PrimaryKey) {
+        self.sequence.invalidate(key, || {
+            let variants = lock(&self.index[shard(key)]).remove(key);
+            self.remove(variants.iter().flat_map(|variants| variants.iter()));
+        });
+    }
+
+    fn outdate_key(&self, key: &PrimaryKey) {
+        let mut evicted = Evicted::default();
+        self.sequence.invalidate(key, || {
+            let variants = lock(&self.index[shard(key)]).remove(key);
+            for variant in variants.iter().flat_map(|variants| variants.iter()) {
+                let entry = self.entries.remove(variant).map(|(_, entry)| entry);
+                if let Some(outdated) = entry.and_then(|entry| self.outdated(&entry)) {
+                    self.insert(Arc::new(outdated), &mut evicted);
+                }
+            }
+        });
+        self.forget(evicted);
+    }
+
+    /// Goes through all entries, which an operator seldom has done.
+    fn invalidate_scopes(&self, scopes: &[[u8; 16]], strength: Strength) {
+        let mut evicted = Evicted::default();
+        let is_of = |variant: &&Variant| scopes.iter().any(|scope| variant.scope() == scope);
+        self.sequence.invalidate_scopes(scopes, |shard| {
+            let listed: Vec<_> = {
+                let index = lock(&self.index[shard]);
+                index.values().flatten().filter(is_of).cloned().collect()
+            };
+            for variant in listed {
+                let Some((_, entry)) = self.entries.remove(&variant) else { continue };
+                let left = match strength {
+                    Strength::Hard => None,
+                    Strength::Soft => self.outdated(&entry),
+                };
+                match left {
+                    Some(outdated) => self.insert(Arc::new(outdated), &mut evicted),
+                    None => self.unlist(entry.slot()),
+                }
+            }
+        });
+        self.forget(evicted);
+    }
+
+    /// Makes an entry stale one of whose tags was invalidated softly, and returns it; `None` if it is dead.
+    #[cold]
+    fn outdate(&self, found: &Entry) -> Option<Arc<Entry>> {
+        let Slot { key, variant, .. } = found.slot();
+        let mut evicted = Evicted::default();
+        let outdated = self.sequence.exclusive(key, || {
+            // Meanwhile it may have been removed, replaced, or made stale by another request.
+            let entry = self.entries.peek(variant)?;
+            if self.is_alive(&entry) {
+                return Some(entry);
+            }
+            let outdated = Arc::new(self.outdated(&entry)?);
+            self.insert(Arc::clone(&outdated), &mut evicted);
+            Some(outdated)
+        });
+        self.forget(evicted);
+        outdated
+    }
+
+    /// Returns an entry as it is after a soft invalidation, under the lock of its key; `None` if it is dead
+    /// or of no use.
+    fn outdated(&self, entry: &Entry) -> Option<Entry> {
+        // It counts as stored now. Its tags are asked after that, or a dead entry would live again.
+        let fence = self.sequence.begin();
+        let since = self.sequence.outdated_since(&entry.slot().tags, entry.held_at())?;
+        entry.outdated(fence, since)
+    }
+
     /// Returns whether no tag of an entry was invalidated since its fill began.
     fn is_alive(&self, entry: &Entry) -> bool {
         let tags = &entry.slot().tags;
@@ -274,6 +330,9 @@ impl MemoryState {
             if earlier.is_some_and(|earlier| entry.is_older_than(&earlier)) {
                 return Commit::Superseded;
             }
+            if entry.is_pass() && self.gives_way(entry, note.as_deref()) {
+                return Commit::Superseded;
+            }
             if entry.weight() > self.largest {
                 return Commit::TooLarge;
             }
@@ -283,6 +342,14 @@ impl MemoryState {
         });
         self.forget(evicted);
         committed.unwrap_or(Commit::Fenced)
+    }
+
+    /// Returns whether a response may still answer at the place of a pass, or of the note that leads to it.
+    fn gives_way(&self, pass: &Entry, note: Option<&Entry>) -> bool {
+        [Some(pass), note].into_iter().flatten().any(|place| {
+            let earlier = self.entries.peek(&place.slot().variant);
+            earlier.is_some_and(|earlier| pass.gives_way_to(&earlier) && self.is_alive(&earlier))
+        })
     }
 
     /// Inserts an entry, under the lock of its key.
@@ -321,18 +388,21 @@ impl MemoryState {
         for entry in evicted.0 {
             let slot = entry.slot();
             entry.evict();
-            self.sequence.exclusive(&slot.key, || {
-                let mut index = lock(&self.index[shard(&slot.key)]);
-                if self.entries.contains_key(&slot.variant) {
-                    return;
-                }
-                if let Some(variants) = index.get_mut(&slot.key) {
-                    variants.retain(|variant| *variant != slot.variant);
-                    if variants.is_empty() {
-                        index.remove(&slot.key);
-                    }
-                }
-            });
+            self.sequence.exclusive(&slot.key, || self.unlist(slot));
+        }
+    }
+
+    /// Removes a slot from the index if it has no entry, under the lock of its key.
+    fn unlist(&self, slot: &Slot) {
+        let mut index = lock(&self.index[shard(&slot.key)]);
+        if self.entries.contains_key(&slot.variant) {
+            return;
+        }
+        if let Some(variants) = index.get_mut(&slot.key) {
+            variants.retain(|variant| *variant != slot.variant);
+            if variants.is_empty() {
+                index.remove(&slot.key);
+            }
         }
     }
 }

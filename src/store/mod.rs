@@ -4,15 +4,14 @@
 //! cannot be undone by a fill that was already in flight. Three rules hold that up, and the
 //! `conformance` suite (feature `testing`) checks them:
 //!
-//! 1. [`Store::invalidate`] voids every fill of the key that has begun, and then removes all entries of
-//!    the key, before it returns `Ok`. Its effect in this process happens when it is *called*, before
+//! 1. [`Store::invalidate`] voids every fill of its subject that has begun, and then removes all entries of
+//!    it, before it returns `Ok`. Its effect in this process happens when it is *called*, before
 //!    its future is polled: the caller may be inside `Drop`.
 //! 2. [`Store::commit`] stores nothing if the key was invalidated after the entry's [`Fence`] was taken.
 //!    Check and insertion are one step, seen from an invalidation.
 //! 3. An entry is found only by its own variant.
 //!
-//! Tags give the same guarantee as keys: for each of an entry's [`tags`](Slot::tags) and
-//! [`Store::invalidate_tag`].
+//! Tags give the same guarantee as keys: for each of an entry's [`tags`](Slot::tags).
 //!
 //! [`Sequence`] gives the first two to a store in one process: it runs the insertion inside
 //! [`Sequence::commit`] and the removal inside [`Sequence::invalidate`]. For tags it calls
@@ -30,17 +29,18 @@
 //! entries of its key, and answers with it ([`Lookup::Held`], [`Begin::Held`]).
 //!
 //! ```
-//! use tower_support_cache::{MemoryStore, store::{PrimaryKey, Store}};
+//! use tower_support_cache::{MemoryStore, store::{PrimaryKey, Store, Strength}};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
 //! let store = MemoryStore::new();
 //! let key = PrimaryKey::new("support:cases:A1");
 //! let fence = store.sequence().begin();
-//! store.invalidate(&key).await.unwrap();
+//! store.invalidate(&key.clone().into(), Strength::Hard).await.unwrap();
 //! assert!(!store.sequence().is_current(&key, fence));      // a fill begun at `fence` stores nothing
 //! # }
 //! ```
 
+mod chosen;
 #[cfg(feature = "testing")]
 pub mod conformance;
 mod memory;
@@ -50,6 +50,7 @@ pub(crate) mod timeout;
 
 use std::{
     future::{Future, ready},
+    pin::Pin,
     sync::Arc,
     time::Duration,
 };
@@ -59,10 +60,11 @@ pub use crate::{
     entry::Entry,
     error::Pending,
     fence::{Fence, Sequence},
-    key::{PrimaryKey, Slot, Tag, Tags, Token, Variant, VariantRef},
+    key::{PrimaryKey, Slot, Strength, Subject, Tag, Tags, Token, Variant, VariantRef},
     metrics::latency::Latency,
     metrics::operations::{NearSnapshot, Operation, OperationSnapshot, StoreSnapshot},
 };
+pub use chosen::{ChosenLease, ChosenStore};
 pub use memory::{MemoryStore, MemoryStoreBuilder};
 #[cfg(all(any(test, fuzzing), feature = "redis"))]
 pub(crate) use redis::read_anything;
@@ -75,6 +77,9 @@ pub(crate) mod sealed {
     #[allow(unnameable_types)] // Which seals it.
     pub trait Sealed {}
 }
+
+/// Boxed future of an invalidation's acknowledgement.
+pub(crate) type Acknowledgement = Pin<Box<dyn Future<Output = Result<(), Pending>> + Send>>;
 
 /// Result of [`Store::lookup`].
 ///
@@ -128,6 +133,18 @@ pub enum Begin<L> {
     Unavailable,
 }
 
+impl<L> Begin<L> {
+    /// Converts the right, if there is one.
+    fn map<M>(self, convert: impl FnOnce(L) -> M) -> Begin<M> {
+        match self {
+            Self::Granted(lease) => Begin::Granted(convert(lease)),
+            Self::Found(entry) => Begin::Found(entry),
+            Self::Held(token) => Begin::Held(token),
+            Self::Unavailable => Begin::Unavailable,
+        }
+    }
+}
+
 /// Result of [`Store::commit`].
 ///
 /// ```
@@ -146,7 +163,8 @@ pub enum Commit {
     Stored,
     /// An invalidation overtook the fill.
     Fenced,
-    /// The store already has a response that was asked of the origin later.
+    /// The store already has a response that was requested later, or one that may still answer in place of
+    /// a response that may not be stored.
     Superseded,
     /// The store has no room for an entry of this weight.
     TooLarge,
@@ -236,6 +254,9 @@ pub trait Store: Sealed + Send + Sync + 'static {
     /// but for [`Commit::Failed`], may be shared with requests that wait for it.
     ///
     /// `note` is stored in the same step: another entry of the same key, which leads to `entry`.
+    ///
+    /// A pass [gives way](Entry::gives_way_to) to a response at its own place or at the note's. Nothing is
+    /// stored then, which is [`Commit::Superseded`].
     fn commit(
         &self,
         lease: Self::Lease,
@@ -249,48 +270,55 @@ pub trait Store: Sealed + Send + Sync + 'static {
         drop(lease);
     }
 
-    /// Removes all entries of a key and voids every fill of it that has begun.
+    /// Invalidates a key or a tag: removes all entries that it is of or makes them stale, and voids every
+    /// fill of one that has begun.
     ///
-    /// In this process that has happened when the call returns its future.
+    /// In this process that has happened when the call returns its future. A store may do in full what is
+    /// to be done softly.
     ///
     /// # Errors
     ///
     /// [`Pending`] if the store could not be reached: the store retries until it is acknowledged,
-    /// and answers nothing for this key until then.
+    /// and answers nothing for this subject until then.
     fn invalidate(
         &self,
-        key: &PrimaryKey,
+        subject: &Subject,
+        strength: Strength,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<Self>;
 
-    /// Makes all entries of a key stale and voids every fill of it that has begun: what is left may
-    /// answer only as far as its response and its route allow stale ones.
+    /// Invalidates a key or a tag whose last write has an unknown outcome: until `window` is over, nothing
+    /// may be stored for it. A store that processes share says so to all of them; the window begins when
+    /// they can see it.
     ///
-    /// By default it is [`invalidate`](Self::invalidate), which leaves nothing.
+    /// By default it is [`invalidate`](Self::invalidate): in this process the layer keeps the window.
     ///
     /// # Errors
     ///
     /// As for [`invalidate`](Self::invalidate).
-    fn soft_invalidate(
+    fn unsettle(
         &self,
-        key: &PrimaryKey,
+        subject: &Subject,
+        strength: Strength,
+        window: Duration,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<Self> {
-        self.invalidate(key)
+        let _ = window;
+        self.invalidate(subject, strength)
     }
 
-    /// Removes all entries that have a tag, whatever their keys, and voids every fill of one that has
-    /// begun.
+    /// Invalidates the routes whose digests are `scopes`: removes all entries that they have stored or makes
+    /// them stale, and voids every fill of one that has begun.
     ///
-    /// By default it is [`invalidate_all`](Self::invalidate_all), which is right, and costs
-    /// everything.
+    /// By default it is [`invalidate_all`](Self::invalidate_all), which is right, and costs everything.
     ///
     /// # Errors
     ///
     /// As for [`invalidate`](Self::invalidate).
-    fn invalidate_tag(
+    fn invalidate_scopes(
         &self,
-        tag: &Tag,
+        scopes: &[[u8; 16]],
+        strength: Strength,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<Self> {
-        let _ = tag;
+        let _ = (scopes, strength);
         self.invalidate_all()
     }
 
@@ -366,23 +394,27 @@ impl<St: Store> Store for Arc<St> {
 
     fn invalidate(
         &self,
-        key: &PrimaryKey,
+        subject: &Subject,
+        strength: Strength,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
-        (**self).invalidate(key)
+        (**self).invalidate(subject, strength)
     }
 
-    fn soft_invalidate(
+    fn unsettle(
         &self,
-        key: &PrimaryKey,
+        subject: &Subject,
+        strength: Strength,
+        window: Duration,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
-        (**self).soft_invalidate(key)
+        (**self).unsettle(subject, strength, window)
     }
 
-    fn invalidate_tag(
+    fn invalidate_scopes(
         &self,
-        tag: &Tag,
+        scopes: &[[u8; 16]],
+        strength: Strength,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
-        (**self).invalidate_tag(tag)
+        (**self).invalidate_scopes(scopes, strength)
     }
 
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {

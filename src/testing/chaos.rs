@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use crate::{
     store::{
-        Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Tag, Token,
+        Begin, Commit, Entry, Lookup, Pending, Sequence, Slot, Store, Strength, Subject, Token,
         VariantRef, sealed::Sealed, timeout::bounded,
     },
     sync::{AtomicU64, Ordering},
@@ -41,9 +41,9 @@ pub enum StoreCall {
     Wait,
     /// [`Store::commit`].
     Commit,
-    /// [`Store::invalidate`], [`Store::soft_invalidate`] and [`Store::invalidate_tag`].
+    /// [`Store::invalidate`] and [`Store::unsettle`].
     Invalidate,
-    /// [`Store::invalidate_all`].
+    /// [`Store::invalidate_all`] and [`Store::invalidate_scopes`].
     InvalidateAll,
     /// [`Store::flush_pending`].
     FlushPending,
@@ -196,27 +196,31 @@ impl<St: Store> Store for Chaos<St> {
 
     fn invalidate(
         &self,
-        key: &PrimaryKey,
+        subject: &Subject,
+        strength: Strength,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
         let fault = self.fault(StoreCall::Invalidate);
         // Called here and not when it is polled: that is when it is in force in this process.
-        disturbed(fault, self.store.invalidate(key), || Err(Pending))
+        disturbed(fault, self.store.invalidate(subject, strength), || Err(Pending))
     }
 
-    fn soft_invalidate(
+    fn unsettle(
         &self,
-        key: &PrimaryKey,
+        subject: &Subject,
+        strength: Strength,
+        window: Duration,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
         let fault = self.fault(StoreCall::Invalidate);
-        disturbed(fault, self.store.soft_invalidate(key), || Err(Pending))
+        disturbed(fault, self.store.unsettle(subject, strength, window), || Err(Pending))
     }
 
-    fn invalidate_tag(
+    fn invalidate_scopes(
         &self,
-        tag: &Tag,
+        scopes: &[[u8; 16]],
+        strength: Strength,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
-        let fault = self.fault(StoreCall::Invalidate);
-        disturbed(fault, self.store.invalidate_tag(tag), || Err(Pending))
+        let fault = self.fault(StoreCall::InvalidateAll);
+        disturbed(fault, self.store.invalidate_scopes(scopes, strength), || Err(Pending))
     }
 
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {

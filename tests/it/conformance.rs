@@ -11,8 +11,8 @@ use std::{
 use tower_support_cache::{
     MemoryStore,
     store::{
-        Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Tag, Tags, Token,
-        Variant, VariantRef, conformance,
+        Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Strength,
+        Subject, Tag, Tags, Token, Variant, VariantRef, conformance,
     },
     testing::Sealed,
 };
@@ -55,6 +55,7 @@ async fn each_flaw_is_caught_by_the_rule_it_breaks() {
     caught(AnswersWithNotes, "`begin` finds nothing where nothing fresh is stored").await;
     caught(ForgetsNotes, "a note is stored if its entry is").await;
     caught(NotesFirst, "a note is stored if its entry is").await;
+    caught(ReplacesWithPass, "a response may answer").await;
     caught(KeepsLease, "the right to fill is granted").await;
     caught(LeaksEntries, "entry is released").await;
     caught(VoidsEverything, "does not void the fills of other keys").await;
@@ -96,6 +97,7 @@ enum Flaw {
     AnswersWithNotes,
     ForgetsNotes,
     NotesFirst,
+    ReplacesWithPass,
     KeepsLease,
     LeaksEntries,
     VoidsEverything,
@@ -139,9 +141,10 @@ impl Store for Prompt {
 
     fn invalidate(
         &self,
-        key: &PrimaryKey,
+        subject: &Subject,
+        strength: Strength,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
-        ready(at_once(self.0.invalidate(key)))
+        ready(at_once(self.0.invalidate(subject, strength)))
     }
 
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
@@ -227,6 +230,32 @@ impl Listed {
         Commit::Stored
     }
 
+    /// Invalidates a key. Returns it if the rest is done when the invalidation is polled.
+    fn invalidate_key(&self, key: &PrimaryKey) -> Option<Subject> {
+        match self.flaw {
+            Flaw::InvalidatesWhenPolled => self.sequence.invalidate(key, || ()),
+            Flaw::VoidsWhenPolled => self.remove(key),
+            Flaw::VoidsEverything => {
+                self.sequence.invalidate_all(|_| self.remove(key));
+                return None;
+            }
+            _ => {
+                self.sequence.invalidate(key, || self.remove(key));
+                return None;
+            }
+        }
+        Some(key.clone().into())
+    }
+
+    /// Invalidates a tag. Returns it if that is done when the invalidation is polled.
+    fn invalidate_tag(&self, tag: &Tag) -> Option<Subject> {
+        let is_late = self.has(Flaw::TagsWhenPolled);
+        if !is_late && !self.has(Flaw::IgnoresTags) {
+            self.sequence.invalidate_tag(tag);
+        }
+        is_late.then(|| tag.clone().into())
+    }
+
     fn remove(&self, key: &PrimaryKey) {
         let mut entries = self.entries.lock().unwrap();
         if self.has(Flaw::ForgetsVariants) {
@@ -292,6 +321,13 @@ impl Store for Listed {
     }
 
     async fn commit(&self, (): (), entry: Arc<Entry>, note: Option<Arc<Entry>>) -> Commit {
+        let gives_way = |place: &Arc<Entry>| {
+            let earlier = self.find(&place.slot().variant);
+            earlier.is_some_and(|earlier| entry.gives_way_to(&earlier))
+        };
+        if !self.has(Flaw::ReplacesWithPass) && note.iter().chain([&entry]).any(gives_way) {
+            return Commit::Superseded;
+        }
         let fence = entry.fence();
         let mut slot = entry.slot().clone();
         if self.has(Flaw::CommitsWhatTagsVoided) {
@@ -325,47 +361,19 @@ impl Store for Listed {
 
     fn invalidate(
         &self,
-        key: &PrimaryKey,
+        subject: &Subject,
+        _: Strength,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
-        let act = match self.flaw {
-            Flaw::InvalidatesWhenPolled => {
-                self.sequence.invalidate(key, || ());
-                Some(key.clone())
-            }
-            Flaw::VoidsWhenPolled => {
-                self.remove(key);
-                Some(key.clone())
-            }
-            Flaw::VoidsEverything => {
-                self.sequence.invalidate_all(|_| self.remove(key));
-                None
-            }
-            _ => {
-                self.sequence.invalidate(key, || self.remove(key));
-                None
-            }
+        let late = match subject {
+            Subject::Key(key) => self.invalidate_key(key),
+            Subject::Tag(tag) => self.invalidate_tag(tag),
         };
         let list = self.clone();
         async move {
-            if let Some(key) = act {
-                list.sequence.invalidate(&key, || list.remove(&key));
-            }
-            Ok(())
-        }
-    }
-
-    fn invalidate_tag(
-        &self,
-        tag: &Tag,
-    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
-        let is_late = self.has(Flaw::TagsWhenPolled);
-        if !is_late && !self.has(Flaw::IgnoresTags) {
-            self.sequence.invalidate_tag(tag);
-        }
-        let (list, tag) = (self.clone(), tag.clone());
-        async move {
-            if is_late {
-                list.sequence.invalidate_tag(&tag);
+            match late {
+                Some(Subject::Key(key)) => list.sequence.invalidate(&key, || list.remove(&key)),
+                Some(Subject::Tag(tag)) => list.sequence.invalidate_tag(&tag),
+                None => {}
             }
             Ok(())
         }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::Method;
+use http::{Method, Response};
 use tower::Layer;
 use tower_support_cache::{
     Bypass, CASE_LIST_TTL, CASE_MESSAGES_TTL, CacheRoute, KeyRequest, MemoryStore,
@@ -10,7 +10,8 @@ use tower_support_cache::{
 };
 
 use crate::support::{
-    Cached, Calls, TTL, cache, cache_with, fetch, get, got, origin, request, response, send, with,
+    Cached, Calls, GatedBody, TTL, cache, cache_with, fetch, get, got, origin, request, response,
+    send, with,
 };
 
 #[tokio::test(start_paused = true)]
@@ -241,6 +242,32 @@ async fn a_key_that_could_be_a_name_of_the_store_is_refused() {
     }
     handle.invalidate(reserved).await.unwrap();
     assert_eq!(handle.metrics().invalidations_unmatched, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_value_makes_a_templates_key_a_name_of_the_store() {
+    let (cache, _, calls) = cache_with(|_| CacheRoute::get("/{case}").key("{case}:epoch").ttl(TTL));
+    calls.serve(|_| response(200, &[], "stored"));
+    for (uri, is_stored) in [("/tower-support-cache", false), ("/tower-support-cached", true)] {
+        fetch(&cache, uri).await;
+        assert_eq!(fetch(&cache, uri).await.is_hit(), is_stored, "{uri}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bucket_says_what_its_entries_weigh() {
+    let (cache, handle, calls) = cache_with(|route| route.bucket("cases"));
+    calls.serve(|_| Response::new(GatedBody::full("x".repeat(10_000))));
+    let bytes = || handle.metrics().bucket("cases").unwrap().bytes;
+    fetch(&cache, "/cases/1").await;
+    let one = bytes();
+    assert!((10_000..12_000).contains(&one), "{one}");
+    fetch(&cache, "/cases/2").await;
+    // The first is charged with what both share.
+    let other = bytes() - one;
+    assert!((10_000..=one).contains(&other), "{other}");
+    handle.invalidate("case:1").await.unwrap();
+    assert_eq!(bytes(), other);
 }
 
 #[tokio::test(start_paused = true)]

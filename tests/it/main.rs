@@ -11,33 +11,45 @@ mod recorder;
 mod support;
 
 mod adversary;
+mod buckets;
 mod cancellation;
 #[cfg(feature = "testing")]
 mod chaos;
 mod config;
+#[cfg(feature = "config")]
+mod config_file;
 #[cfg(feature = "testing")]
 mod conformance;
 mod content;
+mod documents;
 mod early;
 mod ends;
 mod fencing;
 mod flights;
 mod handle;
 mod keys;
+mod lifetimes;
 mod named_tags;
 mod nesting;
+mod outer_layers;
 mod peers;
 mod privacy;
 #[cfg(feature = "metrics")]
 mod published;
 mod readiness;
+mod refusals;
+mod reload;
 #[cfg(feature = "testing")]
 mod replay;
 mod response_policy;
 mod reverse_proxy;
+mod soft_tags;
+#[cfg(feature = "tracing")]
+mod spans;
 mod stacks;
 mod stale;
 mod streaming;
 mod tags;
+mod traces;
 mod vary;
 mod writes;

@@ -1,20 +1,11 @@
 //! The tables and pictures of `benches/peers` are of the report that lies beside them, and no hand has
 //! changed them since. `benches/peers/run.sh --draw` makes them anew.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
+
+use crate::documents::{read, root};
 
 const AGAIN: &str = "`benches/peers/run.sh --draw` makes it anew";
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn read(path: &str) -> String {
-    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
 
 /// FNV-1a, as `draw` has it.
 fn digest(bytes: &[u8]) -> String {
@@ -46,8 +37,7 @@ fn check_sections(path: &str) -> usize {
 
 #[test]
 fn the_tables_are_of_the_report() {
-    assert_eq!(check_sections("README.md"), 1);
-    assert_eq!(check_sections("docs/peers.md"), 3);
+    assert_eq!(check_sections("docs/peers.md"), 4);
 }
 
 #[test]
@@ -57,12 +47,12 @@ fn the_pictures_are_of_the_report_and_are_shown() {
         fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).collect();
     files.sort();
     assert_eq!(files.len(), 6, "three pictures, each in light and dark: {files:?}");
-    let documents = read("README.md") + &read("docs/peers.md");
+    let document = read("docs/peers.md");
     for file in files {
         let name = file.file_name().unwrap().to_str().unwrap();
         let text = fs::read_to_string(&file).unwrap();
         let (made, rest) = text.rsplit_once("<!-- ").unwrap();
         check(name, rest.trim_end().trim_end_matches(" -->"), made);
-        assert!(documents.contains(&format!("benches/peers/plots/{name}")), "{name} is shown");
+        assert!(document.contains(&format!("benches/peers/plots/{name}")), "{name} is shown");
     }
 }

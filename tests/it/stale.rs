@@ -5,12 +5,14 @@ use std::time::Duration;
 use http::Method;
 use tokio::time::advance;
 use tower_support_cache::{
-    CacheRoute, Coalescing, Freshness, MemoryStore, RequestDirectives, SupportCacheHandle,
+    CacheRoute, Coalescing, Freshness, MemoryStore, Refusal, RequestDirectives, Stale,
+    SupportCacheHandle,
     testing::{Chaos, Fault, StoreCall},
 };
 
 use crate::support::{
-    Cached, Calls, cache_on, cache_with, fetch, get, got, request, response, send, settle, with,
+    Cached, Call, Calls, GatedBody, cache_on, cache_with, fetch, get, got, request, response, send,
+    settle, with,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -52,7 +54,10 @@ async fn what_is_stale_answers_at_once_and_one_request_asks_about_it() {
     let fresh = fetch(&cache, "/cases/1").await;
     assert_eq!((fresh.text(), fresh.cache_status()), ("new", "support-cache;hit;ttl=60"));
     let counts = handle.metrics().bucket("cases").unwrap().clone();
-    assert_eq!((counts.stale, counts.refreshes, counts.misses, counts.hits), (5, 1, 1, 1));
+    assert_eq!(
+        (counts.stale[&Stale::Revalidate], counts.refreshes, counts.misses, counts.hits),
+        (5, 1, 1, 1)
+    );
 }
 
 /// What leads to a variant is of use for as long as the variant.
@@ -203,16 +208,154 @@ async fn one_request_asks_even_where_each_forwards_for_itself() {
     assert_eq!(calls.all().await.len(), 1);
 }
 
+/// Ways in which a refresh comes to nothing.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Panic,
+    Error,
+    NoHead,
+    BodyFails,
+    BodyPanics,
+    BodyFailsLater,
+    BodyStalls,
+}
+
+/// Lets a refresh come to nothing.
+async fn end(call: Call, end: End) {
+    match end {
+        End::Panic => call.panic(),
+        End::Error => call.fail(),
+        End::BodyFails => {
+            let (body, gate) = GatedBody::gated(Some(3));
+            gate.fail();
+            call.respond(http::Response::new(body));
+        }
+        End::BodyPanics => call.stream(Some(3)).panic(),
+        End::BodyFailsLater => {
+            let gate = call.stream(Some(3));
+            settle().await;
+            gate.send("ne");
+            settle().await;
+            gate.fail();
+        }
+        End::NoHead => {
+            advance(30 * SECOND).await;
+            settle().await;
+            drop(call);
+        }
+        End::BodyStalls => {
+            let gate = call.stream(None);
+            settle().await;
+            advance(30 * SECOND).await;
+            settle().await;
+            drop(gate);
+        }
+    }
+    settle().await;
+}
+
+/// Whatever keeps a refresh from its end is a failure of the origin, as a 500 is.
 #[tokio::test(start_paused = true)]
-async fn a_refresh_that_panics_leaves_the_next_its_right() {
-    let (cache, _, mut calls) = stored(windows, &[], 61).await;
-    fetch(&cache, "/cases/1").await;
-    calls.next().await.panic();
+async fn a_refresh_that_comes_to_nothing_is_counted_and_the_next_waits() {
+    for how in [
+        End::Panic,
+        End::Error,
+        End::NoHead,
+        End::BodyFails,
+        End::BodyPanics,
+        End::BodyFailsLater,
+        End::BodyStalls,
+    ] {
+        let route = |route: CacheRoute| route.stale_while_revalidate(1000 * SECOND);
+        let (cache, handle, mut calls) = stored(route, &[], 61).await;
+        for (number, pause) in [1, 2, 4, 8].into_iter().enumerate() {
+            assert_eq!(fetch(&cache, "/cases/1").await.text(), "old");
+            end(calls.now().await.expect("it is asked"), how).await;
+            advance(pause * SECOND - Duration::from_millis(1)).await;
+            assert_eq!(fetch(&cache, "/cases/1").await.text(), "old");
+            assert!(calls.now().await.is_none(), "{how:?}: let be for {pause} s");
+            let refused = handle.metrics().bucket("cases").unwrap().refused.clone();
+            let failures = [Refusal::Failed, Refusal::Incomplete, Refusal::Panicked];
+            let counted: u64 = failures.iter().filter_map(|refusal| refused.get(refusal)).sum();
+            assert_eq!(counted, number as u64 + 1, "{how:?} is counted");
+            advance(Duration::from_millis(1)).await;
+        }
+        fetch(&cache, "/cases/1").await;
+        calls.now().await.expect("it is asked").ok("new");
+        settle().await;
+        assert_eq!(fetch(&cache, "/cases/1").await.text(), "new", "{how:?}");
+        assert_eq!(handle.metrics().flights, 0);
+    }
+}
+
+/// A refresh of its own bound: what has lost its caller takes nothing from it, and the reverse.
+#[tokio::test(start_paused = true)]
+async fn cancelled_requests_do_not_keep_anything_from_being_refreshed() {
+    let (cache, handle, mut calls) = stored(windows, &[], 61).await;
+    let slow: Vec<_> = (100..400).map(|n| send(&cache, get(&format!("/cases/{n}")))).collect();
+    let held = calls.all().await;
+    for request in slow {
+        request.abort();
+        let _ = request.await;
+    }
     settle().await;
-    fetch(&cache, "/cases/1").await;
-    calls.next().await.ok("new");
+    assert_eq!(handle.metrics().detached_dropped, 44);
+    assert_eq!(fetch(&cache, "/cases/1").await.text(), "old");
+    // One that streams has its body read to the end, too.
+    let gate = calls.now().await.expect("it is asked").stream(None);
     settle().await;
-    assert_eq!(fetch(&cache, "/cases/1").await.text(), "new");
+    gate.send("new");
+    settle().await;
+    gate.end();
+    settle().await;
+    assert_eq!(fetch(&cache, "/cases/1").await.cache_status(), "support-cache;hit;ttl=60");
+    drop(held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refreshes_do_not_keep_cancelled_requests_from_their_end() {
+    let (cache, handle, mut calls) = cache_with(windows);
+    for n in 0..300 {
+        let first = send(&cache, get(&format!("/cases/{n}")));
+        calls.next().await.ok("old");
+        got(first).await;
+    }
+    advance(61 * SECOND).await;
+    for n in 0..300 {
+        assert_eq!(fetch(&cache, &format!("/cases/{n}")).await.text(), "old");
+    }
+    let refreshes = calls.all().await;
+    assert_eq!(refreshes.len(), 256, "they are bounded");
+    let cancelled = send(&cache, get("/cases/other"));
+    let call = calls.next().await;
+    cancelled.abort();
+    settle().await;
+    assert!(call.is_wanted());
+    call.ok("kept");
+    settle().await;
+    assert!(fetch(&cache, "/cases/other").await.is_hit());
+    refreshes.into_iter().for_each(|call| call.ok("new"));
+    settle().await;
+    assert_eq!(handle.metrics().flights, 0);
+}
+
+/// One request at a time, until the body of its response has ended.
+#[tokio::test(start_paused = true)]
+async fn a_refresh_whose_body_takes_long_is_the_only_one() {
+    let route = |route: CacheRoute| route.stale_while_revalidate(1000 * SECOND);
+    let (cache, _, mut calls) = stored(route, &[], 61).await;
+    fetch(&cache, "/cases/1").await;
+    let gate = calls.next().await.stream(None);
+    for _ in 0..3 {
+        settle().await;
+        gate.send("new");
+        advance(7 * SECOND).await;
+        assert_eq!(fetch(&cache, "/cases/1").await.text(), "old");
+        assert!(calls.now().await.is_none());
+    }
+    gate.end();
+    settle().await;
+    assert_eq!(fetch(&cache, "/cases/1").await.text(), "newnewnew");
 }
 
 // ===== where the origin fails =====
@@ -441,7 +584,7 @@ async fn a_background_read_that_finds_a_fresh_response_ends_without_a_word() {
     advance(SECOND).await;
     assert!(calls.all().await.is_empty(), "the fresh response is not asked about");
     let counts = handle.metrics().bucket("cases").unwrap().clone();
-    assert_eq!((counts.hits, counts.stale, counts.refreshes), (0, 1, 0));
+    assert_eq!((counts.hits, counts.stale[&Stale::Revalidate], counts.refreshes), (0, 1, 0));
 }
 
 /// The result of a fill is as new as what the origin would send: the request's directives do not apply.

@@ -191,10 +191,11 @@ async fn a_refusal_is_remembered_for_its_variant_alone() {
     let requests = [ask(&cache, DE), ask(&cache, DE)];
     let own = calls.all().await;
     assert_eq!(own.len(), 2, "nobody waits for what was refused");
-    own.into_iter().for_each(|call| answer(call, BY_LANGUAGE));
-    for request in requests {
-        let alone = got(request).await;
-        assert!(alone.cache_status().ends_with("detail=pass"), "{alone:?}");
+    let refused = [BY_LANGUAGE[0], ("cache-control", "no-store")];
+    own.into_iter().for_each(|call| answer(call, &refused));
+    for (request, detail) in requests.into_iter().zip(["no-store", "pass"]) {
+        let own = got(request).await;
+        assert!(own.cache_status().ends_with(&format!("detail={detail}")), "{own:?}");
     }
     assert!(asked(&cache, EN).await.is_hit());
     advance(Duration::from_secs(10)).await;
@@ -213,7 +214,13 @@ async fn a_refusal_before_anything_is_known_holds_for_its_variant_and_then_is_fo
     let requests = burst(&cache, 2);
     let own = calls.all().await;
     assert_eq!(own.len(), 3, "each for the refused variant, one for the other");
-    own.into_iter().for_each(|call| answer(call, BY_LANGUAGE));
+    for call in own {
+        let is_refused = language(&call) == EN;
+        answer(
+            call,
+            &[BY_LANGUAGE[0], ("cache-control", if is_refused { "private" } else { "x" })],
+        );
+    }
     each_has_its_own(requests).await;
     advance(Duration::from_secs(10)).await;
     let requests = burst(&cache, 2);

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tower_support_cache::{
     RedisStore,
-    store::{PrimaryKey, Store, conformance},
+    store::{PrimaryKey, Store, Strength, conformance},
     testing::{Chaos, Fault},
 };
 
@@ -28,7 +28,7 @@ impl Stores {
         let namespace = format!("{}:", self.made.fetch_add(1, Ordering::SeqCst));
         let store = patient(&self.server.url()).namespace(namespace).build().unwrap();
         until(PATIENCE, "the store is linked", async || {
-            store.invalidate(&PrimaryKey::new("another")).await.ok()
+            store.invalidate(&PrimaryKey::new("another").into(), Strength::Hard).await.ok()
         })
         .await;
         store

@@ -29,6 +29,8 @@ pub(crate) enum Load {
     Crowd,
     /// Each task reads one key of another process, which is seldom written.
     Rests,
+    /// As the crowd. Everything is invalidated often, and every second process learns of it late.
+    Late,
 }
 
 /// When a run is over: all of it must be reached.
@@ -123,9 +125,13 @@ impl Scenario {
             "near-quiet" => vec![Self { is_near: true, ..scenario("near-quiet", &[], some(8)) }],
             "near-rests" => vec![rests("near-rests", &[])],
             "near-silent" => vec![rests("near-silent", &[Fault::BlackHole])],
+            "heartbeats" => {
+                vec![Self { load: Load::Late, ..scenario("heartbeats", &[], some(8)) }]
+            }
             "quiet" => vec![scenario("quiet", &[], some(8))],
             "restarts" => vec![scenario("restarts", &[Fault::RestartFromRdb], some(10))],
             "failovers" => vec![scenario("failovers", &[Fault::Failover], some(10))],
+            "shutdowns" => vec![scenario("shutdowns", &[Fault::Shutdown, Fault::Reload], some(10))],
             "demotions" => vec![scenario("demotions", &[Fault::Demotion], some(10))],
             _ => return None,
         })
@@ -170,11 +176,23 @@ impl Goal {
         if !is_confirmed {
             println!("the server confirmed only {} of {} reads", tally.confirmed, tally.reads);
         }
-        is_enough && is_near && is_confirmed && tally.violations == 0 && tally.failures == 0
+        // Those at the end of the run do not count.
+        let ended = scenario.faults.contains(&Fault::Shutdown);
+        let is_drained = !ended || tally.drained > scenario.processes as u64;
+        if !is_drained {
+            println!("no process has ended in the run and seen to what it owed");
+        }
+        is_enough
+            && is_drained
+            && is_near
+            && is_confirmed
+            && tally.violations == 0
+            && tally.failures == 0
     }
 }
 
 /// Settings that a process gets from its parent.
+#[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) index: usize,
     pub(crate) processes: usize,
@@ -210,8 +228,8 @@ impl Settings {
         let [index, processes, tasks] = [index, processes, tasks].map(|text| text.parse().unwrap());
         let (url, folder) = (url.clone(), Path::new(folder).to_owned());
         let (seed, is_near) = (seed.parse().unwrap(), is_near == "1");
-        let load =
-            if *load == (Load::Rests as u64).to_string() { Load::Rests } else { Load::Crowd };
+        let loads = [Load::Crowd, Load::Rests, Load::Late];
+        let load = loads.into_iter().find(|known| *load == (*known as u64).to_string()).unwrap();
         Some(Self { index, processes, tasks, seed, is_near, load, url, folder })
     }
 }

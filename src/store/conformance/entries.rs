@@ -8,7 +8,7 @@ use super::sample::{LIFETIME, PATIENCE, Response, Sample};
 use crate::{
     clock::now,
     entry::{Entry, Provenance},
-    store::{Begin, Commit, PrimaryKey, Store},
+    store::{Begin, Commit, PrimaryKey, Store, Strength},
 };
 
 /// Checks that an entry is found by its own variant, and not by another one of the same key.
@@ -26,15 +26,37 @@ pub(super) async fn an_entry_is_found_by_its_own_variant<St: Store>(store: &St) 
 /// Checks that a `Pass` entry is kept like a response.
 pub(super) async fn a_pass_entry_is_found<St: Store>(store: &St) {
     let sample = Sample("a", "/1");
-    let fence = store.sequence().begin();
-    let lease = sample.granted(store).await;
-    let provenance =
-        Provenance { slot: sample.slot(), fence, requested: now(), gauge: Arc::default() };
-    let pass = Entry::pass(provenance, now() + LIFETIME);
-    let commit = store.commit(lease, Arc::new(pass), None).await;
-    assert_eq!(commit, Commit::Stored, "a `Pass` entry is stored");
+    assert_eq!(refuse(store, &sample, None).await, Commit::Stored, "a `Pass` entry is stored");
     let found = sample.entry(store).await.expect("a `Pass` entry is found");
-    assert!(found.as_response().is_none(), "a `Pass` entry is found as one");
+    assert!(found.is_pass(), "a `Pass` entry is found as one");
+}
+
+/// Checks that neither a `Pass` entry nor the note that leads to it replaces a response that may still
+/// answer.
+pub(super) async fn a_refusal_replaces_no_response_that_may_answer<St: Store>(store: &St) {
+    let (sample, other) = (Sample("a", "/1"), Sample("a", "/2"));
+    sample.fill(store, "one").await;
+    assert_eq!(refuse(store, &sample, None).await, Commit::Superseded, "a response may answer");
+    let noted = refuse(store, &other, Some(&sample)).await;
+    assert_eq!(noted, Commit::Superseded, "a response may answer where the note would be");
+    assert_eq!(sample.find(store).await.as_deref(), Some("one"), "the response stays");
+    let key = sample.slot().key.into();
+    store.invalidate(&key, Strength::Hard).await.expect("an invalidation is acknowledged");
+    let commit = refuse(store, &sample, None).await;
+    assert_eq!(commit, Commit::Stored, "an invalidated response answers no request");
+}
+
+/// Commits a `Pass` entry, and a note at another sample that leads to it.
+async fn refuse<St: Store>(store: &St, sample: &Sample, noted_at: Option<&Sample>) -> Commit {
+    let fence = store.sequence().begin();
+    let (slot, seen) = (sample.slot(), sample.entry(store).await);
+    let begin = store.begin(&slot, store.token(), seen.as_deref());
+    let Ok(Begin::Granted(lease)) = timeout(PATIENCE, begin).await else {
+        panic!("the right to fill is granted")
+    };
+    let provenance = Provenance { slot, fence, requested: now(), gauge: Arc::default() };
+    let pass = Entry::pass(provenance, now() + LIFETIME);
+    store.commit(lease, Arc::new(pass), noted_at.map(|sample| sample.note(fence))).await
 }
 
 /// Checks that a fill may begin over a stale entry, and replaces it.
@@ -89,7 +111,7 @@ pub(super) async fn a_note_is_stored_with_its_entry<St: Store>(store: &St) {
         let fence = store.sequence().begin();
         let lease = sample.granted(store).await;
         if is_overtaken {
-            let _ = store.invalidate(&PrimaryKey::new("a")).await;
+            let _ = store.invalidate(&PrimaryKey::new("a").into(), Strength::Hard).await;
         }
         let note = Some(base.note(fence));
         store.commit(lease, sample.response(fence, Response::new("one")), note).await;
@@ -97,6 +119,6 @@ pub(super) async fn a_note_is_stored_with_its_entry<St: Store>(store: &St) {
     }
     assert_eq!(sample.find(store).await.as_deref(), Some("one"), "an entry with a note is stored");
     drop(base.granted(store).await);
-    let _ = store.invalidate(&PrimaryKey::new("a")).await;
+    let _ = store.invalidate(&PrimaryKey::new("a").into(), Strength::Hard).await;
     assert!(!is_noted().await, "an invalidation removes the notes of its key");
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::sample::{LIFETIME, Response, Sample};
 use crate::{
     entry::MemoryGauge,
-    store::{Begin, Commit, PrimaryKey, Store},
+    store::{Begin, Commit, PrimaryKey, Store, Strength},
 };
 
 /// Number of reads after which a store may remember an entry.
@@ -20,7 +20,7 @@ pub(super) async fn an_invalidation_removes_all_variants_of_its_key<St: Store>(s
         sample.fill(store, "one").await;
     }
     for round in 0..2 {
-        let acknowledged = store.invalidate(&PrimaryKey::new("a")).await;
+        let acknowledged = store.invalidate(&PrimaryKey::new("a").into(), Strength::Hard).await;
         assert!(acknowledged.is_ok(), "an invalidation is acknowledged");
         for sample in &variants {
             let found = sample.find(store).await;
@@ -42,11 +42,11 @@ pub(super) async fn an_invalidation_voids_fills_in_flight<St: Store>(store: &St)
     let sample = Sample("a", "/1");
     let fence = store.sequence().begin();
     let lease = sample.granted(store).await;
-    let _ = store.invalidate(&PrimaryKey::new("a")).await;
+    let _ = store.invalidate(&PrimaryKey::new("a").into(), Strength::Hard).await;
     sample.refused(store, lease, fence).await;
 
     let fence = store.sequence().begin();
-    let _ = store.invalidate(&PrimaryKey::new("a")).await;
+    let _ = store.invalidate(&PrimaryKey::new("a").into(), Strength::Hard).await;
     if let Begin::Granted(lease) = store.begin(&sample.slot(), store.token(), None).await {
         sample.refused(store, lease, fence).await;
     }
@@ -57,7 +57,7 @@ pub(super) async fn an_invalidation_voids_fills_in_flight<St: Store>(store: &St)
         let sample = Sample(key, key);
         let fence = store.sequence().begin();
         let lease = sample.granted(store).await;
-        let _ = store.invalidate(&PrimaryKey::new(other)).await;
+        let _ = store.invalidate(&PrimaryKey::new(other).into(), Strength::Hard).await;
         let commit = store.commit(lease, sample.response(fence, Response::new("one")), None).await;
         stored += usize::from(commit == Commit::Stored);
     }
@@ -76,7 +76,7 @@ pub(super) async fn an_invalidation_is_in_force_before_it_is_polled<St: Store>(s
         if is_for_all {
             drop(store.invalidate_all());
         } else {
-            drop(store.invalidate(&key));
+            drop(store.invalidate(&key.clone().into(), Strength::Hard));
         }
         let rule = "an invalidation is in force when it is called, not when it is polled";
         assert!(store.peek(&filled.variant().borrowed()).is_none(), "{rule}: memory");
@@ -124,7 +124,7 @@ pub(super) async fn a_removed_entry_is_released<St: Store>(store: &St) {
     }
     let held = gauge.entries();
     assert!(held <= 3, "a replaced entry is released: {held} entries held for 3 slots");
-    let _ = store.invalidate(&PrimaryKey::new("a")).await;
+    let _ = store.invalidate(&PrimaryKey::new("a").into(), Strength::Hard).await;
     let _ = store.invalidate_all().await;
     let held = (gauge.entries(), gauge.bytes());
     assert_eq!(held, (0, 0), "a removed entry is released: entries and bytes still held");
@@ -138,15 +138,15 @@ pub(super) async fn a_soft_invalidation_leaves_nothing_fresh<St: Store>(store: &
     other.fill(store, "one").await;
     let fence = store.sequence().begin();
     let lease = filling.granted(store).await;
-    let _ = store.soft_invalidate(&PrimaryKey::new("a")).await;
+    let _ = store.invalidate(&PrimaryKey::new("a").into(), Strength::Soft).await;
     let is_fresh = async |sample: &Sample| sample.entry(store).await.is_some_and(|e| e.is_fresh());
     assert!(!is_fresh(&sample).await, "a soft invalidation leaves nothing fresh");
     assert!(is_fresh(&other).await, "a soft invalidation is of one key");
     filling.refused(store, lease, fence).await;
     sample.fill(store, "two").await;
     assert!(is_fresh(&sample).await, "what is stored after a soft invalidation is fresh");
-    let _ = store.soft_invalidate(&PrimaryKey::new("a")).await;
-    let _ = store.invalidate(&PrimaryKey::new("a")).await;
+    let _ = store.invalidate(&PrimaryKey::new("a").into(), Strength::Soft).await;
+    let _ = store.invalidate(&PrimaryKey::new("a").into(), Strength::Hard).await;
     assert!(sample.entry(store).await.is_none(), "an invalidation leaves nothing, stale or not");
 }
 
@@ -165,12 +165,15 @@ pub(super) async fn a_response_that_was_read_often_is_found_only_while_it_is_the
         assert_eq!(found().await.as_deref(), Some("one"), "{rule}");
         let removed = match is_for_all {
             true => store.invalidate_all().await,
-            false => store.invalidate(&key).await,
+            false => store.invalidate(&key.clone().into(), Strength::Hard).await,
         };
         assert!(removed.is_ok(), "an invalidation is acknowledged");
         assert_eq!(found().await, None, "{rule}");
         sample.fill(store, "two").await;
         assert_eq!(found().await.as_deref(), Some("two"), "{rule}");
-        assert!(store.invalidate(&key).await.is_ok(), "an invalidation is acknowledged");
+        assert!(
+            store.invalidate(&key.clone().into(), Strength::Hard).await.is_ok(),
+            "an invalidation is acknowledged"
+        );
     }
 }

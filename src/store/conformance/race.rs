@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     key::Tag,
-    store::{Begin, PrimaryKey, Store},
+    store::{Begin, PrimaryKey, Store, Strength},
 };
 
 /// Checks that no look-up after an acknowledged invalidation finds a response that was made before it,
@@ -76,8 +76,8 @@ impl<St: Store> Race<St> {
     async fn invalidate(&self, is_by_tag: bool) {
         let version = self.version.fetch_add(1, Ordering::SeqCst) + 1;
         let acknowledged = match is_by_tag {
-            true => self.store.invalidate_tag(&Tag::new("t")).await,
-            false => self.store.invalidate(&PrimaryKey::new("a")).await,
+            true => self.store.invalidate(&Tag::new("t").into(), Strength::Hard).await,
+            false => self.store.invalidate(&PrimaryKey::new("a").into(), Strength::Hard).await,
         };
         if acknowledged.is_ok() {
             self.settled[usize::from(is_by_tag)].fetch_max(version, Ordering::SeqCst);

@@ -9,7 +9,7 @@ use super::{
     outbox::{InvalidationScope, Ticket},
     state::StoreState,
 };
-use crate::{error::Pending, metrics::operations::Operation};
+use crate::{error::Pending, key::Subject};
 
 /// Call of an invalidation. Dropped before the server has acknowledged it, it is due.
 pub(super) struct InvalidationCall {
@@ -26,36 +26,25 @@ impl InvalidationCall {
         Self { state: Arc::clone(state), scope, ticket }
     }
 
-    /// Invalidates at the server, and waits `later` than it has done it.
-    pub(super) async fn run(self, later: Duration) -> Result<(), Pending> {
+    /// Invalidates at the server, and waits until every process sees it. A soft one that fails is done in
+    /// full later.
+    pub(super) async fn run(self) -> Result<(), Pending> {
         let connection = self.state.link.connection().ok_or(Pending)?;
         // Boxed: a fill has room for this, and mostly does not need it.
-        let sent = Box::pin(self.scope.send(&self.state.link, &connection));
-        sent.await.map_err(|_| Pending)?;
-        self.acknowledge();
+        let sent = Box::pin(self.scope.send(&self.state.link, &connection, self.scope.strength()));
+        let later = sent.await.map_err(|_| Pending)?;
+        self.acknowledge(later);
         if !later.is_zero() {
             sleep(later).await;
         }
         Ok(())
     }
 
-    /// Invalidates softly at the server. If that fails it is done in full later.
-    pub(super) async fn run_softly(self) -> Result<(), Pending> {
-        let link = &self.state.link;
-        let connection = link.connection().ok_or(Pending)?;
-        let InvalidationScope::SoftKey(key) = &self.scope else { return Err(Pending) };
-        let key = link.settings.key(key);
-        let sent = link.ask(&connection, Operation::Invalidate, connection.soft_invalidate(&key));
-        Box::pin(sent).await.map_err(|_| Pending)?;
-        self.acknowledge();
-        Ok(())
-    }
-
-    fn acknowledge(mut self) {
+    fn acknowledge(mut self, later: Duration) {
         // Copies that were read between the call and the server's removal.
         self.scope.forget(&self.state.near);
         if let Some(ticket) = self.ticket.take() {
-            ticket.acknowledge();
+            ticket.acknowledge(later);
         }
     }
 }
@@ -74,8 +63,8 @@ impl InvalidationScope {
     /// Removes the copies that this process has of what is invalidated.
     fn forget(&self, near: &Near) {
         match self {
-            Self::Key(key) | Self::SoftKey(key) => near.invalidate(key),
-            Self::Tag(tag) => near.invalidate_tag(tag),
+            Self::Of { subject: Subject::Key(key), .. } => near.invalidate(key),
+            Self::Of { subject: Subject::Tag(tag), .. } => near.invalidate_tag(tag),
             Self::All => near.invalidate_all(),
         }
     }

@@ -15,8 +15,8 @@ use futures_util::future::join;
 use tokio::time::timeout;
 
 use super::{
-    link::{OutdatedRecord, RestOfVariant, Sought, lookup_all, lookup_rest},
-    record::{Record, VariantDigest, VersionedTag, tags_of},
+    link::{OutdatedRecord, RestOfVariant, Sought, lookup_all, lookup_rest, millis},
+    record::{AHEAD, Record, Standing, VariantDigest, VersionedTag, tags_of},
     state::{SlotQuery, StoreState},
     tag_versions::TagVersions,
 };
@@ -174,10 +174,9 @@ impl StoreState {
             // It has groups as well, which only it names.
             versions = self.tag_versions(&query, &with(query.slot, &record.tags)).await?;
         }
-        let alive = in_force.filter(|found| versions.confirm(&found.record.tags));
         let mut stale = None;
-        if let Some(InForce { record, source }) = alive
-            && let Some(entry) = self.restore(&query, record, None)
+        if let Some(InForce { record, source }) = in_force
+            && let Some(entry) = self.revive(&query, record, &versions, None)
         {
             if entry.is_fresh() {
                 return Some(Lookup::Found(self.near.keep(entry, source, query.near_fence)));
@@ -221,13 +220,15 @@ impl StoreState {
                 self.tag_versions(query, &with(query.slot, tags)).await?
             }
         };
+        let now = self.link.server_time(&query.connection, now());
+        let latest = now.saturating_add(millis(self.link.settings.lease) + AHEAD);
         let held = lease.filter(|lease| {
             versions.digest(&query.slot.tags).as_ref() == Some(&lease.tag_versions)
                 && query.connection.is_of_its_time(lease.token)
-                && lease.expiry > self.link.server_time(&query.connection, now())
+                && (now + 1..=latest).contains(&lease.expiry)
         });
-        let alive = outdated.filter(|(record, _)| versions.confirm(&record.tags));
-        let outdated = alive.and_then(|(record, since)| self.restore(query, record, Some(since)));
+        let revive = |(record, since)| self.revive(query, record, &versions, Some(since));
+        let outdated = outdated.and_then(revive);
         Some((outdated.filter(is_of_use), held.map(|lease| lease.token)))
     }
 
@@ -246,7 +247,7 @@ fn with(slot: &Slot, tags: &[VersionedTag]) -> Tags {
 
 /// Returns whether the tags of a record have the versions that they had.
 fn are_alive(record: &Bytes, versions: &TagVersions) -> bool {
-    tags_of(record).is_some_and(|tags| versions.confirm(&tags))
+    tags_of(record).is_some_and(|tags| versions.standing(&tags) == Standing::InForce)
 }
 
 /// Returns whether a stale entry may be of some use.

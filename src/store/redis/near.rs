@@ -20,14 +20,14 @@ use redis::{PushInfo, PushKind, Value};
 
 use super::{
     link::{Deadline, bulk},
-    settings::{EPOCH, OWN, RedisSettings},
+    settings::{EPOCH, HEARTBEATS, OWN, RedisSettings},
     waiters::Waiters,
 };
 use crate::{
     clock::{Instant, now},
     entry::{Entry, SourceRecord},
     fence::Fence,
-    key::{PrimaryKey, Tag, VariantRef},
+    key::{PrimaryKey, Strength, Subject, Tag, VariantRef},
     metrics::operations::NearSnapshot,
     metrics::sharded_counter::ShardedCounter,
     store::{MemoryStore, Store},
@@ -155,13 +155,13 @@ impl Near {
 
     /// Removes the copies of a key, and refuses ones that were read before.
     pub(super) fn invalidate(&self, key: &PrimaryKey) {
-        drop(self.copies.invalidate(key));
+        drop(self.copies.invalidate(&Subject::Key(key.clone()), Strength::Hard));
         self.waiters.wake(key);
     }
 
     /// Voids the copies that have a tag, and refuses ones that were read before.
     pub(super) fn invalidate_tag(&self, tag: &Tag) {
-        drop(self.copies.invalidate_tag(tag));
+        drop(self.copies.invalidate(&Subject::Tag(tag.clone()), Strength::Hard));
     }
 
     /// Removes all copies, and refuses ones that were read before.
@@ -207,6 +207,8 @@ impl Near {
                     self.invalidate_all();
                     is_epoch_over = true;
                 }
+                // Lost with the register, this process's heartbeat is entered again at once.
+                Some(name) if name.starts_with(HEARTBEATS) => is_epoch_over = true,
                 Some(tag) => self.invalidate_tag(&Tag::named(tag)),
                 None => {}
             }
@@ -261,7 +263,7 @@ mod tests {
         let fence = MemoryStore::new().sequence().begin();
         let slot = Slot { tags: tags.iter().map(Tag::new).collect(), ..Slot::example() };
         let provenance = Provenance { slot, fence, requested: now(), gauge: Arc::default() };
-        Entry::restored(provenance, content, now() + Duration::from_secs(60))
+        Entry::new(provenance, content, now() + Duration::from_secs(60))
     }
 
     fn pass() -> Entry {
@@ -341,7 +343,9 @@ mod tests {
         assert_eq!((copy.fresh_until(), copy.fence()), expected);
         tokio::time::advance(near.limit).await;
         near.silence();
+        near.prove(now() + Duration::from_secs(60), Duration::ZERO);
         let confirmed = near.confirm(&copy, near.fence());
+        assert!(!Arc::ptr_eq(&copy, &confirmed), "it is one to keep");
         assert_eq!((confirmed.fresh_until(), confirmed.fence()), expected);
     }
 

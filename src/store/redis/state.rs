@@ -18,7 +18,7 @@ use super::{
     link::{Connection, Dependents, Endpoint, Link, LinkFault, count},
     near::Near,
     outbox::Outbox,
-    record::{Record, StoredContent, VariantDigest, decode, digest},
+    record::{AHEAD, Record, Standing, StoredContent, VariantDigest, decode, digest},
     settings::RedisSettings,
     tag_versions::{self, TagVersions},
 };
@@ -26,7 +26,7 @@ use crate::{
     clock::{Instant, now},
     entry::{Content, Entry, Head, MemoryGauge, Provenance, SourceRecord},
     fence::{Fence, Sequence},
-    key::{Slot, Tag, Tags},
+    key::{Slot, Subject, Tag, Tags},
     metrics::telemetry,
 };
 
@@ -93,6 +93,11 @@ impl StoreState {
         if tags.is_empty() {
             return Some(TagVersions::default());
         }
+        // Asked first: an invalidation that is due now may be acknowledged before the reply is used, and
+        // the reply may be from before it.
+        if self.outbox.is_any_due(tags.iter().cloned().map(Subject::Tag)) {
+            return None;
+        }
         let versions = tag_versions::read(&self.link, &query.connection, tags).await.ok()?;
         query.is_proven_at(now()).then_some(versions)
     }
@@ -110,6 +115,25 @@ impl StoreState {
         decoded.ok()
     }
 
+    /// Creates the entry of a record, unless one of its tags is dead. `outdated` is the time since which the
+    /// record is.
+    pub(super) fn revive(
+        &self,
+        query: &SlotQuery<'_>,
+        record: Record,
+        versions: &TagVersions,
+        outdated: Option<u64>,
+    ) -> Option<Entry> {
+        match versions.standing(&record.tags) {
+            Standing::Dead => None,
+            Standing::InForce => self.restore(query, record, outdated),
+            Standing::Outdated { since } => {
+                let since = outdated.map_or(since, |outdated| outdated.min(since));
+                self.restore(query, record, Some(since))
+            }
+        }
+    }
+
     /// Creates the entry of a record whose tags are alive. `outdated` is the time since which it is.
     pub(super) fn restore(
         &self,
@@ -120,6 +144,10 @@ impl StoreState {
         let SlotQuery { slot, connection, fence, .. } = query;
         // Another incarnation has lost later changes, invalidations included.
         if record.stamp.incarnation != connection.incarnation {
+            return None;
+        }
+        let latest = self.link.server_time(connection, now()).saturating_add(AHEAD);
+        if record.stamp.stored > latest || outdated.is_some_and(|since| since > latest) {
             return None;
         }
         let received = self.link.local_time(connection, record.stamp.stored)?;
@@ -146,7 +174,7 @@ impl StoreState {
         }
         let gauge = Arc::clone(&self.gauge);
         let provenance = Provenance { slot, fence: *fence, requested: received, gauge };
-        Some(Entry::restored(provenance, content, until))
+        Some(Entry::new(provenance, content, until))
     }
 }
 

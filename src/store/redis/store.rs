@@ -16,7 +16,7 @@ use crate::{
     entry::Entry,
     error::Pending,
     fence::Sequence,
-    key::{PrimaryKey, Slot, Tag, Token, VariantRef},
+    key::{Slot, Strength, Subject, Token, VariantRef},
     metrics::operations::StoreSnapshot,
     store::{Begin, Commit, Lookup, Store, sealed::Sealed},
 };
@@ -106,6 +106,15 @@ impl Store for RedisStore {
             count(&self.state.link.counts.fenced);
             return Commit::Fenced;
         }
+        // The lease keeps other fills from changing what is found.
+        if entry.is_pass() {
+            for place in note.iter().chain([&entry]) {
+                let found = Box::pin(self.state.lookup(place.slot())).await;
+                if matches!(found, Lookup::Found(earlier) if entry.gives_way_to(&earlier)) {
+                    return Commit::Superseded;
+                }
+            }
+        }
         let commit = Box::pin(lease.commit(&entry, note.as_deref())).await;
         if commit == Commit::Stored
             && let Some(note) = note
@@ -118,37 +127,26 @@ impl Store for RedisStore {
 
     fn invalidate(
         &self,
-        key: &PrimaryKey,
+        subject: &Subject,
+        strength: Strength,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
-        self.state.sequence.invalidate(key, || ());
-        self.call(InvalidationScope::Key(key.clone())).run(Duration::ZERO)
-    }
-
-    fn soft_invalidate(
-        &self,
-        key: &PrimaryKey,
-    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
-        self.state.sequence.invalidate(key, || ());
-        self.call(InvalidationScope::SoftKey(key.clone())).run_softly()
-    }
-
-    fn invalidate_tag(
-        &self,
-        tag: &Tag,
-    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
-        self.state.sequence.invalidate_tag(tag);
-        self.call(InvalidationScope::Tag(tag.clone())).run(Duration::ZERO)
+        match subject {
+            Subject::Key(key) => self.state.sequence.invalidate(key, || ()),
+            Subject::Tag(tag) => self.state.sequence.invalidate_tag(tag),
+        }
+        let scope = InvalidationScope::Of { subject: subject.clone(), strength };
+        self.call(scope).run()
     }
 
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         self.state.sequence.invalidate_all(|_| ());
-        self.call(InvalidationScope::All).run(self.state.link.settings.until_seen())
+        self.call(InvalidationScope::All).run()
     }
 
     async fn flush_pending(&self, limit: Duration) -> Result<(), Pending> {
         let link = &self.state.link;
         link.hurry();
-        let flushed = self.state.outbox.flushed(link.settings.until_seen());
+        let flushed = self.state.outbox.flushed();
         timeout(limit, flushed).await.map_err(|_| Pending)
     }
 
@@ -178,6 +176,7 @@ mod tests {
     use crate::{
         clock::now,
         entry::{Content, Provenance, SourceRecord},
+        key::Tag,
     };
 
     #[test]
@@ -191,7 +190,7 @@ mod tests {
             let slot = Slot { tags, ..Slot::example() };
             let fence = store.sequence().begin();
             let provenance = Provenance { slot, fence, requested: now(), gauge: Arc::default() };
-            let entry = Entry::restored(provenance, Content::Pass, now() + minute);
+            let entry = Entry::new(provenance, Content::Pass, now() + minute);
             let (record, digest) = (b"record"[..].into(), [b'0'; 32]);
             let source =
                 SourceRecord { record, number: 1, digest, epoch: 1, incarnation: 1, clock: 0 };
@@ -199,8 +198,8 @@ mod tests {
             let is_found = || store.peek(&Slot::example().variant.borrowed()).is_some();
             assert!(is_found());
             let call: Pin<Box<dyn Future<Output = _>>> = match invalidated {
-                "key" => Box::pin(store.invalidate(&Slot::example().key)),
-                "tag" => Box::pin(store.invalidate_tag(&Tag::new("t"))),
+                "key" => Box::pin(store.invalidate(&Slot::example().key.into(), Strength::Hard)),
+                "tag" => Box::pin(store.invalidate(&Tag::new("t").into(), Strength::Hard)),
                 _ => Box::pin(store.invalidate_all()),
             };
             assert!(!is_found(), "{invalidated}");

@@ -43,7 +43,7 @@ impl Waiters {
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         let mut by_key = lock(&self.waiters.by_key);
-        // One is in the map and one here.
+        // The map has one reference and this waiter another.
         if Arc::strong_count(&self.changed) <= 2 {
             by_key.remove(&self.key);
         }

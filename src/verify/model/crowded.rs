@@ -18,7 +18,7 @@ use crate::{
     entry::{Entry, Head, MemoryGauge, Provenance, Timing},
     fence::Fence,
     flight::{Flights, Limits, Settled, Turn},
-    key::{Nominated, PrimaryKey, Slot, Tags, VariantParts},
+    key::{Nominated, PrimaryKey, Slot, Strength, Tags, VariantParts},
     store::{Begin, MemoryStore, Store},
 };
 
@@ -167,7 +167,8 @@ impl Crowded {
         if thread_rng().gen_bool(0.3) {
             block_on(self.store.invalidate_all()).unwrap();
         } else {
-            block_on(self.store.invalidate(&Self::slot(key, b"").key)).unwrap();
+            block_on(self.store.invalidate(&Self::slot(key, b"").key.into(), Strength::Hard))
+                .unwrap();
         }
         resource.acknowledged.fetch_max(version, Ordering::SeqCst);
     }
@@ -198,7 +199,8 @@ fn eviction_and_notes_hide_no_entry_from_an_invalidation() {
         let listed = format!("{:?}", world.store);
         assert!(listed.contains(&format!("entries: {},", world.gauge.entries())), "{listed}");
         for key in 0..2 {
-            block_on(world.store.invalidate(&Crowded::slot(key, b"").key)).unwrap();
+            block_on(world.store.invalidate(&Crowded::slot(key, b"").key.into(), Strength::Hard))
+                .unwrap();
         }
         assert_eq!(world.gauge.entries(), 0, "whatever is stored is listed under its key");
     });

@@ -21,7 +21,7 @@ use crate::{
     entry::{Entry, Head, Provenance, Timing},
     fence::Fence,
     flight::{Flights, Limits, Settled, Turn},
-    key::{PrimaryKey, Slot, Subject, Tag, Tags},
+    key::{PrimaryKey, Slot, Strength, Subject, Tag, Tags},
     store::{Begin, Commit, MemoryStore, Store},
 };
 
@@ -146,9 +146,11 @@ impl World {
         let version = self.version.fetch_add(1, Ordering::SeqCst) + 1;
         match thread_rng().gen_range(0..4) {
             0 => block_on(self.store.invalidate_all()),
-            1 => block_on(self.store.invalidate(&slot().key)),
-            2 if self.is_grouped => block_on(self.store.invalidate_tag(&Tag::new("group"))),
-            _ => block_on(self.store.invalidate_tag(&Tag::new("tag"))),
+            1 => block_on(self.store.invalidate(&slot().key.into(), Strength::Hard)),
+            2 if self.is_grouped => {
+                block_on(self.store.invalidate(&Tag::new("group").into(), Strength::Hard))
+            }
+            _ => block_on(self.store.invalidate(&Tag::new("tag").into(), Strength::Hard)),
         }
         .unwrap();
         self.acknowledged.fetch_max(version, Ordering::SeqCst);
@@ -156,8 +158,8 @@ impl World {
 
     /// A write that the origin commits only after it was given up.
     fn write_with_unknown_outcome(&self) {
-        self.store.sequence().unsettled().enter(&Subject::Key(slot().key));
-        block_on(self.store.invalidate(&slot().key)).unwrap();
+        self.store.sequence().unsettled().enter(&Subject::Key(slot().key), Duration::from_secs(10));
+        block_on(self.store.invalidate(&slot().key.into(), Strength::Hard)).unwrap();
         self.version.fetch_add(1, Ordering::SeqCst);
     }
 }

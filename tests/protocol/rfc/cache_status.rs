@@ -104,6 +104,7 @@ pub(crate) fn rows() -> Vec<Row> {
             .says("support-cache;fwd=bypass;fwd-status=200;detail=precondition"),
         row(Answer::Forwarded)
             .stored(&[("cache-control", "no-store")])
+            .request(&[("range", "bytes=0-0")])
             .says("support-cache;fwd=uri-miss;fwd-status=200;detail=pass"),
         append(Answer::Stored)
             .stored(&[("cache-status", "inner;hit;ttl=5")])

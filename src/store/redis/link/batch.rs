@@ -22,10 +22,10 @@ use crate::{
     sync::{Mutex, Ordering, lane, lock},
 };
 
-/// Limit of commands in a batch: all its lookups are answered at the end of the last reply.
+/// Limit of commands in a batch. All its lookups are answered when the last reply has come.
 const LIMIT: usize = 32;
 
-/// Number of threads that can have an open batch.
+/// Number of threads that can have an open batch at a time.
 const LANES: usize = 16;
 
 /// Batches of a connection that are not sent yet, by the thread that makes the lookups.
@@ -55,7 +55,7 @@ struct BatchState {
     waiting: Vec<Waker>,
 }
 
-/// Lookup that is sent once, for every caller that asks for the same.
+/// Lookup that is sent once, for all callers that ask for the same field.
 #[derive(Debug)]
 pub(super) struct BatchedLookup {
     pub(super) key: PrimaryKey,
@@ -65,7 +65,7 @@ pub(super) struct BatchedLookup {
     callers: usize,
 }
 
-/// Content of a field.
+/// Content of a field; `None` if there is no such field.
 pub(crate) type LookupReply = Result<Option<Bytes>, LinkFault>;
 
 /// Reply that is on its way.
@@ -255,8 +255,10 @@ mod tests {
     fn a_lookup_that_is_late_is_not_among_those_that_are_sent() {
         let batches = LookupBatches::new(true);
         let (_, batch) = add(&batches, "key", "a");
-        assert_eq!(close(&batch.expect("the first sends it")), 1);
+        let batch = batch.expect("the first sends it");
+        assert_eq!(close(&batch), 1);
         assert!(add(&batches, "key", "a").1.is_some(), "it opens another batch");
+        drop(batch);
     }
 
     #[tokio::test]
