@@ -1,7 +1,7 @@
-//! A rate-limited origin: the budget of its calls, and what the cache spares as it drains.
+//! A rate-limited origin: what it says about its limits, and what the cache spares because of them.
 
-mod budget;
-mod controller;
+mod pauses;
+mod quota;
 
-pub use budget::OriginBudget;
-pub(crate) use controller::{OriginController, Priority};
+pub(crate) use pauses::{Paused, Pauses};
+pub use quota::Quota;

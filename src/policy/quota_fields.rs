@@ -17,57 +17,45 @@ use sfv::{
 use super::{field_line::single, http_date::date};
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-
-/// Fields that are about one request and its moment. A stored response has none of them.
-pub(crate) const QUOTA_FIELDS: [HeaderName; 3] = [RETRY_AFTER, RATE_LIMIT, RATE_LIMIT_POLICY];
-
 /// Longest pause that an origin may ask for. A longer one is taken for this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
 
-/// Limits that an origin states in a response.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct StatedLimits {
-    /// Time for which the origin wants no further request.
-    pub(crate) pause: Option<Duration>,
-    /// Number of requests that it takes until its quota is renewed, the lowest where it states several.
-    pub(crate) remaining: Option<u64>,
-}
-
-impl StatedLimits {
-    /// Reads the limits of a response that arrived at `now`.
-    pub(crate) fn of(status: StatusCode, fields: &HeaderMap, now: SystemTime) -> Self {
-        let stated = RateLimits::of(fields);
-        let is_refused = is_refusal(status);
-        let retry_after = is_refused.then(|| retry_after(fields, now)).flatten();
-        let until_reset = stated.exhausted_for;
-        let pause = retry_after.or(until_reset).map(|pause| pause.min(LONGEST_PAUSE));
-        Self { pause, remaining: stated.remaining }
-    }
-}
+/// Pause after a 429 that does not say how long it holds.
+const UNSTATED_PAUSE: Duration = Duration::from_secs(1);
 
 /// Returns whether a status says that the origin takes no more requests for now: 429 (RFC 6585 §4) or 503
 /// (RFC 9110 §15.6.4).
-pub(crate) fn is_refusal(status: StatusCode) -> bool {
+pub(crate) fn is_overloaded(status: StatusCode) -> bool {
     matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
 }
 
+/// Returns the time for which the origin wants no further request. `now` reads the time of arrival.
+pub(crate) fn stated_pause(
+    status: StatusCode,
+    fields: &HeaderMap,
+    now: impl FnOnce() -> SystemTime,
+) -> Option<Duration> {
+    let retry_after = is_overloaded(status).then(|| retry_after(fields, now)).flatten();
+    let unstated = (status == StatusCode::TOO_MANY_REQUESTS).then_some(UNSTATED_PAUSE);
+    let pause = retry_after.or_else(|| RateLimits::of(fields).exhausted_for).or(unstated)?;
+    Some(pause.min(LONGEST_PAUSE))
+}
+
 /// Returns the time of a `Retry-After`, in seconds or as a date. A date in the past is no time.
-fn retry_after(fields: &HeaderMap, now: SystemTime) -> Option<Duration> {
+fn retry_after(fields: &HeaderMap, now: impl FnOnce() -> SystemTime) -> Option<Duration> {
     let line = single(fields, &RETRY_AFTER)?;
     let text = line.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         // More digits than a number can have are a long time, too.
         return Some(text.parse().map_or(LONGEST_PAUSE, Duration::from_secs));
     }
-    date(line)?.duration_since(now).ok()
+    date(line)?.duration_since(now()).ok()
 }
 
-/// Lowest of the limits in a `RateLimit` field: a list of items with `r`, the requests that remain, and
-/// `t`, the seconds until the quota is renewed.
+/// Limits of a `RateLimit` field: a list of items with `r`, the requests that remain, and `t`, the seconds
+/// until the quota is renewed.
 #[derive(Clone, Copy, Debug, Default)]
 struct RateLimits {
-    remaining: Option<u64>,
     /// Longest time until a quota without remaining requests is renewed.
     exhausted_for: Option<Duration>,
 }
@@ -86,9 +74,7 @@ impl RateLimits {
     }
 
     fn add(&mut self, remaining: Option<u64>, reset: Option<u64>) {
-        let Some(remaining) = remaining else { return };
-        self.remaining = Some(self.remaining.map_or(remaining, |least| least.min(remaining)));
-        if remaining == 0 {
+        if remaining == Some(0) {
             self.exhausted_for = self.exhausted_for.max(reset.map(Duration::from_secs));
         }
     }
@@ -167,56 +153,61 @@ impl<'de> ParameterVisitor<'de> for RateLimit<'_> {
 mod tests {
     use super::*;
 
-    fn limits(status: u16, lines: &[(&'static str, &str)]) -> StatedLimits {
+    fn pause(status: u16, lines: &[(&'static str, &str)]) -> Option<u64> {
         let line = |(name, value): &(&'static str, &str)| {
             (HeaderName::from_static(name), value.parse().unwrap())
         };
         let fields = lines.iter().map(line).collect();
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
-        StatedLimits::of(StatusCode::from_u16(status).unwrap(), &fields, now)
+        let now = || SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        let pause = stated_pause(StatusCode::from_u16(status).unwrap(), &fields, now);
+        pause.map(|pause| pause.as_secs())
     }
 
     #[test]
-    fn a_refusal_states_its_pause_in_seconds_or_as_a_date() {
-        let pause = |status, value| limits(status, &[("retry-after", value)]).pause;
-        let seconds = |number| Some(Duration::from_secs(number));
+    fn an_overloaded_origin_states_its_pause_in_seconds_or_as_a_date() {
         for (value, expected) in [
-            ("7", seconds(7)),
-            (" 7 ", seconds(7)),
-            ("0", seconds(0)),
-            ("301", Some(LONGEST_PAUSE)),
-            ("99999999999999999999999", Some(LONGEST_PAUSE)),
-            ("Sun, 06 Nov 1994 08:49:47 GMT", seconds(10)),
-            ("Sun, 06 Nov 1994 09:49:47 GMT", Some(LONGEST_PAUSE)),
+            ("7", Some(7)),
+            (" 7 ", Some(7)),
+            ("0", Some(0)),
+            ("301", Some(300)),
+            ("99999999999999999999999", Some(300)),
+            ("Sun, 06 Nov 1994 08:49:47 GMT", Some(10)),
+            ("Sun, 06 Nov 1994 09:49:47 GMT", Some(300)),
             ("Sun, 06 Nov 1994 08:49:27 GMT", None),
             ("-7", None),
             ("7.5", None),
             ("soon", None),
             ("", None),
         ] {
-            assert_eq!(pause(429, value), expected, "{value}");
-            assert_eq!(pause(503, value), expected, "{value}");
-            assert_eq!(pause(200, value), None, "a redirect or a 202 has another meaning for it");
+            let fields = [("retry-after", value)];
+            assert_eq!(pause(503, &fields), expected, "{value}");
+            assert_eq!(pause(429, &fields), expected.or(Some(1)), "{value}");
+            assert_eq!(pause(202, &fields), None, "it has another meaning there");
         }
-        let twice = limits(429, &[("retry-after", "1"), ("retry-after", "2")]);
-        assert_eq!(twice.pause, None, "two lines are malformed");
+        let twice = [("retry-after", "5"), ("retry-after", "6")];
+        assert_eq!(pause(503, &twice), None, "two lines are malformed");
     }
 
     #[test]
-    fn the_lowest_of_several_limits_counts() {
-        let stated = |value| {
-            let found = limits(200, &[("ratelimit", value)]);
-            (found.remaining, found.pause.map(|pause| pause.as_secs()))
-        };
-        assert_eq!(stated("\"default\";r=50;t=30"), (Some(50), None));
-        assert_eq!(stated("\"hour\";r=50;t=30, \"day\";r=7;t=3600"), (Some(7), None));
-        assert_eq!(stated("\"default\";r=0;t=30"), (Some(0), Some(30)));
-        assert_eq!(stated("\"hour\";r=0;t=30, \"day\";r=0;t=3600"), (Some(0), Some(300)));
-        assert_eq!(stated("\"default\";r=0"), (Some(0), None));
-        for malformed in ["", "\"default\";r=", "\"default\";r=-1;t=30", "r=50", "\"default\""] {
-            assert_eq!(stated(malformed), (None, None), "{malformed}");
+    fn a_spent_quota_is_a_pause_until_it_is_renewed() {
+        for (value, expected) in [
+            ("\"default\";r=50;t=30", None),
+            ("\"default\";r=0;t=30", Some(30)),
+            ("\"minute\";r=0;t=30, \"hour\";r=7;t=3600", Some(30)),
+            ("\"minute\";r=0;t=30, \"hour\";r=0;t=3600", Some(300)),
+            ("\"default\";r=0", None),
+            ("\"default\";r=0;t=-1", None),
+            ("\"default\";r=0;t=1.5", None),
+            ("\"default\";r=0;t=30;", None),
+            ("r=0;t=30", Some(30)),
+            ("(\"a\");r=0;t=30", None),
+            ("", None),
+        ] {
+            assert_eq!(pause(200, &[("ratelimit", value)]), expected, "{value}");
         }
-        let lines = [("ratelimit", "\"hour\";r=5;t=1"), ("ratelimit", "\"day\";r=3;t=9")];
-        assert_eq!(limits(200, &lines).remaining, Some(3));
+        let lines = [("ratelimit", "\"minute\";r=0;t=9"), ("ratelimit", "\"hour\";r=0;t=20")];
+        assert_eq!(pause(200, &lines), Some(20));
+        let both = [("ratelimit", "\"minute\";r=0;t=9"), ("retry-after", "4")];
+        assert_eq!((pause(429, &both), pause(200, &both)), (Some(4), Some(9)));
     }
 }
