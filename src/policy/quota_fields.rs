@@ -199,7 +199,8 @@ mod tests {
             ("\"default\";r=0;t=-1", None),
             ("\"default\";r=0;t=1.5", None),
             ("\"default\";r=0;t=30;", None),
-            ("r=0;t=30", Some(30)),
+            ("r=0;t=30", None),
+            ("default;r=0;t=30", Some(30)),
             ("(\"a\");r=0;t=30", None),
             ("", None),
         ] {
