@@ -15,7 +15,7 @@ use super::{
     respond::{ResponseContext, SharedResponse},
 };
 use crate::{
-    background::{Detachments, EarlyRefresh, Revalidations},
+    background::{Detachments, EarlyRefresh, Revalidations, runtime},
     clock::{Instant, now},
     entry::ShapeCache,
     error::Unfinished,
@@ -257,7 +257,7 @@ impl<St: Store> Cache<St> {
 
     fn settle_later(self: &Arc<Self>, subject: Subject, mut until: Instant) {
         // Without a runtime its time still runs out; the store has taken nothing for it.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let Some(runtime) = runtime() else { return };
         let shared = Arc::clone(self);
         runtime.spawn(async move {
             loop {

@@ -15,6 +15,7 @@ use super::{
     respond::{Reuse, SharedResponse},
 };
 use crate::{
+    background::runtime,
     clock::{Instant, now},
     entry::Entry,
     flight::{Follower, Lead, Settled, Turn},
@@ -53,6 +54,9 @@ impl<St: Store> Cache<St> {
         let next = match (self.turn(read, held), held) {
             (Err(alone), _) => ControlFlow::Break(alone.into()),
             (Ok(Turn::Crowd), _) => ControlFlow::Break(Alone::Crowd.into()),
+            (Ok(Turn::Follow(_)), _) | (Ok(_), Some(_)) if runtime().is_none() => {
+                ControlFlow::Break(Alone::Runtime.into())
+            }
             (Ok(Turn::Follow(flight)), _) => {
                 let followed = timeout_at(deadline, self.follow(flight, search, read, fields));
                 followed.await.unwrap_or(ControlFlow::Break(Alone::Deadline.into()))

@@ -36,6 +36,7 @@ mod refusals;
 mod replay;
 mod response_policy;
 mod reverse_proxy;
+mod runtimes;
 mod stacks;
 mod stale;
 mod streaming;

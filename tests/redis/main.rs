@@ -27,6 +27,7 @@ mod published;
 mod recall;
 mod records;
 mod sharing;
+mod starved;
 mod suspended;
 mod tags;
 mod topology;

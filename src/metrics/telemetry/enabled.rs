@@ -40,6 +40,13 @@ pub(crate) fn layer_nested(route: &str) {
     );
 }
 
+/// Reports a runtime without a time driver: nothing there can wait for a limited time.
+pub(crate) fn timers_missing() {
+    tracing::error!(
+        "the tokio runtime has no timers: requests share no forwards; call `enable_time` on its builder"
+    );
+}
+
 /// Logs the end of a request on a cache route.
 pub(crate) fn ended(bucket: &str, outcome: &Outcome) {
     tracing::debug!(bucket, ?outcome, "request ended");
