@@ -41,35 +41,8 @@
 //! # Ok::<(), tower_support_cache::ConfigError>(())
 //! ```
 //!
-//! # Where the layer belongs
-//!
-//! Inside authentication, since a hit does not run what lies within the layer; and inside
-//! compression, so that a response is stored once. The layer cannot see its own place, so
-//! by default a request with credentials bypasses it. [`Credentials`] says what else a route can
-//! choose.
-//!
-//! A layer that wraps the bodies of requests belongs inside, too, or behind a [`PeekContentLayer`]: a
-//! GET with content bypasses the cache, and such a layer may hide that there is none.
-//!
-//! It belongs there once. A layer within itself, or within another with the same rules and store, is found
-//! at its first request: a warning names the route, and the inner one passes its requests on. Layers with
-//! other rules, or on other stores, go together.
-//!
-//! # Keys and variants
-//!
-//! A key groups responses: it is what one invalidation removes. It never decides whom a response is
-//! for. That is the *variant*: scheme where known, host, the target as it was sent, the fields
-//! that responses nominate by `Vary` ([`CacheRoute::vary`] declares others), and the caller where
-//! the route says so ([`Credentials::PerCaller`]). A stored response answers only a
-//! request with an equal variant, so a careless key builder can invalidate too much or too little,
-//! and can never hand one resource to a request for another. Four settings widen what is
-//! equal: [`Credentials::CoveredByKey`], [`Credentials::ByResponse`], [`QueryPolicy`] and
-//! [`HostPolicy`].
-//!
-//! A *tag* groups further: responses of many keys that are invalidated together
-//! ([`CacheRoute::tag`], [`InvalidateRoute::tag`], [`SupportCacheHandle::invalidate_tag`]), or that
-//! name a common group (`Cache-Groups`, RFC 9875). A handler names tags of its own by [`CacheTags`] or
-//! a field ([`SupportCacheLayerBuilder::tag_field`]).
+//! The [`guide`] has the rest: where the layer belongs in a stack, who may share a response, how to
+//! invalidate, several processes over Redis, operating, testing, recipes, limits.
 //!
 //! # The life of a request
 //!
@@ -77,30 +50,16 @@
 //! 2. A GET or HEAD on a cached route is looked up, or bypasses the cache for a named reason
 //!    ([`Bypass`]). A fresh entry answers it at once.
 //! 3. A miss leads a *flight*: it forwards, and later requests for the same variant wait for its
-//!    response instead of forwarding too. A request that is not to wait or has waited long enough
+//!    response instead of forwarding too. A request that may not wait, or has waited long enough,
 //!    forwards for itself ([`Alone`]).
-//! 4. The response is judged by its head. What may not be stored ([`Refusal`]) is not shared
-//!    either: those that wait are released together and forward for themselves, and for 10 s nobody
-//!    waits for such a response.
-//! 5. What may be stored streams to its readers while it is recorded, and is stored once it is
+//! 4. The response is judged by its head. A response that may not be stored ([`Refusal`]) is not shared
+//!    either: the waiting requests forward for themselves, and for 10 s no request waits for such a
+//!    response.
+//! 5. A response that may be stored streams to its readers while it is recorded. It is stored once it is
 //!    complete, unless an invalidation has overtaken it.
 //! 6. A write that a rule matches is forwarded, and invalidates before its writer sees the response.
 //!
-//! Each of these ends is told in `Cache-Status` (RFC 9211), and counted in a [`Snapshot`] if it is
-//! that of a read.
-//!
-//! # What is promised
-//!
-//! * Once an invalidation has returned `Ok`, no request that starts later is answered with a
-//!   response whose forward began before the invalidation was called. With [`MemoryStore`] that is
-//!   said of one process.
-//! * A response goes only to requests with the same variant.
-//! * The cache does not fail a request, and forwards it at most once. Who streams a response along
-//!   with the request that forwarded shares its end, and so its failure ([`BodyError`]).
-//! * Dropping any future harms no other request and loses no invalidation: fills and writes whose
-//!   callers go away complete on the runtime, within bounds.
-//!
-//! The page [`security`] lists the security rules of a response cache, with the test that holds each.
+//! Each of these ends has its `Cache-Status` (RFC 9211), and those of reads are counted in a [`Snapshot`].
 //!
 //! # Features
 //!
@@ -176,9 +135,8 @@ pub use store::{MemoryStore, MemoryStoreBuilder, Pending, Store};
 #[cfg(feature = "redis")]
 pub use store::{RedisStore, RedisStoreBuilder, SealKey};
 
-#[cfg(doc)]
-#[doc = include_str!("../docs/security.md")]
-pub mod security {}
+#[cfg(any(doc, doctest))]
+pub mod guide;
 
 /// Runs the README's code as a test.
 #[cfg(doctest)]

@@ -38,6 +38,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "preset",
             "publish",
             "testing",
+            "guide",
             "verify",
         ],
     ),
@@ -167,6 +168,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "transport",
             "scripts",
             "command",
+            "heartbeats",
             "batch",
             "connection",
             "handle",
@@ -301,7 +303,7 @@ fn no_test_is_switched_off() {
 #[test]
 fn every_example_in_the_docs_runs() {
     let mut sources: Vec<_> = ["src", "tests", "examples"].into_iter().flat_map(sources).collect();
-    sources.push(Source::read(root().join("README.md")));
+    sources.extend(documents().into_iter().map(Source::read));
     refuse(&sources, "an example that does not run is not checked", |line| {
         let text = line.trim_start().trim_start_matches('/').trim_start_matches('!').trim_start();
         let fence = text.strip_prefix("```").unwrap_or_default();
@@ -517,6 +519,16 @@ impl Source {
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Returns the README and the pages of the guide.
+fn documents() -> Vec<PathBuf> {
+    let pages = fs::read_dir(root().join("docs/guide")).expect("a readable folder");
+    let pages = pages.map(|page| page.expect("a readable folder").path());
+    pages
+        .filter(|page| page.extension().is_some_and(|kind| kind == "md"))
+        .chain([root().join("README.md")])
+        .collect()
 }
 
 /// Returns the Rust files below `folder`, in order; none where there is no such folder.

@@ -3,7 +3,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-step() { printf '\n== %s\n' "$*"; }
+# Each step says the seconds that those before it took.
+step() { printf '\n== %s (after %d s)\n' "$*" "$SECONDS"; }
 
 fail() {
     printf 'tests/run.sh: %s\n' "$*" >&2
@@ -74,6 +75,7 @@ need redis-cli redis-tools redis
 need openssl openssl
 need perl perl
 need patch patch
+need codespell codespell
 # The page's test takes these names; on macOS set CHROMIUM to a browser's path.
 [ -n "${CHROMIUM:-}" ] || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
     need chromium chromium
@@ -114,6 +116,7 @@ for features in "" tracing metrics serde axum redis redis-tls redis-sentinel red
 done
 
 step "docs"
+bash tests/docs.sh
 RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
 
 step "tests"

@@ -35,4 +35,4 @@ case ${1:-} in
     [ -z "${PEERS_REPORT:-}" ] || exit 0
     ;;
 esac
-"$target/release/draw" "$here/results.json" "$here/plots" README.md docs/peers.md
+"$target/release/draw" "$here/results.json" "$here/plots" docs/peers.md

@@ -15,11 +15,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::timeout_at};
+use tokio::sync::Notify;
 
 use super::runtime::runtime;
 use crate::{
-    clock::{Instant, now},
+    clock::{Instant, now, timeout_at},
     metrics::Metrics,
     sync::{Mutex, lock},
 };

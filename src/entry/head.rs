@@ -18,6 +18,7 @@ pub(crate) struct Head {
     pub(super) lifetime: Duration,
     /// `None` where there are none, as for most.
     pub(super) windows: Option<Box<Windows>>,
+    pub(super) by_route: ByRoute,
 }
 
 /// Times after its freshness lifetime for which a response is of some use.
@@ -29,6 +30,15 @@ pub(crate) struct Windows {
     pub(crate) if_error: Duration,
     /// For asking the origin about it.
     pub(crate) to_validate: Duration,
+}
+
+/// Times of a stored response that its route has set, and not the response itself. Another route that finds
+/// the response may have shorter ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ByRoute {
+    pub(crate) lifetime: bool,
+    pub(crate) while_revalidate: bool,
+    pub(crate) if_error: bool,
 }
 
 /// Times of a response's request and arrival, and its freshness lifetime from then on.
@@ -58,6 +68,7 @@ impl Head {
             initial_age: timing.corrected_age(&origin.headers),
             lifetime: timing.lifetime,
             windows: None,
+            by_route: ByRoute::default(),
         };
         (head, body)
     }
@@ -73,6 +84,11 @@ impl Head {
         self.windows = windows.boxed();
     }
 
+    /// Names the times that its route has set.
+    pub(crate) fn set_by_route(&mut self, by_route: ByRoute) {
+        self.by_route = by_route;
+    }
+
     /// Raises its initial age to at least `initial_age`, which the origin's clock implies.
     pub(crate) fn be_at_least(&mut self, initial_age: Duration) {
         self.initial_age = self.initial_age.max(initial_age);
@@ -86,9 +102,29 @@ impl Head {
         (self.initial_age.saturating_add(resident), self.lifetime.saturating_sub(resident))
     }
 
+    /// Returns the age at the arrival.
+    pub(crate) fn initial_age(&self) -> Duration {
+        self.initial_age
+    }
+
+    /// Returns the freshness lifetime from the arrival on.
+    pub(crate) fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
+    /// Returns the times that its route has set.
+    pub(crate) fn by_route(&self) -> ByRoute {
+        self.by_route
+    }
+
     /// Returns the end of its freshness lifetime.
     pub(crate) fn fresh_until(&self) -> Instant {
         self.received + self.lifetime
+    }
+
+    /// Returns whether it is of any use once it is stale.
+    pub(crate) fn has_windows(&self) -> bool {
+        self.windows.is_some()
     }
 
     /// Returns the times for which it is of use once it is stale.

@@ -25,7 +25,7 @@ pub(crate) use self::{
 pub(crate) use self::{
     entry::Provenance,
     gauge::MemoryGauge,
-    head::{Head, Timing, Windows},
+    head::{ByRoute, Head, Timing, Windows},
     hop_by_hop::{HopByHop, is_for_every_recipient},
     interned::{BySeconds, seconds},
     pack::{exact_copy, lies_with_head},

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::{
-    head::{Head, Windows},
+    head::{ByRoute, Head, Windows},
     shape::StoredFields,
 };
 use crate::{clock::Instant, fence::Fence};
@@ -19,6 +19,7 @@ pub(crate) struct StoredHead {
     /// Age of the response when it was received.
     pub(crate) initial_age: Duration,
     pub(crate) windows: Windows,
+    pub(crate) by_route: ByRoute,
 }
 
 /// Properties of a copy of an entry in another store.
@@ -48,7 +49,7 @@ pub(crate) struct SourceRecord {
 impl Head {
     /// Restores a head that was stored elsewhere, with its times by this process's clock.
     pub(crate) fn restored(stored: StoredHead, received: Instant, fresh_until: Instant) -> Self {
-        let StoredHead { status, fields, initial_age, windows } = stored;
+        let StoredHead { status, fields, initial_age, windows, by_route } = stored;
         Self {
             status,
             fields,
@@ -56,6 +57,7 @@ impl Head {
             initial_age,
             lifetime: fresh_until.saturating_duration_since(received),
             windows: windows.boxed(),
+            by_route,
         }
     }
 
@@ -66,6 +68,7 @@ impl Head {
             fields: self.fields.clone(),
             initial_age: self.initial_age,
             windows: self.windows(),
+            by_route: self.by_route,
         }
     }
 }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     background::{Detachments, EarlyRefresh, Revalidations, runtime},
-    clock::{Instant, now},
+    clock::{Instant, now, sleep_until},
     entry::ShapeCache,
     error::Unfinished,
     flight::{Flights, Limits},
@@ -261,7 +261,7 @@ impl<St: Store> Cache<St> {
         let shared = Arc::clone(self);
         runtime.spawn(async move {
             loop {
-                tokio::time::sleep_until(until).await;
+                sleep_until(until).await;
                 // Before it leaves, so that no fill slips in between.
                 let _ = shared.store.invalidate(&subject, Strength::Hard).await;
                 match shared.store.sequence().unsettled().leave(&subject) {

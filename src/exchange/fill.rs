@@ -237,6 +237,7 @@ impl<St: Store> Filling<St> {
         let (mut head, body) = Head::with_body(head, &unstored, shapes, timing, body);
         head.be_at_least(terms.initial_age);
         head.set_windows(terms.windows);
+        head.set_by_route(terms.by_route);
         (head, body)
     }
 

@@ -4,7 +4,6 @@ use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use http::HeaderMap;
 use http_body::Body;
-use tokio::time::timeout_at;
 
 use super::{
     assess::{Assessment, Circumstances, Origin, Purpose, Question, assess},
@@ -16,7 +15,7 @@ use super::{
 };
 use crate::{
     background::runtime,
-    clock::{Instant, now},
+    clock::{Instant, now, recent, timeout_at},
     entry::Entry,
     flight::{Follower, Lead, Settled, Turn},
     key::Token,
@@ -166,9 +165,7 @@ impl<St: Store> Cache<St> {
         };
         // Each follower read the token in the store, and this entry was stored after the token was
         // gone. So it is new enough for all of them.
-        let Assessment::Fresh { .. } = assess_newly_stored(&entry, now()) else {
-            return ControlFlow::Continue(());
-        };
+        let Some(entry) = self.newly_stored(read, entry) else { return ControlFlow::Continue(()) };
         let Some(shared) = SharedResponse::of(&entry, &read.nominated) else {
             return ControlFlow::Continue(());
         };
@@ -209,10 +206,19 @@ impl<St: Store> Cache<St> {
             lead.decline();
             return Begun::Ended(Bypass::Unsettled.into());
         }
-        let begin = self.store.begin(lead.slot(), lead.token(), read.seen.as_deref());
-        match bounded(begin).await.unwrap_or(Begin::Unavailable) {
+        let mut begin =
+            bounded(self.store.begin(lead.slot(), lead.token(), read.seen.as_deref())).await;
+        if let Some(Begin::Found(found)) = &begin
+            && found.as_response().is_some()
+            && self.newly_stored(read, Arc::clone(found)).is_none()
+        {
+            // Fresh for the route that has stored it, and not for this one, which has shorter times.
+            let seen = Arc::clone(found);
+            begin = bounded(self.store.begin(lead.slot(), lead.token(), Some(&seen))).await;
+        }
+        match begin.unwrap_or(Begin::Unavailable) {
             Begin::Granted(lease) => {
-                let (cache, route, requested) = (Arc::clone(self), read.route, now());
+                let (cache, route, requested) = (Arc::clone(self), read.route, recent());
                 let (right, is_refresh) = (read.right.clone(), false);
                 let filling = Filling { cache, lead, lease, route, requested, right, is_refresh };
                 Begun::Filling(filling)
@@ -238,29 +244,30 @@ impl<St: Store> Cache<St> {
         // From now on nobody joins: followers know the tags of the request only, and the fences of the
         // entry's other tags are asked here, once for all of them.
         lead.close();
-        match (assess_newly_stored(&entry, now), SharedResponse::of(&entry, &read.nominated)) {
-            (Assessment::Fresh { .. }, Some(shared)) => {
-                match entry.is_current(self.store.sequence()) {
-                    true => lead.fill(|| shared),
-                    false => drop(lead),
-                }
-                Ended::Stored(Reuse::new(entry, None, now))
-            }
-            _ => {
-                lead.decline();
-                Alone::Pass.into()
-            }
+        let entry = self.newly_stored(read, entry);
+        let shared = entry.as_ref().and_then(|entry| SharedResponse::of(entry, &read.nominated));
+        let (Some(entry), Some(shared)) = (entry, shared) else {
+            lead.decline();
+            return Alone::Pass.into();
+        };
+        match entry.is_current(self.store.sequence()) {
+            true => lead.fill(|| shared),
+            false => drop(lead),
         }
+        Ended::Stored(Reuse::new(entry, None, now))
     }
-}
 
-/// Assesses an entry that was stored after the request had looked. It is as new as what the origin
-/// would send the request now, so the request's directives do not apply.
-fn assess_newly_stored(entry: &Entry, now: Instant) -> Assessment<'_> {
-    let question = Question { wishes: &Wishes::NONE, early: None, now, purpose: Purpose::Answer };
-    // A stale one never answers here.
-    let circumstances = || Circumstances { is_current: false, origin: Origin::Unasked };
-    assess(entry, &question, circumstances)
+    /// Returns an entry that was stored after a request had looked, if it is fresh. It is as new as what
+    /// the origin would send the request now, so the request's directives do not apply.
+    fn newly_stored(&self, read: &Read, entry: Arc<Entry>) -> Option<Arc<Entry>> {
+        let entry = self.rule(read.route).adopt(entry)?;
+        let (wishes, early, purpose) = (&Wishes::NONE, None, Purpose::Answer);
+        let question = Question { wishes, early, now: now(), purpose };
+        // A stale one never answers here.
+        let circumstances = || Circumstances { is_current: false, origin: Origin::Unasked };
+        let assessment = assess(&entry, &question, circumstances);
+        matches!(assessment, Assessment::Fresh { .. }).then_some(entry)
+    }
 }
 
 /// Result of an attempt to fill.

@@ -98,6 +98,7 @@ impl<St: Store> Cache<St> {
         purpose: Purpose,
         entry: Arc<Entry>,
     ) -> Verdict {
+        let Some(entry) = self.rule(route).adopt(entry) else { return Verdict::Nothing };
         let now = now();
         let question = Question { wishes, early: Some(&self.routes[route].early), now, purpose };
         let keeps_stale = || self.rule(route).keeps_stale();
@@ -209,10 +210,25 @@ impl<St: Store> Cache<St> {
 mod tests {
     use std::time::Duration;
 
+    use bytes::Bytes;
+    use http::{
+        header::{AGE, CACHE_CONTROL, ETAG},
+        response,
+    };
     use tokio::time::advance;
 
     use super::{super::assess::tests::response_of, *};
-    use crate::{CacheRoute, MemoryStore, SupportCacheLayer, key::Strength};
+    use crate::{
+        CacheRoute, Credentials, MemoryStore, ResponsePolicy, SupportCacheLayer,
+        entry::{Head, Provenance, Timing},
+        fence::Sequence,
+        key::{Slot, Strength},
+        policy::{Freshness, Reception},
+        route::CacheRule,
+        verify::random::{Random, for_all},
+    };
+
+    const SECOND: Duration = Duration::from_secs(1);
 
     /// A store over a network may still return an entry that this process has invalidated.
     #[tokio::test(start_paused = true)]
@@ -227,5 +243,108 @@ mod tests {
         assert!(matches!(consider(), Verdict::Refresh(_)));
         cache.store.invalidate(&entry.slot().key.clone().into(), Strength::Hard).await.unwrap();
         assert!(matches!(consider(), Verdict::Keep(ForwardReason::Stale, Some(_))));
+    }
+
+    /// Route with random lifetimes and windows.
+    fn any_rule(random: &mut Random, freshness: Freshness) -> CacheRule {
+        let seconds = |random: &mut Random| Duration::from_secs(random.pick(&[1, 5, 20, 60]));
+        let mut route = CacheRoute::get("/").key("a").freshness(freshness);
+        route = route.jitter(random.pick(&[0, 50]));
+        if freshness == Freshness::Fixed || random.below(2) == 0 {
+            route = route.ttl(seconds(random));
+        }
+        if random.below(2) == 0 {
+            route = route.negative_ttl(seconds(random));
+        }
+        if random.below(2) == 0 {
+            route = route.stale_while_revalidate(seconds(random));
+        }
+        if random.below(2) == 0 {
+            route = route.stale_if_error(seconds(random));
+        }
+        route.build(&Credentials::Bypass).expect("a route")
+    }
+
+    fn any_response(random: &mut Random) -> response::Parts {
+        let lines = [
+            "",
+            "max-age=20",
+            "max-age=0",
+            "max-age=20, stale-while-revalidate=7",
+            "stale-while-revalidate=90",
+            "stale-if-error=9",
+            "must-revalidate",
+            "no-cache",
+            "s-maxage=30",
+        ];
+        let mut response = Response::builder()
+            .status(random.pick(&[200, 200, 203, 301, 404, 410, 503]))
+            .header(CACHE_CONTROL, random.pick(&lines));
+        if random.below(2) == 0 {
+            response = response.header(ETAG, "\"1\"");
+        }
+        if random.below(4) == 0 {
+            response = response.header(AGE, random.pick(&["1", "7", "40"]));
+        }
+        let mut head = response.body(()).expect("a response").into_parts().0;
+        if random.below(4) == 0 {
+            let ttl = Duration::from_secs(random.pick(&[0, 3, 90]));
+            head.extensions.insert(ResponsePolicy::ttl(ttl));
+        }
+        head
+    }
+
+    /// Stores a response as a route does, with this part of its jitter.
+    fn stored(rule: &CacheRule, response: &response::Parts, dice: u64) -> Option<Arc<Entry>> {
+        let mut timing = Timing { requested: now(), received: now(), lifetime: Duration::ZERO };
+        let time_of_day = || std::time::UNIX_EPOCH + 60 * SECOND;
+        let reception = Reception { needs_permission: false, dice, timing, time_of_day };
+        let terms = rule.storage.judge(response, &reception).ok()?;
+        timing.lifetime = terms.fresh_for;
+        let mut head = Head::new(response, timing);
+        head.be_at_least(terms.initial_age);
+        head.set_windows(terms.windows);
+        head.set_by_route(terms.by_route);
+        let fence = Sequence::new().begin();
+        let provenance =
+            Provenance { slot: Slot::example(), fence, requested: now(), gauge: Arc::default() };
+        Some(Arc::new(Entry::response(provenance, head, Bytes::new())))
+    }
+
+    /// Routes differ in lifetimes and windows alone, so they have one scope and share their entries.
+    #[test]
+    fn a_route_answers_with_nothing_of_anothers_that_it_could_not_have_stored_and_used_itself() {
+        let mut answers = 0;
+        for_all(|random| {
+            let freshness = random.pick(&[Freshness::Fixed, Freshness::Origin]);
+            let [writer, reader] = [(); 2].map(|()| any_rule(random, freshness));
+            let response = any_response(random);
+            let dice = random.pick(&[0, u64::MAX / 2, u64::MAX]);
+            let found = stored(&writer, &response, dice).and_then(|entry| reader.adopt(entry));
+            let Some(found) = found else { return };
+            let own = stored(&reader, &response, 0).expect("the reader stores it too");
+            for age in 0..150 {
+                let now = now() + age * SECOND;
+                for origin in [Origin::Unasked, Origin::BackedOff, Origin::Slow, Origin::Failed] {
+                    let (wishes, early, purpose) = (&Wishes::NONE, None, Purpose::Answer);
+                    let question = Question { wishes, early, now, purpose };
+                    let circumstances = || Circumstances { is_current: true, origin };
+                    let ask = |entry| assess(entry, &question, circumstances);
+                    let is_answer = |assessment| {
+                        matches!(
+                            assessment,
+                            Assessment::Fresh { .. } | Assessment::Stale { reason: Some(_) }
+                        )
+                    };
+                    if is_answer(ask(&found)) {
+                        answers += 1;
+                        assert!(is_answer(ask(&own)), "{age} s, {origin:?}");
+                        let is_fresh = |entry| matches!(ask(entry), Assessment::Fresh { .. });
+                        assert!(!is_fresh(&found) || is_fresh(&own), "{age} s, {origin:?}");
+                    }
+                }
+            }
+        });
+        assert!(answers > 10_000, "{answers}");
     }
 }

@@ -2,6 +2,7 @@
 //! conditions.
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -19,7 +20,7 @@ use super::{
     validation::Validators,
 };
 use crate::{
-    entry::{Timing, Windows},
+    entry::{ByRoute, Head, Timing, Windows},
     metrics::outcome::Refusal,
 };
 
@@ -63,11 +64,26 @@ pub(crate) struct Terms {
     pub(crate) initial_age: Duration,
     /// Stale windows that follow the lifetime.
     pub(crate) windows: Windows,
+    /// Times that the route has set.
+    pub(crate) by_route: ByRoute,
     /// Fields that only the client of this request may receive.
     pub(crate) withheld: Vec<HeaderName>,
 }
 
 impl StoragePolicy {
+    /// Returns a text that is equal for policies that store the same responses in the same form. Lifetimes
+    /// and windows are left out: they are applied at each read.
+    pub(crate) fn scope(&self) -> String {
+        let Lifetimes { freshness, heuristic_percent, statuses, .. } = &self.lifetimes;
+        let statuses = statuses.as_ref().map(|statuses| statuses.iter().collect::<BTreeSet<_>>());
+        let stripped: BTreeSet<_> = self.stripped.iter().map(HeaderName::as_str).collect();
+        let (targeted, rules, is_per_caller) = (&self.targeted, &self.rules, self.is_per_caller);
+        format!(
+            "{freshness:?} {heuristic_percent} {statuses:?} {targeted:?} {stripped:?} \
+             {is_per_caller} {rules:?}"
+        )
+    }
+
     /// Judges a response by its head.
     ///
     /// # Errors
@@ -125,7 +141,8 @@ impl StoragePolicy {
         if fresh_for.is_zero() {
             return Err(Refusal::NotFresh);
         }
-        Ok(Terms { fresh_for, windows, ..Terms::default() })
+        let by_route = by_route(stated, given.is_none());
+        Ok(Terms { fresh_for, windows, by_route, ..Terms::default() })
     }
 
     /// Returns the terms that the response itself states, for a shared cache (RFC 9111 §3).
@@ -165,14 +182,12 @@ impl StoragePolicy {
             percent if may_guess => arrival.heuristic_lifetime(fields, percent),
             _ => None,
         };
-        let lifetime = arrival
-            .stated_lifetime(fields, &stated)
-            .or_else(guess)
-            .or_else(|| self.lifetimes.of(status))
-            .unwrap_or_default();
+        let own = arrival.stated_lifetime(fields, &stated).or_else(guess);
+        let lifetime = own.or_else(|| self.lifetimes.of(status)).unwrap_or_default();
         let initial_age = arrival.initial_age(fields);
         // A lifetime that the handler or the route gives begins with the arrival.
-        let rest = self.rules.ttl(head).unwrap_or(lifetime.saturating_sub(initial_age));
+        let given = self.rules.ttl(head);
+        let rest = given.unwrap_or(lifetime.saturating_sub(initial_age));
         let fresh_for = match is_never_fresh {
             true => Duration::ZERO,
             false => self.lifetimes.jittered(rest, reception.dice),
@@ -183,7 +198,53 @@ impl StoragePolicy {
         let withheld = [stated.no_cache.fields(), stated.private.fields()].concat();
         let to_validate = if has_validators { KEPT_TO_VALIDATE } else { Duration::ZERO };
         let windows = Windows { to_validate, ..stated.windows(self.windows) };
-        Ok(Terms { fresh_for, initial_age, windows, withheld })
+        let by_route = by_route(&stated, own.or(given).is_none());
+        Ok(Terms { fresh_for, initial_age, windows, by_route, withheld })
+    }
+
+    /// Returns the longest lifetime for which this route may use a response that a route of the same scope
+    /// has stored. `None` if this one would not have stored it.
+    pub(crate) fn longest_lifetime(&self, head: &Head) -> Option<Duration> {
+        let lifetimes = &self.lifetimes;
+        match (lifetimes.freshness, head.by_route().lifetime) {
+            (Freshness::Fixed, true) => lifetimes.of(head.status),
+            (Freshness::Fixed, false) => lifetimes.admit(head.status).then_some(Duration::MAX),
+            (Freshness::Origin, _) if !lifetimes.allow(head.status) => None,
+            (Freshness::Origin, false) => Some(Duration::MAX),
+            (Freshness::Origin, true) => {
+                let own = lifetimes.of(head.status).unwrap_or_default();
+                let rest = own.saturating_sub(head.initial_age());
+                let is_of_use = !rest.is_zero() || !head.windows().to_validate.is_zero();
+                is_of_use.then_some(rest)
+            }
+        }
+    }
+
+    /// Returns the windows in which this route may use a response that a route of the same scope has stored.
+    pub(crate) fn windows_of(&self, head: &Head) -> Windows {
+        let (by_route, stored, own) = (head.by_route(), head.windows(), self.windows);
+        if self.lifetimes.freshness == Freshness::Fixed && !own.allow_stale() {
+            return Windows { to_validate: stored.to_validate, ..Windows::default() };
+        }
+        let limit = |stored: Duration, is_by_route, own| match is_by_route {
+            true => stored.min(own),
+            false => stored,
+        };
+        let (revalidate, error) = (by_route.while_revalidate, by_route.if_error);
+        Windows {
+            while_revalidate: limit(stored.while_revalidate, revalidate, own.while_revalidate),
+            if_error: limit(stored.if_error, error, own.if_error),
+            to_validate: stored.to_validate,
+        }
+    }
+}
+
+/// Names the times of a response that come from its route.
+fn by_route(stated: &Directives, lifetime: bool) -> ByRoute {
+    ByRoute {
+        lifetime,
+        while_revalidate: stated.stale_while_revalidate.is_none(),
+        if_error: stated.stale_if_error.is_none(),
     }
 }
 
@@ -352,6 +413,41 @@ mod tests {
         let policy = StoragePolicy { stripped, ..policy() };
         let head = Response::builder().header("set-cookie", "a=b").body(()).unwrap();
         assert!(policy.judge(&head.into_parts().0, &reception(false)).is_ok());
+    }
+
+    #[test]
+    fn a_route_that_does_not_guess_gives_its_own_lifetime() {
+        let lifetimes = Lifetimes {
+            freshness: Freshness::Origin,
+            ttl: Some(Duration::from_secs(7)),
+            jitter_percent: 0,
+            ..policy().lifetimes
+        };
+        let head = Response::builder()
+            .header("last-modified", "Thu, 01 Jan 1970 00:00:00 GMT")
+            .header("date", "Fri, 02 Jan 1970 00:00:00 GMT");
+        let head = head.body(()).unwrap().into_parts().0;
+        let lifetime = |heuristic_percent| {
+            let lifetimes = Lifetimes { heuristic_percent, ..lifetimes.clone() };
+            let policy = StoragePolicy { lifetimes, ..policy() };
+            policy.judge(&head, &reception(false)).map(|terms| terms.fresh_for)
+        };
+        assert_eq!(lifetime(0), Ok(Duration::from_secs(7)));
+        assert_eq!(lifetime(1), Ok(Duration::from_secs(864)));
+    }
+
+    #[test]
+    fn a_refusal_is_remembered_unless_it_is_of_the_moment_or_of_one_request() {
+        let remembered = |status| {
+            may_be_remembered(Refusal::Status, StatusCode::from_u16(status).expect("a status"))
+        };
+        for status in [200, 206, 301, 404, 410] {
+            assert!(remembered(status), "{status}");
+        }
+        for status in [103, 400, 401, 403, 409, 411, 431, 500, 503] {
+            assert!(!remembered(status), "{status}");
+        }
+        assert!(!may_be_remembered(Refusal::Incomplete, StatusCode::OK));
     }
 
     #[test]

@@ -155,10 +155,11 @@ fn push_caller(
 ) -> Result<(), Bypass> {
     match &rule.credentials {
         Credentials::Bypass if fields.has_credentials => return Err(Bypass::Credentials),
-        Credentials::Bypass | Credentials::CoveredByKey => {}
+        Credentials::Bypass | Credentials::SameForEverybody | Credentials::CoveredByKey => {}
         Credentials::ByResponse if fields.has_authorization => push_part(extras, b"authorized"),
         Credentials::ByResponse => {}
-        Credentials::PerCaller(caller) => {
+        // Each has a scope of its own, so the label need not tell them apart.
+        Credentials::PerCaller(caller) | Credentials::PerTenant(caller) => {
             let request = KeyRequest { view, pattern: &rule.pattern };
             let digest = caller.digest(&request, secret).ok_or(Bypass::Caller)?;
             push_part(extras, b"caller");

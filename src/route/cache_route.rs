@@ -203,6 +203,10 @@ impl CacheRoute {
     ///
     /// With [`Freshness::Origin`] it applies to responses that state no lifetime and whose status is
     /// one of [`statuses`](Self::statuses), or else 200.
+    ///
+    /// Routes that differ in lifetimes and windows alone share what they store, where their layers share a
+    /// store. A response that another route has stored is fresh until the earlier end of both lifetimes,
+    /// and may be stale within both windows. A lifetime that the response was given is not cut.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self

@@ -1,6 +1,6 @@
 //! Checked form of a cached route.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::HeaderName;
 
@@ -9,6 +9,7 @@ use super::{
     query::QueryPolicy, request::RequestView,
 };
 use crate::{
+    entry::Entry,
     key::Nominated,
     key::{PrimaryKey, Tags},
     policy::{Freshness, HeadRule, RequestDirectives, StoragePolicy},
@@ -73,9 +74,27 @@ impl CacheRule {
         self.storage.lifetimes.longest() + self.storage.windows.longest()
     }
 
+    /// Returns a stored entry as the route may use it: a lifetime or a window that another route has set
+    /// ends where it would end here, if that is earlier. `None` for a response that this route would not
+    /// have stored.
+    pub(crate) fn adopt(&self, entry: Arc<Entry>) -> Option<Arc<Entry>> {
+        let Some((head, _)) = entry.as_response() else { return Some(entry) };
+        let lifetime = head.lifetime().min(self.storage.longest_lifetime(head)?);
+        let is_as_stored = lifetime == head.lifetime();
+        // Most responses have no windows.
+        if is_as_stored && !head.has_windows() {
+            return Some(entry);
+        }
+        let windows = self.storage.windows_of(head);
+        if is_as_stored && windows == head.windows() {
+            return Some(entry);
+        }
+        entry.with_times(lifetime, windows).map(Arc::new)
+    }
+
     /// Returns whether a digest by the caller key is part of every variant.
     pub(crate) fn digests_by_the_caller_key(&self) -> bool {
-        self.credentials.is_per_caller() || !self.vary.names().is_empty()
+        self.credentials.digests_callers() || !self.vary.names().is_empty()
     }
 
     /// Returns whether a stale response is of any use.
@@ -150,15 +169,16 @@ impl CacheRule {
     /// Sets the scope of the rule: a digest of what decides which requests its entries may answer, what
     /// may be stored, how, and what invalidates it. `layer` has digested what the rules of a layer share.
     ///
-    /// Rules that mean the same share entries, whatever other rules their layers have. Closures cannot be
-    /// told apart.
+    /// Rules that mean the same share entries, whatever other rules their layers have, and whatever their
+    /// lifetimes and windows are: those are applied at each read ([`adopt`](Self::adopt)). Closures cannot
+    /// be told apart.
     pub(crate) fn set_scope(&mut self, mut layer: blake3::Hasher) {
         let text = format!(
             "{}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n",
             self.pattern.positional(),
             self.key,
             self.tags,
-            self.storage,
+            self.storage.scope(),
             self.query,
             self.host,
             self.credentials,
@@ -184,7 +204,7 @@ mod tests {
     use http::{StatusCode, header::ACCEPT};
 
     use super::*;
-    use crate::CacheRoute;
+    use crate::{CacheRoute, Caller};
 
     fn scope(route: CacheRoute) -> Scope {
         let mut rule = route.build(&Credentials::Bypass).unwrap();
@@ -201,18 +221,22 @@ mod tests {
             CacheRoute::get("/b/{x}").key("k:{x}").ttl(Duration::from_secs(1)),
             route().key("l:{x}"),
             route().tag("t:{x}"),
-            route().negative_ttl(Duration::from_secs(1)),
             route().statuses([StatusCode::OK, StatusCode::NOT_FOUND]),
             route().query(QueryPolicy::Ignore),
             route().host(HostPolicy::Ignore),
             route().host(HostPolicy::Only(vec!["a".to_owned()])),
             route().credentials(Credentials::CoveredByKey),
+            route().credentials(Credentials::SameForEverybody),
+            route().credentials(Credentials::PerCaller(Caller::authorization())),
+            route().credentials(Credentials::PerTenant(Caller::authorization())),
             route().vary([ACCEPT]),
             route().strip([ACCEPT]),
             route().targeted([ACCEPT]),
-            route().stale_while_revalidate(Duration::from_secs(1)),
-            route().stale_if_error(Duration::from_secs(1)),
+            route().ttl_with(1, |_| None),
+            route().ttl_with(2, |_| None),
+            route().store_if(1, |_| true),
             origin(),
+            origin().heuristic(1),
             origin().statuses([StatusCode::OK]),
             origin().statuses([StatusCode::OK, StatusCode::MOVED_PERMANENTLY]),
         ];
@@ -220,9 +244,30 @@ mod tests {
         for (index, one) in scopes.iter().enumerate() {
             assert!(!scopes[index + 1..].contains(one), "rule {index}");
         }
-        let renamed = CacheRoute::get("/a/{y}").key("k:{y}").ttl(Duration::from_secs(1));
-        assert_eq!(scope(renamed), scopes[0], "names of parameters mean nothing");
-        let route = route().bucket("another");
-        assert_eq!(scope(route), scopes[0], "nor does the bucket");
+    }
+
+    #[test]
+    fn rules_that_differ_in_names_times_and_limits_alone_have_one_scope() {
+        let second = Duration::from_secs(1);
+        let route = || CacheRoute::get("/a/{x}").key("k:{x}").ttl(second);
+        let statuses = [StatusCode::NOT_FOUND, StatusCode::OK];
+        let listed = |statuses| scope(route().statuses(statuses));
+        assert_eq!(listed(statuses), listed([statuses[1], statuses[0]]));
+        for same in [
+            CacheRoute::get("/a/{y}").key("k:{y}").ttl(second),
+            route().bucket("another"),
+            route().ttl(2 * second),
+            route().negative_ttl(second),
+            route().jitter(50),
+            route().stale_while_revalidate(second),
+            route().stale_if_error(second),
+            route().soft_timeout(second),
+            route().early_refresh(1.0),
+            route().body_limit(1),
+            route().coalescing(Coalescing::Off),
+            route().request_directives(RequestDirectives::Honour),
+        ] {
+            assert_eq!(scope(same.clone()), scope(route()), "{same:?}");
+        }
     }
 }

@@ -16,6 +16,17 @@ use crate::{
 /// Treatment of requests that carry credentials: `Authorization`, `Cookie`, an API key, or a field by
 /// which a proxy names the caller, such as `X-Forwarded-User`.
 ///
+/// Choose by what the responses are:
+///
+/// | Responses of the route | Setting |
+/// |---|---|
+/// | are the same for everybody, whatever cookies a browser sends | [`SameForEverybody`](Self::SameForEverybody) |
+/// | differ by person | [`PerCaller`](Self::PerCaller) |
+/// | differ by tenant, and all its people see the same | [`PerTenant`](Self::PerTenant) |
+/// | say themselves who may share them | [`ByResponse`](Self::ByResponse) |
+/// | are for those whom an outer layer has let through to this very URL | [`CoveredByKey`](Self::CoveredByKey) |
+/// | are not known well enough | [`Bypass`](Self::Bypass), the default |
+///
 /// [`default_fields`](Self::default_fields) lists these fields, and
 /// [`SupportCacheLayerBuilder::credential_fields`](crate::SupportCacheLayerBuilder::credential_fields) names others.
 ///
@@ -39,6 +50,22 @@ pub enum Credentials {
     /// once.
     #[default]
     Bypass,
+    /// The handler reads no credentials: its response is the same for everybody, signed in or not.
+    ///
+    /// For public pages and data that browsers ask for with whatever cookies they have. If a handler
+    /// does read credentials, one client's response answers another. A response with
+    /// `Cache-Control: private` is not stored.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_support_cache::{CacheRoute, Credentials};
+    ///
+    /// CacheRoute::get("/help/{article}")
+    ///     .key("help:{article}")
+    ///     .credentials(Credentials::SameForEverybody)
+    ///     .ttl(Duration::from_secs(300));
+    /// ```
+    SameForEverybody,
     /// The caller is part of what identifies a response, so a response stored for one caller never
     /// answers another. A request without a caller bypasses the cache.
     ///
@@ -59,7 +86,30 @@ pub enum Credentials {
     ///     .credentials(Credentials::PerCaller(Caller::authorization()))
     ///     .ttl(Duration::from_secs(60));
     /// ```
+    #[doc(alias = "per person")]
+    #[doc(alias = "per user")]
     PerCaller(Caller),
+    /// The tenant is part of what identifies a response: all people of one tenant share, and no other
+    /// tenant does. A request without a tenant bypasses the cache.
+    ///
+    /// An outer layer has authenticated the request and knows its tenant. Everyone in a tenant may see
+    /// what the route answers to one of them, or an outer layer refuses those who may not. A response
+    /// with `Cache-Control: private` is for one person, and is not stored.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_support_cache::{CacheRoute, Caller, Credentials};
+    ///
+    /// #[derive(Clone)]
+    /// struct Tenant(String); // Added to the extensions by the authentication layer.
+    ///
+    /// let tenant = Caller::with(|request| Some(request.extensions().get::<Tenant>()?.0.clone()));
+    /// CacheRoute::get("/prices")
+    ///     .key("prices")
+    ///     .credentials(Credentials::PerTenant(tenant))
+    ///     .ttl(Duration::from_secs(60));
+    /// ```
+    PerTenant(Caller),
     /// An outer layer has authenticated *and authorised* the request, and the key or the target
     /// identifies everyone who may see the response.
     ///
@@ -105,9 +155,14 @@ impl Credentials {
     pub(super) fn is_per_caller(&self) -> bool {
         matches!(self, Self::PerCaller(_))
     }
+
+    /// Returns whether a digest of the caller is part of every variant.
+    pub(super) fn digests_callers(&self) -> bool {
+        matches!(self, Self::PerCaller(_) | Self::PerTenant(_))
+    }
 }
 
-/// Identity of a caller, for [`Credentials::PerCaller`].
+/// Identity of a caller, for [`Credentials::PerCaller`], or of a tenant, for [`Credentials::PerTenant`].
 ///
 /// Two callers are the same only if their identities are byte-equal. The cache keeps a keyed digest.
 /// Its key is random in each process unless [`SupportCacheLayerBuilder::caller_key`](crate::SupportCacheLayerBuilder::caller_key) sets

@@ -18,12 +18,14 @@ mod config;
 #[cfg(feature = "testing")]
 mod conformance;
 mod content;
+mod documents;
 mod early;
 mod ends;
 mod fencing;
 mod flights;
 mod handle;
 mod keys;
+mod lifetimes;
 mod named_tags;
 mod nesting;
 mod peers;

@@ -453,9 +453,36 @@ async fn where_the_key_covers_the_caller_credentials_do_not_matter() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_the_same_for_everybody_answers_with_and_without_credentials() {
+    let (cache, handle) = cache_for(Credentials::SameForEverybody);
+    ask(&cache, &[]).await;
+    for fields in [&[("cookie", "theme=dark")][..], &[("authorization", "b")], &[("x-user", "c")]] {
+        assert!(ask(&cache, fields).await.is_hit(), "{fields:?}");
+    }
+    assert_eq!(handle.metrics().bucket("cases").unwrap().hits, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_people_of_a_tenant_share_and_tenants_do_not() {
+    let per_tenant = || {
+        Credentials::PerTenant(Caller::with(|request| {
+            Some(request.headers().get("x-tenant")?.to_str().ok()?.to_owned())
+        }))
+    };
+    assert_apart(per_tenant(), &[&[("x-tenant", "a")], &[("x-tenant", "A")], &[("x-tenant", "b")]])
+        .await;
+    let (cache, _) = cache_for(per_tenant());
+    assert!(!ask(&cache, &[("x-tenant", "a"), ("authorization", "anna")]).await.is_hit());
+    assert!(ask(&cache, &[("x-tenant", "a"), ("authorization", "bert")]).await.is_hit());
+    assert_bypassed(&ask(&cache, &[("authorization", "anna")]).await, Bypass::Caller);
+}
+
+#[tokio::test(start_paused = true)]
 async fn private_responses_are_stored_for_their_caller_alone() {
     for (credentials, is_stored) in [
         (Credentials::PerCaller(Caller::authorization()), true),
+        (Credentials::PerTenant(Caller::authorization()), false),
+        (Credentials::SameForEverybody, false),
         (Credentials::CoveredByKey, false),
     ] {
         let (cache, _, calls) = cache_with(|route| route.credentials(credentials));

@@ -8,14 +8,14 @@ use std::{
     time::Duration,
 };
 
-use http::Method;
+use http::{Method, StatusCode};
 use tokio::task::{JoinSet, yield_now};
 use tower_support_cache::{CacheRoute, SupportCacheHandle};
 
 use crate::{
     Site, patient,
     server::{PATIENCE, Server, until},
-    support::{Cached, GatedBody, TTL, fetch, request, send},
+    support::{Cached, GatedBody, fetch, request, send},
 };
 
 const READERS: usize = 8;
@@ -40,9 +40,11 @@ struct Process {
 impl Process {
     /// Starts a process whose rules have this name: `old` or `new`.
     async fn start(server: &Server, rules: &'static str, truth: &Arc<Truth>) -> Self {
-        let ttl = if rules == "old" { TTL } else { TTL - Duration::from_secs(1) };
-        let store = patient(&server.url()).build().unwrap();
-        let site = Site::lazy(store, |route: CacheRoute| route.ttl(ttl)).linked().await;
+        let route = |route: CacheRoute| match rules {
+            "old" => route,
+            _ => route.statuses([StatusCode::OK]),
+        };
+        let site = Site::lazy(patient(&server.url()).build().unwrap(), route).linked().await;
         let at_origin = Arc::clone(truth);
         site.calls.serve(move |head| {
             let version = match head.method {
@@ -143,4 +145,30 @@ async fn a_rolling_deploy_fails_no_request_and_nothing_old_is_read() {
     third.leave().await;
     fourth.leave().await;
     assert!(truth.acknowledged.load(Ordering::SeqCst) > 0);
+}
+
+/// A new version of the service may change lifetimes, and finds what the old one has stored.
+#[tokio::test]
+async fn versions_with_other_lifetimes_share_what_is_stored_and_each_keeps_to_its_own() {
+    let server = Server::start().await;
+    for near in [0, 1024 * 1024] {
+        let site = |ttl| {
+            let store = patient(&server.url()).near_cache_capacity(near).build().unwrap();
+            Site::lazy(store, move |route| route.ttl(Duration::from_secs(ttl))).linked()
+        };
+        let (mut long, mut short) = (site(600).await, site(3).await);
+        long.handle.invalidate("case:1").await.unwrap();
+        long.fill("old").await;
+        short.hits("old").await;
+        let ttl = |status: &str| status.rsplit('=').next().unwrap().parse::<u64>().unwrap();
+        assert!(ttl(short.read("-").await.cache_status()) < 3);
+        assert!(ttl(long.read("-").await.cache_status()) > 500);
+        until(PATIENCE, "its own lifetime is over", async || {
+            (short.read("new").await.text() == "new").then_some(())
+        })
+        .await;
+        assert_eq!(short.counts().alone.len(), 0, "it asks for all, and stores");
+        long.fill("new").await;
+        assert_eq!(long.counts().stored, 1);
+    }
 }

@@ -100,7 +100,7 @@ async fn sec_red_2_a_record_of_another_version_is_a_miss() {
     let mut site = Site::on(&server.url()).await;
     site.fill("old").await;
     let (_, good) = record(&server, "case:1").await;
-    let versions = [b"TSC2", b"TSC4", b"HC1 "].map(|version| [&version[..], &good[4..]].concat());
+    let versions = [b"TSC3", b"TSC5", b"HC1 "].map(|version| [&version[..], &good[4..]].concat());
     let foreign = [&b"{\"json\": true}"[..], b"", b"\xff\xff\xff\xff"].map(<[u8]>::to_vec);
     are_misses(&server, &mut site, versions.into_iter().chain(foreign)).await;
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
 use tower::{Layer, ServiceExt};
 use tower_support_cache::{
     Alone, CacheRoute, Caller, CallerKey, ConfigErrorKind, Credentials, RedisStore,
@@ -197,7 +198,7 @@ async fn a_layer_with_other_routes_reads_nothing_of_the_old_ones_and_invalidates
     let server = Server::start().await;
     let mut old = Site::on(&server.url()).await;
     old.fill("by old rules").await;
-    let changed = |route: CacheRoute| route.ttl(Duration::from_secs(59));
+    let changed = |route: CacheRoute| route.statuses([StatusCode::OK]);
     let mut new = Site::lazy(patient(&server.url()).build().unwrap(), changed).linked().await;
     assert_eq!(new.read("by new rules").await.text(), "by new rules");
     new.hits("by new rules").await;

@@ -1,5 +1,7 @@
 //! Processes whose runtime is starved, not driven, or without timers, while the server is up.
 
+#![allow(clippy::disallowed_methods)] // Blocks are of the machine's time.
+
 use std::{
     sync::{
         Arc,

@@ -11,7 +11,7 @@
 //!
 //! Scenarios: `short` (the default), `long`; with near caches, whose messages may be on their way,
 //! `near`, and where keys are seldom written `near-rests`, `near-silent`; for known mistakes `quiet`,
-//! `near-quiet`, `restarts`, `failovers`, `demotions`. Options: `--processes`, `--tasks`, `--seconds`,
+//! `heartbeats`, `near-quiet`, `restarts`, `failovers`, `demotions`. Options: `--processes`, `--tasks`, `--seconds`,
 //! `--seed`.
 
 #![allow(clippy::unwrap_used)] // clippy.toml lets tests unwrap, but not what they call.

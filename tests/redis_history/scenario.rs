@@ -29,6 +29,8 @@ pub(crate) enum Load {
     Crowd,
     /// Each task reads one key of another process, which is seldom written.
     Rests,
+    /// As the crowd. Everything is invalidated often, and every second process learns of it late.
+    Late,
 }
 
 /// When a run is over: all of it must be reached.
@@ -123,6 +125,9 @@ impl Scenario {
             "near-quiet" => vec![Self { is_near: true, ..scenario("near-quiet", &[], some(8)) }],
             "near-rests" => vec![rests("near-rests", &[])],
             "near-silent" => vec![rests("near-silent", &[Fault::BlackHole])],
+            "heartbeats" => {
+                vec![Self { load: Load::Late, ..scenario("heartbeats", &[], some(8)) }]
+            }
             "quiet" => vec![scenario("quiet", &[], some(8))],
             "restarts" => vec![scenario("restarts", &[Fault::RestartFromRdb], some(10))],
             "failovers" => vec![scenario("failovers", &[Fault::Failover], some(10))],
@@ -210,8 +215,8 @@ impl Settings {
         let [index, processes, tasks] = [index, processes, tasks].map(|text| text.parse().unwrap());
         let (url, folder) = (url.clone(), Path::new(folder).to_owned());
         let (seed, is_near) = (seed.parse().unwrap(), is_near == "1");
-        let load =
-            if *load == (Load::Rests as u64).to_string() { Load::Rests } else { Load::Crowd };
+        let loads = [Load::Crowd, Load::Rests, Load::Late];
+        let load = loads.into_iter().find(|known| *load == (*known as u64).to_string()).unwrap();
         Some(Self { index, processes, tasks, seed, is_near, load, url, folder })
     }
 }

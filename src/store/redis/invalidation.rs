@@ -26,25 +26,25 @@ impl InvalidationCall {
         Self { state: Arc::clone(state), scope, ticket }
     }
 
-    /// Invalidates at the server, and waits `later` than it has done it. A soft one that fails is done in
+    /// Invalidates at the server, and waits until every process sees it. A soft one that fails is done in
     /// full later.
-    pub(super) async fn run(self, later: Duration) -> Result<(), Pending> {
+    pub(super) async fn run(self) -> Result<(), Pending> {
         let connection = self.state.link.connection().ok_or(Pending)?;
         // Boxed: a fill has room for this, and mostly does not need it.
         let sent = Box::pin(self.scope.send(&self.state.link, &connection, self.scope.strength()));
-        sent.await.map_err(|_| Pending)?;
-        self.acknowledge();
+        let later = sent.await.map_err(|_| Pending)?;
+        self.acknowledge(later);
         if !later.is_zero() {
             sleep(later).await;
         }
         Ok(())
     }
 
-    fn acknowledge(mut self) {
+    fn acknowledge(mut self, later: Duration) {
         // Copies that were read between the call and the server's removal.
         self.scope.forget(&self.state.near);
         if let Some(ticket) = self.ticket.take() {
-            ticket.acknowledge();
+            ticket.acknowledge(later);
         }
     }
 }

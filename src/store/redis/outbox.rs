@@ -12,14 +12,14 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use tokio::{sync::Notify, time::sleep_until};
+use tokio::sync::Notify;
 
 use super::{
     link::{Connection, Link, LinkFault},
     record::VariantDigest,
 };
 use crate::{
-    clock::{Instant, now},
+    clock::{Instant, now, sleep_until},
     key::{PrimaryKey, Slot, Strength, Subject, Token},
     metrics::operations::Operation,
     sync::{AtomicUsize, Mutex, Ordering, lock},
@@ -54,8 +54,8 @@ struct OutboxState {
     calls: HashMap<InvalidationScope, LastCall>,
     due: usize,
     releases: Vec<Release>,
-    /// Time at which the server did the last invalidation of everything.
-    all_done: Option<Instant>,
+    /// Time at which every process has seen the last invalidation of everything.
+    all_seen: Option<Instant>,
 }
 
 /// Last call of an invalidation that is not acknowledged.
@@ -139,11 +139,12 @@ impl Outbox {
         due.take(limit).map(|(scope, call)| (scope.clone(), call.number)).collect()
     }
 
-    /// Settles every call of an invalidation up to this one: the server has done it.
-    fn acknowledge(&self, scope: &InvalidationScope, number: u64) {
+    /// Settles every call of an invalidation up to this one: the server has done it, and every process sees
+    /// it `later`.
+    fn acknowledge(&self, scope: &InvalidationScope, number: u64, later: Duration) {
         let mut state = lock(&self.state);
         if *scope == InvalidationScope::All {
-            state.all_done = Some(now());
+            state.all_seen = state.all_seen.max(Some(now() + later));
         }
         if state.calls.get(scope).is_none_or(|call| call.number > number) {
             return;
@@ -168,22 +169,23 @@ impl Outbox {
         }
     }
 
-    /// Returns the number of invalidations that are not acknowledged.
+    /// Returns the number of invalidations that are not acknowledged, or not seen by every process.
     pub(super) fn len(&self) -> usize {
-        lock(&self.state).calls.len()
+        let state = lock(&self.state);
+        state.calls.len() + usize::from(state.all_seen.is_some_and(|seen| now() < seen))
     }
 
-    /// Waits until every invalidation is acknowledged, and one of everything `until_seen` longer.
-    pub(super) async fn flushed(&self, until_seen: Duration) {
+    /// Waits until every invalidation is acknowledged, and seen by every process.
+    pub(super) async fn flushed(&self) {
         loop {
             let acknowledged = self.acknowledged.notified();
-            let (is_flushed, all_done) = {
+            let (is_flushed, all_seen) = {
                 let state = lock(&self.state);
-                (state.calls.is_empty(), state.all_done)
+                (state.calls.is_empty(), state.all_seen)
             };
             if is_flushed {
-                if let Some(done) = all_done {
-                    sleep_until(done + until_seen).await;
+                if let Some(seen) = all_seen {
+                    sleep_until(seen).await;
                 }
                 return;
             }
@@ -208,7 +210,7 @@ impl Outbox {
         }
         for (scope, number) in self.due(BATCH) {
             match scope.send(link, connection, Strength::Hard).await {
-                Ok(()) => self.acknowledge(&scope, number),
+                Ok(later) => self.acknowledge(&scope, number, later),
                 Err(fault @ (LinkFault::Lost | LinkFault::TimedOut)) => return Err(fault),
                 // Sent again with the next heartbeat; the others go on.
                 Err(LinkFault::Foreign | LinkFault::Refused) => {}
@@ -243,36 +245,33 @@ impl InvalidationScope {
         }
     }
 
-    /// Invalidates at the server.
+    /// Invalidates at the server. Returns the time after which every process sees it.
     pub(super) async fn send(
         &self,
         link: &Link,
         connection: &Arc<Connection>,
         strength: Strength,
-    ) -> Result<(), LinkFault> {
+    ) -> Result<Duration, LinkFault> {
         let operation = Operation::Invalidate;
         match self {
             Self::Of { subject: Subject::Key(key), .. } => {
                 let key = link.settings.key(key);
                 match strength {
                     Strength::Hard => {
-                        link.ask(connection, operation, connection.unlink(&key)).await
+                        link.ask(connection, operation, connection.unlink(&key)).await?
                     }
                     Strength::Soft => {
-                        link.ask(connection, operation, connection.soft_invalidate(&key)).await
+                        link.ask(connection, operation, connection.soft_invalidate(&key)).await?
                     }
-                }
-                .map(drop)
+                };
             }
             Self::Of { subject: Subject::Tag(tag), .. } => {
                 let key = link.settings.tag_key(tag);
-                link.ask(connection, operation, connection.renew_tag_version(&key)).await.map(drop)
+                link.ask(connection, operation, connection.renew_tag_version(&key)).await?;
             }
-            Self::All => {
-                let (operation, key) = (Operation::InvalidateAll, link.settings.epoch_key());
-                link.ask(connection, operation, connection.begin_epoch(&key)).await
-            }
+            Self::All => return link.begin_epoch(connection).await,
         }
+        Ok(Duration::ZERO)
     }
 }
 
@@ -290,9 +289,9 @@ impl Release {
 }
 
 impl Ticket {
-    pub(super) fn acknowledge(mut self) {
+    pub(super) fn acknowledge(mut self, later: Duration) {
         self.is_acknowledged = true;
-        self.outbox.acknowledge(&self.scope, self.number);
+        self.outbox.acknowledge(&self.scope, self.number, later);
     }
 }
 
@@ -329,7 +328,7 @@ mod tests {
         assert!(is_quarantined(&outbox, "a") && !is_quarantined(&outbox, "b"));
         let due = outbox.due(10);
         assert_eq!((due.len(), outbox.len()), (1, 1));
-        outbox.acknowledge(&due[0].0, due[0].1);
+        outbox.acknowledge(&due[0].0, due[0].1, Duration::ZERO);
         assert!(!is_quarantined(&outbox, "a") && outbox.len() == 0);
     }
 
@@ -349,12 +348,12 @@ mod tests {
     fn an_acknowledgement_settles_earlier_calls_and_no_later_one() {
         let outbox = Arc::new(Outbox::new(Arc::default()));
         let (first, second) = (enter(&outbox, "a"), enter(&outbox, "a"));
-        first.acknowledge();
+        first.acknowledge(Duration::ZERO);
         assert_eq!(outbox.len(), 1, "the second has not been sent before it was called");
         let third = enter(&outbox, "a");
         drop(second);
         assert!(is_quarantined(&outbox, "a"));
-        third.acknowledge();
+        third.acknowledge(Duration::ZERO);
         assert!(!is_quarantined(&outbox, "a") && outbox.len() == 0);
     }
 
@@ -363,12 +362,13 @@ mod tests {
     fn a_soft_call_that_is_acknowledged_settles_none_that_is_not_soft() {
         let outbox = Arc::new(Outbox::new(Arc::default()));
         let softly = || {
-            outbox.enter(scope(PrimaryKey::new("a").into(), Strength::Soft)).acknowledge();
+            let scope = scope(PrimaryKey::new("a").into(), Strength::Soft);
+            outbox.enter(scope).acknowledge(Duration::ZERO);
         };
         drop(enter(&outbox, "a"));
         softly();
         assert!(is_quarantined(&outbox, "a") && outbox.len() == 1);
-        enter(&outbox, "a").acknowledge();
+        enter(&outbox, "a").acknowledge(Duration::ZERO);
         let on_its_way = enter(&outbox, "a");
         softly();
         drop(on_its_way);
@@ -388,7 +388,7 @@ mod tests {
     fn a_call_that_failed_after_a_later_one_was_acknowledged_is_settled() {
         let outbox = Arc::new(Outbox::new(Arc::default()));
         let (first, second) = (enter(&outbox, "a"), enter(&outbox, "a"));
-        second.acknowledge();
+        second.acknowledge(Duration::ZERO);
         drop(first);
         assert!(!is_quarantined(&outbox, "a") && outbox.len() == 0);
     }
@@ -403,9 +403,9 @@ mod tests {
         assert!(is_quarantined(&outbox, "never called"));
         assert_eq!((outbox.len(), outbox.due(10).len()), (2, 1));
         let (scope, number) = outbox.due(10).remove(0);
-        outbox.acknowledge(&scope, number);
+        outbox.acknowledge(&scope, number, Duration::ZERO);
         assert!(!is_quarantined(&outbox, "0"));
-        on_its_way.acknowledge();
+        on_its_way.acknowledge(Duration::ZERO);
         assert_eq!(outbox.len(), 0);
     }
 }

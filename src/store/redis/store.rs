@@ -135,18 +135,18 @@ impl Store for RedisStore {
             Subject::Tag(tag) => self.state.sequence.invalidate_tag(tag),
         }
         let scope = InvalidationScope::Of { subject: subject.clone(), strength };
-        self.call(scope).run(Duration::ZERO)
+        self.call(scope).run()
     }
 
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         self.state.sequence.invalidate_all(|_| ());
-        self.call(InvalidationScope::All).run(self.state.link.settings.until_seen())
+        self.call(InvalidationScope::All).run()
     }
 
     async fn flush_pending(&self, limit: Duration) -> Result<(), Pending> {
         let link = &self.state.link;
         link.hurry();
-        let flushed = self.state.outbox.flushed(link.settings.until_seen());
+        let flushed = self.state.outbox.flushed();
         timeout(limit, flushed).await.map_err(|_| Pending)
     }
 

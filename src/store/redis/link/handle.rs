@@ -21,6 +21,7 @@ use super::{
     connection::Connection,
     counts::{Counts, count},
     deadline::Deadline,
+    heartbeats::Heartbeats,
     transport::Endpoint,
 };
 use crate::{
@@ -53,6 +54,7 @@ pub(crate) struct Link {
     /// Set once a missing link is logged, until there is a link again.
     pub(super) has_warned: AtomicBool,
     pub(super) has_warned_untracked: AtomicBool,
+    pub(super) heartbeats: Heartbeats,
     /// Begin of this process's time.
     anchor: Instant,
 }
@@ -89,6 +91,7 @@ impl Link {
         dependents: impl Dependents + 'static,
     ) -> Self {
         Self {
+            heartbeats: Heartbeats::new(settings.until_seen()),
             settings,
             endpoint,
             dependents: Box::new(dependents),
@@ -155,6 +158,17 @@ impl Link {
     ) -> Result<Value, LinkFault> {
         let mut transport = connection.transport();
         self.ask(connection, Operation::Lookup, command.query_async(&mut transport)).await
+    }
+
+    /// Begins another epoch. Returns the time after which every process has seen it, or knows that its link
+    /// is not proven.
+    pub(crate) async fn begin_epoch(
+        &self,
+        connection: &Arc<Connection>,
+    ) -> Result<Duration, LinkFault> {
+        let begun = connection.begin_epoch(&self.settings);
+        let register = self.ask(connection, Operation::InvalidateAll, begun).await?;
+        Ok(self.heartbeats.until_seen(register, now()))
     }
 
     /// Waits for a reply within the operation's budget, and counts how that ends.

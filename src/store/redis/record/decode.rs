@@ -12,7 +12,7 @@ use super::{
     tag_version::{TagVersion, VersionedTag},
 };
 use crate::{
-    entry::{StoredHead, Windows},
+    entry::{ByRoute, StoredHead, Windows},
     key::{MAX_TAGS, Nominated, Slot, Tag},
 };
 
@@ -135,15 +135,17 @@ impl<'r> Reader<'r> {
 
     fn head(&mut self) -> Option<StoredHead> {
         let status = StatusCode::from_u16(u16::from_be_bytes(self.array()?)).ok()?;
-        let [has_inner_status] = self.array()?;
+        let [flags] = self.array().filter(|[flags]| *flags < 1 << 4)?;
+        let flag = |place: u8| flags >> place & 1 == 1;
+        let by_route = ByRoute { lifetime: flag(1), while_revalidate: flag(2), if_error: flag(3) };
         let initial_age = Duration::from_millis(u64::from_be_bytes(self.array()?));
         let mut window = || Some(Duration::from_secs(u32::from_be_bytes(self.array()?).into()));
         let (while_revalidate, if_error, to_validate) = (window()?, window()?, window()?);
         let windows = Windows { while_revalidate, if_error, to_validate };
         let names = self.u32()?;
         let names = self.take(names)?;
-        let fields = fields_of(names, has_inner_status == 1, || self.value())?;
-        Some(StoredHead { status, fields, initial_age, windows })
+        let fields = fields_of(names, flag(0), || self.value())?;
+        Some(StoredHead { status, fields, initial_age, windows, by_route })
     }
 
     fn value(&mut self) -> Option<HeaderValue> {
@@ -234,7 +236,8 @@ mod tests {
         let (origin, ()) = response.body(()).expect("a response").into_parts();
         let lifetime = Duration::from_secs(60);
         let timing = Timing { requested: now(), received: now(), lifetime };
-        let head = Head::new(&origin, timing);
+        let mut head = Head::new(&origin, timing);
+        head.set_by_route(ByRoute { lifetime: true, while_revalidate: false, if_error: true });
         Entry::response(provenance(Slot::example()), head, Bytes::copy_from_slice(body))
     }
 
@@ -299,7 +302,7 @@ mod tests {
                 assert!(decode(&record.into(), "ns:", &slot, &seal).is_ok());
             }
         }
-        assert_eq!(written, include_str!("golden_3.txt"));
+        assert_eq!(written, include_str!("golden_4.txt"));
     }
 
     #[test]
@@ -307,13 +310,16 @@ mod tests {
         let byte = |digits: &[u8; 2]| {
             u8::from_str_radix(std::str::from_utf8(digits).unwrap(), 16).expect("two digits")
         };
-        let records = include_str!("golden_2.txt").lines();
-        for record in records.clone() {
-            let record: Vec<u8> = record.as_bytes().as_chunks().0.iter().map(byte).collect();
-            assert!(record.starts_with(b"TSC2 "));
-            seals().iter().for_each(|seal| unreadable(&record, seal));
+        let written =
+            [(b"TSC2 ", include_str!("golden_2.txt")), (b"TSC3 ", include_str!("golden_3.txt"))];
+        for (magic, records) in written {
+            assert_eq!(records.lines().count(), 8);
+            for record in records.lines() {
+                let record: Vec<u8> = record.as_bytes().as_chunks().0.iter().map(byte).collect();
+                assert!(record.starts_with(magic));
+                seals().iter().for_each(|seal| unreadable(&record, seal));
+            }
         }
-        assert_eq!(records.count(), 8);
     }
 
     #[test]
@@ -409,7 +415,7 @@ mod tests {
             let StoredContent::Response(head, found) = read.content else { panic!("a response") };
             let (known, _) = entry.as_response().unwrap();
             let known = known.to_stored();
-            assert_eq!(head.status, known.status);
+            assert_eq!((head.status, head.by_route), (known.status, known.by_route));
             assert_eq!(head.initial_age, known.initial_age.min(head.initial_age));
             let lines = |fields: &HeaderMap| {
                 fields.iter().map(|(n, v)| (n.clone(), v.clone())).collect::<Vec<_>>()
@@ -417,6 +423,17 @@ mod tests {
             assert_eq!(lines(&head.fields.to_map()), lines(&known.fields.to_map()));
             assert_eq!(&found[..], &body[..]);
         });
+    }
+
+    #[test]
+    fn the_status_of_an_inner_cache_comes_back() {
+        let lines = [("cache-status".to_owned(), b"inner; hit".to_vec())];
+        let record = encode(&response(200, &lines, b""), "", STAMP, &[], &Seal::Checksum);
+        let read = decode(&record.into(), "", &Slot::example(), &Seal::Checksum);
+        let Ok(StoredContent::Response(head, _)) = read.map(|record| record.content) else {
+            panic!("a response")
+        };
+        assert_eq!(head.fields.to_map()["cache-status"], "inner; hit");
     }
 
     #[test]

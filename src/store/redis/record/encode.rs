@@ -8,7 +8,7 @@ use super::{
     stamp::{LINE, SENSITIVE, Stamp},
     tag_version::VersionedTag,
 };
-use crate::entry::{Content, Entry, StoredHead, Windows};
+use crate::entry::{ByRoute, Content, Entry, StoredHead, Windows};
 
 /// Encodes an entry and the versions of its tags. The key is written as the server knows it, so that a
 /// record of another namespace is not taken for one of this.
@@ -62,7 +62,9 @@ fn push_tags(record: &mut Vec<u8>, tags: &[VersionedTag]) {
 
 fn push_head(record: &mut Vec<u8>, head: &StoredHead) {
     record.extend_from_slice(&head.status.as_u16().to_be_bytes());
-    record.push(u8::from(head.fields.has_inner_status()));
+    let ByRoute { lifetime, while_revalidate, if_error } = head.by_route;
+    let flags = [head.fields.has_inner_status(), lifetime, while_revalidate, if_error];
+    record.push(flags.iter().rev().fold(0, |byte, flag| byte << 1 | u8::from(*flag)));
     let initial_age = u64::try_from(head.initial_age.as_millis()).unwrap_or(u64::MAX);
     record.extend_from_slice(&initial_age.to_be_bytes());
     let Windows { while_revalidate, if_error, to_validate } = head.windows;

@@ -4,11 +4,11 @@
 //! is binary, big-endian. Anything unexpected makes a record unreadable, which is a miss.
 //!
 //! ```text
-//! TSC3 <incarnation> <stored> <fresh until> <kept until>\n
+//! TSC4 <incarnation> <stored> <fresh until> <kept until>\n
 //! kind of the seal
 //! numbers of the line once more, and that of the record
 //! identity: the key, namespace included, and the variant
-//! kind: a response (status, ages, names, values, body), a `Pass`, the names of nominated fields, or
+//! kind: a response (status, flags, ages, names, values, body), a `Pass`, the names of nominated fields, or
 //! tags with their versions and then a response
 //! seal: a CRC-32 or a keyed digest of everything before
 //! ```
@@ -28,6 +28,6 @@ pub(crate) use self::{
     digest::{VariantDigest, digest},
     encode::encode,
     seal::Seal,
-    stamp::{SLACK, Stamp},
+    stamp::{AHEAD, SLACK, Stamp},
     tag_version::{TagVersion, VersionedTag},
 };

@@ -1,0 +1,72 @@
+//! Guide: from a first cached route to several processes in production.
+//!
+//! | Page | Question |
+//! |---|---|
+//! | [Placing the layer](stack) | Where does it belong among other layers, and what do clients see? |
+//! | [Keys and tags](keys) | What does an invalidation remove, and what identifies a response? |
+//! | [Who may share](sharing) | Which requests may a stored response answer? |
+//! | [Invalidation](invalidation) | How do writes, handlers, jobs and messages remove what has changed? |
+//! | [Freshness](freshness) | What is stored, how long is it fresh, and when may it be stale? |
+//! | [Several processes](processes) | How do processes share a Redis, and what happens when it fails? |
+//! | [Operating](operating) | Metrics, log, switches, shutdown |
+//! | [Testing](testing) | How do I test my service with the cache? |
+//! | [Cookbook](cookbook) | Recipes |
+//! | [Migration](migration) | I come from the original service, or from another crate |
+//! | [Defaults and limits](defaults) | All of them in one table |
+//! | [Cost](cost) | What does a request cost? |
+//! | [Security](security) | Which attacks are held off, and which test shows it? |
+
+#[doc = include_str!("../docs/guide/stack.svg")]
+#[doc = include_str!("../docs/guide/stack.md")]
+#[doc(alias = "middleware order")]
+pub mod stack {}
+
+#[doc = include_str!("../docs/guide/keys.md")]
+#[doc(alias = "surrogate key")]
+#[doc(alias = "cache key")]
+#[doc(alias = "vary by")]
+pub mod keys {}
+
+#[doc = include_str!("../docs/guide/sharing.md")]
+#[doc(alias = "tenant")]
+#[doc(alias = "authentication")]
+pub mod sharing {}
+
+#[doc = include_str!("../docs/guide/invalidation.md")]
+#[doc(alias = "purge")]
+#[doc(alias = "ban")]
+#[doc(alias = "clear")]
+pub mod invalidation {}
+
+#[doc = include_str!("../docs/guide/freshness.md")]
+#[doc(alias = "grace")]
+#[doc(alias = "fail-safe")]
+pub mod freshness {}
+
+#[doc = include_str!("../docs/guide/processes.md")]
+#[doc(alias = "distributed cache")]
+#[doc(alias = "backplane")]
+pub mod processes {}
+
+#[doc = include_str!("../docs/guide/operating.md")]
+#[doc(alias = "graceful shutdown")]
+pub mod operating {}
+
+#[doc = include_str!("../docs/guide/testing.md")]
+#[cfg(any(doc, feature = "testing"))]
+pub mod testing {}
+
+#[doc = include_str!("../docs/guide/cookbook.md")]
+pub mod cookbook {}
+
+#[doc = include_str!("../docs/guide/migration.md")]
+pub mod migration {}
+
+#[doc = include_str!("../docs/guide/defaults.md")]
+pub mod defaults {}
+
+#[doc = include_str!("../docs/cost.md")]
+pub mod cost {}
+
+#[doc = include_str!("../docs/security.md")]
+pub mod security {}

@@ -1,0 +1,173 @@
+//! README and guide: their defaults are those of the code, their sentences are short, and their links lead
+//! somewhere.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+const LONGEST_SENTENCE: usize = 30;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Returns the README and the pages of the guide.
+fn documents() -> Vec<PathBuf> {
+    let pages = fs::read_dir(root().join("docs/guide")).unwrap();
+    let pages = pages.map(|page| page.unwrap().path());
+    let mut all: Vec<_> = pages.filter(|page| page.extension().unwrap() == "md").collect();
+    assert!(all.len() > 8, "{all:?}");
+    all.push(root().join("README.md"));
+    all.sort();
+    all
+}
+
+// ===== defaults =====
+
+/// Returns the value of a constant or of a field in a literal, as it is written.
+fn value(file: &str, name: &str) -> String {
+    let source = read(&root().join(file));
+    let line = source.lines().map(str::trim).find_map(|line| {
+        let line = line.trim_start_matches("pub(crate) ").trim_start_matches("pub ");
+        let constant = line.strip_prefix("const ").and_then(|line| line.strip_prefix(name));
+        match constant {
+            Some(rest) => rest.split_once('=').filter(|_| rest.starts_with(':')),
+            // A declaration has a type there and no number.
+            None => line.split_once(':').filter(|(field, value)| {
+                *field == name && value.contains(|letter: char| letter.is_ascii_digit())
+            }),
+        }
+    });
+    let (_, value) = line.unwrap_or_else(|| panic!("{file} has no {name}"));
+    value.trim().trim_end_matches([';', ',']).to_owned()
+}
+
+/// Returns the amount that an expression or a text of the guide stands for, in bytes or milliseconds.
+fn amount(text: &str) -> u64 {
+    let product = |factors: &str| -> u64 {
+        let factor = |factor: &str| factor.trim().replace(['_', ','], "").parse::<u64>();
+        factors.split('*').map(|one| factor(one).unwrap_or_else(|_| panic!("{text}"))).product()
+    };
+    let argument = |call: &str| {
+        let rest = text.split_once(call)?.1;
+        Some(product(rest.trim_end_matches(')')))
+    };
+    if let Some(seconds) = argument("from_secs(") {
+        return seconds * 1000;
+    }
+    if let Some(milliseconds) = argument("from_millis(") {
+        return milliseconds;
+    }
+    let (number, unit) = text.split_once(' ').unwrap_or((text, ""));
+    match unit {
+        "MiB" => product(number) * 1024 * 1024,
+        "s" => product(number) * 1000,
+        "" | "%" | "ms" | "bytes" => product(number),
+        _ => product(text),
+    }
+}
+
+#[test]
+fn the_defaults_of_the_guide_are_those_of_the_code() {
+    let page = read(&root().join("docs/guide/defaults.md"));
+    let mut compared = 0;
+    for row in page.lines().filter(|line| line.contains("<!--")) {
+        let (before, rest) = row.split_once(" <!-- ").unwrap();
+        let stated = before.rsplit('|').next().unwrap().trim();
+        let (file, name) = rest.split_once(" -->").unwrap().0.split_once(' ').unwrap();
+        let value = value(file, name);
+        assert_eq!(amount(stated), amount(&value), "{name} in {file} is {value}");
+        compared += 1;
+    }
+    assert!(compared > 20, "{compared}");
+}
+
+// ===== prose =====
+
+/// Returns the text of a document without code, comments, and the targets of links.
+fn prose(text: &str) -> String {
+    let mut is_code = false;
+    let mut kept = String::new();
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            is_code = !is_code;
+            kept.push_str("\n\n");
+        } else if !is_code && !line.starts_with("[") {
+            // Rows, headings and items of lists are sentences of their own.
+            let begins = line.trim_start().starts_with(['#', '*', '|', '-', '!'])
+                || line.split_once(". ").is_some_and(|(number, _)| number.parse::<u8>().is_ok());
+            kept.push_str(if begins || line.is_empty() { "\n\n" } else { " " });
+            kept.push_str(&line.replace('|', "\n\n"));
+        }
+    }
+    while let Some((from, to)) =
+        kept.find("](").and_then(|from| Some((from, from + kept[from..].find(')')?)))
+    {
+        kept.replace_range(from..=to, "");
+    }
+    kept
+}
+
+#[test]
+fn sentences_are_short() {
+    let mut faults = Vec::new();
+    for document in documents() {
+        for paragraph in prose(&read(&document)).split("\n\n") {
+            let text = paragraph.replace(['\n'], " ");
+            for sentence in text.split_inclusive([';', ':']).flat_map(|part| part.split(". ")) {
+                let words = sentence.split_whitespace().count();
+                if words > LONGEST_SENTENCE {
+                    faults.push(format!("{}: {words} words: {sentence}", document.display()));
+                }
+            }
+        }
+    }
+    assert!(faults.is_empty(), "at most {LONGEST_SENTENCE} words:\n{}", faults.join("\n"));
+}
+
+#[test]
+fn the_readme_is_read_in_five_minutes() {
+    let readme = read(&root().join("README.md"));
+    let lines = readme.lines().count();
+    assert!(lines <= 150, "{lines} lines");
+    let words = prose(&readme).split_whitespace().count();
+    assert!(words <= 1200, "{words} words, at 240 a minute");
+}
+
+// ===== links =====
+
+#[test]
+fn links_to_files_lead_to_files() {
+    let mut seen = 0;
+    for document in documents() {
+        let text = read(&document);
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let target = target.split('#').next().unwrap();
+            let is_path = target.contains('.') && !target.contains("://");
+            if !is_path {
+                continue;
+            }
+            let path = document.parent().unwrap().join(target);
+            assert!(path.exists(), "{}: {target}", document.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 3, "{seen}");
+}
+
+#[test]
+fn references_are_defined_and_used() {
+    for document in documents() {
+        let text = read(&document);
+        for line in text.lines().filter(|line| line.starts_with('[') && line.contains("]: ")) {
+            let (name, _) = line[1..].split_once("]: ").unwrap();
+            let uses = text.matches(&format!("[{name}]")).count();
+            assert!(uses > 1, "{}: [{name}] is not used", document.display());
+        }
+    }
+}
