@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashSet,
-    fmt,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -270,11 +269,5 @@ impl<St: Store> Cache<St> {
                 }
             }
         });
-    }
-}
-
-impl<St> fmt::Debug for Cache<St> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cache").field("flights", &self.flights).finish_non_exhaustive()
     }
 }

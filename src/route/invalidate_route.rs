@@ -215,9 +215,3 @@ impl InvalidateRule {
         Some(keys.chain(tags).collect())
     }
 }
-
-impl fmt::Debug for InvalidateRule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InvalidateRule").field("route", &self.route).finish_non_exhaustive()
-    }
-}

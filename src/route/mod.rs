@@ -22,7 +22,7 @@ pub use invalidate_route::InvalidateRoute;
 pub use query::QueryPolicy;
 pub use request::KeyRequest;
 
-pub(crate) use admission::{Admitted, Denied, Identity, RequestContent, admit};
+pub(crate) use admission::{Denied, Identity, RequestContent, admit};
 pub(crate) use cache_rule::CacheRule;
 pub(crate) use reference::Target;
 pub(crate) use request::{HeadRef, RequestView};
