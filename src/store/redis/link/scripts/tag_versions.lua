@@ -1,4 +1,4 @@
--- Returns the versions of tags, and sets missing ones. None expires within a time.
+-- Returns the versions of tags, and sets those that are missing or foreign. None expires within a time.
 -- KEYS versions; ARGV milliseconds, then a random value for each
 -- -> {microseconds, version, ...}
 local t = redis.call('TIME')
@@ -6,9 +6,10 @@ local micros = t[1] * 1000000 + t[2]
 local now = string.format('%016.0f', micros)
 local found = {now}
 for i, k in ipairs(KEYS) do
-  local v = redis.call('GET', k)
+  local v = redis.pcall('GET', k)
+  local time = type(v) == 'string' and string.match(v, '^(%d+) %x+$')
   -- From before the clock was set back, it would look newer than any fill.
-  if not v or (tonumber(string.sub(v, 1, 16)) or 0) > micros + 1000000 then
+  if not time or #time ~= 16 or #v ~= 17 + #ARGV[i + 1] or tonumber(time) > micros + 1000000 then
     v = now .. ' ' .. ARGV[i + 1]
     redis.call('SET', k, v, 'PX', 2 * ARGV[1])
   elseif redis.call('PTTL', k) < tonumber(ARGV[1]) then
