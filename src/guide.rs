@@ -8,6 +8,7 @@
 //! | [Invalidation](invalidation) | How do writes, handlers, jobs and messages remove what has changed? |
 //! | [Freshness](freshness) | What is stored, how long is it fresh, and when may it be stale? |
 //! | [Several processes](processes) | How do processes share a Redis, and what happens when it fails? |
+//! | [Configuration](configuration) | How does a file make the layer? |
 //! | [Operating](operating) | Metrics, log, switches, shutdown |
 //! | [Testing](testing) | How do I test my service with the cache? |
 //! | [Cookbook](cookbook) | Recipes |
@@ -15,6 +16,18 @@
 //! | [Defaults and limits](defaults) | All of them in one table |
 //! | [Cost](cost) | What does a request cost? |
 //! | [Security](security) | Which attacks are held off, and which test shows it? |
+//!
+//! Features of the crate, all off but the first:
+//!
+//! | Feature | What it adds |
+//! |---|---|
+//! | `tracing` (default) | warnings, and a `debug` event for each request on a cached route |
+//! | `metrics` | counts for the `metrics` facade |
+//! | `serde` | `Serialize` for snapshots and reasons |
+//! | `config`, `config-schema` | a layer made of a file; a JSON schema of it |
+//! | `axum` | the original URI under `axum::Router::nest` |
+//! | `redis`, `redis-tls`, `redis-sentinel`, `redis-cluster` | `RedisStore` and its kinds of address |
+//! | `testing` | `Chaos` and `Replay`, for the tests of a service |
 
 #[doc = include_str!("../docs/guide/stack.svg")]
 #[doc = include_str!("../docs/guide/stack.md")]
@@ -47,6 +60,10 @@ pub mod freshness {}
 #[doc(alias = "distributed cache")]
 #[doc(alias = "backplane")]
 pub mod processes {}
+
+#[doc = include_str!("../docs/guide/configuration.md")]
+#[cfg(any(doc, feature = "config"))]
+pub mod configuration {}
 
 #[doc = include_str!("../docs/guide/operating.md")]
 #[doc(alias = "graceful shutdown")]

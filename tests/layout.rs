@@ -36,6 +36,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "service",
             "layer",
             "preset",
+            "config",
             "publish",
             "testing",
             "guide",
@@ -60,6 +61,10 @@ const ORDERS: &[(&str, &[&str])] = &[
             "classify",
             "write",
         ],
+    ),
+    (
+        "src/config",
+        &["value", "setters", "closures", "sections", "redis", "position", "build", "file"],
     ),
     ("src/flight", &["broadcast", "flights"]),
     ("src/recording", &["budget", "tape", "cursor", "recorder"]),
