@@ -11,6 +11,7 @@ mod recorder;
 mod support;
 
 mod adversary;
+mod buckets;
 mod cancellation;
 #[cfg(feature = "testing")]
 mod chaos;
@@ -41,6 +42,7 @@ mod replay;
 mod response_policy;
 mod reverse_proxy;
 mod runtimes;
+mod soft_tags;
 mod stacks;
 mod stale;
 mod streaming;

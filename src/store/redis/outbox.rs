@@ -267,7 +267,8 @@ impl InvalidationScope {
             }
             Self::Of { subject: Subject::Tag(tag), .. } => {
                 let key = link.settings.tag_key(tag);
-                link.ask(connection, operation, connection.renew_tag_version(&key)).await?;
+                link.ask(connection, operation, connection.renew_tag_version(&key, strength))
+                    .await?;
             }
             Self::All => return link.begin_epoch(connection).await,
         }

@@ -18,9 +18,9 @@ use super::{
     transport::Transport,
 };
 use crate::{
-    key::Token,
+    key::{Strength, Token},
     store::redis::{
-        record::{SLACK, VariantDigest},
+        record::{EARLIER_VERSIONS, SLACK, VariantDigest},
         settings::{LEAST_UNTIL_SEEN, RedisSettings},
     },
     sync::{Mutex, lock},
@@ -202,9 +202,17 @@ impl Connection {
     }
 
     /// Gives a tag another version. Without room for one it has none, which invalidates as well.
-    pub(crate) async fn renew_tag_version(&self, key: &str) -> Result<Value, RedisError> {
+    pub(crate) async fn renew_tag_version(
+        &self,
+        key: &str,
+        strength: Strength,
+    ) -> Result<Value, RedisError> {
+        let kept = match strength {
+            Strength::Hard => 0,
+            Strength::Soft => EARLIER_VERSIONS,
+        };
         let arguments = |call: &mut Cmd| {
-            call.arg(random_text());
+            call.arg(random_text()).arg(kept);
         };
         match RENEW_TAG_VERSION.call(&mut self.transport(), key, arguments).await {
             Err(error) if error.code() == Some("OOM") => self.unlink(key).await,
