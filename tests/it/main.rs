@@ -36,8 +36,8 @@ mod privacy;
 #[cfg(feature = "metrics")]
 mod published;
 mod readiness;
-#[cfg(feature = "testing")]
 mod refusals;
+#[cfg(feature = "testing")]
 mod replay;
 mod response_policy;
 mod reverse_proxy;
