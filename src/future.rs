@@ -8,7 +8,7 @@ use std::{
     task::{self, Context, Poll, Waker},
 };
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower::ServiceExt;
@@ -17,8 +17,7 @@ use tower_service::Service;
 use crate::{
     body::ResponseBody,
     clock::{Instant, recent},
-    metrics::outcome::Unshared,
-    metrics::reporter::Reporter,
+    metrics::{cache_outcome::OutcomeReport, outcome::Unshared, reporter::Reporter},
 };
 
 type Answer<B, E> = Result<Response<ResponseBody<B>>, E>;
@@ -71,8 +70,32 @@ pin_project! {
         Ready { response: Option<Response<ResponseBody<B>>> },
         Passing { #[pin] inner: S::Future },
         Marking { #[pin] inner: S::Future, mark: Mark },
+        // Dropped in this order: only then is it known that the handler does no more.
+        Unmatched {
+            #[pin]
+            inner: S::Future,
+            write: Option<Box<dyn UnmatchedWrite>>,
+            ended: Option<Box<EndedWrite<B, S::Error>>>,
+        },
         Waiting { waiting: Waiting<B, S::Error> },
     }
+}
+
+/// Unsafe request that no rule was for at its beginning. Dropped before its end, its outcome is unknown.
+pub(crate) trait UnmatchedWrite: Send {
+    /// Ends it with the head of its response, none for an error. Returns what the response waits for: mostly
+    /// nothing, unless a rule is for it now.
+    fn end(
+        self: Box<Self>,
+        status: Option<StatusCode>,
+        response: Option<&HeaderMap>,
+    ) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>>;
+}
+
+/// Answer that waits for an invalidation.
+struct EndedWrite<B: Body, E> {
+    invalidation: Pin<Box<dyn Future<Output = ()> + Send>>,
+    answer: Option<Answer<B, E>>,
 }
 
 /// Report of a forwarded response: its bucket, and why it is not shared.
@@ -81,6 +104,7 @@ pub(crate) struct Mark {
     pub(crate) bucket: usize,
     pub(crate) why: Unshared,
     pub(crate) began: Instant,
+    pub(crate) report: OutcomeReport,
 }
 
 impl Mark {
@@ -90,6 +114,7 @@ impl Mark {
         match answer {
             Ok(mut response) => {
                 let outcome = self.why.outcome(response.status());
+                self.report.put(&outcome, response.extensions_mut());
                 self.reporter.mark(self.bucket, outcome, response.headers_mut());
                 Ok(response.map(ResponseBody::passing))
             }
@@ -160,6 +185,62 @@ where
             }),
         }
     }
+
+    /// Forwards an unsafe request that no rule is for, and passes the response on.
+    pub(crate) fn forward_unmatched(
+        mut inner: S,
+        request: Request<Q>,
+        write: Box<dyn UnmatchedWrite>,
+    ) -> Self {
+        match inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => {
+                let (inner, write) = (inner.call(request), Some(write));
+                Self { state: FutureState::Unmatched { write, ended: None, inner } }
+            }
+            Poll::Ready(Err(error)) => Self::waiting(ready(Err(error))),
+            Poll::Pending => Self::waiting(async move {
+                let answer = inner.oneshot(request).await;
+                let response = answer.as_ref().ok();
+                let end =
+                    write.end(response.map(Response::status), response.map(Response::headers));
+                if let Some(invalidation) = end {
+                    invalidation.await;
+                }
+                answer.map(|response| response.map(ResponseBody::passing))
+            }),
+        }
+    }
+}
+
+impl<S, Q, B> ResponseFuture<S, Q, B>
+where
+    S: Service<Request<Q>, Response = Response<B>> + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    Q: 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Send,
+{
+    /// Lets the response leave with the status field that clients see. One that no rule is for is left alone.
+    #[must_use = "it returns another future"]
+    pub(crate) fn renaming_status(self, reporter: &Arc<Reporter>) -> Self {
+        match self.state {
+            FutureState::Ready { response: Some(mut response) } => {
+                reporter.status_field.apply(response.headers_mut());
+                Self::ready(response)
+            }
+            FutureState::Passing { .. } | FutureState::Unmatched { .. } => self,
+            _ => {
+                let reporter = Arc::clone(reporter);
+                Self::waiting(async move {
+                    let mut response = self.await?;
+                    reporter.status_field.apply(response.headers_mut());
+                    Ok(response)
+                })
+            }
+        }
+    }
 }
 
 /// Runs a step of the inner service; `count` is called if it panics.
@@ -226,6 +307,24 @@ where
             FutureStateProjection::Marking { inner, mark } => {
                 let answer = task::ready!(watch(&|| mark.panicked(), || inner.poll(cx)));
                 Poll::Ready(mark.put(answer))
+            }
+            FutureStateProjection::Unmatched { write, ended, inner } => {
+                if let Some(ended) = ended {
+                    task::ready!(ended.invalidation.as_mut().poll(cx));
+                    return Poll::Ready(ended.answer.take().expect("polled after it completed"));
+                }
+                let answer = task::ready!(inner.poll(cx));
+                let write = write.take().expect("polled after it completed");
+                let response = answer.as_ref().ok();
+                let end =
+                    write.end(response.map(Response::status), response.map(Response::headers));
+                let answer = answer.map(|response| response.map(ResponseBody::passing));
+                let Some(mut invalidation) = end else { return Poll::Ready(answer) };
+                if invalidation.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(answer);
+                }
+                *ended = Some(Box::new(EndedWrite { invalidation, answer: Some(answer) }));
+                Poll::Pending
             }
             FutureStateProjection::Waiting { waiting } => waiting.as_mut().poll(cx),
         }

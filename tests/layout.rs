@@ -38,6 +38,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "preset",
             "config",
             "publish",
+            "warm",
             "testing",
             "guide",
             "verify",
@@ -48,6 +49,7 @@ const ORDERS: &[(&str, &[&str])] = &[
         &[
             "assess",
             "nesting",
+            "rules",
             "request",
             "ranges",
             "respond",
@@ -64,7 +66,10 @@ const ORDERS: &[(&str, &[&str])] = &[
     ),
     (
         "src/config",
-        &["value", "setters", "closures", "sections", "redis", "position", "build", "file"],
+        &[
+            "value", "setters", "closures", "sections", "redis", "position", "build", "file",
+            "watch",
+        ],
     ),
     ("src/flight", &["broadcast", "flights"]),
     ("src/recording", &["budget", "tape", "cursor", "recorder"]),
@@ -73,11 +78,14 @@ const ORDERS: &[(&str, &[&str])] = &[
         "src/metrics",
         &[
             "outcome",
+            "cache_outcome",
+            "status_field",
             "telemetry",
             "latency",
             "operations",
             "facade",
             "sharded_counter",
+            "append_list",
             "snapshot",
             "counters",
             "reporter",
@@ -136,6 +144,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "reference",
             "table",
             "admission",
+            "routes",
         ],
     ),
     (

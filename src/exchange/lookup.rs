@@ -10,6 +10,7 @@ use super::{
     cache::Cache,
     request::{Asks, Read},
     respond::Reuse,
+    rules::CachedRoute,
 };
 use crate::{
     background::Revalidation,
@@ -89,15 +90,15 @@ impl<St: Store> Cache<St> {
     /// await is [`stand_in`](Read::stand_in)'s: its fence must be asked first.
     pub(crate) fn consider(
         &self,
-        route: usize,
+        route: &CachedRoute,
         wishes: &Wishes,
         purpose: Purpose,
         entry: Arc<Entry>,
     ) -> Verdict {
-        let Some(entry) = self.rule(route).adopt(entry) else { return Verdict::Nothing };
+        let Some(entry) = route.adopt(entry) else { return Verdict::Nothing };
         let now = now();
-        let question = Question { wishes, early: Some(&self.routes[route].early), now, purpose };
-        let keeps_stale = || self.rule(route).keeps_stale();
+        let question = Question { wishes, early: Some(&route.early), now, purpose };
+        let keeps_stale = || route.rule.keeps_stale();
         match assess(&entry, &question, || self.circumstances(&entry)) {
             Assessment::Fresh { is_due } => {
                 Verdict::Answer(Reuse { entry, stale: None, is_due, now })
@@ -128,7 +129,7 @@ impl<St: Store> Cache<St> {
     /// refusal ends with the first response that may be stored.
     pub(crate) fn retry(&self, variant: &Variant, asks: &Asks) -> Option<Arc<Revalidation>> {
         let right = || self.revalidations.begin(variant);
-        asks.may_fill().then(right).flatten().map(Arc::new)
+        asks.alone().is_none().then(right).flatten().map(Arc::new)
     }
 
     /// Looks for the response of a read; looks once more if a note names other fields.
@@ -159,7 +160,7 @@ impl<St: Store> Cache<St> {
     /// Answers with the entry that a look-up found, or keeps it.
     fn found<B: Body>(&self, read: &mut Read, entry: Arc<Entry>) -> ControlFlow<Ended<B>> {
         let purpose = if read.is_background { Purpose::Refresh } else { Purpose::Answer };
-        match self.consider(read.route, &read.asks.wishes, purpose, entry) {
+        match self.consider(&read.route, &read.asks.wishes, purpose, entry) {
             Verdict::Answer(reuse) => {
                 if reuse.is_due {
                     read.reason = ForwardReason::Stale;
@@ -187,20 +188,13 @@ impl<St: Store> Cache<St> {
 
     /// Ends a read that has found no answer and must not fill.
     fn miss<B: Body>(read: &Read) -> ControlFlow<Ended<B>> {
-        let asks = &read.asks;
-        if asks.wishes.only_if_cached {
+        if read.asks.wishes.only_if_cached {
             return ControlFlow::Break(Ended::Unsatisfied);
         }
-        let alone = if asks.is_head {
-            Alone::Head
-        } else if asks.range.is_some() {
-            Alone::Range
-        } else if asks.wishes.no_store {
-            Alone::NoStore
-        } else {
-            return ControlFlow::Continue(());
-        };
-        ControlFlow::Break(alone.into())
+        match read.asks.alone() {
+            Some(alone) => ControlFlow::Break(alone.into()),
+            None => ControlFlow::Continue(()),
+        }
     }
 }
 
@@ -236,7 +230,9 @@ mod tests {
         let layer = SupportCacheLayer::builder(MemoryStore::new()).cache(route).build().unwrap();
         let cache = layer.cache();
         let entry = Arc::new(response_of(cache.store.sequence().begin()));
-        let consider = || cache.consider(0, &Wishes::NONE, Purpose::Answer, Arc::clone(&entry));
+        let rules = cache.rules();
+        let consider =
+            || cache.consider(rules.route(0), &Wishes::NONE, Purpose::Answer, Arc::clone(&entry));
         advance(Duration::from_secs(61)).await;
         assert!(matches!(consider(), Verdict::Answer(Reuse { is_due: true, .. })));
         cache.store.invalidate(&entry.slot().key.clone().into(), Strength::Hard).await.unwrap();

@@ -2,19 +2,23 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{
     HeaderMap, Method, Request, StatusCode,
     header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE, UPGRADE},
     response,
 };
 
-use super::nesting::OuterFills;
+use super::{nesting::OuterFills, rules::CachedRoute};
 use crate::{
     background::Revalidation,
-    entry::Entry,
+    entry::{Entry, Head},
     key::{Nominated, Slot, Variant},
-    metrics::outcome::ForwardReason,
-    policy::{Conditions, RangeAsked, RequestFields, Wishes, contradicts},
+    metrics::{
+        cache_outcome::OutcomeReport,
+        outcome::{Alone, ForwardReason},
+    },
+    policy::{Conditions, ForceRefresh, RangeAsked, RequestFields, Wishes, contradicts},
     route::{CacheRule, HeadRef},
 };
 
@@ -28,6 +32,7 @@ pub(crate) struct Asks {
     pub(crate) range: Option<Box<RangeAsked>>,
     /// Set if the request has credentials that only the response can declare irrelevant (RFC 9111 §3.5).
     pub(crate) needs_permission: bool,
+    pub(crate) report: OutcomeReport,
 }
 
 impl Asks {
@@ -38,19 +43,27 @@ impl Asks {
         let has_range = found.has_range && *head.method == Method::GET;
         Self {
             is_head: *head.method == Method::HEAD,
-            wishes: match found.has_directives {
-                true => Wishes::of(fields, rule.request_directives),
-                false => Wishes::NONE,
+            wishes: match head.extensions.get::<ForceRefresh>() {
+                Some(ForceRefresh) => Wishes::REFRESH,
+                None if found.has_directives => Wishes::of(fields, rule.request_directives),
+                None => Wishes::NONE,
             },
             conditions: found.has_conditions.then(|| Conditions::of(fields)),
             range: has_range.then(|| Box::new(RangeAsked::of(fields))),
             needs_permission: found.has_authorization && rule.credentials.is_by_response(),
+            report: OutcomeReport::of(head.extensions),
         }
     }
 
-    /// Returns whether the response to the request may be stored.
-    pub(crate) fn may_fill(&self) -> bool {
-        !self.is_head && self.range.is_none() && !self.wishes.no_store
+    /// Returns the reason for which the request is forwarded by itself if nothing stored answers it, and
+    /// its response is not stored.
+    pub(crate) fn alone(&self) -> Option<Alone> {
+        let reasons = [
+            (self.is_head, Alone::Head),
+            (self.range.is_some(), Alone::Range),
+            (self.wishes.no_store, Alone::NoStore),
+        ];
+        reasons.into_iter().find(|(applies, _)| *applies).map(|(_, reason)| reason)
     }
 
     /// Returns whether the client already has a stored response of this status and these fields.
@@ -69,7 +82,7 @@ impl Asks {
 /// Read that needs the store or the origin.
 #[derive(Clone)]
 pub(crate) struct Read {
-    pub(crate) route: usize,
+    pub(crate) route: Arc<CachedRoute>,
     /// Place of its response; the variant holds the values of `nominated`.
     pub(crate) slot: Slot,
     /// Variant without the values of fields that responses have nominated.
@@ -110,6 +123,11 @@ impl Read {
         }
     }
 
+    /// Returns the response that was found.
+    pub(crate) fn found(&self) -> Option<(&Head, &Bytes)> {
+        self.seen.as_ref()?.as_response()
+    }
+
     /// Returns whether it refreshes an entry that is still fresh.
     pub(crate) fn is_early(&self) -> bool {
         self.is_background && self.seen.as_ref().is_some_and(|entry| entry.is_fresh())
@@ -118,26 +136,24 @@ impl Read {
     /// Returns whether no request joins its flight: it wants a newer response than others do, its response
     /// is stored only to be revalidated, or a refusal is remembered.
     pub(crate) fn leads_privately(&self) -> bool {
-        let stored = self.seen.as_ref().and_then(|entry| entry.as_response());
         let is_refused = self.right.is_some() && !self.is_background;
-        is_refused
+        self.asks.wishes.refreshes
+            || is_refused
             || self.reason == ForwardReason::Request
-            || stored.is_some_and(|(head, _)| !head.may_be_shared())
+            || self.found().is_some_and(|(head, _)| !head.may_be_shared())
     }
 
     /// Returns whether the response that was found has a window in which it may answer while stale.
     pub(crate) fn may_be_stale(&self) -> bool {
-        let stored = self.seen.as_ref().and_then(|entry| entry.as_response());
-        stored.is_some_and(|(head, _)| head.windows().allow_stale())
+        self.found().is_some_and(|(head, _)| head.windows().allow_stale())
     }
 
     /// Returns whether the response to a HEAD shows that the stored one differs from what GET would
     /// bring (RFC 9111 §4.3.5).
     pub(crate) fn is_contradicted_by(&self, answer: &response::Parts) -> bool {
-        let stored = self.seen.as_ref().and_then(|entry| entry.as_response());
         self.asks.is_head
             && answer.status == StatusCode::OK
-            && stored.is_some_and(|(head, body)| {
+            && self.found().is_some_and(|(head, body)| {
                 contradicts(&answer.headers, &head.stored(), body.len())
             })
     }

@@ -1,5 +1,7 @@
 //! All routes of a layer, and the route of a request.
 
+use std::sync::Arc;
+
 use http::{Extensions, HeaderMap, Method, Uri, Version};
 use matchit::Router;
 
@@ -7,7 +9,7 @@ use super::{
     cache_rule::CacheRule,
     host::HostPolicy,
     invalidate_route::{InvalidateRule, is_unsafe},
-    reference::{Target, references},
+    reference::{Target, normalized, references},
     request::{HeadRef, RequestView},
 };
 use crate::{
@@ -18,7 +20,7 @@ use crate::{
 /// Checked routes of a layer.
 pub(crate) struct RouteTable {
     reads: Router<usize>,
-    read_rules: Vec<CacheRule>,
+    read_rules: Vec<Arc<CacheRule>>,
     write_rules: Vec<InvalidateRule>,
 }
 
@@ -30,7 +32,6 @@ pub(crate) enum Matched<'t, 'a> {
     Read {
         /// Position of the rule among all.
         route: usize,
-        rule: &'t CacheRule,
         parameters: matchit::Params<'t, 'a>,
     },
     /// An unsafe request to which a rule or a cached route applies.
@@ -69,6 +70,7 @@ impl RouteTable {
                 return Err(error.at(&rule.route));
             }
         }
+        let read_rules = read_rules.into_iter().map(Arc::new).collect();
         Ok(Self { reads, read_rules, write_rules })
     }
 
@@ -87,7 +89,7 @@ impl RouteTable {
         self.read_rules.iter().any(|rule| rule.host == HostPolicy::Ignore)
     }
 
-    pub(crate) fn read_rules(&self) -> &[CacheRule] {
+    pub(crate) fn read_rules(&self) -> &[Arc<CacheRule>] {
         &self.read_rules
     }
 
@@ -97,11 +99,7 @@ impl RouteTable {
         if *head.method == Method::GET || *head.method == Method::HEAD {
             let Ok(found) = self.reads.at(head.uri.path()) else { return Matched::Pass };
             let route = *found.value;
-            return Matched::Read {
-                route,
-                rule: &self.read_rules[route],
-                parameters: found.params,
-            };
+            return Matched::Read { route, parameters: found.params };
         }
         if !is_unsafe(head.method) {
             return Matched::Pass;
@@ -111,8 +109,20 @@ impl RouteTable {
 
     /// Returns the keys and tags that a write invalidates: those of every rule that matches, and the
     /// key of the target itself if it is cached (RFC 9111 §4.4). `None` if neither applies.
-    fn write(&self, head: HeadRef<'_>) -> Option<WriteMatch<'_>> {
+    ///
+    /// The path is matched as it was sent, and also as the service may know it, which may normalize it.
+    pub(crate) fn write(&self, head: HeadRef<'_>) -> Option<WriteMatch<'_>> {
         let mut matched = None;
+        self.add_written(&mut matched, head);
+        let normalized = normalized(head.uri.path()).and_then(|path| path.parse::<Uri>().ok());
+        if let Some(uri) = &normalized {
+            self.add_written(&mut matched, HeadRef { uri, ..head });
+        }
+        matched
+    }
+
+    /// Adds the keys and tags that a write invalidates, by its path.
+    fn add_written<'t>(&'t self, matched: &mut Option<WriteMatch<'t>>, head: HeadRef<'_>) {
         for rule in &self.write_rules {
             let Some(subjects) = rule.subjects(head) else { continue };
             let matched = matched.get_or_insert_with(WriteMatch::default);
@@ -124,7 +134,6 @@ impl RouteTable {
             let matched = matched.get_or_insert_with(WriteMatch::default);
             matched.add(key.map(Subject::Key), &rule.route);
         }
-        matched
     }
 
     /// Returns the keys of cached routes to which the response to a write refers (RFC 9111 §4.4), as

@@ -31,21 +31,26 @@ mod keys;
 mod lifetimes;
 mod named_tags;
 mod nesting;
+mod outer_layers;
 mod peers;
 mod privacy;
 #[cfg(feature = "metrics")]
 mod published;
 mod readiness;
 mod refusals;
+mod reload;
 #[cfg(feature = "testing")]
 mod replay;
 mod response_policy;
 mod reverse_proxy;
 mod runtimes;
 mod soft_tags;
+#[cfg(feature = "tracing")]
+mod spans;
 mod stacks;
 mod stale;
 mod streaming;
 mod tags;
+mod traces;
 mod vary;
 mod writes;

@@ -131,6 +131,7 @@ impl Scenario {
             "quiet" => vec![scenario("quiet", &[], some(8))],
             "restarts" => vec![scenario("restarts", &[Fault::RestartFromRdb], some(10))],
             "failovers" => vec![scenario("failovers", &[Fault::Failover], some(10))],
+            "shutdowns" => vec![scenario("shutdowns", &[Fault::Shutdown, Fault::Reload], some(10))],
             "demotions" => vec![scenario("demotions", &[Fault::Demotion], some(10))],
             _ => return None,
         })
@@ -175,11 +176,23 @@ impl Goal {
         if !is_confirmed {
             println!("the server confirmed only {} of {} reads", tally.confirmed, tally.reads);
         }
-        is_enough && is_near && is_confirmed && tally.violations == 0 && tally.failures == 0
+        // Those at the end of the run do not count.
+        let ended = scenario.faults.contains(&Fault::Shutdown);
+        let is_drained = !ended || tally.drained > scenario.processes as u64;
+        if !is_drained {
+            println!("no process has ended in the run and seen to what it owed");
+        }
+        is_enough
+            && is_drained
+            && is_near
+            && is_confirmed
+            && tally.violations == 0
+            && tally.failures == 0
     }
 }
 
 /// Settings that a process gets from its parent.
+#[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) index: usize,
     pub(crate) processes: usize,

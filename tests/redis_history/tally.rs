@@ -59,6 +59,8 @@ tally! {
     pending,
     /// Invalidations that were dropped on the way.
     dropped,
+    /// Processes that were told to end, and have seen to all that they owed.
+    drained,
     /// Reads that took over a second.
     slow,
     /// Requests that failed though the origin answers all.

@@ -1,12 +1,11 @@
 //! One process of a run: tasks that read and write through a layer of its own.
 
+pub(crate) mod life;
 mod rests;
 
 use std::{
     future::{Future, poll_fn},
-    io::Read,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
     sync::{
         Arc,
         atomic::{
@@ -21,13 +20,14 @@ use std::{
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Empty};
-use tokio::time::timeout;
+use tokio::{task::JoinHandle, time::timeout};
 use tower::{Layer, ServiceExt};
 use tower_support_cache::{
-    CacheRoute, Caller, CallerKey, Credentials, InvalidateRoute, Pending, RedisStore, ResponseBody,
-    SupportCache, SupportCacheHandle, SupportCacheLayer,
+    CallerKey, Pending, RedisStore, ResponseBody, SupportCache, SupportCacheHandle,
+    SupportCacheLayer,
 };
 
+use self::life::Posted;
 use crate::{
     origin::{Origin, PANIC, version_of},
     random::Random,
@@ -52,6 +52,7 @@ struct Run {
     cache: SupportCache<Origin, RedisStore>,
     handle: SupportCacheHandle,
     world: Arc<World>,
+    posted: Arc<Posted>,
     is_near: bool,
     counters: Counters,
     /// For invalidations by a program that knows nothing of us.
@@ -64,17 +65,9 @@ pub(crate) fn run(settings: &Settings) {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let run = Arc::new(Run::new(settings));
-        run.begin(settings);
-        let (ended, end) = tokio::sync::oneshot::channel();
-        std::thread::spawn(move || {
-            // Closed when the parent has seen enough, or has died.
-            let _ = std::io::stdin().read_to_end(&mut Vec::new());
-            let _ = ended.send(());
-        });
-        let mut end = pin!(end);
-        while timeout(Duration::from_millis(100), end.as_mut()).await.is_err() {
-            println!("{}", run.tally().line());
-        }
+        let tasks = run.begin(settings);
+        run.live().await;
+        run.end(tasks).await;
         println!("{}", run.tally().line());
     });
     runtime.shutdown_background();
@@ -97,11 +90,6 @@ impl Run {
     fn new(settings: &Settings) -> Self {
         let world = World::open(&settings.folder, settings.index, settings.processes);
         let world = Arc::new(world);
-        let per_caller = || {
-            Credentials::PerCaller(Caller::with(|request| {
-                Some(request.headers().get("x-caller")?.to_str().ok()?.to_owned())
-            }))
-        };
         let mut store = RedisStore::builder(&settings.url);
         if settings.load == Load::Late && settings.index % 2 == 1 {
             store = store.heartbeat(LATE_HEARTBEAT);
@@ -117,21 +105,16 @@ impl Run {
         }
         let layer = SupportCacheLayer::builder(store.build().unwrap())
             .caller_key(CallerKey::new([7; 32]))
-            .cache(route("shared").tag("t:{tag}"))
-            .cache(route("mine").tag("t:{tag}").credentials(per_caller()))
-            .cache(route("bare"))
-            .cache(route("bare_mine").credentials(per_caller()))
-            .invalidate(InvalidateRoute::post("/written/{tag}/{key}").key("k:{key}"))
-            .invalidate(InvalidateRoute::post("/tagged/{tag}/{key}").tag("t:{tag}"))
-            .invalidate(InvalidateRoute::post("/grouped/{tag}/{key}").groups())
+            .routes(life::routes(0))
             .build()
             .unwrap();
-        let origin =
-            Origin { world: Arc::clone(&world), seed: Arc::new(AtomicU64::new(settings.seed)) };
+        let (seed, posted) = (Arc::new(AtomicU64::new(settings.seed)), Arc::<Posted>::default());
+        let origin = Origin { world: Arc::clone(&world), seed, posted: Arc::clone(&posted) };
         Self {
             cache: layer.layer(origin),
             handle: layer.handle(),
             world,
+            posted,
             is_near: settings.is_near,
             counters: Counters::default(),
             foreign: redis::Client::open(settings.url.as_str()).unwrap(),
@@ -139,24 +122,28 @@ impl Run {
     }
 
     /// Begins the tasks of a process.
-    fn begin(self: &Arc<Self>, settings: &Settings) {
+    fn begin(self: &Arc<Self>, settings: &Settings) -> Vec<JoinHandle<()>> {
         let seed = |task: usize| {
             Random(settings.seed ^ (task as u64 + 1).wrapping_mul(0x5851_f42d_4c95_7f2d))
         };
         let others = (0..KEYS).filter(|key| !self.world.is_own(*key)).cycle();
+        let mut tasks = Vec::new();
         for (task, key) in (0..settings.tasks).zip(others) {
             let run = Arc::clone(self);
-            match settings.load {
+            tasks.push(match settings.load {
                 Load::Crowd => tokio::spawn(run.task(seed(task), 1)),
                 Load::Late => tokio::spawn(run.task(seed(task), 20)),
                 Load::Rests => tokio::spawn(run.read_one(key, seed(task))),
-            };
+            });
         }
         if settings.load == Load::Rests {
             for key in self.world.all_own() {
-                tokio::spawn(Arc::clone(self).write_one(key, seed(settings.tasks + key)));
+                tasks.push(tokio::spawn(
+                    Arc::clone(self).write_one(key, seed(settings.tasks + key)),
+                ));
             }
         }
+        tasks
     }
 
     fn tally(&self) -> Tally {
@@ -422,15 +409,6 @@ type Written = Vec<(usize, u64)>;
 
 fn path(kind: &str, key: usize) -> String {
     format!("/{kind}/{}/{key}", key % TAGS)
-}
-
-fn route(kind: &str) -> CacheRoute {
-    CacheRoute::get(format!("/{kind}/{{tag}}/{{key}}"))
-        .bucket(kind)
-        .key("k:{key}")
-        .ttl(LIFETIME)
-        .stale_while_revalidate(LIFETIME)
-        .stale_if_error(LIFETIME)
 }
 
 /// Returns whether a response says that it is stale. A follower that shares one in place of an error
