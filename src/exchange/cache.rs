@@ -15,7 +15,7 @@ use super::{
     rules::{CachedRoute, CurrentRules, Rules, RulesGuard, Since},
 };
 use crate::{
-    background::{Detachments, Revalidations},
+    background::{Detachments, Revalidations, runtime},
     clock::{Instant, now, sleep_until},
     error::{ConfigError, Unfinished},
     flight::{Flights, Limits},
@@ -260,7 +260,7 @@ impl<St: Store> Cache<St> {
 
     fn settle_later(self: &Arc<Self>, subject: Subject, mut until: Instant) {
         // Without a runtime its time still runs out; the store has taken nothing for it.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let Some(runtime) = runtime() else { return };
         let shared = Arc::clone(self);
         runtime.spawn(telemetry::in_current_span(async move {
             loop {

@@ -32,7 +32,6 @@ use http::{
     header::{IF_MODIFIED_SINCE, IF_NONE_MATCH},
 };
 use http_body::Body;
-use tokio::runtime::Handle;
 use tower_service::Service;
 
 use self::{
@@ -49,7 +48,7 @@ use self::{
 };
 pub(crate) use self::{cache::Cache, write::acknowledged};
 use crate::{
-    background::Detachable,
+    background::{Detachable, runtime},
     body::ResponseBody,
     clock::{recent, timeout_at},
     future::{Mark, ResponseFuture, Watched, watch},
@@ -187,6 +186,7 @@ where
         // Followers rely on the fill from here on. If the caller goes away, it is completed without it.
         let fill = telemetry::in_current_span(self.fill(filling));
         let mut fill = Detachable::new(fill, &cache.detachments);
+        let patience = patience.filter(|_| runtime().is_some());
         let Some((limit, read)) = patience else { return fill.await };
         match timeout_at(search.began + limit, &mut fill).await {
             Ok(answer) => answer,
@@ -265,7 +265,7 @@ where
             return;
         }
         let Some(right) = self.cache.revalidations.begin(&self.read.slot.variant) else { return };
-        let Ok(runtime) = Handle::try_current() else { return };
+        let Some(runtime) = runtime() else { return };
         let Some(permit) = self.cache.refreshes.begin() else { return };
         self.read.ask_for_all(self.request.as_mut().expect(UNTIL_FORWARDED));
         self.read.right = Some(Arc::new(right));
