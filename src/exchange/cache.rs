@@ -21,7 +21,7 @@ use crate::{
     flight::{Flights, Limits},
     key::{Strength, Subject},
     metrics::{Metrics, Snapshot, reporter::Reporter, status_field::StatusField, telemetry},
-    origin::Pauses,
+    origin::OriginController,
     recording::Budget,
     route::{Identity, RouteTable, Routes},
     store::{Pending, Store},
@@ -52,7 +52,7 @@ pub(crate) struct Cache<St> {
     pub(crate) identity: Identity,
     pub(crate) flights: Arc<Flights<SharedResponse>>,
     pub(crate) revalidations: Arc<Revalidations>,
-    pub(crate) pauses: Pauses,
+    pub(crate) origin: OriginController,
     pub(crate) detachments: Arc<Detachments>,
     /// Bound on refreshes in the background.
     pub(crate) refreshes: Arc<Detachments>,
@@ -74,6 +74,7 @@ impl<St: Store> Cache<St> {
         identity: Identity,
         name: sfv::Token,
         status_field: StatusField,
+        origin: OriginController,
     ) -> Self {
         let limits = Limits { flights: MAX_FLIGHTS, followers: MAX_FOLLOWERS, wait: FOLLOWER_WAIT };
         let names: BTreeSet<_> =
@@ -89,7 +90,7 @@ impl<St: Store> Cache<St> {
             identity,
             flights: Arc::new(Flights::new(limits)),
             revalidations: Arc::default(),
-            pauses: Pauses::default(),
+            origin,
             detachments,
             refreshes,
             bodies: Arc::new(Budget::new(BODIES_IN_FLIGHT)),
@@ -129,6 +130,7 @@ impl<St: Store> Cache<St> {
     pub(crate) fn snapshot(&self) -> Snapshot {
         let mut snapshot = self.metrics().snapshot(self.flights.in_flight());
         snapshot.detached = self.detachments.len() as u64;
+        snapshot.origin = self.origin.snapshot();
         snapshot.store = self.store.snapshot();
         snapshot
     }

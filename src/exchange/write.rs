@@ -40,8 +40,12 @@ where
     let report = OutcomeReport::of(request.extensions());
     let write = PendingWrite::new(&cache, &rules, Some(subjects), &request);
     let panicked = || cache.metrics().panicked_write();
+    cache.origin.spend(1);
     let answer = Watched::new(inner.oneshot(request), panicked).await;
     let response = answer.as_ref().ok();
+    if let Some(response) = response {
+        cache.hear_of_all(response.status(), response.headers());
+    }
     let effect = response.map_or(Effect::Unknown, |response| Effect::of(response.status()));
     write.settle(effect, response.map(Response::headers)).await;
     match answer {
