@@ -87,6 +87,7 @@ pub mod testing;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 pub mod verify;
+mod write_body;
 
 mod background;
 mod body;
@@ -124,7 +125,7 @@ pub use metrics::{
     outcome::{Alone, Bypass, Refusal},
 };
 pub use peek::{PeekContent, PeekContentLayer, PeekedBody};
-pub use policy::{CacheTags, Freshness, RequestDirectives, ResponsePolicy};
+pub use policy::{CacheTags, Freshness, RequestDirectives, ResponsePolicy, WriteEffect};
 pub use preset::{CASE_LIST_TTL, CASE_MESSAGES_TTL};
 pub use route::{
     CacheRoute, Caller, Coalescing, Credentials, HostPolicy, InvalidateRoute, KeyRequest,

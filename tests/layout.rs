@@ -28,6 +28,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "flight",
             "background",
             "recording",
+            "write_body",
             "body",
             "store",
             "future",
@@ -113,6 +114,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "cache_groups",
             "cache_tags",
             "storability",
+            "write_effect",
         ],
     ),
     (
@@ -127,6 +129,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "host",
             "cache_rule",
             "cache_route",
+            "change",
             "invalidate_route",
             "reference",
             "table",

@@ -23,7 +23,7 @@ use crate::{
     key::{Strength, Subject},
     metrics::{Metrics, Snapshot, reporter::Reporter, telemetry},
     recording::Budget,
-    route::{CacheRule, Identity, RouteTable},
+    route::{CacheRule, Change, Identity, RouteTable},
     store::{Pending, Store},
     sync::{Mutex, lock},
 };
@@ -36,8 +36,8 @@ const MAX_REFRESHES: usize = 256;
 const DETACHED_TIME: Duration = Duration::from_secs(30);
 /// Time that a drain gives to the store after its limit.
 const LAST_FLUSH: Duration = Duration::from_secs(1);
-/// Time for which nothing is stored after a write with an unknown outcome.
-const UNKNOWN_OUTCOME: Duration = Duration::from_secs(10);
+/// Time that an invalidation may take to be delivered, before it is sent once more all the same.
+const DELIVERY: Duration = Duration::from_secs(3600);
 const BODIES_IN_FLIGHT: u64 = 64 * 1024 * 1024;
 
 /// State that all services of a layer share.
@@ -225,6 +225,13 @@ impl<St: Store> Cache<St> {
         }
     }
 
+    /// Gives the right to fill back, if there is one.
+    pub(crate) fn release(&self, lease: Option<St::Lease>) {
+        if let Some(lease) = lease {
+            self.store.release(lease);
+        }
+    }
+
     /// Invalidates a key or a tag. What happens in this process happens when this is called.
     pub(crate) fn invalidate(
         &self,
@@ -235,35 +242,57 @@ impl<St: Store> Cache<St> {
         self.store.invalidate(subject, strength)
     }
 
-    fn count(&self, subject: &Subject) {
+    pub(crate) fn count(&self, subject: &Subject) {
         match subject {
             Subject::Key(_) => self.metrics().invalidated(),
             Subject::Tag(_) => self.metrics().invalidated_tag(),
         }
     }
 
-    /// Invalidates what was changed by a write with an unknown outcome: at once, and again when the
-    /// origin can be taken to have made up its mind. Until then nothing is stored for it.
-    pub(crate) fn invalidate_unknown(
+    /// Invalidates what a write changes. Until `window` is over, the origin may still commit: nothing is
+    /// stored for it, and then it is invalidated again. What happens in this process happens when this
+    /// is called.
+    pub(crate) fn apply(
         self: &Arc<Self>,
-        subject: &Subject,
+        change: &Change,
+        window: Duration,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
-        if let Some(until) = self.store.sequence().unsettled().enter(subject, UNKNOWN_OUTCOME) {
-            self.settle_later(subject.clone(), until);
+        let Change { subject, strength, .. } = change;
+        let (settled, unsettled) = match window.is_zero() {
+            true => (Some(self.store.invalidate(subject, *strength)), None),
+            false => {
+                // Before it is invalidated, so that a fill sees the one or the other.
+                if let Some(until) =
+                    self.store.sequence().unsettled().enter(subject, *strength, window)
+                {
+                    self.settle_later(subject.clone(), until);
+                }
+                (None, Some(self.store.unsettle(subject, *strength, window)))
+            }
+        };
+        async move {
+            match (settled, unsettled) {
+                (Some(call), _) => call.await,
+                (None, Some(call)) => call.await,
+                (None, None) => Ok(()),
+            }
         }
-        self.count(subject);
-        self.store.unsettle(subject, Strength::Hard, UNKNOWN_OUTCOME)
     }
 
+    /// Invalidates again once the windows of a key or a tag are over: a store may have lost them.
     fn settle_later(self: &Arc<Self>, subject: Subject, mut until: Instant) {
         // Without a runtime its time still runs out; the store has taken nothing for it.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let shared = Arc::clone(self);
+        let (shared, window) = (Arc::clone(self), until.saturating_duration_since(now()));
         runtime.spawn(async move {
+            // The store's window begins when the store has been reached.
+            let _ = shared.store.flush_pending(DELIVERY).await;
+            until = until.max(now() + window);
             loop {
                 tokio::time::sleep_until(until).await;
                 // Before it leaves, so that no fill slips in between.
-                let _ = shared.store.invalidate(&subject, Strength::Hard).await;
+                let strength = shared.store.sequence().unsettled().strength(&subject);
+                let _ = shared.store.invalidate(&subject, strength).await;
                 match shared.store.sequence().unsettled().leave(&subject) {
                     Some(later) => until = later,
                     None => return,

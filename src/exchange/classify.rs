@@ -9,9 +9,9 @@ use super::{
     respond::Reuse,
 };
 use crate::{
-    key::{Slot, Subject, VariantBuffer},
+    key::{Slot, VariantBuffer},
     metrics::outcome::{Alone, Bypass, ForwardReason, Unshared},
-    route::{CacheRule, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
+    route::{CacheRule, Changes, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
     store::Store,
 };
 
@@ -30,7 +30,7 @@ pub(crate) enum Decision {
     /// A stored response answers, and is revalidated or refreshed afterwards.
     Refresh(Read, Reuse),
     /// An unsafe request that invalidates these keys and tags.
-    Write(Vec<Subject>),
+    Write(Changes),
 }
 
 /// Matches a request to a rule; admits a read and looks into memory for it.
@@ -63,7 +63,7 @@ pub(crate) fn classify<St: Store>(
         }
         Matched::Write(matched) => {
             matched.failed.iter().for_each(|route| cache.invalidation_failed(route));
-            Decision::Write(matched.subjects)
+            Decision::Write(matched.changes)
         }
     }
 }

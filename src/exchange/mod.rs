@@ -123,8 +123,8 @@ where
             exchange(read, request).refresh();
             ResponseFuture::ready(response)
         }
-        Decision::Write(subjects) => {
-            let write = forward_write(Arc::clone(cache), inner.clone(), subjects, request);
+        Decision::Write(changes) => {
+            let write = forward_write(Arc::clone(cache), inner.clone(), changes, request);
             ResponseFuture::waiting(Detachable::new(write, &cache.detachments))
         }
     }

@@ -2,11 +2,13 @@
 
 use std::{
     future::{Future, poll_fn},
+    pin::Pin,
     sync::Arc,
     task::Poll,
+    time::Duration,
 };
 
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response};
 use http_body::Body;
 use tower::ServiceExt;
 use tower_service::Service;
@@ -14,18 +16,20 @@ use tower_service::Service;
 use super::cache::Cache;
 use crate::{
     body::ResponseBody,
-    future::Watched,
-    key::{MAX_TAGS, Strength, Subject, Tag},
-    policy::{CACHE_GROUP_INVALIDATION, groups},
-    route::{HeadRef, Target},
+    future::{Watched, watch},
+    key::{MAX_TAGS, Tag},
+    policy::{CACHE_GROUP_INVALIDATION, WriteEffect, groups},
+    route::{Change, Changes, HeadRef, Target},
     store::{Pending, Store, timeout::bounded},
+    write_body::{AtEnd, WriteBody},
 };
 
-/// Forwards a write, and invalidates before the writer sees its response.
+/// Forwards a write, and invalidates before the writer sees its response, and once more before it sees the
+/// end of a body that is still on its way then.
 pub(super) async fn forward_write<S, St, Q, B>(
     cache: Arc<Cache<St>>,
     inner: S,
-    subjects: Vec<Subject>,
+    changes: Changes,
     request: Request<Q>,
 ) -> Result<Response<ResponseBody<B>>, S::Error>
 where
@@ -33,94 +37,120 @@ where
     St: Store,
     B: Body,
 {
-    let mut write = PendingWrite { cache: Arc::clone(&cache), subjects };
+    let mut write = PendingWrite::new(&cache, changes);
     let target = Target::of(HeadRef::of(&request));
     let panicked = || cache.metrics().panicked_write();
-    match Watched::new(inner.oneshot(request), panicked).await {
-        Ok(mut response) => {
-            let effect = Effect::of(response.status());
-            if effect == Effect::Changed {
-                let fields = response.headers();
-                write.add(cache.table.named(&target, fields).into_iter().map(Subject::Key));
-                let groups = groups(&CACHE_GROUP_INVALIDATION, fields);
-                if groups.len() > MAX_TAGS {
-                    cache.invalidation_failed(CACHE_GROUP_INVALIDATION.as_str());
-                }
-                let own = target.origin();
-                // Responses that answer for every host are of no origin.
-                let of_all = cache.table.ignores_hosts().then(Vec::new);
-                for origin in [Some(own), of_all].into_iter().flatten() {
-                    write.add(groups.iter().map(|group| Subject::Tag(Tag::group(&origin, group))));
-                }
-            }
-            write.settle(effect).await;
-            cache.reporter.mark_written(&mut response);
-            Ok(response.map(ResponseBody::passing))
-        }
+    let response = match Watched::new(inner.oneshot(request), panicked).await {
+        Ok(response) => response,
         Err(error) => {
             cache.metrics().failed_write();
-            write.settle(Effect::Unknown).await;
-            Err(error)
+            write.settle(WriteEffect::Unknown, Progress::Settled).await;
+            return Err(error);
         }
+    };
+    let (head, body) = response.into_parts();
+    let effect = WriteEffect::of(head.status, &head.extensions);
+    // Before it invalidates: what is done at the first poll of the body is covered, too.
+    let body = watch(&panicked, || WriteBody::begin(&head, body));
+    if matches!(effect, WriteEffect::Changed | WriteEffect::Accepted) {
+        write.add_implied(&target, &head.headers);
     }
-}
-
-/// Effect of a write on the resource, judged by its response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Effect {
-    /// It succeeded (RFC 9111 §4.4: a non-error status is 2xx or 3xx).
-    Changed,
-    /// It was refused.
-    Unchanged,
-    /// It may have succeeded, or may succeed yet: a timeout, a server error, no answer at all.
-    Unknown,
-}
-
-impl Effect {
-    fn of(status: StatusCode) -> Self {
-        /// nginx's "client closed request", used by proxies that gave up waiting.
-        const CLIENT_CLOSED_REQUEST: u16 = 499;
-        match status.as_u16() {
-            408 | CLIENT_CLOSED_REQUEST | 500.. => Self::Unknown,
-            400..=499 => Self::Unchanged,
-            _ => Self::Changed,
+    let body = match body.is_over() || effect == WriteEffect::Unchanged {
+        true => {
+            write.settle(effect, Progress::Settled).await;
+            body
         }
-    }
+        false => {
+            write.settle(effect, Progress::Answered(effect)).await;
+            body.at_end(Box::new(write))
+        }
+    };
+    let mut response = Response::from_parts(head, ResponseBody::written(body));
+    cache.reporter.mark_written(&mut response);
+    Ok(response)
 }
 
-/// Write that is being forwarded. If it is dropped before it is settled, its outcome is unknown.
+/// Write that is being forwarded, or whose response is on its way. If it is dropped before it is settled,
+/// its outcome is unknown.
 struct PendingWrite<St: Store> {
     cache: Arc<Cache<St>>,
-    subjects: Vec<Subject>,
+    changes: Changes,
+    progress: Progress,
+}
+
+/// Progress of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// It has not been answered.
+    Forwarded,
+    /// It was answered with this effect, and its body has not ended.
+    Answered(WriteEffect),
+    Settled,
 }
 
 impl<St: Store> PendingWrite<St> {
-    /// Adds subjects that the write has changed, too.
-    fn add(&mut self, subjects: impl IntoIterator<Item = Subject>) {
-        for subject in subjects {
-            if !self.subjects.contains(&subject) {
-                self.subjects.push(subject);
+    fn new(cache: &Arc<Cache<St>>, changes: Changes) -> Self {
+        Self { cache: Arc::clone(cache), changes, progress: Progress::Forwarded }
+    }
+
+    /// Adds what the response to a write names.
+    fn add_implied(&mut self, target: &Target, fields: &HeaderMap) {
+        for key in self.cache.table.named(target, fields) {
+            self.changes.imply(key.into());
+        }
+        let groups = groups(&CACHE_GROUP_INVALIDATION, fields);
+        if groups.len() > MAX_TAGS {
+            self.cache.invalidation_failed(CACHE_GROUP_INVALIDATION.as_str());
+        }
+        let own = target.origin();
+        // Responses that answer for every host are of no origin.
+        let of_all = self.cache.table.ignores_hosts().then(Vec::new);
+        for origin in [Some(own), of_all].into_iter().flatten() {
+            for group in &groups {
+                self.changes.imply(Tag::group(&origin, group).into());
             }
         }
     }
 
     /// Invalidates what the write has changed or may have changed. The store keeps its own budget
     /// and retries by itself, so its answer changes nothing for the writer.
-    async fn settle(mut self, effect: Effect) {
-        let subjects = std::mem::take(&mut self.subjects);
-        let cache = &self.cache;
-        match effect {
-            Effect::Unchanged => {}
-            Effect::Changed => {
-                let calls =
-                    subjects.iter().map(|subject| cache.invalidate(subject, Strength::Hard));
-                bounded(acknowledged(calls)).await;
-            }
-            Effect::Unknown => {
-                let calls = subjects.iter().map(|subject| cache.invalidate_unknown(subject));
-                bounded(acknowledged(calls)).await;
-            }
+    async fn settle(&mut self, effect: WriteEffect, progress: Progress) {
+        let calls = self.invalidate(effect);
+        self.progress = progress;
+        bounded(acknowledged(calls)).await;
+    }
+
+    /// Begins the invalidations of an effect. In this process they are in force when this returns.
+    fn invalidate(
+        &self,
+        effect: WriteEffect,
+    ) -> Vec<impl Future<Output = Result<(), Pending>> + Send + use<St>> {
+        if effect == WriteEffect::Unchanged {
+            return Vec::new();
         }
+        let is_first = self.progress == Progress::Forwarded;
+        let begin = |change: &Change| {
+            if is_first {
+                self.cache.count(&change.subject);
+            }
+            let window = match effect {
+                WriteEffect::Accepted => change.windows.accepted,
+                WriteEffect::Unknown => change.windows.unknown,
+                WriteEffect::Changed | WriteEffect::Unchanged => Duration::ZERO,
+            };
+            self.cache.apply(change, window)
+        };
+        self.changes.iter().map(begin).collect()
+    }
+}
+
+impl<St: Store> AtEnd for PendingWrite<St> {
+    fn act(mut self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            if let Progress::Answered(effect) = self.progress {
+                self.settle(effect, Progress::Settled).await;
+            }
+        })
     }
 }
 
@@ -146,32 +176,9 @@ pub(crate) async fn acknowledged(
 
 impl<St: Store> Drop for PendingWrite<St> {
     fn drop(&mut self) {
-        for subject in &self.subjects {
-            // The invalidation is in force in this process when the call returns.
-            drop(self.cache.invalidate_unknown(subject));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_effect_is_unknown_where_the_origin_may_have_committed() {
-        for (status, effect) in [
-            (200, Effect::Changed),
-            (303, Effect::Changed),
-            (400, Effect::Unchanged),
-            (404, Effect::Unchanged),
-            (408, Effect::Unknown),
-            (429, Effect::Unchanged),
-            (499, Effect::Unknown),
-            (500, Effect::Unknown),
-            (504, Effect::Unknown),
-            (999, Effect::Unknown),
-        ] {
-            assert_eq!(Effect::of(StatusCode::from_u16(status).unwrap()), effect, "{status}");
+        if self.progress != Progress::Settled {
+            // The invalidations are in force in this process when they are called.
+            drop(self.invalidate(WriteEffect::Unknown));
         }
     }
 }

@@ -3,6 +3,7 @@
 mod admission;
 mod cache_route;
 mod cache_rule;
+mod change;
 mod credentials;
 mod host;
 mod invalidate_route;
@@ -24,6 +25,7 @@ pub use request::KeyRequest;
 
 pub(crate) use admission::{Admitted, Denied, Identity, RequestContent, admit};
 pub(crate) use cache_rule::CacheRule;
+pub(crate) use change::{Change, Changes};
 pub(crate) use reference::Target;
 pub(crate) use request::{HeadRef, RequestView};
 pub(crate) use table::{Matched, RouteTable};

@@ -5,6 +5,7 @@ use matchit::Router;
 
 use super::{
     cache_rule::CacheRule,
+    change::Changes,
     host::HostPolicy,
     invalidate_route::{InvalidateRule, is_unsafe},
     reference::{Target, references},
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     error::{ConfigError, ConfigErrorKind},
-    key::{PrimaryKey, Subject},
+    key::PrimaryKey,
 };
 
 /// Checked routes of a layer.
@@ -40,10 +41,10 @@ pub(crate) enum Matched<'t, 'a> {
     Unmatched,
 }
 
-/// Keys and tags that a write invalidates.
+/// Changes by a write.
 #[derive(Debug, Default)]
 pub(crate) struct WriteMatch<'t> {
-    pub(crate) subjects: Vec<Subject>,
+    pub(crate) changes: Changes,
     /// Routes for which no usable key or tag could be made.
     pub(crate) failed: Vec<&'t str>,
 }
@@ -109,20 +110,28 @@ impl RouteTable {
         self.write(head).map_or(Matched::Unmatched, Matched::Write)
     }
 
-    /// Returns the keys and tags that a write invalidates: those of every rule that matches, and the
-    /// key of the target itself if it is cached (RFC 9111 §4.4). `None` if neither applies.
+    /// Returns the changes by a write: those of every rule that matches, and the key of the target itself if it is cached (RFC 9111 §4.4). `None` if neither applies.
     fn write(&self, head: HeadRef<'_>) -> Option<WriteMatch<'_>> {
         let mut matched = None;
         for rule in &self.write_rules {
-            let Some(subjects) = rule.subjects(head) else { continue };
+            let Some(changes) = rule.changes(head) else { continue };
             let matched = matched.get_or_insert_with(WriteMatch::default);
-            subjects.into_iter().for_each(|subject| matched.add(subject, &rule.route));
+            matched.changes.match_rule(rule.windows);
+            for change in changes {
+                match change {
+                    Some(change) => matched.changes.add(change),
+                    None => matched.failed.push(&rule.route),
+                }
+            }
         }
         if let Ok(found) = self.reads.at(head.uri.path()) {
             let rule = &self.read_rules[*found.value];
             let key = rule.key(RequestView { head, parameters: &found.params });
             let matched = matched.get_or_insert_with(WriteMatch::default);
-            matched.add(key.map(Subject::Key), &rule.route);
+            match key {
+                Some(key) => matched.changes.imply(key.into()),
+                None => matched.failed.push(&rule.route),
+            }
         }
         matched
     }
@@ -144,15 +153,5 @@ impl RouteTable {
             }
         }
         keys
-    }
-}
-
-impl<'t> WriteMatch<'t> {
-    fn add(&mut self, subject: Option<Subject>, route: &'t str) {
-        match subject {
-            Some(subject) if !self.subjects.contains(&subject) => self.subjects.push(subject),
-            Some(_) => {}
-            None => self.failed.push(route),
-        }
     }
 }

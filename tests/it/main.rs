@@ -42,5 +42,7 @@ mod stacks;
 mod stale;
 mod streaming;
 mod tags;
+#[cfg(feature = "testing")]
+mod unknown;
 mod vary;
 mod writes;

@@ -30,6 +30,7 @@ mod sharing;
 mod suspended;
 mod tags;
 mod topology;
+mod unknown;
 
 use std::time::Duration;
 

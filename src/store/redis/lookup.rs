@@ -24,7 +24,7 @@ use crate::{
     clock::now,
     entry::{Entry, SourceRecord},
     key::{Slot, Tags, Token},
-    store::Lookup,
+    store::{Holder, Lookup},
 };
 
 /// Pauses between looks at another process's fill. Mostly a message of the server ends them.
@@ -56,7 +56,7 @@ impl StoreState {
             let mut changed = pin!(waiter.changed.notified());
             changed.as_mut().enable();
             match Box::pin(self.read_all(slot, Some(token))).await {
-                Some(Lookup::Held(holder)) if holder == token => {}
+                Some(Lookup::Held(holder)) if holder.token() == token => {}
                 found => return found.unwrap_or(Lookup::Unavailable),
             }
             if timeout(pause, changed).await.is_err() {
@@ -190,7 +190,7 @@ impl StoreState {
             return Some(Lookup::Found(Arc::new(stale)));
         }
         let (outdated, held) = self.rest(&query, rest, is_there.then_some(versions)).await?;
-        if (held.is_none() || held != awaited)
+        if (awaited.is_none() || held.map(Holder::token) != awaited)
             && let Some(stale) = stale.or(outdated)
         {
             return Some(Lookup::Found(Arc::new(stale)));
@@ -205,7 +205,7 @@ impl StoreState {
         query: &SlotQuery<'_>,
         fields: Option<RestOfVariant>,
         versions: Option<TagVersions>,
-    ) -> Option<(Option<Entry>, Option<Token>)> {
+    ) -> Option<(Option<Entry>, Option<Holder>)> {
         let RestOfVariant { outdated, lease } = match fields {
             Some(fields) => fields,
             None => self.read_rest(query).await?,
@@ -223,12 +223,12 @@ impl StoreState {
         };
         let held = lease.filter(|lease| {
             versions.digest(&query.slot.tags).as_ref() == Some(&lease.tag_versions)
-                && query.connection.is_of_its_time(lease.token)
+                && query.connection.is_of_its_time(lease.holder.token())
                 && lease.expiry > self.link.server_time(&query.connection, now())
         });
         let alive = outdated.filter(|(record, _)| versions.confirm(&record.tags));
         let outdated = alive.and_then(|(record, since)| self.restore(query, record, Some(since)));
-        Some((outdated.filter(is_of_use), held.map(|lease| lease.token)))
+        Some((outdated.filter(is_of_use), held.map(|lease| lease.holder)))
     }
 
     /// Reads the fields that matter where no record is in force; `None` if the reply may not be used.

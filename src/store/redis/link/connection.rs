@@ -1,19 +1,22 @@
 //! Connection to one incarnation of the server.
 
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering},
+    time::Duration,
+};
 
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, Value, cmd};
 
 use super::{
     batch::LookupBatches,
-    command::{LinkFault, token_text},
+    command::{LinkFault, millis, token_text},
     deadline::Deadline,
     random::{random, random_text},
-    scripts::{self, RELEASE, RENEW_TAG_VERSION, SOFT_INVALIDATE},
+    scripts::{self, RELEASE, RENEW_TAG_VERSION, SOFT_INVALIDATE, UNSETTLE},
     transport::Transport,
 };
 use crate::{
-    key::Token,
+    key::{Strength, Token},
     store::redis::record::{SLACK, VariantDigest},
     sync::{Mutex, lock},
 };
@@ -163,31 +166,43 @@ impl Connection {
         Ok(())
     }
 
-    /// Removes a key.
-    pub(crate) async fn unlink(&self, key: &str) -> Result<Value, RedisError> {
-        cmd("UNLINK").arg(key).query_async(&mut self.transport()).await
-    }
-
-    /// Gives a tag another version. Without room for one it has none, which invalidates as well.
-    pub(crate) async fn renew_tag_version(&self, key: &str) -> Result<Value, RedisError> {
+    /// Invalidates a key. Nothing may be stored for it for `window`, of which `mark` tells.
+    pub(crate) async fn invalidate(
+        &self,
+        key: &str,
+        mark: &str,
+        strength: Strength,
+        window: Duration,
+    ) -> Result<Value, RedisError> {
+        if strength == Strength::Soft {
+            let arguments = |call: &mut Cmd| {
+                call.arg(SLACK).arg(window.as_millis() as u64);
+            };
+            match SOFT_INVALIDATE.call_on(&mut self.transport(), &[key, mark], arguments).await {
+                // It needs room. Without any the key is removed.
+                Err(error) if error.code() == Some("OOM") => {}
+                reply => return reply,
+            }
+        }
+        if window.is_zero() {
+            return cmd("UNLINK").arg(key).query_async(&mut self.transport()).await;
+        }
         let arguments = |call: &mut Cmd| {
-            call.arg(random_text());
+            call.arg(millis(window));
         };
-        match RENEW_TAG_VERSION.call(&mut self.transport(), key, arguments).await {
-            Err(error) if error.code() == Some("OOM") => self.unlink(key).await,
-            reply => reply,
-        }
+        UNSETTLE.call_on(&mut self.transport(), &[key, mark], arguments).await
     }
 
-    /// Makes the records of a key outdated. A server without room for that removes the key.
-    pub(crate) async fn soft_invalidate(&self, key: &str) -> Result<Value, RedisError> {
-        let slack = |call: &mut Cmd| {
-            call.arg(SLACK);
+    /// Gives a tag another version. Nothing may be stored for it for `window`.
+    pub(crate) async fn renew_tag_version(
+        &self,
+        key: &str,
+        window: Duration,
+    ) -> Result<Value, RedisError> {
+        let arguments = |call: &mut Cmd| {
+            call.arg(random_text()).arg(window.as_millis() as u64);
         };
-        match SOFT_INVALIDATE.call(&mut self.transport(), key, slack).await {
-            Err(error) if error.code() == Some("OOM") => self.unlink(key).await,
-            reply => reply,
-        }
+        RENEW_TAG_VERSION.call(&mut self.transport(), key, arguments).await
     }
 
     /// Releases a lease.
