@@ -144,8 +144,8 @@ fn bucket(handle: &SupportCacheHandle) -> BucketSnapshot {
     handle.metrics().bucket("cases").cloned().unwrap()
 }
 
-/// Puts many keys into a small store, and asserts that it never takes more than 15 % over its
-/// capacity, nor wastes most of it.
+/// Puts many times the keys that it has room for into a small store, and asserts that it never takes
+/// more than 15 % over its capacity, nor wastes most of it.
 async fn check((fields, body): (usize, usize), differ: Differ, keys: usize) {
     check_origin(Origin::new(fields, body, differ), keys).await;
 }
@@ -186,10 +186,11 @@ async fn check_origin(origin: Origin, keys: usize) {
 #[test]
 fn small_bodies_stay_within_the_capacity() {
     alone(async {
+        // A few bytes lost with each entry show after many.
         check((6, 100), Differ::HalfOfTheValues, 20_000).await;
-        check((6, 100), Differ::Nothing, 20_000).await;
-        check((20, 100), Differ::Values, 20_000).await;
-        check((20, 100), Differ::ValuesAndNames, 10_000).await;
+        check((6, 100), Differ::Nothing, 5_000).await;
+        check((20, 100), Differ::Values, 5_000).await;
+        check((20, 100), Differ::ValuesAndNames, 5_000).await;
     });
 }
 
@@ -197,25 +198,25 @@ fn small_bodies_stay_within_the_capacity() {
 fn responses_with_tags_stay_within_the_capacity() {
     alone(async {
         let origin = Origin::new(6, 100, Differ::HalfOfTheValues);
-        check_origin(Origin { groups: 1, ..origin.clone() }, 20_000).await;
-        check_origin(Origin { groups: 32, ..origin }, 5_000).await;
+        check_origin(Origin { groups: 1, ..origin.clone() }, 5_000).await;
+        check_origin(Origin { groups: 32, ..origin }, 2_000).await;
     });
 }
 
 #[test]
 fn middling_bodies_stay_within_the_capacity() {
     alone(async {
-        check((6, 1024), Differ::HalfOfTheValues, 20_000).await;
-        check((6, 1024), Differ::ValuesAndNames, 20_000).await;
-        check((20, 1024), Differ::Values, 20_000).await;
+        check((6, 1024), Differ::HalfOfTheValues, 5_000).await;
+        check((6, 1024), Differ::ValuesAndNames, 5_000).await;
+        check((20, 1024), Differ::Values, 5_000).await;
     });
 }
 
 #[test]
 fn large_bodies_stay_within_the_capacity() {
     alone(async {
-        check((6, 20 * 1024), Differ::HalfOfTheValues, 20_000).await;
-        check((20, 20 * 1024), Differ::ValuesAndNames, 20_000).await;
+        check((6, 20 * 1024), Differ::HalfOfTheValues, 1_000).await;
+        check((20, 20 * 1024), Differ::ValuesAndNames, 1_000).await;
     });
 }
 

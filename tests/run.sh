@@ -3,7 +3,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-step() { printf '\n== %s\n' "$*"; }
+# Each step says the seconds that those before it took.
+step() { printf '\n== %s (after %d s)\n' "$*" "$SECONDS"; }
 
 fail() {
     printf 'tests/run.sh: %s\n' "$*" >&2

@@ -323,3 +323,81 @@ impl fmt::Debug for Entry {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::time::Duration;
+
+    use http::{HeaderName, Response};
+
+    use super::*;
+    use crate::entry::{Timing, Windows};
+
+    fn provenance() -> Provenance {
+        let (fence, gauge) = (Sequence::new().begin(), Arc::default());
+        Provenance { slot: Slot::example(), fence, requested: now(), gauge }
+    }
+
+    fn head(windows: Windows) -> Head {
+        let (parts, ()) = Response::new(()).into_parts();
+        let (requested, received) = (now(), now());
+        let lifetime = Duration::from_secs(60);
+        let mut head = Head::new(&parts, Timing { requested, received, lifetime });
+        head.set_windows(windows);
+        head
+    }
+
+    fn response(length: usize) -> Entry {
+        Entry::response(provenance(), head(Windows::default()), vec![0; length].into())
+    }
+
+    #[test]
+    fn a_note_weighs_as_much_more_as_its_names_are_longer() {
+        let note = |names: &[&'static str]| {
+            let names = names.iter().map(|name| HeaderName::from_static(name)).collect();
+            Entry::nominated(provenance(), Nominated::new(names), now()).weight()
+        };
+        assert_eq!(note(&["x-abc"]) - note(&["x-a"]), 2);
+        assert_eq!(note(&["x-a", "x-b"]) - note(&["x-a"]), 3 + PER_NOMINATED as u64);
+    }
+
+    #[test]
+    fn a_response_is_kept_until_its_longest_window_is_over() {
+        let second = Duration::from_secs(1);
+        for (while_revalidate, if_error, to_validate) in [(3, 2, 1), (1, 3, 2), (2, 1, 3)] {
+            let (while_revalidate, if_error) = (while_revalidate * second, if_error * second);
+            let windows = Windows { while_revalidate, if_error, to_validate: to_validate * second };
+            let entry = Entry::response(provenance(), head(windows), Bytes::new());
+            assert_eq!(entry.kept_until(), entry.fresh_until() + 3 * second);
+        }
+        let plain = response(0);
+        assert_eq!(plain.kept_until(), plain.fresh_until());
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn a_copy_weighs_the_record_that_its_body_is_a_part_of() {
+        let copied = |entry: Entry, record: Option<usize>| {
+            let fence = entry.fence();
+            let source = record.map(|length| SourceRecord {
+                record: vec![0; length].into(),
+                number: 1,
+                digest: [b'0'; 32],
+                epoch: 1,
+                incarnation: 1,
+                clock: 0,
+            });
+            entry.into_copy(fence, now(), source).weight()
+        };
+        let read = |length: usize| {
+            let content = response(length).content().clone();
+            Entry::restored(provenance(), content, now())
+        };
+        assert_eq!(copied(read(5), Some(500)) - copied(read(5), Some(100)), 400);
+        assert_eq!(copied(read(5), Some(100)), copied(read(50), Some(100)));
+        assert_eq!(copied(read(100), None), copied(read(5), Some(100)));
+        let note = Entry::pass(provenance(), now());
+        let weight = note.weight();
+        assert_eq!(copied(note, None), weight + size_of::<Copied>() as u64);
+    }
+}

@@ -151,6 +151,10 @@ pub(super) mod tests {
     pub(in crate::exchange) fn response_of(fence: Fence) -> Entry {
         let windows =
             Windows { while_revalidate: 10 * SECOND, if_error: 100 * SECOND, ..Windows::default() };
+        response_with(windows, fence)
+    }
+
+    fn response_with(windows: Windows, fence: Fence) -> Entry {
         let (parts, ()) = Response::new(()).into_parts();
         let (requested, received) = (now(), now());
         let mut head = Head::new(&parts, Timing { requested, received, lifetime: LIFETIME });
@@ -253,6 +257,16 @@ pub(super) mod tests {
             let circumstances = Circumstances { is_current: false, origin };
             Row { circumstances, ..Row::of(&entry, age) }.is(stale(None));
         }
+    }
+
+    #[test]
+    fn circumstances_are_not_computed_for_a_response_that_never_answers_stale() {
+        let to_validate = Windows { to_validate: LIFETIME, ..Windows::default() };
+        let entry = response_with(to_validate, Sequence::new().begin());
+        let now = entry.fresh_until();
+        let question =
+            Question { wishes: &Wishes::NONE, early: None, now, purpose: Purpose::Answer };
+        assert_eq!(assess(&entry, &question, || unreachable!("it has no window")), stale(None));
     }
 
     #[test]

@@ -171,6 +171,18 @@ mod tests {
         assert!(!unsettled.contains(&slot("never entered", Tags::none())));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn every_key_stays_unsettled_once_those_that_were_entered_have_left() {
+        let unsettled = Unsettled::default();
+        let keys: Vec<_> = (0..MAX_SUBJECTS).map(|n| key(&n.to_string())).collect();
+        assert!(keys.iter().all(|key| unsettled.enter(key, WINDOW).is_some()));
+        tokio::time::advance(WINDOW / 2).await;
+        assert!(unsettled.enter(&key("one more"), WINDOW).is_some());
+        tokio::time::advance(WINDOW / 2).await;
+        assert!(keys.iter().all(|key| unsettled.leave(key).is_none()));
+        assert!(unsettled.contains(&slot("never entered", Tags::none())));
+    }
+
     #[test]
     fn a_tag_is_that_of_every_slot_that_has_it() {
         let unsettled = Unsettled::default();

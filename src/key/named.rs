@@ -162,6 +162,13 @@ mod tests {
     }
 
     #[test]
+    fn a_key_may_be_lent() {
+        let named = key("k:{a}").with("a", "1");
+        assert_eq!((&named).into_key().as_deref(), Some("k:1"));
+        assert_eq!(named.into_key().as_deref(), Some("k:1"));
+    }
+
+    #[test]
     fn a_text_that_no_request_makes_is_none() {
         check("k:{a}", &[], None);
         check("k:{a}", &[("b", "1")], None);

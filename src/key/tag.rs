@@ -167,6 +167,15 @@ mod tests {
     }
 
     #[test]
+    fn each_tag_weighs_what_its_allocations_take() {
+        let weight = |texts: &[&str]| texts.iter().map(Tag::new).collect::<Tags>().weight();
+        let (counts, tag) = (32, 32 + size_of::<Tag>() + Tag::new("").as_str().len());
+        assert_eq!(weight(&[]), 0);
+        assert_eq!(weight(&["a"]), counts + tag + 1);
+        assert_eq!(weight(&["aaa", "b"]), counts + 2 * tag + 4);
+    }
+
+    #[test]
     fn tags_are_there_once_and_in_order() {
         let tags = |texts: &[&str]| texts.iter().map(Tag::new).collect::<Tags>();
         assert_eq!(tags(&["b", "a", "b"]), tags(&["b", "a"]));

@@ -261,6 +261,12 @@ mod tests {
     }
 
     #[test]
+    fn variants_with_one_hash_are_not_equal_for_that() {
+        let hash = 1;
+        assert!(VariantRef { bytes: b"a", hash } != VariantRef { bytes: b"b", hash });
+    }
+
+    #[test]
     fn variants_are_equal_only_if_every_part_is() {
         for_all(|random| {
             let bytes = |random: &mut Random| random.vec(0..4, |random| random.below(3) as u8);

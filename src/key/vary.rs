@@ -160,8 +160,11 @@ mod tests {
         check(&[("vary", "*")], Err(Unpredictable));
         check(&[("vary", "accept, *")], Err(Unpredictable));
         check(&[("vary", "a b")], Err(Unpredictable));
-        let many: Vec<String> = (0..1000).map(|n| format!("x-{n}")).collect();
+        let many: Vec<String> = (10..1000).map(|n| format!("x-{n}")).collect();
+        let names: Vec<&str> = many.iter().map(String::as_str).collect();
         check(&[("vary", &many.join(","))], Err(Unpredictable));
+        check(&[("vary", &many[..MAX_NAMES].join(","))], Ok(&names[..MAX_NAMES]));
+        check(&[("vary", &many[..=MAX_NAMES].join(","))], Err(Unpredictable));
     }
 
     #[test]

@@ -178,6 +178,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_escaped_quote_hides_nothing_behind_the_string_it_is_in() {
+        let members = |line: &'static str| {
+            Member::all(line.as_bytes()).map(|member| member.text).collect::<Vec<_>>()
+        };
+        let line = r#"a="\\", no-store, b="x""#;
+        assert_eq!(members(line), [&br#"a="\\""#[..], b" no-store", br#" b="x""#]);
+        let line = r#"a="\"", no-store, b="x""#;
+        assert_eq!(members(line), [&br#"a="\"""#[..], b" no-store", br#" b="x""#]);
+        assert_eq!(members(r#"a="b\",c", d"#), [&br#"a="b\",c""#[..], b" d"]);
+    }
+
+    #[test]
     fn seconds_saturate() {
         let seconds = |text: &'static str| seconds(Member { text: text.as_bytes() }.parts()?.1);
         assert_eq!(seconds("max-age=99999999999999999999"), Some(MOST_SECONDS));

@@ -175,6 +175,12 @@ mod tests {
             check(range, 1000, &Selected::Parts(vec![part]));
         }
         check("bytes=500-599,0-99", 1000, &Selected::Parts(vec![500..600, 0..100]));
+        check("bytes=0-99,100-199", 1000, &Selected::Parts(vec![0..100, 100..200]));
+        // As many bytes as the whole has, with what each part costs.
+        let last = 1000 - 2 * PER_PART - 2;
+        let parts = vec![0..1, 999 - last..1000];
+        check(&format!("bytes=0-0,-{}", last + 1), 1000, &Selected::Parts(parts));
+        check(&format!("bytes=0-0,-{}", last + 2), 1000, &Selected::Whole);
     }
 
     #[test]

@@ -416,6 +416,41 @@ mod tests {
     }
 
     #[test]
+    fn a_route_that_does_not_guess_gives_its_own_lifetime() {
+        let lifetimes = Lifetimes {
+            freshness: Freshness::Origin,
+            ttl: Some(Duration::from_secs(7)),
+            jitter_percent: 0,
+            ..policy().lifetimes
+        };
+        let head = Response::builder()
+            .header("last-modified", "Thu, 01 Jan 1970 00:00:00 GMT")
+            .header("date", "Fri, 02 Jan 1970 00:00:00 GMT");
+        let head = head.body(()).unwrap().into_parts().0;
+        let lifetime = |heuristic_percent| {
+            let lifetimes = Lifetimes { heuristic_percent, ..lifetimes.clone() };
+            let policy = StoragePolicy { lifetimes, ..policy() };
+            policy.judge(&head, &reception(false)).map(|terms| terms.fresh_for)
+        };
+        assert_eq!(lifetime(0), Ok(Duration::from_secs(7)));
+        assert_eq!(lifetime(1), Ok(Duration::from_secs(864)));
+    }
+
+    #[test]
+    fn a_refusal_is_remembered_unless_it_is_of_the_moment_or_of_one_request() {
+        let remembered = |status| {
+            may_be_remembered(Refusal::Status, StatusCode::from_u16(status).expect("a status"))
+        };
+        for status in [200, 206, 301, 404, 410] {
+            assert!(remembered(status), "{status}");
+        }
+        for status in [103, 400, 401, 403, 409, 411, 431, 500, 503] {
+            assert!(!remembered(status), "{status}");
+        }
+        assert!(!may_be_remembered(Refusal::Incomplete, StatusCode::OK));
+    }
+
+    #[test]
     fn lengths_that_contradict_each_other_are_refused() {
         let fields = |lines: &[&str]| {
             let mut fields = HeaderMap::new();

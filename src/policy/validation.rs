@@ -185,7 +185,6 @@ fn matches_any(mut list: &[u8], stored: Option<EntityTag<'_>>) -> bool {
     loop {
         list = list.trim_ascii_start();
         match list {
-            [] => return false,
             [b',', rest @ ..] => list = rest,
             b"*" => return true,
             _ => {

@@ -49,9 +49,8 @@ impl Target {
         let path = match reference.path {
             "" if reference.authority.is_some() => "/".to_owned(),
             "" => own.to_owned(),
+            // Always so after an authority.
             absolute if absolute.starts_with('/') => without_dots(absolute),
-            // After an authority a path begins with a slash.
-            _ if reference.authority.is_some() => return None,
             relative => {
                 let folder = &own[..own.rfind('/').map_or(0, |at| at + 1)];
                 without_dots(&format!("{folder}{relative}"))
@@ -172,6 +171,8 @@ mod tests {
             ("?x", "/a/b"),
             ("#y", "/a/b"),
             ("/%2e%2E/c", "/%2e%2E/c"),
+            ("/b:c", "/b:c"),
+            ("c/d:e", "/a/c/d:e"),
         ] {
             check("/a/b?q", None, reference, Some(expected));
         }
@@ -185,6 +186,8 @@ mod tests {
             ("https://EXAMPLE.com/b", Some("/b")),
             ("https://example.com:443/b", Some("/b")),
             ("http://example.com", Some("/")),
+            ("http://example.com?b", Some("/")),
+            ("//example.com", Some("/")),
             ("//example.com/b", Some("/b")),
             ("http://example.com:8080/b", None),
             ("http://example.com:443/b", None),

@@ -419,6 +419,8 @@ fn a_route_that_leaves_freshness_to_the_origin_needs_no_lifetime() {
         check(builder().cache(eager), Kind::Limit, "GET /a", "early_refresh");
     }
     check(builder().cache(route().heuristic(11)), Kind::Limit, "GET /a", "heuristic");
+    check_builds(builder().cache(route().jitter(50)));
+    check(builder().cache(route().jitter(51)), Kind::Limit, "GET /a", "jitter");
     check(builder().cache(route().ttl(Duration::ZERO)), Kind::Ttl, "GET /a", "ttl");
     let fixed = CacheRoute::get("/a").key("k").ttl(TTL).heuristic(10);
     check(builder().cache(fixed), Kind::Limit, "GET /a", "heuristic");

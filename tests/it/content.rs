@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, Version};
-use http_body::{Body, Frame};
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 use tower::{Layer, Service, ServiceExt};
 use tower_support_cache::{
@@ -32,11 +32,13 @@ struct Hidden {
     /// Set if a poll brings nothing before each frame.
     is_late: bool,
     has_waited: bool,
+    hint: SizeHint,
 }
 
 impl Hidden {
     fn of(frames: impl IntoIterator<Item = Polled>) -> Self {
-        Self { frames: frames.into_iter().collect(), is_late: false, has_waited: false }
+        let frames = frames.into_iter().collect();
+        Self { frames, is_late: false, has_waited: false, hint: SizeHint::default() }
     }
 
     fn late(self) -> Self {
@@ -55,6 +57,10 @@ impl Body for Hidden {
         }
         self.has_waited = false;
         Poll::Ready(self.frames.pop_front())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.hint
     }
 }
 
@@ -190,6 +196,9 @@ async fn a_body_that_tells_its_size_is_believed() {
         let body = || Full::from("x");
         let told = line(data("x"));
         check(layer().layer(echo().0), &case(true), body, &told, "full").await;
+        let hint = SizeHint::with_exact(0);
+        let body = || Hidden { hint, ..Hidden::of([]) };
+        check(layer().layer(echo().0), &case(false), body, "", "no bytes, and no end").await;
     }
     // The outer layer that has read the content has told the handler of it elsewhere.
     let case = Case { fields: &[("content-length", "5")], has_content: true, ..HTTP_1 };

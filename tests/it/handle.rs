@@ -244,6 +244,16 @@ async fn a_key_that_could_be_a_name_of_the_store_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_value_makes_a_templates_key_a_name_of_the_store() {
+    let (cache, _, calls) = cache_with(|_| CacheRoute::get("/{case}").key("{case}:epoch").ttl(TTL));
+    calls.serve(|_| response(200, &[], "stored"));
+    for (uri, is_stored) in [("/tower-support-cache", false), ("/tower-support-cached", true)] {
+        fetch(&cache, uri).await;
+        assert_eq!(fetch(&cache, uri).await.is_hit(), is_stored, "{uri}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn several_keys_are_invalidated_at_once_and_when_called() {
     let (cache, handle, calls) = cache_with(|route| route);
     calls.serve(|_| response(200, &[], "stored"));

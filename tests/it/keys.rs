@@ -178,6 +178,21 @@ async fn a_closures_key_is_part_of_what_identifies_a_response() {
 // ===== writes =====
 
 #[tokio::test(start_paused = true)]
+async fn a_closure_sees_the_request_as_its_handler_does() {
+    let key = |request: &tower_support_cache::KeyRequest<'_>| {
+        Some(format!("{} {}", request.method(), request.uri()))
+    };
+    let (cache, handle, calls) = build(builder().cache(route("/cases/{case}").key_with(key)));
+    calls.serve(echo);
+    fetch(&cache, "/cases/1?page=2").await;
+    handle.invalidate("GET /cases/1").await.unwrap();
+    handle.invalidate("HEAD /cases/1?page=2").await.unwrap();
+    assert!(fetch(&cache, "/cases/1?page=2").await.is_hit());
+    handle.invalidate("GET /cases/1?page=2").await.unwrap();
+    assert!(!fetch(&cache, "/cases/1?page=2").await.is_hit());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_write_whose_key_fails_is_counted_and_forwarded() {
     let (cache, handle, calls) = cache();
     let calls = calls.serve(echo);

@@ -204,3 +204,20 @@ fn parse_token(text: &str) -> Option<Token> {
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_comes_back_from_its_text_and_from_no_other() {
+        for number in [0, 1, u128::MAX / 3, u128::MAX] {
+            let token = Token::new(number);
+            assert_eq!(token.number(), number);
+            assert_eq!(parse_token(&token_text(token)), Some(token));
+        }
+        for text in ["", "1", &"g".repeat(32), &format!("+{}", "1".repeat(31)), &"1".repeat(33)] {
+            assert_eq!(parse_token(text), None, "{text}");
+        }
+    }
+}

@@ -426,6 +426,17 @@ mod tests {
     }
 
     #[test]
+    fn the_status_of_an_inner_cache_comes_back() {
+        let lines = [("cache-status".to_owned(), b"inner; hit".to_vec())];
+        let record = encode(&response(200, &lines, b""), "", STAMP, &[], &Seal::Checksum);
+        let read = decode(&record.into(), "", &Slot::example(), &Seal::Checksum);
+        let Ok(StoredContent::Response(head, _)) = read.map(|record| record.content) else {
+            panic!("a response")
+        };
+        assert_eq!(head.fields.to_map()["cache-status"], "inner; hit");
+    }
+
+    #[test]
     fn no_bytes_make_it_panic() {
         for_all(|random| read_anything(&bytes(random, 200)));
     }
