@@ -59,6 +59,10 @@ tally! {
     pending,
     /// Invalidations that were dropped on the way.
     dropped,
+    /// Versions that the origin committed after it had failed, or had only accepted them.
+    doubts,
+    /// Of these, versions that had to be seen in the end.
+    settled,
     /// Reads that took over a second.
     slow,
     /// Requests that failed though the origin answers all.

@@ -1,5 +1,6 @@
 //! One process of a run: tasks that read and write through a layer of its own.
 
+mod doubts;
 mod rests;
 
 use std::{
@@ -28,6 +29,8 @@ use tower_support_cache::{
     SupportCache, SupportCacheHandle, SupportCacheLayer,
 };
 
+use doubts::WINDOW;
+
 use crate::{
     origin::{Origin, PANIC, version_of},
     random::Random,
@@ -51,6 +54,8 @@ struct Run {
     handle: SupportCacheHandle,
     world: Arc<World>,
     is_near: bool,
+    load: Load,
+    url: String,
     counters: Counters,
     /// For invalidations by a program that knows nothing of us.
     foreign: redis::Client,
@@ -95,32 +100,17 @@ impl Run {
     fn new(settings: &Settings) -> Self {
         let world = World::open(&settings.folder, settings.index, settings.processes);
         let world = Arc::new(world);
-        let per_caller = || {
-            Credentials::PerCaller(Caller::with(|request| {
-                Some(request.headers().get("x-caller")?.to_str().ok()?.to_owned())
-            }))
-        };
         let mut store = RedisStore::builder(&settings.url);
         match (settings.is_near, settings.load) {
             (false, _) => store = store.near_cache_capacity(0),
             // Copies are confirmed often, and renewed.
-            (true, Load::Crowd) => {
+            (true, Load::Crowd | Load::Doubts) => {
                 let limit = Duration::from_millis(20);
                 store = store.near_cache_capacity(1 << 22).near_cache_limit(limit);
             }
             (true, Load::Rests) => {}
         }
-        let layer = SupportCacheLayer::builder(store.build().unwrap())
-            .caller_key(CallerKey::new([7; 32]))
-            .cache(route("shared").tag("t:{tag}"))
-            .cache(route("mine").tag("t:{tag}").credentials(per_caller()))
-            .cache(route("bare"))
-            .cache(route("bare_mine").credentials(per_caller()))
-            .invalidate(InvalidateRoute::post("/written/{tag}/{key}").key("k:{key}"))
-            .invalidate(InvalidateRoute::post("/tagged/{tag}/{key}").tag("t:{tag}"))
-            .invalidate(InvalidateRoute::post("/grouped/{tag}/{key}").groups())
-            .build()
-            .unwrap();
+        let layer = layer_over(store.build().unwrap());
         let origin =
             Origin { world: Arc::clone(&world), seed: Arc::new(AtomicU64::new(settings.seed)) };
         Self {
@@ -128,6 +118,8 @@ impl Run {
             handle: layer.handle(),
             world,
             is_near: settings.is_near,
+            load: settings.load,
+            url: settings.url.clone(),
             counters: Counters::default(),
             foreign: redis::Client::open(settings.url.as_str()).unwrap(),
         }
@@ -142,15 +134,21 @@ impl Run {
         for (task, key) in (0..settings.tasks).zip(others) {
             let run = Arc::clone(self);
             match settings.load {
-                Load::Crowd => tokio::spawn(run.task(seed(task))),
+                Load::Crowd | Load::Doubts => tokio::spawn(run.task(seed(task))),
                 Load::Rests => tokio::spawn(run.read_one(key, seed(task))),
             };
         }
-        if settings.load == Load::Rests {
+        if settings.load != Load::Rests {
+            tokio::spawn(Arc::clone(self).doubt(seed(settings.tasks)));
+        } else {
             for key in self.world.all_own() {
                 tokio::spawn(Arc::clone(self).write_one(key, seed(settings.tasks + key)));
             }
         }
+    }
+
+    fn origin(&self) -> Origin {
+        Origin { world: Arc::clone(&self.world), seed: Arc::new(AtomicU64::new(micros())) }
     }
 
     fn tally(&self) -> Tally {
@@ -193,6 +191,7 @@ impl Run {
         let request = request.body(Empty::<Bytes>::new()).unwrap();
         let bound = self.world.acknowledged(key);
         let soft_bound = self.world.acknowledged(softly(key));
+        let doubted_until = self.world.doubted_until(key);
         let begun = micros();
         let read = caught(async {
             let response = self.cache.clone().oneshot(request).await.expect("it is infallible");
@@ -222,14 +221,16 @@ impl Run {
             Ok(Ok(Err(error))) => return self.fails(&format!("a read of key {key}: {error}")),
             Ok(Ok(Ok(answer))) => answer,
         };
-        let read = Asked { kind, key, caller, begun, bounds: [bound, soft_bound] };
+        let bounds = [bound, soft_bound];
+        let read = Asked { kind, key, caller, begun, bounds, doubted_until };
         self.judge(&read, &status, &body);
     }
 
     /// Counts a read, and asks whether its answer is one that it may have.
     fn judge(&self, read: &Asked, status: &str, body: &str) {
-        let Asked { kind, key, caller, begun, bounds: [bound, soft_bound] } = read;
+        let Asked { kind, key, caller, begun, bounds: [bound, soft_bound], .. } = read;
         let (key, begun) = (*key, *begun);
+        let is_in_doubt = micros() < read.doubted_until;
         self.counters.reads.fetch_add(1, Relaxed);
         if status.contains(";hit") {
             self.counters.hits.fetch_add(1, Relaxed);
@@ -237,6 +238,9 @@ impl Run {
             self.counters.joins.fetch_add(1, Relaxed);
         }
         let is_stale = says_stale(status);
+        if is_in_doubt && status.contains(";hit") && !is_stale {
+            self.violates(&format!("key {key}: a hit within a window ({status})"));
+        }
         self.counters.stale.fetch_add(u64::from(is_stale), Relaxed);
         let Some(version) = version_of(body, kind, key, caller) else {
             let start: String = body.chars().take(20).collect();
@@ -402,6 +406,8 @@ struct Asked {
     caller: String,
     begun: u64,
     bounds: [u64; 2],
+    /// Time until which nothing may be stored, as it was said when it began.
+    doubted_until: u64,
 }
 
 /// Versions that were written, by the register of their acknowledgement.
@@ -409,6 +415,34 @@ type Written = Vec<(usize, u64)>;
 
 fn path(kind: &str, key: usize) -> String {
     format!("/{kind}/{}/{key}", key % TAGS)
+}
+
+/// The layer that every process has.
+fn layer_over(store: RedisStore) -> SupportCacheLayer<RedisStore> {
+    let per_caller = || {
+        Credentials::PerCaller(Caller::with(|request| {
+            Some(request.headers().get("x-caller")?.to_str().ok()?.to_owned())
+        }))
+    };
+    let post = |rule: &str| {
+        let rule = InvalidateRoute::post(format!("/{rule}/{{tag}}/{{key}}"));
+        rule.unknown_for(WINDOW).accepted_for(WINDOW)
+    };
+    SupportCacheLayer::builder(store)
+        .caller_key(CallerKey::new([7; 32]))
+        .cache(route("shared").tag("t:{tag}"))
+        .cache(route("mine").tag("t:{tag}").credentials(per_caller()))
+        .cache(route("bare"))
+        .cache(route("bare_mine").credentials(per_caller()))
+        .invalidate(post("written").key("k:{key}"))
+        .invalidate(post("tagged").tag("t:{tag}"))
+        .invalidate(post("grouped").groups())
+        .invalidate(post("doubted").key("k:{key}"))
+        .invalidate(post("accepted").key("k:{key}"))
+        .invalidate(post("tag_doubted").tag("t:{tag}"))
+        .invalidate(post("softly_doubted").key("k:{key}").soft())
+        .build()
+        .unwrap()
 }
 
 fn route(kind: &str) -> CacheRoute {
