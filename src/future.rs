@@ -16,7 +16,7 @@ use tower_service::Service;
 
 use crate::{
     body::ResponseBody,
-    clock::{Instant, now},
+    clock::{Instant, recent},
     metrics::outcome::Unshared,
     metrics::reporter::Reporter,
 };
@@ -86,7 +86,7 @@ pub(crate) struct Mark {
 impl Mark {
     /// Reports how a forward ended.
     fn put<B: Body, E>(&self, answer: Result<Response<B>, E>) -> Answer<B, E> {
-        self.reporter.metrics.origin_answered(self.bucket, now() - self.began);
+        self.reporter.metrics.origin_answered(self.bucket, recent() - self.began);
         match answer {
             Ok(mut response) => {
                 let outcome = self.why.outcome(response.status());

@@ -166,9 +166,18 @@ impl SupportCacheHandle {
 
     /// Invalidates everything in the store, the keys of other layers on it included.
     ///
+    /// Over Redis it takes as long as the longest heartbeat of all processes, one second at least. Where that
+    /// is not known it takes ten: within ten seconds after this process has come to the server, if the
+    /// processes there could not be read, or where the user may not use the key `tower-support-cache:heartbeats:…`.
+    ///
     /// # Errors
     ///
     /// As for [`invalidate`](Self::invalidate).
+    ///
+    /// # Cancellation
+    ///
+    /// As for [`invalidate`](Self::invalidate). Until every process has seen it, it is pending:
+    /// [`flush_pending`](Self::flush_pending) and [`drain`](Self::drain) wait for it.
     pub fn invalidate_all(&self) -> Invalidation {
         Invalidation(self.cache.invalidate_all())
     }

@@ -171,6 +171,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "transport",
             "scripts",
             "command",
+            "heartbeats",
             "batch",
             "connection",
             "handle",

@@ -17,11 +17,10 @@ use std::{
 use tokio::{
     runtime::Handle,
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
-    time::timeout_at,
 };
 
 use crate::{
-    clock::{Instant, now},
+    clock::{Instant, now, timeout_at},
     metrics::Metrics,
 };
 

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     background::{Detachments, EarlyRefresh, Revalidations},
-    clock::{Instant, now},
+    clock::{Instant, now, sleep_until},
     entry::ShapeCache,
     error::Unfinished,
     flight::{Flights, Limits},
@@ -289,7 +289,7 @@ impl<St: Store> Cache<St> {
             let _ = shared.store.flush_pending(DELIVERY).await;
             until = until.max(now() + window);
             loop {
-                tokio::time::sleep_until(until).await;
+                sleep_until(until).await;
                 // Before it leaves, so that no fill slips in between.
                 let strength = shared.store.sequence().unsettled().strength(&subject);
                 let _ = shared.store.invalidate(&subject, strength).await;

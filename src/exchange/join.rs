@@ -4,7 +4,6 @@ use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use http::HeaderMap;
 use http_body::Body;
-use tokio::time::timeout_at;
 
 use super::{
     assess::{Assessment, Circumstances, Origin, Purpose, Question, assess},
@@ -15,7 +14,7 @@ use super::{
     respond::{Reuse, SharedResponse},
 };
 use crate::{
-    clock::{Instant, now},
+    clock::{Instant, now, recent, timeout_at},
     entry::Entry,
     flight::{Follower, Lead, Settled, Turn},
     key::Token,
@@ -231,7 +230,7 @@ impl<St: Store> Cache<St> {
             // Nobody waits for what it would bring.
             return Begun::Ended(Alone::Held.into());
         }
-        let (cache, route, requested) = (Arc::clone(self), read.route, now());
+        let (cache, route, requested) = (Arc::clone(self), read.route, recent());
         let (right, is_refresh) = (read.right.clone(), false);
         Begun::Filling(Filling { cache, lead, lease, route, requested, right, is_refresh })
     }

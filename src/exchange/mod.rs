@@ -30,7 +30,7 @@ use http::{
     header::{IF_MODIFIED_SINCE, IF_NONE_MATCH},
 };
 use http_body::Body;
-use tokio::{runtime::Handle, time::timeout_at};
+use tokio::runtime::Handle;
 use tower_service::Service;
 
 use self::{
@@ -49,7 +49,7 @@ pub(crate) use self::{cache::Cache, write::acknowledged};
 use crate::{
     background::Detachable,
     body::ResponseBody,
-    clock::now,
+    clock::{recent, timeout_at},
     future::{Mark, ResponseFuture, Watched, watch},
     key::{FieldList, Strength, Subject},
     metrics::outcome::{Alone, Outcome, Refusal, Unshared},
@@ -114,7 +114,7 @@ where
             ResponseFuture::ready(reuse.respond(&cache.reporter, cache.bucket(route), &asks))
         }
         Decision::Forward(bucket, why) => {
-            let mark = Mark { reporter: Arc::clone(&cache.reporter), bucket, why, began: now() };
+            let mark = Mark { reporter: Arc::clone(&cache.reporter), bucket, why, began: recent() };
             ResponseFuture::forward(inner.clone(), request, Some(mark))
         }
         Decision::Read(read) => ResponseFuture::waiting(exchange(read, request).run()),
@@ -303,9 +303,9 @@ where
             poll_fn(|cx| self.inner.poll_ready(cx)).await?;
             self.inner.call(self.request.take().expect(UNTIL_FORWARDED)).await
         };
-        let began = now();
+        let began = recent();
         let answer = Watched::new(answer, || metrics.panicked(bucket)).await;
-        metrics.origin_answered(bucket, now() - began);
+        metrics.origin_answered(bucket, recent() - began);
         answer.inspect_err(|_| metrics.failed(bucket))
     }
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     background::Revalidation,
-    clock::{Instant, now},
+    clock::{Instant, recent},
     entry::Entry,
     flight::Lead,
     key::{Nominated, Strength, Subject},
@@ -123,7 +123,7 @@ impl<St: Store> Ending<St> {
         let (bucket, metrics) = (self.cache.bucket(self.route), self.cache.metrics());
         match stored {
             Ok(()) => {
-                self.cache.routes[self.route].early.note(|| now() - self.requested);
+                self.cache.routes[self.route].early.note(|| recent() - self.requested);
                 metrics.stored(bucket);
             }
             Err(Refusal::Fenced) => metrics.fenced(bucket),
@@ -161,6 +161,7 @@ mod tests {
     use super::{super::assess::tests::response_of, *};
     use crate::{
         CacheRoute, MemoryStore, SupportCacheLayer,
+        clock::now,
         entry::Provenance,
         flight::Turn,
         key::{Slot, Tag},

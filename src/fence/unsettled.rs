@@ -175,9 +175,9 @@ mod tests {
     async fn every_key_stays_unsettled_once_those_that_were_entered_have_left() {
         let unsettled = Unsettled::default();
         let keys: Vec<_> = (0..MAX_SUBJECTS).map(|n| key(&n.to_string())).collect();
-        assert!(keys.iter().all(|key| unsettled.enter(key, WINDOW).is_some()));
+        assert!(keys.iter().all(|key| unsettled.enter(key, Strength::Hard, WINDOW).is_some()));
         tokio::time::advance(WINDOW / 2).await;
-        assert!(unsettled.enter(&key("one more"), WINDOW).is_some());
+        assert!(unsettled.enter(&key("one more"), Strength::Hard, WINDOW).is_some());
         tokio::time::advance(WINDOW / 2).await;
         assert!(keys.iter().all(|key| unsettled.leave(key).is_none()));
         assert!(unsettled.contains(&slot("never entered", Tags::none())));

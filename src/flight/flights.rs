@@ -10,7 +10,7 @@ use std::{
 
 use super::broadcast::Broadcast;
 use crate::{
-    clock::{Instant, now},
+    clock::{Instant, recent},
     fence::Fence,
     key::{Prehashed, Slot, Token, Variant},
     sync::{AtomicUsize, Mutex, Ordering, lock},
@@ -106,7 +106,7 @@ impl<T: Clone> Flights<T> {
         may_join: impl FnOnce(Fence) -> bool,
         begin: impl FnOnce() -> Fence,
     ) -> Turn<T> {
-        let now = now();
+        let now = recent();
         let key = FlightKey { variant: slot.variant.clone(), token };
         let mut shard = lock(self.shard(&key.variant));
         let place = shard.entry(key);
@@ -133,7 +133,7 @@ impl<T: Clone> Flights<T> {
         token: Option<Token>,
         fence: Fence,
     ) -> Lead<T> {
-        self.begin(slot, token, fence, now())
+        self.begin(slot, token, fence, recent())
     }
 
     fn begin(

@@ -11,17 +11,14 @@ use std::{
 };
 
 use http_body::Body;
-use tokio::{
-    sync::oneshot,
-    time::{Sleep, sleep_until},
-};
+use tokio::{sync::oneshot, time::Sleep};
 
 use super::{
     cursor::{End, Recorded, Recording},
     tape::{FRAMES_PER_TURN, Stop, poll_piece},
 };
 use crate::{
-    clock::{Instant, now},
+    clock::{Instant, by_timer, now, sleep_until},
     entry::Entry,
     metrics::outcome::Refusal,
 };
@@ -116,6 +113,7 @@ impl<B: Body> Recorder<B> {
         let stall = Some(self.stalls_at).filter(|stall| now() < *stall);
         let Some(until) = deadline.into_iter().chain(stall).min() else { return Poll::Pending };
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        let until = by_timer(until);
         // A timer that is too early is set again when it fires, not with each byte.
         if timer.is_elapsed() || until < timer.deadline() {
             timer.as_mut().reset(until);

@@ -57,6 +57,18 @@ mod replay;
 pub use chaos::{Chaos, Fault, StoreCall};
 pub use replay::{Replay, Undeclared};
 
+/// Sets the clock of the day, as the caches of this process read it, forward or back, by milliseconds.
+///
+/// Forward it is what a machine sees that was suspended: everything that is stored is older by as much.
+/// Paused time does not move, and no timer fires.
+///
+/// ```
+/// tower_support_cache::testing::step_time_of_day(3_600_000);
+/// ```
+pub fn step_time_of_day(millis: i64) {
+    crate::clock::step(millis);
+}
+
 /// For the crate's own tests, whose stores break the rules one by one.
 #[doc(hidden)]
 pub use crate::store::sealed::Sealed;

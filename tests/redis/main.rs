@@ -13,11 +13,13 @@ mod server;
 mod support;
 
 mod access;
+mod clock;
 mod conformance;
 mod crowd;
 mod deploy;
 mod faults;
 mod harness;
+mod heartbeats;
 mod invalidation;
 mod load;
 mod near;

@@ -36,6 +36,8 @@ pub(crate) enum Fault {
     FlushAll,
     NoEviction,
     Eviction,
+    ClockBack,
+    ClockForward,
 }
 
 impl Fault {
@@ -53,6 +55,8 @@ impl Fault {
         Self::FlushAll,
         Self::NoEviction,
         Self::Eviction,
+        Self::ClockBack,
+        Self::ClockForward,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -70,6 +74,8 @@ impl Fault {
             Self::FlushAll => "FLUSHALL",
             Self::NoEviction => "full, noeviction",
             Self::Eviction => "full, allkeys-lru",
+            Self::ClockBack => "clock set back",
+            Self::ClockForward => "clock set forward",
         }
     }
 }
@@ -88,7 +94,7 @@ pub(crate) struct Faults {
 
 impl Faults {
     pub(crate) async fn new(scenario: &Scenario) -> Self {
-        let (primary, standby) = (Server::start().await, Server::start().await);
+        let (primary, standby) = (Server::with_clock().await, Server::with_clock().await);
         let replication = Proxy::to(primary.port).await;
         standby.follow(replication.port).await;
         let mut links = Vec::new();
@@ -163,7 +169,21 @@ impl Faults {
             Fault::FlushAll => self.primary.run(&["FLUSHALL"]).await,
             Fault::NoEviction => self.fill("noeviction").await,
             Fault::Eviction => self.fill("allkeys-lru").await,
+            Fault::ClockBack => {
+                let step = self.step();
+                self.primary.step_clock(-step);
+            }
+            Fault::ClockForward => {
+                let step = self.step();
+                self.primary.step_clock(step);
+            }
         }
+    }
+
+    /// Returns milliseconds by which a clock is set: seconds, or up to half an hour.
+    fn step(&mut self) -> i64 {
+        let most = if self.random.in_percent(50) { 5000 } else { 1_800_000 };
+        self.random.below(most) as i64
     }
 
     async fn restart(&mut self, disk: Disk) {

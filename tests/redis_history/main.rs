@@ -12,7 +12,7 @@
 //!
 //! Scenarios: `short` (the default), `long`; with near caches, whose messages may be on their way,
 //! `near`, and where keys are seldom written `near-rests`, `near-silent`; with writes whose process ends
-//! before the window of their unknown outcome `doubts`; for known mistakes `quiet`,
+//! before the window of their unknown outcome `doubts`; for known mistakes `quiet`, `heartbeats`,
 //! `near-quiet`, `restarts`, `failovers`, `demotions`. Options: `--processes`, `--tasks`, `--seconds`,
 //! `--seed`.
 

@@ -29,6 +29,8 @@ pub(crate) enum Load {
     Crowd,
     /// Each task reads one key of another process, which is seldom written.
     Rests,
+    /// As the crowd. Everything is invalidated often, and every second process learns of it late.
+    Late,
     /// As in a crowd, and many writes have an unknown outcome.
     Doubts,
 }
@@ -129,6 +131,9 @@ impl Scenario {
                 let load = Load::Doubts;
                 vec![Self { load, ..scenario("doubts", &[], some(12)) }]
             }
+            "heartbeats" => {
+                vec![Self { load: Load::Late, ..scenario("heartbeats", &[], some(8)) }]
+            }
             "quiet" => vec![scenario("quiet", &[], some(8))],
             "restarts" => vec![scenario("restarts", &[Fault::RestartFromRdb], some(10))],
             "failovers" => vec![scenario("failovers", &[Fault::Failover], some(10))],
@@ -225,8 +230,8 @@ impl Settings {
         let [index, processes, tasks] = [index, processes, tasks].map(|text| text.parse().unwrap());
         let (url, folder) = (url.clone(), Path::new(folder).to_owned());
         let (seed, is_near) = (seed.parse().unwrap(), is_near == "1");
-        let loads = [Load::Crowd, Load::Rests, Load::Doubts];
-        let load = loads.into_iter().find(|one| *load == (*one as u64).to_string()).unwrap();
+        let loads = [Load::Crowd, Load::Rests, Load::Late, Load::Doubts];
+        let load = loads.into_iter().find(|known| *load == (*known as u64).to_string()).unwrap();
         Some(Self { index, processes, tasks, seed, is_near, load, url, folder })
     }
 }

@@ -45,6 +45,8 @@ const CALLERS: u64 = 2;
 const PROVEN: Duration = Duration::from_millis(300);
 /// Prefix of a line with the lateness of a message, in microseconds.
 pub(crate) const LATE: &str = "late ";
+/// Longer than any process waits for without knowing of it.
+const LATE_HEARTBEAT: Duration = Duration::from_millis(2500);
 const LIFETIME: Duration = Duration::from_secs(600);
 /// In this time a pending invalidation is delivered, unless the server stays away.
 const FLUSH: Duration = Duration::from_secs(3);
@@ -101,10 +103,13 @@ impl Run {
         let world = World::open(&settings.folder, settings.index, settings.processes);
         let world = Arc::new(world);
         let mut store = RedisStore::builder(&settings.url);
+        if settings.load == Load::Late && settings.index % 2 == 1 {
+            store = store.heartbeat(LATE_HEARTBEAT);
+        }
         match (settings.is_near, settings.load) {
             (false, _) => store = store.near_cache_capacity(0),
             // Copies are confirmed often, and renewed.
-            (true, Load::Crowd | Load::Doubts) => {
+            (true, Load::Crowd | Load::Late | Load::Doubts) => {
                 let limit = Duration::from_millis(20);
                 store = store.near_cache_capacity(1 << 22).near_cache_limit(limit);
             }
@@ -134,7 +139,8 @@ impl Run {
         for (task, key) in (0..settings.tasks).zip(others) {
             let run = Arc::clone(self);
             match settings.load {
-                Load::Crowd | Load::Doubts => tokio::spawn(run.task(seed(task))),
+                Load::Crowd | Load::Doubts => tokio::spawn(run.task(seed(task), 1)),
+                Load::Late => tokio::spawn(run.task(seed(task), 20)),
                 Load::Rests => tokio::spawn(run.read_one(key, seed(task))),
             };
         }
@@ -157,11 +163,12 @@ impl Run {
         Tally { near: near.hits, confirmed: near.confirmed, ..self.counters.tally() }
     }
 
-    async fn task(self: Arc<Self>, mut random: Random) {
+    /// Reads and writes. Of 10,000 times this number is for everything.
+    async fn task(self: Arc<Self>, mut random: Random, of_all: u64) {
         loop {
             match random.below(10_000) {
-                0 => self.write_all().await,
-                1..350 => self.write(&mut random).await,
+                kind if kind < of_all => self.write_all().await,
+                ..350 => self.write(&mut random).await,
                 // Readers come in bursts and pause, so that there are fills, joins and hits.
                 350..650 => pause(Duration::from_micros(random.below(3000))).await,
                 _ => self.read(&mut random).await,
@@ -283,7 +290,8 @@ impl Run {
                     self.acknowledge(&written, By::Stranger);
                 }
             }
-            9..11 if key < BARE => {
+            // A deletion of the version ends a window, too.
+            9..11 if key < BARE && self.load != Load::Doubts => {
                 let written = self.write_fellows(key);
                 let stamp = format!("tower-support-cache:tag:t:{}", key % TAGS);
                 if self.delete(&stamp).await.is_ok() {

@@ -6,10 +6,14 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::Write,
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -61,7 +65,15 @@ pub(crate) struct Server {
     pub(crate) port: u16,
     folder: PathBuf,
     options: Vec<(String, String)>,
+    clock: Option<Clock>,
     process: Child,
+}
+
+/// Clock of a server that is set while it runs.
+struct Clock {
+    /// File with the microseconds that it is ahead of the real one.
+    file: PathBuf,
+    ahead: i64,
 }
 
 impl Server {
@@ -70,21 +82,41 @@ impl Server {
         Self::with(&[]).await
     }
 
+    /// Starts a server with a clock of its own. On Linux alone; elsewhere it does not step.
+    pub(crate) async fn with_clock() -> Self {
+        let clock = Clock { file: new_folder().join("clock"), ahead: 0 };
+        clock.write();
+        Self::begin(&[], Some(clock)).await
+    }
+
     /// Starts a server with these options, named as in `redis.conf`.
     pub(crate) async fn with(options: &[(&str, &str)]) -> Self {
+        Self::begin(options, None).await
+    }
+
+    async fn begin(options: &[(&str, &str)], mut clock: Option<Clock>) -> Self {
         let mut options: Vec<_> =
             options.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         options.push(("repl-diskless-sync-delay".into(), "0".into()));
         loop {
             let port = free_port();
             let folder = new_folder();
-            let process = spawn(port, &folder, &options);
-            let mut server = Self { port, folder, options: options.clone(), process };
+            let process = spawn(port, &folder, &options, clock.as_ref());
+            let options = options.clone();
+            let mut server = Self { port, folder, options, clock: clock.take(), process };
             // Another program may have taken the port meanwhile.
             if server.is_up().await {
                 return server;
             }
+            clock = server.clock.take();
         }
+    }
+
+    /// Sets the clock of a server forward or back that was started [with one](Self::with_clock).
+    pub(crate) fn step_clock(&mut self, millis: i64) {
+        let clock = self.clock.as_mut().expect("it was started with a clock of its own");
+        clock.ahead += millis * 1000;
+        clock.write();
     }
 
     /// Returns what `RedisStore::connect` takes.
@@ -184,7 +216,7 @@ impl Server {
             fs::create_dir(&self.folder).unwrap();
         }
         until(PATIENCE, "the server is back on its port", async || {
-            self.process = spawn(self.port, &self.folder, &self.options);
+            self.process = spawn(self.port, &self.folder, &self.options, self.clock.as_ref());
             self.is_up().await.then_some(())
         })
         .await;
@@ -192,7 +224,7 @@ impl Server {
 
     /// Starts the killed server again with what is on disk, and does not wait until it answers.
     pub(crate) fn begin_restart(&mut self) {
-        self.process = spawn(self.port, &self.folder, &self.options);
+        self.process = spawn(self.port, &self.folder, &self.options, self.clock.as_ref());
     }
 
     /// Sets an option for the next start.
@@ -241,14 +273,20 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
+        if let Some(folder) = self.clock.as_ref().and_then(|clock| clock.file.parent()) {
+            let _ = fs::remove_dir_all(folder);
+        }
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
-fn spawn(port: u16, folder: &Path, options: &[(String, String)]) -> Child {
+fn spawn(port: u16, folder: &Path, options: &[(String, String)], clock: Option<&Clock>) -> Child {
     let mut command = Command::new("redis-server");
     command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""]);
     command.arg("--dir").arg(folder);
+    if let Some(clock) = clock {
+        command.env("LD_PRELOAD", clock_library()).env("SERVER_CLOCK", &clock.file);
+    }
     for (name, value) in options {
         // Several words of one option, such as of `user` or `save`, are arguments of their own.
         command.arg(format!("--{name}")).args(value.split(' '));
@@ -256,6 +294,27 @@ fn spawn(port: u16, folder: &Path, options: &[(String, String)]) -> Child {
     let spawned = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     spawned.unwrap_or_else(|error| {
         panic!("`redis-server` does not start ({error}): `tests/run.sh` installs it")
+    })
+}
+
+impl Clock {
+    /// Writes where it stands, in place: the server has mapped the file.
+    fn write(&self) {
+        let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&self.file);
+        file.unwrap().write_all(&self.ahead.to_ne_bytes()).unwrap();
+    }
+}
+
+/// Builds the library through which a server reads a clock of its own.
+fn clock_library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/clock.c");
+        let library = new_folder().join("clock.so");
+        let mut compiler = Command::new("cc");
+        compiler.args(["-O1", "-shared", "-fPIC", "-o"]).arg(&library).arg(source);
+        assert!(compiler.status().expect("a C compiler").success(), "the clock is built");
+        library
     })
 }
 

@@ -3,10 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::time::timeout_at;
 
 use crate::{
-    clock::now,
+    clock::{now, timeout_at},
     entry::{Entry, Head, MemoryGauge, Provenance, Timing},
     fence::Fence,
     key::{Nominated, PrimaryKey, Slot, Tags, Variant, VariantParts},

@@ -4,7 +4,12 @@ use std::{fmt, time::Duration};
 
 use redis::{ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 
-use super::{link::Endpoint, record::Seal, settings::RedisSettings, store::RedisStore};
+use super::{
+    link::Endpoint,
+    record::Seal,
+    settings::{LONGEST_UNTIL_SEEN, RedisSettings},
+    store::RedisStore,
+};
 use crate::error::{ConfigError, ConfigErrorKind};
 
 impl RedisStore {
@@ -63,9 +68,6 @@ enum Address {
 
 /// Longest budget, lease or heartbeat, so that each can be added to any time.
 const LONGEST_LIMIT: Duration = Duration::from_secs(60 * 60);
-
-/// Longest heartbeat with its timeout. An invalidation of everything counts on it in every process.
-const LONGEST_UNTIL_SEEN: Duration = Duration::from_secs(10);
 
 /// Key that seals the records of a [`RedisStore`].
 ///
@@ -177,7 +179,9 @@ impl RedisStoreBuilder {
     /// Sets how long the right to fill lasts. Defaults to 30 s.
     ///
     /// Make it longer than the service takes to answer. A process that dies in mid-fill keeps others
-    /// from filling the same slot for this long at most; meanwhile they forward.
+    /// from filling the same slot for this long at most; meanwhile they forward. Give all processes the same:
+    /// one of more than a second longer than a process's own is taken for one from before the server's clock
+    /// was set back.
     pub fn lease(mut self, length: Duration) -> Self {
         self.settings.lease = length;
         self
@@ -186,7 +190,9 @@ impl RedisStoreBuilder {
     /// Sets how often the link to the server is proven. Defaults to 200 ms.
     ///
     /// For the sum of this and [`heartbeat_timeout`](Self::heartbeat_timeout) a link that is broken without
-    /// a sign, or a primary that was demoted, may go unnoticed.
+    /// a sign, or a primary that was demoted, may go unnoticed. An invalidation of everything waits for the
+    /// longest sum of all processes. So a sum of over a second is entered at the server, in
+    /// `tower-support-cache:heartbeats:…`; where the user may not write that, the store is bypassed.
     pub fn heartbeat(mut self, interval: Duration) -> Self {
         self.settings.heartbeat = interval;
         self

@@ -26,27 +26,27 @@ impl InvalidationCall {
         Self { state: Arc::clone(state), scope, ticket }
     }
 
-    /// Invalidates at the server, and waits `later` than it has done it. A soft one that fails is done in
+    /// Invalidates at the server, and waits until every process sees it. A soft one that fails is done in
     /// full later.
-    pub(super) async fn run(self, later: Duration) -> Result<(), Pending> {
+    pub(super) async fn run(self) -> Result<(), Pending> {
         let connection = self.state.link.connection().ok_or(Pending)?;
         // Boxed: a fill has room for this, and mostly does not need it.
         let window = self.ticket.as_ref().map_or(Duration::ZERO, |ticket| ticket.window);
         let (scope, link) = (&self.scope, &self.state.link);
         let sent = Box::pin(scope.send(link, &connection, scope.strength(), window));
-        sent.await.map_err(|_| Pending)?;
-        self.acknowledge();
+        let later = sent.await.map_err(|_| Pending)?;
+        self.acknowledge(later);
         if !later.is_zero() {
             sleep(later).await;
         }
         Ok(())
     }
 
-    fn acknowledge(mut self) {
+    fn acknowledge(mut self, later: Duration) {
         // Copies that were read between the call and the server's removal.
         self.scope.forget(&self.state.near);
         if let Some(ticket) = self.ticket.take() {
-            ticket.acknowledge();
+            ticket.acknowledge(later);
         }
     }
 }

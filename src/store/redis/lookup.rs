@@ -15,8 +15,8 @@ use futures_util::future::join;
 use tokio::time::timeout;
 
 use super::{
-    link::{OutdatedRecord, RestOfVariant, Sought, lookup_all, lookup_rest},
-    record::{Record, VariantDigest, VersionedTag, tags_of},
+    link::{OutdatedRecord, RestOfVariant, Sought, lookup_all, lookup_rest, millis},
+    record::{AHEAD, Record, VariantDigest, VersionedTag, tags_of},
     state::{SlotQuery, StoreState},
     tag_versions::TagVersions,
 };
@@ -221,10 +221,14 @@ impl StoreState {
                 self.tag_versions(query, &with(query.slot, tags)).await?
             }
         };
+        let now = self.link.server_time(&query.connection, now());
+        let latest = now.saturating_add(millis(self.link.settings.lease) + AHEAD);
         let held = lease.filter(|lease| {
             versions.digest(&query.slot.tags).as_ref() == Some(&lease.tag_versions)
                 && query.connection.is_of_its_time(lease.holder.token())
-                && lease.expiry > self.link.server_time(&query.connection, now())
+                && now < lease.expiry
+                // A window may be longer than any fill.
+                && (lease.expiry <= latest || matches!(lease.holder, Holder::Unsettled(_)))
         });
         let alive = outdated.filter(|(record, _)| versions.confirm(&record.tags));
         let outdated = alive.and_then(|(record, since)| self.restore(query, record, Some(since)));

@@ -20,7 +20,7 @@ use redis::{PushInfo, PushKind, Value};
 
 use super::{
     link::{Deadline, bulk},
-    settings::{EPOCH, OWN, RedisSettings},
+    settings::{EPOCH, HEARTBEATS, OWN, RedisSettings},
     waiters::Waiters,
 };
 use crate::{
@@ -207,6 +207,8 @@ impl Near {
                     self.invalidate_all();
                     is_epoch_over = true;
                 }
+                // Lost with the register, this process's heartbeat is entered again at once.
+                Some(name) if name.starts_with(HEARTBEATS) => is_epoch_over = true,
                 Some(tag) => self.invalidate_tag(&Tag::named(tag)),
                 None => {}
             }

@@ -12,14 +12,14 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use tokio::{sync::Notify, time::sleep_until};
+use tokio::sync::Notify;
 
 use super::{
     link::{Connection, Link, LinkFault},
     record::VariantDigest,
 };
 use crate::{
-    clock::{Instant, now},
+    clock::{Instant, now, sleep_until},
     key::{PrimaryKey, Slot, Strength, Subject, Token},
     metrics::operations::Operation,
     sync::{AtomicUsize, Mutex, Ordering, lock},
@@ -54,8 +54,8 @@ struct OutboxState {
     calls: HashMap<InvalidationScope, LastCall>,
     due: usize,
     releases: Vec<Release>,
-    /// Time at which the server did the last invalidation of everything.
-    all_done: Option<Instant>,
+    /// Time at which every process has seen the last invalidation of everything.
+    all_seen: Option<Instant>,
 }
 
 /// Last call of an invalidation that is not acknowledged.
@@ -152,11 +152,12 @@ impl Outbox {
         due.take(limit).map(|(scope, call)| (scope.clone(), *call)).collect()
     }
 
-    /// Settles every call of an invalidation up to this one: the server has done it.
-    fn acknowledge(&self, scope: &InvalidationScope, number: u64) {
+    /// Settles every call of an invalidation up to this one: the server has done it, and every process sees
+    /// it `later`.
+    fn acknowledge(&self, scope: &InvalidationScope, number: u64, later: Duration) {
         let mut state = lock(&self.state);
         if *scope == InvalidationScope::All {
-            state.all_done = Some(now());
+            state.all_seen = state.all_seen.max(Some(now() + later));
         }
         if state.calls.get(scope).is_none_or(|call| call.number > number) {
             return;
@@ -181,22 +182,23 @@ impl Outbox {
         }
     }
 
-    /// Returns the number of invalidations that are not acknowledged.
+    /// Returns the number of invalidations that are not acknowledged, or not seen by every process.
     pub(super) fn len(&self) -> usize {
-        lock(&self.state).calls.len()
+        let state = lock(&self.state);
+        state.calls.len() + usize::from(state.all_seen.is_some_and(|seen| now() < seen))
     }
 
-    /// Waits until every invalidation is acknowledged, and one of everything `until_seen` longer.
-    pub(super) async fn flushed(&self, until_seen: Duration) {
+    /// Waits until every invalidation is acknowledged, and seen by every process.
+    pub(super) async fn flushed(&self) {
         loop {
             let acknowledged = self.acknowledged.notified();
-            let (is_flushed, all_done) = {
+            let (is_flushed, all_seen) = {
                 let state = lock(&self.state);
-                (state.calls.is_empty(), state.all_done)
+                (state.calls.is_empty(), state.all_seen)
             };
             if is_flushed {
-                if let Some(done) = all_done {
-                    sleep_until(done + until_seen).await;
+                if let Some(seen) = all_seen {
+                    sleep_until(seen).await;
                 }
                 return;
             }
@@ -221,7 +223,7 @@ impl Outbox {
         }
         for (scope, call) in self.due(BATCH) {
             match scope.send(link, connection, Strength::Hard, call.window).await {
-                Ok(()) => self.acknowledge(&scope, call.number),
+                Ok(later) => self.acknowledge(&scope, call.number, later),
                 Err(fault @ (LinkFault::Lost | LinkFault::TimedOut)) => return Err(fault),
                 // Sent again with the next heartbeat; the others go on.
                 Err(LinkFault::Foreign | LinkFault::Refused) => {}
@@ -269,31 +271,30 @@ impl InvalidationScope {
         ]
     }
 
-    /// Invalidates at the server. Nothing may be stored from then on for `window`.
+    /// Invalidates at the server. Nothing may be stored from then on for `window`. Returns the time after
+    /// which every process sees it.
     pub(super) async fn send(
         &self,
         link: &Link,
         connection: &Arc<Connection>,
         strength: Strength,
         window: Duration,
-    ) -> Result<(), LinkFault> {
+    ) -> Result<Duration, LinkFault> {
         let (operation, settings) = (Operation::Invalidate, &link.settings);
         match self {
             Self::Of { subject: Subject::Key(key), .. } => {
                 let (key, mark) = (settings.key(key), settings.mark(key));
                 let sent = connection.invalidate(&key, &mark, strength, window);
-                link.ask(connection, operation, sent).await.map(drop)
+                link.ask(connection, operation, sent).await?;
             }
             Self::Of { subject: Subject::Tag(tag), .. } => {
                 let key = settings.tag_key(tag);
                 let sent = connection.renew_tag_version(&key, window);
-                link.ask(connection, operation, sent).await.map(drop)
+                link.ask(connection, operation, sent).await?;
             }
-            Self::All => {
-                let (operation, key) = (Operation::InvalidateAll, settings.epoch_key());
-                link.ask(connection, operation, connection.begin_epoch(&key)).await
-            }
+            Self::All => return link.begin_epoch(connection).await,
         }
+        Ok(Duration::ZERO)
     }
 }
 
@@ -311,9 +312,9 @@ impl Release {
 }
 
 impl Ticket {
-    pub(super) fn acknowledge(mut self) {
+    pub(super) fn acknowledge(mut self, later: Duration) {
         self.is_acknowledged = true;
-        self.outbox.acknowledge(&self.scope, self.number);
+        self.outbox.acknowledge(&self.scope, self.number, later);
     }
 }
 
@@ -350,7 +351,7 @@ mod tests {
         assert!(is_quarantined(&outbox, "a") && !is_quarantined(&outbox, "b"));
         let due = outbox.due(10);
         assert_eq!((due.len(), outbox.len()), (1, 1));
-        outbox.acknowledge(&due[0].0, due[0].1.number);
+        outbox.acknowledge(&due[0].0, due[0].1.number, Duration::ZERO);
         assert!(!is_quarantined(&outbox, "a") && outbox.len() == 0);
     }
 
@@ -370,12 +371,12 @@ mod tests {
     fn an_acknowledgement_settles_earlier_calls_and_no_later_one() {
         let outbox = Arc::new(Outbox::new(Arc::default()));
         let (first, second) = (enter(&outbox, "a"), enter(&outbox, "a"));
-        first.acknowledge();
+        first.acknowledge(Duration::ZERO);
         assert_eq!(outbox.len(), 1, "the second has not been sent before it was called");
         let third = enter(&outbox, "a");
         drop(second);
         assert!(is_quarantined(&outbox, "a"));
-        third.acknowledge();
+        third.acknowledge(Duration::ZERO);
         assert!(!is_quarantined(&outbox, "a") && outbox.len() == 0);
     }
 
@@ -384,14 +385,13 @@ mod tests {
     fn a_soft_call_that_is_acknowledged_settles_none_that_is_not_soft() {
         let outbox = Arc::new(Outbox::new(Arc::default()));
         let softly = || {
-            outbox
-                .enter(scope(PrimaryKey::new("a").into(), Strength::Soft), Duration::ZERO)
-                .acknowledge();
+            let scope = scope(PrimaryKey::new("a").into(), Strength::Soft);
+            outbox.enter(scope, Duration::ZERO).acknowledge(Duration::ZERO);
         };
         drop(enter(&outbox, "a"));
         softly();
         assert!(is_quarantined(&outbox, "a") && outbox.len() == 1);
-        enter(&outbox, "a").acknowledge();
+        enter(&outbox, "a").acknowledge(Duration::ZERO);
         let on_its_way = enter(&outbox, "a");
         softly();
         drop(on_its_way);
@@ -406,12 +406,12 @@ mod tests {
         let scope = InvalidationScope::Of { subject, strength, doubt: Doubt::Unsettled };
         let seconds = Duration::from_secs;
         drop(outbox.enter(scope.clone(), seconds(10)));
-        enter(&outbox, "a").acknowledge();
+        enter(&outbox, "a").acknowledge(Duration::ZERO);
         assert!(is_quarantined(&outbox, "a"));
         // Nor does one with a shorter window shorten it.
         let shorter = outbox.enter(scope, seconds(2));
         assert_eq!((shorter.window, outbox.due(10)[0].1.window), (seconds(10), seconds(10)));
-        shorter.acknowledge();
+        shorter.acknowledge(Duration::ZERO);
         assert!(!is_quarantined(&outbox, "a") && outbox.len() == 0);
     }
 
@@ -428,7 +428,7 @@ mod tests {
     fn a_call_that_failed_after_a_later_one_was_acknowledged_is_settled() {
         let outbox = Arc::new(Outbox::new(Arc::default()));
         let (first, second) = (enter(&outbox, "a"), enter(&outbox, "a"));
-        second.acknowledge();
+        second.acknowledge(Duration::ZERO);
         drop(first);
         assert!(!is_quarantined(&outbox, "a") && outbox.len() == 0);
     }
@@ -443,9 +443,9 @@ mod tests {
         assert!(is_quarantined(&outbox, "never called"));
         assert_eq!((outbox.len(), outbox.due(10).len()), (2, 1));
         let (scope, call) = outbox.due(10).remove(0);
-        outbox.acknowledge(&scope, call.number);
+        outbox.acknowledge(&scope, call.number, Duration::ZERO);
         assert!(!is_quarantined(&outbox, "0"));
-        on_its_way.acknowledge();
+        on_its_way.acknowledge(Duration::ZERO);
         assert_eq!(outbox.len(), 0);
     }
 }

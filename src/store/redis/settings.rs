@@ -14,6 +14,16 @@ pub(super) const OWN: &str = "tower-support-cache:";
 /// Name of the epoch's key behind [`OWN`]. No tag is called so.
 pub(super) const EPOCH: &str = "epoch";
 
+/// Beginning of the name of the key with the heartbeats behind [`OWN`]. No tag is called so.
+pub(super) const HEARTBEATS: &str = "heartbeats:";
+
+/// Longest heartbeat with its timeout: an invalidation of everything waits for that of every process.
+pub(super) const LONGEST_UNTIL_SEEN: Duration = Duration::from_secs(10);
+
+/// Heartbeat with its timeout for which every invalidation of everything waits. A process with a longer one
+/// has to enter it at the server.
+pub(super) const LEAST_UNTIL_SEEN: Duration = Duration::from_secs(1);
+
 /// Settings of a Redis store.
 #[derive(Clone)]
 pub(super) struct RedisSettings {
@@ -80,6 +90,12 @@ impl RedisSettings {
     /// Returns the key that holds the epoch.
     pub(super) fn epoch_key(&self) -> String {
         [&self.namespace, OWN, EPOCH].concat()
+    }
+
+    /// Returns the key that holds the heartbeats of all processes. In a cluster it is where the epoch is: the
+    /// braces say so where the namespace has none.
+    pub(super) fn heartbeats_key(&self) -> String {
+        [&self.namespace, OWN, HEARTBEATS, "{", &self.epoch_key(), "}"].concat()
     }
 
     /// Returns how long an operation may take.

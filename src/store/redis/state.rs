@@ -18,7 +18,7 @@ use super::{
     link::{Connection, Dependents, Endpoint, Link, LinkFault, count},
     near::Near,
     outbox::Outbox,
-    record::{Record, StoredContent, VariantDigest, decode, digest},
+    record::{AHEAD, Record, StoredContent, VariantDigest, decode, digest},
     settings::RedisSettings,
     tag_versions::{self, TagVersions},
 };
@@ -120,6 +120,10 @@ impl StoreState {
         let SlotQuery { slot, connection, fence, .. } = query;
         // Another incarnation has lost later changes, invalidations included.
         if record.stamp.incarnation != connection.incarnation {
+            return None;
+        }
+        let latest = self.link.server_time(connection, now()).saturating_add(AHEAD);
+        if record.stamp.stored > latest || outdated.is_some_and(|since| since > latest) {
             return None;
         }
         let received = self.link.local_time(connection, record.stamp.stored)?;

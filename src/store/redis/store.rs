@@ -130,7 +130,7 @@ impl Store for RedisStore {
         subject: &Subject,
         strength: Strength,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
-        self.call(subject, strength, Duration::ZERO).run(Duration::ZERO)
+        self.call(subject, strength, Duration::ZERO).run()
     }
 
     fn unsettle(
@@ -139,19 +139,18 @@ impl Store for RedisStore {
         strength: Strength,
         window: Duration,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
-        self.call(subject, strength, window).run(Duration::ZERO)
+        self.call(subject, strength, window).run()
     }
 
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         self.state.sequence.invalidate_all(|_| ());
-        let call = InvalidationCall::new(&self.state, InvalidationScope::All, Duration::ZERO);
-        call.run(self.state.link.settings.until_seen())
+        InvalidationCall::new(&self.state, InvalidationScope::All, Duration::ZERO).run()
     }
 
     async fn flush_pending(&self, limit: Duration) -> Result<(), Pending> {
         let link = &self.state.link;
         link.hurry();
-        let flushed = self.state.outbox.flushed(link.settings.until_seen());
+        let flushed = self.state.outbox.flushed();
         timeout(limit, flushed).await.map_err(|_| Pending)
     }
 

@@ -73,7 +73,7 @@ impl Run {
                 let ended = move || write_and_end(&url, origin, &path(rule, key));
                 tokio::task::spawn_blocking(ended).await.unwrap()
             }
-            Load::Crowd | Load::Rests => {
+            Load::Crowd | Load::Rests | Load::Late => {
                 let request = Request::builder().method(Method::POST).uri(path(rule, key));
                 let request = request.body(Empty::<Bytes>::new()).unwrap();
                 self.cache.clone().oneshot(request).await.expect("it is infallible");

@@ -181,6 +181,44 @@ impl LeaseReply {
     }
 }
 
+/// Reply to a process that has entered its heartbeat.
+pub(super) struct EnteredHeartbeat {
+    /// Zero while it is unknown.
+    pub(super) epoch: u64,
+    /// Time for which it stays entered.
+    pub(super) left: Duration,
+    /// Longest heartbeat of all processes, in milliseconds.
+    pub(super) longest: u64,
+}
+
+/// Register of all heartbeats, at the moment at which an epoch began.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Register {
+    /// Milliseconds of the longest; zero where the register is missing.
+    pub(super) longest: u64,
+    /// Milliseconds since a process may have been lost from it.
+    pub(super) age: u64,
+}
+
+impl EnteredHeartbeat {
+    pub(super) fn parse(reply: Value) -> Option<Self> {
+        let (epoch, left, longest) = redis::from_redis_value::<(String, i64, u64)>(reply).ok()?;
+        let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
+        Some(Self { epoch: parse_epoch(&epoch)?, left, longest })
+    }
+}
+
+/// Parses the reply to [`BEGIN_EPOCH`](super::scripts::BEGIN_EPOCH): the epoch, zero if there is none, and
+/// the register.
+pub(super) fn parse_begun_epoch(reply: Value) -> Option<(u64, Register)> {
+    let (epoch, longest, age) = redis::from_redis_value::<(String, u64, u64)>(reply).ok()?;
+    Some((parse_epoch(&epoch)?, Register { longest, age }))
+}
+
+fn parse_epoch(text: &str) -> Option<u64> {
+    if text.is_empty() { Some(0) } else { u64::from_str_radix(text, 16).ok() }
+}
+
 /// Returns the bytes of a string without a copy.
 pub(crate) fn bulk(value: Value) -> Option<Bytes> {
     match value {

@@ -5,21 +5,30 @@ use std::{
     time::Duration,
 };
 
-use redis::{Cmd, ErrorKind, Pipeline, RedisError, Value, cmd};
+use futures_util::future::join;
+use redis::{Cmd, ErrorKind, RedisError, Value, cmd};
 
 use super::{
     batch::LookupBatches,
-    command::{LinkFault, millis, token_text},
+    command::{EnteredHeartbeat, LinkFault, Register, millis, parse_begun_epoch, token_text},
     deadline::Deadline,
     random::{random, random_text},
-    scripts::{self, RELEASE, RENEW_TAG_VERSION, SOFT_INVALIDATE, UNSETTLE},
+    scripts::{
+        self, BEGIN_EPOCH, ENTER, RELEASE, RENEW_TAG_VERSION, SOFT_INVALIDATE, Script, UNSETTLE,
+    },
     transport::Transport,
 };
 use crate::{
     key::{Strength, Token},
-    store::redis::record::{SLACK, VariantDigest},
+    store::redis::{
+        record::{SLACK, VariantDigest},
+        settings::{LEAST_UNTIL_SEEN, RedisSettings},
+    },
     sync::{Mutex, lock},
 };
+
+/// Time for which a heartbeat stays in the register unless it is entered again.
+const ENTERED: Duration = Duration::from_secs(60);
 
 /// Connection to one incarnation of the server.
 pub(crate) struct Connection {
@@ -49,6 +58,11 @@ pub(super) struct ServerReport {
     pub(super) epoch: u64,
     /// Milliseconds of its clock.
     pub(super) time: u64,
+    pub(super) uptime: Duration,
+    /// Set if an invalidation of everything waits for this process's heartbeat.
+    pub(super) is_entered: bool,
+    /// Longest heartbeat of all processes, in milliseconds.
+    pub(super) longest: u64,
 }
 
 impl Connection {
@@ -103,15 +117,17 @@ impl Connection {
         self.slow.load(Ordering::Relaxed) >= limit
     }
 
-    /// Asks the server about itself.
-    pub(super) async fn report(&self, epoch_key: &str) -> Result<ServerReport, RedisError> {
-        let info = self.transport().info(epoch_key).await?;
-        let epoch = match info.value.as_deref().and_then(parse_epoch) {
-            Some(epoch) => epoch,
-            None => self.create_epoch(epoch_key, info.value.is_some()).await?,
-        };
+    /// Asks the server about itself, after this process's heartbeat was entered there.
+    pub(super) async fn report(
+        &self,
+        settings: &RedisSettings,
+    ) -> Result<ServerReport, RedisError> {
+        // Both are sent at once.
+        let mut transport = self.transport();
+        let (info, entered) = join(transport.info(), self.enter(settings)).await;
+        let (info, EnteredHeartbeat { epoch, left, longest }) = (info?, entered?);
         let mut hasher = blake3::Hasher::new();
-        let mut is_primary = true;
+        let (mut is_primary, mut uptime) = (true, Duration::ZERO);
         for primary in &info.primaries {
             let run = line(&primary.server, "run_id:");
             let replica = line(&primary.replication, "master_replid:");
@@ -120,50 +136,61 @@ impl Connection {
             };
             hasher.update(run.as_bytes()).update(b" ").update(replica.as_bytes()).update(b" ");
             is_primary &= line(&primary.replication, "role:") == Some("master");
+            let seconds =
+                line(&primary.server, "uptime_in_seconds:").and_then(|up| up.parse().ok());
+            uptime = uptime.max(seconds.map_or(Duration::MAX, Duration::from_secs));
         }
         let mut incarnation = [0; 8];
         incarnation.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
         let incarnation = u64::from_be_bytes(incarnation);
-        Ok(ServerReport { incarnation, is_primary, epoch, time: info.time })
+        let is_entered = settings.until_seen() <= left.max(LEAST_UNTIL_SEEN);
+        let time = info.time;
+        Ok(ServerReport { incarnation, is_primary, epoch, time, uptime, is_entered, longest })
     }
 
-    /// Sets an epoch if there is none, and returns it; zero where the server has no room for one.
-    async fn create_epoch(&self, key: &str, is_foreign: bool) -> Result<u64, RedisError> {
-        let mut pipeline = Pipeline::new();
-        let set = pipeline.cmd("SET").arg(key).arg(format!("{:016x}", random_epoch()));
-        // Never absent while this crate's values are there: an epoch that comes back would bring back
-        // records that were invalidated under it.
-        let set = if is_foreign { set } else { set.arg("NX") };
-        set.cmd("GET").arg(key);
-        match pipeline.query_async::<(Value, Option<String>)>(&mut self.transport()).await {
-            Ok((_, epoch)) => Ok(epoch.as_deref().and_then(parse_epoch).unwrap_or(0)),
-            Err(error) if LinkFault::of(&error) == LinkFault::Refused => Ok(0),
-            Err(error) => Err(error),
-        }
+    /// Enters this process's heartbeat, and reads the epoch. A missing one begins.
+    async fn enter(&self, settings: &RedisSettings) -> Result<EnteredHeartbeat, RedisError> {
+        let arguments = |call: &mut Cmd| {
+            call.arg(format!("{:016x}", random_epoch()));
+            call.arg(millis(settings.until_seen())).arg(millis(ENTERED));
+        };
+        let reply = self.call_on_epoch(&ENTER, settings, arguments).await?;
+        EnteredHeartbeat::parse(reply).ok_or_else(unexpected)
     }
 
     /// Begins another epoch: records of earlier ones are not read any more.
-    pub(crate) async fn begin_epoch(&self, key: &str) -> Result<(), RedisError> {
-        let epoch = random_epoch();
-        let mut connection = self.transport();
-        let set = cmd("SET")
-            .arg(key)
-            .arg(format!("{epoch:016x}"))
-            .query_async::<Value>(&mut connection)
-            .await;
-        let epoch = match set {
-            Ok(_) => epoch,
-            Err(error) if error.code() == Some("OOM") => {
-                // No room for another one. Without an epoch no record is read.
-                cmd("UNLINK").arg(key).query_async::<Value>(&mut connection).await?;
-                0
-            }
-            Err(error) => return Err(error),
+    pub(crate) async fn begin_epoch(
+        &self,
+        settings: &RedisSettings,
+    ) -> Result<Register, RedisError> {
+        let epoch = format!("{:016x}", random_epoch());
+        let arguments = |call: &mut Cmd| {
+            call.arg(&epoch).arg(millis(ENTERED));
         };
+        let reply = self.call_on_epoch(&BEGIN_EPOCH, settings, arguments).await?;
+        let (epoch, register) = parse_begun_epoch(reply).ok_or_else(unexpected)?;
         let mut begun = lock(&self.epochs_begun);
         *begun += 1;
         self.epoch.store(epoch, Ordering::SeqCst);
-        Ok(())
+        Ok(register)
+    }
+
+    /// Calls a script on the epoch and the register of heartbeats, or on the epoch alone where the user may
+    /// not use the register.
+    async fn call_on_epoch(
+        &self,
+        script: &Script,
+        settings: &RedisSettings,
+        arguments: impl Fn(&mut Cmd),
+    ) -> Result<Value, RedisError> {
+        let keys = [settings.epoch_key(), settings.heartbeats_key()];
+        let mut transport = self.transport();
+        match script.send_on(&mut transport, &keys, &arguments).await {
+            Err(error) if LinkFault::of(&error) == LinkFault::Refused => {
+                script.send_on(&mut transport, &keys[..1], arguments).await
+            }
+            reply => reply,
+        }
     }
 
     /// Invalidates a key. Nothing may be stored for it for `window`, of which `mark` tells.
@@ -226,8 +253,8 @@ impl Connection {
     }
 }
 
-fn parse_epoch(text: &str) -> Option<u64> {
-    (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok())?
+fn unexpected() -> RedisError {
+    (ErrorKind::Client, "the reply has an unexpected form").into()
 }
 
 /// Returns an epoch. Zero is for an unknown one.

@@ -20,6 +20,7 @@ use super::{
     command::{self, LinkFault, Sought, bulk},
     connection::Connection,
     counts::{Counts, count},
+    heartbeats::Heartbeats,
     transport::Endpoint,
 };
 use crate::{
@@ -45,6 +46,7 @@ pub(crate) struct Link {
     /// Set once a missing link is logged, until there is a link again.
     pub(super) has_warned: AtomicBool,
     pub(super) has_warned_untracked: AtomicBool,
+    pub(super) heartbeats: Heartbeats,
     /// Begin of this process's time.
     anchor: Instant,
 }
@@ -81,6 +83,7 @@ impl Link {
         dependents: impl Dependents + 'static,
     ) -> Self {
         Self {
+            heartbeats: Heartbeats::new(settings.until_seen()),
             settings,
             endpoint,
             dependents: Box::new(dependents),
@@ -146,6 +149,17 @@ impl Link {
     ) -> Result<Value, LinkFault> {
         let mut transport = connection.transport();
         self.ask(connection, Operation::Lookup, command.query_async(&mut transport)).await
+    }
+
+    /// Begins another epoch. Returns the time after which every process has seen it, or knows that its link
+    /// is not proven.
+    pub(crate) async fn begin_epoch(
+        &self,
+        connection: &Arc<Connection>,
+    ) -> Result<Duration, LinkFault> {
+        let begun = connection.begin_epoch(&self.settings);
+        let register = self.ask(connection, Operation::InvalidateAll, begun).await?;
+        Ok(self.heartbeats.until_seen(register, now()))
     }
 
     /// Waits for a reply within the operation's budget, and counts how that ends.

@@ -14,6 +14,7 @@ mod connection;
 mod counts;
 mod deadline;
 mod handle;
+mod heartbeats;
 mod random;
 mod scripts;
 mod supervisor;

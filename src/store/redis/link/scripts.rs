@@ -29,7 +29,12 @@ pub(crate) static TAG_VERSIONS: LazyLock<Script> =
 pub(super) static RENEW_TAG_VERSION: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/renew_tag_version.lua")));
 
-/// Returns every script.
+pub(super) static ENTER: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/enter.lua")));
+pub(super) static BEGIN_EPOCH: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/begin_epoch.lua")));
+
+/// Returns every script that requests call.
 pub(super) fn all() -> [&'static Script; 7] {
     [&LEASE, &COMMIT, &RELEASE, &SOFT_INVALIDATE, &UNSETTLE, &TAG_VERSIONS, &RENEW_TAG_VERSION]
 }
@@ -56,18 +61,24 @@ impl Script {
         keys: &[impl ToRedisArgs],
         arguments: impl Fn(&mut Cmd),
     ) -> Result<Value, RedisError> {
-        let call = |command: &str, script: &str| {
-            let mut call = cmd(command);
-            call.arg(script).arg(keys.len()).arg(keys);
-            arguments(&mut call);
-            call
-        };
-        match call("EVALSHA", &self.digest).query_async(transport).await {
+        let call = called("EVALSHA", &self.digest, keys, &arguments);
+        match call.query_async(transport).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                call("EVAL", self.code).query_async(transport).await
+                self.send_on(transport, keys, arguments).await
             }
             reply => reply,
         }
+    }
+
+    /// Calls the script on several keys by its text, where the round trip that may be saved matters more
+    /// than the bytes.
+    pub(super) async fn send_on(
+        &self,
+        transport: &mut Transport,
+        keys: &[impl ToRedisArgs],
+        arguments: impl Fn(&mut Cmd),
+    ) -> Result<Value, RedisError> {
+        called("EVAL", self.code, keys, arguments).query_async(transport).await
     }
 
     /// Returns the command that makes the script known to the server.
@@ -76,4 +87,16 @@ impl Script {
         load.arg("LOAD").arg(self.code);
         load
     }
+}
+
+fn called(
+    command: &str,
+    script: &str,
+    keys: &[impl ToRedisArgs],
+    arguments: impl Fn(&mut Cmd),
+) -> Cmd {
+    let mut call = cmd(command);
+    call.arg(script).arg(keys.len()).arg(keys);
+    arguments(&mut call);
+    call
 }

@@ -8,7 +8,7 @@ use std::{
 use redis::{AsyncConnectionConfig, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError};
 use tokio::{
     runtime::Handle,
-    time::{sleep, timeout, timeout_at},
+    time::{sleep, timeout},
 };
 
 use super::{
@@ -18,7 +18,7 @@ use super::{
     transport::{CONNECT, Transport},
 };
 use crate::{
-    clock::{Instant, now},
+    clock::{Instant, now, timeout_at},
     key::seeded_hash,
     metrics::operations::Operation,
     metrics::telemetry,
@@ -133,9 +133,13 @@ impl Link {
         };
         let mut connection = Connection::new(transport);
         let sent = now();
-        let report = connection.report(&self.settings.epoch_key()).await?;
+        let report = connection.report(&self.settings).await?;
         if !report.is_primary {
             return Err((ErrorKind::Client, "the server is no primary").into());
+        }
+        if !report.is_entered {
+            let problem = "a heartbeat of over a second cannot be entered in the register";
+            return Err((ErrorKind::Client, problem).into());
         }
         connection.introduce(&report);
         self.prove(&connection, &report, sent);
@@ -183,11 +187,11 @@ impl Link {
     /// Asks the server whether it is still the same.
     async fn beat(&self, connection: &Arc<Connection>) -> Result<(), LinkFault> {
         let sent = now();
-        let epoch_key = self.settings.epoch_key();
         let before = connection.epochs_begun();
-        let asked = connection.report(&epoch_key);
+        let asked = connection.report(&self.settings);
         let report = self.ask(connection, Operation::Heartbeat, asked).await?;
-        if !report.is_primary || report.incarnation != connection.incarnation {
+        let is_same = report.is_primary && report.incarnation == connection.incarnation;
+        if !is_same || !report.is_entered {
             return Err(LinkFault::Lost);
         }
         if connection.set_epoch(report.epoch, before) {
@@ -209,6 +213,7 @@ impl Link {
     fn prove(&self, connection: &Connection, report: &ServerReport, sent: Instant) -> Instant {
         let middle = sent + now().saturating_duration_since(sent) / 2;
         connection.clock.store(self.lead_of_clock(report.time, middle), Ordering::Relaxed);
+        self.heartbeats.note(report.longest, report.uptime, now());
         let until = sent + self.settings.until_seen();
         connection.proven.set(until);
         connection.slow.store(0, Ordering::Relaxed);

@@ -126,8 +126,6 @@ pub(super) struct ServerInfo {
     pub(super) primaries: Vec<PrimaryInfo>,
     /// Time of one of them, in milliseconds.
     pub(super) time: u64,
-    /// Value of the key that was read with them.
-    pub(super) value: Option<String>,
 }
 
 /// Sections of `INFO` of one primary.
@@ -137,24 +135,23 @@ pub(super) struct PrimaryInfo {
 }
 
 impl Transport {
-    /// Asks each primary for `INFO`, and reads `key`.
-    pub(super) async fn info(&mut self, key: &str) -> Result<ServerInfo, RedisError> {
+    /// Asks each primary for `INFO`.
+    pub(super) async fn info(&mut self) -> Result<ServerInfo, RedisError> {
         match self {
             Self::One(connection) => {
                 let mut pipeline = Pipeline::new();
                 pipeline.cmd("INFO").arg("server").cmd("INFO").arg("replication");
-                pipeline.cmd("TIME").cmd("GET").arg(key);
-                let (server, replication, [seconds, micros], value): (_, _, [u64; 2], _) =
+                pipeline.cmd("TIME");
+                let (server, replication, [seconds, micros]): (_, _, [u64; 2]) =
                     pipeline.query_async(connection).await?;
                 let primaries = vec![PrimaryInfo { server, replication }];
-                Ok(ServerInfo { primaries, time: millis(seconds, micros), value })
+                Ok(ServerInfo { primaries, time: millis(seconds, micros) })
             }
             #[cfg(feature = "redis-cluster")]
             Self::Cluster(connection) => {
                 let server = info_of_all(connection, "server").await?;
                 let replication = info_of_all(connection, "replication").await?;
                 let [seconds, micros]: [u64; 2] = cmd("TIME").query_async(connection).await?;
-                let value = cmd("GET").arg(key).query_async(connection).await?;
                 if !server.keys().eq(replication.keys()) {
                     return Err((ErrorKind::Client, "the cluster has just changed").into());
                 }
@@ -162,7 +159,7 @@ impl Transport {
                 let primaries =
                     infos.map(|(server, replication)| PrimaryInfo { server, replication });
                 let primaries = primaries.collect();
-                Ok(ServerInfo { primaries, time: millis(seconds, micros), value })
+                Ok(ServerInfo { primaries, time: millis(seconds, micros) })
             }
         }
     }

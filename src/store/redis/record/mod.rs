@@ -28,6 +28,6 @@ pub(crate) use self::{
     digest::{VariantDigest, digest},
     encode::encode,
     seal::Seal,
-    stamp::{SLACK, Stamp},
+    stamp::{AHEAD, SLACK, Stamp},
     tag_version::{TagVersion, VersionedTag},
 };

@@ -15,6 +15,10 @@ pub(super) const SENSITIVE: u32 = 1 << 31;
 /// Time in milliseconds for which a record is kept beyond its use: clocks are read at different moments.
 pub(crate) const SLACK: u64 = 1000;
 
+/// Time in milliseconds that something may be ahead of the server's clock. With more, that was set back since,
+/// and nobody knows by how much: it belongs to nobody. The scripts know it, too.
+pub(crate) const AHEAD: u64 = 1000;
+
 /// Server that a record was stored on, its times and its number. Times are milliseconds of the server's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {

@@ -15,12 +15,16 @@ if left == -1 then left = tonumber(ARGV[3]) end
 local r = redis.call('HMGET', k, vf, lf)
 local v, l = r[1], r[2]
 if v and ARGV[4] ~= '1' and string.sub(v, 6, 21) == inc
-  and (tonumber(string.sub(v, 37, 49)) or 0) > now then
+  and (tonumber(string.sub(v, 37, 49)) or 0) > now
+  -- Not from before the clock was set back.
+  and (tonumber(string.sub(v, 23, 35)) or 0) <= now + 1000 then
   return {2, v}
 end
 if l then
   local token, expiry, versions, shared = string.match(l, '^(%x+) (%d+) ?(%x*)(!?)$')
-  if token and versions == ARGV[5] and tonumber(expiry) > now and string.sub(token, 1, 16) == inc
+  local longest = left > 0 and left or tonumber(ARGV[3])
+  if token and versions == ARGV[5] and string.sub(token, 1, 16) == inc
+    and tonumber(expiry) > now and tonumber(expiry) <= now + longest + 1000
     and (shared == '!') == (left > 0) then
     if left <= 0 then return {1, token} end
     return token == ARGV[2] and {3} or {4, token}

@@ -2,12 +2,15 @@
 -- KEYS versions; ARGV milliseconds, then a random value for each
 -- -> {microseconds, version, ...}
 local t = redis.call('TIME')
-local now = string.format('%016.0f', t[1] * 1000000 + t[2])
+local micros = t[1] * 1000000 + t[2]
+local now = string.format('%016.0f', micros)
 local found = {now}
 for i, k in ipairs(KEYS) do
   local v = redis.call('GET', k)
-  if not v then
-    v = now .. ' ' .. ARGV[i + 1]
+  -- From before the clock was set back, it would look newer than any fill.
+  if not v or (tonumber(string.sub(v, 1, 16)) or 0) > micros + 1000000 then
+    -- The time in which nothing may be stored goes on.
+    v = now .. ' ' .. ARGV[i + 1] .. (string.match(v or '', '^%d+ %x+( %d+)$') or '')
     redis.call('SET', k, v, 'PX', 2 * ARGV[1])
   elseif redis.call('PTTL', k) < tonumber(ARGV[1]) then
     -- Far ahead, because every change is pushed to all processes that have read it.
