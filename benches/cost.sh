@@ -2,7 +2,7 @@
 # Counts what a request costs: instructions under callgrind, and allocations. Never times.
 #
 #   benches/cost.sh [--json FILE] [--runs N] [MODE...]     the table; all modes without MODE
-#   benches/cost.sh --profile MODE                         where a whole run of one mode goes
+#   benches/cost.sh --profile MODE                         the functions of the cache that a request spends them in
 #
 # Each mode is run with two counts; the difference, divided, is free of start and warm-up. Hash
 # seeds differ between processes, so each run is made N times (default 3) and the median is taken.
@@ -67,9 +67,18 @@ measure() {
     done | sort -n
 }
 
+# Instructions of a whole process in each function of the cache, with those that it calls: inclusive MODE COUNT
+inclusive() {
+    callgrind "$1" "$2" "$work/out"
+    callgrind_annotate --inclusive=yes --threshold=100 --auto=no "$work/out" |
+        sed -n 's/^ *\([0-9,]*\) ([^)]*)  [^:]*:\(.*tower_support_cache.*\) \[.*/\1\t\2/p'
+}
+
 if [[ -n $profile ]]; then
-    callgrind "$profile" "$MANY" "$work/out"
-    callgrind_annotate --inclusive=yes --threshold=100 --auto=no "$work/out" | sed -n 1,150p
+    inclusive "$profile" "$FEW" >"$work/few"
+    inclusive "$profile" "$MANY" >"$work/many"
+    awk -F '\t' -v n=$((MANY - FEW)) '{ gsub(",", "", $1) } NR == FNR { few[$2] = $1; next } { printf "%8d  %s\n", ($1 - few[$2]) / n, $2 }' \
+        "$work/few" "$work/many" | sort -rn | awk '$1 >= 20'
     exit
 fi
 

@@ -1,7 +1,7 @@
 //! Stale responses that are revalidated in the background, one request for each variant, and the pauses
 //! after the origin has failed.
 
-use std::{collections::HashMap, fmt, hash::BuildHasherDefault, sync::Arc, time::Duration};
+use std::{collections::HashMap, hash::BuildHasherDefault, sync::Arc, time::Duration};
 
 use crate::{
     clock::{Instant, now},
@@ -121,14 +121,7 @@ impl Revalidations {
     }
 }
 
-impl fmt::Debug for Revalidations {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Revalidations").finish_non_exhaustive()
-    }
-}
-
 /// Right to revalidate one variant, until it is dropped.
-#[derive(Debug)]
 pub(crate) struct Revalidation {
     revalidations: Arc<Revalidations>,
     variant: Variant,

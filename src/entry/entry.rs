@@ -71,34 +71,27 @@ pub(crate) enum Content {
 impl Entry {
     /// Creates the entry of a response, with its body as it is stored.
     pub(crate) fn response(provenance: Provenance, head: Head, body: Bytes) -> Self {
-        let weight = head.weight() + body.len();
         let fresh_until = head.fresh_until();
-        Self::new(provenance, Content::Response { head, body }, fresh_until, weight)
+        Self::new(provenance, Content::Response { head, body }, fresh_until)
     }
 
     /// Creates the note that responses of a slot may not be stored until `until`: requests for it
     /// neither wait for each other nor store anything (also known as hit-for-miss).
     pub(crate) fn pass(provenance: Provenance, until: Instant) -> Self {
-        Self::new(provenance, Content::Pass, until, 0)
+        Self::new(provenance, Content::Pass, until)
     }
 
     /// Creates the note of the fields that responses of a slot nominate, by whose values they are
     /// found. It must be fresh for at least as long as any of them.
     pub(crate) fn nominated(provenance: Provenance, nominated: Nominated, until: Instant) -> Self {
-        let names = nominated.names().iter();
-        let weight = names.map(|name| name.as_str().len() + PER_NOMINATED).sum();
-        Self::new(provenance, Content::Nominated(nominated), until, weight)
+        Self::new(provenance, Content::Nominated(nominated), until)
     }
 
-    fn new(
-        provenance: Provenance,
-        content: Content,
-        fresh_until: Instant,
-        content_weight: usize,
-    ) -> Self {
+    /// Creates the entry of any content.
+    pub(crate) fn new(provenance: Provenance, content: Content, fresh_until: Instant) -> Self {
         let slot = &provenance.slot;
         let identity = slot.key.as_str().len() + slot.variant.as_bytes().len() + slot.tags.weight();
-        let weight = (size_of::<Self>() + OVERHEAD + identity + content_weight) as u64;
+        let weight = (size_of::<Self>() + OVERHEAD + identity + content.weight()) as u64;
         Self {
             provenance,
             content,
@@ -249,17 +242,8 @@ impl Entry {
 
 #[cfg(feature = "redis")]
 impl Entry {
-    /// Restores an entry that was stored elsewhere. A response has no weight before it becomes a copy.
-    pub(crate) fn restored(provenance: Provenance, content: Content, until: Instant) -> Self {
-        match content {
-            Content::Response { .. } => Self::new(provenance, content, until, 0),
-            Content::Pass => Self::pass(provenance, until),
-            Content::Nominated(nominated) => Self::nominated(provenance, nominated, until),
-        }
-    }
-
-    /// Turns a restored entry into a copy, which another store read at `held_at` of its own sequence. The
-    /// copy may answer until `unasked_until` without another question to the first store.
+    /// Turns an entry that was stored elsewhere into a copy, which another store read at `held_at` of its
+    /// own sequence. The copy may answer until `unasked_until` without another question to the first store.
     ///
     /// Everything else stays, including the fence: the layer sees the entry that was read.
     pub(crate) fn into_copy(
@@ -268,13 +252,10 @@ impl Entry {
         unasked_until: Instant,
         source: Option<SourceRecord>,
     ) -> Self {
-        let weight = match (&self.content, &source) {
-            // The body is a slice of the record.
-            (Content::Response { head, .. }, Some(source)) => head.weight() + source.record.len(),
-            (Content::Response { head, body }, None) => head.weight() + body.len(),
-            (Content::Pass | Content::Nominated(_), _) => 0,
-        };
-        self.weight += (weight + size_of::<Copied>()) as u64;
+        // The body is a slice of the record.
+        let body = self.as_response().map_or(0, |(_, body)| body.len());
+        let record = source.as_ref().map_or(body, |source| source.record.len());
+        self.weight += (record.saturating_sub(body) + size_of::<Copied>()) as u64;
         self.copied = Some(Box::new(Copied { held_at, unasked_until, source }));
         self
     }
@@ -287,7 +268,7 @@ impl Entry {
         source: Option<SourceRecord>,
     ) -> Self {
         let (provenance, content) = (self.provenance.clone(), self.content.clone());
-        let copy = Self::restored(provenance, content, self.fresh_until);
+        let copy = Self::new(provenance, content, self.fresh_until);
         copy.into_copy(held_at, unasked_until, source)
     }
 
@@ -303,6 +284,20 @@ impl Entry {
 
     pub(crate) fn content(&self) -> &Content {
         &self.content
+    }
+}
+
+impl Content {
+    /// Returns the bytes of memory that it occupies.
+    fn weight(&self) -> usize {
+        match self {
+            Self::Response { head, body } => head.weight() + body.len(),
+            Self::Pass => 0,
+            Self::Nominated(nominated) => {
+                let names = nominated.names().iter();
+                names.map(|name| name.as_str().len() + PER_NOMINATED).sum()
+            }
+        }
     }
 }
 
@@ -391,7 +386,7 @@ mod tests {
         };
         let read = |length: usize| {
             let content = response(length).content().clone();
-            Entry::restored(provenance(), content, now())
+            Entry::new(provenance(), content, now())
         };
         assert_eq!(copied(read(5), Some(500)) - copied(read(5), Some(100)), 400);
         assert_eq!(copied(read(5), Some(100)), copied(read(50), Some(100)));

@@ -12,9 +12,9 @@ use crate::clock::Instant;
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
     pub(crate) status: StatusCode,
-    pub(super) fields: StoredFields,
+    pub(crate) fields: StoredFields,
     pub(crate) received: Instant,
-    pub(super) initial_age: Duration,
+    pub(crate) initial_age: Duration,
     pub(super) lifetime: Duration,
     /// `None` where there are none, as for most.
     pub(super) windows: Option<Box<Windows>>,

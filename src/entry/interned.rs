@@ -1,10 +1,7 @@
 //! Field values that end in a number of seconds, made once and kept as long as the process: a hit
 //! allocates none, and counts no references, on which threads would slow each other down.
 
-use std::{
-    fmt,
-    sync::{Mutex, OnceLock, PoisonError},
-};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -54,12 +51,6 @@ impl BySeconds {
         let text = format!("{}{number}", self.prefix);
         // Digits after a value that is one: the fallback is never taken.
         HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or_else(|_| number.into())
-    }
-}
-
-impl fmt::Debug for BySeconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BySeconds").field("prefix", &self.prefix).finish_non_exhaustive()
     }
 }
 

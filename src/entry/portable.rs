@@ -60,15 +60,4 @@ impl Head {
             by_route,
         }
     }
-
-    /// Returns the parts that are stored elsewhere, besides the times.
-    pub(crate) fn to_stored(&self) -> StoredHead {
-        StoredHead {
-            status: self.status,
-            fields: self.fields.clone(),
-            initial_age: self.initial_age,
-            windows: self.windows(),
-            by_route: self.by_route,
-        }
-    }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashSet,
-    fmt,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -23,7 +22,7 @@ use crate::{
     key::{Strength, Subject},
     metrics::{Metrics, Snapshot, reporter::Reporter, telemetry},
     recording::Budget,
-    route::{CacheRule, Change, Identity, RouteTable},
+    route::{CacheRule, Identity, RouteTable, WriteChange},
     store::{Pending, Store},
     sync::{Mutex, lock},
 };
@@ -254,10 +253,10 @@ impl<St: Store> Cache<St> {
     /// is called.
     pub(crate) fn apply(
         self: &Arc<Self>,
-        change: &Change,
+        change: &WriteChange,
         window: Duration,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
-        let Change { subject, strength, .. } = change;
+        let WriteChange { subject, strength, .. } = change;
         let (settled, unsettled) = match window.is_zero() {
             true => (Some(self.store.invalidate(subject, *strength)), None),
             false => {
@@ -299,11 +298,5 @@ impl<St: Store> Cache<St> {
                 }
             }
         });
-    }
-}
-
-impl<St> fmt::Debug for Cache<St> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cache").field("flights", &self.flights).finish_non_exhaustive()
     }
 }

@@ -1,5 +1,7 @@
 //! First decision about a request, without waiting: its rule, its admission, and a look into memory.
 
+use std::sync::Arc;
+
 use super::{
     assess::Purpose,
     cache::Cache,
@@ -9,7 +11,7 @@ use super::{
     respond::Reuse,
 };
 use crate::{
-    key::{Slot, VariantBuffer},
+    key::Slot,
     metrics::outcome::{Alone, Bypass, ForwardReason, Unshared},
     route::{CacheRule, Changes, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
     store::Store,
@@ -80,10 +82,10 @@ fn classify_read<St: Store>(
     }
     let (fields, secret) = (view.head.headers, &cache.identity.secret);
     let admitted = admit(&cache.identity, rule, view, content)?;
-    let asks = Asks::of(view.head.method, &admitted);
+    let asks = Asks::of(view.head, &admitted.fields, rule);
     let declared = rule.vary.values(fields, secret);
-    let mut room = VariantBuffer::new();
-    let base = admitted.variant(&declared).encode(&mut room);
+    let base = admitted.variant(&declared).encode();
+    let base = base.borrowed();
     let outer = view.head.extensions.get::<OuterFills>();
     if outer.is_some_and(|outer| outer.hold(base, cache.store.sequence())) {
         cache.warn_of_nesting(route);
@@ -97,13 +99,17 @@ fn classify_read<St: Store>(
     let mut learned = None;
     if let Verdict::Vary(nominated) = verdict {
         let values = nominated.values(fields, secret);
-        verdict = peek(&admitted.variant(&values).encode(&mut VariantBuffer::new()));
+        verdict = peek(&admitted.variant(&values).encode().borrowed());
         learned = Some((nominated, values));
     }
     let miss = if learned.is_some() { ForwardReason::VaryMiss } else { ForwardReason::UriMiss };
     let (reason, seen, refresh) = match verdict {
-        Verdict::Answer(reuse) => return Ok(Decision::Answer(route, asks, reuse)),
-        Verdict::Refresh(reuse) => (ForwardReason::Stale, Some(reuse.entry().clone()), Some(reuse)),
+        Verdict::Answer(reuse) if !reuse.is_due => {
+            return Ok(Decision::Answer(route, asks, reuse));
+        }
+        Verdict::Answer(reuse) => {
+            (ForwardReason::Stale, Some(Arc::clone(&reuse.entry)), Some(reuse))
+        }
         Verdict::Keep(reason, seen) => (reason, seen, None),
         Verdict::Pass(pass) => (miss, Some(pass), None),
         Verdict::Vary(_) | Verdict::Nothing => (miss, None, None),
@@ -123,7 +129,8 @@ fn classify_read<St: Store>(
         },
         None => None,
     };
-    let slot = Slot { key: admitted.key()?, variant, tags: admitted.tags()? };
+    let key = admitted.key.or_else(|| rule.key(view)).ok_or(Bypass::Key)?;
+    let slot = Slot { key, variant, tags: rule.tags(view).ok_or(Bypass::Key)? };
     let (is_background, outer) = (false, outer.cloned());
     let read =
         Read { route, slot, base, nominated, asks, reason, seen, right, is_background, outer };

@@ -72,18 +72,26 @@ pub(super) struct Placement {
     noted_at: Option<Variant>,
 }
 
-/// Judgement of a response by its head: it may be stored, on these terms.
+/// Judgement of a response by its head: it may be stored, here and on these terms.
 pub(super) struct Judgement {
+    placement: Placement,
+    tags: Tags,
     terms: Terms,
     timing: Timing,
-    pub(super) tags: Tags,
+}
+
+/// Judgement of a response by its head: it may not be stored.
+pub(super) struct Refused {
+    refusal: Refusal,
+    /// Its placement, if it has one.
+    placement: Option<Placement>,
 }
 
 /// Response that may be stored, and its place.
 pub(super) struct Storable {
-    pub(super) head: Head,
-    pub(super) placement: Placement,
-    pub(super) tags: Tags,
+    head: Head,
+    placement: Placement,
+    tags: Tags,
 }
 
 /// Response as its client gets it, and the work that is left before it is returned.
@@ -134,22 +142,18 @@ impl<St: Store> Filling<St> {
         B::Error: Send + 'static,
     {
         let status = head.status;
-        let placement = self.place(asked, &head.headers);
-        let tags = self.tags(&head);
-        let judged =
-            self.judge(asked.read, &head, placement.as_ref(), tags).and_then(|judgement| {
-                let declared = declared_length(&head.headers, body.size_hint().exact())?;
-                let reservation = Reservation::none(&self.cache.bodies);
-                Ok((judgement, Tape::new(self.rule().body_limit, declared, reservation)?))
-            });
-        let (body, ending, recorder) = match (judged, placement) {
-            (Ok((judgement, tape)), Some(placement)) => {
-                self.record(&head, judgement, placement, body, tape)
-            }
-            (judged, placement) => {
-                let refusal = judged.err().unwrap_or(Refusal::Vary);
-                let ending = self.refuse(refusal, status, placement.as_ref());
-                (ResponseBody::passing(body), Some(ending), None)
+        let tape = || {
+            let declared = declared_length(&head.headers, body.size_hint().exact())?;
+            Tape::new(self.rule().body_limit, declared, Reservation::none(&self.cache.bodies))
+        };
+        let judged = self.judge(asked, &head, self.tags(&head)).and_then(|judged| match tape() {
+            Ok(tape) => Ok((judged, tape)),
+            Err(refusal) => Err(Refused { refusal, placement: Some(judged.placement) }),
+        });
+        let (body, ending, recorder) = match judged {
+            Ok((judgement, tape)) => self.record(&head, judgement, body, tape),
+            Err(refused) => {
+                (ResponseBody::passing(body), Some(self.refuse(&refused, status)), None)
             }
         };
         Received { head, body, status, ending, recorder }
@@ -163,11 +167,7 @@ impl<St: Store> Filling<St> {
     }
 
     /// Returns the placement of the response to a request. `None` for `Vary: *` and for too many names.
-    pub(super) fn place(
-        &self,
-        asked: &ForwardedRequest<'_>,
-        response: &HeaderMap,
-    ) -> Option<Placement> {
+    fn place(&self, asked: &ForwardedRequest<'_>, response: &HeaderMap) -> Option<Placement> {
         let read = asked.read;
         let nominated = read.nominated.with(response).ok()?;
         let variant = if nominated == read.nominated {
@@ -197,13 +197,32 @@ impl<St: Store> Filling<St> {
         Ok(slot.tags.with(named.into_iter().chain(groups)))
     }
 
+    /// Judges a response by its head. `tags` are its tags, if they can be made.
     pub(super) fn judge(
         &self,
-        read: &Read,
+        asked: &ForwardedRequest<'_>,
         head: &response::Parts,
-        placement: Option<&Placement>,
         tags: Result<Tags, Refusal>,
-    ) -> Result<Judgement, Refusal> {
+    ) -> Result<Judgement, Refused> {
+        let placement = self.place(asked, &head.headers);
+        let (terms, timing, placement) = match (self.terms(asked.read, head), placement) {
+            (Ok((terms, timing)), Some(placement)) => (terms, timing, placement),
+            (terms, placement) => {
+                let refusal = terms.err().unwrap_or(Refusal::Vary);
+                return Err(Refused { refusal, placement });
+            }
+        };
+        match tags {
+            Ok(tags) if tags.len() <= MAX_TAGS => Ok(Judgement { placement, tags, terms, timing }),
+            tags => {
+                let refusal = tags.err().unwrap_or(Refusal::Tags);
+                Err(Refused { refusal, placement: Some(placement) })
+            }
+        }
+    }
+
+    /// Returns the terms on which a response may be stored, and its times.
+    fn terms(&self, read: &Read, head: &response::Parts) -> Result<(Terms, Timing), Refusal> {
         let received = now();
         let dice = seeded_hash((read.slot.variant.seeded_hash(), received));
         if head.headers.keys_len() > MAX_FIELD_NAMES {
@@ -213,13 +232,8 @@ impl<St: Store> Filling<St> {
         let needs_permission = read.asks.needs_permission;
         let reception = Reception { needs_permission, dice, timing, time_of_day };
         let terms = self.rule().storage.judge(head, &reception)?;
-        placement.ok_or(Refusal::Vary)?;
-        let tags = tags?;
-        if tags.len() > MAX_TAGS {
-            return Err(Refusal::Tags);
-        }
         timing.lifetime = terms.fresh_for;
-        Ok(Judgement { terms, timing, tags })
+        Ok((terms, timing))
     }
 
     /// Copies a head as it is stored, and the chunks of a body with it.
@@ -228,8 +242,8 @@ impl<St: Store> Filling<St> {
         head: &response::Parts,
         judgement: Judgement,
         body: &[Bytes],
-    ) -> (Head, Bytes) {
-        let Judgement { terms, timing, .. } = judgement;
+    ) -> (Storable, Bytes) {
+        let Judgement { placement, tags, terms, timing } = judgement;
         let stripped = &self.rule().storage.stripped;
         let unstored = match terms.withheld.is_empty() {
             true => Cow::Borrowed(&**stripped),
@@ -240,7 +254,7 @@ impl<St: Store> Filling<St> {
         head.be_at_least(terms.initial_age);
         head.set_windows(terms.windows);
         head.set_by_route(terms.by_route);
-        (head, body)
+        (Storable { head, placement, tags }, body)
     }
 
     /// Settles the flight with nothing to share: there is no response.
@@ -258,19 +272,16 @@ impl<St: Store> Filling<St> {
 
     /// Prepares the end of the flight with nothing to share: the response may not be stored. That is
     /// remembered at the response's own variant, so that the other variants are not affected.
-    pub(super) fn refuse(
-        self,
-        refusal: Refusal,
-        status: http::StatusCode,
-        refused_at: Option<&Placement>,
-    ) -> Ending<St> {
+    pub(super) fn refuse(self, refused: &Refused, status: http::StatusCode) -> Ending<St> {
+        let Refused { refusal, placement } = refused;
+        let (refusal, placement) = (*refusal, placement.as_ref());
         let bucket = self.cache.bucket(self.route);
         self.cache.metrics().refused(bucket, refusal);
         let pass = may_be_remembered(refusal, status).then(|| {
-            let variant = refused_at.map_or(&self.lead.slot().variant, |place| &place.variant);
+            let variant = placement.map_or(&self.lead.slot().variant, |place| &place.variant);
             let provenance = self.provenance(variant.clone(), Tags::none());
             let pass = Arc::new(Entry::pass(provenance, now() + PASS));
-            (pass, refused_at.and_then(|place| self.note(place, now())))
+            (pass, placement.and_then(|place| self.note(place, now())))
         });
         self.ending(pass, Conclusion::Refusal(refusal))
     }
@@ -303,7 +314,6 @@ impl<St: Store> Filling<St> {
         self,
         head: &response::Parts,
         judgement: Judgement,
-        placement: Placement,
         body: B,
         mut tape: Tape,
     ) -> (ResponseBody<B>, Option<Ending<St>>, Option<Recorder<B>>)
@@ -315,14 +325,13 @@ impl<St: Store> Filling<St> {
         let mut body = Box::pin(body);
         // No wake-up is lost: the task polls again, with a waker of its own.
         let polled = tape.advance(body.as_mut(), &mut Context::from_waker(Waker::noop()));
-        let tags = judgement.tags.clone();
         if matches!(polled, Poll::Ready(Stop::End)) && tape.is_plain() {
-            let (head, body) = self.copy(head, judgement, &tape.chunks);
-            let mut ending = self.commit(Storable { head, placement, tags }, body.clone());
+            let (storable, body) = self.copy(head, judgement, &tape.chunks);
+            let mut ending = self.commit(storable, body.clone());
             ending.reservation = Some(tape.reservation);
             return (ResponseBody::stored(body), Some(ending), None);
         }
-        let storable = Storable { head: self.copy(head, judgement, &[]).0, placement, tags };
+        let (storable, _) = self.copy(head, judgement, &[]);
         let declared = tape.declared;
         let without_reader = match self.is_refresh {
             true => &self.cache.refreshes,
@@ -361,7 +370,8 @@ impl<St: Store> Filling<St> {
         match recorded {
             Recorded::Complete(chunks) => self.commit(storable, exact_copy(&chunks)),
             Recorded::Refused(refusal) => {
-                self.refuse(refusal, storable.head.status, Some(&storable.placement))
+                let placement = Some(storable.placement);
+                self.refuse(&Refused { refusal, placement }, storable.head.status)
             }
             Recorded::Deserted => self.ending(None, Conclusion::Abandoned),
         }

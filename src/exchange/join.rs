@@ -32,6 +32,14 @@ pub(crate) enum Step<St: Store, B: Body> {
     Ended(Ended<B>),
 }
 
+/// Result of an attempt to fill.
+enum Begun<St: Store, B: Body> {
+    Filling(Filling<St>),
+    /// Another fill has the right.
+    Elsewhere(Holder),
+    Ended(Ended<B>),
+}
+
 impl<St: Store> Cache<St> {
     /// Follows a flight, or leads one. It does not look up: the loop around it does.
     pub(crate) async fn join<B: Body>(
@@ -53,10 +61,11 @@ impl<St: Store> Cache<St> {
             (Err(alone), _) => ControlFlow::Break(alone.into()),
             (Ok(Turn::Crowd), _) => ControlFlow::Break(Alone::Crowd.into()),
             (Ok(Turn::Follow(flight)), _) => {
+                // Boxed, as the next: with room for these waits the future of a read would be longer than
+                // what allocators keep at hand.
                 let followed = timeout_at(deadline, self.follow(flight, search, read, fields));
-                followed.await.unwrap_or(ControlFlow::Break(Alone::Deadline.into()))
+                Box::pin(followed).await.unwrap_or(ControlFlow::Break(Alone::Deadline.into()))
             }
-            // Boxed: it is the longest wait by far, and rare.
             (Ok(Turn::Lead(lead)), Some(Holder::Fill(token))) => {
                 Box::pin(self.wait_elsewhere(lead, read, token, deadline)).await
             }
@@ -256,7 +265,7 @@ impl<St: Store> Cache<St> {
             true => lead.fill(|| shared),
             false => drop(lead),
         }
-        Ended::Stored(Reuse::new(entry, None, now))
+        Ended::Stored(Reuse { entry, stale: None, is_due: false, now })
     }
 
     /// Returns an entry that was stored after a request had looked, if it is fresh. It is as new as what
@@ -270,12 +279,4 @@ impl<St: Store> Cache<St> {
         let assessment = assess(&entry, &question, circumstances);
         matches!(assessment, Assessment::Fresh { .. }).then_some(entry)
     }
-}
-
-/// Result of an attempt to fill.
-enum Begun<St: Store, B: Body> {
-    Filling(Filling<St>),
-    /// Another fill has the right, or other fills share none.
-    Elsewhere(Holder),
-    Ended(Ended<B>),
 }

@@ -26,8 +26,6 @@ use crate::{
 pub(crate) enum Verdict {
     /// It answers.
     Answer(Reuse),
-    /// It answers, and the origin is asked about it afterwards.
-    Refresh(Reuse),
     /// A recent response could not be stored. One request at a time fills all the same.
     Pass(Arc<Entry>),
     /// The origin is asked for this reason; the entry is kept if it can be revalidated or may stand in.
@@ -41,8 +39,6 @@ pub(crate) enum Verdict {
 pub(crate) enum Ended<B: Body> {
     /// A stored response answers.
     Stored(Reuse),
-    /// A stored response answers, and the origin is asked about it afterwards.
-    Refresh(Reuse),
     /// The response of another request's flight answers.
     Collapsed(Response<ResponseBody<B>>),
     /// Nothing is stored, and the request must not be forwarded (`only-if-cached`).
@@ -103,11 +99,12 @@ impl<St: Store> Cache<St> {
         let question = Question { wishes, early: Some(&self.routes[route].early), now, purpose };
         let keeps_stale = || self.rule(route).keeps_stale();
         match assess(&entry, &question, || self.circumstances(&entry)) {
-            Assessment::Fresh { is_due: false } => Verdict::Answer(Reuse::new(entry, None, now)),
-            Assessment::Fresh { is_due: true } => Verdict::Refresh(Reuse::new(entry, None, now)),
+            Assessment::Fresh { is_due } => {
+                Verdict::Answer(Reuse { entry, stale: None, is_due, now })
+            }
             Assessment::Unacceptable => Verdict::Keep(ForwardReason::Request, Some(entry)),
-            Assessment::Stale { reason: Some(reason) } if keeps_stale() => {
-                Verdict::Refresh(Reuse::new(entry, Some(reason), now))
+            Assessment::Stale { reason: stale @ Some(_) } if keeps_stale() => {
+                Verdict::Answer(Reuse { entry, stale, is_due: true, now })
             }
             Assessment::Stale { .. } => {
                 Verdict::Keep(ForwardReason::Stale, Some(entry).filter(|_| keeps_stale()))
@@ -163,11 +160,12 @@ impl<St: Store> Cache<St> {
     fn found<B: Body>(&self, read: &mut Read, entry: Arc<Entry>) -> ControlFlow<Ended<B>> {
         let purpose = if read.is_background { Purpose::Refresh } else { Purpose::Answer };
         match self.consider(read.route, &read.asks.wishes, purpose, entry) {
-            Verdict::Answer(reuse) => return ControlFlow::Break(Ended::Stored(reuse)),
-            Verdict::Refresh(reuse) => {
-                read.reason = ForwardReason::Stale;
-                read.seen = Some(Arc::clone(reuse.entry()));
-                return ControlFlow::Break(Ended::Refresh(reuse));
+            Verdict::Answer(reuse) => {
+                if reuse.is_due {
+                    read.reason = ForwardReason::Stale;
+                    read.seen = Some(Arc::clone(&reuse.entry));
+                }
+                return ControlFlow::Break(Ended::Stored(reuse));
             }
             Verdict::Pass(pass) => {
                 if read.right.is_none() {
@@ -240,7 +238,7 @@ mod tests {
         let entry = Arc::new(response_of(cache.store.sequence().begin()));
         let consider = || cache.consider(0, &Wishes::NONE, Purpose::Answer, Arc::clone(&entry));
         advance(Duration::from_secs(61)).await;
-        assert!(matches!(consider(), Verdict::Refresh(_)));
+        assert!(matches!(consider(), Verdict::Answer(Reuse { is_due: true, .. })));
         cache.store.invalidate(&entry.slot().key.clone().into(), Strength::Hard).await.unwrap();
         assert!(matches!(consider(), Verdict::Keep(ForwardReason::Stale, Some(_))));
     }

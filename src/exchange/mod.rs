@@ -64,27 +64,7 @@ type Answer<B, E> = Result<Response<ResponseBody<B>>, E>;
 pub(crate) fn begin<S, St, Q, B>(
     cache: &Arc<Cache<St>>,
     inner: &S,
-    request: Request<Q>,
-) -> ResponseFuture<S, Q, B>
-where
-    S: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Send + 'static,
-    St: Store,
-    Q: Body + Send + 'static,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Send + 'static,
-{
-    let content = RequestContent::of(request.body());
-    begin_with(cache, inner, request, content)
-}
-
-fn begin_with<S, St, Q, B>(
-    cache: &Arc<Cache<St>>,
-    inner: &S,
     mut request: Request<Q>,
-    content: RequestContent,
 ) -> ResponseFuture<S, Q, B>
 where
     S: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
@@ -101,15 +81,17 @@ where
         let (cache, inner) = (Arc::clone(cache), inner.clone());
         Box::new(Exchange { cache, inner, read, request: Some(request) })
     };
-    match classify(cache, HeadRef::of(&request), content) {
-        Decision::Pass => ResponseFuture::forward(inner.clone(), request, None),
-        Decision::Peek => {
-            let content = match peek(&mut request) {
-                true => RequestContent::Present,
-                false => RequestContent::Absent,
-            };
-            begin_with(cache, inner, request, content)
-        }
+    let mut decision = classify(cache, HeadRef::of(&request), RequestContent::of(request.body()));
+    if let Decision::Peek = decision {
+        let content = match peek(&mut request) {
+            true => RequestContent::Present,
+            false => RequestContent::Absent,
+        };
+        decision = classify(cache, HeadRef::of(&request), content);
+    }
+    match decision {
+        // After a peek there is no other.
+        Decision::Pass | Decision::Peek => ResponseFuture::forward(inner.clone(), request, None),
         Decision::Answer(route, asks, reuse) => {
             ResponseFuture::ready(reuse.respond(&cache.reporter, cache.bucket(route), &asks))
         }
@@ -119,9 +101,7 @@ where
         }
         Decision::Read(read) => ResponseFuture::waiting(exchange(read, request).run()),
         Decision::Refresh(read, reuse) => {
-            let response = reuse.respond(&cache.reporter, cache.bucket(read.route), &read.asks);
-            exchange(read, request).refresh();
-            ResponseFuture::ready(response)
+            ResponseFuture::ready(exchange(read, request).reuse(&reuse))
         }
         Decision::Write(changes) => {
             let write = forward_write(Arc::clone(cache), inner.clone(), changes, request);
@@ -157,7 +137,7 @@ where
         let mut search = Search::new();
         let filling = match self.search(&mut search).await {
             Ok(filling) => filling,
-            Err(Ended::Stored(reuse)) => return Ok(self.respond(&reuse)),
+            Err(Ended::Stored(reuse)) => return Ok(self.reuse(&reuse)),
             Err(Ended::Collapsed(response)) => return Ok(response),
             // Boxed: an ordinary miss does not come here.
             Err(ended) => return Box::pin(self.end(ended)).await,
@@ -206,12 +186,7 @@ where
     /// Answers with the end of a search that has no right to fill.
     async fn end(mut self: Box<Self>, ended: Ended<B>) -> Answer<B, S::Error> {
         match ended {
-            Ended::Stored(reuse) => Ok(self.respond(&reuse)),
-            Ended::Refresh(reuse) => {
-                let response = self.respond(&reuse);
-                self.refresh();
-                Ok(response)
-            }
+            Ended::Stored(reuse) => Ok(self.reuse(&reuse)),
             Ended::Collapsed(response) => Ok(response),
             Ended::Unsatisfied => {
                 self.cache.metrics().unsatisfied(self.cache.bucket(self.read.route));
@@ -222,16 +197,21 @@ where
                 let stale =
                     has_waited.then(|| self.read.stand_in(&self.cache, Origin::Slow)).flatten();
                 match stale {
-                    Some(reuse) => Ok(self.respond(&reuse)),
+                    Some(reuse) => Ok(self.reuse(&reuse)),
                     None => self.forward(why).await,
                 }
             }
         }
     }
 
-    fn respond(&self, reuse: &Reuse) -> Response<ResponseBody<B>> {
+    /// Answers with a stored response, and asks the origin about it afterwards if that is due.
+    fn reuse(self: Box<Self>, reuse: &Reuse) -> Response<ResponseBody<B>> {
         let bucket = self.cache.bucket(self.read.route);
-        reuse.respond(&self.cache.reporter, bucket, &self.read.asks)
+        let response = reuse.respond(&self.cache.reporter, bucket, &self.read.asks);
+        if reuse.is_due {
+            self.refresh();
+        }
+        response
     }
 
     /// Revalidates or refreshes in the background; the caller already has its response. One request at a
@@ -278,7 +258,7 @@ where
             let request = self.request.as_ref().expect(UNTIL_FORWARDED);
             (filling, FieldList::of(request.headers()))
         });
-        let forwarded = self.ask().await;
+        let forwarded = self.ask(|| ()).await;
         let status = forwarded.as_ref().ok().map(Response::status);
         if let Some(response) = self.read.rescue(&self.cache, status) {
             return Ok(response);
@@ -296,15 +276,19 @@ where
         Ok(Response::from_parts(head, ResponseBody::passing(body)))
     }
 
-    /// Asks the inner service.
-    async fn ask(&mut self) -> Result<Response<B>, S::Error> {
+    /// Asks the inner service. `on_panic` is called if it panics.
+    async fn ask(&mut self, on_panic: impl Fn()) -> Result<Response<B>, S::Error> {
         let (metrics, bucket) = (self.cache.metrics(), self.cache.bucket(self.read.route));
         let answer = async {
             poll_fn(|cx| self.inner.poll_ready(cx)).await?;
             self.inner.call(self.request.take().expect(UNTIL_FORWARDED)).await
         };
         let began = recent();
-        let answer = Watched::new(answer, || metrics.panicked(bucket)).await;
+        let panicked = || {
+            metrics.panicked(bucket);
+            on_panic();
+        };
+        let answer = Watched::new(answer, panicked).await;
         metrics.origin_answered(bucket, recent() - began);
         answer.inspect_err(|_| metrics.failed(bucket))
     }
@@ -325,7 +309,7 @@ where
         filling.mark(&self.read, request.extensions_mut());
         let (cache, bucket) = (Arc::clone(&self.cache), self.cache.bucket(self.read.route));
         let panicked = || cache.metrics().refused(bucket, Refusal::Panicked);
-        let forwarded = Watched::new(self.ask(), panicked).await;
+        let forwarded = self.ask(&panicked).await;
         let asked = ForwardedRequest { read: &self.read, fields };
         // It polls the body once.
         let received = watch(&panicked, || receive(filling, forwarded, &asked, candidate));

@@ -14,8 +14,8 @@ use crate::{
     entry::Entry,
     key::{Nominated, Slot, Variant},
     metrics::outcome::ForwardReason,
-    policy::{Conditions, RangeAsked, Wishes, contradicts},
-    route::Admitted,
+    policy::{Conditions, RangeAsked, RequestFields, Wishes, contradicts},
+    route::{CacheRule, HeadRef},
 };
 
 /// Parts of a request that shape its response: method, directives, conditions, ranges.
@@ -26,18 +26,25 @@ pub(crate) struct Asks {
     pub(crate) conditions: Option<Conditions>,
     /// Requested parts; `None` for the whole.
     pub(crate) range: Option<Box<RangeAsked>>,
-    /// Set if the request has credentials that only the response can declare irrelevant.
+    /// Set if the request has credentials that only the response can declare irrelevant (RFC 9111 §3.5).
     pub(crate) needs_permission: bool,
 }
 
 impl Asks {
-    pub(crate) fn of(method: &Method, admitted: &Admitted<'_>) -> Self {
+    /// Reads what a request asks for; `found` tells which of its fields are there.
+    pub(crate) fn of(head: HeadRef<'_>, found: &RequestFields<'_>, rule: &CacheRule) -> Self {
+        let fields = head.headers;
+        // Only GET has parts (RFC 9110 §14.2).
+        let has_range = found.has_range && *head.method == Method::GET;
         Self {
-            is_head: *method == Method::HEAD,
-            wishes: admitted.wishes(),
-            conditions: admitted.conditions(),
-            range: admitted.range(),
-            needs_permission: admitted.needs_permission(),
+            is_head: *head.method == Method::HEAD,
+            wishes: match found.has_directives {
+                true => Wishes::of(fields, rule.request_directives),
+                false => Wishes::NONE,
+            },
+            conditions: found.has_conditions.then(|| Conditions::of(fields)),
+            range: has_range.then(|| Box::new(RangeAsked::of(fields))),
+            needs_permission: found.has_authorization && rule.credentials.is_by_response(),
         }
     }
 

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Context needed to report an outcome: reporter, bucket, time.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct ResponseContext<'a> {
     pub(crate) reporter: &'a Reporter,
     pub(crate) bucket: usize,
@@ -30,22 +30,15 @@ pub(crate) struct ResponseContext<'a> {
 
 /// Stored response that was assessed to answer now. It becomes a `Response` at the last moment.
 pub(crate) struct Reuse {
-    entry: Arc<Entry>,
+    pub(crate) entry: Arc<Entry>,
     /// Reason for which it answers although it is stale; `None` if it is fresh.
-    stale: Option<Stale>,
-    now: Instant,
+    pub(crate) stale: Option<Stale>,
+    /// Set if the origin is asked about it afterwards.
+    pub(crate) is_due: bool,
+    pub(crate) now: Instant,
 }
 
 impl Reuse {
-    /// Takes an entry that was assessed to answer at `now`.
-    pub(crate) fn new(entry: Arc<Entry>, stale: Option<Stale>, now: Instant) -> Self {
-        Self { entry, stale, now }
-    }
-
-    pub(crate) fn entry(&self) -> &Arc<Entry> {
-        &self.entry
-    }
-
     /// Answers a request of the bucket.
     pub(crate) fn respond<B: Body>(
         &self,

@@ -5,7 +5,7 @@ use http::{HeaderMap, StatusCode, response};
 use http_body::Body;
 
 use super::{
-    fill::{Filling, ForwardedRequest, Judgement, Placement, Received, Storable},
+    fill::{Filling, ForwardedRequest, Judgement, Received, Refused, Storable},
     request::Read,
     settle::Conclusion,
 };
@@ -63,12 +63,10 @@ impl<St: Store> Filling<St> {
             return;
         }
         self.date(&mut head.headers);
-        let (judged, placement) = self.renew(&candidate, asked, &mut head);
-        if let (Ok(judgement), Some(placement)) = (judged, placement) {
-            let tags = judgement.tags.clone();
-            let (head, body) = self.copy_freshened(&head, judgement, candidate.body);
+        if let Ok(judgement) = self.renew(&candidate, asked, &mut head) {
+            let (storable, body) = self.copy_freshened(&head, judgement, candidate.body);
             // How it ends is counted, and matters to no request.
-            let _ = self.commit(Storable { head, placement, tags }, body).settle().await;
+            let _ = self.commit(storable, body).settle().await;
         }
     }
 
@@ -93,17 +91,12 @@ impl<St: Store> Filling<St> {
             let ending = Some(self.ending(None, Conclusion::Invalidation(refusal)));
             return Received { head, body, status, ending, recorder: None };
         }
-        let (judged, placement) = self.renew(&candidate, asked, &mut head);
-        let ending = match (judged, placement) {
-            (Ok(judgement), Some(placement)) => {
-                let tags = judgement.tags.clone();
-                let (head, body) = self.copy_freshened(&head, judgement, candidate.body);
-                self.commit(Storable { head, placement, tags }, body)
+        let ending = match self.renew(&candidate, asked, &mut head) {
+            Ok(judgement) => {
+                let (storable, body) = self.copy_freshened(&head, judgement, candidate.body);
+                self.commit(storable, body)
             }
-            (judged, placement) => {
-                let refusal = judged.err().unwrap_or(Refusal::Vary);
-                self.refuse(refusal, head.status, placement.as_ref())
-            }
+            Err(refused) => self.refuse(&refused, head.status),
         };
         Received { head, body, status, ending: Some(ending), recorder: None }
     }
@@ -115,7 +108,7 @@ impl<St: Store> Filling<St> {
         candidate: &Candidate,
         asked: &ForwardedRequest<'_>,
         answer: &mut response::Parts,
-    ) -> (Result<Judgement, Refusal>, Option<Placement>) {
+    ) -> Result<Judgement, Refused> {
         let tags = self.tags(answer).map(|own| {
             // An answer that names no groups leaves those of before, and it takes no tag away.
             let names_groups = own.iter().any(Tag::is_group);
@@ -123,8 +116,7 @@ impl<St: Store> Filling<St> {
             own.with(kept.cloned())
         });
         answer.headers = freshened(&candidate.head.stored(), &answer.headers);
-        let placement = self.place(asked, &answer.headers);
-        (self.judge(asked.read, answer, placement.as_ref(), tags), placement)
+        self.judge(asked, answer, tags)
     }
 
     /// Copies a head as it is stored. A body that lies in one buffer with its former head is copied
@@ -134,7 +126,7 @@ impl<St: Store> Filling<St> {
         head: &response::Parts,
         judgement: Judgement,
         body: Bytes,
-    ) -> (Head, Bytes) {
+    ) -> (Storable, Bytes) {
         match lies_with_head(body.len()) {
             true => self.copy(head, judgement, &[body]),
             false => (self.copy(head, judgement, &[]).0, body),

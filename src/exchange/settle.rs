@@ -1,4 +1,4 @@
-//! End of a flight: the store is told first, and then the followers.
+//! End of a flight: the entry is stored first, and then the followers are released.
 
 use std::sync::Arc;
 

@@ -36,12 +36,12 @@ impl Read {
         let wishes = &self.asks.wishes;
         let question = Question { wishes, early: None, now, purpose: Purpose::Answer };
         let circumstances = || Circumstances { is_current: true, origin };
-        let reason = match assess(entry, &question, circumstances) {
+        let stale = match assess(entry, &question, circumstances) {
             Assessment::Fresh { .. } => None,
             Assessment::Stale { reason } => Some(reason?),
             _ => return None,
         };
-        Some(Reuse::new(Arc::clone(entry), reason, now))
+        Some(Reuse { entry: Arc::clone(entry), stale, is_due: false, now })
     }
 
     /// Answers with the response that the read has kept, if the origin has failed and it may. `status` is
@@ -56,7 +56,7 @@ impl Read {
         }
         let reuse = self.stand_in(cache, Origin::Failed)?;
         let outcome = Outcome::Rescued { status };
-        Some(respond(reuse.entry(), |_, _| outcome, cache.context(self.route), &self.asks))
+        Some(respond(&reuse.entry, |_, _| outcome, cache.context(self.route), &self.asks))
     }
 }
 
@@ -106,11 +106,6 @@ impl<St: Store> Drop for Refreshing<St> {
     }
 }
 
-/// Returns whether a status is an error that a stale response may stand in for (RFC 5861 §4).
-fn is_failure(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 500 | 502 | 503 | 504)
-}
-
 impl<St: Store> Filling<St> {
     /// Records the origin's answer, `None` for an error, and answers with a stale response if the origin
     /// has failed and that is allowed. Followers share it, unless only other processes could tell that
@@ -146,6 +141,11 @@ impl<St: Store> Filling<St> {
         }
         ControlFlow::Break(response)
     }
+}
+
+/// Returns whether a status is an error that a stale response may stand in for (RFC 5861 §4).
+fn is_failure(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }
 
 #[cfg(all(test, not(shuttle)))]

@@ -19,7 +19,7 @@ use crate::{
     future::{Watched, watch},
     key::{MAX_TAGS, Tag},
     policy::{CACHE_GROUP_INVALIDATION, WriteEffect, groups},
-    route::{Change, Changes, HeadRef, Target},
+    route::{Changes, HeadRef, Target, WriteChange},
     store::{Pending, Store, timeout::bounded},
     write_body::{AtEnd, WriteBody},
 };
@@ -129,7 +129,7 @@ impl<St: Store> PendingWrite<St> {
             return Vec::new();
         }
         let is_first = self.progress == Progress::Forwarded;
-        let begin = |change: &Change| {
+        let begin = |change: &WriteChange| {
             if is_first {
                 self.cache.count(&change.subject);
             }

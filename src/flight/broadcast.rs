@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     future::Future,
     pin::Pin,
     task::{Context, Poll, Waker},
@@ -41,12 +40,6 @@ impl<T: Clone> Broadcast<T> {
     /// Waits until there is a value.
     pub(crate) fn read(&self) -> Receiving<'_, T> {
         Receiving { broadcast: self, id: None }
-    }
-}
-
-impl<T> fmt::Debug for Broadcast<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Broadcast").finish_non_exhaustive()
     }
 }
 

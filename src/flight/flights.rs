@@ -2,7 +2,6 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    fmt,
     hash::{BuildHasherDefault, Hash, Hasher},
     sync::Arc,
     time::Duration,
@@ -162,12 +161,6 @@ impl<T: Clone> Flights<T> {
 
     fn shard(&self, variant: &Variant) -> &Mutex<FlightMap<T>> {
         &self.shards[variant.seeded_hash() as usize % SHARDS]
-    }
-}
-
-impl<T> fmt::Debug for Flights<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Flights").field("in_flight", &self.in_flight).finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Key of the digests that stand for what is private to a caller.
 
-use std::{fmt, sync::OnceLock};
+use std::sync::OnceLock;
 
 /// Key for digests of what is private to a caller.
 ///
@@ -28,11 +28,5 @@ impl DigestKey {
     /// Returns the keyed digest of a private value.
     pub(crate) fn digest(&self, private: &[u8]) -> [u8; 32] {
         *blake3::keyed_hash(&self.0, private).as_bytes()
-    }
-}
-
-impl fmt::Debug for DigestKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("DigestKey")
     }
 }

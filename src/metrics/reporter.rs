@@ -12,7 +12,6 @@ use crate::{
 };
 
 /// Reporter of outcomes.
-#[derive(Debug)]
 pub(crate) struct Reporter {
     pub(crate) metrics: Arc<Metrics>,
     name: Token,

@@ -25,6 +25,9 @@ pub(crate) const CACHE_GROUP_INVALIDATION: HeaderName =
 /// A field that is malformed, or that has members other than strings, is as good as none (RFC 9651
 /// §4.2). Parameters are ignored.
 pub(crate) fn groups(name: &HeaderName, fields: &HeaderMap) -> BTreeSet<String> {
+    if !fields.contains_key(name) {
+        return BTreeSet::new();
+    }
     let lines: Vec<_> = fields.get_all(name).iter().map(|line| line.as_bytes()).collect();
     let line = lines.join(&b", "[..]);
     let mut groups = BTreeSet::new();

@@ -44,7 +44,7 @@ pub enum Freshness {
 }
 
 /// Lifetimes that a route gives to responses, by status.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Lifetimes {
     pub(crate) freshness: Freshness,
     /// Part of the time since the last change that counts as a heuristic lifetime, in percent.

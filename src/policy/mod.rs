@@ -34,7 +34,7 @@ pub(crate) use http_date::date_value;
 pub(crate) use range::{RangeAsked, Selected};
 pub(crate) use request_directives::Wishes;
 pub(crate) use request_fields::{CredentialFields, RequestFields};
-pub(crate) use response_policy::{HeadRule, HeadRules};
+pub(crate) use response_policy::HeadRule;
 pub(crate) use storability::{Reception, StoragePolicy, Terms, declared_length, may_be_remembered};
 pub(crate) use upgrade::asks_for_upgrade;
 pub(crate) use validation::{

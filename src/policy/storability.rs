@@ -28,7 +28,7 @@ use crate::{
 const KEPT_TO_VALIDATE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Settings of a route that decide about storage.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct StoragePolicy {
     pub(crate) lifetimes: Lifetimes,
     /// Stale windows for responses that state none.

@@ -3,25 +3,23 @@
 
 use std::borrow::Cow;
 
-use http::{Method, Uri, Version};
+use http::{Uri, Version};
 use http_body::Body;
 
 use super::{
-    cache_rule::CacheRule,
+    cache_rule::{CacheRule, Scope},
     credentials::Credentials,
     host::{HostPolicy, Site},
     request::{HeadRef, KeyRequest, RequestView},
 };
 use crate::{
-    key::DigestKey,
-    key::{EncodedParts, PrimaryKey, Tags, VariantParts, push_part},
+    key::{DigestKey, EncodedParts, PrimaryKey, VariantParts, push_part},
     metrics::outcome::Bypass,
     peek::{HasContent, can_peek},
-    policy::{Conditions, CredentialFields, RangeAsked, RequestFields, Wishes, asks_for_upgrade},
+    policy::{CredentialFields, RequestFields, asks_for_upgrade},
 };
 
 /// Settings of a layer that tell responses and callers apart.
-#[derive(Debug)]
 pub(crate) struct Identity {
     /// Scheme of requests that name none; empty if it is unknown.
     pub(crate) scheme: String,
@@ -56,14 +54,13 @@ impl From<Bypass> for Denied {
 
 /// Read that may consult the cache.
 pub(crate) struct Admitted<'a> {
-    rule: &'a CacheRule,
-    view: RequestView<'a, 'a>,
+    pub(crate) fields: RequestFields<'a>,
+    /// Key that a closure has made, where the target does not imply it.
+    pub(crate) key: Option<PrimaryKey>,
+    scope: &'a Scope,
     site: Site<'a>,
     target: Cow<'a, str>,
     extras: EncodedParts,
-    /// Made already where the target does not imply it.
-    key: Option<PrimaryKey>,
-    fields: RequestFields<'a>,
 }
 
 impl RequestContent {
@@ -142,7 +139,8 @@ pub(crate) fn admit<'a>(
     if !std::ptr::eq(original, view.head.uri) && original != view.head.uri {
         push_seen(&mut extras, view.head.uri, rule, &identity.scheme);
     }
-    Ok(Admitted { rule, view, site, target: rule.query.target(original), extras, key, fields })
+    let (scope, target) = (&rule.scope, rule.query.target(original));
+    Ok(Admitted { fields, key, scope, site, target, extras })
 }
 
 /// Adds the caller, where the route makes that part of what identifies a response.
@@ -203,9 +201,10 @@ fn push_seen(extras: &mut EncodedParts, seen: &Uri, rule: &CacheRule, scheme: &s
 
 impl Admitted<'_> {
     /// Returns the variant of the request with these values of nominated fields.
+    #[inline]
     pub(crate) fn variant<'v>(&'v self, nominated: &'v [u8]) -> VariantParts<'v> {
         VariantParts {
-            scope: &self.rule.scope,
+            scope: self.scope,
             scheme: &self.site.scheme,
             authority: &self.site.authority,
             host: &self.site.host,
@@ -213,44 +212,5 @@ impl Admitted<'_> {
             extras: &self.extras,
             nominated,
         }
-    }
-
-    /// Returns the primary key.
-    pub(crate) fn key(&self) -> Result<PrimaryKey, Bypass> {
-        match &self.key {
-            Some(key) => Ok(key.clone()),
-            None => self.rule.key(self.view).ok_or(Bypass::Key),
-        }
-    }
-
-    /// Returns the tags that the route gives to every response to the request.
-    pub(crate) fn tags(&self) -> Result<Tags, Bypass> {
-        self.rule.tags(self.view).ok_or(Bypass::Key)
-    }
-
-    /// Returns the directives of the request that its route honours.
-    pub(crate) fn wishes(&self) -> Wishes {
-        match self.fields.has_directives {
-            true => Wishes::of(self.view.head.headers, self.rule.request_directives),
-            false => Wishes::NONE,
-        }
-    }
-
-    /// Returns the conditions on the copy that the client already has.
-    pub(crate) fn conditions(&self) -> Option<Conditions> {
-        self.fields.has_conditions.then(|| Conditions::of(self.view.head.headers))
-    }
-
-    /// Returns the parts that are requested, unless the request is for the whole. Only GET has parts
-    /// (RFC 9110 §14.2).
-    pub(crate) fn range(&self) -> Option<Box<RangeAsked>> {
-        let has_range = self.fields.has_range && *self.view.head.method == Method::GET;
-        has_range.then(|| Box::new(RangeAsked::of(self.view.head.headers)))
-    }
-
-    /// Returns whether the request has credentials that the response must permit to share (RFC 9111
-    /// §3.5).
-    pub(crate) fn needs_permission(&self) -> bool {
-        self.fields.has_authorization && self.rule.credentials.is_by_response()
     }
 }

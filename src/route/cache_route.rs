@@ -14,10 +14,9 @@ use super::{
     request::{Extract, KeyRequest},
 };
 use crate::{
-    entry::Windows,
     error::{ConfigError, ConfigErrorKind},
     key::Nominated,
-    policy::{Freshness, HeadRule, HeadRules, Lifetimes, RequestDirectives, StoragePolicy},
+    policy::{Freshness, HeadRule, Lifetimes, RequestDirectives, StoragePolicy},
 };
 
 const DEFAULT_BODY_LIMIT: u64 = 1024 * 1024;
@@ -51,10 +50,7 @@ pub struct CacheRoute {
     template: Option<String>,
     key_with: Option<Extract>,
     tags: Vec<KeySource>,
-    ttl: Option<Duration>,
-    freshness: Freshness,
-    heuristic_percent: u8,
-    windows: Windows,
+    storage: StoragePolicy,
     soft_timeout: Option<Duration>,
     early_refresh: f32,
     credentials: Option<Credentials>,
@@ -62,12 +58,6 @@ pub struct CacheRoute {
     host: HostPolicy,
     request_directives: RequestDirectives,
     vary: Vec<HeaderName>,
-    targeted: Vec<HeaderName>,
-    stripped: Vec<HeaderName>,
-    statuses: Option<Vec<StatusCode>>,
-    negative_ttl: Option<Duration>,
-    rules: HeadRules,
-    jitter_percent: u8,
     body_limit: u64,
     coalescing: Coalescing,
 }
@@ -108,16 +98,14 @@ impl CacheRoute {
     /// A warning names a [bucket](Self::bucket) that none of the layer's first thousand requests has
     /// reached.
     pub fn get(pattern: impl Into<String>) -> Self {
+        let lifetimes = Lifetimes { jitter_percent: DEFAULT_JITTER, ..Lifetimes::default() };
         Self {
             pattern: pattern.into(),
             bucket: "default".to_owned(),
             template: None,
             key_with: None,
             tags: Vec::new(),
-            ttl: None,
-            freshness: Freshness::Fixed,
-            heuristic_percent: 0,
-            windows: Windows::default(),
+            storage: StoragePolicy { lifetimes, ..StoragePolicy::default() },
             soft_timeout: None,
             early_refresh: 0.0,
             credentials: None,
@@ -125,12 +113,6 @@ impl CacheRoute {
             host: HostPolicy::AsSent,
             request_directives: RequestDirectives::Ignore,
             vary: Vec::new(),
-            targeted: Vec::new(),
-            stripped: Vec::new(),
-            statuses: None,
-            negative_ttl: None,
-            rules: HeadRules::default(),
-            jitter_percent: DEFAULT_JITTER,
             body_limit: DEFAULT_BODY_LIMIT,
             coalescing: Coalescing::On,
         }
@@ -208,7 +190,7 @@ impl CacheRoute {
     /// store. A response that another route has stored is fresh until the earlier end of both lifetimes,
     /// and may be stale within both windows. A lifetime that the response was given is not cut.
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = Some(ttl);
+        self.storage.lifetimes.ttl = Some(ttl);
         self
     }
 
@@ -235,7 +217,7 @@ impl CacheRoute {
         version: u32,
         ttl: impl Fn(&response::Parts) -> Option<Duration> + Send + Sync + 'static,
     ) -> Self {
-        self.rules.ttl_with = Some(HeadRule::new(version, ttl));
+        self.storage.rules.ttl_with = Some(HeadRule::new(version, ttl));
         self
     }
 
@@ -258,13 +240,13 @@ impl CacheRoute {
         version: u32,
         accept: impl Fn(&response::Parts) -> bool + Send + Sync + 'static,
     ) -> Self {
-        self.rules.store_if = Some(HeadRule::new(version, accept));
+        self.storage.rules.store_if = Some(HeadRule::new(version, accept));
         self
     }
 
     /// Sets the source of freshness lifetimes. Defaults to [`Freshness::Fixed`]: the route.
     pub fn freshness(mut self, freshness: Freshness) -> Self {
-        self.freshness = freshness;
+        self.storage.lifetimes.freshness = freshness;
         self
     }
 
@@ -273,7 +255,7 @@ impl CacheRoute {
     ///
     /// A heuristic lifetime is never longer than seven days. For [`Freshness::Origin`].
     pub fn heuristic(mut self, percent: u8) -> Self {
-        self.heuristic_percent = percent;
+        self.storage.lifetimes.heuristic_percent = percent;
         self
     }
 
@@ -285,7 +267,7 @@ impl CacheRoute {
     /// `stale-while-revalidate` sets its own time. One with `must-revalidate`, `proxy-revalidate`,
     /// `s-maxage` or `no-cache` is never served stale.
     pub fn stale_while_revalidate(mut self, window: Duration) -> Self {
-        self.windows.while_revalidate = window;
+        self.storage.windows.while_revalidate = window;
         self
     }
 
@@ -296,7 +278,7 @@ impl CacheRoute {
     /// [`stale_while_revalidate`](Self::stale_while_revalidate). After a failure the origin is not
     /// asked again for one second; each further failure doubles that time, up to 30 s.
     pub fn stale_if_error(mut self, window: Duration) -> Self {
-        self.windows.if_error = window;
+        self.storage.windows.if_error = window;
         self
     }
 
@@ -372,7 +354,7 @@ impl CacheRoute {
     /// [`Freshness::Origin`]. With [`Freshness::Fixed`], the default, each response is fresh for the
     /// route's `ttl`; a handler sets another by a [`ResponsePolicy`](crate::ResponsePolicy).
     pub fn targeted(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
-        self.targeted = names.into_iter().collect();
+        self.storage.targeted = names.into_iter().collect();
         self
     }
 
@@ -381,7 +363,7 @@ impl CacheRoute {
     /// The client of the origin request receives them. A field that otherwise prevents storage, such
     /// as `Set-Cookie`, does not if it is named here.
     pub fn strip(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
-        self.stripped = names.into_iter().collect();
+        self.storage.stripped = names.into_iter().collect();
         self
     }
 
@@ -393,21 +375,21 @@ impl CacheRoute {
     /// [`negative_ttl`](Self::negative_ttl) adds 404 and 410. 1xx, 206, 304, 401, 407 and 5xx cannot be
     /// named.
     pub fn statuses(mut self, statuses: impl IntoIterator<Item = StatusCode>) -> Self {
-        self.statuses = Some(statuses.into_iter().collect());
+        self.storage.lifetimes.statuses = Some(statuses.into_iter().collect());
         self
     }
 
     /// Stores 404 and 410 too, and sets the time for which they are fresh. Defaults to not storing
     /// them.
     pub fn negative_ttl(mut self, ttl: Duration) -> Self {
-        self.negative_ttl = Some(ttl);
+        self.storage.lifetimes.negative_ttl = Some(ttl);
         self
     }
 
     /// Sets the largest random cut of a lifetime, in percent, so that responses stored together do
     /// not expire together. Defaults to 10, at most 50.
     pub fn jitter(mut self, percent: u8) -> Self {
-        self.jitter_percent = percent;
+        self.storage.lifetimes.jitter_percent = percent;
         self
     }
 
@@ -448,7 +430,7 @@ impl CacheRoute {
         if let Some(problem) = self.host.fault() {
             return Err(refusal(ConfigErrorKind::Host, "host", problem));
         }
-        let lifetimes = self.lifetimes()?;
+        self.check_lifetimes()?;
         self.check_limits()?;
         let key = match (self.template, self.key_with) {
             (Some(text), None) => KeyBuilder::new(KeySource::Template(text), &pattern, "key")?,
@@ -465,14 +447,7 @@ impl CacheRoute {
         let tags = self.tags.into_iter().map(|source| KeyBuilder::new(source, &pattern, "tag"));
         let tags = tags.collect::<Result<_, _>>()?;
         let credentials = self.credentials.unwrap_or_else(|| credentials.clone());
-        let storage = StoragePolicy {
-            lifetimes,
-            windows: self.windows,
-            targeted: self.targeted.into(),
-            stripped: self.stripped.into(),
-            is_per_caller: credentials.is_per_caller(),
-            rules: self.rules,
-        };
+        let is_per_caller = credentials.is_per_caller();
         Ok(CacheRule {
             route: route.to_owned(),
             pattern,
@@ -481,7 +456,7 @@ impl CacheRoute {
             tag_field: None,
             scope: Scope::default(),
             bucket: self.bucket,
-            storage,
+            storage: StoragePolicy { is_per_caller, ..self.storage },
             soft_timeout: self.soft_timeout,
             early_refresh: self.early_refresh,
             credentials,
@@ -494,12 +469,13 @@ impl CacheRoute {
         })
     }
 
-    fn lifetimes(&self) -> Result<Lifetimes, ConfigError> {
+    fn check_lifetimes(&self) -> Result<(), ConfigError> {
+        let StoragePolicy { lifetimes, windows, rules, .. } = &self.storage;
         let times = [
-            ("ttl", self.ttl),
-            ("negative_ttl", self.negative_ttl),
-            ("stale_while_revalidate", Some(self.windows.while_revalidate)),
-            ("stale_if_error", Some(self.windows.if_error)),
+            ("ttl", lifetimes.ttl),
+            ("negative_ttl", lifetimes.negative_ttl),
+            ("stale_while_revalidate", Some(windows.while_revalidate)),
+            ("stale_if_error", Some(windows.if_error)),
         ];
         for (field, time) in times {
             let is_lifetime = field.ends_with("ttl");
@@ -515,36 +491,24 @@ impl CacheRoute {
                 _ => {}
             }
         }
-        let gives_ttl = self.ttl.is_some() || self.rules.ttl_with.is_some();
-        if !gives_ttl && self.freshness == Freshness::Fixed {
+        let gives_ttl = lifetimes.ttl.is_some() || rules.ttl_with.is_some();
+        if !gives_ttl && lifetimes.freshness == Freshness::Fixed {
             let problem = "is missing: give `.ttl(..)` or `.freshness(Freshness::Origin)`";
             return Err(refusal(ConfigErrorKind::Ttl, "ttl", problem));
         }
-        if let Some(problem) =
-            self.statuses.iter().flatten().find_map(|status| unfit_status(*status))
-        {
+        let mut statuses = lifetimes.statuses.iter().flatten();
+        if let Some(problem) = statuses.find_map(|status| unfit_status(*status)) {
             return Err(refusal(ConfigErrorKind::Status, "statuses", problem));
         }
-        Ok(Lifetimes {
-            freshness: self.freshness,
-            heuristic_percent: self.heuristic_percent,
-            ttl: self.ttl,
-            negative_ttl: self.negative_ttl,
-            statuses: self.statuses.clone(),
-            jitter_percent: self.jitter_percent,
-        })
+        Ok(())
     }
 
     fn check_limits(&self) -> Result<(), ConfigError> {
-        let is_fixed = self.freshness == Freshness::Fixed;
+        let Lifetimes { freshness, heuristic_percent, jitter_percent, .. } = self.storage.lifetimes;
         let faults = [
+            (heuristic_percent > MAX_HEURISTIC, "heuristic", "is over 10 percent: give 10 or less"),
             (
-                self.heuristic_percent > MAX_HEURISTIC,
-                "heuristic",
-                "is over 10 percent: give 10 or less",
-            ),
-            (
-                self.heuristic_percent > 0 && is_fixed,
+                heuristic_percent > 0 && freshness == Freshness::Fixed,
                 "heuristic",
                 "is for `Freshness::Origin`: add `.freshness(Freshness::Origin)`, or remove it",
             ),
@@ -553,7 +517,7 @@ impl CacheRoute {
                 "early_refresh",
                 "is not between 0 and 10: 1 suits most routes",
             ),
-            (self.jitter_percent > MAX_JITTER, "jitter", "is over 50 percent: give 50 or less"),
+            (jitter_percent > MAX_JITTER, "jitter", "is over 50 percent: give 50 or less"),
             (self.body_limit == 0, "body_limit", "is zero: give at least 1, or remove the route"),
         ];
         match faults.into_iter().find(|(is_fault, ..)| *is_fault) {
@@ -583,7 +547,7 @@ impl fmt::Debug for CacheRoute {
             .field("pattern", &self.pattern)
             .field("bucket", &self.bucket)
             .field("key", &self.template)
-            .field("ttl", &self.ttl)
+            .field("ttl", &self.storage.lifetimes.ttl)
             .finish_non_exhaustive()
     }
 }

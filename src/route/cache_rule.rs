@@ -1,6 +1,6 @@
 //! Checked form of a cached route.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use http::HeaderName;
 
@@ -191,12 +191,6 @@ impl CacheRule {
 
 fn version<T>(rule: &Option<HeadRule<T>>) -> Option<u32> {
     rule.as_ref().map(|rule| rule.version)
-}
-
-impl fmt::Debug for CacheRule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CacheRule").field("route", &self.route).finish_non_exhaustive()
-    }
 }
 
 #[cfg(test)]

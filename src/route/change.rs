@@ -18,7 +18,7 @@ pub(crate) struct WriteWindows {
 
 /// Key or tag that a write changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Change {
+pub(crate) struct WriteChange {
     pub(crate) subject: Subject,
     pub(crate) strength: Strength,
     pub(crate) windows: WriteWindows,
@@ -27,7 +27,7 @@ pub(crate) struct Change {
 /// Everything that a write changes, each key and tag once.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Changes {
-    each: Vec<Change>,
+    each: Vec<WriteChange>,
     /// Longest windows of the rules that match; `None` without any.
     of_rules: Option<WriteWindows>,
 }
@@ -48,7 +48,7 @@ impl WriteWindows {
 }
 
 impl Changes {
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Change> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &WriteChange> {
         self.each.iter()
     }
 
@@ -59,7 +59,7 @@ impl Changes {
     }
 
     /// Adds a change. Of two for one subject, the stronger holds, for the longer time.
-    pub(crate) fn add(&mut self, change: Change) {
+    pub(crate) fn add(&mut self, change: WriteChange) {
         let Some(known) = self.each.iter_mut().find(|known| known.subject == change.subject) else {
             return self.each.push(change);
         };
@@ -73,6 +73,6 @@ impl Changes {
     /// match.
     pub(crate) fn imply(&mut self, subject: Subject) {
         let windows = self.of_rules.unwrap_or_default();
-        self.add(Change { subject, strength: Strength::Hard, windows });
+        self.add(WriteChange { subject, strength: Strength::Hard, windows });
     }
 }

@@ -148,7 +148,7 @@ impl Credentials {
         CredentialFields::defaults()
     }
 
-    pub(super) fn is_by_response(&self) -> bool {
+    pub(crate) fn is_by_response(&self) -> bool {
         matches!(self, Self::ByResponse)
     }
 

@@ -50,6 +50,7 @@ pub(super) struct Site<'a> {
 impl HostPolicy {
     /// Returns the part of a URI and a `Host` that identifies a response. `scheme` stands for an
     /// unknown one.
+    #[inline]
     pub(super) fn site<'a>(
         &self,
         uri: &'a Uri,
@@ -74,6 +75,7 @@ impl HostPolicy {
     }
 
     /// Returns whether the route is for requests of a site.
+    #[inline]
     pub(super) fn admits(&self, site: &Site<'_>) -> bool {
         let Self::Only(hosts) = self else { return true };
         let is_listed = |name: &[u8]| {
@@ -96,9 +98,9 @@ impl HostPolicy {
 
 /// Normalizes an authority (RFC 3986 §6.2.2.1 and §6.2.3).
 fn normalized<'a>(authority: &'a [u8], scheme: &[u8]) -> Cow<'a, [u8]> {
-    // Most hosts have no port, no user and no capital.
-    let is_simple = |byte: &u8| !byte.is_ascii_uppercase() && !matches!(byte, b'@' | b':');
-    if authority.iter().all(is_simple) {
+    // Most hosts have no port, no user and no capital. Told in one pass, without a branch for each byte.
+    let is_plain = |byte: &u8| !matches!(byte, b':' | b'@' | b'A'..=b'Z');
+    if authority.iter().fold(true, |are_plain, byte| are_plain & is_plain(byte)) {
         return authority.into();
     }
     let default_port: &[u8] = match scheme {

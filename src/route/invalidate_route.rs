@@ -6,7 +6,7 @@ use http::Method;
 use matchit::Router;
 
 use super::{
-    change::{Change, WriteWindows},
+    change::{WriteChange, WriteWindows},
     key_builder::{KeyBuilder, KeySource},
     pattern::Pattern,
     request::{HeadRef, KeyRequest, RequestView},
@@ -285,7 +285,7 @@ impl InvalidateRule {
     /// Returns the changes by a request, `None` for each whose key or tag is unusable.
     ///
     /// Returns no list if the rule is not for the request.
-    pub(super) fn changes(&self, head: HeadRef<'_>) -> Option<Vec<Option<Change>>> {
+    pub(super) fn changes(&self, head: HeadRef<'_>) -> Option<Vec<Option<WriteChange>>> {
         let is_for_method = match &self.methods {
             Methods::One(method) => method == head.method,
             Methods::AnyUnsafe => is_unsafe(head.method),
@@ -298,13 +298,7 @@ impl InvalidateRule {
         let keys = self.keys.iter().map(|key| key.key(&self.pattern, view).map(Subject::Key));
         let tags = self.tags.iter().map(|tag| tag.tag(&self.pattern, view).map(Subject::Tag));
         let Self { strength, windows, .. } = *self;
-        let change = |subject| Change { subject, strength, windows };
+        let change = |subject| WriteChange { subject, strength, windows };
         Some(keys.chain(tags).map(|subject| subject.map(change)).collect())
-    }
-}
-
-impl fmt::Debug for InvalidateRule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InvalidateRule").field("route", &self.route).finish_non_exhaustive()
     }
 }

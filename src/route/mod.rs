@@ -23,9 +23,9 @@ pub use invalidate_route::InvalidateRoute;
 pub use query::QueryPolicy;
 pub use request::KeyRequest;
 
-pub(crate) use admission::{Admitted, Denied, Identity, RequestContent, admit};
+pub(crate) use admission::{Denied, Identity, RequestContent, admit};
 pub(crate) use cache_rule::CacheRule;
-pub(crate) use change::{Change, Changes};
+pub(crate) use change::{Changes, WriteChange};
 pub(crate) use reference::Target;
 pub(crate) use request::{HeadRef, RequestView};
 pub(crate) use table::{Matched, RouteTable};

@@ -36,6 +36,7 @@ pub enum QueryPolicy {
 
 impl QueryPolicy {
     /// Returns the path of `uri` with the part of its query that counts.
+    #[inline]
     pub(super) fn target<'u>(&self, uri: &'u Uri) -> Cow<'u, str> {
         match self {
             Self::AsSent => {

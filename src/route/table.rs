@@ -17,7 +17,6 @@ use crate::{
 };
 
 /// Checked routes of a layer.
-#[derive(Debug)]
 pub(crate) struct RouteTable {
     reads: Router<usize>,
     read_rules: Vec<CacheRule>,
@@ -94,6 +93,7 @@ impl RouteTable {
     }
 
     /// Returns the relation of a request to the cache.
+    #[inline]
     pub(crate) fn classify<'t, 'a>(&'t self, head: HeadRef<'a>) -> Matched<'t, 'a> {
         if *head.method == Method::GET || *head.method == Method::HEAD {
             let Ok(found) = self.reads.at(head.uri.path()) else { return Matched::Pass };

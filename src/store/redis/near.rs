@@ -263,7 +263,7 @@ mod tests {
         let fence = MemoryStore::new().sequence().begin();
         let slot = Slot { tags: tags.iter().map(Tag::new).collect(), ..Slot::example() };
         let provenance = Provenance { slot, fence, requested: now(), gauge: Arc::default() };
-        Entry::restored(provenance, content, now() + Duration::from_secs(60))
+        Entry::new(provenance, content, now() + Duration::from_secs(60))
     }
 
     fn pass() -> Entry {

@@ -150,7 +150,7 @@ impl StoreState {
         }
         let gauge = Arc::clone(&self.gauge);
         let provenance = Provenance { slot, fence: *fence, requested: received, gauge };
-        Some(Entry::restored(provenance, content, until))
+        Some(Entry::new(provenance, content, until))
     }
 }
 

@@ -200,7 +200,7 @@ mod tests {
             let slot = Slot { tags, ..Slot::example() };
             let fence = store.sequence().begin();
             let provenance = Provenance { slot, fence, requested: now(), gauge: Arc::default() };
-            let entry = Entry::restored(provenance, Content::Pass, now() + minute);
+            let entry = Entry::new(provenance, Content::Pass, now() + minute);
             let (record, digest) = (b"record"[..].into(), [b'0'; 32]);
             let source =
                 SourceRecord { record, number: 1, digest, epoch: 1, incarnation: 1, clock: 0 };

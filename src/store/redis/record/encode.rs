@@ -8,7 +8,7 @@ use super::{
     stamp::{LINE, SENSITIVE, Stamp},
     tag_version::VersionedTag,
 };
-use crate::entry::{ByRoute, Content, Entry, StoredHead, Windows};
+use crate::entry::{ByRoute, Content, Entry, Head, Windows};
 
 /// Encodes an entry and the versions of its tags. The key is written as the server knows it, so that a
 /// record of another namespace is not taken for one of this.
@@ -35,7 +35,7 @@ pub(crate) fn encode(
                 [] => record.push(0),
                 tags => push_tags(&mut record, tags),
             }
-            push_head(&mut record, &head.to_stored());
+            push_head(&mut record, head);
             record.extend_from_slice(body);
         }
         Content::Pass => record.push(1),
@@ -60,14 +60,14 @@ fn push_tags(record: &mut Vec<u8>, tags: &[VersionedTag]) {
     }
 }
 
-fn push_head(record: &mut Vec<u8>, head: &StoredHead) {
+fn push_head(record: &mut Vec<u8>, head: &Head) {
     record.extend_from_slice(&head.status.as_u16().to_be_bytes());
-    let ByRoute { lifetime, while_revalidate, if_error } = head.by_route;
+    let ByRoute { lifetime, while_revalidate, if_error } = head.by_route();
     let flags = [head.fields.has_inner_status(), lifetime, while_revalidate, if_error];
     record.push(flags.iter().rev().fold(0, |byte, flag| byte << 1 | u8::from(*flag)));
     let initial_age = u64::try_from(head.initial_age.as_millis()).unwrap_or(u64::MAX);
     record.extend_from_slice(&initial_age.to_be_bytes());
-    let Windows { while_revalidate, if_error, to_validate } = head.windows;
+    let Windows { while_revalidate, if_error, to_validate } = head.windows();
     for window in [while_revalidate, if_error, to_validate] {
         // More seconds than these mean the same everywhere.
         push_u32(record, whole_seconds(window));
