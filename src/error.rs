@@ -42,7 +42,13 @@ pub enum ConfigErrorKind {
     /// Routes that digest callers or fields over a store of several processes, and no key that is
     /// the same in all of them.
     CallerKey,
+    /// A closure that a configuration file names and the code lacks.
+    Closure,
+    /// A secret that a configuration file names and that cannot be read, or is no key.
+    Secret,
 }
+
+const LAYER: &str = "SupportCacheLayerBuilder";
 
 /// Error of a `build` that refuses a configuration.
 ///
@@ -73,8 +79,7 @@ impl ConfigError {
         field: &'static str,
         problem: impl Into<String>,
     ) -> Self {
-        let builder = "SupportCacheLayerBuilder";
-        Self { kind, builder, route: None, field, problem: problem.into() }
+        Self { kind, builder: LAYER, route: None, field, problem: problem.into() }
     }
 
     /// Names another builder at fault.
@@ -98,6 +103,18 @@ impl ConfigError {
     /// layer or the store.
     pub fn route(&self) -> Option<&str> {
         self.route.as_deref()
+    }
+
+    /// Returns the problem, and the fix.
+    #[cfg(feature = "config")]
+    pub(crate) fn problem(&self) -> &str {
+        &self.problem
+    }
+
+    /// Returns whether the error is about the layer's builder, and not about its store.
+    #[cfg(feature = "config")]
+    pub(crate) fn is_about_the_layer(&self) -> bool {
+        self.builder == LAYER
     }
 
     /// Returns the name of the setter at fault, such as `"ttl"`.

@@ -8,6 +8,7 @@
 //! | [Invalidation](invalidation) | How do writes, handlers, jobs and messages remove what has changed? |
 //! | [Freshness](freshness) | What is stored, how long is it fresh, and when may it be stale? |
 //! | [Several processes](processes) | How do processes share a Redis, and what happens when it fails? |
+//! | [Configuration](configuration) | How does a file make the layer? |
 //! | [Operating](operating) | Metrics, log, switches, shutdown |
 //! | [Testing](testing) | How do I test my service with the cache? |
 //! | [Cookbook](cookbook) | Recipes |
@@ -47,6 +48,10 @@ pub mod freshness {}
 #[doc(alias = "distributed cache")]
 #[doc(alias = "backplane")]
 pub mod processes {}
+
+#[doc = include_str!("../docs/guide/configuration.md")]
+#[cfg(any(doc, feature = "config"))]
+pub mod configuration {}
 
 #[doc = include_str!("../docs/guide/operating.md")]
 #[doc(alias = "graceful shutdown")]

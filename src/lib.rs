@@ -72,6 +72,7 @@
 //!   Without it, give each nest a layer with its own [`SupportCacheLayerBuilder::mount`].
 //!   Patterns are matched with the path inside the nest, with the feature or without it
 //!   ([`CacheRoute::get`]).
+//! * `config`: a layer made of a file ([`config`]); `config-schema`: a JSON schema of it.
 //! * `testing`: a store that fails by a plan, the replay of requests that finds undeclared fields, and
 //!   the conformance suite of the stores.
 //!
@@ -81,6 +82,8 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "config")]
+pub mod config;
 pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -132,7 +135,7 @@ pub use route::{
     QueryPolicy,
 };
 pub use service::SupportCache;
-pub use store::{MemoryStore, MemoryStoreBuilder, Pending, Store};
+pub use store::{ChosenStore, MemoryStore, MemoryStoreBuilder, Pending, Store};
 #[cfg(feature = "redis")]
 pub use store::{RedisStore, RedisStoreBuilder, SealKey};
 

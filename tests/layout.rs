@@ -37,6 +37,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "service",
             "layer",
             "preset",
+            "config",
             "publish",
             "testing",
             "guide",
@@ -61,6 +62,10 @@ const ORDERS: &[(&str, &[&str])] = &[
             "classify",
             "write",
         ],
+    ),
+    (
+        "src/config",
+        &["value", "setters", "closures", "sections", "redis", "position", "build", "file"],
     ),
     ("src/flight", &["broadcast", "flights"]),
     ("src/recording", &["budget", "tape", "cursor", "recorder"]),

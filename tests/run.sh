@@ -110,7 +110,7 @@ cargo clippy --workspace --all-targets --all-features -- -D warnings
 
 step "features"
 # An unused item or import behind a feature is an error here; the powerset is in tests/heavy.sh.
-for features in "" tracing metrics serde axum redis redis-tls redis-sentinel redis-cluster redis,metrics testing; do
+for features in "" tracing metrics serde axum redis redis-tls redis-sentinel redis-cluster redis,metrics config config-schema config,redis testing; do
     printf -- '-- features: %s\n' "${features:-none}"
     cargo clippy --quiet --lib --no-default-features --features "$features" -- -D warnings
 done
@@ -122,6 +122,7 @@ RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
 step "tests"
 cargo test --all-features --no-fail-fast
 cargo test -p stacks
+cargo test -p example-service
 
 scripts=0
 for script in tests/portal.sh tests/portal_redis.sh tests/page.sh tests/model.sh $counts; do

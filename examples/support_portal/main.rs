@@ -36,8 +36,8 @@ use crate::{crm::Crm, processes::Processes, server::Server};
 
 const DEFAULT_PORT: u16 = 3000;
 const SEED: u64 = 42;
-/// How long the process stays for what it owes its Redis.
-const FLUSH: Duration = Duration::from_secs(2);
+/// Time that writes without a client, and the store, have at the end of the process.
+const DRAIN: Duration = Duration::from_secs(2);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -71,7 +71,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     }
     tokio::spawn(async move { crm.renew_quota_daily().await });
     axum::serve(listener, app).with_graceful_shutdown(stop).await?;
-    cache.flush_pending(FLUSH).await.map_err(|_| "an invalidation was not delivered")?;
+    cache.drain(DRAIN).await?;
     Ok(())
 }
 

@@ -347,6 +347,11 @@ mod tests {
     }
 
     #[test]
+    fn a_response_weighs_as_much_more_as_its_body_is_longer() {
+        assert_eq!(response(500).weight() - response(100).weight(), 400);
+    }
+
+    #[test]
     fn a_note_weighs_as_much_more_as_its_names_are_longer() {
         let note = |names: &[&'static str]| {
             let names = names.iter().map(|name| HeaderName::from_static(name)).collect();

@@ -28,6 +28,8 @@ const USUAL: Duration = Duration::from_secs(24 * 60 * 60);
 /// CacheRoute::get("/articles/{article}").key("article:{article}").freshness(Freshness::Origin);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "config", derive(serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(feature = "config-schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum Freshness {
     /// The route: each response is fresh for its [`ttl`](crate::CacheRoute::ttl), whatever lifetime

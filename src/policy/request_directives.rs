@@ -22,6 +22,8 @@ use super::cache_control::{Directives, Extent};
 ///     .request_directives(RequestDirectives::Honour);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "config", derive(serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(feature = "config-schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum RequestDirectives {
     /// `Cache-Control` and `Pragma` of a request change nothing, except `no-store`: such a request

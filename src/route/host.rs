@@ -17,6 +17,8 @@ use http::{Uri, uri::Authority};
 ///     .host(HostPolicy::Only(vec!["shop.example".to_owned(), "shop.example:8080".to_owned()]));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "config", derive(serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(feature = "config-schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum HostPolicy {
     /// Host and port as sent, normalized (RFC 3986 §6.2): the host in lower case, and no port where it

@@ -18,6 +18,8 @@ use percent_encoding::percent_decode;
 ///     .query(QueryPolicy::Only(vec!["page".to_owned()]));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "config", derive(serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(feature = "config-schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum QueryPolicy {
     /// The whole query as sent, byte for byte.

@@ -40,6 +40,7 @@
 //! # }
 //! ```
 
+mod chosen;
 #[cfg(feature = "testing")]
 pub mod conformance;
 mod memory;
@@ -62,6 +63,7 @@ pub use crate::{
     metrics::latency::Latency,
     metrics::operations::{NearSnapshot, Operation, OperationSnapshot, StoreSnapshot},
 };
+pub use chosen::{ChosenLease, ChosenStore};
 pub use memory::{MemoryStore, MemoryStoreBuilder};
 #[cfg(all(any(test, fuzzing), feature = "redis"))]
 pub(crate) use redis::read_anything;
@@ -155,6 +157,18 @@ pub enum Begin<L> {
     Unsettled,
     /// The store could not be asked in its time. The request is forwarded; nothing is stored.
     Unavailable,
+}
+
+impl<L> Begin<L> {
+    /// Converts the right, if there is one.
+    fn map<M>(self, convert: impl FnOnce(L) -> M) -> Begin<M> {
+        match self {
+            Self::Granted(lease) => Begin::Granted(convert(lease)),
+            Self::Found(entry) => Begin::Found(entry),
+            Self::Held(token) => Begin::Held(token),
+            Self::Unavailable => Begin::Unavailable,
+        }
+    }
 }
 
 /// Result of [`Store::commit`].

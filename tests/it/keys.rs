@@ -193,6 +193,22 @@ async fn a_closure_sees_the_request_as_its_handler_does() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_writes_closure_sees_its_method() {
+    let written = |request: &tower_support_cache::KeyRequest<'_>| {
+        Some(format!("written:{}", request.method()))
+    };
+    let rule = InvalidateRoute::any_unsafe("/cases/{case}").key_with(written);
+    let (cache, _, calls) =
+        build(builder().cache(route("/log").key("written:POST")).invalidate(rule));
+    calls.serve(echo);
+    fetch(&cache, "/log").await;
+    send(&cache, request(Method::PUT, "/cases/1")).await.unwrap().unwrap();
+    assert!(fetch(&cache, "/log").await.is_hit());
+    post(&cache, "/cases/1").await;
+    assert!(!fetch(&cache, "/log").await.is_hit());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_write_whose_key_fails_is_counted_and_forwarded() {
     let (cache, handle, calls) = cache();
     let calls = calls.serve(echo);

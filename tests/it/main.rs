@@ -15,6 +15,8 @@ mod cancellation;
 #[cfg(feature = "testing")]
 mod chaos;
 mod config;
+#[cfg(feature = "config")]
+mod config_file;
 #[cfg(feature = "testing")]
 mod conformance;
 mod content;

@@ -1,0 +1,263 @@
+//! Configuration files: they make the layer that the setters make, and each mistake is named with its line.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body_util::Empty;
+use tower::{Layer, ServiceExt, service_fn};
+use tower_support_cache::{
+    ConfigErrorKind,
+    config::{Closures, ConfigFile},
+};
+
+use crate::support::GatedBody;
+
+const PORTAL: &str = r#"
+name = "portal"
+
+[store]
+kind = "memory"
+capacity = "16MiB"
+
+[[cache]]
+pattern = "/accounts/{account}/cases"
+bucket = "case_list"
+key = "support:cases:{account}"
+tags = ["account:{account}"]
+ttl = "2m"
+jitter = 0
+
+[[cache]]
+pattern = "/inbox"
+bucket = "inbox"
+key_with = "user"
+credentials = { per_caller = { named = "user" } }
+ttl = "30s"
+store_if = "complete"
+
+[[invalidate]]
+method = "POST"
+pattern = "/accounts/{account}/cases"
+keys = ["support:cases:{account}"]
+"#;
+
+fn closures() -> Closures {
+    Closures::new()
+        .text("user", |request| Some(request.headers().get("x-user")?.to_str().ok()?.to_owned()))
+        .ttl_with("short", 1, |_| Some(Duration::from_secs(5)))
+        .store_if("complete", 1, |head| !head.headers.contains_key("x-partial"))
+}
+
+/// Returns the end of a request to a layer that a file makes, as `Cache-Status` tells it.
+async fn status(file: &ConfigFile, requests: &[(Method, &str, &str)]) -> Vec<String> {
+    let layer = file.layer(&closures()).unwrap();
+    let service = layer.layer(service_fn(async |_: Request<Empty<Bytes>>| {
+        Ok::<_, std::convert::Infallible>(Response::new(GatedBody::full("x")))
+    }));
+    let mut all = Vec::new();
+    for (method, uri, user) in requests {
+        let request = Request::builder().method(method).uri(*uri).header("x-user", *user);
+        let request = request.body(Empty::new()).unwrap();
+        let response = service.clone().oneshot(request).await.unwrap();
+        all.push(response.headers()["cache-status"].to_str().unwrap().to_owned());
+        http_body_util::BodyExt::collect(response.into_body()).await.unwrap();
+    }
+    all
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_makes_the_layer_that_the_setters_make() {
+    let get = |uri, user| (Method::GET, uri, user);
+    let requests = [
+        get("/accounts/A1/cases", ""),
+        get("/accounts/A1/cases", ""),
+        (Method::POST, "/accounts/A1/cases", ""),
+        get("/accounts/A1/cases", ""),
+        get("/inbox", "anna"),
+        get("/inbox", "bert"),
+        get("/inbox", "anna"),
+        get("/inbox", ""),
+    ];
+    let file = ConfigFile::parse("cache.toml", PORTAL).unwrap();
+    let all = status(&file, &requests).await;
+    let expected = [
+        "portal;fwd=uri-miss;fwd-status=200;stored",
+        "portal;hit;ttl=120",
+        "portal;fwd=method;fwd-status=200",
+        "portal;fwd=uri-miss;fwd-status=200;stored",
+        "portal;fwd=uri-miss;fwd-status=200;stored",
+        "portal;fwd=uri-miss;fwd-status=200;stored",
+        "portal;hit",
+        "portal;fwd=bypass;fwd-status=200;detail=caller",
+    ];
+    for (got, expected) in all.iter().zip(expected) {
+        assert!(got.starts_with(expected), "{got} is not {expected}");
+    }
+    assert_eq!(all.len(), expected.len());
+}
+
+#[test]
+fn json_says_the_same() {
+    let text = r#"{
+        "store": { "kind": "memory", "capacity": "16MiB" },
+        "cache": [{
+            "pattern": "/news", "key": "news", "ttl": "30s", "freshness": "origin",
+            "query": { "only": ["page"] }, "host": "ignore", "request_directives": "honour",
+            "vary": ["accept-language"], "strip": ["set-cookie"], "targeted": ["bff-cache-control"],
+            "statuses": [200, 404], "negative_ttl": "5s", "stale_while_revalidate": "1m",
+            "stale_if_error": "1h", "soft_timeout": "800ms", "early_refresh": 1.0, "heuristic": 5,
+            "body_limit": "2MiB", "coalescing": false, "ttl_with": "short"
+        }]
+    }"#;
+    let file = ConfigFile::parse("cache.json", text).unwrap();
+    assert_eq!(file.config().cache[0].vary, ["accept-language"]);
+    file.layer(&closures()).unwrap();
+}
+
+/// Mistake in a file: it is refused at a line, for a setting, with a reason that has these words.
+struct Mistake<'m> {
+    line: usize,
+    field: &'m str,
+    reason: &'m str,
+}
+
+impl Mistake<'_> {
+    /// Returns the message of a text that is refused otherwise.
+    fn fault(&self, name: &str, text: &str) -> Option<String> {
+        let error = match ConfigFile::parse(name, text) {
+            Err(error) => error,
+            Ok(file) => match file.layer(&closures()) {
+                Err(error) => error,
+                Ok(_) => return Some(format!("not refused: {text}")),
+            },
+        };
+        let message = error.to_string();
+        let is_found = (error.line(), error.field()) == (Some(self.line), Some(self.field))
+            && message.starts_with(&format!("{name}:{}:", self.line))
+            && message.contains(self.reason);
+        (!is_found).then(|| format!("{message}\n  of: {text}"))
+    }
+}
+
+#[test]
+fn each_mistake_in_toml_is_named_with_its_line() {
+    let route = |lines: &str| {
+        format!("[[cache]]\npattern = \"/a/{{x}}\"\nkey = \"a:{{x}}\"\nttl = \"1m\"\n{lines}")
+    };
+    let rule = |lines: &str| format!("[[invalidate]]\npattern = \"/a/{{x}}\"\n{lines}");
+    let mut faults = Vec::new();
+    for (text, line, field, reason) in [
+        (route("tttl = \"1m\""), 5, "tttl", "unknown field"),
+        (route("jitter = \"much\""), 5, "jitter", "invalid type"),
+        (route("jitter = 90"), 5, "jitter", "50"),
+        (route("stale_if_error = 30"), 5, "stale_if_error", "a duration in quotes"),
+        (route("stale_if_error = \"30 parsecs\""), 5, "stale_if_error", "write a duration"),
+        (route("body_limit = \"1 elephant\""), 5, "body_limit", "64MiB"),
+        (route("body_limit = \"0B\""), 5, "body_limit", "zero"),
+        (route("credentials = \"everyone\""), 5, "credentials", "unknown variant"),
+        (
+            route("credentials = { per_caller = { named = \"nobody\" } }"),
+            5,
+            "credentials",
+            "nobody",
+        ),
+        (route("query = { only = \"page\" }"), 5, "only", "invalid type"),
+        (route("vary = [\"accept language\"]"), 5, "vary", "no field name"),
+        (route("statuses = [200, 2000]"), 5, "statuses", "no status"),
+        (route("bucket = \"Case List\""), 5, "bucket", "lower-case"),
+        (route("tags = [\"a:{y}\"]"), 5, "tags", "{y}"),
+        (route("ttl_with = \"long\""), 5, "ttl_with", "long"),
+        (route("key_with = \"user\""), 5, "key_with", "remove one"),
+        (route("[store]\nkind = \"memory\"\ncapacity = \"1B\""), 7, "capacity", "capacity"),
+        (route("[store]\nkind = \"floppy\""), 6, "kind", "unknown variant"),
+        (rule("keys = [\"a:{y}\"]"), 3, "keys", "{y}"),
+        (rule("method = \"GET\"\nkeys = [\"a\"]"), 3, "method", "safe"),
+        (rule("method = \"P OST\"\nkeys = [\"a\"]"), 3, "method", "no method"),
+        (rule(""), 1, "key", "is missing"),
+        ("name = \"two words\"".to_owned(), 1, "name", "token"),
+        ("scheme = \"ftp\"".to_owned(), 1, "scheme", "https"),
+        ("caller_key = \"secret\"".to_owned(), 1, "caller_key", "64 hexadecimal"),
+        (
+            "caller_key = { env = \"NO_SUCH_VARIABLE\" }".to_owned(),
+            1,
+            "caller_key",
+            "NO_SUCH_VARIABLE",
+        ),
+        (
+            "[[cache]]\npattern = \"/a/{x\"\nkey = \"a\"\nttl = \"1m\"".to_owned(),
+            2,
+            "pattern",
+            "without `}`",
+        ),
+        ("[[cache]]\npattern = \"/a\"\nkey = \"a\"".to_owned(), 1, "ttl", "is missing"),
+    ] {
+        faults.extend(Mistake { line, field, reason }.fault("cache.toml", &text));
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn each_mistake_in_json_is_named_with_its_line() {
+    let route = |line: &str| {
+        format!("{{ \"cache\": [{{\n\"pattern\": \"/a/{{x}}\",\n\"ttl\": \"1m\",\n{line}\n}}] }}")
+    };
+    let mut faults = Vec::new();
+    for (line, field, reason) in [
+        ("\"keys\": \"a\"", "keys", "unknown field"),
+        ("\"key\": \"a:{y}\"", "key", "{y}"),
+        ("\"key\": \"a\", \"jitter\": \"much\"", "jitter", "invalid type"),
+        ("\"key\": \"a\", \"jitter\": 90", "jitter", "50"),
+        ("\"key\": \"a\", \"vary\": [\"a b\"]", "vary", "no field name"),
+    ] {
+        faults.extend(Mistake { line: 4, field, reason }.fault("cache.json", &route(line)));
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn text_that_is_neither_toml_nor_json_is_refused_with_its_line() {
+    for (name, text) in [("cache.toml", "\n[[cache]\n"), ("cache.json", "{\n\"cache\": [}")] {
+        let error = ConfigFile::parse(name, text).unwrap_err();
+        assert_eq!(error.line(), Some(2), "{error}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = ConfigFile::read("/no/such/cache.toml").unwrap_err();
+    assert!(error.to_string().starts_with("/no/such/cache.toml: cannot be read: "), "{error}");
+    assert_eq!((error.line(), error.field()), (None, None));
+}
+
+#[test]
+fn an_error_of_the_builder_is_its_source() {
+    let file = ConfigFile::parse("cache.toml", "name = \"two words\"").unwrap();
+    let error = file.layer(&Closures::new()).unwrap_err();
+    let source = std::error::Error::source(&error).unwrap();
+    let source = source.downcast_ref::<tower_support_cache::ConfigError>().unwrap();
+    assert_eq!(source.kind(), ConfigErrorKind::Name);
+}
+
+#[test]
+fn a_secret_is_never_shown() {
+    let text = "caller_key = \"0123456789012345678901234567890123456789012345678901234567890123\"";
+    let file = ConfigFile::parse("cache.toml", text).unwrap();
+    file.layer(&Closures::new()).unwrap();
+    assert!(!format!("{:?}", file.config()).contains("0123456789"));
+}
+
+#[cfg(feature = "config-schema")]
+#[test]
+fn the_schema_in_the_repository_is_that_of_the_types() {
+    let made = tower_support_cache::config::schema();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/config.schema.json");
+    if std::env::var_os("WRITE_SCHEMA").is_some() {
+        std::fs::write(path, &made).unwrap();
+    }
+    let kept = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        kept == made,
+        "WRITE_SCHEMA=1 cargo test --all-features --test it schema makes it anew"
+    );
+}
