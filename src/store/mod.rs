@@ -166,6 +166,7 @@ impl<L> Begin<L> {
             Self::Granted(lease) => Begin::Granted(convert(lease)),
             Self::Found(entry) => Begin::Found(entry),
             Self::Held(token) => Begin::Held(token),
+            Self::Unsettled => Begin::Unsettled,
             Self::Unavailable => Begin::Unavailable,
         }
     }
