@@ -120,15 +120,11 @@ fn classify_read<St: Store>(
         Some((nominated, values)) => (nominated, base.nominating(&values)),
         None => (rule.vary.clone(), base.clone()),
     };
-    let right = match seen.as_ref().filter(|seen| seen.is_pass()) {
-        Some(_) => match cache.retry(&variant, &asks) {
-            None => {
-                return Ok(Decision::Forward(cache.bucket(route), Unshared::Alone(Alone::Pass)));
-            }
-            right => right,
-        },
-        None => None,
-    };
+    let is_refused = seen.as_ref().is_some_and(|seen| seen.is_pass());
+    let right = is_refused.then(|| cache.retry(&variant, &asks)).flatten();
+    if is_refused && right.is_none() {
+        return Ok(Decision::Forward(cache.bucket(route), Unshared::Alone(Alone::Pass)));
+    }
     let key = admitted.key.or_else(|| rule.key(view)).ok_or(Bypass::Key)?;
     let slot = Slot { key, variant, tags: rule.tags(view).ok_or(Bypass::Key)? };
     let (is_background, outer) = (false, outer.cloned());

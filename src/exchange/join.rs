@@ -107,13 +107,11 @@ impl<St: Store> Cache<St> {
         let token = held.map(Holder::token).or_else(|| self.store.token());
         // A request that wants a newer response than others do shares none.
         if read.leads_privately() || self.rule(read.route).coalescing == Coalescing::Off {
-            let lead =
-                || Turn::Lead(self.flights.lead_privately(&read.slot, token, sequence.begin()));
-            return if matches!(held, Some(Holder::Fill(_))) {
-                Err(Alone::Held)
-            } else {
-                Ok(lead())
-            };
+            if matches!(held, Some(Holder::Fill(_))) {
+                return Err(Alone::Held);
+            }
+            let lead = self.flights.lead_privately(&read.slot, token, sequence.begin());
+            return Ok(Turn::Lead(lead));
         }
         // A request that began after an invalidation never joins an older flight.
         let may_join = |fence| sequence.is_slot_current(&read.slot, fence);
