@@ -16,6 +16,18 @@
 //! | [Defaults and limits](defaults) | All of them in one table |
 //! | [Cost](cost) | What does a request cost? |
 //! | [Security](security) | Which attacks are held off, and which test shows it? |
+//!
+//! Features of the crate, all off but the first:
+//!
+//! | Feature | What it adds |
+//! |---|---|
+//! | `tracing` (default) | warnings, and a `debug` event for each request on a cached route |
+//! | `metrics` | counts for the `metrics` facade |
+//! | `serde` | `Serialize` for snapshots and reasons |
+//! | `config`, `config-schema` | a layer made of a file; a JSON schema of it |
+//! | `axum` | the original URI under `axum::Router::nest` |
+//! | `redis`, `redis-tls`, `redis-sentinel`, `redis-cluster` | `RedisStore` and its kinds of address |
+//! | `testing` | `Chaos` and `Replay`, for the tests of a service |
 
 #[doc = include_str!("../docs/guide/stack.svg")]
 #[doc = include_str!("../docs/guide/stack.md")]

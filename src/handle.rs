@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    future::Future,
+    future::{Future, ready},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -129,11 +129,27 @@ impl SupportCacheHandle {
     /// As for [`invalidate`](Self::invalidate).
     #[doc(alias = "soft purge")]
     pub fn soft_invalidate(&self, key: impl IntoKey) -> Invalidation {
-        self.run(Verb::SoftInvalidate, [key])
+        self.soft_invalidate_many([key])
+    }
+
+    /// Makes the responses under several keys stale, and waits for the acknowledgements together.
+    ///
+    /// # Errors
+    ///
+    /// As for [`invalidate`](Self::invalidate), if one of them is not acknowledged.
+    ///
+    /// # Cancellation
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    pub fn soft_invalidate_many<K: IntoKey>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Invalidation {
+        self.run(Verb::SoftInvalidate, keys)
     }
 
     /// Invalidates a [tag](crate::CacheRoute::tag): every response that has it, by its route or by its
-    /// [own word](crate::CacheTags), whatever its key, and every fill of one that has begun. It costs no more than the invalidation of one key.
+    /// [handler](crate::CacheTags), whatever its key, and every fill of one that has begun. It costs no more than the invalidation of one key.
     ///
     /// The groups that responses name (RFC 9875) are no such tags:
     /// [`invalidate_group`](Self::invalidate_group) is for them.
@@ -146,7 +162,63 @@ impl SupportCacheHandle {
     ///
     /// As for [`invalidate`](Self::invalidate).
     pub fn invalidate_tag(&self, tag: impl IntoKey) -> Invalidation {
-        self.run(Verb::InvalidateTag, [tag])
+        self.invalidate_tags([tag])
+    }
+
+    /// Invalidates several tags, and waits for their acknowledgements together.
+    ///
+    /// # Errors
+    ///
+    /// As for [`invalidate`](Self::invalidate), if one of them is not acknowledged.
+    ///
+    /// # Cancellation
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    pub fn invalidate_tags<K: IntoKey>(&self, tags: impl IntoIterator<Item = K>) -> Invalidation {
+        self.run(Verb::InvalidateTag, tags)
+    }
+
+    /// Makes the responses that have a tag stale, as [`soft_invalidate`](Self::soft_invalidate) does it to
+    /// those under a key. It costs no more than for one key.
+    ///
+    /// A response that nobody reads while its tag is softly invalidated five times is removed.
+    ///
+    /// ```
+    /// use tower_support_cache::{MemoryStore, SupportCacheLayer, key};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let cache = SupportCacheLayer::new(MemoryStore::new()).handle();
+    /// cache.soft_invalidate_tag(key("account:{account}").with("account", "A1")).await.unwrap();
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    ///
+    /// # Cancellation
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    #[doc(alias = "soft purge")]
+    pub fn soft_invalidate_tag(&self, tag: impl IntoKey) -> Invalidation {
+        self.soft_invalidate_tags([tag])
+    }
+
+    /// Makes the responses that have one of several tags stale, and waits for the acknowledgements
+    /// together.
+    ///
+    /// # Errors
+    ///
+    /// As for [`invalidate`](Self::invalidate), if one of them is not acknowledged.
+    ///
+    /// # Cancellation
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    pub fn soft_invalidate_tags<K: IntoKey>(
+        &self,
+        tags: impl IntoIterator<Item = K>,
+    ) -> Invalidation {
+        self.run(Verb::SoftInvalidateTag, tags)
     }
 
     /// Invalidates a group that responses name in `Cache-Groups` (RFC 9875). `authority` is the host that
@@ -162,6 +234,48 @@ impl SupportCacheHandle {
     pub fn invalidate_group(&self, authority: &str, group: &str) -> Invalidation {
         let tag = Tag::group(&origin(authority.as_bytes()), group);
         Invalidation(self.cache.invalidate(&tag.into(), Strength::Hard))
+    }
+
+    /// Invalidates a [bucket](crate::CacheRoute::bucket): every response of its routes, and of routes of other
+    /// layers on the store that mean the same, and every fill of one that has begun. A bucket that the layer
+    /// does not have is counted in [`Snapshot::invalidations_unmatched`].
+    ///
+    /// It goes through all entries in memory. Over Redis it is [`invalidate_all`](Self::invalidate_all): give
+    /// the routes a [tag](crate::CacheRoute::tag) where that is too much.
+    ///
+    /// ```
+    /// use tower_support_cache::{MemoryStore, SupportCacheLayer};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let cache = SupportCacheLayer::new(MemoryStore::new()).handle();
+    /// cache.invalidate_bucket("case_list").await.unwrap();
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    ///
+    /// # Cancellation
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    pub fn invalidate_bucket(&self, bucket: &str) -> Invalidation {
+        self.run_bucket("invalidate_bucket", bucket, Strength::Hard)
+    }
+
+    /// Makes the responses of a bucket stale, as [`soft_invalidate`](Self::soft_invalidate) does it to those
+    /// under a key. Over Redis it is [`invalidate_all`](Self::invalidate_all).
+    ///
+    /// # Errors
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    ///
+    /// # Cancellation
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    #[doc(alias = "soft purge")]
+    pub fn soft_invalidate_bucket(&self, bucket: &str) -> Invalidation {
+        self.run_bucket("soft_invalidate_bucket", bucket, Strength::Soft)
     }
 
     /// Invalidates everything in the store, the keys of other layers on it included.
@@ -231,6 +345,14 @@ impl SupportCacheHandle {
         self.cache.switch(bucket, switch)
     }
 
+    fn run_bucket(&self, call: &str, bucket: &str, strength: Strength) -> Invalidation {
+        let begun = self.cache.invalidate_bucket(bucket, strength);
+        if begun.is_none() {
+            self.cache.invalidation_unmatched(call);
+        }
+        Invalidation(begun.unwrap_or_else(|| Box::pin(ready(Ok(())))))
+    }
+
     fn run<K: IntoKey>(&self, verb: Verb, texts: impl IntoIterator<Item = K>) -> Invalidation {
         // All of them are in force here before the first is waited for.
         let calls: Vec<_> = texts.into_iter().filter_map(|text| self.begin(verb, text)).collect();
@@ -243,23 +365,20 @@ impl SupportCacheHandle {
         let text = text.into_key().filter(|text| !is_reserved(text));
         let is_matched = text.as_ref().is_some_and(|text| match verb {
             Verb::Invalidate | Verb::SoftInvalidate => self.cache.can_make_key(text),
-            Verb::InvalidateTag => self.cache.can_make_tag(text),
+            Verb::InvalidateTag | Verb::SoftInvalidateTag => self.cache.can_make_tag(text),
         });
         if !is_matched {
             self.cache.invalidation_unmatched(verb.name());
         }
         // A text that no route of this layer makes may be one of another layer's on the store.
-        Some(match (verb, text?) {
-            (Verb::Invalidate, text) => {
-                self.cache.invalidate(&PrimaryKey::new(text).into(), Strength::Hard)
-            }
-            (Verb::SoftInvalidate, text) => {
-                self.cache.invalidate(&PrimaryKey::new(text).into(), Strength::Soft)
-            }
-            (Verb::InvalidateTag, text) => {
-                self.cache.invalidate(&Tag::new(text).into(), Strength::Hard)
-            }
-        })
+        let text = text?;
+        let (subject, strength) = match verb {
+            Verb::Invalidate => (PrimaryKey::new(text).into(), Strength::Hard),
+            Verb::SoftInvalidate => (PrimaryKey::new(text).into(), Strength::Soft),
+            Verb::InvalidateTag => (Tag::new(text).into(), Strength::Hard),
+            Verb::SoftInvalidateTag => (Tag::new(text).into(), Strength::Soft),
+        };
+        Some(self.cache.invalidate(&subject, strength))
     }
 }
 
@@ -277,6 +396,7 @@ enum Verb {
     Invalidate,
     SoftInvalidate,
     InvalidateTag,
+    SoftInvalidateTag,
 }
 
 impl Verb {
@@ -285,6 +405,7 @@ impl Verb {
             Self::Invalidate => "invalidate",
             Self::SoftInvalidate => "soft_invalidate",
             Self::InvalidateTag => "invalidate_tag",
+            Self::SoftInvalidateTag => "soft_invalidate_tag",
         }
     }
 }
@@ -337,6 +458,7 @@ pub(crate) trait Operate: Send + Sync {
     fn can_make_tag(&self, tag: &str) -> bool;
     fn invalidation_unmatched(&self, call: &str);
     fn invalidate(&self, subject: &Subject, strength: Strength) -> Acknowledgement;
+    fn invalidate_bucket(&self, bucket: &str, strength: Strength) -> Option<Acknowledgement>;
     fn invalidate_all(&self) -> Acknowledgement;
     fn drain(
         &self,
@@ -373,6 +495,10 @@ impl<St: Store> Operate for Cache<St> {
 
     fn invalidate(&self, subject: &Subject, strength: Strength) -> Acknowledgement {
         Box::pin(Self::invalidate(self, subject, strength))
+    }
+
+    fn invalidate_bucket(&self, bucket: &str, strength: Strength) -> Option<Acknowledgement> {
+        Some(Box::pin(Self::invalidate_bucket(self, bucket, strength)?))
     }
 
     fn invalidate_all(&self) -> Acknowledgement {

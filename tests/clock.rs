@@ -3,17 +3,26 @@
 
 #![allow(clippy::unwrap_used)] // clippy.toml lets tests unwrap, but not what they call.
 
+#[path = "support/server.rs"]
+mod server;
 #[path = "support/mod.rs"]
 mod support;
 
-use std::time::Duration;
+use std::{
+    future::Future,
+    pin::pin,
+    task::{Context, Waker},
+    time::Duration,
+};
 
+use server::{PATIENCE, Server, until};
 use support::{TTL, cache_with, fetch, get, got, response, send, settle};
 use tokio::{
     sync::{Mutex, MutexGuard},
     time::advance,
 };
-use tower_support_cache::testing::step_time_of_day;
+use tower::ServiceExt;
+use tower_support_cache::{RedisStore, testing::step_time_of_day};
 
 const HOUR: i64 = 3_600_000;
 
@@ -88,4 +97,31 @@ async fn what_waits_waits_as_long_as_ever() {
     assert_eq!(got(follower).await.text(), "own");
     call.ok("slow");
     got(leader).await;
+}
+
+/// The server's message that a key has changed may have been sent meanwhile.
+#[tokio::test]
+async fn a_near_cache_is_silent_after_a_suspension_until_the_link_is_proven_again() {
+    let _alone = alone().await;
+    let server = Server::start().await;
+    let store = RedisStore::connect(server.url()).unwrap();
+    let (cache, handle, calls) = support::cache_on(store, |route| route);
+    calls.serve(|_| response(200, &[], "x"));
+    let is_answered_at_once = || {
+        let mut answer = pin!(cache.clone().oneshot(get("/cases/1")));
+        answer.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    };
+    let has_near = async || {
+        until(PATIENCE, "a copy answers", async || {
+            fetch(&cache, "/cases/1").await;
+            is_answered_at_once().then_some(())
+        })
+        .await;
+    };
+    has_near().await;
+    step_time_of_day(1000);
+    assert!(!is_answered_at_once());
+    // It is as fresh as it was, but for that second.
+    has_near().await;
+    assert_eq!(handle.metrics().bucket("cases").unwrap().stored, 1);
 }

@@ -85,7 +85,7 @@ const ORDERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("src/key", &["hash", "digest_key", "variant", "vary", "tag", "primary_key", "named"]),
-    ("src/fence", &["unsettled", "sequence"]),
+    ("src/fence", &["unsettled", "softened", "sequence"]),
     (
         "src/entry",
         &[

@@ -61,6 +61,11 @@ need_component() {
     rustup component add "$2"
 }
 
+# limited SECONDS COMMAND...: macOS has no `timeout`.
+limited() {
+    if command -v timeout >/dev/null; then timeout "$@"; else "${@:2}"; fi
+}
+
 command -v cargo >/dev/null || PATH="$HOME/.cargo/bin:$PATH"
 command -v cargo >/dev/null || fail "a Rust toolchain is missing: https://rustup.rs"
 need_component fmt rustfmt
@@ -123,6 +128,14 @@ step "tests"
 cargo test --all-features --no-fail-fast
 cargo test -p stacks
 cargo test -p example-service
+
+step "a server under attack"
+cargo test -p tower-support-cache-hostile --no-run
+# Each of two processes has a thousand connections and more. The attacks take 40 s.
+(
+    ulimit -n "$(ulimit -Hn)" || true
+    limited 120 cargo test -p tower-support-cache-hostile
+)
 
 scripts=0
 for script in tests/portal.sh tests/portal_redis.sh tests/page.sh tests/model.sh $counts; do

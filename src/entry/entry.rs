@@ -179,9 +179,9 @@ impl Entry {
         }
     }
 
-    /// Returns the entry after a soft invalidation at `fence`: stale from now on, and of use for as
-    /// long as its windows allow. `None` if it is of no use.
-    pub(crate) fn outdated(&self, fence: Fence) -> Option<Self> {
+    /// Returns the entry after a soft invalidation before `fence`: stale since an instant, and of use for
+    /// as long as its windows allow. `None` if it is of no use.
+    pub(crate) fn outdated(&self, fence: Fence, since: Instant) -> Option<Self> {
         let provenance = Provenance { fence, ..self.provenance.clone() };
         match &self.content {
             Content::Pass => None,
@@ -191,7 +191,7 @@ impl Entry {
             Content::Response { head, .. } if head.windows.is_none() => None,
             Content::Response { head, body } => {
                 let mut head = head.clone();
-                head.lifetime = head.lifetime.min(now().saturating_duration_since(head.received));
+                head.lifetime = head.lifetime.min(since.saturating_duration_since(head.received));
                 Some(Self::response(provenance, head, body.clone()))
             }
         }

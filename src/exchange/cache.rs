@@ -241,6 +241,21 @@ impl<St: Store> Cache<St> {
         self.store.invalidate(subject, strength)
     }
 
+    /// Invalidates all routes of a bucket; `None` if there is none of this name.
+    pub(crate) fn invalidate_bucket(
+        &self,
+        bucket: &str,
+        strength: Strength,
+    ) -> Option<impl Future<Output = Result<(), Pending>> + Send + use<St>> {
+        let rules = self.table.read_rules().iter().filter(|rule| rule.bucket == bucket);
+        let scopes: Vec<_> = rules.map(|rule| rule.scope).collect();
+        if scopes.is_empty() {
+            return None;
+        }
+        self.metrics().invalidated();
+        Some(self.store.invalidate_scopes(&scopes, strength))
+    }
+
     pub(crate) fn count(&self, subject: &Subject) {
         match subject {
             Subject::Key(_) => self.metrics().invalidated(),

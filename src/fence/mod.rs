@@ -4,6 +4,7 @@
 //! holds the keys and tags whose last write ended with an unknown outcome.
 
 mod sequence;
+mod softened;
 mod unsettled;
 
 pub use self::sequence::{Fence, Sequence};

@@ -6,13 +6,18 @@
 //!
 //! Tags have stripes of their own. No index lists the entries of a tag: an entry is dead once a stripe
 //! of its tags is newer than its fill, and each read compares. So an invalidation of a tag costs no
-//! more than one of a key, however many entries have it, and a shared stripe costs a miss.
+//! more than one of a key, however many entries have it, and a shared stripe costs a miss. A soft one
+//! is remembered with its time: an entry from before is not dead but stale since then.
 
 use std::{fmt, sync::OnceLock};
 
-use super::unsettled::Unsettled;
+use super::{
+    softened::{SoftInvalidation, Softened},
+    unsettled::Unsettled,
+};
 use crate::{
-    key::{PrimaryKey, Slot, Tag, Tags},
+    clock::{Instant, now},
+    key::{PrimaryKey, Slot, Strength, Tag, Tags},
     sync::{AtomicU64, Mutex, Ordering, lock},
 };
 
@@ -26,6 +31,12 @@ const STRIPES: usize = 2;
 const TAG_STRIPES: usize = 65_536;
 #[cfg(shuttle)]
 const TAG_STRIPES: usize = 2;
+
+/// Enough that two routes seldom share one.
+#[cfg(not(shuttle))]
+const SCOPE_STRIPES: usize = 1024;
+#[cfg(shuttle)]
+const SCOPE_STRIPES: usize = 2;
 
 /// Number of locks that the stripes share; also the number of shards of a store's index.
 #[cfg(not(shuttle))]
@@ -64,12 +75,14 @@ pub struct Fence(u64);
 pub struct Sequence {
     current: AtomicU64,
     /// Held while a number is taken, put where it counts, and only then published.
-    numbering: Mutex<()>,
+    numbering: Mutex<Softened>,
     /// Raised by an invalidation of everything.
     floor: AtomicU64,
     stripes: Box<[AtomicU64]>,
     /// Made for the first tag that is invalidated.
     tag_stripes: OnceLock<Box<[AtomicU64]>>,
+    /// Made for the first scope that is invalidated.
+    scope_stripes: OnceLock<Box<[AtomicU64]>>,
     locks: Box<[Mutex<()>]>,
     unsettled: Unsettled,
 }
@@ -79,10 +92,11 @@ impl Sequence {
     pub fn new() -> Self {
         Self {
             current: AtomicU64::new(0),
-            numbering: Mutex::new(()),
+            numbering: Mutex::default(),
             floor: AtomicU64::new(0),
             stripes: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
             tag_stripes: OnceLock::new(),
+            scope_stripes: OnceLock::new(),
             locks: (0..LOCKS).map(|_| Mutex::new(())).collect(),
             unsettled: Unsettled::default(),
         }
@@ -119,10 +133,14 @@ impl Sequence {
         tags.iter().all(|tag| stripes[tag_stripe(tag)].load(Ordering::SeqCst) <= fence.0)
     }
 
-    /// Returns whether nothing has invalidated a slot since `fence` was taken, neither by its key nor
-    /// by one of its tags.
+    /// Returns whether nothing has invalidated a slot since `fence` was taken, neither by its key, nor by
+    /// one of its tags, nor by its route.
     pub fn is_slot_current(&self, slot: &Slot, fence: Fence) -> bool {
-        self.is_current(&slot.key, fence) && self.are_current(&slot.tags, fence)
+        self.is_current(&slot.key, fence)
+            && self.are_current(&slot.tags, fence)
+            && self.scope_stripes.get().is_none_or(|stripes| {
+                stripes[scope_stripe(slot.variant.scope())].load(Ordering::SeqCst) <= fence.0
+            })
     }
 
     /// Runs `store` unless `slot` was invalidated since `fence` was taken; no invalidation of its
@@ -150,15 +168,58 @@ impl Sequence {
 
     /// Voids all fills of what has `tag` that have begun, and all entries that they have stored.
     pub fn invalidate_tag(&self, tag: &Tag) {
+        self.raise_tag(tag, Strength::Hard);
+    }
+
+    /// Voids all fills of what has `tag` that have begun, and makes all entries stale that they have
+    /// stored: see [`outdated_since`](Self::outdated_since).
+    pub(crate) fn invalidate_tag_softly(&self, tag: &Tag) {
+        self.raise_tag(tag, Strength::Soft);
+    }
+
+    /// Returns the instant since which something with `tags` is stale that was made at `fence`: this one,
+    /// if nothing has invalidated it. `None` if it is dead.
+    pub(crate) fn outdated_since(&self, tags: &Tags, fence: Fence) -> Option<Instant> {
+        let Some(stripes) = self.tag_stripes.get() else { return Some(now()) };
+        let softened = lock(&self.numbering);
+        let raised = tags.iter().map(tag_stripe);
+        let raised = raised.filter(|stripe| stripes[*stripe].load(Ordering::SeqCst) > fence.0);
+        raised
+            .map(|stripe| softened.since(stripe, fence.0))
+            .try_fold(now(), |first, since| since.map(|since| first.min(since)))
+    }
+
+    fn raise_tag(&self, tag: &Tag, strength: Strength) {
         let stripes =
             self.tag_stripes.get_or_init(|| (0..TAG_STRIPES).map(|_| AtomicU64::new(0)).collect());
-        self.raise(&stripes[tag_stripe(tag)]);
+        let stripe = tag_stripe(tag);
+        let mut softened = lock(&self.numbering);
+        let last = stripes[stripe].load(Ordering::SeqCst);
+        let number = self.raise_held(&stripes[stripe]);
+        match strength {
+            Strength::Hard => softened.remove(stripe),
+            Strength::Soft => softened.add(stripe, last, SoftInvalidation { number, at: now() }),
+        }
+    }
+
+    /// Voids all fills of variants with these scopes that have begun, then runs `remove` for every shard of
+    /// keys, each under the lock that commits of its keys need.
+    pub(crate) fn invalidate_scopes(&self, scopes: &[[u8; 16]], remove: impl FnMut(usize)) {
+        let stripes = self
+            .scope_stripes
+            .get_or_init(|| (0..SCOPE_STRIPES).map(|_| AtomicU64::new(0)).collect());
+        scopes.iter().for_each(|scope| self.raise(&stripes[scope_stripe(scope)]));
+        self.visit(remove);
     }
 
     /// Voids all fills that have begun, then runs `remove` for every shard of keys, each under the
     /// lock that commits of its keys need.
-    pub fn invalidate_all(&self, mut remove: impl FnMut(usize)) {
+    pub fn invalidate_all(&self, remove: impl FnMut(usize)) {
         self.raise(&self.floor);
+        self.visit(remove);
+    }
+
+    fn visit(&self, mut remove: impl FnMut(usize)) {
         for (shard, mutex) in self.locks.iter().enumerate() {
             let _held = lock(mutex);
             remove(shard);
@@ -173,9 +234,15 @@ impl Sequence {
     /// and share it with a request that began after the invalidation was acknowledged.
     fn raise(&self, place: &AtomicU64) {
         let _held = lock(&self.numbering);
+        self.raise_held(place);
+    }
+
+    /// Does the same for a caller that holds the numbering. Returns the number.
+    fn raise_held(&self, place: &AtomicU64) -> u64 {
         let next = self.current.load(Ordering::SeqCst) + 1;
         place.store(next, Ordering::SeqCst);
         self.current.store(next, Ordering::SeqCst);
+        next
     }
 }
 
@@ -197,6 +264,11 @@ fn stripe(key: &PrimaryKey) -> usize {
 
 fn tag_stripe(tag: &Tag) -> usize {
     tag.seeded_hash() as usize % TAG_STRIPES
+}
+
+fn scope_stripe(scope: &[u8]) -> usize {
+    // A digest, whose beginning is as good as all of it.
+    scope.iter().take(2).fold(0, |place, byte| place << 8 | usize::from(*byte)) % SCOPE_STRIPES
 }
 
 /// Returns the lock that `key` belongs to, which is also its shard of an index.

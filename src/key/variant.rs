@@ -122,6 +122,11 @@ impl Variant {
         }
     }
 
+    /// Returns the digest of the rule that it was made by.
+    pub(crate) fn scope(&self) -> &[u8] {
+        self.parts().scope
+    }
+
     /// Returns the origin of a group, as far as requests tell it: the authority of the target.
     pub(crate) fn origin(&self) -> Vec<u8> {
         origin(self.parts().authority)

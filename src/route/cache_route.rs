@@ -337,6 +337,9 @@ impl CacheRoute {
     ///
     /// Fields that responses nominate are learned and need no declaration. Declare every field that
     /// the handler reads and that no response nominates.
+    ///
+    /// Values are compared byte by byte, except that case and optional whitespace do not count in
+    /// `Accept-Encoding` and `Accept-Language` (RFC 9111 §4.1).
     pub fn vary(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         self.vary = names.into_iter().collect();
         self

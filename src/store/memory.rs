@@ -176,7 +176,8 @@ impl Store for MemoryStore {
     }
 
     fn peek(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
-        self.state.entries.get(variant).filter(|entry| self.state.is_alive(entry))
+        let entry = self.state.entries.get(variant)?;
+        if self.state.is_alive(&entry) { Some(entry) } else { self.state.outdate(&entry) }
     }
 
     fn lookup(&self, slot: &Slot) -> impl Future<Output = Lookup> + Send {
@@ -218,8 +219,18 @@ impl Store for MemoryStore {
         match (subject, strength) {
             (Subject::Key(key), Strength::Hard) => self.state.remove_key(key),
             (Subject::Key(key), Strength::Soft) => self.state.outdate_key(key),
-            (Subject::Tag(tag), _) => self.state.sequence.invalidate_tag(tag),
+            (Subject::Tag(tag), Strength::Hard) => self.state.sequence.invalidate_tag(tag),
+            (Subject::Tag(tag), Strength::Soft) => self.state.sequence.invalidate_tag_softly(tag),
         }
+        ready(Ok(()))
+    }
+
+    fn invalidate_scopes(
+        &self,
+        scopes: &[[u8; 16]],
+        strength: Strength,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
+        self.state.invalidate_scopes(scopes, strength);
         ready(Ok(()))
     }
 
@@ -244,18 +255,66 @@ impl MemoryState {
         let mut evicted = Evicted::default();
         self.sequence.invalidate(key, || {
             let variants = lock(&self.index[shard(key)]).remove(key);
-            // Taken now: the entries that are left count as stored after the invalidation.
-            let fence = self.sequence.begin();
             for variant in variants.iter().flat_map(|variants| variants.iter()) {
                 let entry = self.entries.remove(variant).map(|(_, entry)| entry);
-                // Asked after the fence was taken, or entries of an invalidated tag would live again.
-                let entry = entry.filter(|entry| self.is_alive(entry));
-                if let Some(outdated) = entry.and_then(|entry| entry.outdated(fence)) {
+                if let Some(outdated) = entry.and_then(|entry| self.outdated(&entry)) {
                     self.insert(Arc::new(outdated), &mut evicted);
                 }
             }
         });
         self.forget(evicted);
+    }
+
+    /// Goes through all entries, which an operator seldom has done.
+    fn invalidate_scopes(&self, scopes: &[[u8; 16]], strength: Strength) {
+        let mut evicted = Evicted::default();
+        let is_of = |variant: &&Variant| scopes.iter().any(|scope| variant.scope() == scope);
+        self.sequence.invalidate_scopes(scopes, |shard| {
+            let listed: Vec<_> = {
+                let index = lock(&self.index[shard]);
+                index.values().flatten().filter(is_of).cloned().collect()
+            };
+            for variant in listed {
+                let Some((_, entry)) = self.entries.remove(&variant) else { continue };
+                let left = match strength {
+                    Strength::Hard => None,
+                    Strength::Soft => self.outdated(&entry),
+                };
+                match left {
+                    Some(outdated) => self.insert(Arc::new(outdated), &mut evicted),
+                    None => self.unlist(entry.slot()),
+                }
+            }
+        });
+        self.forget(evicted);
+    }
+
+    /// Makes an entry stale one of whose tags was invalidated softly, and returns it; `None` if it is dead.
+    #[cold]
+    fn outdate(&self, found: &Entry) -> Option<Arc<Entry>> {
+        let Slot { key, variant, .. } = found.slot();
+        let mut evicted = Evicted::default();
+        let outdated = self.sequence.exclusive(key, || {
+            // Meanwhile it may have been removed, replaced, or made stale by another request.
+            let entry = self.entries.peek(variant)?;
+            if self.is_alive(&entry) {
+                return Some(entry);
+            }
+            let outdated = Arc::new(self.outdated(&entry)?);
+            self.insert(Arc::clone(&outdated), &mut evicted);
+            Some(outdated)
+        });
+        self.forget(evicted);
+        outdated
+    }
+
+    /// Returns an entry as it is after a soft invalidation, under the lock of its key; `None` if it is dead
+    /// or of no use.
+    fn outdated(&self, entry: &Entry) -> Option<Entry> {
+        // It counts as stored now. Its tags are asked after that, or a dead entry would live again.
+        let fence = self.sequence.begin();
+        let since = self.sequence.outdated_since(&entry.slot().tags, entry.held_at())?;
+        entry.outdated(fence, since)
     }
 
     /// Returns whether no tag of an entry was invalidated since its fill began.
@@ -329,18 +388,21 @@ impl MemoryState {
         for entry in evicted.0 {
             let slot = entry.slot();
             entry.evict();
-            self.sequence.exclusive(&slot.key, || {
-                let mut index = lock(&self.index[shard(&slot.key)]);
-                if self.entries.contains_key(&slot.variant) {
-                    return;
-                }
-                if let Some(variants) = index.get_mut(&slot.key) {
-                    variants.retain(|variant| *variant != slot.variant);
-                    if variants.is_empty() {
-                        index.remove(&slot.key);
-                    }
-                }
-            });
+            self.sequence.exclusive(&slot.key, || self.unlist(slot));
+        }
+    }
+
+    /// Removes a slot from the index if it has no entry, under the lock of its key.
+    fn unlist(&self, slot: &Slot) {
+        let mut index = lock(&self.index[shard(&slot.key)]);
+        if self.entries.contains_key(&slot.variant) {
+            return;
+        }
+        if let Some(variants) = index.get_mut(&slot.key) {
+            variants.retain(|variant| *variant != slot.variant);
+            if variants.is_empty() {
+                index.remove(&slot.key);
+            }
         }
     }
 }

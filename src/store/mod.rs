@@ -334,6 +334,23 @@ pub trait Store: Sealed + Send + Sync + 'static {
         self.invalidate(subject, strength)
     }
 
+    /// Invalidates the routes whose digests are `scopes`: removes all entries that they have stored or makes
+    /// them stale, and voids every fill of one that has begun.
+    ///
+    /// By default it is [`invalidate_all`](Self::invalidate_all), which is right, and costs everything.
+    ///
+    /// # Errors
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    fn invalidate_scopes(
+        &self,
+        scopes: &[[u8; 16]],
+        strength: Strength,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<Self> {
+        let _ = (scopes, strength);
+        self.invalidate_all()
+    }
+
     /// Removes all entries of all keys and voids every fill that has begun.
     ///
     /// # Errors
@@ -419,6 +436,14 @@ impl<St: Store> Store for Arc<St> {
         window: Duration,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
         (**self).unsettle(subject, strength, window)
+    }
+
+    fn invalidate_scopes(
+        &self,
+        scopes: &[[u8; 16]],
+        strength: Strength,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
+        (**self).invalidate_scopes(scopes, strength)
     }
 
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {

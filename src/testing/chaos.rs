@@ -43,7 +43,7 @@ pub enum StoreCall {
     Commit,
     /// [`Store::invalidate`] and [`Store::unsettle`].
     Invalidate,
-    /// [`Store::invalidate_all`].
+    /// [`Store::invalidate_all`] and [`Store::invalidate_scopes`].
     InvalidateAll,
     /// [`Store::flush_pending`].
     FlushPending,
@@ -212,6 +212,15 @@ impl<St: Store> Store for Chaos<St> {
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
         let fault = self.fault(StoreCall::Invalidate);
         disturbed(fault, self.store.unsettle(subject, strength, window), || Err(Pending))
+    }
+
+    fn invalidate_scopes(
+        &self,
+        scopes: &[[u8; 16]],
+        strength: Strength,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
+        let fault = self.fault(StoreCall::InvalidateAll);
+        disturbed(fault, self.store.invalidate_scopes(scopes, strength), || Err(Pending))
     }
 
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {

@@ -173,6 +173,7 @@ enum Elsewhere {
     Key,
     Tag,
     Softly,
+    TagSoftly,
 }
 
 /// Whether a response says that it is not fresh any more. Who shares one that stands in for an error
@@ -258,9 +259,12 @@ impl Run {
             Elsewhere::Key => self.handle.invalidate(format!("k:{key}")).await,
             Elsewhere::Tag => self.handle.invalidate_tag(format!("half:{}", key % 2)).await,
             Elsewhere::Softly => self.handle.soft_invalidate(format!("k:{key}")).await,
+            Elsewhere::TagSoftly => {
+                self.handle.soft_invalidate_tag(format!("half:{}", key % 2)).await
+            }
         }
         .unwrap();
-        if how == Elsewhere::Softly {
+        if matches!(how, Elsewhere::Softly | Elsewhere::TagSoftly) {
             self.world.softly[key].lock().unwrap().push((version, Instant::now()));
         } else {
             self.world.acknowledged[key].fetch_max(version, SeqCst);
@@ -275,7 +279,8 @@ impl Run {
             30..40 => self.write(GROUPED + key % (KEYS - GROUPED), "group").await,
             40..46 => self.write_elsewhere(key, Elsewhere::Key).await,
             46..50 => self.write_elsewhere(key, Elsewhere::Tag).await,
-            50..58 => self.write_elsewhere(key, Elsewhere::Softly).await,
+            50..54 => self.write_elsewhere(key, Elsewhere::Softly).await,
+            54..58 => self.write_elsewhere(key, Elsewhere::TagSoftly).await,
             58..60 => self.write_elsewhere(key, Elsewhere::Everything).await,
             // Time passes: slow enough that what an origin commits late is within its window.
             60..160 => tokio::time::advance(Duration::from_millis(50)).await,

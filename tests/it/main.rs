@@ -11,6 +11,7 @@ mod recorder;
 mod support;
 
 mod adversary;
+mod buckets;
 mod cancellation;
 #[cfg(feature = "testing")]
 mod chaos;
@@ -40,6 +41,7 @@ mod refusals;
 mod replay;
 mod response_policy;
 mod reverse_proxy;
+mod soft_tags;
 mod stacks;
 mod stale;
 mod streaming;

@@ -177,6 +177,23 @@ async fn an_invalidation_of_everything_reaches_all_processes_once_acknowledged()
 }
 
 #[tokio::test]
+async fn a_bucket_is_invalidated_for_all_processes() {
+    let server = Server::start().await;
+    let (mut site, mut other) = (Site::on(&server.url()).await, Site::on(&server.url()).await);
+    for is_soft in [false, true] {
+        site.fill("old").await;
+        other.hits("old").await;
+        match is_soft {
+            false => site.handle.invalidate_bucket("cases").await.unwrap(),
+            true => site.handle.soft_invalidate_bucket("cases").await.unwrap(),
+        }
+        assert_eq!(other.read("new").await.text(), "new");
+        site.hits("new").await;
+        site.handle.invalidate("case:1").await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn an_invalidation_is_counted_and_answered_while_nothing_is_stored() {
     let server = Server::start().await;
     let site = Site::on(&server.url()).await;

@@ -141,11 +141,12 @@ async fn a_stamp_of_another_type_is_a_bypass() {
 async fn a_tag_that_is_invalidated_in_mid_fill_refuses_the_commit() {
     let server = Server::start().await;
     let (mut site, other) = (Site::tagged(&server.url()).await, Site::tagged(&server.url()).await);
-    for how in ["by a process", "by a program"] {
+    for how in ["by a process", "softly", "by a program"] {
         let reading = send(&site.cache, get("/cases/1"));
         let call = site.calls.next().await;
         match how {
             "by a process" => other.handle.invalidate_tag("all").await.unwrap(),
+            "softly" => other.handle.soft_invalidate_tag("all").await.unwrap(),
             _ => server.run(&["DEL", STAMP]).await,
         }
         call.ok("old");
@@ -339,6 +340,81 @@ async fn a_tag_that_a_response_names_is_invalidated_for_all_processes() {
     site.handle.invalidate_tag(invalidation).await.unwrap();
     assert_eq!(other.read("new").await.text(), "new");
     site.hits("new").await;
+}
+
+/// Stale in every process, and refreshed once.
+#[tokio::test]
+async fn a_soft_invalidation_of_a_tag_makes_it_stale_for_all_processes() {
+    let server = Server::start().await;
+    let store = || patient(&server.url()).build().unwrap();
+    let stale = |route: CacheRoute| tagged(route).stale_while_revalidate(TTL);
+    let mut site = Site::lazy(store(), stale).linked().await;
+    let mut other = Site::lazy(store(), stale).linked().await;
+    site.fill("old").await;
+    other.hits("old").await;
+    site.handle.soft_invalidate_tag("all").await.unwrap();
+    let read = got(send(&other.cache, get("/cases/1"))).await;
+    assert_eq!(read.text(), "old");
+    assert!(
+        read.cache_status().contains("detail=stale-while-revalidate"),
+        "{}",
+        read.cache_status()
+    );
+    let refresh = other.calls.next().await;
+    let read = got(send(&site.cache, get("/cases/1"))).await;
+    assert_eq!(read.text(), "old");
+    assert!(site.calls.now().await.is_none(), "another process asks");
+    refresh.ok("new");
+    until(PATIENCE, "it is refreshed", async || {
+        let read = got(send(&site.cache, get("/cases/1"))).await;
+        (read.text() == "new").then_some(())
+    })
+    .await;
+    site.hits("new").await;
+    // After one that is not soft nothing answers, before or after a soft one.
+    for strengths in [["hard", "soft"], ["soft", "hard"]] {
+        for strength in strengths {
+            match strength {
+                "hard" => site.handle.invalidate_tag("all").await.unwrap(),
+                _ => site.handle.soft_invalidate_tag("all").await.unwrap(),
+            }
+        }
+        assert_eq!(other.read("newer").await.text(), "newer", "{strengths:?}");
+        site.hits("newer").await;
+    }
+}
+
+#[tokio::test]
+async fn a_tag_that_is_softly_invalidated_in_mid_fill_refuses_the_commit() {
+    let server = Server::start().await;
+    let (mut site, other) = (Site::tagged(&server.url()).await, Site::tagged(&server.url()).await);
+    site.fill("old").await;
+    site.handle.invalidate("case:1").await.unwrap();
+    let reading = send(&site.cache, get("/cases/1"));
+    let call = site.calls.next().await;
+    other.handle.soft_invalidate_tag("all").await.unwrap();
+    call.ok("old");
+    let read = got(reading).await;
+    assert!(read.cache_status().ends_with(FENCED), "{}", read.cache_status());
+    site.fill("new").await;
+}
+
+/// Not delivered in time, it is done in full.
+#[tokio::test]
+async fn a_soft_invalidation_of_a_tag_while_redis_is_away_is_delivered() {
+    let server = Server::start().await;
+    let link = Proxy::to(server.port).await;
+    let store = RedisStore::builder(link.url()).near_cache_capacity(0).build().unwrap();
+    let stale = |route: CacheRoute| tagged(route).stale_while_revalidate(TTL);
+    let mut site = Site::lazy(store, stale).linked().await;
+    let mut other = Site::lazy(patient(&server.url()).build().unwrap(), stale).linked().await;
+    site.fill("old").await;
+    link.freeze();
+    assert!(site.handle.soft_invalidate_tag("all").await.is_err());
+    assert_eq!(site.read("from the origin").await.text(), "from the origin");
+    link.thaw();
+    site.handle.flush_pending(PATIENCE).await.expect("it is delivered");
+    assert_eq!(other.read("new").await.text(), "new");
 }
 
 // ===== the near cache =====

@@ -232,7 +232,7 @@ async fn a_forward_from_within_the_window_is_not_stored_after_it() {
 async fn is_unsettled(server: &Server) -> bool {
     let stamp: Option<String> = server.command(&["GET", TAG]).await;
     let time: Vec<u64> = server.command(&["TIME"]).await;
-    let until = stamp.and_then(|stamp| stamp.split(' ').nth(2)?.parse::<u64>().ok());
+    let until = stamp.and_then(|stamp| stamp.split_once('!')?.1.parse::<u64>().ok());
     let is_tag = until.is_some_and(|until| until > time[0] * 1000 + time[1] / 1000);
     is_tag || server.command::<u64>(&["EXISTS", MARK]).await == 1
 }

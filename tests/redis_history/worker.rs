@@ -302,7 +302,13 @@ impl Run {
                 let (written, tag) = (self.write_fellows(key), format!("t:{}", key % TAGS));
                 self.invalidate(self.handle.invalidate_tag(&tag), written, random).await;
             }
-            13..15 => {
+            13..14 if key < BARE => {
+                let fellows = self.world.own_fellows(key);
+                let written = fellows.map(|key| (softly(key), self.world.write(key))).collect();
+                let tag = format!("t:{}", key % TAGS);
+                self.invalidate(self.handle.soft_invalidate_tag(&tag), written, random).await;
+            }
+            14..15 => {
                 let written = vec![(softly(key), self.world.write(key))];
                 let name = format!("k:{key}");
                 self.invalidate(self.handle.soft_invalidate(&name), written, random).await;

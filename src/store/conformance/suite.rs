@@ -31,6 +31,7 @@ pub async fn check<St: Store>(make: impl AsyncFn() -> St) {
     invalidations::a_soft_invalidation_leaves_nothing_fresh(&make().await).await;
     tags::an_invalidation_of_a_tag_removes_what_has_it(&make().await).await;
     tags::an_invalidation_of_a_tag_voids_fills_in_flight(&make().await).await;
+    tags::a_soft_invalidation_of_a_tag_leaves_nothing_fresh(&make().await).await;
     invalidations::an_invalidation_is_in_force_before_it_is_polled(&make().await).await;
     entries::a_note_is_stored_with_its_entry(&make().await).await;
     entries::a_refusal_replaces_no_response_that_may_answer(&make().await).await;

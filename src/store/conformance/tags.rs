@@ -1,10 +1,13 @@
 //! Entries after an invalidation of a tag.
 
+use std::sync::Arc;
+
 use tokio::task::yield_now;
 
 use super::sample::{PATIENCE, Response, Sample, text};
 use crate::{
     clock::now,
+    entry::Entry,
     fence::Fence,
     key::{Slot, Tag, Tags},
     store::{Commit, Lookup, PrimaryKey, Store, Strength},
@@ -53,14 +56,17 @@ impl Tagged {
     }
 
     pub(super) async fn find<St: Store>(&self, store: &St) -> Option<String> {
-        let entry = match store.peek(&self.sample.variant().borrowed()) {
-            Some(entry) => entry,
-            None => match store.lookup(&self.slot()).await {
-                Lookup::Found(entry) => entry,
-                Lookup::Absent | Lookup::Held(_) | Lookup::Unavailable => return None,
-            },
-        };
-        text(&entry)
+        text(&*self.entry(store).await?)
+    }
+
+    async fn entry<St: Store>(&self, store: &St) -> Option<Arc<Entry>> {
+        if let Some(entry) = store.peek(&self.sample.variant().borrowed()) {
+            return Some(entry);
+        }
+        match store.lookup(&self.slot()).await {
+            Lookup::Found(entry) => Some(entry),
+            Lookup::Absent | Lookup::Held(_) | Lookup::Unavailable => None,
+        }
     }
 }
 
@@ -128,5 +134,36 @@ pub(super) async fn an_invalidation_of_a_tag_voids_fills_in_flight<St: Store>(st
         assert_eq!(tagged.find(store).await, None, "a fill that is fenced stores nothing");
         tagged.fill(store, "two").await;
         assert_eq!(tagged.find(store).await.as_deref(), Some("two"), "a later fill is stored");
+    }
+}
+
+/// Checks that a soft invalidation of a tag leaves nothing fresh that has it, voids fills that had begun, and
+/// that an invalidation of it leaves nothing afterwards.
+pub(super) async fn a_soft_invalidation_of_a_tag_leaves_nothing_fresh<St: Store>(store: &St) {
+    let tagged = [
+        Tagged { sample: Sample("a", "/1"), known: &["t"], named: &[] },
+        Tagged { sample: Sample("b", "/2"), known: &["u"], named: &["t"] },
+    ];
+    let other = Tagged { sample: Sample("c", "/3"), known: &["u"], named: &[] };
+    other.fill(store, "one").await;
+    let tag = Tag::new("t").into();
+    let is_fresh = async |of: &Tagged| of.entry(store).await.is_some_and(|entry| entry.is_fresh());
+    for tagged in &tagged {
+        tagged.fill(store, "one").await;
+        assert!(is_fresh(tagged).await, "what is stored is fresh");
+        let _ = store.invalidate(&tag, Strength::Soft).await;
+        assert!(!is_fresh(tagged).await, "a soft invalidation of a tag leaves nothing fresh");
+        assert!(is_fresh(&other).await, "a soft invalidation of a tag is of that one");
+        let fence = store.sequence().begin();
+        let lease = Sample::granted_at(store, &tagged.slot()).await;
+        let _ = store.invalidate(&tag, Strength::Soft).await;
+        let commit = tagged.commit(store, lease, fence, "overtaken").await;
+        assert_eq!(commit, Commit::Fenced, "a fill that a soft invalidation overtook is fenced");
+        tagged.fill(store, "two").await;
+        assert!(is_fresh(tagged).await, "what is stored after a soft invalidation is fresh");
+        let _ = store.invalidate(&tag, Strength::Soft).await;
+        let _ = store.invalidate(&tag, Strength::Hard).await;
+        let _ = store.invalidate(&tag, Strength::Soft).await;
+        assert!(tagged.entry(store).await.is_none(), "an invalidation leaves nothing");
     }
 }

@@ -131,8 +131,7 @@ impl StoreState {
         let record = self.decode(query.slot, record)?;
         let tags = query.slot.tags.with(record.tags.iter().map(|versioned| versioned.tag.clone()));
         let versions = self.tag_versions(query, &tags).await?;
-        let record = Some(record).filter(|record| versions.confirm(&record.tags))?;
-        self.restore(query, record, None)
+        self.revive(query, record, &versions, None)
     }
 }
 

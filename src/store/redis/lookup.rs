@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::{
     link::{OutdatedRecord, RestOfVariant, Sought, lookup_all, lookup_rest, millis},
-    record::{AHEAD, Record, VariantDigest, VersionedTag, tags_of},
+    record::{AHEAD, Record, Standing, VariantDigest, VersionedTag, tags_of},
     state::{SlotQuery, StoreState},
     tag_versions::TagVersions,
 };
@@ -174,10 +174,9 @@ impl StoreState {
             // It has groups as well, which only it names.
             versions = self.tag_versions(&query, &with(query.slot, &record.tags)).await?;
         }
-        let alive = in_force.filter(|found| versions.confirm(&found.record.tags));
         let mut stale = None;
-        if let Some(InForce { record, source }) = alive
-            && let Some(entry) = self.restore(&query, record, None)
+        if let Some(InForce { record, source }) = in_force
+            && let Some(entry) = self.revive(&query, record, &versions, None)
         {
             if entry.is_fresh() {
                 return Some(Lookup::Found(self.near.keep(entry, source, query.near_fence)));
@@ -230,8 +229,8 @@ impl StoreState {
                 // A window may be longer than any fill.
                 && (lease.expiry <= latest || matches!(lease.holder, Holder::Unsettled(_)))
         });
-        let alive = outdated.filter(|(record, _)| versions.confirm(&record.tags));
-        let outdated = alive.and_then(|(record, since)| self.restore(query, record, Some(since)));
+        let revive = |(record, since)| self.revive(query, record, &versions, Some(since));
+        let outdated = outdated.and_then(revive);
         Some((outdated.filter(is_of_use), held.map(|lease| lease.holder)))
     }
 
@@ -250,7 +249,7 @@ fn with(slot: &Slot, tags: &[VersionedTag]) -> Tags {
 
 /// Returns whether the tags of a record have the versions that they had.
 fn are_alive(record: &Bytes, versions: &TagVersions) -> bool {
-    tags_of(record).is_some_and(|tags| versions.confirm(&tags))
+    tags_of(record).is_some_and(|tags| versions.standing(&tags) == Standing::InForce)
 }
 
 /// Returns whether a stale entry may be of some use.

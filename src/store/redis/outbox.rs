@@ -289,7 +289,7 @@ impl InvalidationScope {
             }
             Self::Of { subject: Subject::Tag(tag), .. } => {
                 let key = settings.tag_key(tag);
-                let sent = connection.renew_tag_version(&key, window);
+                let sent = connection.renew_tag_version(&key, strength, window);
                 link.ask(connection, operation, sent).await?;
             }
             Self::All => return link.begin_epoch(connection).await,

@@ -18,7 +18,7 @@ use super::{
     link::{Connection, Dependents, Endpoint, Link, LinkFault, count},
     near::Near,
     outbox::Outbox,
-    record::{AHEAD, Record, StoredContent, VariantDigest, decode, digest},
+    record::{AHEAD, Record, Standing, StoredContent, VariantDigest, decode, digest},
     settings::RedisSettings,
     tag_versions::{self, TagVersions},
 };
@@ -108,6 +108,25 @@ impl StoreState {
             }
         }
         decoded.ok()
+    }
+
+    /// Creates the entry of a record, unless one of its tags is dead. `outdated` is the time since which the
+    /// record is.
+    pub(super) fn revive(
+        &self,
+        query: &SlotQuery<'_>,
+        record: Record,
+        versions: &TagVersions,
+        outdated: Option<u64>,
+    ) -> Option<Entry> {
+        match versions.standing(&record.tags) {
+            Standing::Dead => None,
+            Standing::InForce => self.restore(query, record, outdated),
+            Standing::Outdated { since } => {
+                let since = outdated.map_or(since, |outdated| outdated.min(since));
+                self.restore(query, record, Some(since))
+            }
+        }
     }
 
     /// Creates the entry of a record whose tags are alive. `outdated` is the time since which it is.

@@ -2,7 +2,8 @@
 //!
 //! A tag is a key of its own, whose value is its version: when it was last invalidated, and a random
 //! number. A record names the versions that its tags had, and is dead once one of them has another: it was
-//! invalidated, expired, was evicted or deleted. So the server needs no list of the records that have a
+//! invalidated, expired, was evicted or deleted. A soft invalidation keeps the versions before beside the new
+//! one, whose records are stale since then. So the server needs no list of the records that have a
 //! tag, and `redis-cli DEL tower-support-cache:tag:account:A1` is a full invalidation too.
 //!
 //! The versions of tags that follow from the request are read before the lease is asked for, and are part
@@ -15,7 +16,7 @@ use redis::{Cmd, RedisError, Value, cmd};
 
 use super::{
     link::{Connection, Link, LinkFault, TAG_VERSIONS, bulk, millis, random_text},
-    record::{TagVersion, VersionedTag},
+    record::{Standing, TagStamp, TagVersion, VersionedTag},
 };
 use crate::{
     clock::{Instant, now},
@@ -38,9 +39,16 @@ pub(super) struct GrantTime {
     pub(super) local: Instant,
 }
 
-/// Versions that tags have now; a tag without one is missing.
+/// Versions that tags have now, and had; a tag without one is missing.
 #[derive(Debug, Default)]
-pub(super) struct TagVersions(Vec<VersionedTag>);
+pub(super) struct TagVersions(Vec<StampedTag>);
+
+/// Tag with its stamp.
+#[derive(Debug)]
+struct StampedTag {
+    tag: Tag,
+    stamp: TagStamp,
+}
 
 /// Reply to [`TAG_VERSIONS`].
 #[derive(Debug, Default)]
@@ -65,20 +73,30 @@ impl GrantTime {
 }
 
 impl TagVersions {
-    /// Returns whether every tag still has its version.
-    pub(super) fn confirm(&self, tags: &[VersionedTag]) -> bool {
-        tags.iter().all(|tag| self.0.contains(tag))
+    /// Returns the standing of what had these versions of its tags.
+    pub(super) fn standing(&self, tags: &[VersionedTag]) -> Standing {
+        let each = tags.iter().map(|VersionedTag { tag, version }| {
+            self.stamp(tag).map_or(Standing::Dead, |stamp| stamp.standing(*version))
+        });
+        each.fold(Standing::InForce, Standing::and)
     }
 
     /// Returns whether there is a version of every tag.
     pub(super) fn cover(&self, tags: &[VersionedTag]) -> bool {
-        tags.iter().all(|tag| self.0.iter().any(|known| known.tag == tag.tag))
+        tags.iter().all(|tag| self.stamp(&tag.tag).is_some())
     }
 
     /// Returns the digest that a lease has with these versions; `None` if a tag has none.
     pub(super) fn digest(&self, tags: &Tags) -> Option<String> {
-        let find = |tag: &Tag| self.0.iter().find(|known| known.tag == *tag).cloned();
+        let find = |tag: &Tag| {
+            let version = self.stamp(tag)?.version();
+            Some(VersionedTag { tag: tag.clone(), version })
+        };
         tags.iter().map(find).collect::<Option<Vec<_>>>().map(|tags| digest(&tags))
+    }
+
+    fn stamp(&self, tag: &Tag) -> Option<&TagStamp> {
+        self.0.iter().find(|known| known.tag == *tag).map(|known| &known.stamp)
     }
 }
 
@@ -107,11 +125,11 @@ pub(super) async fn read(
     read.arg(tags.iter().map(|tag| link.settings.tag_key(tag)).collect::<Vec<_>>());
     let reply = link.look(connection, &read).await?;
     let Value::Array(values) = reply else { return Err(LinkFault::Refused) };
-    let versions = values.into_iter().map(|value| Some(TagVersion::parse(&bulk(value)?)?.0));
-    let versioned = |(tag, version): (&Tag, Option<TagVersion>)| {
-        Some(VersionedTag { tag: tag.clone(), version: version? })
-    };
-    Ok(TagVersions(tags.iter().zip(versions).filter_map(versioned).collect()))
+    let stamps = values.into_iter().map(|value| TagStamp::parse(&bulk(value)?));
+    let stamped = tags.iter().zip(stamps);
+    let stamped =
+        stamped.filter_map(|(tag, stamp)| Some(StampedTag { tag: tag.clone(), stamp: stamp? }));
+    Ok(TagVersions(stamped.collect()))
 }
 
 /// Tags of a fill that is about to begin.
@@ -208,14 +226,11 @@ impl VersionsReply {
             .and_then(bulk)
             .and_then(|text| std::str::from_utf8(&text).ok()?.parse().ok());
         self.time = time.unwrap_or(0);
-        for version in parts {
-            let Some((version, until)) = bulk(version).and_then(|text| TagVersion::parse(&text))
-            else {
-                continue;
-            };
-            let left = Duration::from_micros(until.saturating_mul(1000).saturating_sub(self.time));
+        for stamp in parts.filter_map(|stamp| TagStamp::parse(&bulk(stamp)?)) {
+            let until = stamp.unsettled_until.saturating_mul(1000);
+            let left = Duration::from_micros(until.saturating_sub(self.time));
             self.unsettled = self.unsettled.max(left);
-            self.versions.push(version);
+            self.versions.push(stamp.version());
         }
     }
 }
@@ -243,11 +258,22 @@ mod tests {
             tag: tag.clone(),
             version: TagVersion { time: 1, random },
         };
+        let stamped = |tag: &Tag, texts: &str| StampedTag {
+            tag: tag.clone(),
+            stamp: TagStamp::parse(texts.as_bytes()).expect("versions"),
+        };
         let (a, b, c) = (Tag::new("a"), Tag::new("b"), Tag::new("c"));
-        let versions = TagVersions(vec![versioned(&a, 1), versioned(&b, 2)]);
-        assert!(versions.confirm(&[]) && versions.confirm(&[versioned(&b, 2)]));
-        assert!(!versions.confirm(&[versioned(&a, 1), versioned(&b, 1)]));
-        assert!(!versions.confirm(&[versioned(&c, 1)]));
+        let [one, two, new] =
+            [(1, 1), (1, 2), (7000, 7)].map(|(time, random)| format!("{time:016} {random:016x}"));
+        let versions = TagVersions(vec![stamped(&a, &one), stamped(&b, &two)]);
+        let standing = |tags: &[VersionedTag]| versions.standing(tags);
+        assert_eq!(standing(&[]), Standing::InForce);
+        assert_eq!(standing(&[versioned(&b, 2)]), Standing::InForce);
+        assert_eq!(standing(&[versioned(&a, 1), versioned(&b, 1)]), Standing::Dead);
+        assert_eq!(standing(&[versioned(&c, 1)]), Standing::Dead);
+        let softened = TagVersions(vec![stamped(&a, &one), stamped(&b, &format!("{new} {two}"))]);
+        let both = [versioned(&a, 1), versioned(&b, 2)];
+        assert_eq!(softened.standing(&both), Standing::Outdated { since: 7 });
         let tags = |tags: &[&Tag]| tags.iter().copied().cloned().collect::<Tags>();
         assert_eq!(versions.digest(&tags(&[])).as_deref(), Some(""));
         let of_both = versions.digest(&tags(&[&a, &b]));

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     key::{Strength, Token},
     store::redis::{
-        record::{SLACK, VariantDigest},
+        record::{EARLIER_VERSIONS, SLACK, VariantDigest},
         settings::{LEAST_UNTIL_SEEN, RedisSettings},
     },
     sync::{Mutex, lock},
@@ -224,10 +224,15 @@ impl Connection {
     pub(crate) async fn renew_tag_version(
         &self,
         key: &str,
+        strength: Strength,
         window: Duration,
     ) -> Result<Value, RedisError> {
+        let kept = match strength {
+            Strength::Hard => 0,
+            Strength::Soft => EARLIER_VERSIONS,
+        };
         let arguments = |call: &mut Cmd| {
-            call.arg(random_text()).arg(window.as_millis() as u64);
+            call.arg(random_text()).arg(kept).arg(window.as_millis() as u64);
         };
         RENEW_TAG_VERSION.call(&mut self.transport(), key, arguments).await
     }

@@ -29,5 +29,5 @@ pub(crate) use self::{
     encode::encode,
     seal::Seal,
     stamp::{AHEAD, SLACK, Stamp},
-    tag_version::{TagVersion, VersionedTag},
+    tag_version::{EARLIER_VERSIONS, Standing, TagStamp, TagVersion, VersionedTag},
 };

@@ -9,7 +9,8 @@ if KEYS[2] then
   local now, keep = t[1] * 1000 + math.floor(t[2] / 1000), tonumber(ARGV[3])
   local entered = redis.pcall('HGETALL', KEYS[2])
   if entered.err then
-    redis.pcall('DEL', KEYS[2])
+    -- A foreign value goes; a user who may not read the register leaves it alone.
+    if string.sub(entered.err, 1, 9) == 'WRONGTYPE' then redis.pcall('DEL', KEYS[2]) end
     entered = {}
   end
   for i = 1, #entered, 2 do

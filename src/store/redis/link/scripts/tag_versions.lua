@@ -10,7 +10,7 @@ for i, k in ipairs(KEYS) do
   -- From before the clock was set back, it would look newer than any fill.
   if not v or (tonumber(string.sub(v, 1, 16)) or 0) > micros + 1000000 then
     -- The time in which nothing may be stored goes on.
-    v = now .. ' ' .. ARGV[i + 1] .. (string.match(v or '', '^%d+ %x+( %d+)$') or '')
+    v = now .. ' ' .. ARGV[i + 1] .. (string.match(v or '', '!%d+$') or '')
     redis.call('SET', k, v, 'PX', 2 * ARGV[1])
   elseif redis.call('PTTL', k) < tonumber(ARGV[1]) then
     -- Far ahead, because every change is pushed to all processes that have read it.
