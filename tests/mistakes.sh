@@ -88,13 +88,25 @@ finds() {
     [ "$status" -ne 0 ] && ! grep -q '^running 0 tests' "$log"
 }
 
+# The files in which a test may be, by its module.
+homes() {
+    local folder=$tree/tests/$1 module=${2%::*}
+    [ "$1" != lib ] || folder=$tree/src
+    module=${module%::tests}
+    module=${module//:://}
+    printf '%s\n' "$folder/$module.rs" "$folder/$module/mod.rs" "$folder/main.rs" "$folder.rs"
+}
+
 # Checks that a mistake names tests that there are. The history checker has scenarios, the model none.
 check() {
-    local binary test
+    local binary test homes
     while read -r binary test; do
         case $binary in
             model | redis_history) ;;
-            *) grep -qx "fn ${test##*:}" "$scratch/functions" || bad+=("$1: no test is called $test") ;;
+            *)
+                mapfile -t homes < <(homes "$binary" "$test")
+                grep -qsE "fn ${test##*:}\b" "${homes[@]}" || bad+=("$1: no test is called $test")
+                ;;
         esac
     done < <(tests_of "$1")
     [ -n "$(tests_of "$1")" ] || bad+=("$1: it names no test")
@@ -134,7 +146,6 @@ mkdir -p "$scratch"
 # Copied once, patches included, so that edits meanwhile change nothing.
 if [ -n "$applies" ]; then tree=$root; else copy; fi
 patches=$tree/tests/mistakes
-grep -rhoE 'fn [a-z0-9_]+' "$tree/src" "$tree/tests" | sort -u >"$scratch/functions"
 for name in $(ordered); do
     if ! apply "$name" --dry-run; then
         cat "$log"

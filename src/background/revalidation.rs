@@ -138,3 +138,75 @@ impl Drop for Revalidation {
         }
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::key::Slot;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn variant(number: usize) -> Variant {
+        Slot::example().variant.nominating(&number.to_be_bytes())
+    }
+
+    /// Fails once, and returns the seconds of the pause.
+    async fn pause(revalidations: &Revalidations) -> u64 {
+        let begun = now();
+        revalidations.failed(&variant(0));
+        while revalidations.is_paused(&variant(0)) {
+            advance(SECOND).await;
+        }
+        (now() - begun).as_secs()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_double_until_the_origin_answers_or_has_not_failed_for_long() {
+        let revalidations = Revalidations::default();
+        for expected in [1, 2, 4, 8, 16, 30, 30] {
+            assert_eq!(pause(&revalidations).await, expected);
+        }
+        advance(LONGEST_PAUSE).await;
+        assert_eq!(pause(&revalidations).await, 30);
+        advance(LONGEST_PAUSE + SECOND).await;
+        assert_eq!(pause(&revalidations).await, 1);
+        revalidations.failed(&variant(0));
+        revalidations.answered(&variant(0));
+        assert!(lock(&revalidations.known).is_empty());
+        assert_eq!(pause(&revalidations).await, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_ends_the_pause_and_not_the_revalidation() {
+        let revalidations = Arc::new(Revalidations::default());
+        let running = revalidations.begin(&variant(0));
+        revalidations.failed(&variant(0));
+        revalidations.answered(&variant(0));
+        assert!(!revalidations.is_paused(&variant(0)));
+        assert!(revalidations.begin(&variant(0)).is_none(), "one runs");
+        drop(running);
+        assert!(lock(&revalidations.known).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_variants_are_known_than_there_is_room_for() {
+        let revalidations = Arc::new(Revalidations::default());
+        let variants: Vec<_> = (0..=MAX_KNOWN).map(variant).collect();
+        let (late, known) = variants.split_last().expect("there are some");
+        let running = revalidations.begin(&known[0]);
+        known[1..].iter().for_each(|variant| revalidations.failed(variant));
+        revalidations.refused(&known[1], now() + LONGEST_PAUSE);
+        assert!(revalidations.begin(late).is_none(), "there is no room");
+        revalidations.failed(late);
+        assert!(!revalidations.is_paused(late));
+        revalidations.failed(&known[2]);
+        advance(FIRST_PAUSE).await;
+        assert!(revalidations.is_paused(&known[2]), "it has failed twice");
+        assert!(revalidations.begin(late).is_some(), "what is over has made room");
+        let left = lock(&revalidations.known).len();
+        assert_eq!(left, 3, "the one that runs, the one that was refused, the one that is paused");
+        drop(running);
+    }
+}

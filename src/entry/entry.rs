@@ -347,8 +347,12 @@ mod tests {
     }
 
     #[test]
-    fn a_response_weighs_as_much_more_as_its_body_is_longer() {
+    fn a_response_weighs_as_much_more_as_its_body_is_longer_or_it_has_windows() {
         assert_eq!(response(500).weight() - response(100).weight(), 400);
+        let windows = Windows { if_error: Duration::from_secs(1), ..Windows::default() };
+        let with_windows = Entry::response(provenance(), head(windows), Bytes::new());
+        let difference = with_windows.weight() - response(0).weight();
+        assert_eq!(difference, size_of::<Windows>() as u64, "they are boxed");
     }
 
     #[test]

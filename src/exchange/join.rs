@@ -194,8 +194,8 @@ impl<St: Store> Cache<St> {
         self: &Arc<Self>,
         read: &Read,
     ) -> Option<Filling<St>> {
-        let stored = read.seen.as_ref().and_then(|entry| entry.as_response());
-        Validators::of(&stored?.0.stored())?;
+        let (head, _) = read.found()?;
+        Validators::of(&head.stored())?;
         let sequence = self.store.sequence();
         let lead = self.flights.lead_privately(&read.slot, self.store.token(), sequence.begin());
         match self.begin_fill::<B>(lead, read).await {

@@ -128,7 +128,7 @@ impl<St: Store> Cache<St> {
     /// refusal ends with the first response that may be stored.
     pub(crate) fn retry(&self, variant: &Variant, asks: &Asks) -> Option<Arc<Revalidation>> {
         let right = || self.revalidations.begin(variant);
-        asks.may_fill().then(right).flatten().map(Arc::new)
+        asks.alone().is_none().then(right).flatten().map(Arc::new)
     }
 
     /// Looks for the response of a read; looks once more if a note names other fields.
@@ -187,20 +187,13 @@ impl<St: Store> Cache<St> {
 
     /// Ends a read that has found no answer and must not fill.
     fn miss<B: Body>(read: &Read) -> ControlFlow<Ended<B>> {
-        let asks = &read.asks;
-        if asks.wishes.only_if_cached {
+        if read.asks.wishes.only_if_cached {
             return ControlFlow::Break(Ended::Unsatisfied);
         }
-        let alone = if asks.is_head {
-            Alone::Head
-        } else if asks.range.is_some() {
-            Alone::Range
-        } else if asks.wishes.no_store {
-            Alone::NoStore
-        } else {
-            return ControlFlow::Continue(());
-        };
-        ControlFlow::Break(alone.into())
+        match read.asks.alone() {
+            Some(alone) => ControlFlow::Break(alone.into()),
+            None => ControlFlow::Continue(()),
+        }
     }
 }
 

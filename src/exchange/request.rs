@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{
     HeaderMap, Method, Request, StatusCode,
     header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE, UPGRADE},
@@ -11,9 +12,9 @@ use http::{
 use super::nesting::OuterFills;
 use crate::{
     background::Revalidation,
-    entry::Entry,
+    entry::{Entry, Head},
     key::{Nominated, Slot, Variant},
-    metrics::outcome::ForwardReason,
+    metrics::outcome::{Alone, ForwardReason},
     policy::{Conditions, RangeAsked, RequestFields, Wishes, contradicts},
     route::{CacheRule, HeadRef},
 };
@@ -48,9 +49,15 @@ impl Asks {
         }
     }
 
-    /// Returns whether the response to the request may be stored.
-    pub(crate) fn may_fill(&self) -> bool {
-        !self.is_head && self.range.is_none() && !self.wishes.no_store
+    /// Returns the reason for which the request is forwarded by itself if nothing stored answers it, and
+    /// its response is not stored.
+    pub(crate) fn alone(&self) -> Option<Alone> {
+        let reasons = [
+            (self.is_head, Alone::Head),
+            (self.range.is_some(), Alone::Range),
+            (self.wishes.no_store, Alone::NoStore),
+        ];
+        reasons.into_iter().find(|(applies, _)| *applies).map(|(_, reason)| reason)
     }
 
     /// Returns whether the client already has a stored response of this status and these fields.
@@ -110,6 +117,11 @@ impl Read {
         }
     }
 
+    /// Returns the response that was found.
+    pub(crate) fn found(&self) -> Option<(&Head, &Bytes)> {
+        self.seen.as_ref()?.as_response()
+    }
+
     /// Returns whether it refreshes an entry that is still fresh.
     pub(crate) fn is_early(&self) -> bool {
         self.is_background && self.seen.as_ref().is_some_and(|entry| entry.is_fresh())
@@ -118,26 +130,23 @@ impl Read {
     /// Returns whether no request joins its flight: it wants a newer response than others do, its response
     /// is stored only to be revalidated, or a refusal is remembered.
     pub(crate) fn leads_privately(&self) -> bool {
-        let stored = self.seen.as_ref().and_then(|entry| entry.as_response());
         let is_refused = self.right.is_some() && !self.is_background;
         is_refused
             || self.reason == ForwardReason::Request
-            || stored.is_some_and(|(head, _)| !head.may_be_shared())
+            || self.found().is_some_and(|(head, _)| !head.may_be_shared())
     }
 
     /// Returns whether the response that was found has a window in which it may answer while stale.
     pub(crate) fn may_be_stale(&self) -> bool {
-        let stored = self.seen.as_ref().and_then(|entry| entry.as_response());
-        stored.is_some_and(|(head, _)| head.windows().allow_stale())
+        self.found().is_some_and(|(head, _)| head.windows().allow_stale())
     }
 
     /// Returns whether the response to a HEAD shows that the stored one differs from what GET would
     /// bring (RFC 9111 §4.3.5).
     pub(crate) fn is_contradicted_by(&self, answer: &response::Parts) -> bool {
-        let stored = self.seen.as_ref().and_then(|entry| entry.as_response());
         self.asks.is_head
             && answer.status == StatusCode::OK
-            && stored.is_some_and(|(head, body)| {
+            && self.found().is_some_and(|(head, body)| {
                 contradicts(&answer.headers, &head.stored(), body.len())
             })
     }

@@ -105,6 +105,26 @@ mod tests {
         }
     }
 
+    /// Waker that does nothing.
+    struct Idle;
+
+    impl Wake for Idle {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    #[test]
+    fn a_reader_that_is_dropped_leaves_no_waker() {
+        let (broadcast, idle) = (Broadcast::<u8>::new(), Arc::new(Idle));
+        let waker = Waker::from(Arc::clone(&idle));
+        let mut reading = broadcast.read();
+        for _ in 0..2 {
+            assert!(pin!(&mut reading).poll(&mut Context::from_waker(&waker)).is_pending());
+            assert_eq!(Arc::strong_count(&idle), 3, "one of them is the waiting reader's");
+        }
+        drop(reading);
+        assert_eq!(Arc::strong_count(&idle), 2);
+    }
+
     #[test]
     fn a_reader_is_woken_and_may_read_at_once() {
         let (sender, polled) = mpsc::channel();

@@ -282,3 +282,24 @@ impl<T> Drop for Follower<T> {
         self.flight.followers.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::fence::Sequence;
+
+    #[test]
+    fn a_follower_that_has_gone_makes_room_for_another() {
+        let limits = Limits { flights: 1, followers: 1, wait: Duration::from_secs(5) };
+        let flights = Arc::new(Flights::<()>::new(limits));
+        let fence = Sequence::new().begin();
+        let enter = || flights.enter(&Slot::example(), None, |_| true, || fence);
+        let lead = enter();
+        assert!(matches!(lead, Turn::Lead(_)));
+        let follower = enter();
+        assert!(matches!(follower, Turn::Follow(_)));
+        assert!(matches!(enter(), Turn::Crowd));
+        drop(follower);
+        assert!(matches!(enter(), Turn::Follow(_)));
+    }
+}

@@ -135,9 +135,16 @@ async fn a_recording_without_readers_has_thirty_seconds() {
     let (cache, handle, mut calls) = cache();
     let leader = open(&cache);
     let gate = calls.next().await.stream(None);
-    drop(leader.await.unwrap().unwrap());
+    let leader = leader.await.unwrap().unwrap();
+    // The body has stalled: nothing but the reader that goes wakes the recorder.
+    advance(Duration::from_secs(6)).await;
     settle().await;
-    advance(Duration::from_secs(30)).await;
+    drop(leader);
+    settle().await;
+    advance(Duration::from_secs(29)).await;
+    settle().await;
+    assert!(!gate.is_abandoned());
+    advance(Duration::from_secs(1)).await;
     settle().await;
     assert!(gate.is_abandoned());
     assert_eq!(handle.metrics().flights, 0);

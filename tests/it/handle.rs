@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::Method;
+use http::{Method, Response};
 use tower::Layer;
 use tower_support_cache::{
     Bypass, CASE_LIST_TTL, CASE_MESSAGES_TTL, CacheRoute, KeyRequest, MemoryStore,
@@ -10,7 +10,8 @@ use tower_support_cache::{
 };
 
 use crate::support::{
-    Cached, Calls, TTL, cache, cache_with, fetch, get, got, origin, request, response, send, with,
+    Cached, Calls, GatedBody, TTL, cache, cache_with, fetch, get, got, origin, request, response,
+    send, with,
 };
 
 #[tokio::test(start_paused = true)]
@@ -251,6 +252,22 @@ async fn no_value_makes_a_templates_key_a_name_of_the_store() {
         fetch(&cache, uri).await;
         assert_eq!(fetch(&cache, uri).await.is_hit(), is_stored, "{uri}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bucket_says_what_its_entries_weigh() {
+    let (cache, handle, calls) = cache_with(|route| route.bucket("cases"));
+    calls.serve(|_| Response::new(GatedBody::full("x".repeat(10_000))));
+    let bytes = || handle.metrics().bucket("cases").unwrap().bytes;
+    fetch(&cache, "/cases/1").await;
+    let one = bytes();
+    assert!((10_000..12_000).contains(&one), "{one}");
+    fetch(&cache, "/cases/2").await;
+    // The first is charged with what both share.
+    let other = bytes() - one;
+    assert!((10_000..=one).contains(&other), "{other}");
+    handle.invalidate("case:1").await.unwrap();
+    assert_eq!(bytes(), other);
 }
 
 #[tokio::test(start_paused = true)]
