@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Counts what a request costs: instructions under callgrind, and allocations. Never times.
 #
-#   benches/cost.sh [--json FILE] [--runs N] [MODE...]     the table; all modes without MODE
+#   benches/cost.sh [--json FILE] [--runs N] [--features LIST] [MODE...]   the table; all modes without MODE
 #   benches/cost.sh --profile MODE                         the functions of the cache that a request spends them in
 #
 # Each mode is run with two counts; the difference, divided, is free of start and warm-up. Hash
@@ -25,10 +25,12 @@ json=
 profile=
 runs=3
 chosen=()
+features=()
 while (($#)); do
     case $1 in
     --json) json=${2:?a file} && shift ;;
     --runs) runs=${2:?a number} && shift ;;
+    --features) features=(--no-default-features --features "${2?a list}") && shift ;;
     --profile) profile=${2:?a mode} && shift ;;
     -*) fail "unknown option $1" ;;
     *) chosen+=("$1") ;;
@@ -39,7 +41,7 @@ done
 command -v valgrind >/dev/null || fail "valgrind is not installed"
 
 build() {
-    cargo build --release --package tower-support-cache-cost --message-format=json-render-diagnostics |
+    cargo build --release --package tower-support-cache-cost "${features[@]}" --message-format=json-render-diagnostics |
         sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1
 }
 

@@ -17,8 +17,7 @@ use tower_service::Service;
 use crate::{
     body::ResponseBody,
     clock::{Instant, recent},
-    metrics::outcome::Unshared,
-    metrics::reporter::Reporter,
+    metrics::{cache_outcome::OutcomeReport, outcome::Unshared, reporter::Reporter},
 };
 
 type Answer<B, E> = Result<Response<ResponseBody<B>>, E>;
@@ -71,8 +70,28 @@ pin_project! {
         Ready { response: Option<Response<ResponseBody<B>>> },
         Passing { #[pin] inner: S::Future },
         Marking { #[pin] inner: S::Future, mark: Mark },
+        // Dropped in this order: only then is it known that the handler does no more.
+        Unmatched {
+            #[pin]
+            inner: S::Future,
+            write: Option<Box<dyn UnmatchedWrite<B, S::Error>>>,
+        },
         Waiting { waiting: Waiting<B, S::Error> },
     }
+}
+
+/// Unsafe request that no rule was for at its beginning. Dropped before its end, its outcome is unknown.
+pub(crate) trait UnmatchedWrite<B: Body, E>: Send {
+    /// Ends it with the answer to it.
+    fn end(self: Box<Self>, answer: Result<Response<B>, E>) -> EndOfUnmatched<B, E>;
+}
+
+/// End of an unsafe request that no rule was for at its beginning.
+pub(crate) enum EndOfUnmatched<B: Body, E> {
+    /// The answer passes.
+    Passed(Result<Response<B>, E>),
+    /// The rules were replaced, so the answer may wait for invalidations.
+    Invalidating(Waiting<B, E>),
 }
 
 /// Report of a forwarded response: its bucket, and why it is not shared.
@@ -81,6 +100,7 @@ pub(crate) struct Mark {
     pub(crate) bucket: usize,
     pub(crate) why: Unshared,
     pub(crate) began: Instant,
+    pub(crate) report: OutcomeReport,
 }
 
 impl Mark {
@@ -90,6 +110,7 @@ impl Mark {
         match answer {
             Ok(mut response) => {
                 let outcome = self.why.outcome(response.status());
+                self.report.put(&outcome, response.extensions_mut());
                 self.reporter.mark(self.bucket, outcome, response.headers_mut());
                 Ok(response.map(ResponseBody::passing))
             }
@@ -160,6 +181,60 @@ where
             }),
         }
     }
+
+    /// Forwards an unsafe request that no rule is for, and passes the response on.
+    pub(crate) fn forward_unmatched(
+        mut inner: S,
+        request: Request<Q>,
+        write: Box<dyn UnmatchedWrite<B, S::Error>>,
+    ) -> Self {
+        match inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => {
+                let (inner, write) = (inner.call(request), Some(write));
+                Self { state: FutureState::Unmatched { write, inner } }
+            }
+            Poll::Ready(Err(error)) => Self::waiting(ready(Err(error))),
+            Poll::Pending => Self::waiting(async move {
+                match write.end(inner.oneshot(request).await) {
+                    EndOfUnmatched::Passed(answer) => {
+                        answer.map(|response| response.map(ResponseBody::passing))
+                    }
+                    EndOfUnmatched::Invalidating(waiting) => waiting.await,
+                }
+            }),
+        }
+    }
+}
+
+impl<S, Q, B> ResponseFuture<S, Q, B>
+where
+    S: Service<Request<Q>, Response = Response<B>> + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    Q: 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Send,
+{
+    /// Lets the response leave with the status field that clients see. One that no rule is for is left alone.
+    #[must_use = "it returns another future"]
+    pub(crate) fn renaming_status(self, reporter: &Arc<Reporter>) -> Self {
+        match self.state {
+            FutureState::Ready { response: Some(mut response) } => {
+                reporter.status_field.apply(response.headers_mut());
+                Self::ready(response)
+            }
+            FutureState::Passing { .. } | FutureState::Unmatched { .. } => self,
+            _ => {
+                let reporter = Arc::clone(reporter);
+                Self::waiting(async move {
+                    let mut response = self.await?;
+                    reporter.status_field.apply(response.headers_mut());
+                    Ok(response)
+                })
+            }
+        }
+    }
 }
 
 /// Runs a step of the inner service; `count` is called if it panics.
@@ -215,8 +290,8 @@ where
 {
     type Output = Result<Response<ResponseBody<B>>, S::Error>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.as_mut().project().state.project() {
             FutureStateProjection::Ready { response } => {
                 Poll::Ready(Ok(response.take().expect("polled after it completed")))
             }
@@ -226,6 +301,20 @@ where
             FutureStateProjection::Marking { inner, mark } => {
                 let answer = task::ready!(watch(&|| mark.panicked(), || inner.poll(cx)));
                 Poll::Ready(mark.put(answer))
+            }
+            FutureStateProjection::Unmatched { write, inner } => {
+                let answer = task::ready!(inner.poll(cx));
+                let write = write.take().expect("polled after it completed");
+                match write.end(answer) {
+                    EndOfUnmatched::Passed(answer) => {
+                        Poll::Ready(answer.map(|response| response.map(ResponseBody::passing)))
+                    }
+                    EndOfUnmatched::Invalidating(mut waiting) => {
+                        let polled = waiting.as_mut().poll(cx);
+                        self.project().state.set(FutureState::Waiting { waiting });
+                        polled
+                    }
+                }
             }
             FutureStateProjection::Waiting { waiting } => waiting.as_mut().poll(cx),
         }

@@ -10,6 +10,7 @@
 //! | [Several processes](processes) | How do processes share a Redis, and what happens when it fails? |
 //! | [Configuration](configuration) | How does a file make the layer? |
 //! | [Operating](operating) | Metrics, log, switches, shutdown |
+//! | [Life cycle](life_cycle) | How does a service end, change its routes, and change its keys? |
 //! | [Testing](testing) | How do I test my service with the cache? |
 //! | [Cookbook](cookbook) | Recipes |
 //! | [Migration](migration) | I come from the original service, or from another crate |
@@ -68,6 +69,11 @@ pub mod configuration {}
 #[doc = include_str!("../docs/guide/operating.md")]
 #[doc(alias = "graceful shutdown")]
 pub mod operating {}
+
+#[doc = include_str!("../docs/guide/life_cycle.md")]
+#[doc(alias = "hot reload")]
+#[doc(alias = "rolling deploy")]
+pub mod life_cycle {}
 
 #[doc = include_str!("../docs/guide/testing.md")]
 #[cfg(any(doc, feature = "testing"))]

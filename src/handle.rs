@@ -10,11 +10,12 @@ use std::{
 };
 
 use crate::{
-    error::{Pending, Unfinished},
+    error::{ConfigError, Pending, Unfinished},
     exchange::{Cache, acknowledged},
     key::{IntoKey, PrimaryKey, Strength, Subject, Tag, is_reserved, origin},
-    metrics::Snapshot,
-    store::Store,
+    metrics::{Snapshot, telemetry},
+    route::Routes,
+    store::{Acknowledgement, Store},
 };
 
 /// State of a bucket: cached or not.
@@ -345,6 +346,40 @@ impl SupportCacheHandle {
         self.cache.switch(bucket, switch)
     }
 
+    /// Replaces the routes. Requests that have begun finish under those that they began with; a write
+    /// invalidates by those, and by the ones in force at its end.
+    ///
+    /// Counters and switches of buckets go on. So does everything that is stored for a route that means the
+    /// same as one before, whatever its lifetimes, windows and limits are: these apply from the next read
+    /// on. A route that is new, or that means something else, uses nothing from before. All other settings
+    /// of the layer stay.
+    ///
+    /// Each process reloads for itself. The page [`life_cycle`](crate::guide::life_cycle) says how keys and tags
+    /// are changed where processes share a store.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_support_cache::{CacheRoute, MemoryStore, Routes, SupportCacheLayer};
+    ///
+    /// let cache = SupportCacheLayer::builder(MemoryStore::new()).build()?.handle();
+    /// let route = CacheRoute::get("/cases/{case}").key("case:{case}");
+    /// cache.reload(Routes::new().cache(route.clone().ttl(Duration::from_secs(10))))?;
+    ///
+    /// let error = cache.reload(Routes::new().cache(route.ttl(Duration::ZERO))).unwrap_err();
+    /// assert_eq!(error.field(), "ttl");
+    /// # Ok::<(), tower_support_cache::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`build`](crate::SupportCacheLayerBuilder::build), and also if the routes of all reloads have
+    /// named over 256 buckets. Nothing has changed then.
+    #[doc(alias = "hot reload")]
+    #[expect(clippy::needless_pass_by_value, reason = "a set of routes is made for one use")]
+    pub fn reload(&self, routes: Routes) -> Result<(), ConfigError> {
+        self.cache.reload(&routes)
+    }
+
     fn run_bucket(&self, call: &str, bucket: &str, strength: Strength) -> Invalidation {
         let begun = self.cache.invalidate_bucket(bucket, strength);
         if begun.is_none() {
@@ -387,8 +422,6 @@ impl fmt::Debug for SupportCacheHandle {
         f.debug_struct("SupportCacheHandle").finish_non_exhaustive()
     }
 }
-
-type Acknowledgement = Pin<Box<dyn Future<Output = Result<(), Pending>> + Send>>;
 
 /// Invalidation that a handle is called for.
 #[derive(Clone, Copy, Debug)]
@@ -469,6 +502,7 @@ pub(crate) trait Operate: Send + Sync {
         limit: Duration,
     ) -> Pin<Box<dyn Future<Output = Result<(), Pending>> + Send + '_>>;
     fn switch(&self, bucket: &str, switch: Switch) -> bool;
+    fn reload(&self, routes: &Routes) -> Result<(), ConfigError>;
 }
 
 impl<St: Store> Operate for Cache<St> {
@@ -482,7 +516,7 @@ impl<St: Store> Operate for Cache<St> {
     }
 
     fn can_make_key(&self, key: &str) -> bool {
-        self.table.can_make_key(key)
+        self.rules().table.can_make_key(key)
     }
 
     fn can_make_tag(&self, tag: &str) -> bool {
@@ -502,8 +536,7 @@ impl<St: Store> Operate for Cache<St> {
     }
 
     fn invalidate_all(&self) -> Acknowledgement {
-        self.metrics().invalidated();
-        Box::pin(self.store.invalidate_all())
+        Box::pin(Self::invalidate_all(self))
     }
 
     fn drain(
@@ -521,10 +554,14 @@ impl<St: Store> Operate for Cache<St> {
     }
 
     fn switch(&self, bucket: &str, switch: Switch) -> bool {
-        let known = self.metrics().position(bucket);
-        if let Some(bucket) = known {
-            self.switch_off(bucket, switch == Switch::Off);
+        let is_known = self.metrics().switch(bucket, switch == Switch::Off);
+        if is_known {
+            telemetry::switched(bucket, switch == Switch::On);
         }
-        known.is_some()
+        is_known
+    }
+
+    fn reload(&self, routes: &Routes) -> Result<(), ConfigError> {
+        Self::reload(self, routes)
     }
 }

@@ -11,8 +11,9 @@ use crate::{
     exchange::Cache,
     handle::SupportCacheHandle,
     key::DigestKey,
+    metrics::status_field::StatusField,
     policy::CredentialFields,
-    route::{CacheRoute, Credentials, Identity, InvalidateRoute, RouteTable},
+    route::{CacheRoute, Credentials, Identity, InvalidateRoute, Routes},
     service::SupportCache,
     store::Store,
 };
@@ -58,8 +59,7 @@ impl<St: Store> SupportCacheLayer<St> {
     /// Returns a builder without routes.
     pub fn builder(store: St) -> SupportCacheLayerBuilder<St> {
         let settings = LayerSettings {
-            cached: Vec::new(),
-            invalidating: Vec::new(),
+            routes: Routes::new(),
             credentials: Credentials::Bypass,
             credential_fields: Credentials::default_fields(),
             caller_key: None,
@@ -68,6 +68,7 @@ impl<St: Store> SupportCacheLayer<St> {
             name: "support-cache".to_owned(),
             mount: String::new(),
             scheme: String::new(),
+            status_field: StatusField::Standard,
         };
         SupportCacheLayerBuilder { store: Arc::new(store), settings }
     }
@@ -151,8 +152,7 @@ pub struct SupportCacheLayerBuilder<St> {
 
 #[derive(Clone)]
 struct LayerSettings {
-    cached: Vec<CacheRoute>,
-    invalidating: Vec<InvalidateRoute>,
+    routes: Routes,
     credentials: Credentials,
     credential_fields: Vec<HeaderName>,
     caller_key: Option<CallerKey>,
@@ -163,12 +163,13 @@ struct LayerSettings {
     mount: String,
     /// Scheme of requests that name none; empty if it is unknown.
     scheme: String,
+    status_field: StatusField,
 }
 
 impl<St: Store> SupportCacheLayerBuilder<St> {
     /// Adds a route whose responses are cached.
     pub fn cache(mut self, route: CacheRoute) -> Self {
-        self.settings.cached.push(route);
+        self.settings.routes = self.settings.routes.cache(route);
         self
     }
 
@@ -177,7 +178,14 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
     /// A successful write to the path of a cached route invalidates that route's key without a
     /// rule (RFC 9111 §4.4).
     pub fn invalidate(mut self, route: InvalidateRoute) -> Self {
-        self.settings.invalidating.push(route);
+        self.settings.routes = self.settings.routes.invalidate(route);
+        self
+    }
+
+    /// Adds the routes of a set, such as one that is also for
+    /// [`SupportCacheHandle::reload`].
+    pub fn routes(mut self, routes: Routes) -> Self {
+        self.settings.routes.extend(routes);
         self
     }
 
@@ -245,6 +253,14 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
         self
     }
 
+    /// Sets the field in which clients see how the cache answered. Defaults to `Cache-Status`.
+    ///
+    /// Other than the default, it costs a request that is no hit one allocation.
+    pub fn status_field(mut self, field: StatusField) -> Self {
+        self.settings.status_field = field;
+        self
+    }
+
     /// Names the place where the layer is mounted. Defaults to none.
     ///
     /// It is part of what identifies a response: layers with different mounts share no responses,
@@ -280,31 +296,9 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
             let problem = "is no token: write letters, digits and `-`, a letter first";
             return Err(ConfigError::new(ConfigErrorKind::Name, "name", problem));
         };
-        let digest = digest(&settings);
         if !matches!(&*settings.scheme, "" | "http" | "https") {
             let problem = "is neither `http` nor `https`: write one of them";
             return Err(ConfigError::new(ConfigErrorKind::Scheme, "scheme", problem));
-        }
-        let mut cached = Vec::with_capacity(settings.cached.len());
-        for route in &settings.cached {
-            let mut rule = route.clone().build(&settings.credentials)?;
-            rule.tag_field = settings.tag_field.clone();
-            rule.set_scope(digest.clone());
-            cached.push(rule);
-        }
-        let mut invalidating = Vec::with_capacity(settings.invalidating.len());
-        for route in &settings.invalidating {
-            invalidating.push(route.clone().build()?);
-        }
-        let is_shared = store.token().is_some();
-        let digesting = cached.iter().find(|rule| rule.digests_by_the_caller_key());
-        if let Some(rule) = digesting.filter(|_| is_shared && settings.caller_key.is_none())
-            && !settings.is_caller_key_optional
-        {
-            let problem = "is missing: give `.caller_key(CallerKey::new(..))` to the layer's builder, \
-                           the same in all processes that share the store";
-            let error = ConfigError::new(ConfigErrorKind::CallerKey, "caller_key", problem);
-            return Err(error.at(&rule.route));
         }
         let secret = match settings.caller_key {
             Some(CallerKey(key)) => DigestKey::new(key),
@@ -313,11 +307,20 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
                 ConfigError::new(ConfigErrorKind::Randomness, "caller_key", problem)
             })?,
         };
-        let credential_fields = CredentialFields::new(&settings.credential_fields);
-        let scheme = settings.scheme.clone();
-        let identity = Identity { scheme, secret, credential_fields };
-        let table = RouteTable::build(cached, invalidating)?;
-        let cache = Arc::new(Cache::new(store, table, identity, name));
+        let is_shared = store.token().is_some();
+        let is_caller_key_missing = is_shared && settings.caller_key.is_none();
+        let identity = Identity {
+            credentials: settings.credentials.clone(),
+            tag_field: settings.tag_field.clone(),
+            lacks_caller_key: is_caller_key_missing && !settings.is_caller_key_optional,
+            scope: scope(&settings),
+            scheme: settings.scheme.clone(),
+            secret,
+            credential_fields: CredentialFields::new(&settings.credential_fields),
+        };
+        let table = settings.routes.build(&identity)?;
+        let cache =
+            Arc::new(Cache::new(store, table, identity, name, settings.status_field.clone()));
         Ok(SupportCacheLayer { cache, settings: Arc::new(settings) })
     }
 }
@@ -325,14 +328,13 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
 impl<St> fmt::Debug for SupportCacheLayerBuilder<St> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SupportCacheLayerBuilder")
-            .field("cached", &self.settings.cached)
-            .field("invalidating", &self.settings.invalidating)
+            .field("routes", &self.settings.routes)
             .finish_non_exhaustive()
     }
 }
 
 /// Digests what the rules of a layer share and what decides the meaning of their entries.
-fn digest(settings: &LayerSettings) -> blake3::Hasher {
+fn scope(settings: &LayerSettings) -> blake3::Hasher {
     let mut hasher = blake3::Hasher::new();
     let mut part = |text: &str| {
         hasher.update(&(text.len() as u64).to_be_bytes()).update(text.as_bytes());

@@ -63,8 +63,10 @@
 //!
 //! # Features
 //!
-//! * `tracing` (default): warnings, and one `debug` event for each request on a cached route.
-//!   Without it the cache is silent; the counters remain.
+//! * `tracing` (default): warnings; `info` for what operators do; one `debug` event for each request on a
+//!   cached route; and the fields `cache.outcome`, `cache.reason` and `cache.bucket` of the current span,
+//!   where that has them. The target is `tower_support_cache`. Without it the cache is silent; the counters
+//!   remain.
 //! * `metrics`: [`publish_metrics`](SupportCacheHandle) gives the counts to any recorder of the `metrics`
 //!   facade, such as Prometheus or OpenTelemetry. A hit pays nothing for it.
 //! * `serde`: [`Snapshot`] and the reasons implement `serde::Serialize`.
@@ -90,7 +92,6 @@ pub mod testing;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 pub mod verify;
-mod write_body;
 
 mod background;
 mod body;
@@ -114,6 +115,8 @@ mod recording;
 mod route;
 mod service;
 mod sync;
+mod warm;
+mod write_body;
 
 pub use body::{BodyError, ResponseBody};
 pub use error::{ConfigError, ConfigErrorKind, Unfinished};
@@ -123,21 +126,26 @@ pub use key::{IntoKey, NamedKey, key};
 pub use layer::{CallerKey, SupportCacheLayer, SupportCacheLayerBuilder};
 pub use metrics::{
     BucketSnapshot, Snapshot,
+    cache_outcome::{CacheOutcome, ReportOutcome},
     latency::Latency,
     operations::{Operation, OperationSnapshot, StoreSnapshot},
-    outcome::{Alone, Bypass, Refusal},
+    outcome::{Alone, Bypass, Refusal, Stale},
+    status_field::StatusField,
 };
 pub use peek::{PeekContent, PeekContentLayer, PeekedBody};
-pub use policy::{CacheTags, Freshness, RequestDirectives, ResponsePolicy, WriteEffect};
+pub use policy::{
+    CacheTags, ForceRefresh, Freshness, RequestDirectives, ResponsePolicy, WriteEffect,
+};
 pub use preset::{CASE_LIST_TTL, CASE_MESSAGES_TTL};
 pub use route::{
     CacheRoute, Caller, Coalescing, Credentials, HostPolicy, InvalidateRoute, KeyRequest,
-    QueryPolicy,
+    QueryPolicy, Routes,
 };
 pub use service::SupportCache;
 pub use store::{ChosenStore, MemoryStore, MemoryStoreBuilder, Pending, Store};
 #[cfg(feature = "redis")]
 pub use store::{RedisStore, RedisStoreBuilder, SealKey};
+pub use warm::{Warmed, Warmup};
 
 #[cfg(any(doc, doctest))]
 pub mod guide;

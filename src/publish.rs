@@ -12,7 +12,7 @@ use crate::{
         BucketSnapshot, Snapshot,
         facade::{ORIGIN_SECONDS, STORE_OPERATION_SECONDS},
         operations::StoreSnapshot,
-        outcome::{Alone, Bypass, Refusal},
+        outcome::{Alone, Bypass, Refusal, Stale},
     },
 };
 
@@ -25,7 +25,7 @@ impl SupportCacheHandle {
     ///
     /// | Counter | Labels besides `cache` |
     /// |---|---|
-    /// | `support_cache_requests_total` | `bucket`, `outcome`: `hit`, `stale`, `collapsed`, `miss`, `alone`, `bypass`, `unsatisfied`; `reason` of the last three |
+    /// | `support_cache_requests_total` | `bucket`, `outcome`: `hit`, `stale`, `collapsed`, `miss`, `alone`, `bypass`, `unsatisfied`; `reason` of `stale`, `alone` and `bypass` |
     /// | `support_cache_fills_total` | `bucket`, `result`: `stored`, `fenced`, `refused`; `reason` of the last |
     /// | `support_cache_refreshes_total` | `bucket` |
     /// | `support_cache_origin_failures_total` | `bucket`, `reason`: `error`, `panic` |
@@ -155,12 +155,15 @@ impl Labels {
         let alone: u64 = counts.alone.values().sum();
         for (outcome, count) in [
             ("hit", counts.hits),
-            ("stale", counts.stale),
             ("collapsed", counts.coalesced),
             ("miss", counts.misses.saturating_sub(alone)),
             ("unsatisfied", counts.unsatisfied),
         ] {
             self.with("outcome", outcome).count(REQUESTS, count);
+        }
+        for reason in Stale::ALL {
+            let count = counts.stale.get(reason).copied().unwrap_or(0);
+            self.with("outcome", "stale").with("reason", reason.as_str()).count(REQUESTS, count);
         }
         for reason in Alone::ALL {
             let count = counts.alone.get(reason).copied().unwrap_or(0);

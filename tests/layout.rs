@@ -39,6 +39,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "preset",
             "config",
             "publish",
+            "warm",
             "testing",
             "guide",
             "verify",
@@ -49,6 +50,7 @@ const ORDERS: &[(&str, &[&str])] = &[
         &[
             "assess",
             "nesting",
+            "rules",
             "request",
             "ranges",
             "respond",
@@ -65,7 +67,10 @@ const ORDERS: &[(&str, &[&str])] = &[
     ),
     (
         "src/config",
-        &["value", "setters", "closures", "sections", "redis", "position", "build", "file"],
+        &[
+            "value", "setters", "closures", "sections", "redis", "position", "build", "file",
+            "watch",
+        ],
     ),
     ("src/flight", &["broadcast", "flights"]),
     ("src/recording", &["budget", "tape", "cursor", "recorder"]),
@@ -74,11 +79,14 @@ const ORDERS: &[(&str, &[&str])] = &[
         "src/metrics",
         &[
             "outcome",
+            "cache_outcome",
+            "status_field",
             "telemetry",
             "latency",
             "operations",
             "facade",
             "sharded_counter",
+            "append_list",
             "snapshot",
             "counters",
             "reporter",
@@ -139,6 +147,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "reference",
             "table",
             "admission",
+            "routes",
         ],
     ),
     (

@@ -81,6 +81,7 @@ need openssl openssl
 need perl perl
 need patch patch
 need codespell codespell
+need promtool prometheus
 # The page's test takes these names; on macOS set CHROMIUM to a browser's path.
 [ -n "${CHROMIUM:-}" ] || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
     need chromium chromium
@@ -128,6 +129,7 @@ step "tests"
 cargo test --all-features --no-fail-fast
 cargo test -p stacks
 cargo test -p example-service
+cargo test -p tower-support-cache-prometheus
 
 step "a server under attack"
 cargo test -p tower-support-cache-hostile --no-run

@@ -30,6 +30,11 @@ impl EarlyRefresh {
         Self { beta: beta.into(), mean: AtomicU64::default() }
     }
 
+    /// Takes over the mean that another has measured.
+    pub(crate) fn continue_from(&self, other: &Self) {
+        self.mean.store(other.mean.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
     /// Counts a fill. An update that is lost to a concurrent one changes the mean little.
     pub(crate) fn note(&self, took: impl FnOnce() -> Duration) {
         if self.beta == 0.0 {

@@ -1,6 +1,6 @@
 //! A layer made of the sections of a configuration.
 
-use std::{str::FromStr, sync::Arc};
+use std::str::FromStr;
 
 use http::{HeaderName, Method, StatusCode};
 
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     error::{ConfigError, ConfigErrorKind},
     layer::{CallerKey, SupportCacheLayer, SupportCacheLayerBuilder},
-    route::{CacheRoute, Caller, Coalescing, Credentials, InvalidateRoute},
+    route::{CacheRoute, Caller, Coalescing, Credentials, InvalidateRoute, Routes},
     store::{ChosenStore, MemoryStore, Store},
 };
 
@@ -61,15 +61,26 @@ impl LayerConfig {
         if let Some(credentials) = &self.credentials {
             builder = builder.credentials(credentials.build(closures)?);
         }
+        Ok(builder.routes(self.routes(closures)?))
+    }
+
+    /// Returns the routes and rules alone, for
+    /// [`SupportCacheHandle::reload`](crate::SupportCacheHandle::reload).
+    ///
+    /// # Errors
+    ///
+    /// A closure that is not there; a name or a status that is none.
+    pub fn routes(&self, closures: &Closures) -> Result<Routes, ConfigError> {
+        let mut routes = Routes::new();
         for section in &self.cache {
             let route = section.build(closures);
-            builder = builder.cache(route.map_err(|error| error.at(&section.name()))?);
+            routes = routes.cache(route.map_err(|error| error.at(&section.name()))?);
         }
         for section in &self.invalidate {
             let rule = section.build(closures);
-            builder = builder.invalidate(rule.map_err(|error| error.at(&section.name()))?);
+            routes = routes.invalidate(rule.map_err(|error| error.at(&section.name()))?);
         }
-        Ok(builder)
+        Ok(routes)
     }
 }
 
@@ -262,7 +273,7 @@ impl InvalidateConfig {
 }
 
 fn text(closures: &Closures, name: &str, field: &'static str) -> Result<TextClosure, ConfigError> {
-    closures.text_of(name).map(|found| Arc::clone(&found)).ok_or_else(|| missing(name, field))
+    closures.text_of(name).ok_or_else(|| missing(name, field))
 }
 
 fn missing(name: &str, field: &'static str) -> ConfigError {

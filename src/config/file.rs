@@ -11,7 +11,9 @@ use super::{
     position::{Format, PathStep, Position},
     sections::LayerConfig,
 };
-use crate::{error::ConfigError, layer::SupportCacheLayer, store::ChosenStore};
+use crate::{
+    error::ConfigError, handle::SupportCacheHandle, layer::SupportCacheLayer, store::ChosenStore,
+};
 
 /// Configuration of a layer that was read from a file, in TOML or, if its name ends in `.json`, in JSON.
 ///
@@ -108,6 +110,14 @@ impl ConfigFile {
         }
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Returns the configuration.
     pub fn config(&self) -> &LayerConfig {
         &self.config
@@ -123,6 +133,21 @@ impl ConfigFile {
         closures: &Closures,
     ) -> Result<SupportCacheLayer<ChosenStore>, ConfigFileError> {
         self.config.layer(closures).map_err(|error| self.locate(error))
+    }
+
+    /// Replaces the routes of a running layer by those of the file. What is stored for routes that mean the
+    /// same stays, and so do counts and switches. Settings of the layer and of its store stay as they were.
+    ///
+    /// # Errors
+    ///
+    /// As for [`SupportCacheHandle::reload`], with the line of the setting at fault. Nothing has changed then.
+    pub fn reload(
+        &self,
+        cache: &SupportCacheHandle,
+        closures: &Closures,
+    ) -> Result<(), ConfigFileError> {
+        let routes = self.config.routes(closures).and_then(|routes| cache.reload(routes));
+        routes.map_err(|error| self.locate(error))
     }
 
     /// Finds the place of an error in the file: the setting, or else its section.

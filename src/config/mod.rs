@@ -27,7 +27,7 @@
 //! ```
 //!
 //! [`ConfigFile`] reads a file, and its errors name file, line, setting, problem and fix. [`LayerConfig`] is
-//! the same as a `serde` type.
+//! the same as a `serde` type. [`Reloader`] replaces the routes of a running layer when the file changes.
 
 mod build;
 mod closures;
@@ -38,6 +38,7 @@ mod redis;
 mod sections;
 mod setters;
 mod value;
+mod watch;
 
 pub use closures::Closures;
 pub use file::{ConfigFile, ConfigFileError};
@@ -50,3 +51,4 @@ pub use sections::{
     StoreConfig,
 };
 pub use value::{ConfigBytes, ConfigDuration, Secret};
+pub use watch::Reloader;

@@ -1,6 +1,6 @@
 //! Places in the text of a configuration, so that an error has its line.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
 use serde_json::value::RawValue;
 use toml::{
@@ -24,7 +24,7 @@ pub(super) struct Position {
     pub(super) column: usize,
 }
 
-/// PathStep on the way to a setting.
+/// Step on the way to a setting.
 #[derive(Clone, Debug)]
 pub(super) enum PathStep {
     Field(String),
@@ -67,53 +67,40 @@ impl Format {
     /// Finds the value at the end of a path.
     pub(super) fn find(self, text: &str, path: &[PathStep]) -> Option<Position> {
         let offset = match self {
-            Self::Toml => {
-                let table = DeTable::parse(text).ok()?;
-                find_toml(&table, path)
-            }
-            Self::Json => {
-                let found = find_json(text, path)?;
-                // Both are of one text.
-                Some(found.as_ptr() as usize - text.as_ptr() as usize)
-            }
+            _ if path.is_empty() => 0,
+            Self::Toml => find_in_table(DeTable::parse(text).ok()?.get_ref(), path)?,
+            // Both are of one text.
+            Self::Json => find_json(text, path)?.as_ptr() as usize - text.as_ptr() as usize,
         };
-        Some(Position::of(text, offset?))
+        Some(Position::of(text, offset))
     }
 }
 
-fn find_toml(table: &Spanned<DeTable<'_>>, path: &[PathStep]) -> Option<usize> {
-    let [PathStep::Field(name), rest @ ..] = path else { return Some(table.span().start) };
-    let (_, mut value) = table.get_ref().iter().find(|(key, _)| *key.get_ref() == **name)?;
-    let mut rest = rest;
-    loop {
-        match (value.get_ref(), rest) {
-            (_, []) => return Some(value.span().start),
-            (DeValue::Array(items), [PathStep::Item(position), others @ ..]) => {
-                value = items.get(*position)?;
-                rest = others;
-            }
-            (DeValue::Table(fields), [PathStep::Field(name), others @ ..]) => {
-                let (_, found) = fields.iter().find(|(key, _)| *key.get_ref() == **name)?;
-                value = found;
-                rest = others;
-            }
-            _ => return None,
+fn find_in_table(table: &DeTable<'_>, path: &[PathStep]) -> Option<usize> {
+    let (PathStep::Field(name), rest) = path.split_first()? else { return None };
+    let (_, value) = table.iter().find(|(key, _)| *key.get_ref() == **name)?;
+    find_in_value(value, rest)
+}
+
+fn find_in_value(value: &Spanned<DeValue<'_>>, path: &[PathStep]) -> Option<usize> {
+    match (value.get_ref(), path) {
+        (_, []) => Some(value.span().start),
+        (DeValue::Array(items), [PathStep::Item(position), rest @ ..]) => {
+            find_in_value(items.get(*position)?, rest)
         }
+        (DeValue::Table(fields), path) => find_in_table(fields, path),
+        _ => None,
     }
 }
 
 fn find_json<'t>(text: &'t str, path: &[PathStep]) -> Option<&'t str> {
-    use std::collections::HashMap;
-
     let Some((step, rest)) = path.split_first() else { return Some(text) };
     let inner: &RawValue = match step {
         PathStep::Field(name) => {
-            let fields: HashMap<String, &RawValue> = serde_json::from_str(text).ok()?;
-            fields.get(name)?
+            serde_json::from_str::<HashMap<String, &RawValue>>(text).ok()?.get(name)?
         }
         PathStep::Item(position) => {
-            let items: Vec<&RawValue> = serde_json::from_str(text).ok()?;
-            items.get(*position)?
+            serde_json::from_str::<Vec<&RawValue>>(text).ok()?.get(*position)?
         }
     };
     find_json(inner.get(), rest)
@@ -132,16 +119,15 @@ impl Position {
         let line = text.lines().nth(self.line - 1)?;
         let at = line.char_indices().nth(self.column - 1).map_or(line.len(), |(at, _)| at);
         let (before, after) = line.split_at(at);
-        let (begin, end) = (name_at_end(before), name_at_begin(after));
-        let is_name = |name: &&str| !name.is_empty();
+        let end = name_at_begin(after);
+        let name = [name_at_end(before), end].concat();
         let is_followed = after[end.len()..].trim_start_matches(['"', ' ']).starts_with(['=', ':']);
-        let here = [begin, end].concat();
-        if is_followed && !here.is_empty() {
-            return Some(here);
+        if is_followed && !name.is_empty() {
+            return Some(name);
         }
         let (before_value, _) = before.rsplit_once(['=', ':'])?;
-        let name = Some(name_at_end(before_value.trim_end_matches(['"', ' '])));
-        name.filter(is_name).map(str::to_owned)
+        let name = name_at_end(before_value.trim_end_matches(['"', ' ']));
+        (!name.is_empty()).then(|| name.to_owned())
     }
 }
 

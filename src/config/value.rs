@@ -126,19 +126,8 @@ impl Secret {
 
     /// Returns a key of 32 bytes. `field` names the setting in an error.
     pub(super) fn key(&self, field: &'static str) -> Result<[u8; 32], ConfigError> {
-        let text = self.text(field)?;
-        let digits = text.trim().as_bytes();
-        let mut key = [0; 32];
-        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-        let is_whole = digits.len() == 64
-            && digits.iter().all(u8::is_ascii_hexdigit)
-            && digits.chunks(2).zip(&mut key).all(|(pair, place)| {
-                byte(pair).is_some_and(|value| {
-                    *place = value;
-                    true
-                })
-            });
-        is_whole.then_some(key).ok_or_else(|| {
+        let key = blake3::Hash::from_hex(self.text(field)?.trim());
+        key.map(|key| *key.as_bytes()).map_err(|_| {
             let problem =
                 "is no key: write 64 hexadecimal digits, such as `openssl rand -hex 32` makes";
             ConfigError::new(ConfigErrorKind::Secret, field, problem)

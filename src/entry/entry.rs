@@ -143,6 +143,11 @@ impl Entry {
         self.provenance.requested < other.provenance.requested
     }
 
+    /// Returns when its request was forwarded.
+    pub(crate) fn requested(&self) -> Instant {
+        self.provenance.requested
+    }
+
     /// Returns whether it says that a recent response of its slot could not be stored.
     pub fn is_pass(&self) -> bool {
         matches!(self.content, Content::Pass)

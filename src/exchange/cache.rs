@@ -1,7 +1,8 @@
 //! State that all services of a layer share.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
+    iter,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,19 +11,18 @@ use std::{
 };
 
 use super::{
-    nesting::Nesting,
     respond::{ResponseContext, SharedResponse},
+    rules::{CachedRoute, CurrentRules, Rules, RulesGuard, Since},
 };
 use crate::{
-    background::{Detachments, EarlyRefresh, Revalidations},
+    background::{Detachments, Revalidations},
     clock::{Instant, now, sleep_until},
-    entry::ShapeCache,
-    error::Unfinished,
+    error::{ConfigError, Unfinished},
     flight::{Flights, Limits},
     key::{Strength, Subject},
-    metrics::{Metrics, Snapshot, reporter::Reporter, telemetry},
+    metrics::{Metrics, Snapshot, reporter::Reporter, status_field::StatusField, telemetry},
     recording::Budget,
-    route::{CacheRule, Identity, RouteTable, WriteChange},
+    route::{Identity, RouteTable, Routes, WriteChange},
     store::{Pending, Store},
     sync::{Mutex, lock},
 };
@@ -45,11 +45,12 @@ const BODIES_IN_FLIGHT: u64 = 64 * 1024 * 1024;
 #[repr(align(128))]
 pub(crate) struct Cache<St> {
     pub(crate) store: Arc<St>,
-    pub(crate) table: RouteTable,
+    rules: CurrentRules,
+    /// Held by a reload.
+    reloading: Mutex<()>,
     pub(crate) identity: Identity,
     pub(crate) flights: Arc<Flights<SharedResponse>>,
     pub(crate) revalidations: Arc<Revalidations>,
-    pub(crate) routes: Vec<RouteState>,
     pub(crate) detachments: Arc<Detachments>,
     /// Bound on refreshes in the background.
     pub(crate) refreshes: Arc<Detachments>,
@@ -64,55 +65,32 @@ pub(crate) struct Cache<St> {
     failed: Mutex<HashSet<String>>,
 }
 
-/// State of a cached route.
-pub(crate) struct RouteState {
-    /// Position of its bucket in the metrics.
-    pub(crate) bucket: usize,
-    is_switched_off: AtomicBool,
-    pub(crate) early: EarlyRefresh,
-    pub(crate) shapes: ShapeCache,
-    pub(crate) nesting: Arc<Nesting>,
-    has_warned: AtomicBool,
-}
-
 impl<St: Store> Cache<St> {
     pub(crate) fn new(
         store: Arc<St>,
         table: RouteTable,
         identity: Identity,
         name: sfv::Token,
+        status_field: StatusField,
     ) -> Self {
-        let mut names: Vec<String> = Vec::new();
-        let mut routes = Vec::new();
-        for rule in table.read_rules() {
-            let known = names.iter().position(|name| *name == rule.bucket);
-            routes.push(RouteState {
-                bucket: known.unwrap_or(names.len()),
-                is_switched_off: AtomicBool::new(false),
-                early: EarlyRefresh::new(rule.early_refresh),
-                shapes: ShapeCache::default(),
-                nesting: Arc::new(Nesting::new()),
-                has_warned: AtomicBool::new(false),
-            });
-            if known.is_none() {
-                names.push(rule.bucket.clone());
-            }
-        }
         let limits = Limits { flights: MAX_FLIGHTS, followers: MAX_FOLLOWERS, wait: FOLLOWER_WAIT };
-        let metrics = Arc::new(Metrics::new(name.as_str(), names));
+        let names: BTreeSet<_> =
+            table.read_rules().iter().map(|rule| rule.bucket.clone()).collect();
+        let metrics = Arc::new(Metrics::new(name.as_str(), names.into_iter().collect()));
+        let rules = Rules::new(table, &metrics, None, None).expect("there is room for the buckets");
         let bound = |count| Arc::new(Detachments::new(count, DETACHED_TIME, Arc::clone(&metrics)));
         let (detachments, refreshes) = (bound(MAX_DETACHED), bound(MAX_REFRESHES));
         Self {
             store,
-            table,
+            rules: CurrentRules::new(rules),
+            reloading: Mutex::default(),
             identity,
             flights: Arc::new(Flights::new(limits)),
             revalidations: Arc::default(),
-            routes,
             detachments,
             refreshes,
             bodies: Arc::new(Budget::new(BODIES_IN_FLIGHT)),
-            reporter: Arc::new(Reporter::new(metrics, name)),
+            reporter: Arc::new(Reporter::new(metrics, name, status_field)),
             follower_wait: FOLLOWER_WAIT,
             are_tags_named: AtomicBool::new(false),
             is_nested: AtomicBool::new(false),
@@ -124,39 +102,32 @@ impl<St: Store> Cache<St> {
         &self.reporter.metrics
     }
 
-    pub(crate) fn rule(&self, route: usize) -> &CacheRule {
-        &self.table.read_rules()[route]
+    /// Returns the rules in force.
+    pub(crate) fn rules(&self) -> RulesGuard<'_> {
+        self.rules.read()
     }
 
-    /// Returns the context of a request on this route that ends now.
-    pub(crate) fn context(&self, route: usize) -> ResponseContext<'_> {
-        ResponseContext { reporter: &self.reporter, bucket: self.bucket(route), now: now() }
+    /// Replaces the rules. Requests that have begun finish under those that they began with.
+    pub(crate) fn reload(&self, routes: &Routes) -> Result<(), ConfigError> {
+        let table = routes.build(&self.identity)?;
+        let _one_at_a_time = lock(&self.reloading);
+        let since = Since { at: now(), fence: self.store.sequence().begin() };
+        let rules = Rules::new(table, self.metrics(), Some(&self.rules()), Some(since))?;
+        self.rules.replace(rules);
+        telemetry::reloaded();
+        Ok(())
+    }
+
+    /// Returns the context of a request in this bucket that ends now.
+    pub(crate) fn context(&self, bucket: usize) -> ResponseContext<'_> {
+        ResponseContext { reporter: &self.reporter, bucket, now: now() }
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
         let mut snapshot = self.metrics().snapshot(self.flights.in_flight());
         snapshot.detached = self.detachments.len() as u64;
-        for (name, bucket) in &mut snapshot.buckets {
-            let position = self.metrics().position(name);
-            let mut routes = self.routes.iter().filter(|route| Some(route.bucket) == position);
-            bucket.is_off = routes.any(|route| route.is_switched_off.load(Ordering::Relaxed));
-        }
         snapshot.store = self.store.snapshot();
         snapshot
-    }
-
-    pub(crate) fn bucket(&self, route: usize) -> usize {
-        self.routes[route].bucket
-    }
-
-    pub(crate) fn is_switched_off(&self, route: usize) -> bool {
-        self.routes[route].is_switched_off.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn switch_off(&self, bucket: usize, is_off: bool) {
-        for route in self.routes.iter().filter(|route| route.bucket == bucket) {
-            route.is_switched_off.store(is_off, Ordering::Relaxed);
-        }
     }
 
     /// Waits until nothing goes on without a caller, and then until the store has acknowledged every
@@ -190,20 +161,13 @@ impl<St: Store> Cache<St> {
 
     /// Returns whether a response may have this tag, as far as is known.
     pub(crate) fn can_make_tag(&self, tag: &str) -> bool {
-        self.are_tags_named.load(Ordering::Relaxed) || self.table.can_make_tag(tag)
-    }
-
-    /// Warns, once for each route, that requests with credentials bypass the cache there.
-    pub(crate) fn warn_of_credentials(&self, route: usize) {
-        if !self.routes[route].has_warned.swap(true, Ordering::Relaxed) {
-            telemetry::credentials_bypassed(&self.table.read_rules()[route].route);
-        }
+        self.are_tags_named.load(Ordering::Relaxed) || self.rules().table.can_make_tag(tag)
     }
 
     /// Warns, once, that the layer is within itself or within one with the same rules and store.
-    pub(crate) fn warn_of_nesting(&self, route: usize) {
+    pub(crate) fn warn_of_nesting(&self, route: &CachedRoute) {
         if !self.is_nested.swap(true, Ordering::Relaxed) {
-            telemetry::layer_nested(&self.table.read_rules()[route].route);
+            telemetry::layer_nested(&route.rule.route);
         }
     }
 
@@ -237,7 +201,7 @@ impl<St: Store> Cache<St> {
         subject: &Subject,
         strength: Strength,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
-        self.count(subject);
+        self.announce(subject, strength);
         self.store.invalidate(subject, strength)
     }
 
@@ -247,20 +211,42 @@ impl<St: Store> Cache<St> {
         bucket: &str,
         strength: Strength,
     ) -> Option<impl Future<Output = Result<(), Pending>> + Send + use<St>> {
-        let rules = self.table.read_rules().iter().filter(|rule| rule.bucket == bucket);
-        let scopes: Vec<_> = rules.map(|rule| rule.scope).collect();
+        let rules = self.rules();
+        let of_bucket = rules.table.read_rules().iter().filter(|rule| rule.bucket == bucket);
+        let scopes: Vec<_> = of_bucket.map(|rule| rule.scope).collect();
         if scopes.is_empty() {
             return None;
         }
         self.metrics().invalidated();
+        telemetry::invalidated("bucket", strength, || iter::once((bucket, "")));
         Some(self.store.invalidate_scopes(&scopes, strength))
     }
 
-    pub(crate) fn count(&self, subject: &Subject) {
+    /// Invalidates everything in the store.
+    pub(crate) fn invalidate_all(
+        &self,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
+        self.metrics().invalidated();
+        telemetry::invalidated("all", Strength::Hard, iter::empty);
+        self.store.invalidate_all()
+    }
+
+    /// Counts and logs an invalidation.
+    pub(crate) fn announce(&self, subject: &Subject, strength: Strength) {
+        let kind = match subject {
+            Subject::Key(_) => "key",
+            Subject::Tag(tag) if tag.is_group() => "group",
+            Subject::Tag(_) => "tag",
+        };
         match subject {
             Subject::Key(_) => self.metrics().invalidated(),
             Subject::Tag(_) => self.metrics().invalidated_tag(),
         }
+        let rules = self.rules();
+        telemetry::invalidated(kind, strength, || {
+            let rules = rules.table.read_rules().iter();
+            rules.filter_map(|rule| Some((&*rule.bucket, rule.template_of(subject)?)))
+        });
     }
 
     /// Invalidates what a write changes. Until `window` is over, the origin may still commit: nothing is
@@ -272,25 +258,14 @@ impl<St: Store> Cache<St> {
         window: Duration,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
         let WriteChange { subject, strength, .. } = change;
-        let (settled, unsettled) = match window.is_zero() {
-            true => (Some(self.store.invalidate(subject, *strength)), None),
-            false => {
-                // Before it is invalidated, so that a fill sees the one or the other.
-                if let Some(until) =
-                    self.store.sequence().unsettled().enter(subject, *strength, window)
-                {
-                    self.settle_later(subject.clone(), until);
-                }
-                (None, Some(self.store.unsettle(subject, *strength, window)))
-            }
-        };
-        async move {
-            match (settled, unsettled) {
-                (Some(call), _) => call.await,
-                (None, Some(call)) => call.await,
-                (None, None) => Ok(()),
+        if !window.is_zero() {
+            // Before it is invalidated, so that a fill sees the one or the other.
+            let unsettled = self.store.sequence().unsettled();
+            if let Some(until) = unsettled.enter(subject, *strength, window) {
+                self.settle_later(subject.clone(), until);
             }
         }
+        self.store.unsettle(subject, *strength, window)
     }
 
     /// Invalidates again once the windows of a key or a tag are over: a store may have lost them.
@@ -298,7 +273,7 @@ impl<St: Store> Cache<St> {
         // Without a runtime its time still runs out; the store has taken nothing for it.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (shared, window) = (Arc::clone(self), until.saturating_duration_since(now()));
-        runtime.spawn(async move {
+        runtime.spawn(telemetry::in_current_span(async move {
             // The store's window begins when the store has been reached.
             let _ = shared.store.flush_pending(DELIVERY).await;
             until = until.max(now() + window);
@@ -312,6 +287,6 @@ impl<St: Store> Cache<St> {
                     None => return,
                 }
             }
-        });
+        }));
     }
 }

@@ -9,11 +9,12 @@ use super::{
     nesting::OuterFills,
     request::{Asks, Read},
     respond::Reuse,
+    rules::{CachedRoute, Rules},
 };
 use crate::{
     key::Slot,
     metrics::outcome::{Alone, Bypass, ForwardReason, Unshared},
-    route::{CacheRule, Changes, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
+    route::{Changes, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
     store::Store,
 };
 
@@ -23,7 +24,7 @@ pub(crate) enum Decision {
     Pass,
     /// The first frame of its body decides.
     Peek,
-    /// A stored response answers, on the route at this position.
+    /// A stored response answers, in the bucket at this position.
     Answer(usize, Asks, Reuse),
     /// It is forwarded without a flight, in the bucket at this position and for this reason.
     Forward(usize, Unshared),
@@ -33,15 +34,18 @@ pub(crate) enum Decision {
     Refresh(Read, Reuse),
     /// An unsafe request that invalidates these keys and tags.
     Write(Changes),
+    /// An unsafe request that no rule is for.
+    Unmatched,
 }
 
 /// Matches a request to a rule; admits a read and looks into memory for it.
 pub(crate) fn classify<St: Store>(
     cache: &Cache<St>,
+    rules: &Rules,
     head: HeadRef<'_>,
     content: RequestContent,
 ) -> Decision {
-    match cache.table.classify(head) {
+    match rules.table.classify(head) {
         Matched::Pass => {
             cache.metrics().passed();
             Decision::Pass
@@ -49,19 +53,20 @@ pub(crate) fn classify<St: Store>(
         Matched::Unmatched => {
             cache.metrics().unmatched_write();
             cache.metrics().passed();
-            Decision::Pass
+            Decision::Unmatched
         }
-        Matched::Read { route, rule, parameters } => {
+        Matched::Read { route, parameters, .. } => {
+            let route = rules.route(route);
             let view = RequestView { head, parameters: &parameters };
-            let reason = match classify_read(cache, route, rule, view, content) {
+            let reason = match classify_read(cache, route, view, content) {
                 Ok(decision) => return decision,
                 Err(Denied::Unknown) => return Decision::Peek,
                 Err(Denied::Bypass(reason)) => reason,
             };
             if reason == Bypass::Credentials {
-                cache.warn_of_credentials(route);
+                route.warn_of_credentials();
             }
-            Decision::Forward(cache.bucket(route), Unshared::Bypassed(reason))
+            Decision::Forward(route.bucket, Unshared::Bypassed(reason))
         }
         Matched::Write(matched) => {
             matched.failed.iter().for_each(|route| cache.invalidation_failed(route));
@@ -72,15 +77,14 @@ pub(crate) fn classify<St: Store>(
 
 fn classify_read<St: Store>(
     cache: &Cache<St>,
-    route: usize,
-    rule: &CacheRule,
+    route: &Arc<CachedRoute>,
     view: RequestView<'_, '_>,
     content: RequestContent,
 ) -> Result<Decision, Denied> {
-    if cache.is_switched_off(route) {
+    if cache.metrics().is_off(route.bucket) {
         return Err(Bypass::Switch.into());
     }
-    let (fields, secret) = (view.head.headers, &cache.identity.secret);
+    let (rule, fields, secret) = (&route.rule, view.head.headers, &cache.identity.secret);
     let admitted = admit(&cache.identity, rule, view, content)?;
     let asks = Asks::of(view.head, &admitted.fields, rule);
     let declared = rule.vary.values(fields, secret);
@@ -105,7 +109,7 @@ fn classify_read<St: Store>(
     let miss = if learned.is_some() { ForwardReason::VaryMiss } else { ForwardReason::UriMiss };
     let (reason, seen, refresh) = match verdict {
         Verdict::Answer(reuse) if !reuse.is_due => {
-            return Ok(Decision::Answer(route, asks, reuse));
+            return Ok(Decision::Answer(route.bucket, asks, reuse));
         }
         Verdict::Answer(reuse) => {
             (ForwardReason::Stale, Some(Arc::clone(&reuse.entry)), Some(reuse))
@@ -123,11 +127,11 @@ fn classify_read<St: Store>(
     let is_refused = seen.as_ref().is_some_and(|seen| seen.is_pass());
     let right = is_refused.then(|| cache.retry(&variant, &asks)).flatten();
     if is_refused && right.is_none() {
-        return Ok(Decision::Forward(cache.bucket(route), Unshared::Alone(Alone::Pass)));
+        return Ok(Decision::Forward(route.bucket, Unshared::Alone(Alone::Pass)));
     }
     let key = admitted.key.or_else(|| rule.key(view)).ok_or(Bypass::Key)?;
     let slot = Slot { key, variant, tags: rule.tags(view).ok_or(Bypass::Key)? };
-    let (is_background, outer) = (false, outer.cloned());
+    let (is_background, outer, route) = (false, outer.cloned(), Arc::clone(route));
     let read =
         Read { route, slot, base, nominated, asks, reason, seen, right, is_background, outer };
     Ok(match refresh {

@@ -16,6 +16,7 @@ use super::{
     cache::Cache,
     request::Read,
     respond::{SharedBody, SharedResponse},
+    rules::CachedRoute,
     settle::{Conclusion, Ending},
 };
 use crate::{
@@ -25,7 +26,7 @@ use crate::{
     entry::{Entry, Head, Provenance, Timing, exact_copy},
     flight::Lead,
     key::{FieldList, MAX_TAGS, Nominated, Slot, Tag, Tags, Variant, seeded_hash},
-    metrics::outcome::Refusal,
+    metrics::{outcome::Refusal, telemetry},
     policy::{
         CACHE_GROUPS, Reception, Terms, date_value, declared_length, groups, may_be_remembered,
         named_tags,
@@ -48,7 +49,7 @@ pub(crate) struct Filling<St: Store> {
     pub(crate) lead: Lead<SharedResponse>,
     /// Right to store. Without it the response is only shared: a write has an unknown outcome.
     pub(crate) lease: Option<St::Lease>,
-    pub(crate) route: usize,
+    pub(crate) route: Arc<CachedRoute>,
     /// Time at which the request was forwarded.
     pub(crate) requested: Instant,
     /// Right of its read, which ends with the flight.
@@ -124,8 +125,7 @@ impl<St: Store, B: Body> Received<St, B> {
 impl<St: Store> Filling<St> {
     /// Marks the request that it forwards, so that no layer further in waits for this fill.
     pub(crate) fn mark(&self, read: &Read, request: &mut Extensions) {
-        let (nesting, sequence) =
-            (&self.cache.routes[self.route].nesting, self.cache.store.sequence());
+        let (nesting, sequence) = (&self.route.nesting, self.cache.store.sequence());
         nesting.mark(request, &read.base, sequence, self.lead.token());
     }
 
@@ -249,7 +249,7 @@ impl<St: Store> Filling<St> {
             true => Cow::Borrowed(&**stripped),
             false => Cow::Owned([stripped, &terms.withheld[..]].concat()),
         };
-        let shapes = &self.cache.routes[self.route].shapes;
+        let shapes = &self.route.shapes;
         let (mut head, body) = Head::with_body(head, &unstored, shapes, timing, body);
         head.be_at_least(terms.initial_age);
         head.set_windows(terms.windows);
@@ -259,7 +259,7 @@ impl<St: Store> Filling<St> {
 
     /// Settles the flight with nothing to share: there is no response.
     pub(crate) fn fail(self) {
-        self.cache.metrics().refused(self.cache.bucket(self.route), Refusal::Failed);
+        self.cache.metrics().refused(self.route.bucket, Refusal::Failed);
         self.cache.release(self.lease);
         self.lead.decline();
     }
@@ -275,7 +275,7 @@ impl<St: Store> Filling<St> {
     pub(super) fn refuse(self, refused: &Refused, status: http::StatusCode) -> Ending<St> {
         let Refused { refusal, placement } = refused;
         let (refusal, placement) = (*refusal, placement.as_ref());
-        let bucket = self.cache.bucket(self.route);
+        let bucket = self.route.bucket;
         self.cache.metrics().refused(bucket, refusal);
         let pass = may_be_remembered(refusal, status).then(|| {
             let variant = placement.map_or(&self.lead.slot().variant, |place| &place.variant);
@@ -300,12 +300,12 @@ impl<St: Store> Filling<St> {
             slot: Slot { key: self.lead.slot().key.clone(), variant, tags },
             fence: self.lead.fence(),
             requested: self.requested,
-            gauge: self.cache.metrics().gauge(self.cache.bucket(self.route)),
+            gauge: self.cache.metrics().gauge(self.route.bucket),
         }
     }
 
     pub(super) fn rule(&self) -> &CacheRule {
-        self.cache.rule(self.route)
+        &self.route.rule
     }
 
     /// Reads a body as far as it is there. A body that has ended is committed at once. For another one a
@@ -355,12 +355,12 @@ impl<St: Store> Filling<St> {
             self.lead.share(storable.share(recording));
         }
         if let Ok(runtime) = runtime {
-            runtime.spawn(async move {
+            runtime.spawn(telemetry::in_current_span(async move {
                 let recorded = recorder.run().await;
                 // Stored first: a client that has read the whole body finds it stored.
                 let settled = self.end(storable, recorded).settle().await;
                 recorder.conclude(settled.as_ref().ok());
-            });
+            }));
         }
         (reader, None, None)
     }

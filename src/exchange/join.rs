@@ -54,7 +54,7 @@ impl<St: Store> Cache<St> {
         if let Some(holder) = held
             && read.outer.as_ref().is_some_and(|outer| outer.have(holder.token()))
         {
-            self.warn_of_nesting(read.route);
+            self.warn_of_nesting(&read.route);
             return Step::Ended(Alone::Held.into());
         }
         let next = match (self.turn(read, held), held) {
@@ -81,7 +81,7 @@ impl<St: Store> Cache<St> {
             }
         };
         if let ControlFlow::Break(Ended::Unshared(Unshared::Alone(Alone::Deadline))) = next {
-            self.routes[read.route].nesting.suspect();
+            read.route.nesting.suspect();
         }
         match next {
             ControlFlow::Break(ended) => Step::Ended(ended),
@@ -106,7 +106,7 @@ impl<St: Store> Cache<St> {
         let sequence = self.store.sequence();
         let token = held.map(Holder::token).or_else(|| self.store.token());
         // A request that wants a newer response than others do shares none.
-        if read.leads_privately() || self.rule(read.route).coalescing == Coalescing::Off {
+        if read.leads_privately() || read.route.rule.coalescing == Coalescing::Off {
             if matches!(held, Some(Holder::Fill(_))) {
                 return Err(Alone::Held);
             }
@@ -114,7 +114,9 @@ impl<St: Store> Cache<St> {
             return Ok(Turn::Lead(lead));
         }
         // A request that began after an invalidation never joins an older flight.
-        let may_join = |fence| sequence.is_slot_current(&read.slot, fence);
+        let may_join = |fence| {
+            read.route.uses_flights_of(fence) && sequence.is_slot_current(&read.slot, fence)
+        };
         Ok(self.flights.enter(&read.slot, token, may_join, || sequence.begin()))
     }
 
@@ -143,7 +145,8 @@ impl<St: Store> Cache<St> {
                     return ControlFlow::Continue(());
                 }
                 if let Some(body) = shared.open(&read.asks).await {
-                    let response = shared.respond(body, self.context(read.route), &read.asks);
+                    let response =
+                        shared.respond(body, self.context(read.route.bucket), &read.asks);
                     return ControlFlow::Break(Ended::Collapsed(response));
                 }
             }
@@ -174,14 +177,14 @@ impl<St: Store> Cache<St> {
         };
         // Each follower read the token in the store, and this entry was stored after the token was
         // gone. So it is new enough for all of them.
-        let Some(entry) = self.newly_stored(read, entry) else { return ControlFlow::Continue(()) };
+        let Some(entry) = newly_stored(read, entry) else { return ControlFlow::Continue(()) };
         let Some(shared) = SharedResponse::of(&entry, &read.nominated) else {
             return ControlFlow::Continue(());
         };
         lead.fill(|| shared.clone());
         match shared.open(&read.asks).await {
             Some(body) => {
-                let response = shared.respond(body, self.context(read.route), &read.asks);
+                let response = shared.respond(body, self.context(read.route.bucket), &read.asks);
                 ControlFlow::Break(Ended::Collapsed(response))
             }
             None => ControlFlow::Continue(()),
@@ -216,7 +219,7 @@ impl<St: Store> Cache<St> {
             bounded(self.store.begin(lead.slot(), lead.token(), read.seen.as_deref())).await;
         if let Some(Begin::Found(found)) = &begin
             && found.as_response().is_some()
-            && self.newly_stored(read, Arc::clone(found)).is_none()
+            && newly_stored(read, Arc::clone(found)).is_none()
         {
             // Fresh for the route that has stored it, and not for this one, which has shorter times.
             let seen = Arc::clone(found);
@@ -237,7 +240,7 @@ impl<St: Store> Cache<St> {
             // Nobody waits for what it would bring.
             return Begun::Ended(Alone::Held.into());
         }
-        let (cache, route, requested) = (Arc::clone(self), read.route, recent());
+        let (cache, route, requested) = (Arc::clone(self), Arc::clone(&read.route), recent());
         let (right, is_refresh) = (read.right.clone(), false);
         Begun::Filling(Filling { cache, lead, lease, route, requested, right, is_refresh })
     }
@@ -253,7 +256,7 @@ impl<St: Store> Cache<St> {
         // From now on nobody joins: followers know the tags of the request only, and the fences of the
         // entry's other tags are asked here, once for all of them.
         lead.close();
-        let entry = self.newly_stored(read, entry);
+        let entry = newly_stored(read, entry);
         let shared = entry.as_ref().and_then(|entry| SharedResponse::of(entry, &read.nominated));
         let (Some(entry), Some(shared)) = (entry, shared) else {
             lead.decline();
@@ -265,16 +268,16 @@ impl<St: Store> Cache<St> {
         }
         Ended::Stored(Reuse { entry, stale: None, is_due: false, now })
     }
+}
 
-    /// Returns an entry that was stored after a request had looked, if it is fresh. It is as new as what
-    /// the origin would send the request now, so the request's directives do not apply.
-    fn newly_stored(&self, read: &Read, entry: Arc<Entry>) -> Option<Arc<Entry>> {
-        let entry = self.rule(read.route).adopt(entry)?;
-        let (wishes, early, purpose) = (&Wishes::NONE, None, Purpose::Answer);
-        let question = Question { wishes, early, now: now(), purpose };
-        // A stale one never answers here.
-        let circumstances = || Circumstances { is_current: false, origin: Origin::Unasked };
-        let assessment = assess(&entry, &question, circumstances);
-        matches!(assessment, Assessment::Fresh { .. }).then_some(entry)
-    }
+/// Returns an entry that was stored after a request had looked, if it is fresh. It is as new as what
+/// the origin would send the request now, so the request's directives do not apply.
+fn newly_stored(read: &Read, entry: Arc<Entry>) -> Option<Arc<Entry>> {
+    let entry = read.route.adopt(entry)?;
+    let (wishes, early, purpose) = (&Wishes::NONE, None, Purpose::Answer);
+    let question = Question { wishes, early, now: now(), purpose };
+    // A stale one never answers here.
+    let circumstances = || Circumstances { is_current: false, origin: Origin::Unasked };
+    let assessment = assess(&entry, &question, circumstances);
+    matches!(assessment, Assessment::Fresh { .. }).then_some(entry)
 }

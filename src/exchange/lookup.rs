@@ -10,6 +10,7 @@ use super::{
     cache::Cache,
     request::{Asks, Read},
     respond::Reuse,
+    rules::CachedRoute,
 };
 use crate::{
     background::Revalidation,
@@ -89,15 +90,15 @@ impl<St: Store> Cache<St> {
     /// await is [`stand_in`](Read::stand_in)'s: its fence must be asked first.
     pub(crate) fn consider(
         &self,
-        route: usize,
+        route: &CachedRoute,
         wishes: &Wishes,
         purpose: Purpose,
         entry: Arc<Entry>,
     ) -> Verdict {
-        let Some(entry) = self.rule(route).adopt(entry) else { return Verdict::Nothing };
+        let Some(entry) = route.adopt(entry) else { return Verdict::Nothing };
         let now = now();
-        let question = Question { wishes, early: Some(&self.routes[route].early), now, purpose };
-        let keeps_stale = || self.rule(route).keeps_stale();
+        let question = Question { wishes, early: Some(&route.early), now, purpose };
+        let keeps_stale = || route.rule.keeps_stale();
         match assess(&entry, &question, || self.circumstances(&entry)) {
             Assessment::Fresh { is_due } => {
                 Verdict::Answer(Reuse { entry, stale: None, is_due, now })
@@ -159,7 +160,7 @@ impl<St: Store> Cache<St> {
     /// Answers with the entry that a look-up found, or keeps it.
     fn found<B: Body>(&self, read: &mut Read, entry: Arc<Entry>) -> ControlFlow<Ended<B>> {
         let purpose = if read.is_background { Purpose::Refresh } else { Purpose::Answer };
-        match self.consider(read.route, &read.asks.wishes, purpose, entry) {
+        match self.consider(&read.route, &read.asks.wishes, purpose, entry) {
             Verdict::Answer(reuse) => {
                 if reuse.is_due {
                     read.reason = ForwardReason::Stale;
@@ -229,7 +230,9 @@ mod tests {
         let layer = SupportCacheLayer::builder(MemoryStore::new()).cache(route).build().unwrap();
         let cache = layer.cache();
         let entry = Arc::new(response_of(cache.store.sequence().begin()));
-        let consider = || cache.consider(0, &Wishes::NONE, Purpose::Answer, Arc::clone(&entry));
+        let rules = cache.rules();
+        let consider =
+            || cache.consider(rules.route(0), &Wishes::NONE, Purpose::Answer, Arc::clone(&entry));
         advance(Duration::from_secs(61)).await;
         assert!(matches!(consider(), Verdict::Answer(Reuse { is_due: true, .. })));
         cache.store.invalidate(&entry.slot().key.clone().into(), Strength::Hard).await.unwrap();

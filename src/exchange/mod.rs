@@ -19,6 +19,7 @@ mod ranges;
 mod request;
 mod respond;
 mod revalidate;
+mod rules;
 mod settle;
 mod stale;
 mod write;
@@ -43,7 +44,7 @@ use self::{
     respond::{Reuse, turn_not_modified, unsatisfied},
     revalidate::Candidate,
     stale::Refreshing,
-    write::forward_write,
+    write::{PendingWrite, forward_write},
 };
 pub(crate) use self::{cache::Cache, write::acknowledged};
 use crate::{
@@ -52,7 +53,12 @@ use crate::{
     clock::{recent, timeout_at},
     future::{Mark, ResponseFuture, Watched, watch},
     key::{FieldList, Strength, Subject},
-    metrics::outcome::{Alone, Outcome, Refusal, Unshared},
+    metrics::{
+        cache_outcome::OutcomeReport,
+        outcome::{Alone, Outcome, Refusal, Unshared},
+        status_field::StatusField,
+        telemetry,
+    },
     peek::peek,
     route::{HeadRef, RequestContent},
     store::{Store, timeout::bounded},
@@ -62,6 +68,28 @@ type Answer<B, E> = Result<Response<ResponseBody<B>>, E>;
 
 /// Begins the exchange of a request.
 pub(crate) fn begin<S, St, Q, B>(
+    cache: &Arc<Cache<St>>,
+    inner: &S,
+    request: Request<Q>,
+) -> ResponseFuture<S, Q, B>
+where
+    S: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    St: Store,
+    Q: Body + Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Send + 'static,
+{
+    let future = begin_exchange(cache, inner, request);
+    match cache.reporter.status_field {
+        StatusField::Standard => future,
+        _ => future.renaming_status(&cache.reporter),
+    }
+}
+
+fn begin_exchange<S, St, Q, B>(
     cache: &Arc<Cache<St>>,
     inner: &S,
     mut request: Request<Q>,
@@ -81,22 +109,26 @@ where
         let (cache, inner) = (Arc::clone(cache), inner.clone());
         Box::new(Exchange { cache, inner, read, request: Some(request) })
     };
-    let mut decision = classify(cache, HeadRef::of(&request), RequestContent::of(request.body()));
+    let rules = &*cache.rules();
+    let mut decision =
+        classify(cache, rules, HeadRef::of(&request), RequestContent::of(request.body()));
     if let Decision::Peek = decision {
         let content = match peek(&mut request) {
             true => RequestContent::Present,
             false => RequestContent::Absent,
         };
-        decision = classify(cache, HeadRef::of(&request), content);
+        decision = classify(cache, rules, HeadRef::of(&request), content);
     }
     match decision {
         // After a peek there is no other.
         Decision::Pass | Decision::Peek => ResponseFuture::forward(inner.clone(), request, None),
-        Decision::Answer(route, asks, reuse) => {
-            ResponseFuture::ready(reuse.respond(&cache.reporter, cache.bucket(route), &asks))
+        Decision::Answer(bucket, asks, reuse) => {
+            ResponseFuture::ready(reuse.respond(&cache.reporter, bucket, &asks))
         }
         Decision::Forward(bucket, why) => {
-            let mark = Mark { reporter: Arc::clone(&cache.reporter), bucket, why, began: recent() };
+            let (reporter, report) =
+                (Arc::clone(&cache.reporter), OutcomeReport::of(request.extensions()));
+            let mark = Mark { reporter, bucket, why, began: recent(), report };
             ResponseFuture::forward(inner.clone(), request, Some(mark))
         }
         Decision::Read(read) => ResponseFuture::waiting(exchange(read, request).run()),
@@ -104,8 +136,15 @@ where
             ResponseFuture::ready(exchange(read, request).reuse(&reuse))
         }
         Decision::Write(changes) => {
-            let write = forward_write(Arc::clone(cache), inner.clone(), changes, request);
-            ResponseFuture::waiting(Detachable::new(write, &cache.detachments))
+            let (cache, rules, inner) = (Arc::clone(cache), Arc::clone(rules), inner.clone());
+            let detachments = Arc::clone(&cache.detachments);
+            let write = forward_write(cache, rules, inner, changes, request);
+            let write = telemetry::in_current_span(write);
+            ResponseFuture::waiting(Detachable::new(write, &detachments))
+        }
+        Decision::Unmatched => {
+            let write = PendingWrite::new(cache, rules, None, &request);
+            ResponseFuture::forward_unmatched(inner.clone(), request, Box::new(write))
         }
     }
 }
@@ -145,14 +184,15 @@ where
         let cache = Arc::clone(&self.cache);
         let patience = cache.patience(&self.read).map(|limit| (limit, Box::new(self.read.clone())));
         // Followers rely on the fill from here on. If the caller goes away, it is completed without it.
-        let mut fill = Detachable::new(self.fill(filling), &cache.detachments);
+        let fill = telemetry::in_current_span(self.fill(filling));
+        let mut fill = Detachable::new(fill, &cache.detachments);
         let Some((limit, read)) = patience else { return fill.await };
         match timeout_at(search.began + limit, &mut fill).await {
             Ok(answer) => answer,
             Err(_) => match read.stand_in(&cache, Origin::Slow) {
                 Some(reuse) => {
                     // Dropping `fill` hands it to the runtime, which completes it.
-                    Ok(reuse.respond(&cache.reporter, cache.bucket(read.route), &read.asks))
+                    Ok(reuse.respond(&cache.reporter, read.route.bucket, &read.asks))
                 }
                 None => fill.await,
             },
@@ -189,8 +229,10 @@ where
             Ended::Stored(reuse) => Ok(self.reuse(&reuse)),
             Ended::Collapsed(response) => Ok(response),
             Ended::Unsatisfied => {
-                self.cache.metrics().unsatisfied(self.cache.bucket(self.read.route));
-                Ok(unsatisfied())
+                self.cache.metrics().ended(self.read.route.bucket, &Outcome::Unsatisfied);
+                let mut response = unsatisfied();
+                self.read.asks.report.put(&Outcome::Unsatisfied, response.extensions_mut());
+                Ok(response)
             }
             Ended::Unshared(why) => {
                 let has_waited = matches!(why, Unshared::Alone(Alone::Deadline));
@@ -206,7 +248,7 @@ where
 
     /// Answers with a stored response, and asks the origin about it afterwards if that is due.
     fn reuse(self: Box<Self>, reuse: &Reuse) -> Response<ResponseBody<B>> {
-        let bucket = self.cache.bucket(self.read.route);
+        let bucket = self.read.route.bucket;
         let response = reuse.respond(&self.cache.reporter, bucket, &self.read.asks);
         if reuse.is_due {
             self.refresh();
@@ -223,7 +265,7 @@ where
         self.read.ask_for_all(self.request.as_mut().expect(UNTIL_FORWARDED));
         self.read.right = Some(Arc::new(right));
         let refreshing = Refreshing::new(&self.cache, &self.read);
-        runtime.spawn(async move {
+        runtime.spawn(telemetry::in_current_span(async move {
             let ended = timeout_at(permit.deadline(), self.run_in_background()).await;
             if ended.is_ok() {
                 refreshing.end();
@@ -231,7 +273,7 @@ where
             // A response whose body is still being recorded takes a permit of its own.
             drop(permit);
             drop(ended);
-        });
+        }));
     }
 
     /// Fills unless another request does. It waits for nothing, since the other fill does the same work.
@@ -271,14 +313,15 @@ where
             filling.update(&ForwardedRequest { read: &self.read, fields }, head.clone()).await;
         }
         let outcome = why.outcome(head.status);
-        let bucket = self.cache.bucket(self.read.route);
+        self.read.asks.report.put(&outcome, &mut head.extensions);
+        let bucket = self.read.route.bucket;
         self.cache.reporter.mark(bucket, outcome, &mut head.headers);
         Ok(Response::from_parts(head, ResponseBody::passing(body)))
     }
 
     /// Asks the inner service. `on_panic` is called if it panics.
     async fn ask(&mut self, on_panic: impl Fn()) -> Result<Response<B>, S::Error> {
-        let (metrics, bucket) = (self.cache.metrics(), self.cache.bucket(self.read.route));
+        let (metrics, bucket) = (self.cache.metrics(), self.read.route.bucket);
         let answer = async {
             poll_fn(|cx| self.inner.poll_ready(cx)).await?;
             self.inner.call(self.request.take().expect(UNTIL_FORWARDED)).await
@@ -307,7 +350,7 @@ where
         let fields = FieldList::of(request.headers());
         let candidate = filling.revalidate(&self.read, request.headers_mut());
         filling.mark(&self.read, request.extensions_mut());
-        let (cache, bucket) = (Arc::clone(&self.cache), self.cache.bucket(self.read.route));
+        let (cache, bucket) = (Arc::clone(&self.cache), self.read.route.bucket);
         let panicked = || cache.metrics().refused(bucket, Refusal::Panicked);
         let forwarded = self.ask(&panicked).await;
         let asked = ForwardedRequest { read: &self.read, fields };
@@ -333,7 +376,8 @@ where
             true => Outcome::Refreshed { stored, status },
             false => Outcome::Led { reason: read.reason, stored, status },
         };
-        let bucket = self.cache.bucket(read.route);
+        read.asks.report.put(&outcome, &mut head.extensions);
+        let bucket = self.read.route.bucket;
         self.cache.reporter.mark(bucket, outcome, &mut head.headers);
         // Whether it is stored or not: its condition was taken off (RFC 9110 §13.2.1).
         let is_had = read.asks.have_current(head.status, &head.headers);

@@ -9,13 +9,16 @@ use http::{
     response,
 };
 
-use super::nesting::OuterFills;
+use super::{nesting::OuterFills, rules::CachedRoute};
 use crate::{
     background::Revalidation,
     entry::{Entry, Head},
     key::{Nominated, Slot, Variant},
-    metrics::outcome::{Alone, ForwardReason},
-    policy::{Conditions, RangeAsked, RequestFields, Wishes, contradicts},
+    metrics::{
+        cache_outcome::OutcomeReport,
+        outcome::{Alone, ForwardReason},
+    },
+    policy::{Conditions, ForceRefresh, RangeAsked, RequestFields, Wishes, contradicts},
     route::{CacheRule, HeadRef},
 };
 
@@ -29,6 +32,7 @@ pub(crate) struct Asks {
     pub(crate) range: Option<Box<RangeAsked>>,
     /// Set if the request has credentials that only the response can declare irrelevant (RFC 9111 §3.5).
     pub(crate) needs_permission: bool,
+    pub(crate) report: OutcomeReport,
 }
 
 impl Asks {
@@ -39,13 +43,15 @@ impl Asks {
         let has_range = found.has_range && *head.method == Method::GET;
         Self {
             is_head: *head.method == Method::HEAD,
-            wishes: match found.has_directives {
-                true => Wishes::of(fields, rule.request_directives),
-                false => Wishes::NONE,
+            wishes: match head.extensions.get::<ForceRefresh>() {
+                Some(ForceRefresh) => Wishes::REFRESH,
+                None if found.has_directives => Wishes::of(fields, rule.request_directives),
+                None => Wishes::NONE,
             },
             conditions: found.has_conditions.then(|| Conditions::of(fields)),
             range: has_range.then(|| Box::new(RangeAsked::of(fields))),
             needs_permission: found.has_authorization && rule.credentials.is_by_response(),
+            report: OutcomeReport::of(head.extensions),
         }
     }
 
@@ -76,7 +82,7 @@ impl Asks {
 /// Read that needs the store or the origin.
 #[derive(Clone)]
 pub(crate) struct Read {
-    pub(crate) route: usize,
+    pub(crate) route: Arc<CachedRoute>,
     /// Place of its response; the variant holds the values of `nominated`.
     pub(crate) slot: Slot,
     /// Variant without the values of fields that responses have nominated.
@@ -131,7 +137,8 @@ impl Read {
     /// is stored only to be revalidated, or a refusal is remembered.
     pub(crate) fn leads_privately(&self) -> bool {
         let is_refused = self.right.is_some() && !self.is_background;
-        is_refused
+        self.asks.wishes.refreshes
+            || is_refused
             || self.reason == ForwardReason::Request
             || self.found().is_some_and(|(head, _)| !head.may_be_shared())
     }

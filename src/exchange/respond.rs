@@ -147,6 +147,7 @@ fn put_head<B: Body>(
 ) {
     let (age, ttl) = head.age_and_ttl(context.now);
     let outcome = outcome(head, ttl.as_secs());
+    asks.report.put(&outcome, response.extensions_mut());
     let cache_status = context.reporter.ended(context.bucket, outcome);
     *response.status_mut() = head.status;
     head.put_fields(response.headers_mut(), seconds(age.as_secs()), cache_status);

@@ -86,7 +86,7 @@ impl<St: Store> Filling<St> {
             // The client gets the stored response. It is invalidated, so the next request asks without a
             // condition.
             head.headers = freshened(&stored, &HeaderMap::new());
-            let (bucket, refusal) = (self.cache.bucket(self.route), Refusal::Validator);
+            let (bucket, refusal) = (self.route.bucket, Refusal::Validator);
             self.cache.metrics().refused(bucket, refusal);
             let ending = Some(self.ending(None, Conclusion::Invalidation(refusal)));
             return Received { head, body, status, ending, recorder: None };

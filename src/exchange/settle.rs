@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     cache::Cache,
     respond::{SharedBody, SharedResponse},
+    rules::CachedRoute,
 };
 use crate::{
     background::Revalidation,
@@ -21,7 +22,7 @@ use crate::{
 pub(super) struct Ending<St: Store> {
     pub(super) cache: Arc<Cache<St>>,
     pub(super) lead: Lead<SharedResponse>,
-    pub(super) route: usize,
+    pub(super) route: Arc<CachedRoute>,
     pub(super) requested: Instant,
     /// Entry to store under the lease, if there is one, and the note that leads to it.
     pub(super) entries: Option<(Option<St::Lease>, Arc<Entry>, Option<Arc<Entry>>)>,
@@ -88,7 +89,7 @@ impl<St: Store> Ending<St> {
     fn pause_or_resume(&self) {
         let (cache, variant) = (&self.cache, &self.lead.slot().variant);
         match &self.conclusion {
-            Conclusion::Abandoned => cache.refresh_failed(self.route, variant),
+            Conclusion::Abandoned => cache.refresh_failed(self.route.bucket, variant),
             Conclusion::Refusal(Refusal::Incomplete | Refusal::Panicked) => {
                 cache.revalidations.failed(variant);
             }
@@ -120,10 +121,10 @@ impl<St: Store> Ending<St> {
             Commit::TooLarge => Err(Refusal::TooLarge),
             Commit::Failed => Err(Refusal::Store),
         };
-        let (bucket, metrics) = (self.cache.bucket(self.route), self.cache.metrics());
+        let (bucket, metrics) = (self.route.bucket, self.cache.metrics());
         match stored {
             Ok(()) => {
-                self.cache.routes[self.route].early.note(|| recent() - self.requested);
+                self.route.early.note(|| recent() - self.requested);
                 metrics.stored(bucket);
             }
             Err(Refusal::Fenced) => metrics.fenced(bucket),
@@ -186,7 +187,8 @@ mod tests {
             let entry = Arc::new(Entry::response(provenance, head.clone(), body.clone()));
             let (cache, entries) = (Arc::clone(cache), Some((Some(()), Arc::clone(&entry), None)));
             let conclusion = Conclusion::Response(entry, Nominated::default());
-            let (route, requested, _right, is_refresh) = (0, now(), None, false);
+            let route = Arc::clone(cache.rules().route(0));
+            let (requested, _right, is_refresh) = (now(), None, false);
             let mut ending = Ending {
                 cache,
                 lead,

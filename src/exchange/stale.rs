@@ -56,7 +56,7 @@ impl Read {
         }
         let reuse = self.stand_in(cache, Origin::Failed)?;
         let outcome = Outcome::Rescued { status };
-        Some(respond(&reuse.entry, |_, _| outcome, cache.context(self.route), &self.asks))
+        Some(respond(&reuse.entry, |_, _| outcome, cache.context(self.route.bucket), &self.asks))
     }
 }
 
@@ -64,13 +64,13 @@ impl<St: Store> Cache<St> {
     /// Returns the soft timeout of a read: the time after which a stale response answers. `None` if the
     /// route has none, or if no stale response could answer.
     pub(crate) fn patience(&self, read: &Read) -> Option<Duration> {
-        let limit = self.rule(read.route).soft_timeout?;
+        let limit = read.route.rule.soft_timeout?;
         read.stand_in(self, Origin::Slow).map(|_| limit)
     }
 
     /// Counts a refresh that has failed, and begins a pause.
-    pub(super) fn refresh_failed(&self, route: usize, variant: &Variant) {
-        self.metrics().refused(self.bucket(route), Refusal::Failed);
+    pub(super) fn refresh_failed(&self, bucket: usize, variant: &Variant) {
+        self.metrics().refused(bucket, Refusal::Failed);
         self.revalidations.failed(variant);
     }
 }
@@ -79,7 +79,7 @@ impl<St: Store> Cache<St> {
 /// passed, or the handler has panicked.
 pub(super) struct Refreshing<St: Store> {
     cache: Arc<Cache<St>>,
-    route: usize,
+    bucket: usize,
     variant: Variant,
     has_ended: bool,
 }
@@ -87,7 +87,7 @@ pub(super) struct Refreshing<St: Store> {
 impl<St: Store> Refreshing<St> {
     pub(super) fn new(cache: &Arc<Cache<St>>, read: &Read) -> Self {
         let (cache, variant) = (Arc::clone(cache), read.slot.variant.clone());
-        Self { cache, route: read.route, variant, has_ended: false }
+        Self { cache, bucket: read.route.bucket, variant, has_ended: false }
     }
 
     pub(super) fn end(mut self) {
@@ -101,7 +101,7 @@ impl<St: Store> Drop for Refreshing<St> {
             true => {}
             // The panic is counted where it came from.
             false if std::thread::panicking() => self.cache.revalidations.failed(&self.variant),
-            false => self.cache.refresh_failed(self.route, &self.variant),
+            false => self.cache.refresh_failed(self.bucket, &self.variant),
         }
     }
 }
@@ -169,7 +169,7 @@ mod tests {
         let (base, asks) = (slot.variant.clone(), Asks::default());
         let (reason, seen) = (ForwardReason::Stale, Some(entry));
         let read = Read {
-            route: 0,
+            route: Arc::clone(cache.rules().route(0)),
             slot,
             base,
             nominated,

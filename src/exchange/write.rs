@@ -2,6 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    iter, mem,
     pin::Pin,
     sync::Arc,
     task::Poll,
@@ -13,13 +14,14 @@ use http_body::Body;
 use tower::ServiceExt;
 use tower_service::Service;
 
-use super::cache::Cache;
+use super::{cache::Cache, rules::Rules};
 use crate::{
     body::ResponseBody,
-    future::{Watched, watch},
+    future::{EndOfUnmatched, UnmatchedWrite, Watched, watch},
     key::{MAX_TAGS, Tag},
+    metrics::cache_outcome::OutcomeReport,
     policy::{CACHE_GROUP_INVALIDATION, WriteEffect, groups},
-    route::{Changes, HeadRef, Target, WriteChange},
+    route::{Changes, HeadRef, RequestHead, Target, WriteChange},
     store::{Pending, Store, timeout::bounded},
     write_body::{AtEnd, WriteBody},
 };
@@ -28,6 +30,7 @@ use crate::{
 /// end of a body that is still on its way then.
 pub(super) async fn forward_write<S, St, Q, B>(
     cache: Arc<Cache<St>>,
+    rules: Arc<Rules>,
     inner: S,
     changes: Changes,
     request: Request<Q>,
@@ -37,84 +40,136 @@ where
     St: Store,
     B: Body,
 {
-    let mut write = PendingWrite::new(&cache, changes);
-    let target = Target::of(HeadRef::of(&request));
+    let report = OutcomeReport::of(request.extensions());
+    let write = PendingWrite::new(&cache, &rules, Some(changes), &request);
     let panicked = || cache.metrics().panicked_write();
-    let response = match Watched::new(inner.oneshot(request), panicked).await {
-        Ok(response) => response,
+    let answer = Watched::new(inner.oneshot(request), panicked).await;
+    match write.answer(answer).await {
+        Ok(mut response) => {
+            cache.reporter.mark_written(report, &mut response);
+            Ok(response)
+        }
         Err(error) => {
             cache.metrics().failed_write();
-            write.settle(WriteEffect::Unknown, Progress::Settled).await;
-            return Err(error);
+            Err(error)
         }
-    };
-    let (head, body) = response.into_parts();
-    let effect = WriteEffect::of(head.status, &head.extensions);
-    // Before it invalidates: what is done at the first poll of the body is covered, too.
-    let body = watch(&panicked, || WriteBody::begin(&head, body));
-    if matches!(effect, WriteEffect::Changed | WriteEffect::Accepted) {
-        write.add_implied(&target, &head.headers);
     }
-    let body = match body.is_over() || effect == WriteEffect::Unchanged {
-        true => {
-            write.settle(effect, Progress::Settled).await;
-            body
-        }
-        false => {
-            write.settle(effect, Progress::Answered(effect)).await;
-            body.at_end(Box::new(write))
-        }
-    };
-    let mut response = Response::from_parts(head, ResponseBody::written(body));
-    cache.reporter.mark_written(&mut response);
-    Ok(response)
 }
 
 /// Write that is being forwarded, or whose response is on its way. If it is dropped before it is settled,
 /// its outcome is unknown.
-struct PendingWrite<St: Store> {
+pub(super) struct PendingWrite<St: Store> {
     cache: Arc<Cache<St>>,
-    changes: Changes,
+    /// Rules that it began with.
+    rules: Arc<Rules>,
+    /// For the rules in force at its end, and as the base of the references in its response.
+    head: RequestHead,
+    /// `None` if no rule is for it.
+    changes: Option<Changes>,
     progress: Progress,
 }
 
 /// Progress of a write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
     /// It has not been answered.
     Forwarded,
-    /// It was answered with this effect, and its body has not ended.
-    Answered(WriteEffect),
+    /// It was answered with this effect and these fields, and its body has not ended.
+    Answered(WriteEffect, HeaderMap),
     Settled,
 }
 
 impl<St: Store> PendingWrite<St> {
-    fn new(cache: &Arc<Cache<St>>, changes: Changes) -> Self {
-        Self { cache: Arc::clone(cache), changes, progress: Progress::Forwarded }
+    /// Begins a write, which changes this by the rules in force; `None` if no rule is for it.
+    pub(super) fn new<Q>(
+        cache: &Arc<Cache<St>>,
+        rules: &Arc<Rules>,
+        changes: Option<Changes>,
+        request: &Request<Q>,
+    ) -> Self {
+        Self {
+            cache: Arc::clone(cache),
+            rules: Arc::clone(rules),
+            head: RequestHead::from(HeadRef::of(request)),
+            changes,
+            progress: Progress::Forwarded,
+        }
     }
 
-    /// Adds what the response to a write names.
-    fn add_implied(&mut self, target: &Target, fields: &HeaderMap) {
-        for key in self.cache.table.named(target, fields) {
-            self.changes.imply(key.into());
+    /// Invalidates by the answer to the write, and returns the response for the writer.
+    async fn answer<B: Body, E>(
+        mut self,
+        answer: Result<Response<B>, E>,
+    ) -> Result<Response<ResponseBody<B>>, E> {
+        let response = match answer {
+            Ok(response) => response,
+            Err(error) => {
+                self.settle(WriteEffect::Unknown, &HeaderMap::new(), Progress::Settled).await;
+                return Err(error);
+            }
+        };
+        let (head, body) = response.into_parts();
+        let effect = WriteEffect::of(head.status, &head.extensions);
+        let panicked = || self.cache.metrics().panicked_write();
+        // Before it invalidates: what is done at the first poll of the body is covered, too.
+        let body = watch(&panicked, || WriteBody::begin(&head, body));
+        let is_over = body.is_over() || effect == WriteEffect::Unchanged;
+        let progress = match is_over {
+            true => Progress::Settled,
+            false => Progress::Answered(effect, head.headers.clone()),
+        };
+        self.settle(effect, &head.headers, progress).await;
+        let body = if is_over { body } else { body.at_end(Box::new(self)) };
+        Ok(Response::from_parts(head, ResponseBody::written(body)))
+    }
+
+    /// Adds the changes that the write has by the rules in force now, if these are not the ones that it
+    /// began with: a response may have been stored by them since.
+    fn add_by_rules_in_force(&mut self) {
+        let now = self.cache.rules();
+        if Arc::ptr_eq(&now, &self.rules) {
+            return;
         }
-        let groups = groups(&CACHE_GROUP_INVALIDATION, fields);
+        if let Some(matched) = now.table.write(self.head.borrowed()) {
+            matched.failed.iter().for_each(|route| self.cache.invalidation_failed(route));
+            self.changes.get_or_insert_default().merge(matched.changes);
+        }
+    }
+
+    /// Adds the keys and groups that a response to the write names.
+    fn add_named(&mut self, response: &HeaderMap) {
+        let Some(changes) = &mut self.changes else { return };
+        let target = Target::of(self.head.borrowed());
+        let groups = groups(&CACHE_GROUP_INVALIDATION, response);
         if groups.len() > MAX_TAGS {
             self.cache.invalidation_failed(CACHE_GROUP_INVALIDATION.as_str());
         }
-        let own = target.origin();
-        // Responses that answer for every host are of no origin.
-        let of_all = self.cache.table.ignores_hosts().then(Vec::new);
-        for origin in [Some(own), of_all].into_iter().flatten() {
-            for group in &groups {
-                self.changes.imply(Tag::group(&origin, group).into());
+        let (began, now) = (&self.rules, &*self.cache.rules());
+        let replaced = (!Arc::ptr_eq(began, now)).then_some(now);
+        for rules in iter::once(began).chain(replaced) {
+            for key in rules.table.named(&target, response) {
+                changes.imply(key.into());
+            }
+            let own = target.origin();
+            // Responses that answer for every host are of no origin.
+            let of_all = rules.table.ignores_hosts().then(Vec::new);
+            for origin in [Some(own), of_all].into_iter().flatten() {
+                for group in &groups {
+                    changes.imply(Tag::group(&origin, group).into());
+                }
             }
         }
     }
 
-    /// Invalidates what the write has changed or may have changed. The store keeps its own budget
-    /// and retries by itself, so its answer changes nothing for the writer.
-    async fn settle(&mut self, effect: WriteEffect, progress: Progress) {
+    /// Invalidates what the write has changed or may have changed, by the rules that it began with and by
+    /// those in force. The store keeps its own budget and retries by itself, so its answer changes nothing
+    /// for the writer.
+    async fn settle(&mut self, effect: WriteEffect, response: &HeaderMap, progress: Progress) {
+        if effect != WriteEffect::Unchanged {
+            self.add_by_rules_in_force();
+        }
+        if matches!(effect, WriteEffect::Changed | WriteEffect::Accepted) {
+            self.add_named(response);
+        }
         let calls = self.invalidate(effect);
         self.progress = progress;
         bounded(acknowledged(calls)).await;
@@ -128,10 +183,10 @@ impl<St: Store> PendingWrite<St> {
         if effect == WriteEffect::Unchanged {
             return Vec::new();
         }
-        let is_first = self.progress == Progress::Forwarded;
+        let is_first = matches!(self.progress, Progress::Forwarded);
         let begin = |change: &WriteChange| {
             if is_first {
-                self.cache.count(&change.subject);
+                self.cache.announce(&change.subject, change.strength);
             }
             let window = match effect {
                 WriteEffect::Accepted => change.windows.accepted,
@@ -140,17 +195,35 @@ impl<St: Store> PendingWrite<St> {
             };
             self.cache.apply(change, window)
         };
-        self.changes.iter().map(begin).collect()
+        self.changes.iter().flat_map(Changes::iter).map(begin).collect()
     }
 }
 
 impl<St: Store> AtEnd for PendingWrite<St> {
     fn act(mut self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
-            if let Progress::Answered(effect) = self.progress {
-                self.settle(effect, Progress::Settled).await;
+            if let Progress::Answered(effect, response) =
+                mem::replace(&mut self.progress, Progress::Settled)
+            {
+                self.settle(effect, &response, Progress::Settled).await;
             }
         })
+    }
+}
+
+impl<St, B, E> UnmatchedWrite<B, E> for PendingWrite<St>
+where
+    St: Store,
+    B: Body + Send + 'static,
+    B::Error: Send,
+    E: Send + 'static,
+{
+    fn end(mut self: Box<Self>, answer: Result<Response<B>, E>) -> EndOfUnmatched<B, E> {
+        if Arc::ptr_eq(&self.cache.rules(), &self.rules) {
+            self.progress = Progress::Settled;
+            return EndOfUnmatched::Passed(answer);
+        }
+        EndOfUnmatched::Invalidating(Box::pin(self.answer(answer)))
     }
 }
 
@@ -176,9 +249,11 @@ pub(crate) async fn acknowledged(
 
 impl<St: Store> Drop for PendingWrite<St> {
     fn drop(&mut self) {
-        if self.progress != Progress::Settled {
-            // The invalidations are in force in this process when they are called.
-            drop(self.invalidate(WriteEffect::Unknown));
+        if matches!(self.progress, Progress::Settled) {
+            return;
         }
+        self.add_by_rules_in_force();
+        // The invalidations are in force in this process when they are called.
+        drop(self.invalidate(WriteEffect::Unknown));
     }
 }

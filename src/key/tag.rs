@@ -61,6 +61,11 @@ impl Tag {
         &self.name
     }
 
+    /// Returns its text, as a route or a rule makes it. `None` for a group.
+    pub(crate) fn text(&self) -> Option<&str> {
+        self.name.strip_prefix(OWN)
+    }
+
     /// Returns whether it is a group.
     pub(crate) fn is_group(&self) -> bool {
         self.name.starts_with(GROUP)

@@ -1,15 +1,16 @@
 //! Counters of a layer and its buckets.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
 use super::{
+    append_list::AppendList,
     facade,
     latency::{Latency, LatencyCounter},
-    outcome::{Alone, Bypass, Outcome, Refusal},
+    outcome::{Alone, Bypass, Outcome, Refusal, Stale},
     sharded_counter::ShardedCounter,
     snapshot::{BucketSnapshot, Snapshot},
     telemetry,
@@ -22,12 +23,15 @@ use crate::{
 /// Number of requests after which every bucket should have had one.
 const WARM: u64 = 1000;
 
+/// Number of buckets that reloads may add to those at first.
+const MORE_BUCKETS: usize = 256;
+
 /// Counters of one layer.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     /// Name of the layer.
     name: Arc<str>,
-    buckets: Vec<Bucket>,
+    buckets: AppendList<Bucket>,
     writes: AtomicU64,
     writes_unmatched: AtomicU64,
     writes_failed: AtomicU64,
@@ -42,10 +46,11 @@ pub(crate) struct Metrics {
     is_warm: AtomicBool,
 }
 
-/// Counters of one bucket.
+/// Counters and switch of one bucket.
 #[derive(Debug)]
 struct Bucket {
     name: Arc<str>,
+    is_off: AtomicBool,
     /// By far the most frequent.
     hits: ShardedCounter,
     misses: AtomicU64,
@@ -55,8 +60,8 @@ struct Bucket {
     stored: AtomicU64,
     fenced: AtomicU64,
     unsatisfied: AtomicU64,
-    stale: AtomicU64,
     refreshes: AtomicU64,
+    stale: Vec<AtomicU64>,
     alone: Vec<AtomicU64>,
     bypassed: Vec<AtomicU64>,
     refused: Vec<AtomicU64>,
@@ -79,7 +84,7 @@ impl Metrics {
     pub(crate) fn new(name: &str, buckets: Vec<String>) -> Self {
         Self {
             name: name.into(),
-            buckets: buckets.into_iter().map(Bucket::new).collect(),
+            buckets: AppendList::new(buckets.into_iter().map(Bucket::new), MORE_BUCKETS),
             writes: AtomicU64::new(0),
             writes_unmatched: AtomicU64::new(0),
             writes_failed: AtomicU64::new(0),
@@ -123,6 +128,30 @@ impl Metrics {
         self.buckets.iter().position(|bucket| *bucket.name == *name)
     }
 
+    /// Returns the positions of buckets, and adds those that are new. `None` if there is no room for all.
+    pub(crate) fn positions(&self, names: &[&str]) -> Option<Vec<usize>> {
+        let is_new = |name: &&str| self.position(name).is_none();
+        let new: BTreeSet<_> = names.iter().copied().filter(is_new).collect();
+        if self.buckets.room() < new.len() {
+            return None;
+        }
+        new.into_iter().for_each(|name| self.buckets.push(Bucket::new(name.to_owned())));
+        names.iter().map(|name| self.position(name)).collect()
+    }
+
+    /// Switches a bucket on or off. Returns whether there is a bucket of this name.
+    pub(crate) fn switch(&self, name: &str, is_off: bool) -> bool {
+        let position = self.position(name);
+        if let Some(position) = position {
+            self.buckets[position].is_off.store(is_off, Ordering::Relaxed);
+        }
+        position.is_some()
+    }
+
+    pub(crate) fn is_off(&self, bucket: usize) -> bool {
+        self.buckets[bucket].is_off.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn gauge(&self, bucket: usize) -> Arc<MemoryGauge> {
         Arc::clone(&self.buckets[bucket].gauge)
     }
@@ -133,7 +162,8 @@ impl Metrics {
         let bucket = &self.buckets[bucket];
         match outcome {
             Outcome::Hit { .. } => bucket.hits.add(),
-            Outcome::Stale { .. } | Outcome::Rescued { .. } => add(&bucket.stale),
+            Outcome::Stale { why, .. } => add(&bucket.stale[*why as usize]),
+            Outcome::Rescued { .. } => add(&bucket.stale[Stale::Error as usize]),
             Outcome::Refreshed { .. } => add(&bucket.refreshes),
             Outcome::Collapsed { .. } => add(&bucket.coalesced),
             Outcome::Led { .. } => add(&bucket.misses),
@@ -142,10 +172,11 @@ impl Metrics {
                 add(&bucket.alone[*reason as usize]);
             }
             Outcome::Bypassed { reason, .. } => add(&bucket.bypassed[*reason as usize]),
+            Outcome::Unsatisfied => add(&bucket.unsatisfied),
             // Counted by `written`: a write belongs to no bucket.
             Outcome::Written { .. } => {}
         }
-        telemetry::ended(&bucket.name, outcome);
+        telemetry::ended(Some(&bucket.name), outcome);
     }
 
     pub(crate) fn stored(&self, bucket: usize) {
@@ -157,18 +188,14 @@ impl Metrics {
         add(&self.buckets[bucket].fenced);
     }
 
-    /// Counts a request that asked for what is cached or nothing, and got nothing.
-    pub(crate) fn unsatisfied(&self, bucket: usize) {
-        add(&self.buckets[bucket].unsatisfied);
-    }
-
     pub(crate) fn refused(&self, bucket: usize, refusal: Refusal) {
         add(&self.buckets[bucket].refused[refusal as usize]);
     }
 
-    /// Counts an unsafe request that was answered.
-    pub(crate) fn written(&self) {
+    /// Counts and logs an unsafe request that was answered.
+    pub(crate) fn written(&self, outcome: &Outcome) {
         add(&self.writes);
+        telemetry::ended(None, outcome);
     }
 
     /// Counts an unsafe request that no rule is for.
@@ -251,6 +278,7 @@ impl Bucket {
         let counters = |length: usize| (0..length).map(|_| AtomicU64::new(0)).collect();
         Self {
             name: name.into(),
+            is_off: AtomicBool::new(false),
             hits: ShardedCounter::new(),
             misses: AtomicU64::new(0),
             coalesced: AtomicU64::new(0),
@@ -259,8 +287,8 @@ impl Bucket {
             stored: AtomicU64::new(0),
             fenced: AtomicU64::new(0),
             unsatisfied: AtomicU64::new(0),
-            stale: AtomicU64::new(0),
             refreshes: AtomicU64::new(0),
+            stale: counters(Stale::ALL.len()),
             alone: counters(Alone::ALL.len()),
             bypassed: counters(Bypass::ALL.len()),
             refused: counters(Refusal::ALL.len()),
@@ -272,8 +300,8 @@ impl Bucket {
 
     /// Returns the number of requests that have ended on its routes.
     fn requests(&self) -> u64 {
-        let answered = [&self.misses, &self.coalesced, &self.stale].into_iter();
-        self.hits.get() + answered.chain(&self.bypassed).map(get).sum::<u64>()
+        let answered = [&self.misses, &self.coalesced].into_iter();
+        self.hits.get() + answered.chain(&self.stale).chain(&self.bypassed).map(get).sum::<u64>()
     }
 
     /// Returns the time that hits and joins have saved so far, those since the last call at the mean of
@@ -294,8 +322,7 @@ impl Bucket {
     fn snapshot(&self) -> BucketSnapshot {
         let origin = self.origin.snapshot();
         BucketSnapshot {
-            // Known elsewhere: see `Cache::snapshot`.
-            is_off: false,
+            is_off: self.is_off.load(Ordering::Relaxed),
             hits: self.hits.get(),
             misses: get(&self.misses),
             coalesced: get(&self.coalesced),
@@ -304,7 +331,7 @@ impl Bucket {
             stored: get(&self.stored),
             fenced: get(&self.fenced),
             unsatisfied: get(&self.unsatisfied),
-            stale: get(&self.stale),
+            stale: by_reason(Stale::ALL, &self.stale),
             refreshes: get(&self.refreshes),
             alone: by_reason(Alone::ALL, &self.alone),
             bypassed: by_reason(Bypass::ALL, &self.bypassed),

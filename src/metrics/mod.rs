@@ -1,5 +1,7 @@
 //! Outcomes, and the metrics, logs and `Cache-Status` that are made of them.
 
+mod append_list;
+pub(crate) mod cache_outcome;
 mod counters;
 pub(crate) mod facade;
 pub(crate) mod latency;
@@ -8,6 +10,7 @@ pub(crate) mod outcome;
 pub(crate) mod reporter;
 pub(crate) mod sharded_counter;
 mod snapshot;
+pub(crate) mod status_field;
 pub(crate) mod telemetry;
 
 pub(crate) use self::counters::Metrics;

@@ -169,15 +169,23 @@ reasons! {
     }
 }
 
-/// Reason why a stale response answered a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stale {
-    /// It is revalidated meanwhile.
-    Revalidate,
-    /// The origin failed a moment ago, and requests to it back off.
-    Error,
-    /// The origin takes long.
-    Timeout,
+reasons! {
+    /// Reason why a stale response answered a request.
+    ///
+    /// ```
+    /// use tower_support_cache::Stale;
+    ///
+    /// // `Cache-Status: support-cache;hit;ttl=-3;detail=stale-while-revalidate`
+    /// assert_eq!(Stale::Revalidate.as_str(), "stale-while-revalidate");
+    /// ```
+    Stale {
+        /// It is revalidated meanwhile.
+        Revalidate = "stale-while-revalidate",
+        /// The origin has failed, now or a moment ago.
+        Error = "stale-if-error",
+        /// The origin takes long.
+        Timeout = "timeout",
+    }
 }
 
 /// Reason why a forwarded response is neither shared nor stored.
@@ -220,16 +228,6 @@ impl ForwardReason {
     }
 }
 
-impl Stale {
-    fn token(self) -> &'static TokenRef {
-        match self {
-            Self::Revalidate => token_ref("stale-while-revalidate"),
-            Self::Error => token_ref("stale-if-error"),
-            Self::Timeout => token_ref("timeout"),
-        }
-    }
-}
-
 /// Outcome of a request on a cache route. Metrics, logs and `Cache-Status` are made from it alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -250,11 +248,30 @@ pub(crate) enum Outcome {
     Alone { reason: Alone, status: StatusCode },
     /// The cache was not consulted.
     Bypassed { reason: Bypass, status: StatusCode },
+    /// Answered by 504 because of `only-if-cached`.
+    Unsatisfied,
     /// An unsafe request.
     Written { status: StatusCode },
 }
 
 impl Outcome {
+    /// Returns the status of the forwarded response, if there was one.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn forwarded_status(self) -> Option<u16> {
+        match self {
+            Self::Rescued { status } => status,
+            Self::Refreshed { status, .. }
+            | Self::Led { status, .. }
+            | Self::Alone { status, .. }
+            | Self::Bypassed { status, .. }
+            | Self::Written { status } => Some(status),
+            Self::Hit { .. } | Self::Stale { .. } | Self::Collapsed { .. } | Self::Unsatisfied => {
+                None
+            }
+        }
+        .map(|status| status.as_u16())
+    }
+
     /// Returns what this cache says of the outcome: one member of `Cache-Status` (RFC 9211 §2).
     pub(crate) fn cache_status(self, name: &TokenRef) -> HeaderValue {
         // A lifetime is at most a century, so every count fits.
@@ -310,6 +327,8 @@ impl Outcome {
                 .parameter(FWD, token_ref("bypass"))
                 .parameter(FWD_STATUS, code(status))
                 .parameter(DETAIL, reason.token()),
+            // The field is for responses of the origin or the store (RFC 9211 §2): no response shows this.
+            Self::Unsatisfied => member.parameter(DETAIL, token_ref("unsatisfied")),
             Self::Written { status } => {
                 member.parameter(FWD, token_ref("method")).parameter(FWD_STATUS, code(status))
             }

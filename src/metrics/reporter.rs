@@ -7,13 +7,19 @@ use sfv::Token;
 
 use crate::{
     entry::{BySeconds, CACHE_STATUS},
-    metrics::Metrics,
-    metrics::outcome::{ForwardReason, Outcome},
+    metrics::{
+        Metrics,
+        cache_outcome::OutcomeReport,
+        outcome::{ForwardReason, Outcome},
+        status_field::StatusField,
+    },
 };
 
 /// Reporter of outcomes.
 pub(crate) struct Reporter {
     pub(crate) metrics: Arc<Metrics>,
+    /// Field that clients see in place of `Cache-Status`.
+    pub(crate) status_field: StatusField,
     name: Token,
     /// Members of `Cache-Status` for hits, by the seconds that are left.
     hits: BySeconds,
@@ -25,12 +31,12 @@ const STORED: Outcome =
     Outcome::Led { reason: ForwardReason::UriMiss, stored: Ok(()), status: StatusCode::OK };
 
 impl Reporter {
-    pub(crate) fn new(metrics: Arc<Metrics>, name: Token) -> Self {
+    pub(crate) fn new(metrics: Arc<Metrics>, name: Token, status_field: StatusField) -> Self {
         // What a hit says, up to the number.
         let hit = Outcome::Hit { ttl: 0 }.cache_status(&name);
         let prefix = hit.to_str().unwrap_or_default().trim_end_matches('0').to_owned();
         let stored = STORED.cache_status(&name);
-        Self { metrics, name, hits: BySeconds::new(prefix), stored }
+        Self { metrics, status_field, name, hits: BySeconds::new(prefix), stored }
     }
 
     /// Counts and logs an outcome, and returns what `Cache-Status` says of it.
@@ -52,9 +58,10 @@ impl Reporter {
     }
 
     /// A response to an unsafe request, which belongs to no bucket.
-    pub(crate) fn mark_written<B>(&self, response: &mut Response<B>) {
-        self.metrics.written();
+    pub(crate) fn mark_written<B>(&self, report: OutcomeReport, response: &mut Response<B>) {
         let outcome = Outcome::Written { status: response.status() };
+        self.metrics.written(&outcome);
+        report.put(&outcome, response.extensions_mut());
         let _ = response.headers_mut().try_append(CACHE_STATUS, outcome.cache_status(&self.name));
     }
 }

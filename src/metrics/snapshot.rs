@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     latency::Latency,
     operations::StoreSnapshot,
-    outcome::{Alone, Bypass, Refusal},
+    outcome::{Alone, Bypass, Refusal, Stale},
 };
 
 /// Counts of a layer, copied out at one moment.
@@ -97,8 +97,9 @@ pub struct BucketSnapshot {
     pub fenced: u64,
     /// Requests with `only-if-cached`, on routes that honour it, that were answered by 504.
     pub unsatisfied: u64,
-    /// Requests answered from the store with what was no longer fresh.
-    pub stale: u64,
+    /// Requests answered from the store with what was no longer fresh, by reason; reasons that never
+    /// occurred are absent.
+    pub stale: BTreeMap<Stale, u64>,
     /// Forwards in the background that asked about what was stale, or soon would be (early refresh).
     pub refreshes: u64,
     /// Misses that joined no flight and stored nothing, by reason; reasons that never occurred are
@@ -147,6 +148,6 @@ impl BucketSnapshot {
     }
 
     fn reused(&self) -> u64 {
-        self.hits + self.stale + self.coalesced
+        self.hits + self.stale.values().sum::<u64>() + self.coalesced
     }
 }

@@ -32,6 +32,7 @@ pub(crate) use cache_tags::named_tags;
 pub(crate) use freshness::Lifetimes;
 pub(crate) use http_date::date_value;
 pub(crate) use range::{RangeAsked, Selected};
+pub use request_directives::ForceRefresh;
 pub(crate) use request_directives::Wishes;
 pub(crate) use request_fields::{CredentialFields, RequestFields};
 pub(crate) use response_policy::HeadRule;

@@ -36,6 +36,32 @@ pub enum RequestDirectives {
     Honour,
 }
 
+/// Mark of a request that an outer layer wants a new response for: the origin is asked, whatever is stored,
+/// and its response is stored in place of that.
+///
+/// Put it into the extensions of the request. It counts on every cached route, whatever
+/// [`RequestDirectives`] say, and no client can send it. If another fill already has the right to store, the
+/// response is not stored.
+///
+/// ```
+/// use axum::{Router, extract::Request, middleware::{self, Next}, routing::get};
+/// use tower_support_cache::{ForceRefresh, MemoryStore, SupportCacheLayer};
+///
+/// /// Lets the job that imports cases, known by its token, refresh what it reads.
+/// async fn refresh(mut request: Request, next: Next) -> axum::response::Response {
+///     if request.headers().get("x-import-token").is_some_and(|token| token == "s3cret") {
+///         request.extensions_mut().insert(ForceRefresh);
+///     }
+///     next.run(request).await
+/// }
+/// let app: Router = Router::new()
+///     .route("/accounts/{account}/cases", get(async || "the cases"))
+///     .layer(SupportCacheLayer::new(MemoryStore::new()))
+///     .layer(middleware::from_fn(refresh));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ForceRefresh;
+
 /// Directives of one request, as far as its route honours them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wishes {
@@ -43,14 +69,24 @@ pub(crate) struct Wishes {
     pub(crate) no_store: bool,
     /// Answer from the store or not at all.
     pub(crate) only_if_cached: bool,
+    /// Ask the origin, whatever is stored or on its way.
+    pub(crate) refreshes: bool,
     max_age: Option<u64>,
     min_fresh: Option<u64>,
 }
 
 impl Wishes {
     /// Wishes of a request without directives.
-    pub(crate) const NONE: Self =
-        Self { no_store: false, only_if_cached: false, max_age: None, min_fresh: None };
+    pub(crate) const NONE: Self = Self {
+        no_store: false,
+        only_if_cached: false,
+        refreshes: false,
+        max_age: None,
+        min_fresh: None,
+    };
+
+    /// Wishes of a request with [`ForceRefresh`].
+    pub(crate) const REFRESH: Self = Self { refreshes: true, ..Self::NONE };
 
     pub(crate) fn of(fields: &HeaderMap, honoured: RequestDirectives) -> Self {
         let Directives { no_store, no_cache, only_if_cached, max_age, min_fresh, .. } =
@@ -64,7 +100,7 @@ impl Wishes {
             !fields.contains_key(CACHE_CONTROL) && fields.get_all(PRAGMA).iter().any(is_pragma);
         let is_refused = no_cache != Extent::Nothing || has_pragma;
         let max_age = if is_refused { Some(0) } else { max_age };
-        Self { no_store, only_if_cached, max_age, min_fresh }
+        Self { no_store, only_if_cached, max_age, min_fresh, ..Self::NONE }
     }
 
     /// Returns whether a fresh response of this age, fresh for `ttl` more seconds, is acceptable.
@@ -72,7 +108,7 @@ impl Wishes {
         // `no-cache` and `max-age=0` accept nothing, not even a response of this very second.
         let is_young = self.max_age.is_none_or(|limit| limit > 0 && age.as_secs() <= limit);
         let stays_fresh = self.min_fresh.is_none_or(|wanted| ttl >= wanted);
-        is_young && stays_fresh
+        is_young && stays_fresh && !self.refreshes
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use http::{Uri, Version};
+use http::{HeaderName, Uri, Version};
 use http_body::Body;
 
 use super::{
@@ -19,8 +19,16 @@ use crate::{
     policy::{CredentialFields, RequestFields, asks_for_upgrade},
 };
 
-/// Settings of a layer that tell responses and callers apart.
+/// Settings of a layer that tell responses and callers apart, whatever its routes are.
 pub(crate) struct Identity {
+    /// Setting for routes without one of their own.
+    pub(crate) credentials: Credentials,
+    /// Response field that names tags, if the layer has one.
+    pub(crate) tag_field: Option<HeaderName>,
+    /// Set if the store is shared with processes that would digest callers by other keys.
+    pub(crate) lacks_caller_key: bool,
+    /// Digest of what decides the meaning of the entries of all routes.
+    pub(crate) scope: blake3::Hasher,
     /// Scheme of requests that name none; empty if it is unknown.
     pub(crate) scheme: String,
     pub(crate) secret: DigestKey,

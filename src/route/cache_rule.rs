@@ -10,8 +10,7 @@ use super::{
 };
 use crate::{
     entry::Entry,
-    key::Nominated,
-    key::{PrimaryKey, Tags},
+    key::{Nominated, PrimaryKey, Subject, Tags},
     policy::{Freshness, HeadRule, RequestDirectives, StoragePolicy},
 };
 
@@ -120,6 +119,17 @@ impl CacheRule {
     /// Returns whether some request makes this tag, or may name it in its response.
     pub(crate) fn can_make_tag(&self, tag: &str) -> bool {
         self.tag_field.is_some() || self.tags.iter().any(|builder| builder.can_make(tag))
+    }
+
+    /// Returns the template by which the route makes a key or a tag. `None` if it makes another.
+    pub(crate) fn template_of(&self, subject: &Subject) -> Option<&str> {
+        match subject {
+            Subject::Key(key) => self.key.template_of(key.as_str()),
+            Subject::Tag(tag) => {
+                let text = tag.text()?;
+                self.tags.iter().find_map(|builder| builder.template_of(text))
+            }
+        }
     }
 
     /// Returns the tags of all responses to a request, or `None` if one of them is unusable.

@@ -58,6 +58,12 @@ impl Changes {
         self.of_rules = Some(longest);
     }
 
+    /// Adds all changes of others.
+    pub(crate) fn merge(&mut self, others: Self) {
+        others.of_rules.into_iter().for_each(|windows| self.match_rule(windows));
+        others.each.into_iter().for_each(|change| self.add(change));
+    }
+
     /// Adds a change. Of two for one subject, the stronger holds, for the longer time.
     pub(crate) fn add(&mut self, change: WriteChange) {
         let Some(known) = self.each.iter_mut().find(|known| known.subject == change.subject) else {

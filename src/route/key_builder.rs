@@ -60,6 +60,14 @@ impl KeyBuilder {
         }
     }
 
+    /// Returns the template if it makes this key. A closure is taken to make any, and shows no template.
+    pub(super) fn template_of(&self, key: &str) -> Option<&str> {
+        match self {
+            Self::Template(template) => template.can_make(key).then_some(&template.text),
+            Self::Closure(_) => Some("(closure)"),
+        }
+    }
+
     /// Returns the tag of a request, or `None` if it has no usable one.
     pub(super) fn tag(&self, pattern: &Pattern, view: RequestView<'_, '_>) -> Option<Tag> {
         Some(Tag::new(self.key(pattern, view)?.as_str()))

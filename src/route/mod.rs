@@ -12,6 +12,7 @@ mod pattern;
 mod query;
 mod reference;
 mod request;
+mod routes;
 mod table;
 mod template;
 
@@ -22,10 +23,11 @@ pub use host::HostPolicy;
 pub use invalidate_route::InvalidateRoute;
 pub use query::QueryPolicy;
 pub use request::KeyRequest;
+pub use routes::Routes;
 
 pub(crate) use admission::{Denied, Identity, RequestContent, admit};
 pub(crate) use cache_rule::CacheRule;
 pub(crate) use change::{Changes, WriteChange};
 pub(crate) use reference::Target;
-pub(crate) use request::{HeadRef, RequestView};
+pub(crate) use request::{HeadRef, RequestHead, RequestView};
 pub(crate) use table::{Matched, RouteTable};

@@ -107,6 +107,42 @@ fn without_port<'a>(authority: &'a str, scheme: Option<&str>) -> &'a str {
     authority.strip_suffix(implied).unwrap_or(authority)
 }
 
+/// Returns the path by which services that normalize paths know a target. `None` if that is the path as it
+/// was sent: most are.
+///
+/// Letters, digits, `-`, `.`, `_` and `~` mean the same percent-encoded (RFC 3986 §6.2.2.2). Dot segments are
+/// resolved. Slashes that are doubled or at the end are taken off, as by `NormalizePath` of tower-http.
+pub(super) fn normalized(path: &str) -> Option<String> {
+    let is_plain = !path.contains('%')
+        && !path.contains("//")
+        && !path.contains("/.")
+        && (path.len() < 2 || !path.ends_with('/'));
+    if is_plain {
+        return None;
+    }
+    let mut decoded = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((before, after)) = rest.split_once('%') {
+        decoded.push_str(before);
+        let byte = after.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match byte.map(char::from) {
+            Some(c) if c.is_ascii_alphanumeric() || "-._~".contains(c) => {
+                decoded.push(c);
+                rest = &after[2..];
+            }
+            _ => {
+                decoded.push('%');
+                rest = after;
+            }
+        }
+    }
+    decoded.push_str(rest);
+    let resolved = without_dots(&decoded);
+    let segments: Vec<_> = resolved.split('/').filter(|segment| !segment.is_empty()).collect();
+    let normalized = format!("/{}", segments.join("/"));
+    (normalized != path).then_some(normalized)
+}
+
 /// Resolves `.` and `..` (RFC 3986 §5.2.4).
 fn without_dots(path: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
@@ -175,6 +211,25 @@ mod tests {
             ("c/d:e", "/a/c/d:e"),
         ] {
             check("/a/b?q", None, reference, Some(expected));
+        }
+    }
+
+    #[test]
+    fn a_path_is_normalized_as_servers_do_it() {
+        for (path, expected) in [
+            ("/", "/"),
+            ("/a/b", "/a/b"),
+            ("/a/b/", "/a/b"),
+            ("//a///b//", "/a/b"),
+            ("/%61/b%2Ejson", "/a/b.json"),
+            ("/a/%2e%2E/b", "/b"),
+            ("/a/./b/..", "/a"),
+            ("/a%2Fb%3A%25", "/a%2Fb%3A%25"),
+            ("/a%", "/a%"),
+            ("/a%2", "/a%2"),
+            ("/a%+1%é%7E", "/a%+1%é~"),
+        ] {
+            assert_eq!(normalized(path).as_deref().unwrap_or(path), expected, "{path}");
         }
     }
 

@@ -41,6 +41,35 @@ impl<'a> HeadRef<'a> {
     }
 }
 
+/// Head of a request that is kept beyond it.
+#[derive(Debug)]
+pub(crate) struct RequestHead {
+    method: Method,
+    uri: Uri,
+    version: Version,
+    headers: HeaderMap,
+    extensions: Extensions,
+}
+
+impl RequestHead {
+    pub(crate) fn borrowed(&self) -> HeadRef<'_> {
+        let Self { method, uri, headers, extensions, .. } = self;
+        HeadRef { method, uri, version: self.version, headers, extensions }
+    }
+}
+
+impl From<HeadRef<'_>> for RequestHead {
+    fn from(head: HeadRef<'_>) -> Self {
+        Self {
+            method: head.method.clone(),
+            uri: head.uri.clone(),
+            version: head.version,
+            headers: head.headers.clone(),
+            extensions: head.extensions.clone(),
+        }
+    }
+}
+
 impl<'a> From<&'a request::Parts> for HeadRef<'a> {
     fn from(head: &'a request::Parts) -> Self {
         Self {

@@ -1,5 +1,7 @@
 //! All routes of a layer, and the route of a request.
 
+use std::sync::Arc;
+
 use http::{Extensions, HeaderMap, Method, Uri, Version};
 use matchit::Router;
 
@@ -8,7 +10,7 @@ use super::{
     change::Changes,
     host::HostPolicy,
     invalidate_route::{InvalidateRule, is_unsafe},
-    reference::{Target, references},
+    reference::{Target, normalized, references},
     request::{HeadRef, RequestView},
 };
 use crate::{
@@ -19,7 +21,7 @@ use crate::{
 /// Checked routes of a layer.
 pub(crate) struct RouteTable {
     reads: Router<usize>,
-    read_rules: Vec<CacheRule>,
+    read_rules: Vec<Arc<CacheRule>>,
     write_rules: Vec<InvalidateRule>,
 }
 
@@ -31,7 +33,6 @@ pub(crate) enum Matched<'t, 'a> {
     Read {
         /// Position of the rule among all.
         route: usize,
-        rule: &'t CacheRule,
         parameters: matchit::Params<'t, 'a>,
     },
     /// An unsafe request to which a rule or a cached route applies.
@@ -70,6 +71,7 @@ impl RouteTable {
                 return Err(error.at(&rule.route));
             }
         }
+        let read_rules = read_rules.into_iter().map(Arc::new).collect();
         Ok(Self { reads, read_rules, write_rules })
     }
 
@@ -88,7 +90,7 @@ impl RouteTable {
         self.read_rules.iter().any(|rule| rule.host == HostPolicy::Ignore)
     }
 
-    pub(crate) fn read_rules(&self) -> &[CacheRule] {
+    pub(crate) fn read_rules(&self) -> &[Arc<CacheRule>] {
         &self.read_rules
     }
 
@@ -98,11 +100,7 @@ impl RouteTable {
         if *head.method == Method::GET || *head.method == Method::HEAD {
             let Ok(found) = self.reads.at(head.uri.path()) else { return Matched::Pass };
             let route = *found.value;
-            return Matched::Read {
-                route,
-                rule: &self.read_rules[route],
-                parameters: found.params,
-            };
+            return Matched::Read { route, parameters: found.params };
         }
         if !is_unsafe(head.method) {
             return Matched::Pass;
@@ -110,12 +108,29 @@ impl RouteTable {
         self.write(head).map_or(Matched::Unmatched, Matched::Write)
     }
 
-    /// Returns the changes by a write: those of every rule that matches, and the key of the target itself if it is cached (RFC 9111 §4.4). `None` if neither applies.
-    fn write(&self, head: HeadRef<'_>) -> Option<WriteMatch<'_>> {
+    /// Returns the changes by a write: those of every rule that matches, and the key of the target itself
+    /// if it is cached (RFC 9111 §4.4). `None` if neither applies.
+    ///
+    /// The path is matched as it was sent, and also as the service may know it, which may normalize it.
+    pub(crate) fn write(&self, head: HeadRef<'_>) -> Option<WriteMatch<'_>> {
+        let normalized = normalized(head.uri.path()).and_then(|path| path.parse::<Uri>().ok());
+        let normalized = normalized.as_ref().map(|uri| HeadRef { uri, ..head });
         let mut matched = None;
+        for head in [Some(head), normalized].into_iter().flatten() {
+            self.add_by_rules(&mut matched, head);
+        }
+        // Last, since it is for as long as the rules say.
+        for head in [Some(head), normalized].into_iter().flatten() {
+            self.add_target(&mut matched, head);
+        }
+        matched
+    }
+
+    /// Adds the changes by the rules that match the path of a write.
+    fn add_by_rules<'t>(&'t self, matched: &mut Option<WriteMatch<'t>>, head: HeadRef<'_>) {
         for rule in &self.write_rules {
             let Some(changes) = rule.changes(head) else { continue };
-            let matched = matched.get_or_insert_with(WriteMatch::default);
+            let matched = matched.get_or_insert_default();
             matched.changes.match_rule(rule.windows);
             for change in changes {
                 match change {
@@ -124,16 +139,18 @@ impl RouteTable {
                 }
             }
         }
-        if let Ok(found) = self.reads.at(head.uri.path()) {
-            let rule = &self.read_rules[*found.value];
-            let key = rule.key(RequestView { head, parameters: &found.params });
-            let matched = matched.get_or_insert_with(WriteMatch::default);
-            match key {
-                Some(key) => matched.changes.imply(key.into()),
-                None => matched.failed.push(&rule.route),
-            }
+    }
+
+    /// Adds the key of the cached route that the path of a write matches.
+    fn add_target<'t>(&'t self, matched: &mut Option<WriteMatch<'t>>, head: HeadRef<'_>) {
+        let Ok(found) = self.reads.at(head.uri.path()) else { return };
+        let rule = &self.read_rules[*found.value];
+        let key = rule.key(RequestView { head, parameters: &found.params });
+        let matched = matched.get_or_insert_default();
+        match key {
+            Some(key) => matched.changes.imply(key.into()),
+            None => matched.failed.push(&rule.route),
         }
-        matched
     }
 
     /// Returns the keys of cached routes to which the response to a write refers (RFC 9111 §4.4), as

@@ -1,5 +1,7 @@
 //! Key templates, such as `support:messages:{case}`.
 
+use std::fmt;
+
 use super::{pattern::Pattern, request::RequestView};
 use crate::{
     error::{ConfigError, ConfigErrorKind},
@@ -9,8 +11,12 @@ use crate::{
 };
 
 /// Key template with its placeholders resolved to positions in the pattern.
-#[derive(Clone, Debug)]
+///
+/// What it shows for debugging is part of the digest of a rule's meaning: positions, and no names.
+#[derive(Clone)]
 pub(super) struct Template {
+    /// The template as it was given, for logs.
+    pub(super) text: String,
     pieces: Vec<TemplatePiece>,
 }
 
@@ -57,7 +63,7 @@ impl Template {
                 },
             });
         }
-        Ok(Self { pieces })
+        Ok(Self { text: text.to_owned(), pieces })
     }
 
     /// Returns whether some request makes this key.
@@ -99,6 +105,12 @@ impl Template {
         }
         // Neither a literal nor an escaped value has a blank or a control character.
         (!key.is_empty() && !is_reserved(&key)).then(|| PrimaryKey::new(&*key))
+    }
+}
+
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Template").field("pieces", &self.pieces).finish()
     }
 }
 

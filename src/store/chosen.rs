@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Begin, Commit, Lookup, MemoryStore, Pending, Store, StoreSnapshot, sealed::Sealed};
+use super::{
+    Acknowledgement, Begin, Commit, Lookup, MemoryStore, Pending, Store, StoreSnapshot,
+    sealed::Sealed,
+};
 #[cfg(feature = "redis")]
 use super::{RedisLease, RedisStore};
 use crate::{
@@ -73,26 +76,6 @@ macro_rules! chosen {
     };
 }
 
-/// Calls the store that was chosen now, and returns a future of its result.
-macro_rules! begun {
-    ($of:expr, $store:ident => $call:expr) => {{
-        let (memory, redis) = match $of {
-            ChosenStore::Memory($store) => (Some($call), None),
-            #[cfg(feature = "redis")]
-            ChosenStore::Redis($store) => (None, Some($call)),
-        };
-        #[cfg(not(feature = "redis"))]
-        let redis: Option<std::future::Ready<Result<(), Pending>>> = redis;
-        async move {
-            match (memory, redis) {
-                (Some(memory), _) => memory.await,
-                (None, Some(redis)) => redis.await,
-                (None, None) => Ok(()),
-            }
-        }
-    }};
-}
-
 impl Sealed for ChosenStore {}
 
 impl Store for ChosenStore {
@@ -155,7 +138,7 @@ impl Store for ChosenStore {
         subject: &Subject,
         strength: Strength,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
-        begun!(self, store => store.invalidate(subject, strength))
+        chosen!(self, store => Box::pin(store.invalidate(subject, strength)) as Acknowledgement)
     }
 
     fn unsettle(
@@ -164,11 +147,19 @@ impl Store for ChosenStore {
         strength: Strength,
         window: Duration,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
-        begun!(self, store => store.unsettle(subject, strength, window))
+        chosen!(self, store => Box::pin(store.unsettle(subject, strength, window)) as Acknowledgement)
+    }
+
+    fn invalidate_scopes(
+        &self,
+        scopes: &[[u8; 16]],
+        strength: Strength,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
+        chosen!(self, store => Box::pin(store.invalidate_scopes(scopes, strength)) as Acknowledgement)
     }
 
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
-        begun!(self, store => store.invalidate_all())
+        chosen!(self, store => Box::pin(store.invalidate_all()) as Acknowledgement)
     }
 
     fn snapshot(&self) -> Option<StoreSnapshot> {

@@ -50,6 +50,7 @@ pub(crate) mod timeout;
 
 use std::{
     future::{Future, ready},
+    pin::Pin,
     sync::Arc,
     time::Duration,
 };
@@ -76,6 +77,9 @@ pub(crate) mod sealed {
     #[allow(unnameable_types)] // Which seals it.
     pub trait Sealed {}
 }
+
+/// Boxed future of an invalidation's acknowledgement.
+pub(crate) type Acknowledgement = Pin<Box<dyn Future<Output = Result<(), Pending>> + Send>>;
 
 /// Result of [`Store::lookup`].
 ///

@@ -156,7 +156,8 @@ fn key(table: &RouteTable, path: &str) -> Option<PrimaryKey> {
     let request = Request::get(path).body(()).ok()?;
     let head = HeadRef::of(&request);
     match table.classify(head) {
-        Matched::Read { rule, parameters, .. } => {
+        Matched::Read { route, parameters } => {
+            let rule = &table.read_rules()[route];
             rule.key(RequestView { head, parameters: &parameters })
         }
         Matched::Pass | Matched::Write(_) | Matched::Unmatched => None,

@@ -8,7 +8,7 @@ use http_body_util::Empty;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_support_cache::{
     ConfigErrorKind,
-    config::{Closures, ConfigFile},
+    config::{Closures, ConfigFile, Reloader},
 };
 
 use crate::support::GatedBody;
@@ -245,6 +245,69 @@ fn a_secret_is_never_shown() {
     let file = ConfigFile::parse("cache.toml", text).unwrap();
     file.layer(&Closures::new()).unwrap();
     assert!(!format!("{:?}", file.config()).contains("0123456789"));
+}
+
+/// File of its own for a test, removed at its end.
+struct TemporaryFile(std::path::PathBuf);
+
+impl TemporaryFile {
+    fn new(name: &str, text: &str) -> Self {
+        let name = format!("tower-support-cache-{}-{name}", std::process::id());
+        let file = Self(std::env::temp_dir().join(name));
+        file.write(text);
+        file
+    }
+
+    fn write(&self, text: &str) {
+        std::fs::write(&self.0, text).unwrap();
+    }
+}
+
+impl Drop for TemporaryFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_changes_is_reloaded_and_one_with_a_mistake_changes_nothing() {
+    let route = |ttl: &str| {
+        format!("[[cache]]\npattern = \"/a\"\nkey = \"a\"\nttl = \"{ttl}\"\njitter = 0")
+    };
+    let place = TemporaryFile::new("reload.toml", &route("2m"));
+    let file = ConfigFile::read(&place.0).unwrap();
+    let layer = file.layer(&closures()).unwrap();
+    let mut reloader = Reloader::new(&file, layer.handle(), closures());
+    let service = layer.layer(service_fn(async |_: Request<Empty<Bytes>>| {
+        Ok::<_, std::convert::Infallible>(Response::new(GatedBody::full("x")))
+    }));
+    let status = async || {
+        let request = Request::get("/a").body(Empty::new()).unwrap();
+        let response = service.clone().oneshot(request).await.unwrap();
+        let status = response.headers()["cache-status"].to_str().unwrap().to_owned();
+        http_body_util::BodyExt::collect(response.into_body()).await.unwrap();
+        status
+    };
+    assert!(status().await.contains("fwd=uri-miss"));
+    let interval = Duration::from_millis(1);
+    place.write(&route("two minutes"));
+    let error = reloader.changed(interval).await.unwrap_err();
+    assert_eq!((error.line(), error.field()), (Some(4), Some("ttl")), "{error}");
+    place.write(&route("0s"));
+    let error = reloader.changed(interval).await.unwrap_err();
+    assert_eq!((error.line(), error.field()), (Some(4), Some("ttl")), "{error}");
+    assert!(status().await.contains("hit;ttl=1"), "the two minutes are in force");
+    // What is stored stays warm, with the lifetime that is in force.
+    place.write(&route("1h"));
+    reloader.changed(interval).await.unwrap();
+    place.write(&route("10s"));
+    reloader.changed(interval).await.unwrap();
+    let end = status().await;
+    assert!(["hit;ttl=10", "hit;ttl=9"].iter().any(|hit| end.contains(hit)), "{end}");
+    assert_eq!(layer.handle().metrics().bucket("default").unwrap().misses, 1, "counters go on");
+    drop(place);
+    let error = reloader.changed(interval).await.unwrap_err();
+    assert_eq!(error.line(), None, "{error}");
 }
 
 #[cfg(feature = "config-schema")]

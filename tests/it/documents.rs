@@ -8,12 +8,14 @@ use std::{
 
 const LONGEST_SENTENCE: usize = 30;
 
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn read(path: &Path) -> String {
-    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+/// Reads a file of the repository.
+pub(crate) fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// Returns the README and the pages of the guide.
@@ -31,7 +33,7 @@ fn documents() -> Vec<PathBuf> {
 
 /// Returns the value of a constant or of a field in a literal, as it is written.
 fn value(file: &str, name: &str) -> String {
-    let source = read(&root().join(file));
+    let source = read(file);
     let line = source.lines().map(str::trim).find_map(|line| {
         let line = line.trim_start_matches("pub(crate) ").trim_start_matches("pub ");
         let constant = line.strip_prefix("const ").and_then(|line| line.strip_prefix(name));
@@ -74,7 +76,7 @@ fn amount(text: &str) -> u64 {
 
 #[test]
 fn the_defaults_of_the_guide_are_those_of_the_code() {
-    let page = read(&root().join("docs/guide/defaults.md"));
+    let page = read("docs/guide/defaults.md");
     let mut compared = 0;
     for row in page.lines().filter(|line| line.contains("<!--")) {
         let (before, rest) = row.split_once(" <!-- ").unwrap();
@@ -132,7 +134,7 @@ fn sentences_are_short() {
 
 #[test]
 fn the_readme_is_read_in_five_minutes() {
-    let readme = read(&root().join("README.md"));
+    let readme = read("README.md");
     let lines = readme.lines().count();
     assert!(lines <= 150, "{lines} lines");
     let words = prose(&readme).split_whitespace().count();

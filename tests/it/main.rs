@@ -31,21 +31,26 @@ mod keys;
 mod lifetimes;
 mod named_tags;
 mod nesting;
+mod outer_layers;
 mod peers;
 mod privacy;
 #[cfg(feature = "metrics")]
 mod published;
 mod readiness;
-#[cfg(feature = "testing")]
 mod refusals;
+mod reload;
+#[cfg(feature = "testing")]
 mod replay;
 mod response_policy;
 mod reverse_proxy;
 mod soft_tags;
+#[cfg(feature = "tracing")]
+mod spans;
 mod stacks;
 mod stale;
 mod streaming;
 mod tags;
+mod traces;
 #[cfg(feature = "testing")]
 mod unknown;
 mod vary;

@@ -1,20 +1,11 @@
 //! The tables and pictures of `benches/peers` are of the report that lies beside them, and no hand has
 //! changed them since. `benches/peers/run.sh --draw` makes them anew.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
+
+use crate::documents::{read, root};
 
 const AGAIN: &str = "`benches/peers/run.sh --draw` makes it anew";
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn read(path: &str) -> String {
-    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
 
 /// FNV-1a, as `draw` has it.
 fn digest(bytes: &[u8]) -> String {

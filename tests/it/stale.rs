@@ -5,7 +5,8 @@ use std::time::Duration;
 use http::Method;
 use tokio::time::advance;
 use tower_support_cache::{
-    CacheRoute, Coalescing, Freshness, MemoryStore, Refusal, RequestDirectives, SupportCacheHandle,
+    CacheRoute, Coalescing, Freshness, MemoryStore, Refusal, RequestDirectives, Stale,
+    SupportCacheHandle,
     testing::{Chaos, Fault, StoreCall},
 };
 
@@ -53,7 +54,10 @@ async fn what_is_stale_answers_at_once_and_one_request_asks_about_it() {
     let fresh = fetch(&cache, "/cases/1").await;
     assert_eq!((fresh.text(), fresh.cache_status()), ("new", "support-cache;hit;ttl=60"));
     let counts = handle.metrics().bucket("cases").unwrap().clone();
-    assert_eq!((counts.stale, counts.refreshes, counts.misses, counts.hits), (5, 1, 1, 1));
+    assert_eq!(
+        (counts.stale[&Stale::Revalidate], counts.refreshes, counts.misses, counts.hits),
+        (5, 1, 1, 1)
+    );
 }
 
 /// What leads to a variant is of use for as long as the variant.
@@ -580,7 +584,7 @@ async fn a_background_read_that_finds_a_fresh_response_ends_without_a_word() {
     advance(SECOND).await;
     assert!(calls.all().await.is_empty(), "the fresh response is not asked about");
     let counts = handle.metrics().bucket("cases").unwrap().clone();
-    assert_eq!((counts.hits, counts.stale, counts.refreshes), (0, 1, 0));
+    assert_eq!((counts.hits, counts.stale[&Stale::Revalidate], counts.refreshes), (0, 1, 0));
 }
 
 /// The result of a fill is as new as what the origin would send: the request's directives do not apply.

@@ -13,9 +13,9 @@ use std::{
 
 use http::Method;
 use tokio::time::advance;
-use tower::ServiceExt;
+use tower::{Layer, ServiceExt};
 use tower_support_cache::{
-    Coalescing, MemoryStore, Refusal,
+    CacheRoute, Coalescing, MemoryStore, Refusal, SupportCacheLayer,
     testing::{Chaos, Fault, StoreCall},
 };
 
@@ -252,5 +252,60 @@ async fn writes_are_never_answered_or_held_back_by_the_cache() {
     all.into_iter().for_each(|call| call.ok(""));
     for write in writes {
         got(write).await;
+    }
+}
+
+/// The service may treat several spellings of a path as one, so a write by any of them may have changed what
+/// is stored under another.
+#[tokio::test(start_paused = true)]
+async fn a_write_finds_the_key_of_a_path_that_its_service_may_normalize() {
+    for path in [
+        "/cases/1/comments/",
+        "//cases//1/comments",
+        "/cases/./1/comments",
+        "/other/../cases/1/comments",
+        "/cases/%31/comments",
+        "/cases/1/%63omments//",
+    ] {
+        let (cache, handle, mut calls) = cache();
+        fill(&cache, &mut calls, "old").await;
+        let write = send(&cache, request(Method::POST, path));
+        calls.next().await.ok("written");
+        got(write).await;
+        let next = send(&cache, get("/cases/1"));
+        calls.now().await.unwrap_or_else(|| panic!("{path}")).ok("new");
+        assert_eq!(got(next).await.text(), "new");
+        assert_eq!((handle.metrics().invalidations, handle.metrics().writes_unmatched), (1, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_with_an_encoded_dot_finds_the_key_of_a_pattern_with_a_suffix() {
+    let route = CacheRoute::get("/items/{id}.json").key("item:{id}").ttl(support::TTL);
+    let layer = SupportCacheLayer::builder(MemoryStore::new()).cache(route).build().unwrap();
+    let (origin, mut calls) = support::origin();
+    let cache = layer.layer(origin);
+    let reading = send(&cache, get("/items/7.json"));
+    calls.next().await.ok("old");
+    got(reading).await;
+    let write = send(&cache, request(Method::PUT, "/items/7%2Ejson"));
+    calls.next().await.ok("written");
+    got(write).await;
+    let next = send(&cache, get("/items/7.json"));
+    calls.now().await.expect("invalidated").ok("new");
+    assert_eq!(got(next).await.text(), "new");
+}
+
+/// A slash that is encoded is part of a value, and another path is another resource.
+#[tokio::test(start_paused = true)]
+async fn a_write_to_a_path_that_no_route_is_for_is_counted() {
+    for path in ["/cases%2F1/comments", "/rewritten/1/comments", "/cases/1/comments/2"] {
+        let (cache, handle, mut calls) = cache();
+        fill(&cache, &mut calls, "old").await;
+        let write = send(&cache, request(Method::POST, path));
+        calls.next().await.ok("written");
+        got(write).await;
+        assert!(fetch(&cache, "/cases/1").await.is_hit());
+        assert_eq!(handle.metrics().writes_unmatched, 1, "{path}");
     }
 }

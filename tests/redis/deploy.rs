@@ -10,12 +10,12 @@ use std::{
 
 use http::{Method, StatusCode};
 use tokio::task::{JoinSet, yield_now};
-use tower_support_cache::{CacheRoute, SupportCacheHandle};
+use tower_support_cache::{CacheRoute, InvalidateRoute, Routes, SupportCacheHandle};
 
 use crate::{
     Site, patient,
     server::{PATIENCE, Server, until},
-    support::{Cached, GatedBody, fetch, request, send},
+    support::{Cached, GatedBody, TTL, fetch, request, send},
 };
 
 const READERS: usize = 8;
@@ -171,4 +171,96 @@ async fn versions_with_other_lifetimes_share_what_is_stored_and_each_keeps_to_it
         long.fill("new").await;
         assert_eq!(long.counts().stored, 1);
     }
+}
+
+/// Routes of a deploy: the key that is read, and the keys that each write invalidates.
+fn routes(read: &str, written: &[&str]) -> Routes {
+    let cached = CacheRoute::get("/cases/{case}").bucket("cases").key(read).ttl(TTL);
+    let rules = [
+        InvalidateRoute::post("/cases/{case}/comments"),
+        InvalidateRoute::any_unsafe("/cases/{case}"),
+    ];
+    let with_keys = |rule| written.iter().fold(rule, |rule: InvalidateRoute, key| rule.key(*key));
+    rules
+        .into_iter()
+        .fold(Routes::new().cache(cached), |routes, rule| routes.invalidate(with_keys(rule)))
+}
+
+/// The guide's two deploys, each reloaded by one process after the other. Whatever version a process runs, a
+/// write through it is seen by all.
+#[tokio::test]
+async fn a_key_is_changed_by_two_deploys_and_no_write_is_missed_between() {
+    const OLD: &str = "case:{case}";
+    const NEW: &str = "renamed:{case}";
+    let server = Server::start().await;
+    let mut sites = [Site::on(&server.url()).await, Site::on(&server.url()).await];
+    let deploys = [
+        || routes(OLD, &[OLD]),
+        || routes(OLD, &[OLD, NEW]),
+        || routes(NEW, &[OLD, NEW]),
+        || routes(NEW, &[NEW]),
+    ];
+    let mut version = 0;
+    for deploy in deploys {
+        for reloaded in 0..2 {
+            sites[reloaded].handle.reload(deploy()).unwrap();
+            for (writer, target) in [(0, "/cases/1"), (1, "/cases/1/comments")] {
+                // Versions have one digit.
+                let bodies = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+                let body = bodies[version % bodies.len()];
+                version += 1;
+                let written = sites[writer].ask(request(Method::POST, target), "written").await;
+                assert_eq!(written.text(), "written");
+                for site in &mut sites {
+                    site.fill(body).await;
+                }
+            }
+        }
+    }
+}
+
+/// Reloads in one process keep what all have stored.
+#[tokio::test]
+async fn a_reload_keeps_what_is_stored_at_the_server_and_in_the_near_cache() {
+    let server = Server::start().await;
+    for near in [0, 1024 * 1024] {
+        let site = || {
+            let store = patient(&server.url()).near_cache_capacity(near).build().unwrap();
+            Site::lazy(store, |route| route).linked()
+        };
+        let (mut reloaded, mut other) = (site().await, site().await);
+        other.handle.invalidate("case:1").await.unwrap();
+        other.fill("kept").await;
+        reloaded.hits("kept").await;
+        for ttl in [30, 90] {
+            let route = CacheRoute::get("/cases/{id}").bucket("cases").key("case:{id}");
+            let route = route.ttl(Duration::from_secs(ttl));
+            reloaded.handle.reload(Routes::new().cache(route)).unwrap();
+            reloaded.hits("kept").await;
+            other.hits("kept").await;
+        }
+        assert_eq!((reloaded.counts().stored, other.counts().stored), (0, 1));
+        other.handle.invalidate("case:1").await.unwrap();
+        other.fill("newer").await;
+        until(PATIENCE, "the near cache has the message", async || {
+            (reloaded.read("-").await.text() == "newer").then_some(())
+        })
+        .await;
+    }
+}
+
+/// The time between two equal sets of rules may have seen writes that only others know of.
+#[tokio::test]
+async fn a_route_that_comes_back_uses_no_record_from_before() {
+    let server = Server::start().await;
+    let mut site = Site::on(&server.url()).await;
+    let routes = |key| {
+        Routes::new().cache(CacheRoute::get("/cases/{case}").bucket("cases").key(key).ttl(TTL))
+    };
+    site.handle.reload(routes("case:{case}")).unwrap();
+    site.fill("old").await;
+    site.handle.reload(routes("renamed:{case}")).unwrap();
+    site.ask(request(Method::PUT, "/cases/1"), "written").await;
+    site.handle.reload(routes("case:{case}")).unwrap();
+    site.fill("new").await;
 }

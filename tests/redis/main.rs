@@ -29,6 +29,7 @@ mod published;
 mod recall;
 mod records;
 mod sharing;
+mod shutdown;
 mod suspended;
 mod tags;
 mod topology;
@@ -40,7 +41,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::Empty;
 use server::{PATIENCE, until};
-use support::{Cached, Calls, Got, TTL, get, origin, send};
+use support::{Cached, Calls, Got, TTL, get, got, origin, send};
 use tower::Layer;
 use tower_support_cache::{
     BucketSnapshot, CacheRoute, CallerKey, InvalidateRoute, RedisStore, RedisStoreBuilder,
@@ -155,6 +156,14 @@ impl Site {
     async fn hits(&mut self, body: &str) {
         let read = self.read("not from the store").await;
         assert_eq!((read.text(), read.is_hit()), (body, true), "{}", read.cache_status());
+    }
+
+    /// Asserts that `/cases/1` is answered with a stale response while it is revalidated.
+    async fn is_stale(&self, body: &str) {
+        let read = got(send(&self.cache, get("/cases/1"))).await;
+        assert_eq!(read.text(), body);
+        let status = read.cache_status();
+        assert!(status.contains("detail=stale-while-revalidate"), "{status}");
     }
 
     fn store(&self) -> StoreSnapshot {

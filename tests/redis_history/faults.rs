@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
+    Worker,
     proxy::Proxy,
     random::Random,
     scenario::{Load, Scenario},
@@ -36,6 +37,10 @@ pub(crate) enum Fault {
     FlushAll,
     NoEviction,
     Eviction,
+    /// A process replaces its rules.
+    Reload,
+    /// A process is told to end, and another takes its place.
+    Shutdown,
     ClockBack,
     ClockForward,
 }
@@ -55,6 +60,8 @@ impl Fault {
         Self::FlushAll,
         Self::NoEviction,
         Self::Eviction,
+        Self::Reload,
+        Self::Shutdown,
         Self::ClockBack,
         Self::ClockForward,
     ];
@@ -74,6 +81,8 @@ impl Fault {
             Self::FlushAll => "FLUSHALL",
             Self::NoEviction => "full, noeviction",
             Self::Eviction => "full, allkeys-lru",
+            Self::Reload => "rules reloaded",
+            Self::Shutdown => "a process ends",
             Self::ClockBack => "clock set back",
             Self::ClockForward => "clock set forward",
         }
@@ -124,16 +133,16 @@ impl Faults {
     }
 
     /// Lets the processes work for a while, and then injects the fault that was seen least.
-    pub(crate) async fn next(&mut self) {
+    pub(crate) async fn next(&mut self, workers: &mut [Worker]) {
         pause(ms(400 + self.random.below(500))).await;
         let count = |fault: &Fault| self.injected.get(fault).copied().unwrap_or_default();
         if let Some(fault) = self.kinds.iter().copied().min_by_key(count) {
-            self.inject(fault).await;
+            self.inject(fault, workers).await;
             *self.injected.entry(fault).or_default() += 1;
         }
     }
 
-    async fn inject(&mut self, fault: Fault) {
+    async fn inject(&mut self, fault: Fault, workers: &mut [Worker]) {
         match fault {
             Fault::RestartEmpty => self.restart(Disk::Empty).await,
             Fault::RestartFromRdb => {
@@ -169,6 +178,11 @@ impl Faults {
             Fault::FlushAll => self.primary.run(&["FLUSHALL"]).await,
             Fault::NoEviction => self.fill("noeviction").await,
             Fault::Eviction => self.fill("allkeys-lru").await,
+            Fault::Reload => workers.iter_mut().for_each(Worker::reload),
+            Fault::Shutdown => {
+                let worker = self.random.below(workers.len() as u64) as usize;
+                workers[worker].replace().await;
+            }
             Fault::ClockBack => {
                 let step = self.step();
                 self.primary.step_clock(-step);

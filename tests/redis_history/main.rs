@@ -13,8 +13,8 @@
 //! Scenarios: `short` (the default), `long`; with near caches, whose messages may be on their way,
 //! `near`, and where keys are seldom written `near-rests`, `near-silent`; with writes whose process ends
 //! before the window of their unknown outcome `doubts`; for known mistakes `quiet`, `heartbeats`,
-//! `near-quiet`, `restarts`, `failovers`, `demotions`. Options: `--processes`, `--tasks`, `--seconds`,
-//! `--seed`.
+//! `near-quiet`, `restarts`, `failovers`, `demotions`, `shutdowns`. Options: `--processes`, `--tasks`,
+//! `--seconds`, `--seed`.
 
 #![allow(clippy::unwrap_used)] // clippy.toml lets tests unwrap, but not what they call.
 
@@ -34,7 +34,7 @@ mod worker;
 mod world;
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     path::Path,
     process::{Child, ChildStdin, Command, ExitCode, Stdio},
     sync::{Arc, Mutex},
@@ -44,7 +44,7 @@ use std::{
 use faults::Faults;
 use report::Report;
 use scenario::{Goal, Scenario, Settings};
-use server::{new_folder, until};
+use server::{new_folder, pause, until};
 use tally::Tally;
 use world::World;
 
@@ -70,20 +70,25 @@ async fn run(scenario: &Scenario) -> bool {
     let mut faults = Faults::new(scenario).await;
     let folder = new_folder();
     World::create(&folder);
-    let workers: Vec<_> = (0..scenario.processes)
+    let mut workers: Vec<_> = (0..scenario.processes)
         .map(|index| Worker::start(scenario, index, &faults.url(index), &folder))
         .collect();
-    let total = || workers.iter().map(Worker::tally).fold(Tally::default(), Tally::plus);
+    let total =
+        |workers: &[Worker]| workers.iter().map(Worker::tally).fold(Tally::default(), Tally::plus);
     until(Duration::from_secs(20), "every process reads", async || {
         workers.iter().all(|worker| worker.tally().reads > 0).then_some(())
     })
     .await;
     let mut report = Report::new(scenario);
-    while !report.progress(&total(), &faults.injected()) {
-        faults.next().await;
+    while !report.progress(&total(&workers), &faults.injected()) {
+        faults.next(&mut workers).await;
     }
     let late = workers.iter().map(|worker| Arc::clone(&worker.late)).collect::<Vec<_>>();
-    let workers: Vec<_> = workers.into_iter().map(Worker::finish).collect();
+    let mut finished = Vec::new();
+    for worker in workers {
+        finished.push(worker.finish().await);
+    }
+    let workers = finished;
     let late = late.iter().flat_map(|late| std::mem::take(&mut *late.lock().unwrap())).collect();
     let total = workers.iter().copied().fold(Tally::default(), Tally::plus);
     report.table(&total, &workers, &faults.injected());
@@ -92,8 +97,11 @@ async fn run(scenario: &Scenario) -> bool {
     Goal::verdict(scenario, &total)
 }
 
-/// A process that reads and writes.
+/// A process that reads and writes, and those before it in its place.
 struct Worker {
+    settings: Settings,
+    /// Counts of those before it.
+    before: Tally,
     process: Child,
     /// It ends when this is closed, also if we die.
     alive: Option<ChildStdin>,
@@ -115,6 +123,11 @@ impl Worker {
             url: url.to_owned(),
             folder: folder.to_owned(),
         };
+        Self::run(settings, Tally::default(), Arc::default())
+    }
+
+    fn run(settings: Settings, before: Tally, late: Arc<Mutex<Vec<u64>>>) -> Self {
+        let index = settings.index;
         let mut process = Command::new(std::env::current_exe().unwrap())
             .args(settings.arguments())
             .stdin(Stdio::piped())
@@ -123,7 +136,6 @@ impl Worker {
             .expect("a worker starts");
         let lines = BufReader::new(process.stdout.take().expect("it is piped")).lines();
         let tally = Arc::new(Mutex::new(Tally::default()));
-        let late = Arc::new(Mutex::new(Vec::new()));
         let (latest, told) = (Arc::clone(&tally), Arc::clone(&late));
         let reading = std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
@@ -136,21 +148,46 @@ impl Worker {
             }
         });
         let alive = process.stdin.take();
-        Self { process, alive, tally, late, reading: Some(reading) }
+        Self { settings, before, process, alive, tally, late, reading: Some(reading) }
     }
 
     fn tally(&self) -> Tally {
-        *self.tally.lock().unwrap()
+        self.before.plus(*self.tally.lock().unwrap())
     }
 
-    /// Lets it end, and returns its last word.
-    fn finish(mut self) -> Tally {
+    /// Tells it to replace its rules.
+    fn reload(&mut self) {
+        if let Some(words) = &mut self.alive {
+            writeln!(words, "{}", worker::life::RELOAD).unwrap();
+        }
+    }
+
+    /// Tells it to end, and starts another in its place once it has.
+    async fn replace(&mut self) {
+        self.wait().await;
+        let mut settings = self.settings.clone();
+        settings.seed = settings.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        *self = Self::run(settings, self.tally(), Arc::clone(&self.late));
+    }
+
+    /// Tells it to end, and waits until it has. Meanwhile the proxies go on.
+    async fn wait(&mut self) {
         drop(self.alive.take());
-        let status = self.process.wait().unwrap();
+        let status = loop {
+            match self.process.try_wait().unwrap() {
+                Some(status) => break status,
+                None => pause(Duration::from_millis(10)).await,
+            }
+        };
         if let Some(reading) = self.reading.take() {
             reading.join().unwrap();
         }
         assert!(status.success(), "a worker failed: {status}");
+    }
+
+    /// Lets it end, and returns its last word.
+    async fn finish(mut self) -> Tally {
+        self.wait().await;
         self.tally()
     }
 }

@@ -20,6 +20,7 @@ use tower::Service;
 use crate::{
     random::Random,
     server::pause,
+    worker::life::Posted,
     world::{GROUPED, TAGS, World},
 };
 
@@ -30,6 +31,7 @@ pub(crate) const PANIC: &str = "a handler panics now and then";
 pub(crate) struct Origin {
     pub(crate) world: Arc<World>,
     pub(crate) seed: Arc<AtomicU64>,
+    pub(crate) posted: Arc<Posted>,
 }
 
 type Answer = Result<Response<Full<Bytes>>, Infallible>;
@@ -44,7 +46,7 @@ impl<B: Send + 'static> Service<Request<B>> for Origin {
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let world = Arc::clone(&self.world);
+        let (world, posted) = (Arc::clone(&self.world), Arc::clone(&self.posted));
         let mut random = Random(self.seed.fetch_add(0x1234_5677, Relaxed));
         Box::pin(async move {
             let (kind, key) = place(request.uri().path());
@@ -56,12 +58,15 @@ impl<B: Send + 'static> Service<Request<B>> for Origin {
                 return Ok(Response::builder().status(202).body(Full::default()).unwrap());
             }
             if *request.method() == Method::POST {
-                let version = world.write(key).to_string();
+                let version = world.write(key);
+                posted.note(key, version);
+                // Its client may leave meanwhile.
+                pause(Duration::from_micros(random.below(4000))).await;
                 let mut response = Response::builder().status(201);
                 if kind == "grouped" {
                     response = response.header("cache-group-invalidation", group(key));
                 }
-                return Ok(response.body(Full::from(version)).unwrap());
+                return Ok(response.body(Full::from(version.to_string())).unwrap());
             }
             // Read first and slow afterwards: what is answered may be old by then.
             let version = world.version(key);

@@ -75,6 +75,7 @@ impl Report {
         row("  dropped on the way", total.dropped);
         row("unknown outcomes", total.doubts);
         row("  committed in time", total.settled);
+        row("processes drained", total.drained);
         for (fault, count) in injected {
             println!("{:<28}{count:>12}", format!("fault: {}", fault.name()));
         }

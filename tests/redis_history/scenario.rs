@@ -137,6 +137,7 @@ impl Scenario {
             "quiet" => vec![scenario("quiet", &[], some(8))],
             "restarts" => vec![scenario("restarts", &[Fault::RestartFromRdb], some(10))],
             "failovers" => vec![scenario("failovers", &[Fault::Failover], some(10))],
+            "shutdowns" => vec![scenario("shutdowns", &[Fault::Shutdown, Fault::Reload], some(10))],
             "demotions" => vec![scenario("demotions", &[Fault::Demotion], some(10))],
             _ => return None,
         })
@@ -185,8 +186,15 @@ impl Goal {
         if !is_doubted {
             println!("no unknown outcome was committed in time");
         }
-        is_doubted
-            && is_enough
+        // Those at the end of the run do not count.
+        let ended = scenario.faults.contains(&Fault::Shutdown);
+        let is_drained = !ended || tally.drained > scenario.processes as u64;
+        if !is_drained {
+            println!("no process has ended in the run and seen to what it owed");
+        }
+        is_enough
+            && is_doubted
+            && is_drained
             && is_near
             && is_confirmed
             && tally.violations == 0
@@ -195,6 +203,7 @@ impl Goal {
 }
 
 /// Settings that a process gets from its parent.
+#[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) index: usize,
     pub(crate) processes: usize,

@@ -63,6 +63,8 @@ tally! {
     doubts,
     /// Of these, versions that had to be seen in the end.
     settled,
+    /// Processes that were told to end, and have seen to all that they owed.
+    drained,
     /// Reads that took over a second.
     slow,
     /// Requests that failed though the origin answers all.

@@ -1,13 +1,12 @@
 //! One process of a run: tasks that read and write through a layer of its own.
 
 mod doubts;
+pub(crate) mod life;
 mod rests;
 
 use std::{
     future::{Future, poll_fn},
-    io::Read,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
     sync::{
         Arc,
         atomic::{
@@ -22,15 +21,11 @@ use std::{
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Empty};
-use tokio::time::timeout;
+use tokio::{task::JoinHandle, time::timeout};
 use tower::{Layer, ServiceExt};
-use tower_support_cache::{
-    CacheRoute, Caller, CallerKey, Credentials, InvalidateRoute, Pending, RedisStore, ResponseBody,
-    SupportCache, SupportCacheHandle, SupportCacheLayer,
-};
+use tower_support_cache::{Pending, RedisStore, ResponseBody, SupportCache, SupportCacheHandle};
 
-use doubts::WINDOW;
-
+use self::life::Posted;
 use crate::{
     origin::{Origin, PANIC, version_of},
     random::Random,
@@ -55,6 +50,7 @@ struct Run {
     cache: SupportCache<Origin, RedisStore>,
     handle: SupportCacheHandle,
     world: Arc<World>,
+    posted: Arc<Posted>,
     is_near: bool,
     load: Load,
     url: String,
@@ -69,17 +65,9 @@ pub(crate) fn run(settings: &Settings) {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let run = Arc::new(Run::new(settings));
-        run.begin(settings);
-        let (ended, end) = tokio::sync::oneshot::channel();
-        std::thread::spawn(move || {
-            // Closed when the parent has seen enough, or has died.
-            let _ = std::io::stdin().read_to_end(&mut Vec::new());
-            let _ = ended.send(());
-        });
-        let mut end = pin!(end);
-        while timeout(Duration::from_millis(100), end.as_mut()).await.is_err() {
-            println!("{}", run.tally().line());
-        }
+        let tasks = run.begin(settings);
+        run.live().await;
+        run.end(tasks).await;
         println!("{}", run.tally().line());
     });
     runtime.shutdown_background();
@@ -115,13 +103,14 @@ impl Run {
             }
             (true, Load::Rests) => {}
         }
-        let layer = layer_over(store.build().unwrap());
-        let origin =
-            Origin { world: Arc::clone(&world), seed: Arc::new(AtomicU64::new(settings.seed)) };
+        let layer = life::layer_over(store.build().unwrap());
+        let (seed, posted) = (Arc::new(AtomicU64::new(settings.seed)), Arc::<Posted>::default());
+        let origin = Origin { world: Arc::clone(&world), seed, posted: Arc::clone(&posted) };
         Self {
             cache: layer.layer(origin),
             handle: layer.handle(),
             world,
+            posted,
             is_near: settings.is_near,
             load: settings.load,
             url: settings.url.clone(),
@@ -131,30 +120,35 @@ impl Run {
     }
 
     /// Begins the tasks of a process.
-    fn begin(self: &Arc<Self>, settings: &Settings) {
+    fn begin(self: &Arc<Self>, settings: &Settings) -> Vec<JoinHandle<()>> {
         let seed = |task: usize| {
             Random(settings.seed ^ (task as u64 + 1).wrapping_mul(0x5851_f42d_4c95_7f2d))
         };
         let others = (0..KEYS).filter(|key| !self.world.is_own(*key)).cycle();
+        let mut tasks = Vec::new();
         for (task, key) in (0..settings.tasks).zip(others) {
             let run = Arc::clone(self);
-            match settings.load {
+            tasks.push(match settings.load {
                 Load::Crowd | Load::Doubts => tokio::spawn(run.task(seed(task), 1)),
                 Load::Late => tokio::spawn(run.task(seed(task), 20)),
                 Load::Rests => tokio::spawn(run.read_one(key, seed(task))),
-            };
+            });
         }
-        if settings.load != Load::Rests {
-            tokio::spawn(Arc::clone(self).doubt(seed(settings.tasks)));
-        } else {
+        if settings.load == Load::Rests {
             for key in self.world.all_own() {
-                tokio::spawn(Arc::clone(self).write_one(key, seed(settings.tasks + key)));
+                tasks.push(tokio::spawn(
+                    Arc::clone(self).write_one(key, seed(settings.tasks + key)),
+                ));
             }
+        } else {
+            tasks.push(tokio::spawn(Arc::clone(self).doubt(seed(settings.tasks))));
         }
+        tasks
     }
 
     fn origin(&self) -> Origin {
-        Origin { world: Arc::clone(&self.world), seed: Arc::new(AtomicU64::new(micros())) }
+        let (world, seed) = (Arc::clone(&self.world), Arc::new(AtomicU64::new(micros())));
+        Origin { world, seed, posted: Arc::clone(&self.posted) }
     }
 
     fn tally(&self) -> Tally {
@@ -429,43 +423,6 @@ type Written = Vec<(usize, u64)>;
 
 fn path(kind: &str, key: usize) -> String {
     format!("/{kind}/{}/{key}", key % TAGS)
-}
-
-/// The layer that every process has.
-fn layer_over(store: RedisStore) -> SupportCacheLayer<RedisStore> {
-    let per_caller = || {
-        Credentials::PerCaller(Caller::with(|request| {
-            Some(request.headers().get("x-caller")?.to_str().ok()?.to_owned())
-        }))
-    };
-    let post = |rule: &str| {
-        let rule = InvalidateRoute::post(format!("/{rule}/{{tag}}/{{key}}"));
-        rule.unknown_for(WINDOW).accepted_for(WINDOW)
-    };
-    SupportCacheLayer::builder(store)
-        .caller_key(CallerKey::new([7; 32]))
-        .cache(route("shared").tag("t:{tag}"))
-        .cache(route("mine").tag("t:{tag}").credentials(per_caller()))
-        .cache(route("bare"))
-        .cache(route("bare_mine").credentials(per_caller()))
-        .invalidate(post("written").key("k:{key}"))
-        .invalidate(post("tagged").tag("t:{tag}"))
-        .invalidate(post("grouped").groups())
-        .invalidate(post("doubted").key("k:{key}"))
-        .invalidate(post("accepted").key("k:{key}"))
-        .invalidate(post("tag_doubted").tag("t:{tag}"))
-        .invalidate(post("softly_doubted").key("k:{key}").soft())
-        .build()
-        .unwrap()
-}
-
-fn route(kind: &str) -> CacheRoute {
-    CacheRoute::get(format!("/{kind}/{{tag}}/{{key}}"))
-        .bucket(kind)
-        .key("k:{key}")
-        .ttl(LIFETIME)
-        .stale_while_revalidate(LIFETIME)
-        .stale_if_error(LIFETIME)
 }
 
 /// Returns whether a response says that it is stale. A follower that shares one in place of an error

@@ -18,6 +18,8 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 const REQUESTS: usize = 1000;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "subscriber")]
+    tracing_subscriber::fmt().with_max_level(tracing_subscriber::filter::LevelFilter::INFO).init();
     // Cargo adds `--bench`.
     let arguments: Vec<String> = env::args().skip(1).filter(|text| text != "--bench").collect();
     match arguments.as_slice() {

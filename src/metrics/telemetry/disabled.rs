@@ -1,4 +1,4 @@
-use crate::metrics::outcome::Outcome;
+use crate::{key::Strength, metrics::outcome::Outcome};
 
 pub(crate) fn credentials_bypassed(_: &str) {}
 
@@ -10,7 +10,21 @@ pub(crate) fn invalidation_failed(_: &str) {}
 
 pub(crate) fn invalidation_unmatched(_: &str) {}
 
-pub(crate) fn ended(_: &str, _: &Outcome) {}
+pub(crate) fn ended(_: Option<&str>, _: &Outcome) {}
+
+pub(crate) fn invalidated<'t, M>(_: &str, _: Strength, _: impl FnOnce() -> M)
+where
+    M: Iterator<Item = (&'t str, &'t str)>,
+{
+}
+
+pub(crate) fn reloaded() {}
+
+pub(crate) fn switched(_: &str, _: bool) {}
+
+pub(crate) fn in_current_span<F>(future: F) -> F {
+    future
+}
 
 #[cfg(feature = "redis")]
 pub(crate) fn store_lost() {}

@@ -1,8 +1,101 @@
-use crate::metrics::outcome::Outcome;
+use tracing::{
+    Instrument, Level, Span, debug, dispatcher::get_default, enabled, info,
+    instrument::Instrumented, level_filters::LevelFilter, warn,
+};
+
+use crate::{
+    key::Strength,
+    metrics::{cache_outcome::CacheOutcome, outcome::Outcome},
+};
+
+/// Target of every event.
+const TARGET: &str = "tower_support_cache";
+
+/// Logs the end of a request, and records it on the current span. A write has no bucket.
+#[inline]
+pub(crate) fn ended(bucket: Option<&str>, outcome: &Outcome) {
+    // Without a subscriber there is no span, either.
+    if LevelFilter::current() == LevelFilter::OFF {
+        return;
+    }
+    if enabled!(target: TARGET, Level::DEBUG) {
+        log(bucket, outcome);
+    }
+    // Asked before the span is cloned, which costs more than the rest of a hit's report.
+    let is_awaited = get_default(|dispatch| {
+        let current = dispatch.current_span();
+        current.metadata().is_some_and(|span| span.fields().field("cache.outcome").is_some())
+    });
+    if is_awaited {
+        record(bucket, CacheOutcome::from(outcome));
+    }
+}
+
+#[cold]
+fn log(bucket: Option<&str>, outcome: &Outcome) {
+    let status = outcome.forwarded_status();
+    let outcome = CacheOutcome::from(outcome);
+    let (reason, outcome) = (outcome.reason(), outcome.as_str());
+    debug!(target: TARGET, bucket, outcome, reason, status, "request ended");
+}
+
+fn record(bucket: Option<&str>, outcome: CacheOutcome) {
+    // The request of a refresh has ended before.
+    if matches!(outcome, CacheOutcome::Refresh(_)) {
+        return;
+    }
+    let span = Span::current();
+    let fields = [
+        ("cache.outcome", Some(outcome.as_str())),
+        ("cache.reason", outcome.reason()),
+        ("cache.bucket", bucket),
+    ];
+    for (field, value) in fields {
+        if let Some(value) = value {
+            span.record(field, value);
+        }
+    }
+}
+
+/// Keeps a future in the span of the code that runs now, whoever polls it later.
+pub(crate) fn in_current_span<F>(future: F) -> Instrumented<F> {
+    let span = match LevelFilter::current() {
+        LevelFilter::OFF => Span::none(),
+        _ => Span::current(),
+    };
+    future.instrument(span)
+}
+
+/// Logs an invalidation of this kind, with the buckets and templates of the routes that make its key or tag.
+pub(crate) fn invalidated<'t, M>(kind: &str, strength: Strength, makers: impl FnOnce() -> M)
+where
+    M: Iterator<Item = (&'t str, &'t str)>,
+{
+    if !enabled!(target: TARGET, Level::INFO) {
+        return;
+    }
+    let (mut buckets, mut templates): (Vec<_>, Vec<_>) = makers().unzip();
+    buckets.dedup();
+    templates.dedup();
+    let (bucket, template) = (buckets.join(", "), templates.join(", "));
+    let is_soft = strength == Strength::Soft;
+    info!(target: TARGET, kind, bucket, template, is_soft, "invalidated");
+}
+
+/// Logs that other rules are in force.
+pub(crate) fn reloaded() {
+    info!(target: TARGET, "rules reloaded");
+}
+
+/// Logs that an operator has switched a bucket on or off.
+pub(crate) fn switched(bucket: &str, is_on: bool) {
+    info!(target: TARGET, bucket, is_on, "bucket switched");
+}
 
 /// Warns, once for each route, that requests with credentials bypass the cache there.
 pub(crate) fn credentials_bypassed(route: &str) {
-    tracing::warn!(
+    warn!(
+        target: TARGET,
         route,
         "requests with credentials bypass the cache here; choose a treatment with `.credentials(..)`"
     );
@@ -10,7 +103,8 @@ pub(crate) fn credentials_bypassed(route: &str) {
 
 /// Warns of a write whose key could not be made, so that nothing was invalidated.
 pub(crate) fn invalidation_failed(route: &str) {
-    tracing::warn!(
+    warn!(
+        target: TARGET,
         route,
         "no usable key for a write: responses from before it may be served until they expire"
     );
@@ -18,7 +112,8 @@ pub(crate) fn invalidation_failed(route: &str) {
 
 /// Warns, once for each kind of call, of a key or tag that no request makes.
 pub(crate) fn invalidation_unmatched(call: &str) {
-    tracing::warn!(
+    warn!(
+        target: TARGET,
         call,
         "no route makes this key or tag, so nothing was invalidated; `key(..).with(..)` escapes its values as a route does"
     );
@@ -26,7 +121,8 @@ pub(crate) fn invalidation_unmatched(call: &str) {
 
 /// Warns, once for each bucket, that none of the layer's first thousand requests has reached it.
 pub(crate) fn bucket_unreached(bucket: &str) {
-    tracing::warn!(
+    warn!(
+        target: TARGET,
         bucket,
         "no request has reached this bucket: its patterns may match nothing; inside a nested router, write them without its prefix"
     );
@@ -34,42 +130,38 @@ pub(crate) fn bucket_unreached(bucket: &str) {
 
 /// Warns once of a layer within itself.
 pub(crate) fn layer_nested(route: &str) {
-    tracing::warn!(
+    warn!(
+        target: TARGET,
         route,
         "this cache is within itself, or within another with the same rules and store; the inner one forwards: remove one of them"
     );
 }
 
-/// Logs the end of a request on a cache route.
-pub(crate) fn ended(bucket: &str, outcome: &Outcome) {
-    tracing::debug!(bucket, ?outcome, "request ended");
-}
-
 /// Warns that the link to the store was lost: requests are forwarded until it is back.
 #[cfg(feature = "redis")]
 pub(crate) fn store_lost() {
-    tracing::warn!("link to redis lost: the cache is bypassed until it is back");
+    warn!(target: TARGET, "link to redis lost: the cache is bypassed until it is back");
 }
 
 /// Warns, once until there is a link again, why there is none.
 #[cfg(feature = "redis")]
 pub(crate) fn store_unreachable(problem: &str) {
-    tracing::warn!(problem, "no link to redis: the cache is bypassed");
+    warn!(target: TARGET, problem, "no link to redis: the cache is bypassed");
 }
 
 #[cfg(feature = "redis")]
 pub(crate) fn store_linked() {
-    tracing::info!("link to redis");
+    info!(target: TARGET, "link to redis");
 }
 
 /// Warns once of a record at the server that cannot be read.
 #[cfg(feature = "redis")]
 pub(crate) fn record_unreadable() {
-    tracing::warn!("a record in redis cannot be used and counts as a miss; see `StoreSnapshot`");
+    warn!(target: TARGET, "a record in redis cannot be used and counts as a miss; see `StoreSnapshot`");
 }
 
 /// Warns once that the server does not track changes for this process.
 #[cfg(feature = "redis")]
 pub(crate) fn near_cache_off() {
-    tracing::warn!("redis has no RESP3 or no CLIENT TRACKING for us: the near cache stays off");
+    warn!(target: TARGET, "redis has no RESP3 or no CLIENT TRACKING for us: the near cache stays off");
 }

@@ -10,7 +10,7 @@
 //! A new incarnation of the server settles nothing by itself: another process may have reached it
 //! first, and stored there what this invalidation is to remove.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, iter, sync::Arc, time::Duration};
 
 use tokio::sync::Notify;
 
@@ -130,16 +130,19 @@ impl Outbox {
 
     /// Returns whether a slot is bypassed, because an invalidation of its key or of one of its tags is due.
     pub(super) fn is_quarantined(&self, slot: &Slot) -> bool {
+        let tags = slot.tags.iter().cloned().map(Subject::Tag);
+        self.is_any_due(iter::once_with(|| Subject::Key(slot.key.clone())).chain(tags))
+    }
+
+    /// Returns whether an invalidation of one of these subjects is due, or of everything.
+    pub(super) fn is_any_due(&self, mut subjects: impl Iterator<Item = Subject>) -> bool {
         if self.due.load(Ordering::SeqCst) == 0 {
             return false;
         }
         let calls = &lock(&self.state).calls;
         let is_due = |scope: &InvalidationScope| calls.get(scope).is_some_and(|call| call.is_due);
-        let is_subject_due =
-            |subject: Subject| InvalidationScope::all_of(&subject).iter().any(is_due);
         is_due(&InvalidationScope::All)
-            || is_subject_due(Subject::Key(slot.key.clone()))
-            || slot.tags.iter().any(|tag| is_subject_due(Subject::Tag(tag.clone())))
+            || subjects.any(|subject| InvalidationScope::all_of(&subject).iter().any(is_due))
     }
 
     /// Returns at most `limit` due invalidations with their numbers.

@@ -26,7 +26,7 @@ use crate::{
     clock::{Instant, now},
     entry::{Content, Entry, Head, MemoryGauge, Provenance, SourceRecord},
     fence::{Fence, Sequence},
-    key::{Slot, Tag, Tags},
+    key::{Slot, Subject, Tag, Tags},
     metrics::telemetry,
 };
 
@@ -92,6 +92,11 @@ impl StoreState {
     ) -> Option<TagVersions> {
         if tags.is_empty() {
             return Some(TagVersions::default());
+        }
+        // Asked first: an invalidation that is due now may be acknowledged before the reply is used, and
+        // the reply may be from before it.
+        if self.outbox.is_any_due(tags.iter().cloned().map(Subject::Tag)) {
+            return None;
         }
         let versions = tag_versions::read(&self.link, &query.connection, tags).await.ok()?;
         query.is_proven_at(now()).then_some(versions)

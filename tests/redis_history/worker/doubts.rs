@@ -10,7 +10,7 @@ use http_body_util::Empty;
 use tower::{Layer, ServiceExt};
 use tower_support_cache::RedisStore;
 
-use super::{Bytes, FLUSH, Run, layer_over, path};
+use super::{Bytes, FLUSH, Run, life::layer_over, path};
 use crate::{
     origin::Origin,
     random::Random,
