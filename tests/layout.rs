@@ -74,7 +74,7 @@ const ORDERS: &[(&str, &[&str])] = &[
     ),
     ("src/flight", &["broadcast", "flights"]),
     ("src/recording", &["budget", "tape", "cursor", "recorder"]),
-    ("src/background", &["detach", "early_refresh", "revalidation"]),
+    ("src/background", &["runtime", "detach", "early_refresh", "revalidation"]),
     (
         "src/metrics",
         &[
@@ -196,7 +196,8 @@ const ORDERS: &[(&str, &[&str])] = &[
 ];
 
 /// Tests that run against a real server and wait for it; they may poll to a deadline.
-const TESTS_AGAINST_SERVERS: &[&str] = &["support/server.rs", "redis/suspended.rs"];
+const TESTS_AGAINST_SERVERS: &[&str] =
+    &["support/server.rs", "redis/starved.rs", "redis/suspended.rs"];
 
 const MAX_CODE_LINES: usize = 400;
 

@@ -15,7 +15,7 @@ use super::{
     rules::{CachedRoute, CurrentRules, Rules, RulesGuard, Since},
 };
 use crate::{
-    background::{Detachments, Revalidations},
+    background::{Detachments, Revalidations, runtime},
     clock::{Instant, now, sleep_until},
     error::{ConfigError, Unfinished},
     flight::{Flights, Limits},
@@ -271,7 +271,7 @@ impl<St: Store> Cache<St> {
     /// Invalidates again once the windows of a key or a tag are over: a store may have lost them.
     fn settle_later(self: &Arc<Self>, subject: Subject, mut until: Instant) {
         // Without a runtime its time still runs out; the store has taken nothing for it.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let Some(runtime) = runtime() else { return };
         let (shared, window) = (Arc::clone(self), until.saturating_duration_since(now()));
         runtime.spawn(telemetry::in_current_span(async move {
             // The store's window begins when the store has been reached.

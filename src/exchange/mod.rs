@@ -31,7 +31,6 @@ use http::{
     header::{IF_MODIFIED_SINCE, IF_NONE_MATCH},
 };
 use http_body::Body;
-use tokio::runtime::Handle;
 use tower_service::Service;
 
 use self::{
@@ -48,7 +47,7 @@ use self::{
 };
 pub(crate) use self::{cache::Cache, write::acknowledged};
 use crate::{
-    background::Detachable,
+    background::{Detachable, runtime},
     body::ResponseBody,
     clock::{recent, timeout_at},
     future::{Mark, ResponseFuture, Watched, watch},
@@ -186,6 +185,7 @@ where
         // Followers rely on the fill from here on. If the caller goes away, it is completed without it.
         let fill = telemetry::in_current_span(self.fill(filling));
         let mut fill = Detachable::new(fill, &cache.detachments);
+        let patience = patience.filter(|_| runtime().is_some());
         let Some((limit, read)) = patience else { return fill.await };
         match timeout_at(search.began + limit, &mut fill).await {
             Ok(answer) => answer,
@@ -260,7 +260,7 @@ where
     /// time does so for each variant. Without a permit nothing happens, and a later request tries again.
     fn refresh(mut self: Box<Self>) {
         let Some(right) = self.cache.revalidations.begin(&self.read.slot.variant) else { return };
-        let Ok(runtime) = Handle::try_current() else { return };
+        let Some(runtime) = runtime() else { return };
         let Some(permit) = self.cache.refreshes.begin() else { return };
         self.read.ask_for_all(self.request.as_mut().expect(UNTIL_FORWARDED));
         self.read.right = Some(Arc::new(right));

@@ -49,6 +49,10 @@ impl Unsettled {
     ) -> Option<Instant> {
         let now = now();
         let mut deadlines = lock(&self.deadlines);
+        if deadlines.each.len() >= MAX_SUBJECTS {
+            // The tasks that were to settle these are gone with their runtime.
+            deadlines.each.retain(|_, deadline| now < deadline.until);
+        }
         let is_full = deadlines.each.len() >= MAX_SUBJECTS;
         let new = SettlingTime { until: now, strength };
         let deadline = if is_full && !deadlines.each.contains_key(subject) {
@@ -169,6 +173,10 @@ mod tests {
         assert!(unsettled.contains(&slot("never entered", Tags::none())));
         tokio::time::advance(Duration::from_secs(10)).await;
         assert!(!unsettled.contains(&slot("never entered", Tags::none())));
+        // No task has settled them, and they make nothing else unsettled any more.
+        unsettled.enter(&key("one"), Strength::Hard, WINDOW);
+        assert!(!unsettled.contains(&slot("never entered", Tags::none())));
+        assert!(unsettled.contains(&slot("one", Tags::none())));
     }
 
     #[tokio::test(start_paused = true)]

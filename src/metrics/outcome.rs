@@ -135,7 +135,7 @@ reasons! {
         Superseded = "superseded",
         /// The store did not take it.
         Store = "store",
-        /// There is no tokio runtime to finish the recording on.
+        /// There is no tokio runtime with a time driver to finish the recording on.
         Runtime = "runtime",
     }
 }
@@ -166,6 +166,8 @@ reasons! {
         Crowd = "crowd",
         /// Another fill has the right to store, and this request waits for none.
         Held = "held",
+        /// There is no tokio runtime with a time driver, so it could not wait for a limited time.
+        Runtime = "runtime",
     }
 }
 
@@ -319,7 +321,8 @@ impl Outcome {
                     | Alone::Pass
                     | Alone::NoStore
                     | Alone::Crowd
-                    | Alone::Held => member,
+                    | Alone::Held
+                    | Alone::Runtime => member,
                 };
                 member.parameter(DETAIL, reason.token())
             }

@@ -43,6 +43,7 @@ mod reload;
 mod replay;
 mod response_policy;
 mod reverse_proxy;
+mod runtimes;
 mod soft_tags;
 #[cfg(feature = "tracing")]
 mod spans;
