@@ -106,6 +106,7 @@ mod handle;
 mod key;
 mod layer;
 mod metrics;
+mod origin;
 mod peek;
 mod policy;
 mod preset;
@@ -132,6 +133,7 @@ pub use metrics::{
     outcome::{Alone, Bypass, Refusal, Stale},
     status_field::StatusField,
 };
+pub use origin::Quota;
 pub use peek::{PeekContent, PeekContentLayer, PeekedBody};
 pub use policy::{
     CacheTags, ForceRefresh, Freshness, RequestDirectives, ResponsePolicy, WriteEffect,

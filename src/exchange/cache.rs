@@ -21,6 +21,7 @@ use crate::{
     flight::{Flights, Limits},
     key::{Strength, Subject},
     metrics::{Metrics, Snapshot, reporter::Reporter, status_field::StatusField, telemetry},
+    origin::Pauses,
     recording::Budget,
     route::{Identity, RouteTable, Routes, WriteChange},
     store::{Pending, Store},
@@ -51,6 +52,7 @@ pub(crate) struct Cache<St> {
     pub(crate) identity: Identity,
     pub(crate) flights: Arc<Flights<SharedResponse>>,
     pub(crate) revalidations: Arc<Revalidations>,
+    pub(crate) pauses: Pauses,
     pub(crate) detachments: Arc<Detachments>,
     /// Bound on refreshes in the background.
     pub(crate) refreshes: Arc<Detachments>,
@@ -87,6 +89,7 @@ impl<St: Store> Cache<St> {
             identity,
             flights: Arc::new(Flights::new(limits)),
             revalidations: Arc::default(),
+            pauses: Pauses::default(),
             detachments,
             refreshes,
             bodies: Arc::new(Budget::new(BODIES_IN_FLIGHT)),

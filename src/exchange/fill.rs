@@ -27,8 +27,8 @@ use crate::{
     key::{FieldList, MAX_TAGS, Nominated, Slot, Tag, Tags, Variant, seeded_hash},
     metrics::{outcome::Refusal, telemetry},
     policy::{
-        CACHE_GROUPS, Reception, Terms, date_value, declared_length, groups, may_be_remembered,
-        named_tags,
+        CACHE_GROUPS, Reception, Terms, date_value, declared_length, groups, is_overloaded,
+        may_be_remembered, named_tags,
     },
     recording::{Recorded, Recorder, Recording, Reservation, Stop, Tape},
     route::CacheRule,
@@ -282,7 +282,11 @@ impl<St: Store> Filling<St> {
             let pass = Arc::new(Entry::pass(provenance, now() + PASS));
             (pass, placement.and_then(|place| self.note(place, now())))
         });
-        self.ending(pass, Conclusion::Refusal(refusal))
+        let conclusion = match is_overloaded(status) {
+            true => Conclusion::Overload(refusal),
+            false => Conclusion::Refusal(refusal),
+        };
+        self.ending(pass, conclusion)
     }
 
     /// Returns the note that leads to a response, valid until `until` at least. `None` if no fields were

@@ -13,6 +13,7 @@ mod cache;
 mod classify;
 mod fill;
 mod join;
+mod limits;
 mod lookup;
 mod nesting;
 mod ranges;
@@ -259,6 +260,10 @@ where
     /// Revalidates or refreshes in the background; the caller already has its response. One request at a
     /// time does so for each variant. Without a permit nothing happens, and a later request tries again.
     fn refresh(mut self: Box<Self>) {
+        let fields = self.request.as_ref().expect(UNTIL_FORWARDED).headers();
+        if self.cache.is_paused(fields, &self.read.slot.variant) {
+            return;
+        }
         let Some(right) = self.cache.revalidations.begin(&self.read.slot.variant) else { return };
         let Some(runtime) = runtime() else { return };
         let Some(permit) = self.cache.refreshes.begin() else { return };
@@ -296,12 +301,13 @@ where
             Unshared::Alone(Alone::Head) => self.cache.begin_update::<B>(&self.read).await,
             _ => None,
         };
-        let updating = updating.map(|filling| {
-            let request = self.request.as_ref().expect(UNTIL_FORWARDED);
-            (filling, FieldList::of(request.headers()))
-        });
+        let fields = FieldList::of(self.request.as_ref().expect(UNTIL_FORWARDED).headers());
         let forwarded = self.ask(|| ()).await;
-        let status = forwarded.as_ref().ok().map(Response::status);
+        let asked = ForwardedRequest { read: &self.read, fields };
+        let status = forwarded.as_ref().ok().map(|response| {
+            self.cache.hear(&asked, response.status(), response.headers());
+            response.status()
+        });
         if let Some(response) = self.read.rescue(&self.cache, status) {
             return Ok(response);
         }
@@ -309,8 +315,8 @@ where
         if self.read.is_contradicted_by(&head) {
             let key = Subject::Key(self.read.slot.key.clone());
             bounded(self.cache.invalidate(&key, Strength::Hard)).await;
-        } else if let Some((filling, fields)) = updating {
-            filling.update(&ForwardedRequest { read: &self.read, fields }, head.clone()).await;
+        } else if let Some(filling) = updating {
+            filling.update(&asked, head.clone()).await;
         }
         let outcome = why.outcome(head.status);
         self.read.asks.report.put(&outcome, &mut head.extensions);
@@ -354,6 +360,9 @@ where
         let panicked = || cache.metrics().refused(bucket, Refusal::Panicked);
         let forwarded = self.ask(&panicked).await;
         let asked = ForwardedRequest { read: &self.read, fields };
+        if let Ok(response) = &forwarded {
+            cache.hear(&asked, response.status(), response.headers());
+        }
         // It polls the body once.
         let received = watch(&panicked, || receive(filling, forwarded, &asked, candidate));
         let mut received = match received {

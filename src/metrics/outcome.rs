@@ -187,6 +187,8 @@ reasons! {
         Error = "stale-if-error",
         /// The origin takes long.
         Timeout = "timeout",
+        /// The origin has asked for a pause ([`Quota`](crate::Quota)).
+        Quota = "quota",
     }
 }
 

@@ -29,6 +29,7 @@ mod flights;
 mod handle;
 mod keys;
 mod lifetimes;
+mod limits;
 mod named_tags;
 mod nesting;
 mod outer_layers;
