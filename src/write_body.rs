@@ -28,12 +28,12 @@ pub(crate) struct WriteBody<B: Body> {
     /// Bytes that are missing from the declared length.
     missing: Option<u64>,
     is_over: bool,
-    state: State,
+    stage: Stage,
 }
 
 type PolledFrame<B> = Option<Result<Frame<Bytes>, <B as Body>::Error>>;
 
-enum State {
+enum Stage {
     /// The end is not in sight.
     Open(Box<dyn AtEnd>),
     /// The last frame waits for the work.
@@ -52,7 +52,7 @@ impl<B: Body> WriteBody<B> {
         let has_content = !head.status.is_informational() && head.status != StatusCode::NO_CONTENT;
         let is_over = body.is_end_stream() || missing == Some(0) || !has_content;
         let mut this =
-            Self { body: Box::pin(body), first: None, missing, is_over, state: State::Done };
+            Self { body: Box::pin(body), first: None, missing, is_over, stage: Stage::Done };
         if !is_over {
             // No wake-up is lost: it is polled again, with a waker.
             let polled = this.poll_body(&mut Context::from_waker(Waker::noop()));
@@ -71,26 +71,26 @@ impl<B: Body> WriteBody<B> {
 
     /// Has work done at the end of the body.
     pub(crate) fn at_end(mut self, work: Box<dyn AtEnd>) -> Self {
-        self.state = State::Open(work);
+        self.stage = Stage::Open(work);
         self
     }
 
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<PolledFrame<B>> {
         loop {
-            match &mut self.state {
-                State::Done => {
+            match &mut self.stage {
+                Stage::Done => {
                     return match self.first.take() {
                         Some(first) => Poll::Ready(first),
                         None => self.poll_body(cx),
                     };
                 }
-                State::Acting { act, last } => {
+                Stage::Acting { act, last } => {
                     ready!(act.as_mut().poll(cx));
                     let last = last.take();
-                    self.state = State::Done;
+                    self.stage = Stage::Done;
                     return Poll::Ready(last.map(Ok));
                 }
-                State::Open(_) => {}
+                Stage::Open(_) => {}
             }
             let frame = match self.first.take() {
                 Some(first) => first,
@@ -98,21 +98,21 @@ impl<B: Body> WriteBody<B> {
             };
             let last = match frame {
                 Some(Err(error)) => {
-                    self.state = State::Done;
+                    self.stage = Stage::Done;
                     return Poll::Ready(Some(Err(error)));
                 }
                 Some(Ok(frame)) if !self.is_over => return Poll::Ready(Some(Ok(frame))),
                 Some(Ok(frame)) => Some(frame),
                 None => None,
             };
-            if let State::Open(work) = std::mem::replace(&mut self.state, State::Done) {
-                self.state = State::Acting { act: work.act(), last };
+            if let Stage::Open(work) = std::mem::replace(&mut self.stage, Stage::Done) {
+                self.stage = Stage::Acting { act: work.act(), last };
             }
         }
     }
 
     pub(crate) fn is_end_stream(&self) -> bool {
-        matches!(self.state, State::Done)
+        matches!(self.stage, Stage::Done)
             && match &self.first {
                 Some(first) => first.is_none(),
                 None => self.body.is_end_stream(),
@@ -120,8 +120,8 @@ impl<B: Body> WriteBody<B> {
     }
 
     pub(crate) fn size_hint(&self) -> SizeHint {
-        let held = match (&self.first, &self.state) {
-            (Some(Some(Ok(frame))), _) | (_, State::Acting { last: Some(frame), .. }) => {
+        let held = match (&self.first, &self.stage) {
+            (Some(Some(Ok(frame))), _) | (_, Stage::Acting { last: Some(frame), .. }) => {
                 frame.data_ref().map_or(0, |data| data.len() as u64)
             }
             _ => 0,
