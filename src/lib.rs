@@ -106,7 +106,7 @@ mod handle;
 mod key;
 mod layer;
 mod metrics;
-mod origin;
+mod operator;
 mod peek;
 mod policy;
 mod preset;
@@ -120,6 +120,7 @@ mod warm;
 
 pub use body::{BodyError, ResponseBody};
 pub use error::{ConfigError, ConfigErrorKind, Unfinished};
+pub use exchange::{Invalidated, InvalidationHook};
 pub use future::ResponseFuture;
 pub use handle::{Invalidation, SupportCacheHandle, Switch};
 pub use key::{IntoKey, NamedKey, key};
@@ -132,7 +133,7 @@ pub use metrics::{
     outcome::{Alone, Bypass, Refusal, Stale},
     status_field::StatusField,
 };
-pub use origin::Quota;
+pub use operator::OperatorService;
 pub use peek::{PeekContent, PeekContentLayer, PeekedBody};
 pub use policy::{CacheTags, ForceRefresh, Freshness, RequestDirectives, ResponsePolicy};
 pub use preset::{CASE_LIST_TTL, CASE_MESSAGES_TTL};

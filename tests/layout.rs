@@ -23,7 +23,6 @@ const ORDERS: &[(&str, &[&str])] = &[
             "entry",
             "metrics",
             "policy",
-            "origin",
             "peek",
             "route",
             "flight",
@@ -38,6 +37,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "layer",
             "preset",
             "config",
+            "operator",
             "publish",
             "warm",
             "testing",
@@ -50,6 +50,7 @@ const ORDERS: &[(&str, &[&str])] = &[
         &[
             "assess",
             "nesting",
+            "notices",
             "rules",
             "request",
             "ranges",
@@ -57,7 +58,6 @@ const ORDERS: &[(&str, &[&str])] = &[
             "cache",
             "settle",
             "fill",
-            "limits",
             "revalidate",
             "stale",
             "lookup",
@@ -74,9 +74,8 @@ const ORDERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("src/flight", &["broadcast", "flights"]),
-    ("src/origin", &["quota", "pauses"]),
     ("src/recording", &["budget", "tape", "cursor", "recorder"]),
-    ("src/background", &["runtime", "detach", "early_refresh", "revalidation"]),
+    ("src/background", &["detach", "early_refresh", "revalidation"]),
     (
         "src/metrics",
         &[
@@ -122,7 +121,6 @@ const ORDERS: &[(&str, &[&str])] = &[
             "response_policy",
             "field_line",
             "http_date",
-            "quota_fields",
             "entity_tag",
             "freshness",
             "validation",
@@ -197,8 +195,7 @@ const ORDERS: &[(&str, &[&str])] = &[
 ];
 
 /// Tests that run against a real server and wait for it; they may poll to a deadline.
-const TESTS_AGAINST_SERVERS: &[&str] =
-    &["support/server.rs", "redis/starved.rs", "redis/suspended.rs"];
+const TESTS_AGAINST_SERVERS: &[&str] = &["support/server.rs", "redis/suspended.rs"];
 
 const MAX_CODE_LINES: usize = 400;
 

@@ -4,7 +4,6 @@ use serde::Deserialize;
 
 use super::value::{ConfigBytes, ConfigDuration, Secret};
 use crate::{
-    origin::Quota,
     policy::{Freshness, RequestDirectives},
     route::{HostPolicy, QueryPolicy},
 };
@@ -43,6 +42,8 @@ pub struct LayerConfig {
     pub credential_fields: Option<Vec<String>>,
     /// Name of the response field that adds tags, such as `Surrogate-Key`. Defaults to none.
     pub tag_field: Option<String>,
+    /// Name of the response field that lists bucket, key and tags for a CDN. Defaults to none.
+    pub surrogate_key_field: Option<String>,
     /// Key of the digests of callers: 64 hexadecimal digits, or `{ env = "NAME" }`.
     pub caller_key: Option<Secret>,
     /// Store of the responses. Defaults to memory.
@@ -277,8 +278,6 @@ pub struct CacheConfig {
     pub body_limit: Option<ConfigBytes>,
     /// Sharing of one origin request by concurrent misses. Defaults to true.
     pub coalescing: Option<bool>,
-    /// Requests that the origin counts together: `"caller"` or `"service"`.
-    pub quota: Option<Quota>,
 }
 
 /// Write that invalidates, with the setters of [`InvalidateRoute`](crate::InvalidateRoute) as fields.

@@ -134,7 +134,7 @@ reasons! {
         Superseded = "superseded",
         /// The store did not take it.
         Store = "store",
-        /// There is no tokio runtime with a time driver to finish the recording on.
+        /// There is no tokio runtime to finish the recording on.
         Runtime = "runtime",
     }
 }
@@ -165,8 +165,6 @@ reasons! {
         Crowd = "crowd",
         /// Another fill has the right to store, and this request waits for none.
         Held = "held",
-        /// There is no tokio runtime with a time driver, so it could not wait for a limited time.
-        Runtime = "runtime",
     }
 }
 
@@ -186,8 +184,6 @@ reasons! {
         Error = "stale-if-error",
         /// The origin takes long.
         Timeout = "timeout",
-        /// The origin has asked for a pause ([`Quota`](crate::Quota)).
-        Quota = "quota",
     }
 }
 
@@ -322,8 +318,7 @@ impl Outcome {
                     | Alone::Pass
                     | Alone::NoStore
                     | Alone::Crowd
-                    | Alone::Held
-                    | Alone::Runtime => member,
+                    | Alone::Held => member,
                 };
                 member.parameter(DETAIL, reason.token())
             }

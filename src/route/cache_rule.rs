@@ -11,7 +11,6 @@ use super::{
 use crate::{
     entry::Entry,
     key::{Nominated, PrimaryKey, Subject, Tags},
-    origin::Quota,
     policy::{Freshness, HeadRule, RequestDirectives, StoragePolicy},
 };
 
@@ -65,7 +64,6 @@ pub(crate) struct CacheRule {
     pub(crate) vary: Nominated,
     pub(crate) body_limit: u64,
     pub(crate) coalescing: Coalescing,
-    pub(crate) quota: Quota,
 }
 
 impl CacheRule {
@@ -170,7 +168,6 @@ impl CacheRule {
             ("jitter", own.jitter_percent == others.jitter_percent),
             ("body_limit", self.body_limit == other.body_limit),
             ("coalescing", self.coalescing == other.coalescing),
-            ("quota", self.quota == other.quota),
             ("stale_while_revalidate", windows.while_revalidate == other_windows.while_revalidate),
             ("stale_if_error", windows.if_error == other_windows.if_error),
             ("soft_timeout", self.soft_timeout == other.soft_timeout),

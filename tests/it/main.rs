@@ -29,9 +29,11 @@ mod flights;
 mod handle;
 mod keys;
 mod lifetimes;
-mod limits;
 mod named_tags;
 mod nesting;
+#[cfg(feature = "testing")]
+mod notices;
+mod operator;
 mod outer_layers;
 mod peers;
 mod privacy;
@@ -44,7 +46,6 @@ mod reload;
 mod replay;
 mod response_policy;
 mod reverse_proxy;
-mod runtimes;
 mod soft_tags;
 #[cfg(feature = "tracing")]
 mod spans;

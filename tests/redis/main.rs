@@ -30,7 +30,6 @@ mod recall;
 mod records;
 mod sharing;
 mod shutdown;
-mod starved;
 mod suspended;
 mod tags;
 mod topology;

@@ -2,8 +2,6 @@ use crate::{key::Strength, metrics::outcome::Outcome};
 
 pub(crate) fn credentials_bypassed(_: &str) {}
 
-pub(crate) fn timers_missing() {}
-
 pub(crate) fn bucket_unreached(_: &str) {}
 
 pub(crate) fn layer_nested(_: &str) {}
@@ -19,6 +17,8 @@ where
     M: Iterator<Item = (&'t str, &'t str)>,
 {
 }
+
+pub(crate) fn hook_panicked() {}
 
 pub(crate) fn reloaded() {}
 
