@@ -7,6 +7,7 @@
 //! | [Who may share](sharing) | Which requests may a stored response answer? |
 //! | [Invalidation](invalidation) | How do writes, handlers, jobs and messages remove what has changed? |
 //! | [Freshness](freshness) | What is stored, how long is it fresh, and when may it be stale? |
+//! | [A rate-limited origin](rate_limited_origin) | What happens when the origin takes no more requests? |
 //! | [Several processes](processes) | How do processes share a Redis, and what happens when it fails? |
 //! | [Configuration](configuration) | How does a file make the layer? |
 //! | [Operating](operating) | Metrics, log, switches, shutdown |
@@ -56,6 +57,12 @@ pub mod invalidation {}
 #[doc(alias = "grace")]
 #[doc(alias = "fail-safe")]
 pub mod freshness {}
+
+#[doc = include_str!("../docs/guide/rate_limited_origin.md")]
+#[doc(alias = "quota")]
+#[doc(alias = "rate limit")]
+#[doc(alias = "429")]
+pub mod rate_limited_origin {}
 
 #[doc = include_str!("../docs/guide/processes.md")]
 #[doc(alias = "distributed cache")]

@@ -107,6 +107,7 @@ mod key;
 mod layer;
 mod metrics;
 mod operator;
+mod origin;
 mod peek;
 mod policy;
 mod preset;
@@ -134,6 +135,7 @@ pub use metrics::{
     status_field::StatusField,
 };
 pub use operator::OperatorService;
+pub use origin::Quota;
 pub use peek::{PeekContent, PeekContentLayer, PeekedBody};
 pub use policy::{CacheTags, ForceRefresh, Freshness, RequestDirectives, ResponsePolicy};
 pub use preset::{CASE_LIST_TTL, CASE_MESSAGES_TTL};

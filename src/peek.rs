@@ -20,9 +20,9 @@ use tower_service::Service;
 /// Some layers wrap the bodies of requests and hide whether they are empty, such as tower-http's
 /// `RequestBodyTimeoutLayer` and `RequestDecompressionLayer`. A GET with content bypasses the cache
 /// ([`Bypass::Content`](crate::Bypass::Content)), so the cache has to know. Over HTTP/1 the head of the
-/// request mostly tells; over HTTP/2 it does not, and a request that was decompressed has lost its
-/// `Content-Length`. Put this layer between such a layer and the cache; or put that layer within the
-/// cache, where it costs a hit nothing.
+/// request tells; over HTTP/2 it does not, and every request through a body timeout bypasses the cache. So
+/// does one through a body timeout within request decompression, which takes `Content-Length` off. Put this
+/// layer between such layers and the cache; or put them within the cache, where they cost a hit nothing.
 ///
 /// It reads the first frame of a body that hides its size, and puts it back: the request is forwarded
 /// frame by frame as it came. Where axum boxes the bodies, between two calls of `Router::layer`, the

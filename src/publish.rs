@@ -48,7 +48,7 @@ impl SupportCacheHandle {
     /// | | Labels |
     /// |---|---|
     /// | `support_cache_store_operation_seconds` | `operation`, `result`: `answered`, `failed`, `timed-out` |
-    /// | `support_cache_store_linked`, `support_cache_store_breaker_open`, `support_cache_store_pending_invalidations`, `support_cache_store_links_lost_total` | |
+    /// | `support_cache_store_linked`, `support_cache_store_breaker_open`, `support_cache_store_pending_invalidations`, `support_cache_store_links_lost_total`, `support_cache_store_late_timers_total` | |
     /// | `support_cache_store_records_total` | `result`: `fenced`, `unreadable`, `foreign` |
     /// | `support_cache_near_proven`, `support_cache_near_lag_seconds`, `support_cache_near_pushes_total`, `support_cache_near_silenced_total` | |
     /// | `support_cache_near_lookups_total` | `result`: `hit`, `confirmed` |
@@ -190,6 +190,7 @@ impl Labels {
         self.gauge("support_cache_store_breaker_open", f64::from(store.is_breaker_open));
         self.gauge("support_cache_store_pending_invalidations", store.pending as f64);
         self.count("support_cache_store_links_lost_total", store.links_lost);
+        self.count("support_cache_store_late_timers_total", store.late_timers);
         for (result, count) in
             [("fenced", store.fenced), ("unreadable", store.unreadable), ("foreign", store.foreign)]
         {
@@ -238,6 +239,7 @@ const DESCRIPTIONS: &[(MetricKind, &str, Unit, &str)] = &[
     (MetricKind::Gauge, "support_cache_store_breaker_open", Unit::Count, "1 if lookups are not sent because they were slow."),
     (MetricKind::Gauge, "support_cache_store_pending_invalidations", Unit::Count, "Invalidations that the server has not acknowledged."),
     (MetricKind::Counter, "support_cache_store_links_lost_total", Unit::Count, "Links to the server that were lost."),
+    (MetricKind::Counter, "support_cache_store_late_timers_total", Unit::Count, "Timers of heartbeats and of waits for the server that fired late: the runtime was starved."),
     (MetricKind::Counter, "support_cache_store_records_total", Unit::Count, "Records that were fenced, unreadable or foreign."),
     (MetricKind::Gauge, "support_cache_near_proven", Unit::Count, "1 if the near cache answers."),
     (MetricKind::Gauge, "support_cache_near_lag_seconds", Unit::Seconds, "Time that the last proof of the link took."),

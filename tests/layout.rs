@@ -23,6 +23,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "entry",
             "metrics",
             "policy",
+            "origin",
             "peek",
             "route",
             "flight",
@@ -58,6 +59,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "cache",
             "settle",
             "fill",
+            "limits",
             "revalidate",
             "stale",
             "lookup",
@@ -74,8 +76,9 @@ const ORDERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("src/flight", &["broadcast", "flights"]),
+    ("src/origin", &["quota", "pauses"]),
     ("src/recording", &["budget", "tape", "cursor", "recorder"]),
-    ("src/background", &["detach", "early_refresh", "revalidation"]),
+    ("src/background", &["runtime", "detach", "early_refresh", "revalidation"]),
     (
         "src/metrics",
         &[
@@ -121,6 +124,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "response_policy",
             "field_line",
             "http_date",
+            "quota_fields",
             "entity_tag",
             "freshness",
             "validation",
@@ -195,7 +199,8 @@ const ORDERS: &[(&str, &[&str])] = &[
 ];
 
 /// Tests that run against a real server and wait for it; they may poll to a deadline.
-const TESTS_AGAINST_SERVERS: &[&str] = &["support/server.rs", "redis/suspended.rs"];
+const TESTS_AGAINST_SERVERS: &[&str] =
+    &["support/server.rs", "redis/starved.rs", "redis/suspended.rs"];
 
 const MAX_CODE_LINES: usize = 400;
 

@@ -4,6 +4,7 @@
 //! their number and on the time of each. This is the one place that spawns on drop.
 
 use std::{
+    collections::BTreeSet,
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::{
@@ -14,41 +15,53 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    runtime::Handle,
-    sync::{Notify, OwnedSemaphorePermit, Semaphore},
-};
+use tokio::sync::Notify;
 
+use super::runtime::runtime;
 use crate::{
     clock::{Instant, now, timeout_at},
     metrics::Metrics,
+    sync::{Mutex, lock},
 };
 
 /// Bound on work without a caller.
 #[derive(Debug)]
 pub(crate) struct Detachments {
-    permits: Arc<Semaphore>,
+    permits: Mutex<Permits>,
     count: usize,
     limit: Duration,
+    /// Notified of each permit that is given back.
+    returned: Notify,
     /// Set once work without a caller is given up: at the end of a drain.
     is_closed: AtomicBool,
     closing: Arc<Notify>,
     metrics: Arc<Metrics>,
 }
 
+/// Permits that are not given back. One that is over counts no more: its work may be in a runtime that
+/// nobody drives.
+#[derive(Debug, Default)]
+struct Permits {
+    /// Deadlines, each with the number of its permit.
+    deadlines: BTreeSet<(Instant, u64)>,
+    last: u64,
+}
+
 /// Permit to go on without a caller until a deadline.
 #[derive(Debug)]
 pub(crate) struct DetachedPermit {
-    _permit: OwnedSemaphorePermit,
+    detachments: Arc<Detachments>,
     deadline: Instant,
+    number: u64,
 }
 
 impl Detachments {
     pub(crate) fn new(count: usize, limit: Duration, metrics: Arc<Metrics>) -> Self {
         Self {
-            permits: Arc::new(Semaphore::new(count)),
+            permits: Mutex::default(),
             count,
             limit,
+            returned: Notify::new(),
             is_closed: AtomicBool::new(false),
             closing: Arc::default(),
             metrics,
@@ -57,14 +70,20 @@ impl Detachments {
 
     /// Returns the number of fills and writes that go on without a caller.
     pub(crate) fn len(&self) -> usize {
-        self.count.saturating_sub(self.permits.available_permits())
+        lock(&self.permits).in_force(now())
     }
 
     /// Waits until nothing goes on without a caller. Returns whether that is so at the deadline.
     pub(crate) async fn are_done(&self, deadline: Instant) -> bool {
-        let all = u32::try_from(self.count).unwrap_or(u32::MAX);
-        // A closed semaphore cannot be: it is never closed.
-        timeout_at(deadline, self.permits.acquire_many(all)).await.is_ok()
+        loop {
+            let returned = self.returned.notified();
+            if self.len() == 0 {
+                return true;
+            }
+            if timeout_at(deadline, returned).await.is_err() {
+                return self.len() == 0;
+            }
+        }
     }
 
     /// Drops the work that goes on without a caller, now and from now on. A write then has an unknown
@@ -75,23 +94,43 @@ impl Detachments {
     }
 
     /// Returns a permit to go on, or `None` where too much does already.
-    pub(crate) fn begin(&self) -> Option<DetachedPermit> {
+    pub(crate) fn begin(self: &Arc<Self>) -> Option<DetachedPermit> {
         if self.is_closed.load(Ordering::SeqCst) {
             return None;
         }
-        match Arc::clone(&self.permits).try_acquire_owned() {
-            Ok(permit) => Some(DetachedPermit { _permit: permit, deadline: now() + self.limit }),
-            Err(_) => {
-                self.metrics.detached_dropped();
-                None
-            }
+        let now = now();
+        let mut permits = lock(&self.permits);
+        if permits.in_force(now) >= self.count {
+            self.metrics.detached_dropped();
+            return None;
         }
+        permits.last += 1;
+        let (deadline, number) = (now + self.limit, permits.last);
+        permits.deadlines.insert((deadline, number));
+        Some(DetachedPermit { detachments: Arc::clone(self), deadline, number })
+    }
+}
+
+impl Permits {
+    /// Returns the number of permits that are in force, and drops the others.
+    fn in_force(&mut self, now: Instant) -> usize {
+        while self.deadlines.first().is_some_and(|(deadline, _)| *deadline < now) {
+            self.deadlines.pop_first();
+        }
+        self.deadlines.len()
     }
 }
 
 impl DetachedPermit {
     pub(crate) fn deadline(&self) -> Instant {
         self.deadline
+    }
+}
+
+impl Drop for DetachedPermit {
+    fn drop(&mut self) {
+        lock(&self.detachments.permits).deadlines.remove(&(self.deadline, self.number));
+        self.detachments.returned.notify_waiters();
     }
 }
 
@@ -130,7 +169,7 @@ impl<F: Future + Send + 'static> Future for Detachable<F> {
 impl<F: Future + Send + 'static> Drop for Detachable<F> {
     fn drop(&mut self) {
         let Some(future) = self.future.take().filter(|_| self.has_begun) else { return };
-        let Ok(runtime) = Handle::try_current() else { return };
+        let Some(runtime) = runtime() else { return };
         // Registered before the permit is asked for, so that no drain is missed.
         let closing = Arc::clone(&self.detachments.closing).notified_owned();
         let Some(permit) = self.detachments.begin() else { return };

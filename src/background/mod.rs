@@ -3,9 +3,11 @@
 pub(crate) mod detach;
 pub(crate) mod early_refresh;
 pub(crate) mod revalidation;
+pub(crate) mod runtime;
 
 pub(crate) use self::{
     detach::{Detachable, DetachedPermit, Detachments},
     early_refresh::EarlyRefresh,
     revalidation::{Revalidation, Revalidations},
+    runtime::runtime,
 };

@@ -13,6 +13,10 @@ use crate::{
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// Time after which another request has the right, whatever became of the one before: its runtime may have
+/// ended, or may not be driven. A refresh has half of it for its head, and half for its body.
+const LONGEST_RUN: Duration = Duration::from_secs(60);
+
 /// Number of variants that are tracked. Beyond it nothing is revalidated in the background.
 const MAX_KNOWN: usize = 65_536;
 
@@ -26,7 +30,8 @@ type Known = HashMap<Variant, VariantState, BuildHasherDefault<Prehashed>>;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct VariantState {
-    is_running: bool,
+    /// End of the right of the request that has it, whether it gives that back or not.
+    running_until: Option<Instant>,
     failures: u32,
     /// `None` before the first failure.
     paused_until: Option<Instant>,
@@ -35,6 +40,10 @@ struct VariantState {
 }
 
 impl VariantState {
+    fn is_running(self, now: Instant) -> bool {
+        self.running_until.is_some_and(|until| now < until)
+    }
+
     fn is_paused(self, now: Instant) -> bool {
         self.paused_until.is_some_and(|until| now < until)
     }
@@ -45,7 +54,7 @@ impl VariantState {
 
     /// Returns whether it says nothing that holds now.
     fn is_over(self, now: Instant) -> bool {
-        !self.is_running && !self.is_paused(now) && !self.is_refused(now)
+        !self.is_running(now) && !self.is_paused(now) && !self.is_refused(now)
     }
 }
 
@@ -55,11 +64,12 @@ impl Revalidations {
         let now = now();
         let mut known = lock(&self.known);
         let state = Self::state(&mut known, variant, now)?;
-        if state.is_running || state.is_paused(now) {
+        if state.is_running(now) || state.is_paused(now) {
             return None;
         }
-        state.is_running = true;
-        Some(Revalidation { revalidations: Arc::clone(self), variant: variant.clone() })
+        let until = now + LONGEST_RUN;
+        state.running_until = Some(until);
+        Some(Revalidation { revalidations: Arc::clone(self), variant: variant.clone(), until })
     }
 
     /// Returns whether the origin failed a moment ago and is not to be asked again yet.
@@ -113,8 +123,8 @@ impl Revalidations {
     pub(crate) fn answered(&self, variant: &Variant) {
         let mut known = lock(&self.known);
         if let Some(state) = known.get_mut(variant) {
-            *state = VariantState { is_running: state.is_running, ..VariantState::default() };
-            if !state.is_running {
+            *state = VariantState { running_until: state.running_until, ..VariantState::default() };
+            if state.running_until.is_none() {
                 known.remove(variant);
             }
         }
@@ -125,13 +135,16 @@ impl Revalidations {
 pub(crate) struct Revalidation {
     revalidations: Arc<Revalidations>,
     variant: Variant,
+    until: Instant,
 }
 
 impl Drop for Revalidation {
     fn drop(&mut self) {
         let mut known = lock(&self.revalidations.known);
-        if let Some(state) = known.get_mut(&self.variant) {
-            state.is_running = false;
+        let state = known.get_mut(&self.variant);
+        // Another request has the right by now if this one took too long.
+        if let Some(state) = state.filter(|state| state.running_until == Some(self.until)) {
+            state.running_until = None;
             if state.failures == 0 && state.refused_until.is_none() {
                 known.remove(&self.variant);
             }

@@ -198,6 +198,7 @@ impl CacheConfig {
             query,
             host,
             request_directives,
+            quota,
             negative_ttl: duration,
             jitter,
             body_limit: |value: &ConfigBytes| value.get(),

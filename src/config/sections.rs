@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::value::{ConfigBytes, ConfigDuration, Secret};
 use crate::{
+    origin::Quota,
     policy::{Freshness, RequestDirectives},
     route::{HostPolicy, QueryPolicy},
 };
@@ -278,6 +279,8 @@ pub struct CacheConfig {
     pub body_limit: Option<ConfigBytes>,
     /// Sharing of one origin request by concurrent misses. Defaults to true.
     pub coalescing: Option<bool>,
+    /// Requests that the origin counts together: `"caller"` or `"service"`.
+    pub quota: Option<Quota>,
 }
 
 /// Write that invalidates, with the setters of [`InvalidateRoute`](crate::InvalidateRoute) as fields.

@@ -1,4 +1,4 @@
-//! Fields that are for one connection, and fields that are for every recipient.
+//! Fields that are for one connection or one moment, and fields that are for every recipient.
 
 use http::{HeaderMap, HeaderName, header::CONNECTION};
 
@@ -37,6 +37,16 @@ impl HopByHop {
 /// Returns whether a field is for every recipient, whatever `Connection` names.
 pub(crate) fn is_for_every_recipient(name: &HeaderName) -> bool {
     is_end_to_end(name.as_str())
+}
+
+/// Returns whether a field says how many requests its sender takes at the moment: `Retry-After` (RFC 9110
+/// §10.2.3), and the fields of rate limits, of a draft and of those before it. A hit is no such request.
+pub(crate) fn is_momentary(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    let limits = name.strip_prefix("x-").unwrap_or(name).strip_prefix("ratelimit");
+    name == "retry-after"
+        || limits
+            .is_some_and(|rest| matches!(rest, "" | "-policy" | "-limit" | "-remaining" | "-reset"))
 }
 
 /// Returns whether a field belongs to one connection or one proxy (RFC 9111 §3.1).

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header::AGE};
 use smallvec::SmallVec;
 
 use super::{
-    hop_by_hop::HopByHop,
+    hop_by_hop::{HopByHop, is_momentary},
     pack::pack,
     weight::{PER_FIELD, PER_TEXT, name_weight},
 };
@@ -73,7 +73,10 @@ impl StoredFields {
         let fields = known.or_else(|| {
             let hop_by_hop = HopByHop::of(origin);
             let is_stored = |name: &HeaderName| {
-                *name != AGE && !stripped.contains(name) && !hop_by_hop.contains(name)
+                *name != AGE
+                    && !stripped.contains(name)
+                    && !hop_by_hop.contains(name)
+                    && !is_momentary(name)
             };
             lines.retain(|(name, _)| is_stored(name));
             shapes.find_or_share(lines.iter().map(|(name, _)| *name))

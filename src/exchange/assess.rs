@@ -50,6 +50,8 @@ pub(crate) enum Origin {
     Unasked,
     /// It failed a moment ago and is not asked again until a pause is over.
     BackedOff,
+    /// It has asked for a pause that is not over.
+    Limited,
     /// It was asked and has not answered in time.
     Slow,
     /// It was asked and has failed.
@@ -116,12 +118,13 @@ fn reason(head: &Head, circumstances: Circumstances, now: Instant) -> Option<Sta
     let Circumstances { is_current, origin } = circumstances;
     let windows = head.windows();
     let is_within = |window| is_current && now < head.fresh_until() + window;
-    let may_revalidate = matches!(origin, Origin::Unasked | Origin::BackedOff)
+    let may_revalidate = matches!(origin, Origin::Unasked | Origin::BackedOff | Origin::Limited)
         && is_within(windows.while_revalidate);
     let (window, reason) = match origin {
         _ if may_revalidate => return Some(Stale::Revalidate),
         Origin::Unasked => return None,
         Origin::BackedOff | Origin::Failed => (windows.if_error, Stale::Error),
+        Origin::Limited => (windows.if_error, Stale::Quota),
         Origin::Slow => (windows.if_error, Stale::Timeout),
     };
     is_within(window).then_some(reason)
@@ -246,6 +249,9 @@ pub(super) mod tests {
             (Origin::BackedOff, 69, Some(Stale::Revalidate)),
             (Origin::BackedOff, 70, Some(Stale::Error)),
             (Origin::BackedOff, 160, None),
+            (Origin::Limited, 69, Some(Stale::Revalidate)),
+            (Origin::Limited, 70, Some(Stale::Quota)),
+            (Origin::Limited, 160, None),
             (Origin::Slow, 61, Some(Stale::Timeout)),
             (Origin::Slow, 160, None),
             (Origin::Failed, 61, Some(Stale::Error)),

@@ -18,12 +18,13 @@ use super::{
     rules::{CachedRoute, CurrentRules, Rules, RulesGuard, Since},
 };
 use crate::{
-    background::{Detachments, Revalidations},
+    background::{Detachments, Revalidations, runtime},
     clock::{Instant, now, sleep_until},
     error::{ConfigError, Unfinished},
     flight::{Flights, Limits},
     key::{Strength, Subject},
     metrics::{Metrics, Snapshot, reporter::Reporter, telemetry},
+    origin::Pauses,
     recording::Budget,
     route::{Identity, RouteTable, Routes},
     store::{Acknowledgement, Pending, Store},
@@ -54,6 +55,7 @@ pub(crate) struct Cache<St> {
     pub(crate) identity: Identity,
     pub(crate) flights: Arc<Flights<SharedResponse>>,
     pub(crate) revalidations: Arc<Revalidations>,
+    pub(crate) pauses: Pauses,
     pub(crate) detachments: Arc<Detachments>,
     /// Bound on refreshes in the background.
     pub(crate) refreshes: Arc<Detachments>,
@@ -94,6 +96,7 @@ impl<St: Store> Cache<St> {
             identity,
             flights: Arc::new(Flights::new(limits)),
             revalidations: Arc::default(),
+            pauses: Pauses::default(),
             detachments,
             refreshes,
             bodies: Arc::new(Budget::new(BODIES_IN_FLIGHT)),
@@ -292,7 +295,7 @@ impl<St: Store> Cache<St> {
 
     fn settle_later(self: &Arc<Self>, subject: Subject, mut until: Instant) {
         // Without a runtime its time still runs out; the store has taken nothing for it.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let Some(runtime) = runtime() else { return };
         let shared = Arc::clone(self);
         runtime.spawn(telemetry::in_current_span(async move {
             loop {

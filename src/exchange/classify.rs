@@ -96,7 +96,7 @@ fn classify_read<St: Store>(
         return Ok(Decision::Pass);
     }
     let peek = |variant: &_| match cache.store.peek(variant) {
-        Some(entry) => cache.consider(route, &asks.wishes, Purpose::Answer, entry),
+        Some(entry) => cache.consider(route, &asks.wishes, Purpose::Answer, fields, entry),
         None => Verdict::Nothing,
     };
     let mut verdict = peek(&base);

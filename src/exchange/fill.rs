@@ -10,7 +10,6 @@ use std::{
 use bytes::Bytes;
 use http::{Extensions, HeaderMap, header::DATE, response};
 use http_body::Body;
-use tokio::runtime::Handle;
 
 use super::{
     cache::Cache,
@@ -21,7 +20,7 @@ use super::{
     settle::{Conclusion, Ending},
 };
 use crate::{
-    background::Revalidation,
+    background::{Revalidation, runtime},
     body::ResponseBody,
     clock::{Instant, now, time_of_day},
     entry::{Entry, Head, Provenance, Timing, exact_copy},
@@ -29,8 +28,8 @@ use crate::{
     key::{FieldList, MAX_TAGS, Nominated, Slot, Tag, Tags, Variant, seeded_hash},
     metrics::{outcome::Refusal, telemetry},
     policy::{
-        CACHE_GROUPS, Reception, Terms, date_value, declared_length, groups, may_be_remembered,
-        named_tags,
+        CACHE_GROUPS, Reception, Terms, date_value, declared_length, groups, is_overloaded,
+        may_be_remembered, named_tags,
     },
     recording::{Recorded, Recorder, Recording, Reservation, Stop, Tape},
     route::CacheRule,
@@ -319,7 +318,11 @@ impl<St: Store> Filling<St> {
             let pass = Arc::new(Entry::pass(provenance, now() + PASS));
             (pass, placement.and_then(|place| self.note(place, now())))
         });
-        self.ending(pass, Conclusion::Refusal(refusal))
+        let conclusion = match is_overloaded(status) {
+            true => Conclusion::Overload(refusal),
+            false => Conclusion::Refusal(refusal),
+        };
+        self.ending(pass, conclusion)
     }
 
     /// Returns the note that leads to a response, valid until `until` at least. `None` if no fields were
@@ -376,11 +379,11 @@ impl<St: Store> Filling<St> {
         let (recording, cursor) = Recording::new(tape, Arc::clone(without_reader));
         let (mut recorder, rest) = Recorder::new(Arc::clone(&recording), body);
         let reader = ResponseBody::first_reader(cursor, rest);
-        let runtime = Handle::try_current();
+        let runtime = runtime();
         let stop = match (polled, &runtime) {
             (Poll::Ready(stop), _) => Some(stop),
-            (Poll::Pending, Err(_)) => Some(Stop::Refused(Refusal::Runtime)),
-            (Poll::Pending, Ok(_)) => None,
+            (Poll::Pending, None) => Some(Stop::Refused(Refusal::Runtime)),
+            (Poll::Pending, Some(_)) => None,
         };
         if let Some(stop) = stop {
             let recorded = recorder.stop(stop);
@@ -390,7 +393,7 @@ impl<St: Store> Filling<St> {
         if declared.is_some() && storable.head.may_be_shared() && !has_tags_beside {
             self.lead.share(storable.share(recording));
         }
-        if let Ok(runtime) = runtime {
+        if let Some(runtime) = runtime {
             runtime.spawn(telemetry::in_current_span(async move {
                 let recorded = recorder.run().await;
                 // Stored first: a client that has read the whole body finds it stored.

@@ -14,6 +14,7 @@ use super::{
     respond::{Reuse, SharedResponse},
 };
 use crate::{
+    background::runtime,
     clock::{Instant, now, recent, timeout_at},
     entry::Entry,
     flight::{Follower, Lead, Settled, Turn},
@@ -60,6 +61,9 @@ impl<St: Store> Cache<St> {
         let next = match (self.turn(read, held), held) {
             (Err(alone), _) => ControlFlow::Break(alone.into()),
             (Ok(Turn::Crowd), _) => ControlFlow::Break(Alone::Crowd.into()),
+            (Ok(Turn::Follow(_)), _) | (Ok(_), Some(_)) if runtime().is_none() => {
+                ControlFlow::Break(Alone::Runtime.into())
+            }
             (Ok(Turn::Follow(flight)), _) => {
                 // Boxed, as the next: with room for these waits the future of a read would be longer than
                 // what allocators keep at hand.

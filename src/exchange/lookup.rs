@@ -93,13 +93,14 @@ impl<St: Store> Cache<St> {
         route: &CachedRoute,
         wishes: &Wishes,
         purpose: Purpose,
+        fields: &HeaderMap,
         entry: Arc<Entry>,
     ) -> Verdict {
         let Some(entry) = route.adopt(entry) else { return Verdict::Nothing };
         let now = now();
         let question = Question { wishes, early: Some(&route.early), now, purpose };
         let keeps_stale = || route.rule.keeps_stale();
-        match assess(&entry, &question, || self.circumstances(&entry)) {
+        match assess(&entry, &question, || self.circumstances(fields, &entry)) {
             Assessment::Fresh { is_due } => {
                 Verdict::Answer(Reuse { entry, stale: None, is_due, now })
             }
@@ -117,10 +118,12 @@ impl<St: Store> Cache<St> {
     }
 
     /// Reads the circumstances of a stale entry that was just found.
-    fn circumstances(&self, entry: &Entry) -> Circumstances {
-        let origin = match self.revalidations.is_paused(&entry.slot().variant) {
-            true => Origin::BackedOff,
-            false => Origin::Unasked,
+    fn circumstances(&self, fields: &HeaderMap, entry: &Entry) -> Circumstances {
+        let variant = &entry.slot().variant;
+        let origin = match () {
+            () if self.revalidations.is_paused(variant) => Origin::BackedOff,
+            () if self.is_paused(fields, variant) => Origin::Limited,
+            () => Origin::Unasked,
         };
         Circumstances { is_current: entry.is_current(self.store.sequence()), origin }
     }
@@ -147,7 +150,7 @@ impl<St: Store> Cache<St> {
             found = self.store.lookup(&read.slot).await;
         }
         match found {
-            Lookup::Found(entry) => self.found(read, entry)?,
+            Lookup::Found(entry) => self.found(read, fields, entry)?,
             Lookup::Held(token) => search.held = Some(token),
             Lookup::Unavailable if !read.asks.wishes.only_if_cached => {
                 return ControlFlow::Break(Bypass::Store.into());
@@ -158,9 +161,14 @@ impl<St: Store> Cache<St> {
     }
 
     /// Answers with the entry that a look-up found, or keeps it.
-    fn found<B: Body>(&self, read: &mut Read, entry: Arc<Entry>) -> ControlFlow<Ended<B>> {
+    fn found<B: Body>(
+        &self,
+        read: &mut Read,
+        fields: &HeaderMap,
+        entry: Arc<Entry>,
+    ) -> ControlFlow<Ended<B>> {
         let purpose = if read.is_background { Purpose::Refresh } else { Purpose::Answer };
-        match self.consider(&read.route, &read.asks.wishes, purpose, entry) {
+        match self.consider(&read.route, &read.asks.wishes, purpose, fields, entry) {
             Verdict::Answer(reuse) => {
                 if reuse.is_due {
                     read.reason = ForwardReason::Stale;
@@ -231,8 +239,9 @@ mod tests {
         let cache = layer.cache();
         let entry = Arc::new(response_of(cache.store.sequence().begin()));
         let rules = cache.rules();
+        let (route, fields) = (rules.route(0), HeaderMap::new());
         let consider =
-            || cache.consider(rules.route(0), &Wishes::NONE, Purpose::Answer, Arc::clone(&entry));
+            || cache.consider(route, &Wishes::NONE, Purpose::Answer, &fields, Arc::clone(&entry));
         advance(Duration::from_secs(61)).await;
         assert!(matches!(consider(), Verdict::Answer(Reuse { is_due: true, .. })));
         cache.store.invalidate(&entry.slot().key.clone().into(), Strength::Hard).await.unwrap();

@@ -13,6 +13,7 @@ mod cache;
 mod classify;
 mod fill;
 mod join;
+mod limits;
 mod lookup;
 mod nesting;
 mod notices;
@@ -32,7 +33,6 @@ use http::{
     header::{IF_MODIFIED_SINCE, IF_NONE_MATCH},
 };
 use http_body::Body;
-use tokio::runtime::Handle;
 use tower_service::Service;
 
 pub use self::notices::{Invalidated, InvalidationHook};
@@ -50,7 +50,7 @@ use self::{
 };
 pub(crate) use self::{cache::Cache, notices::FrontSettings, write::acknowledged};
 use crate::{
-    background::Detachable,
+    background::{Detachable, runtime},
     body::ResponseBody,
     clock::{recent, timeout_at},
     future::{Mark, ResponseFuture, Watched, watch},
@@ -188,6 +188,7 @@ where
         // Followers rely on the fill from here on. If the caller goes away, it is completed without it.
         let fill = telemetry::in_current_span(self.fill(filling));
         let mut fill = Detachable::new(fill, &cache.detachments);
+        let patience = patience.filter(|_| runtime().is_some());
         let Some((limit, read)) = patience else { return fill.await };
         match timeout_at(search.began + limit, &mut fill).await {
             Ok(answer) => answer,
@@ -261,8 +262,12 @@ where
     /// Revalidates or refreshes in the background; the caller already has its response. One request at a
     /// time does so for each variant. Without a permit nothing happens, and a later request tries again.
     fn refresh(mut self: Box<Self>) {
+        let fields = self.request.as_ref().expect(UNTIL_FORWARDED).headers();
+        if self.cache.is_paused(fields, &self.read.slot.variant) {
+            return;
+        }
         let Some(right) = self.cache.revalidations.begin(&self.read.slot.variant) else { return };
-        let Ok(runtime) = Handle::try_current() else { return };
+        let Some(runtime) = runtime() else { return };
         let Some(permit) = self.cache.refreshes.begin() else { return };
         self.read.ask_for_all(self.request.as_mut().expect(UNTIL_FORWARDED));
         self.read.right = Some(Arc::new(right));
@@ -298,12 +303,13 @@ where
             Unshared::Alone(Alone::Head) => self.cache.begin_update::<B>(&self.read).await,
             _ => None,
         };
-        let updating = updating.map(|filling| {
-            let request = self.request.as_ref().expect(UNTIL_FORWARDED);
-            (filling, FieldList::of(request.headers()))
-        });
+        let fields = FieldList::of(self.request.as_ref().expect(UNTIL_FORWARDED).headers());
         let forwarded = self.ask(|| ()).await;
-        let status = forwarded.as_ref().ok().map(Response::status);
+        let asked = ForwardedRequest { read: &self.read, fields };
+        let status = forwarded.as_ref().ok().map(|response| {
+            self.cache.hear(&asked, response.status(), response.headers());
+            response.status()
+        });
         if let Some(response) = self.read.rescue(&self.cache, status) {
             return Ok(response);
         }
@@ -312,8 +318,8 @@ where
         if self.read.is_contradicted_by(&head) {
             let key = Subject::Key(self.read.slot.key.clone());
             bounded(self.cache.invalidate(&key, Strength::Hard)).await;
-        } else if let Some((filling, fields)) = updating {
-            filling.update(&ForwardedRequest { read: &self.read, fields }, head.clone()).await;
+        } else if let Some(filling) = updating {
+            filling.update(&asked, head.clone()).await;
         }
         let outcome = why.outcome(head.status);
         self.read.asks.report.put(&outcome, &mut head.extensions);
@@ -357,6 +363,9 @@ where
         let panicked = || cache.metrics().refused(bucket, Refusal::Panicked);
         let forwarded = self.ask(&panicked).await;
         let asked = ForwardedRequest { read: &self.read, fields };
+        if let Ok(response) = &forwarded {
+            cache.hear(&asked, response.status(), response.headers());
+        }
         // It polls the body once.
         let received = watch(&panicked, || receive(filling, forwarded, &asked, candidate));
         let mut received = match received {

@@ -41,6 +41,8 @@ pub(super) enum Conclusion {
     Response(Arc<Entry>, Nominated),
     /// Nothing to share; the refusal may be remembered for a while.
     Refusal(Refusal),
+    /// Nothing to share now: the origin takes no more requests. The followers ask it one at a time.
+    Overload(Refusal),
     /// Nothing to share, and the stored response is wrong, too.
     Invalidation(Refusal),
     /// The fill was lost.
@@ -78,7 +80,10 @@ impl<St: Store> Ending<St> {
     fn is_grouped(&self) -> bool {
         match &self.conclusion {
             Conclusion::Response(entry, _) => entry.slot().tags.len() > self.lead.slot().tags.len(),
-            Conclusion::Refusal(_) | Conclusion::Invalidation(_) | Conclusion::Abandoned => false,
+            Conclusion::Refusal(_)
+            | Conclusion::Overload(_)
+            | Conclusion::Invalidation(_)
+            | Conclusion::Abandoned => false,
         }
     }
 
@@ -90,7 +95,10 @@ impl<St: Store> Ending<St> {
             Conclusion::Refusal(Refusal::Incomplete | Refusal::Panicked) => {
                 cache.revalidations.failed(variant);
             }
-            Conclusion::Refusal(_) | Conclusion::Invalidation(_) | Conclusion::Response(..) => {
+            Conclusion::Refusal(_)
+            | Conclusion::Overload(_)
+            | Conclusion::Invalidation(_)
+            | Conclusion::Response(..) => {
                 cache.revalidations.answered(variant);
             }
         }
@@ -106,6 +114,10 @@ impl<St: Store> Ending<St> {
             Conclusion::Response(entry, nominated) => (entry, nominated),
             Conclusion::Refusal(refusal) | Conclusion::Invalidation(refusal) => {
                 self.lead.decline();
+                return Err(refusal);
+            }
+            Conclusion::Overload(refusal) => {
+                self.lead.end();
                 return Err(refusal);
             }
             Conclusion::Abandoned => return Err(Refusal::Failed),

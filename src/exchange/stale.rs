@@ -126,7 +126,10 @@ impl<St: Store> Filling<St> {
             }
             return ControlFlow::Continue(self);
         }
-        self.cache.revalidations.failed(variant);
+        // After a 429 those pause that it is meant for.
+        if status != Some(StatusCode::TOO_MANY_REQUESTS) {
+            self.cache.revalidations.failed(variant);
+        }
         // From now on nobody joins, so the fence that is asked here decides for every follower.
         self.lead.close();
         let (Some(response), Some(entry)) = (read.rescue(&self.cache, status), &read.seen) else {
@@ -143,9 +146,10 @@ impl<St: Store> Filling<St> {
     }
 }
 
-/// Returns whether a status is an error that a stale response may stand in for (RFC 5861 §4).
+/// Returns whether a status is an error that a stale response may stand in for (RFC 5861 §4), or says that
+/// the origin takes no more requests for now.
 fn is_failure(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 500 | 502 | 503 | 504)
+    matches!(status.as_u16(), 429 | 500 | 502 | 503 | 504)
 }
 
 #[cfg(all(test, not(shuttle)))]

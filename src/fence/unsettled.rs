@@ -37,6 +37,10 @@ impl Unsettled {
         let now = now();
         let until = now + window;
         let mut deadlines = lock(&self.deadlines);
+        if deadlines.until.len() >= MAX_SUBJECTS {
+            // The tasks that were to settle these are gone with their runtime.
+            deadlines.until.retain(|_, until| now < *until);
+        }
         let is_full = deadlines.until.len() >= MAX_SUBJECTS;
         let deadline = if is_full && !deadlines.until.contains_key(subject) {
             deadlines.all_until.get_or_insert(now)
@@ -132,6 +136,10 @@ mod tests {
         assert!(unsettled.contains(&slot("never entered", Tags::none())));
         tokio::time::advance(Duration::from_secs(10)).await;
         assert!(!unsettled.contains(&slot("never entered", Tags::none())));
+        // No task has settled them, and they make nothing else unsettled any more.
+        unsettled.enter(&key("one"), WINDOW);
+        assert!(!unsettled.contains(&slot("never entered", Tags::none())));
+        assert!(unsettled.contains(&slot("one", Tags::none())));
     }
 
     #[tokio::test(start_paused = true)]

@@ -29,7 +29,8 @@ pub(crate) enum Settled<T> {
     Declined,
     /// The fill was lost. One follower leads another flight.
     Abandoned,
-    /// A wait for another process's fill has ended. Each follower looks again.
+    /// A wait for another process's fill has ended, or the origin takes no more requests for now. Each
+    /// follower looks again, and one of those that find nothing leads.
     Over,
 }
 
@@ -222,6 +223,11 @@ impl<T: Clone> Lead<T> {
     /// Settles the flight with a response to share, which is made only for followers.
     pub(crate) fn fill(mut self, response: impl FnOnce() -> T) {
         self.settle(|| Settled::Filled(response()));
+    }
+
+    /// Settles the flight with nothing to share now: the followers look again.
+    pub(crate) fn end(mut self) {
+        self.settle(|| Settled::Over);
     }
 
     /// Settles the flight with nothing to share.

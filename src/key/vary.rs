@@ -122,6 +122,10 @@ impl FieldList {
         kept.extend(fields.iter().map(|(name, value)| (name.clone(), value.clone())));
         Self(kept)
     }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        self.0.iter().map(|(name, value)| (name, value))
+    }
 }
 
 impl Lines for FieldList {

@@ -91,6 +91,9 @@ pub struct StoreSnapshot {
     pub is_breaker_open: bool,
     /// Links to the server that were lost.
     pub links_lost: u64,
+    /// Timers of heartbeats and of waits for the server that fired late: the runtime of this process was
+    /// starved, by tasks that block its threads. Such a wait goes on, since the reply may be here unread.
+    pub late_timers: u64,
     /// The operations, by kind; kinds that never occurred are absent.
     pub operations: BTreeMap<Operation, OperationSnapshot>,
     /// Responses that were not stored because an invalidation overtook them at the server.

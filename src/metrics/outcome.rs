@@ -134,7 +134,7 @@ reasons! {
         Superseded = "superseded",
         /// The store did not take it.
         Store = "store",
-        /// There is no tokio runtime to finish the recording on.
+        /// There is no tokio runtime with a time driver to finish the recording on.
         Runtime = "runtime",
     }
 }
@@ -165,6 +165,8 @@ reasons! {
         Crowd = "crowd",
         /// Another fill has the right to store, and this request waits for none.
         Held = "held",
+        /// There is no tokio runtime with a time driver, so it could not wait for a limited time.
+        Runtime = "runtime",
     }
 }
 
@@ -184,6 +186,8 @@ reasons! {
         Error = "stale-if-error",
         /// The origin takes long.
         Timeout = "timeout",
+        /// The origin has asked for a pause ([`Quota`](crate::Quota)).
+        Quota = "quota",
     }
 }
 
@@ -318,7 +322,8 @@ impl Outcome {
                     | Alone::Pass
                     | Alone::NoStore
                     | Alone::Crowd
-                    | Alone::Held => member,
+                    | Alone::Held
+                    | Alone::Runtime => member,
                 };
                 member.parameter(DETAIL, reason.token())
             }

@@ -1,13 +1,15 @@
 //! Request fields that matter to the cache, found in one pass.
 
 use http::{
-    HeaderMap, HeaderName,
+    HeaderMap, HeaderName, HeaderValue,
     header::{
         CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, COOKIE,
         EXPECT, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, PRAGMA,
         RANGE, TRAILER, TRANSFER_ENCODING, UPGRADE,
     },
 };
+
+use crate::key::seeded_hash;
 
 /// Fields that clients send to authenticate, and fields by which proxies name an authenticated caller.
 const DEFAULTS: &[&str] = &[
@@ -124,6 +126,18 @@ impl CredentialFields {
     /// Returns the names that carry credentials unless a layer names others.
     pub(crate) fn defaults() -> Vec<HeaderName> {
         DEFAULTS.iter().copied().map(HeaderName::from_static).collect()
+    }
+
+    /// Returns a seeded hash of the credentials among the fields of a request; `None` if it has none.
+    pub(crate) fn hash<'f>(
+        &self,
+        fields: impl Iterator<Item = (&'f HeaderName, &'f HeaderValue)>,
+    ) -> Option<u64> {
+        let credentials = fields.filter(|(name, _)| self.contains(name));
+        let mut lines: Vec<_> =
+            credentials.map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        lines.sort_unstable();
+        (!lines.is_empty()).then(|| seeded_hash(lines))
     }
 
     fn contains(&self, name: &HeaderName) -> bool {

@@ -160,6 +160,10 @@ impl<B: Body> Recorder<B> {
 
 impl<B: Body> Drop for Recorder<B> {
     fn drop(&mut self) {
+        // Its runtime has ended. That of the first reader may go on.
+        if let Some(body) = self.body.take() {
+            self.hand_over(Rest::Body(body));
+        }
         self.recording.finish(End::Broken);
     }
 }

@@ -1,7 +1,7 @@
 //! Admission of reads: the one place that decides whether a read may consult the cache, and that
 //! puts its variant together.
 
-use std::borrow::Cow;
+use std::{any::type_name, borrow::Cow};
 
 use http::{HeaderName, Uri, Version};
 use http_body::Body;
@@ -81,6 +81,7 @@ impl RequestContent {
             _ if hint.lower() > 0 => Self::Present,
             Some(0) => Self::Absent,
             _ if can_peek(body) => Self::Peekable,
+            _ if may_be_decompressed::<Q>() => Self::Present,
             _ => Self::Hidden,
         }
     }
@@ -93,8 +94,8 @@ impl RequestContent {
         match self {
             Self::Absent => Ok(()),
             Self::Peekable => Err(Denied::Unknown),
-            // RFC 9112 §6.3: a request in HTTP/1 that announces no content has none. One that an outer
-            // layer has decompressed may have lost the announcement; mostly it describes its content.
+            // RFC 9112 §6.3: a request in HTTP/1 that announces no content has none. One that a layer of
+            // another kind has decompressed may have lost the announcement, and still describes its content.
             Self::Hidden
                 if head.version <= Version::HTTP_11
                     && !fields.describes_content
@@ -105,6 +106,12 @@ impl RequestContent {
             Self::Hidden | Self::Present => Err(Bypass::Content.into()),
         }
     }
+}
+
+/// Returns whether a body of this type that hides its size may have been decompressed by tower-http. That
+/// takes off what announces the content, and shows the size of a body that it passes on as it is.
+fn may_be_decompressed<Q>() -> bool {
+    type_name::<Q>().contains("::DecompressionBody<")
 }
 
 /// Decides whether a read may consult the cache.

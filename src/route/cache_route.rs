@@ -16,6 +16,7 @@ use super::{
 use crate::{
     error::{ConfigError, ConfigErrorKind},
     key::Nominated,
+    origin::Quota,
     policy::{Freshness, HeadRule, Lifetimes, RequestDirectives, StoragePolicy},
 };
 
@@ -60,6 +61,7 @@ pub struct CacheRoute {
     vary: Vec<HeaderName>,
     body_limit: u64,
     coalescing: Coalescing,
+    quota: Quota,
 }
 
 impl CacheRoute {
@@ -115,6 +117,7 @@ impl CacheRoute {
             vary: Vec::new(),
             body_limit: DEFAULT_BODY_LIMIT,
             coalescing: Coalescing::On,
+            quota: Quota::Caller,
         }
     }
 
@@ -271,8 +274,8 @@ impl CacheRoute {
         self
     }
 
-    /// Sets the time for which a stale response may answer if the origin fails or answers 500, 502,
-    /// 503 or 504 (RFC 5861 §4). Defaults to zero: never.
+    /// Sets the time for which a stale response may answer if the origin fails, answers 500, 502, 503 or
+    /// 504 (RFC 5861 §4), or limits its requests (429, [`quota`](Self::quota)). Defaults to zero: never.
     ///
     /// A response with `stale-if-error` sets its own time. The exceptions are those of
     /// [`stale_while_revalidate`](Self::stale_while_revalidate). After a failure the origin is not
@@ -411,6 +414,19 @@ impl CacheRoute {
         self
     }
 
+    /// Sets the requests that the origin counts together when it limits their number. Defaults to
+    /// [`Quota::Caller`].
+    ///
+    /// An origin that answers 429, or 503 with `Retry-After`, is asked nothing in the background for the
+    /// time that it names, at most 5 minutes; after a 429 without a time for one second. The same holds if
+    /// its `RateLimit` field says that no request remains. Meanwhile stale responses answer within
+    /// [`stale_while_revalidate`](Self::stale_while_revalidate) and [`stale_if_error`](Self::stale_if_error),
+    /// and what has no such response is forwarded.
+    pub fn quota(mut self, quota: Quota) -> Self {
+        self.quota = quota;
+        self
+    }
+
     /// Returns the request fields that the route declares.
     #[cfg(feature = "testing")]
     pub(crate) fn declared(&self) -> &[HeaderName] {
@@ -469,6 +485,7 @@ impl CacheRoute {
             vary: Nominated::new(self.vary),
             body_limit: self.body_limit,
             coalescing: self.coalescing,
+            quota: self.quota,
         })
     }
 

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     entry::Entry,
     key::{Nominated, PrimaryKey, Subject, Tags},
+    origin::Quota,
     policy::{Freshness, HeadRule, RequestDirectives, StoragePolicy},
 };
 
@@ -64,6 +65,7 @@ pub(crate) struct CacheRule {
     pub(crate) vary: Nominated,
     pub(crate) body_limit: u64,
     pub(crate) coalescing: Coalescing,
+    pub(crate) quota: Quota,
 }
 
 impl CacheRule {
@@ -168,6 +170,7 @@ impl CacheRule {
             ("jitter", own.jitter_percent == others.jitter_percent),
             ("body_limit", self.body_limit == other.body_limit),
             ("coalescing", self.coalescing == other.coalescing),
+            ("quota", self.quota == other.quota),
             ("stale_while_revalidate", windows.while_revalidate == other_windows.while_revalidate),
             ("stale_if_error", windows.if_error == other_windows.if_error),
             ("soft_timeout", self.soft_timeout == other.soft_timeout),

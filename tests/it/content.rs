@@ -187,6 +187,30 @@ async fn a_body_that_hides_its_size_is_no_content_where_the_head_announces_none(
     }
 }
 
+/// Body with the name of tower-http's, which hides its size where it has decompressed something.
+struct DecompressionBody<B>(B);
+
+impl<B: Body + Unpin> Body for DecompressionBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.0).poll_frame(cx)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn content_that_was_decompressed_is_found_where_nothing_announces_it_any_more() {
+    for version in [Version::HTTP_10, Version::HTTP_11, Version::HTTP_2] {
+        let case = Case { version, has_content: true, ..HTTP_1 };
+        let body = || DecompressionBody(Hidden::of([data("x")]));
+        check(layer().layer(echo().0), &case, body, &line(data("x")), "content").await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_body_that_tells_its_size_is_believed() {
     for version in [Version::HTTP_11, Version::HTTP_2] {

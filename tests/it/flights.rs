@@ -103,7 +103,7 @@ async fn what_may_not_be_stored_is_not_shared() {
         (200, ("vary", "*"), "vary"),
         (200, ("content-type", "text/event-stream"), "stream"),
         (404, ("x", "y"), "status"),
-        (503, ("x", "y"), "status"),
+        (500, ("x", "y"), "status"),
     ] {
         let (cache, handle, mut calls) = cache();
         let (mut requests, call) = burst(&cache, &mut calls, 3).await;

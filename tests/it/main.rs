@@ -29,6 +29,7 @@ mod flights;
 mod handle;
 mod keys;
 mod lifetimes;
+mod limits;
 mod named_tags;
 mod nesting;
 #[cfg(feature = "testing")]
@@ -46,6 +47,7 @@ mod reload;
 mod replay;
 mod response_policy;
 mod reverse_proxy;
+mod runtimes;
 mod soft_tags;
 #[cfg(feature = "tracing")]
 mod spans;

@@ -389,7 +389,8 @@ async fn other_answers_are_no_errors_and_the_window_ends() {
     for (seconds, status, is_rescued) in [
         (100, 404, false),
         (100, 501, false),
-        (100, 429, false),
+        (100, 403, false),
+        (100, 429, true),
         (159, 503, true),
         (160, 503, false),
     ] {

@@ -257,3 +257,27 @@ async fn stale_windows_count_from_the_soft_invalidation() {
     pause(WINDOW + WINDOW / 4).await;
     assert_eq!(site.read("new").await.text(), "new");
 }
+
+/// The name is the store's own. Another value there begins another epoch: the cache is empty, and works.
+#[tokio::test]
+async fn a_foreign_value_at_the_name_of_the_epoch_heals() {
+    const EPOCH: &str = "tower-support-cache:epoch";
+    let server = Server::start().await;
+    let mut site = Site::on(&server.url()).await;
+    site.fill("0").await;
+    for (body, foreign) in [
+        ("1", &["RPUSH", EPOCH, "1"][..]),
+        ("2", &["HSET", EPOCH, "a", "1"]),
+        ("3", &["SET", EPOCH, "foreign"]),
+        ("4", &["SET", EPOCH, ""]),
+    ] {
+        server.run(&["DEL", EPOCH]).await;
+        server.run(foreign).await;
+        until(PATIENCE, "another epoch has begun", async || {
+            let read = site.read(body).await;
+            (read.is_hit() && read.text() == body).then_some(())
+        })
+        .await;
+        assert_eq!(server.command::<u64>(&["STRLEN", EPOCH]).await, 16, "{foreign:?}");
+    }
+}

@@ -30,6 +30,7 @@ mod recall;
 mod records;
 mod sharing;
 mod shutdown;
+mod starved;
 mod suspended;
 mod tags;
 mod topology;

@@ -125,16 +125,27 @@ async fn whatever_removes_a_stamp_is_an_invalidation() {
     }
 }
 
-/// A value of another type under the version's name is left alone, and nothing is stored.
+/// The name is the store's own. What else is put there is replaced, and no record of before is used.
 #[tokio::test]
-async fn a_stamp_of_another_type_is_a_bypass() {
+async fn a_foreign_value_at_the_name_of_a_tag_heals() {
     let server = Server::start().await;
     let mut site = Site::tagged(&server.url()).await;
-    server.run(&["LPUSH", STAMP, "1"]).await;
-    for _ in 0..3 {
-        assert!(!site.read("forwarded").await.is_hit());
+    for foreign in [
+        &["RPUSH", STAMP, "1"][..],
+        &["HSET", STAMP, "a", "1"],
+        &["SET", STAMP, "foreign"],
+        &["SET", STAMP, "0000000000000001 "],
+        &["SET", STAMP, ""],
+    ] {
+        server.run(&["DEL", "case:1", STAMP]).await;
+        site.fill("old").await;
+        server.run(&["DEL", STAMP]).await;
+        server.run(foreign).await;
+        assert_eq!(site.read("new").await.text(), "new", "{foreign:?}");
+        site.hits("new").await;
+        site.handle.invalidate_tag("all").await.unwrap();
+        assert_eq!(site.read("newer").await.text(), "newer", "{foreign:?}");
     }
-    assert_eq!(server.command::<u64>(&["LLEN", STAMP]).await, 1);
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@ use crate::{key::Strength, metrics::outcome::Outcome};
 
 pub(crate) fn credentials_bypassed(_: &str) {}
 
+pub(crate) fn timers_missing() {}
+
 pub(crate) fn bucket_unreached(_: &str) {}
 
 pub(crate) fn layer_nested(_: &str) {}

@@ -137,6 +137,13 @@ pub(crate) fn layer_nested(route: &str) {
     );
 }
 
+/// Reports a runtime without a time driver: nothing there can wait for a limited time.
+pub(crate) fn timers_missing() {
+    tracing::error!(
+        "the tokio runtime has no timers: requests share no forwards; call `enable_time` on its builder"
+    );
+}
+
 /// Warns that an invalidation was not passed on.
 pub(crate) fn hook_panicked() {
     warn!(target: TARGET, "the invalidation hook panicked: a cache in front may keep what was invalidated");

@@ -91,9 +91,7 @@ impl StoreState {
                     return None;
                 }
             };
-            if !query.is_proven_at(now()) {
-                return None;
-            }
+            query.proven_at(now(), &self.link).await?;
             match LeaseReply::parse(reply)? {
                 LeaseReply::Granted(server) => {
                     lease.granted = GrantTime { server, local: now() };

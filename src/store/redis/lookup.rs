@@ -81,10 +81,8 @@ impl StoreState {
             // Both are asked for after this request began, whichever is first.
             false => Box::pin(join(number, self.tag_versions(&query, tags))).await,
         };
-        let (number, versions, now) = (number.ok()?, versions?, now());
-        if !query.is_proven_at(now) {
-            return None;
-        }
+        let (number, versions) = (number.ok()?, versions?);
+        let now = query.proven_at(now(), &self.link).await?;
         if number.is_some_and(|number| number[..] == source.number.to_be_bytes())
             && copy.is_fresh_at(now)
             && (tags.is_empty() || are_alive(&source.record, &versions))
@@ -105,10 +103,8 @@ impl StoreState {
             // Both are asked for after this request began, whichever is first.
             false => Box::pin(join(record, self.tag_versions(&query, &slot.tags))).await,
         };
-        let (record, versions, now) = (record.ok()?, versions?, now());
-        if !query.is_proven_at(now) {
-            return None;
-        }
+        let (record, versions) = (record.ok()?, versions?);
+        let now = query.proven_at(now(), &self.link).await?;
         let mut in_force = self.in_force(&query, &digest, record);
         let is_plain_hit = |InForce { record, .. }: &mut InForce| {
             let until = self.link.local_time(&query.connection, record.stamp.fresh_until);
@@ -131,9 +127,7 @@ impl StoreState {
         let fields = self.link.look(&query.connection, &command);
         let (fields, versions) = join(fields, self.tag_versions(&query, &slot.tags)).await;
         let (record, rest) = RestOfVariant::parse_with_record(fields.ok()?)?;
-        if !query.is_proven_at(now()) {
-            return None;
-        }
+        query.proven_at(now(), &self.link).await?;
         let in_force = self.in_force(&query, &digest, record);
         self.go_on(query, in_force, versions?, Some(rest), awaited).await
     }
@@ -236,7 +230,8 @@ impl StoreState {
     async fn read_rest(&self, query: &SlotQuery<'_>) -> Option<RestOfVariant> {
         let command = lookup_rest(&self.link.settings.key(&query.slot.key), &query.digest());
         let reply = self.link.look(&query.connection, &command).await.ok()?;
-        query.is_proven_at(now()).then(|| RestOfVariant::parse(reply))?
+        query.proven_at(now(), &self.link).await?;
+        RestOfVariant::parse(reply)
     }
 }
 

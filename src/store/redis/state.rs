@@ -23,7 +23,7 @@ use super::{
     tag_versions::{self, TagVersions},
 };
 use crate::{
-    clock::{Instant, now},
+    clock::{self, Instant, now},
     entry::{Content, Entry, Head, MemoryGauge, Provenance, SourceRecord},
     fence::{Fence, Sequence},
     key::{Slot, Subject, Tag, Tags},
@@ -99,7 +99,8 @@ impl StoreState {
             return None;
         }
         let versions = tag_versions::read(&self.link, &query.connection, tags).await.ok()?;
-        query.is_proven_at(now()).then_some(versions)
+        query.proven_at(now(), &self.link).await?;
+        Some(versions)
     }
 
     /// Decodes a record that was found for a slot.
@@ -210,9 +211,17 @@ impl SlotQuery<'_> {
         digest(self.slot, self.epoch)
     }
 
-    /// Returns whether a reply that is here at an instant may be used.
-    pub(super) fn is_proven_at(&self, now: Instant) -> bool {
-        self.connection.proven.is_ahead_at(now)
+    /// Returns the time at which a reply that is here at `now` may be used; `None` if it may not.
+    ///
+    /// That is at once while the connection is proven. A process that was too late for a heartbeat waits for
+    /// one that is sent after the reply: if the epoch is the same then, it was when the server replied.
+    pub(super) async fn proven_at(&self, now: Instant, link: &Link) -> Option<Instant> {
+        if self.connection.proven.is_ahead_at(now) {
+            return Some(now);
+        }
+        // Boxed: it is rare, and a lookup has no room for it.
+        Box::pin(link.next_proof(&self.connection)).await?;
+        (self.connection.epoch() == Some(self.epoch)).then(clock::now)
     }
 
     /// Returns whether decoding a record again would give the same entry.

@@ -16,8 +16,9 @@ use crate::world::{By, KEYS};
 /// Word of the parent: replace the rules.
 pub(crate) const RELOAD: &str = "reload";
 
-/// Time in which a process that ends waits for what it owes.
-const DRAIN: Duration = Duration::from_secs(5);
+/// Time in which a process that ends waits for what it owes: longer than an invalidation of everything takes
+/// where the register of heartbeats was lost, which is 10 s.
+const DRAIN: Duration = Duration::from_secs(15);
 
 /// Newest version of each key that a request has written.
 #[derive(Debug, Default)]

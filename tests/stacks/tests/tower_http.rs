@@ -218,7 +218,9 @@ async fn all_layers_go_into_one_stack_around_the_cache_and_within_it() {
                 .layer(RequestBodyTimeoutLayer::new(MINUTE))
         };
     }
-    assert_caches(layers!(ServiceBuilder::new()).layer(cache()).service(numbered())).await;
+    // The timeout hides whether a body was decompressed.
+    let around = layers!(ServiceBuilder::new()).layer(PeekContentLayer::new()).layer(cache());
+    assert_caches(around.service(numbered())).await;
     assert_caches(layers!(ServiceBuilder::new().layer(cache())).service(numbered())).await;
 }
 
@@ -336,6 +338,36 @@ async fn content_that_was_decompressed_is_found_by_the_first_frame() {
     for is_hit in [false, true] {
         let got = ask(&service, request(Method::GET, "/cases/1")).await;
         assert!(got.is_hit() == is_hit && got.text.starts_with("2 "), "{}", got.text);
+    }
+}
+
+/// The type of the body tells that its size is hidden because it was decompressed.
+#[tokio::test]
+async fn content_that_was_decompressed_bypasses_the_cache_without_a_layer_between() {
+    let decompressing = || ServiceBuilder::new().layer(RequestDecompressionLayer::new());
+    let service = decompressing().layer(cache()).service(numbered());
+    assert_bypassed(&service).await;
+    for is_hit in [false, true] {
+        let got = ask(&service, request(Method::GET, "/cases/1")).await;
+        assert!(got.is_hit() == is_hit && got.text.starts_with("2 "), "{}", got.text);
+    }
+    let timing = decompressing().layer(RequestBodyTimeoutLayer::new(MINUTE));
+    assert_bypassed(&timing.layer(cache()).service(numbered())).await;
+    let limiting = || decompressing().layer(RequestBodyLimitLayer::new(1000)).layer(cache());
+    assert_bypassed(&limiting().service(numbered())).await;
+    assert_caches(limiting().service(numbered())).await;
+}
+
+/// Checks that content which was compressed reaches the handler each time.
+async fn assert_bypassed<S, B>(service: &S)
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<B>, Error: Debug> + Clone,
+    B: Body<Error: Debug>,
+{
+    for call in ["0 content", "1 content"] {
+        let got = ask(service, compressed()).await;
+        assert!(got.text.starts_with(call), "{}", got.text);
+        assert!(got.cache_status.ends_with("detail=content"), "{}", got.cache_status);
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
 
 use futures_util::future::join;
 use redis::{Cmd, ErrorKind, RedisError, Value, cmd};
+use tokio::sync::Notify;
 
 use super::{
     batch::LookupBatches,
@@ -45,6 +46,8 @@ pub(crate) struct Connection {
     pub(super) slow: AtomicU32,
     /// Time until which replies may be used.
     pub(crate) proven: Deadline,
+    /// Notified of each heartbeat that has returned, and of the loss.
+    pub(super) beaten: Notify,
     /// Lead of the server's clock over the time since the link's anchor, in milliseconds.
     pub(crate) clock: AtomicI64,
 }
@@ -73,6 +76,7 @@ impl Connection {
             epochs_begun: Mutex::new(0),
             slow: AtomicU32::new(0),
             proven: Deadline::none(),
+            beaten: Notify::new(),
             is_tracking: false,
             clock: AtomicI64::new(0),
         }
@@ -110,9 +114,10 @@ impl Connection {
     }
 
     /// Returns whether the breaker is open: `limit` lookups in a row took longer than their budget, and no
-    /// heartbeat has come back since.
+    /// heartbeat has come back since. It closes without a proof, so that a lookup finds out whether anything
+    /// still drives the connection.
     pub(crate) fn is_slow(&self, limit: u32) -> bool {
-        self.slow.load(Ordering::Relaxed) >= limit
+        self.slow.load(Ordering::Relaxed) >= limit && self.proven.is_ahead()
     }
 
     /// Asks the server about itself, after this process's heartbeat was entered there.

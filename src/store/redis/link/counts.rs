@@ -26,6 +26,7 @@ const OPERATIONS: [Operation; 7] = [
 pub(crate) struct Counts {
     operations: [OperationCounts; OPERATIONS.len()],
     pub(crate) links_lost: AtomicU64,
+    pub(crate) late_timers: AtomicU64,
     pub(crate) fenced: AtomicU64,
     pub(crate) unreadable: AtomicU64,
     pub(crate) foreign: AtomicU64,
@@ -66,6 +67,7 @@ impl Counts {
         StoreSnapshot {
             operations: operations.filter(|(_, counts)| counts.latency.count() > 0).collect(),
             links_lost: self.links_lost.load(Ordering::Relaxed),
+            late_timers: self.late_timers.load(Ordering::Relaxed),
             fenced: self.fenced.load(Ordering::Relaxed),
             unreadable: self.unreadable.load(Ordering::Relaxed),
             foreign: self.foreign.load(Ordering::Relaxed),

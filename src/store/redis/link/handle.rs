@@ -3,7 +3,7 @@
 use std::{
     fmt,
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,13 +13,14 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use redis::{Cmd, Pipeline, PushInfo, RedisError, Value};
-use tokio::{sync::Notify, task::yield_now, time::timeout};
+use tokio::{sync::Notify, task::yield_now};
 
 use super::{
     batch::{LookupReply, PendingReply, UnsentBatch},
     command::{self, LinkFault, Sought, bulk},
     connection::Connection,
     counts::{Counts, count},
+    deadline::Deadline,
     heartbeats::Heartbeats,
     transport::Endpoint,
 };
@@ -28,7 +29,11 @@ use crate::{
     key::PrimaryKey,
     metrics::operations::{Operation, OperationEnd},
     metrics::telemetry,
-    store::redis::{record::VariantDigest, settings::RedisSettings},
+    store::{
+        redis::{record::VariantDigest, settings::RedisSettings},
+        timeout::within,
+    },
+    sync::Mutex,
 };
 
 /// Link to the server, which all clones of a store share.
@@ -42,7 +47,10 @@ pub(crate) struct Link {
     pub(super) wake: Arc<Notify>,
     /// Request to check at once that the server is still the same.
     pub(super) is_doubted: AtomicBool,
-    pub(super) is_supervised: AtomicBool,
+    /// Number of the supervisor. One that has another number ends.
+    pub(super) supervisor: Mutex<u64>,
+    /// Time until which the supervisor is taken to be driven.
+    pub(super) supervised: Deadline,
     /// Set once a missing link is logged, until there is a link again.
     pub(super) has_warned: AtomicBool,
     pub(super) has_warned_untracked: AtomicBool,
@@ -91,7 +99,8 @@ impl Link {
             current: ArcSwapOption::empty(),
             wake,
             is_doubted: AtomicBool::new(false),
-            is_supervised: AtomicBool::new(false),
+            supervisor: Mutex::default(),
+            supervised: Deadline::none(),
             has_warned: AtomicBool::new(false),
             has_warned_untracked: AtomicBool::new(false),
             anchor: now(),
@@ -170,9 +179,9 @@ impl Link {
         asked: impl Future<Output = Result<T, RedisError>>,
     ) -> Result<T, LinkFault> {
         let begun = now();
-        let reply = match timeout(self.settings.budget(operation), asked).await {
-            Ok(reply) => reply.map_err(|error| LinkFault::of(&error)),
-            Err(_) => Err(LinkFault::TimedOut),
+        let reply = match self.within(self.settings.budget(operation), asked).await {
+            Some(reply) => reply.map_err(|error| LinkFault::of(&error)),
+            None => Err(LinkFault::TimedOut),
         };
         let took = now().saturating_duration_since(begun);
         self.ended(connection, operation, 1, reply.as_ref().err().copied(), took);
@@ -183,9 +192,9 @@ impl Link {
     async fn ask_all(&self, connection: &Arc<Connection>, commands: Pipeline) -> Vec<LookupReply> {
         let (begun, number) = (now(), commands.len());
         let asked = connection.transport().ask_all(commands);
-        let replies = match timeout(self.settings.lookup_budget, asked).await {
-            Ok(replies) => replies.map_err(|error| LinkFault::of(&error)),
-            Err(_) => Err(LinkFault::TimedOut),
+        let replies = match self.within(self.settings.lookup_budget, asked).await {
+            Some(replies) => replies.map_err(|error| LinkFault::of(&error)),
+            None => Err(LinkFault::TimedOut),
         };
         let took = now().saturating_duration_since(begun);
         let ended = |number, fault| {
@@ -214,6 +223,38 @@ impl Link {
         replies
     }
 
+    /// Waits for a heartbeat that is sent from now on: this process was too late for the last one. `None` if
+    /// the link is lost, or if no heartbeat returns.
+    pub(crate) async fn next_proof(&self, connection: &Arc<Connection>) -> Option<()> {
+        let until_seen = self.settings.until_seen();
+        let until = now() + until_seen;
+        self.doubt();
+        let proven = async {
+            loop {
+                let mut beaten = pin!(connection.beaten.notified());
+                // Before it looks, so that no heartbeat is missed.
+                beaten.as_mut().enable();
+                if !self.is_current(connection) {
+                    return None;
+                }
+                if connection.proven.is_ahead_at(until) {
+                    return Some(());
+                }
+                beaten.await;
+            }
+        };
+        let proven = self.within(until_seen, proven).await;
+        if proven.is_none() {
+            self.desert(connection);
+        }
+        proven?
+    }
+
+    /// Waits within a limit, and counts late timers.
+    async fn within<F: Future>(&self, limit: Duration, future: F) -> Option<F::Output> {
+        within(limit, future, || count(&self.counts.late_timers)).await
+    }
+
     /// Counts operations that ended together, and draws the conclusions.
     fn ended(
         &self,
@@ -235,23 +276,38 @@ impl Link {
                 if operation == Operation::Lookup {
                     connection.slow.fetch_add(1, Ordering::Relaxed);
                 }
-                self.doubt();
+                match connection.proven.is_ahead() {
+                    true => self.doubt(),
+                    false => self.desert(connection),
+                }
             }
-            Some(LinkFault::Lost) => self.lose(connection),
+            Some(LinkFault::Lost) => drop(self.lose(connection)),
             Some(LinkFault::Foreign) => count(&self.counts.foreign),
             None | Some(LinkFault::Refused) => {}
         }
     }
 
-    /// Unpublishes a connection, if it is still the published one.
-    pub(super) fn lose(&self, connection: &Arc<Connection>) {
+    /// Unpublishes a connection. Returns whether it was the published one.
+    pub(super) fn lose(&self, connection: &Arc<Connection>) -> bool {
         let lost = self.current.compare_and_swap(Arc::as_ptr(connection), None);
-        if lost.as_ref().is_some_and(|lost| Arc::ptr_eq(lost, connection)) {
+        let is_lost = lost.as_ref().is_some_and(|lost| Arc::ptr_eq(lost, connection));
+        if is_lost {
             self.dependents.on_loss();
+            connection.beaten.notify_waiters();
             count(&self.counts.links_lost);
             telemetry::store_lost();
         }
         self.doubt();
+        is_lost
+    }
+
+    /// Gives up a connection and its supervisor: this runtime keeps its timers, and no heartbeat has proven
+    /// the connection in time. The runtime of the supervisor is not driven any more, and the next request
+    /// starts another one.
+    fn desert(&self, connection: &Arc<Connection>) {
+        if self.lose(connection) {
+            self.supervised.clear();
+        }
     }
 
     pub(super) fn doubt(&self) {

@@ -6,35 +6,48 @@ use std::{
 };
 
 use redis::{AsyncConnectionConfig, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError};
-use tokio::{
-    runtime::Handle,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 
 use super::{
     command::LinkFault,
     connection::{Connection, ServerReport},
+    counts::count,
     handle::Link,
     transport::{CONNECT, Transport},
 };
 use crate::{
+    background::runtime,
     clock::{Instant, now, timeout_at},
     key::seeded_hash,
     metrics::operations::Operation,
     metrics::telemetry,
+    sync::lock,
 };
 
 const MIN_BACKOFF: Duration = Duration::from_millis(5);
 const MAX_BACKOFF: Duration = Duration::from_millis(200);
 
+/// Time beyond its next step after which a supervisor is taken to be in a runtime that is not driven: longer
+/// than an attempt to connect takes.
+const SILENCE: Duration = Duration::from_secs(2);
+
 /// Supervisor of a link. There is one at a time.
-struct Supervisor(Weak<Link>);
+struct Supervisor {
+    link: Weak<Link>,
+    number: u64,
+}
 
 impl Supervisor {
+    /// Returns the link, unless another supervisor has taken over.
+    fn link(&self) -> Option<Arc<Link>> {
+        self.link.upgrade().filter(|link| link.is_supervised_by(self.number))
+    }
+
     async fn run(&self) {
         let mut backoff = MIN_BACKOFF;
         let mut attempt = 0;
-        while let Some(link) = self.0.upgrade() {
+        while let Some(link) = self.link() {
+            link.supervised.set(now() + SILENCE);
             attempt += 1;
             let connected = match timeout(4 * CONNECT, link.connect(attempt)).await {
                 Ok(Ok(connection)) => Some(Arc::new(connection)),
@@ -47,7 +60,7 @@ impl Supervisor {
                     None
                 }
             };
-            if let Some(connection) = connected {
+            if let Some(connection) = connected.filter(|_| link.is_supervised_by(self.number)) {
                 backoff = MIN_BACKOFF;
                 link.current.store(Some(Arc::clone(&connection)));
                 link.has_warned.store(false, Ordering::Relaxed);
@@ -65,17 +78,25 @@ impl Supervisor {
     /// Keeps a connection published as long as it is proven.
     async fn keep(&self, connection: &Arc<Connection>) {
         let mut next = now();
-        while let Some(link) = self.0.upgrade() {
+        while let Some(link) = self.link() {
             if !link.is_current(connection) {
                 return;
             }
+            link.supervised.set(next.max(now()) + link.settings.until_seen() + SILENCE);
             let delivered = link.dependents.deliver(&link, connection).await;
             let is_due = delivered.is_err() || now() >= next;
             if is_due {
+                if !connection.proven.is_ahead() {
+                    count(&link.counts.late_timers);
+                }
                 next = now() + link.settings.heartbeat;
                 if link.beat(connection).await.is_err() {
                     link.lose(connection);
                     return;
+                }
+                // It returned too late to prove anything.
+                if !connection.proven.is_ahead() {
+                    next = now();
                 }
             }
             let _ = timeout_at(next, link.wake.notified()).await;
@@ -88,10 +109,10 @@ impl Supervisor {
 
 impl Drop for Supervisor {
     fn drop(&mut self) {
-        if let Some(link) = self.0.upgrade() {
+        if let Some(link) = self.link() {
             link.current.store(None);
             link.dependents.on_loss();
-            link.is_supervised.store(false, Ordering::SeqCst);
+            link.supervised.clear();
         }
     }
 }
@@ -106,13 +127,24 @@ impl Link {
         connection
     }
 
-    /// Starts the supervisor, unless there is one whose runtime still runs.
+    /// Starts the supervisor, unless there is one whose runtime is driven.
     pub(crate) fn supervise(self: &Arc<Self>) {
-        let Ok(runtime) = Handle::try_current() else { return };
-        if !self.is_supervised.swap(true, Ordering::SeqCst) {
-            let supervisor = Supervisor(Arc::downgrade(self));
-            runtime.spawn(async move { supervisor.run().await });
+        if self.supervised.is_ahead() {
+            return;
         }
+        let Some(runtime) = runtime() else { return };
+        let mut last = lock(&self.supervisor);
+        if self.supervised.is_ahead() {
+            return;
+        }
+        *last += 1;
+        self.supervised.set(now() + SILENCE);
+        let supervisor = Supervisor { link: Arc::downgrade(self), number: *last };
+        runtime.spawn(async move { supervisor.run().await });
+    }
+
+    fn is_supervised_by(&self, number: u64) -> bool {
+        *lock(&self.supervisor) == number
     }
 
     /// Wakes the supervisor, so that due messages are sent now.
@@ -205,14 +237,19 @@ impl Link {
                 self.dependents.on_loss();
             }
         }
+        connection.beaten.notify_waiters();
         Ok(())
     }
 
     /// Sets the clock of a connection by a report that was asked for at `sent`, and the time until which
     /// its replies may be used.
     fn prove(&self, connection: &Connection, report: &ServerReport, sent: Instant) -> Instant {
-        let middle = sent + now().saturating_duration_since(sent) / 2;
-        connection.clock.store(self.lead_of_clock(report.time, middle), Ordering::Relaxed);
+        let took = now().saturating_duration_since(sent);
+        // A report that was read late says less about the clock than the one before.
+        if took <= self.settings.heartbeat_timeout || !connection.proven.is_set() {
+            let lead = self.lead_of_clock(report.time, sent + took / 2);
+            connection.clock.store(lead, Ordering::Relaxed);
+        }
         self.heartbeats.note(report.longest, report.uptime, now());
         let until = sent + self.settings.until_seen();
         connection.proven.set(until);

@@ -1,14 +1,16 @@
--- Returns the versions of tags, and sets missing ones. None expires within a time.
+-- Returns the versions of tags, and sets those that are missing or foreign. None expires within a time.
 -- KEYS versions; ARGV milliseconds, then a random value for each
 -- -> {microseconds, version, ...}
 local t = redis.call('TIME')
 local micros = t[1] * 1000000 + t[2]
 local now = string.format('%016.0f', micros)
+local stamp = string.rep('%d', 16) .. ' ' .. string.rep('%x', 16) .. ' '
 local found = {now}
 for i, k in ipairs(KEYS) do
-  local v = redis.call('GET', k)
+  local v = redis.pcall('GET', k)
+  local is_ours = type(v) == 'string' and v ~= '' and string.gsub(v .. ' ', stamp, '') == ''
   -- From before the clock was set back, it would look newer than any fill.
-  if not v or (tonumber(string.sub(v, 1, 16)) or 0) > micros + 1000000 then
+  if not is_ours or tonumber(string.sub(v, 1, 16)) > micros + 1000000 then
     v = now .. ' ' .. ARGV[i + 1]
     redis.call('SET', k, v, 'PX', 2 * ARGV[1])
   elseif redis.call('PTTL', k) < tonumber(ARGV[1]) then
