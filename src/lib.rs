@@ -106,6 +106,7 @@ mod handle;
 mod key;
 mod layer;
 mod metrics;
+mod operator;
 mod origin;
 mod peek;
 mod policy;
@@ -121,6 +122,7 @@ mod write_body;
 
 pub use body::{BodyError, ResponseBody};
 pub use error::{ConfigError, ConfigErrorKind, Unfinished};
+pub use exchange::{Invalidated, InvalidationHook};
 pub use future::ResponseFuture;
 pub use handle::{Invalidation, SupportCacheHandle, Switch};
 pub use key::{IntoKey, NamedKey, key};
@@ -133,6 +135,7 @@ pub use metrics::{
     outcome::{Alone, Bypass, Refusal, Stale},
     status_field::StatusField,
 };
+pub use operator::OperatorService;
 pub use origin::Quota;
 pub use peek::{PeekContent, PeekContentLayer, PeekedBody};
 pub use policy::{

@@ -39,6 +39,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "layer",
             "preset",
             "config",
+            "operator",
             "publish",
             "warm",
             "testing",
@@ -51,6 +52,7 @@ const ORDERS: &[(&str, &[&str])] = &[
         &[
             "assess",
             "nesting",
+            "notices",
             "rules",
             "request",
             "ranges",

@@ -55,6 +55,9 @@ impl LayerConfig {
         if let Some(name) = &self.tag_field {
             builder = builder.tag_field(field(name, "tag_field")?);
         }
+        if let Some(name) = &self.surrogate_key_field {
+            builder = builder.surrogate_key_field(field(name, "surrogate_key_field")?);
+        }
         if let Some(secret) = &self.caller_key {
             builder = builder.caller_key(CallerKey::new(secret.key("caller_key")?));
         }

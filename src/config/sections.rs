@@ -43,6 +43,8 @@ pub struct LayerConfig {
     pub credential_fields: Option<Vec<String>>,
     /// Name of the response field that adds tags, such as `Surrogate-Key`. Defaults to none.
     pub tag_field: Option<String>,
+    /// Name of the response field that lists bucket, key and tags for a CDN. Defaults to none.
+    pub surrogate_key_field: Option<String>,
     /// Key of the digests of callers: 64 hexadecimal digits, or `{ env = "NAME" }`.
     pub caller_key: Option<Secret>,
     /// Store of the responses. Defaults to memory.

@@ -32,6 +32,9 @@ mod lifetimes;
 mod limits;
 mod named_tags;
 mod nesting;
+#[cfg(feature = "testing")]
+mod notices;
+mod operator;
 mod outer_layers;
 mod peers;
 mod privacy;
