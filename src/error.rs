@@ -37,6 +37,8 @@ pub enum ConfigErrorKind {
     Randomness,
     /// A name that cannot stand in a header field.
     Name,
+    /// A token of an [`OperatorService`](crate::OperatorService) that is too short.
+    Token,
     /// A setting of a [`RedisStoreBuilder`](crate::store::RedisStoreBuilder), such as an address that cannot be used.
     Store,
     /// Routes that digest callers or fields over a store of several processes, and no key that is
@@ -189,8 +191,8 @@ impl Unfinished {
         self.given_up
     }
 
-    /// Returns the number of invalidations that the store has not acknowledged. They are lost if the
-    /// process ends.
+    /// Returns the number of invalidations that the store has not acknowledged, or that were not passed on to
+    /// the [hook](crate::InvalidationHook). They are lost if the process ends.
     pub fn pending(&self) -> u64 {
         self.pending
     }

@@ -233,8 +233,22 @@ impl SupportCacheHandle {
     ///
     /// As for [`invalidate`](Self::invalidate).
     pub fn invalidate_group(&self, authority: &str, group: &str) -> Invalidation {
-        let tag = Tag::group(&origin(authority.as_bytes()), group);
-        Invalidation(self.cache.invalidate(&tag.into(), Strength::Hard))
+        self.run_group(authority, group, Strength::Hard)
+    }
+
+    /// Makes the responses of a group stale, as [`soft_invalidate`](Self::soft_invalidate) does it to those
+    /// under a key. `authority` is that of [`invalidate_group`](Self::invalidate_group).
+    ///
+    /// # Errors
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    ///
+    /// # Cancellation
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    #[doc(alias = "soft purge")]
+    pub fn soft_invalidate_group(&self, authority: &str, group: &str) -> Invalidation {
+        self.run_group(authority, group, Strength::Soft)
     }
 
     /// Invalidates a [bucket](crate::CacheRoute::bucket): every response of its routes, and of routes of other
@@ -294,14 +308,30 @@ impl SupportCacheHandle {
     /// As for [`invalidate`](Self::invalidate). Until every process has seen it, it is pending:
     /// [`flush_pending`](Self::flush_pending) and [`drain`](Self::drain) wait for it.
     pub fn invalidate_all(&self) -> Invalidation {
-        Invalidation(self.cache.invalidate_all())
+        Invalidation(self.cache.invalidate_all(Strength::Hard))
     }
 
-    /// Waits for the fills and writes that go on without their callers, and then until the store has
-    /// acknowledged every invalidation. Call it before the process ends, after the server has stopped
+    /// Makes the responses of all routes of the layer stale, as [`soft_invalidate`](Self::soft_invalidate) does
+    /// it to those under a key. Over Redis it is [`invalidate_all`](Self::invalidate_all).
+    ///
+    /// # Errors
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    ///
+    /// # Cancellation
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    #[doc(alias = "soft purge")]
+    pub fn soft_invalidate_all(&self) -> Invalidation {
+        Invalidation(self.cache.invalidate_all(Strength::Soft))
+    }
+
+    /// Waits for the fills and writes that go on without their callers, then until the store has
+    /// acknowledged every invalidation, and then until the
+    /// [hook](crate::SupportCacheLayerBuilder::invalidation_hook) has passed them on. Call it before the process ends, after the server has stopped
     /// and its connections are closed.
     ///
-    /// It takes `limit` at most, and up to two seconds more for the store. At the limit the work is given
+    /// It takes `limit` at most, up to two seconds more for the store, and one for the hook. At the limit the work is given
     /// up: a write then has an unknown outcome, and what it may have changed is invalidated.
     ///
     /// ```
@@ -321,7 +351,8 @@ impl SupportCacheHandle {
     ///
     /// # Errors
     ///
-    /// [`Unfinished`] says how much was given up, and how many invalidations are not acknowledged.
+    /// [`Unfinished`] says how much was given up, and how many invalidations are not acknowledged or not passed
+    /// on.
     ///
     /// # Cancellation
     ///
@@ -397,6 +428,11 @@ impl SupportCacheHandle {
     #[expect(clippy::needless_pass_by_value, reason = "a set of routes is made for one use")]
     pub fn reload(&self, routes: Routes) -> Result<(), ConfigError> {
         self.cache.reload(&routes)
+    }
+
+    fn run_group(&self, authority: &str, group: &str, strength: Strength) -> Invalidation {
+        let tag = Tag::group(&origin(authority.as_bytes()), group);
+        Invalidation(self.cache.invalidate(&tag.into(), strength))
     }
 
     fn run_bucket(&self, call: &str, bucket: &str, strength: Strength) -> Invalidation {
@@ -511,7 +547,7 @@ pub(crate) trait Operate: Send + Sync {
     fn invalidation_unmatched(&self, call: &str);
     fn invalidate(&self, subject: &Subject, strength: Strength) -> Acknowledgement;
     fn invalidate_bucket(&self, bucket: &str, strength: Strength) -> Option<Acknowledgement>;
-    fn invalidate_all(&self) -> Acknowledgement;
+    fn invalidate_all(&self, strength: Strength) -> Acknowledgement;
     fn drain(
         &self,
         limit: Duration,
@@ -555,8 +591,8 @@ impl<St: Store> Operate for Cache<St> {
         Some(Box::pin(Self::invalidate_bucket(self, bucket, strength)?))
     }
 
-    fn invalidate_all(&self) -> Acknowledgement {
-        Box::pin(Self::invalidate_all(self))
+    fn invalidate_all(&self, strength: Strength) -> Acknowledgement {
+        Self::invalidate_all(self, strength)
     }
 
     fn drain(

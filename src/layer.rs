@@ -8,7 +8,7 @@ use tower_layer::Layer;
 
 use crate::{
     error::{ConfigError, ConfigErrorKind},
-    exchange::Cache,
+    exchange::{Cache, FrontSettings, InvalidationHook},
     handle::SupportCacheHandle,
     key::DigestKey,
     metrics::status_field::StatusField,
@@ -69,7 +69,7 @@ impl<St: Store> SupportCacheLayer<St> {
             name: "support-cache".to_owned(),
             mount: String::new(),
             scheme: String::new(),
-            status_field: StatusField::Standard,
+            front: FrontSettings::default(),
             origin_budget: None,
         };
         SupportCacheLayerBuilder { store: Arc::new(store), settings }
@@ -165,7 +165,7 @@ struct LayerSettings {
     mount: String,
     /// Scheme of requests that name none; empty if it is unknown.
     scheme: String,
-    status_field: StatusField,
+    front: FrontSettings,
     origin_budget: Option<OriginBudget>,
 }
 
@@ -260,7 +260,44 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
     ///
     /// Other than the default, it costs a request that is no hit one allocation.
     pub fn status_field(mut self, field: StatusField) -> Self {
-        self.settings.status_field = field;
+        self.settings.front.status_field = field;
+        self
+    }
+
+    /// Sets the response field that names what a response belongs to, for a CDN that purges by it. Defaults to
+    /// none.
+    ///
+    /// It lists bucket, key and tags, separated by spaces. Spaces, commas and what is not ASCII are
+    /// percent-encoded in them. They are the names of
+    /// [`Invalidated::surrogate_key`](crate::Invalidated::surrogate_key), so an
+    /// [`invalidation_hook`](Self::invalidation_hook) purges by them. A field of this name that the handler has
+    /// set is replaced.
+    ///
+    /// A request that bypasses the cache has no key, and its response keeps no such field: have the CDN store
+    /// only what has one, and remove it, for it tells clients the keys.
+    ///
+    /// ```
+    /// use http::HeaderName;
+    /// use tower_support_cache::{MemoryStore, SupportCacheLayer};
+    ///
+    /// let layer = SupportCacheLayer::builder(MemoryStore::new())
+    ///     .surrogate_key_field(HeaderName::from_static("surrogate-key"))
+    ///     .build()?;
+    /// # Ok::<(), tower_support_cache::ConfigError>(())
+    /// ```
+    #[doc(alias = "cdn")]
+    pub fn surrogate_key_field(mut self, name: HeaderName) -> Self {
+        self.settings.front.surrogate_key_field = Some(name);
+        self
+    }
+
+    /// Sets the hook that is given each invalidation of this process, once the store has acknowledged it.
+    /// Defaults to none.
+    ///
+    /// [`drain`](SupportCacheHandle::drain) waits for it. More than 10,000 invalidations that wait for it become
+    /// one of everything.
+    pub fn invalidation_hook(mut self, hook: impl InvalidationHook) -> Self {
+        self.settings.front.hook = Some(Arc::new(hook));
         self
     }
 
@@ -345,8 +382,8 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
             credential_fields: CredentialFields::new(&settings.credential_fields),
         };
         let table = settings.routes.build(&identity)?;
-        let status_field = settings.status_field.clone();
-        let cache = Arc::new(Cache::new(store, table, identity, name, status_field, origin));
+        let front = settings.front.clone();
+        let cache = Arc::new(Cache::new(store, table, identity, name, front, origin));
         Ok(SupportCacheLayer { cache, settings: Arc::new(settings) })
     }
 }
@@ -372,6 +409,10 @@ fn scope(settings: &LayerSettings) -> blake3::Hasher {
     fields.sort_unstable();
     fields.dedup();
     part(&fields.join(","));
-    part(settings.tag_field.as_ref().map_or("", HeaderName::as_str));
+    let name =
+        |field: &Option<HeaderName>| field.as_ref().map_or("", HeaderName::as_str).to_owned();
+    part(&name(&settings.tag_field));
+    // A cache in front could not purge a response that another layer has stored without it.
+    part(&name(&settings.front.surrogate_key_field));
     hasher
 }

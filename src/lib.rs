@@ -106,6 +106,7 @@ mod handle;
 mod key;
 mod layer;
 mod metrics;
+mod operator;
 mod origin;
 mod peek;
 mod policy;
@@ -117,9 +118,11 @@ mod route;
 mod service;
 mod sync;
 mod warm;
+mod write_body;
 
 pub use body::{BodyError, ResponseBody};
 pub use error::{ConfigError, ConfigErrorKind, Unfinished};
+pub use exchange::{Invalidated, InvalidationHook};
 pub use future::ResponseFuture;
 pub use handle::{Invalidation, SupportCacheHandle, Switch};
 pub use key::{IntoKey, NamedKey, key};
@@ -132,9 +135,12 @@ pub use metrics::{
     outcome::{Alone, Bypass, Refusal, SparedCall, Stale},
     status_field::StatusField,
 };
+pub use operator::OperatorService;
 pub use origin::{Exhausted, OriginBudget, Quota};
 pub use peek::{PeekContent, PeekContentLayer, PeekedBody};
-pub use policy::{CacheTags, ForceRefresh, Freshness, RequestDirectives, ResponsePolicy};
+pub use policy::{
+    CacheTags, ForceRefresh, Freshness, RequestDirectives, ResponsePolicy, WriteEffect,
+};
 pub use preset::{CASE_LIST_TTL, CASE_MESSAGES_TTL};
 pub use route::{
     CacheRoute, Caller, Coalescing, Credentials, HostPolicy, InvalidateRoute, KeyRequest,

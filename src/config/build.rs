@@ -56,6 +56,9 @@ impl LayerConfig {
         if let Some(name) = &self.tag_field {
             builder = builder.tag_field(field(name, "tag_field")?);
         }
+        if let Some(name) = &self.surrogate_key_field {
+            builder = builder.surrogate_key_field(field(name, "surrogate_key_field")?);
+        }
         if let Some(secret) = &self.caller_key {
             builder = builder.caller_key(CallerKey::new(secret.key("caller_key")?));
         }
@@ -272,10 +275,14 @@ impl InvalidateConfig {
             let closure = text(closures, name, "tags_with")?;
             rule = rule.tag_with(move |request| closure(request));
         }
-        Ok(match self.groups {
-            true => rule.groups(),
-            false => rule,
-        })
+        if self.groups {
+            rule = rule.groups();
+        }
+        if self.soft {
+            rule = rule.soft();
+        }
+        let duration = |value: &ConfigDuration| value.get();
+        Ok(set!(rule, self, { unknown_for: duration, accepted_for: duration }))
     }
 }
 

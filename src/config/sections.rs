@@ -43,6 +43,8 @@ pub struct LayerConfig {
     pub credential_fields: Option<Vec<String>>,
     /// Name of the response field that adds tags, such as `Surrogate-Key`. Defaults to none.
     pub tag_field: Option<String>,
+    /// Name of the response field that lists bucket, key and tags for a CDN. Defaults to none.
+    pub surrogate_key_field: Option<String>,
     /// Key of the digests of callers: 64 hexadecimal digits, or `{ env = "NAME" }`.
     pub caller_key: Option<Secret>,
     /// Calls that the origin takes in a period. Defaults to no limit.
@@ -341,6 +343,12 @@ pub struct InvalidateConfig {
     pub tags_with: Vec<String>,
     /// Invalidation of the groups that responses name (RFC 9875). Defaults to false.
     pub groups: bool,
+    /// Soft invalidation: responses become stale instead of being removed. Defaults to false.
+    pub soft: bool,
+    /// Time after an unknown outcome in which nothing is stored.
+    pub unknown_for: Option<ConfigDuration>,
+    /// Time after a 202 in which nothing is stored.
+    pub accepted_for: Option<ConfigDuration>,
 }
 
 /// Returns a JSON schema of [`LayerConfig`], for editors and checks of files.

@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
+use http::HeaderName;
+
 use super::{
+    notices::{FrontSettings, Invalidated, Notices},
     respond::{ResponseContext, SharedResponse},
     rules::{CachedRoute, CurrentRules, Rules, RulesGuard, Since},
 };
@@ -20,11 +23,11 @@ use crate::{
     error::{ConfigError, Unfinished},
     flight::{Flights, Limits},
     key::{Strength, Subject},
-    metrics::{Metrics, Snapshot, reporter::Reporter, status_field::StatusField, telemetry},
+    metrics::{Metrics, Snapshot, reporter::Reporter, telemetry},
     origin::OriginController,
     recording::Budget,
-    route::{Identity, RouteTable, Routes},
-    store::{Pending, Store},
+    route::{Identity, RouteTable, Routes, WriteChange},
+    store::{Acknowledgement, Pending, Store},
     sync::{Mutex, lock},
 };
 
@@ -36,8 +39,8 @@ const MAX_REFRESHES: usize = 256;
 const DETACHED_TIME: Duration = Duration::from_secs(30);
 /// Time that a drain gives to the store after its limit.
 const LAST_FLUSH: Duration = Duration::from_secs(1);
-/// Time for which nothing is stored after a write with an unknown outcome.
-const UNKNOWN_OUTCOME: Duration = Duration::from_secs(10);
+/// Time that an invalidation may take to be delivered, before it is sent once more all the same.
+const DELIVERY: Duration = Duration::from_secs(3600);
 const BODIES_IN_FLIGHT: u64 = 64 * 1024 * 1024;
 
 /// State that all services of a layer share.
@@ -59,6 +62,10 @@ pub(crate) struct Cache<St> {
     pub(crate) bodies: Arc<Budget>,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) follower_wait: Duration,
+    /// Field that names what a response belongs to; `None` for none.
+    pub(super) surrogate_key_field: Option<HeaderName>,
+    /// Notices of invalidations; `None` without a hook.
+    notices: Option<Arc<Notices>>,
     /// Set once a response has named tags that its request does not tell.
     are_tags_named: AtomicBool,
     /// Set once a layer within itself was warned of.
@@ -73,7 +80,7 @@ impl<St: Store> Cache<St> {
         table: RouteTable,
         identity: Identity,
         name: sfv::Token,
-        status_field: StatusField,
+        front: FrontSettings,
         origin: OriginController,
     ) -> Self {
         let limits = Limits { flights: MAX_FLIGHTS, followers: MAX_FOLLOWERS, wait: FOLLOWER_WAIT };
@@ -94,8 +101,10 @@ impl<St: Store> Cache<St> {
             detachments,
             refreshes,
             bodies: Arc::new(Budget::new(BODIES_IN_FLIGHT)),
-            reporter: Arc::new(Reporter::new(metrics, name, status_field)),
+            reporter: Arc::new(Reporter::new(metrics, name, front.status_field)),
             follower_wait: FOLLOWER_WAIT,
+            surrogate_key_field: front.surrogate_key_field,
+            notices: front.hook.map(Notices::new),
             are_tags_named: AtomicBool::new(false),
             is_nested: AtomicBool::new(false),
             failed: Mutex::default(),
@@ -147,12 +156,17 @@ impl<St: Store> Cache<St> {
             self.detachments.are_done(now() + LAST_FLUSH).await;
         }
         let left = deadline.saturating_duration_since(now()).max(LAST_FLUSH);
-        let flushed = self.store.flush_pending(left).await;
-        let pending = self.store.snapshot().map_or(0, |store| store.pending);
-        match (given_up, flushed) {
-            (0, Ok(())) => Ok(()),
-            (given_up, Ok(())) => Err(Unfinished::new(given_up, 0)),
-            (given_up, Err(_)) => Err(Unfinished::new(given_up, pending.max(1))),
+        let mut pending = match self.store.flush_pending(left).await {
+            Ok(()) => 0,
+            Err(_) => self.store.snapshot().map_or(1, |store| store.pending.max(1)),
+        };
+        if let Some(notices) = &self.notices {
+            let left = deadline.saturating_duration_since(now()).max(LAST_FLUSH);
+            pending = pending.max(notices.flush(&self.store, left).await);
+        }
+        match (given_up, pending) {
+            (0, 0) => Ok(()),
+            (given_up, pending) => Err(Unfinished::new(given_up, pending)),
         }
     }
 
@@ -193,6 +207,13 @@ impl<St: Store> Cache<St> {
         }
     }
 
+    /// Gives the right to fill back, if there is one.
+    pub(crate) fn release(&self, lease: Option<St::Lease>) {
+        if let Some(lease) = lease {
+            self.store.release(lease);
+        }
+    }
+
     /// Invalidates a key or a tag. What happens in this process happens when this is called.
     pub(crate) fn invalidate(
         &self,
@@ -200,7 +221,9 @@ impl<St: Store> Cache<St> {
         strength: Strength,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
         self.announce(subject, strength);
-        self.store.invalidate(subject, strength)
+        let call = self.store.invalidate(subject, strength);
+        self.notify(|| Invalidated::Subject(subject.clone(), strength));
+        call
     }
 
     /// Invalidates all routes of a bucket; `None` if there is none of this name.
@@ -217,20 +240,37 @@ impl<St: Store> Cache<St> {
         }
         self.metrics().invalidated();
         telemetry::invalidated("bucket", strength, || iter::once((bucket, "")));
-        Some(self.store.invalidate_scopes(&scopes, strength))
+        let call = self.store.invalidate_scopes(&scopes, strength);
+        self.notify(|| Invalidated::Bucket(bucket.to_owned(), strength));
+        Some(call)
     }
 
-    /// Invalidates everything in the store.
-    pub(crate) fn invalidate_all(
-        &self,
-    ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
+    /// Invalidates everything in the store, or makes what all routes have stored stale.
+    pub(crate) fn invalidate_all(&self, strength: Strength) -> Acknowledgement {
         self.metrics().invalidated();
-        telemetry::invalidated("all", Strength::Hard, iter::empty);
-        self.store.invalidate_all()
+        telemetry::invalidated("all", strength, iter::empty);
+        let call: Acknowledgement = match strength {
+            Strength::Hard => Box::pin(self.store.invalidate_all()),
+            Strength::Soft => {
+                let rules = self.rules();
+                let scopes: Vec<_> =
+                    rules.table.read_rules().iter().map(|rule| rule.scope).collect();
+                Box::pin(self.store.invalidate_scopes(&scopes, strength))
+            }
+        };
+        self.notify(|| Invalidated::All(strength));
+        call
+    }
+
+    /// Has the hook notified of an invalidation that the store was called with.
+    fn notify(&self, invalidated: impl FnOnce() -> Invalidated) {
+        if let Some(notices) = &self.notices {
+            notices.add(invalidated(), &self.store);
+        }
     }
 
     /// Counts and logs an invalidation.
-    fn announce(&self, subject: &Subject, strength: Strength) {
+    pub(crate) fn announce(&self, subject: &Subject, strength: Strength) {
         let kind = match subject {
             Subject::Key(_) => "key",
             Subject::Tag(tag) if tag.is_group() => "group",
@@ -247,28 +287,42 @@ impl<St: Store> Cache<St> {
         });
     }
 
-    /// Invalidates what was changed by a write with an unknown outcome: at once, and again when the
-    /// origin can be taken to have made up its mind. Until then nothing is stored for it.
-    pub(crate) fn invalidate_unknown(
+    /// Invalidates what a write changes. Until `window` is over, the origin may still commit: nothing is
+    /// stored for it, and then it is invalidated again. What happens in this process happens when this
+    /// is called.
+    pub(crate) fn apply(
         self: &Arc<Self>,
-        subject: &Subject,
+        change: &WriteChange,
+        window: Duration,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
-        if let Some(until) = self.store.sequence().unsettled().enter(subject, UNKNOWN_OUTCOME) {
-            self.settle_later(subject.clone(), until);
+        let WriteChange { subject, strength, .. } = change;
+        if !window.is_zero() {
+            // Before it is invalidated, so that a fill sees the one or the other.
+            let unsettled = self.store.sequence().unsettled();
+            if let Some(until) = unsettled.enter(subject, *strength, window) {
+                self.settle_later(subject.clone(), until);
+            }
         }
-        self.announce(subject, Strength::Hard);
-        self.store.unsettle(subject, Strength::Hard, UNKNOWN_OUTCOME)
+        let call = self.store.unsettle(subject, *strength, window);
+        self.notify(|| Invalidated::Subject(subject.clone(), *strength));
+        call
     }
 
+    /// Invalidates again once the windows of a key or a tag are over: a store may have lost them.
     fn settle_later(self: &Arc<Self>, subject: Subject, mut until: Instant) {
         // Without a runtime its time still runs out; the store has taken nothing for it.
         let Some(runtime) = runtime() else { return };
-        let shared = Arc::clone(self);
+        let (shared, window) = (Arc::clone(self), until.saturating_duration_since(now()));
         runtime.spawn(telemetry::in_current_span(async move {
+            // The store's window begins when the store has been reached.
+            let _ = shared.store.flush_pending(DELIVERY).await;
+            until = until.max(now() + window);
             loop {
                 sleep_until(until).await;
                 // Before it leaves, so that no fill slips in between.
-                let _ = shared.store.invalidate(&subject, Strength::Hard).await;
+                let strength = shared.store.sequence().unsettled().strength(&subject);
+                let _ = shared.store.invalidate(&subject, strength).await;
+                shared.notify(|| Invalidated::Subject(subject.clone(), strength));
                 match shared.store.sequence().unsettled().leave(&subject) {
                     Some(later) => until = later,
                     None => return,

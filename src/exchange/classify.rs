@@ -12,12 +12,12 @@ use super::{
     rules::{CachedRoute, Rules},
 };
 use crate::{
-    key::{Slot, Subject},
+    key::Slot,
     metrics::{
         cache_outcome::OutcomeReport,
         outcome::{Alone, Bypass, ForwardReason, Unshared},
     },
-    route::{Denied, HeadRef, Matched, RequestContent, RequestView, admit},
+    route::{Changes, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
     store::Store,
 };
 
@@ -38,7 +38,7 @@ pub(crate) enum Decision {
     /// A stored response answers, and is revalidated or refreshed afterwards.
     Refresh(Read, Reuse),
     /// An unsafe request that invalidates these keys and tags.
-    Write(Vec<Subject>),
+    Write(Changes),
     /// An unsafe request that no rule is for.
     Unmatched,
 }
@@ -75,7 +75,7 @@ pub(crate) fn classify<St: Store>(
         }
         Matched::Write(matched) => {
             matched.failed.iter().for_each(|route| cache.invalidation_failed(route));
-            Decision::Write(matched.subjects)
+            Decision::Write(matched.changes)
         }
     }
 }

@@ -13,6 +13,7 @@ use http_body::Body;
 
 use super::{
     cache::Cache,
+    notices::surrogate_keys,
     request::Read,
     respond::{SharedBody, SharedResponse},
     rules::CachedRoute,
@@ -46,7 +47,8 @@ const MAX_FIELD_NAMES: usize = 4096;
 pub(crate) struct Filling<St: Store> {
     pub(crate) cache: Arc<Cache<St>>,
     pub(crate) lead: Lead<SharedResponse>,
-    pub(crate) lease: St::Lease,
+    /// Right to store. Without it the response is only shared: a write has an unknown outcome.
+    pub(crate) lease: Option<St::Lease>,
     pub(crate) route: Arc<CachedRoute>,
     /// Time at which the request was forwarded.
     pub(crate) requested: Instant,
@@ -120,6 +122,47 @@ impl<St: Store, B: Body> Received<St, B> {
     }
 }
 
+impl<St: Store> Cache<St> {
+    /// Returns the tags of a response: those that its request tells, and the tags and groups that it
+    /// names.
+    pub(super) fn tags(
+        &self,
+        rule: &CacheRule,
+        slot: &Slot,
+        response: &response::Parts,
+    ) -> Result<Tags, Refusal> {
+        let named = named_tags(response, rule.tag_field.as_ref())?;
+        let groups = groups(&CACHE_GROUPS, &response.headers);
+        if named.is_empty() && groups.is_empty() {
+            return Ok(slot.tags.clone());
+        }
+        if !named.is_empty() {
+            self.tags_are_named();
+        }
+        let origin = slot.variant.origin();
+        let groups = groups.iter().map(|group| Tag::group(&origin, group));
+        Ok(slot.tags.with(named.into_iter().chain(groups)))
+    }
+
+    /// Names bucket, key and tags in a response, for a cache in front of the service. `tags` are its tags, if
+    /// they are known.
+    pub(super) fn name_surrogates(
+        &self,
+        rule: &CacheRule,
+        slot: &Slot,
+        response: &mut response::Parts,
+        tags: Option<&Tags>,
+    ) {
+        let Some(field) = &self.surrogate_key_field else { return };
+        let tags = tags.cloned().map_or_else(|| self.tags(rule, slot, response), Ok);
+        let tags = tags.as_ref().unwrap_or(&slot.tags);
+        if let Some(names) = surrogate_keys(&rule.bucket, &slot.key, tags) {
+            // A map of fields that is full takes no more.
+            let _ = response.headers.try_insert(field, names);
+        }
+    }
+}
+
 impl<St: Store> Filling<St> {
     /// Marks the request that it forwards, so that no layer further in waits for this fill.
     pub(crate) fn mark(&self, read: &Read, request: &mut Extensions) {
@@ -131,7 +174,7 @@ impl<St: Store> Filling<St> {
     pub(crate) fn receive<B>(
         self,
         asked: &ForwardedRequest<'_>,
-        head: response::Parts,
+        mut head: response::Parts,
         body: B,
     ) -> Received<St, B>
     where
@@ -140,11 +183,13 @@ impl<St: Store> Filling<St> {
         B::Error: Send + 'static,
     {
         let status = head.status;
+        let tags = self.tags(&head);
+        self.name_surrogates(&mut head, tags.as_ref().ok());
         let tape = || {
             let declared = declared_length(&head.headers, body.size_hint().exact())?;
             Tape::new(self.rule().body_limit, declared, Reservation::none(&self.cache.bodies))
         };
-        let judged = self.judge(asked, &head, self.tags(&head)).and_then(|judged| match tape() {
+        let judged = self.judge(asked, &head, tags).and_then(|judged| match tape() {
             Ok(tape) => Ok((judged, tape)),
             Err(refusal) => Err(Refused { refusal, placement: Some(judged.placement) }),
         });
@@ -178,21 +223,14 @@ impl<St: Store> Filling<St> {
         Some(Placement { variant, nominated, noted_at })
     }
 
-    /// Returns the tags of a response: those that its request tells, and the tags and groups that it
-    /// names.
+    /// Returns the tags of a response.
     pub(super) fn tags(&self, response: &response::Parts) -> Result<Tags, Refusal> {
-        let slot = self.lead.slot();
-        let named = named_tags(response, self.rule().tag_field.as_ref())?;
-        let groups = groups(&CACHE_GROUPS, &response.headers);
-        if named.is_empty() && groups.is_empty() {
-            return Ok(slot.tags.clone());
-        }
-        if !named.is_empty() {
-            self.cache.tags_are_named();
-        }
-        let origin = slot.variant.origin();
-        let groups = groups.iter().map(|group| Tag::group(&origin, group));
-        Ok(slot.tags.with(named.into_iter().chain(groups)))
+        self.cache.tags(self.rule(), self.lead.slot(), response)
+    }
+
+    /// Names bucket, key and tags in a response.
+    pub(super) fn name_surrogates(&self, response: &mut response::Parts, tags: Option<&Tags>) {
+        self.cache.name_surrogates(self.rule(), self.lead.slot(), response, tags);
     }
 
     /// Judges a response by its head. `tags` are its tags, if they can be made.
@@ -258,13 +296,13 @@ impl<St: Store> Filling<St> {
     /// Settles the flight with nothing to share: there is no response.
     pub(crate) fn fail(self) {
         self.cache.metrics().refused(self.route.bucket, Refusal::Failed);
-        self.cache.store.release(self.lease);
+        self.cache.release(self.lease);
         self.lead.decline();
     }
 
     /// Settles the flight with a response that was stored before.
     pub(crate) fn fill_with(self, shared: SharedResponse) {
-        self.cache.store.release(self.lease);
+        self.cache.release(self.lease);
         self.lead.fill(|| shared);
     }
 
@@ -405,7 +443,7 @@ impl<St: Store> Filling<St> {
         let entries = match entries {
             Some((entry, note)) => Some((lease, entry, note)),
             None => {
-                cache.store.release(lease);
+                cache.release(lease);
                 None
             }
         };

@@ -16,6 +16,7 @@ mod join;
 mod limits;
 mod lookup;
 mod nesting;
+mod notices;
 mod ranges;
 mod request;
 mod respond;
@@ -34,6 +35,7 @@ use http::{
 use http_body::Body;
 use tower_service::Service;
 
+pub use self::notices::{Invalidated, InvalidationHook};
 use self::{
     assess::Origin,
     classify::{Decision, classify},
@@ -46,7 +48,7 @@ use self::{
     stale::Refreshing,
     write::{PendingWrite, forward_write},
 };
-pub(crate) use self::{cache::Cache, write::acknowledged};
+pub(crate) use self::{cache::Cache, notices::FrontSettings, write::acknowledged};
 use crate::{
     background::{Detachable, runtime},
     body::ResponseBody,
@@ -139,10 +141,10 @@ where
         Decision::Refresh(read, reuse) => {
             ResponseFuture::ready(exchange(read, request).reuse(&reuse))
         }
-        Decision::Write(subjects) => {
+        Decision::Write(changes) => {
             let (cache, rules, inner) = (Arc::clone(cache), Arc::clone(rules), inner.clone());
             let detachments = Arc::clone(&cache.detachments);
-            let write = forward_write(cache, rules, inner, subjects, request);
+            let write = forward_write(cache, rules, inner, changes, request);
             let write = telemetry::in_current_span(write);
             ResponseFuture::waiting(Detachable::new(write, &detachments))
         }
@@ -328,6 +330,7 @@ where
             return Ok(response);
         }
         let (mut head, body) = forwarded?.into_parts();
+        self.cache.name_surrogates(&self.read.route.rule, &self.read.slot, &mut head, None);
         if self.read.is_contradicted_by(&head) {
             let key = Subject::Key(self.read.slot.key.clone());
             bounded(self.cache.invalidate(&key, Strength::Hard)).await;

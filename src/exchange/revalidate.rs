@@ -116,6 +116,7 @@ impl<St: Store> Filling<St> {
             own.with(kept.cloned())
         });
         answer.headers = freshened(&candidate.head.stored(), &answer.headers);
+        self.name_surrogates(answer, tags.as_ref().ok());
         self.judge(asked, answer, tags)
     }
 

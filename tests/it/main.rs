@@ -33,6 +33,9 @@ mod lifetimes;
 mod limits;
 mod named_tags;
 mod nesting;
+#[cfg(feature = "testing")]
+mod notices;
+mod operator;
 mod outer_layers;
 mod peers;
 mod privacy;
@@ -54,5 +57,7 @@ mod stale;
 mod streaming;
 mod tags;
 mod traces;
+#[cfg(feature = "testing")]
+mod unknown;
 mod vary;
 mod writes;

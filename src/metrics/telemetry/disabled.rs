@@ -20,6 +20,8 @@ where
 {
 }
 
+pub(crate) fn hook_panicked() {}
+
 pub(crate) fn reloaded() {}
 
 pub(crate) fn switched(_: &str, _: bool) {}

@@ -144,6 +144,11 @@ pub(crate) fn timers_missing() {
     );
 }
 
+/// Warns that an invalidation was not passed on.
+pub(crate) fn hook_panicked() {
+    warn!(target: TARGET, "the invalidation hook panicked: a cache in front may keep what was invalidated");
+}
+
 /// Warns that the link to the store was lost: requests are forwarded until it is back.
 #[cfg(feature = "redis")]
 pub(crate) fn store_lost() {

@@ -1,0 +1,201 @@
+//! The service for operators: who may use it, what it does, and that nothing is done by half.
+
+use std::time::Duration;
+
+use http::{Method, Request, Response, StatusCode};
+use tower::{Service, ServiceExt};
+use tower_support_cache::{ConfigErrorKind, OperatorService, SupportCacheHandle};
+
+use crate::support::{Cached, cache_with, fetch, get, got, response, send, with};
+
+const TOKEN: &str = "0123456789abcdef";
+
+fn request(method: Method, target: &str) -> Request<()> {
+    Request::builder().method(method).uri(target).body(()).unwrap()
+}
+
+async fn ask(service: &OperatorService, request: Request<()>) -> Response<String> {
+    service.clone().oneshot(request).await.unwrap()
+}
+
+async fn post(service: &OperatorService, target: &str) -> (StatusCode, String) {
+    let response = ask(service, request(Method::POST, target)).await;
+    (response.status(), response.into_body())
+}
+
+fn open() -> (Cached, SupportCacheHandle, OperatorService) {
+    let (cache, handle, calls) = cache_with(|route| {
+        route.tag("account:{case}").stale_while_revalidate(Duration::from_secs(60))
+    });
+    calls.serve(|_| response(200, &[("cache-groups", "\"g\"")], "x"));
+    let service = OperatorService::allow_unauthenticated(handle.clone());
+    (cache, handle, service)
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_its_token_nothing_is_done_or_told() {
+    let (_, handle, _) = open();
+    let service = OperatorService::new(handle.clone(), TOKEN).unwrap();
+    let wrong = TOKEN.replace('f', "e");
+    let fields =
+        ["", "Bearer ", "Basic x", TOKEN, &format!("Bearer {wrong}"), &format!("Bearer {TOKEN}0")];
+    for field in fields {
+        for (method, target) in [(Method::POST, "/invalidate-all"), (Method::GET, "/")] {
+            let mut request = request(method, target);
+            if !field.is_empty() {
+                request.headers_mut().insert("authorization", field.parse().unwrap());
+            }
+            let response = ask(&service, request).await;
+            assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{field}");
+            assert_eq!(response.headers()["www-authenticate"], "Bearer");
+            assert!(!response.body().contains("cases"));
+        }
+    }
+    assert_eq!(handle.metrics().invalidations, 0);
+    let mut request = request(Method::POST, "/invalidate-all");
+    request.headers_mut().insert("authorization", format!("bearer {TOKEN}").parse().unwrap());
+    assert_eq!(ask(&service, request).await.status(), StatusCode::OK);
+    assert_eq!(handle.metrics().invalidations, 1);
+}
+
+#[test]
+fn a_token_that_can_be_guessed_is_refused() {
+    let (handle, _) = {
+        let layer =
+            tower_support_cache::SupportCacheLayer::new(tower_support_cache::MemoryStore::new());
+        (layer.handle(), layer)
+    };
+    for token in ["", "0123456789abcde"] {
+        let error = OperatorService::new(handle.clone(), token).unwrap_err();
+        assert_eq!((error.kind(), error.field()), (ConfigErrorKind::Token, "token"));
+        assert!(
+            error.to_string().starts_with("`OperatorService`: token: is too short: "),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_kind_of_invalidation_reaches_what_it_names_hard_or_soft() {
+    let asked = || with(get("/cases/a%20b"), "host", "portal.example");
+    for (parameters, is_reached) in [
+        ("?key=case:a%2520b", true),
+        ("?key=case:other&key=case:a%2520b", true),
+        ("?key=case:other", false),
+        ("?tag=account%3Aa%2520b", true),
+        ("?tag=account%3Aother", false),
+        ("?bucket=cases", true),
+        ("?group=g&authority=portal.example", true),
+        ("?authority=portal.example&group=other&group=g", true),
+        ("?group=g&authority=other.example", false),
+        ("-all", true),
+    ] {
+        for command in ["invalidate", "soft-invalidate", "cache/invalidate"] {
+            let (cache, _, service) = open();
+            got(send(&cache, asked())).await;
+            assert!(got(send(&cache, asked())).await.is_hit());
+            let target = format!("/{command}{parameters}");
+            assert_eq!(
+                post(&service, &target).await,
+                (StatusCode::OK, "done\n".to_owned()),
+                "{target}"
+            );
+            let read = got(send(&cache, asked())).await;
+            let is_stale = read.cache_status().contains("detail=stale-while-revalidate");
+            let expected = match (is_reached, command) {
+                (false, _) => (true, false),
+                (true, "soft-invalidate") => (true, true),
+                (true, _) => (false, false),
+            };
+            assert_eq!((read.is_hit(), is_stale), expected, "{target}");
+        }
+    }
+}
+
+/// What is not acknowledged is said so, and is in force here.
+#[cfg(feature = "testing")]
+#[tokio::test(start_paused = true)]
+async fn an_invalidation_that_is_not_acknowledged_is_accepted() {
+    use tower_support_cache::testing::{Chaos, Fault, StoreCall};
+
+    let store = Chaos::new(tower_support_cache::MemoryStore::new(), |call, _| match call {
+        StoreCall::Invalidate | StoreCall::InvalidateAll | StoreCall::FlushPending => Fault::Fail,
+        _ => Fault::None,
+    });
+    let layer = tower_support_cache::SupportCacheLayer::new(store);
+    let service = OperatorService::allow_unauthenticated(layer.handle());
+    for target in ["/invalidate?key=support:cases:A1", "/invalidate-all", "/drain?seconds=1"] {
+        let (status, text) = post(&service, target).await;
+        assert_eq!(status, StatusCode::ACCEPTED, "{target}");
+        assert!(text.contains("acknowledged"), "{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_query_with_a_mistake_in_it_does_nothing() {
+    let (_, handle, service) = open();
+    for (target, problem) in [
+        ("/invalidate", "the query names nothing to invalidate\n"),
+        ("/invalidate?key=case:1&tags=x", "there is no parameter `tags` here\n"),
+        ("/invalidate?key=case:1&key=", "`key` has no value\n"),
+        ("/invalidate?key=%ff", "a parameter is no UTF-8\n"),
+        ("/invalidate?key=case:1&group=g", "`group` needs an `authority`\n"),
+        ("/invalidate?authority=x", "the query names nothing to invalidate\n"),
+        ("/invalidate?key=case:1&bucket=unknown", "there is no bucket `unknown`\n"),
+        ("/invalidate-all?key=x", "there is no parameter `key` here\n"),
+        ("/switch?off=cases&off=unknown", "there is no bucket `unknown`\n"),
+        ("/switch?toggle=cases", "there is no parameter `toggle` here\n"),
+        ("/drain?seconds=-1", "`seconds` is a number up to 3600\n"),
+        ("/drain?seconds=3601", "`seconds` is a number up to 3600\n"),
+    ] {
+        let expected = (StatusCode::BAD_REQUEST, problem.to_owned());
+        assert_eq!(post(&service, target).await, expected, "{target}");
+    }
+    let counts = handle.metrics();
+    assert_eq!((counts.invalidations, counts.tag_invalidations), (0, 0));
+    assert!(!counts.bucket("cases").unwrap().is_off);
+    for target in ["/purge", "/", "/soft-switch?on=cases", "/soft-drain"] {
+        assert_eq!(post(&service, target).await.0, StatusCode::NOT_FOUND, "{target}");
+    }
+    let response = ask(&service, request(Method::DELETE, "/invalidate-all")).await;
+    assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(response.headers()["allow"], "GET, POST");
+}
+
+#[tokio::test(start_paused = true)]
+async fn buckets_are_switched_and_the_counts_are_json() {
+    let (cache, handle, service) = open();
+    fetch(&cache, "/cases/1").await;
+    fetch(&cache, "/cases/1").await;
+    got(send(&cache, with(get("/cases/1"), "authorization", "x"))).await;
+    assert_eq!(post(&service, "/switch?off=cases").await.0, StatusCode::OK);
+    assert!(handle.metrics().bucket("cases").unwrap().is_off);
+    let response = ask(&service, request(Method::GET, "/")).await;
+    assert_eq!(response.headers()["cache-control"], "no-store");
+    let json: serde_json::Value = serde_json::from_str(response.body()).unwrap();
+    let bucket = &json["buckets"]["cases"];
+    assert_eq!((&bucket["is_off"], &bucket["hits"]), (&true.into(), &1.into()));
+    assert_eq!((&bucket["hit_ratio"], &json["store"]), (&0.3333.into(), &serde_json::Value::Null));
+    assert_eq!(bucket["bypassed"], serde_json::json!({ "credentials": 1 }));
+    assert_eq!(post(&service, "/switch?on=cases").await.0, StatusCode::OK);
+    assert!(!handle.metrics().bucket("cases").unwrap().is_off);
+    assert_eq!(post(&service, "/drain").await, (StatusCode::OK, "done\n".to_owned()));
+}
+
+/// A service of a router is called with what comes before it cut off, and with any body.
+#[tokio::test(start_paused = true)]
+async fn it_is_a_service_of_a_router_and_a_router_itself() {
+    let (_, handle, service) = open();
+    let mut app: axum::Router = axum::Router::new().nest_service("/cache", service.clone());
+    #[cfg(feature = "axum")]
+    {
+        app = app.nest("/ops", service.into_router());
+    }
+    let mounts = if cfg!(feature = "axum") { &["/cache", "/ops"][..] } else { &["/cache"] };
+    for (count, mount) in (1..).zip(mounts) {
+        let request = Request::post(format!("{mount}/invalidate?key=case:1"));
+        let request = request.body(axum::body::Body::from("x")).unwrap();
+        assert_eq!(app.call(request).await.unwrap().status(), StatusCode::OK);
+        assert_eq!(handle.metrics().invalidations, count, "{mount}");
+    }
+}
