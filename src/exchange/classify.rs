@@ -131,14 +131,8 @@ fn classify_read<St: Store>(
     };
     let is_refused = seen.as_ref().is_some_and(|seen| seen.is_pass());
     let right = is_refused.then(|| cache.retry(&variant, &asks)).flatten();
-    if is_refused
-        && right.is_none()
-        && let Some(wait) = cache.refusal(rule)
-    {
-        return Ok(Decision::Refuse(route.bucket, asks.report, wait));
-    }
     if is_refused && right.is_none() {
-        return Ok(Decision::Forward(route.bucket, Unshared::Alone(Alone::Pass)));
+        return Ok(pass(cache, route, &asks));
     }
     let key = admitted.key.or_else(|| rule.key(view)).ok_or(Bypass::Key)?;
     let slot = Slot { key, variant, tags: rule.tags(view).ok_or(Bypass::Key)? };
@@ -149,4 +143,12 @@ fn classify_read<St: Store>(
         Some(reuse) => Decision::Refresh(read, reuse),
         None => Decision::Read(read),
     })
+}
+
+/// Decides about a request whose last response could not be stored.
+fn pass<St: Store>(cache: &Cache<St>, route: &CachedRoute, asks: &Asks) -> Decision {
+    match cache.refusal(&route.rule) {
+        Some(wait) => Decision::Refuse(route.bucket, asks.report, wait),
+        None => Decision::Forward(route.bucket, Unshared::Alone(Alone::Pass)),
+    }
 }
