@@ -30,19 +30,13 @@ const LONGEST_EXCHANGE: Duration = Duration::from_secs(5);
 /// ```
 #[derive(Clone, Debug)]
 pub struct CallReport {
-    pub(crate) origin: String,
-    /// Number of the process.
-    pub(crate) process: u64,
-    pub(crate) calls: u32,
-    /// Time that pays for these calls.
-    pub(crate) spent: Duration,
-    /// Time that was still to be paid for at the last exchange, less what has passed: the others cannot have
-    /// less to pay for.
-    pub(crate) owed: Duration,
-    /// The same where nothing is known yet.
-    pub(crate) initial: Duration,
-    /// Time beyond which nothing is owed.
-    pub(crate) longest_debt: Duration,
+    origin: String,
+    process: u64,
+    calls: u32,
+    spent: Duration,
+    owed: Duration,
+    initial: Duration,
+    longest_debt: Duration,
 }
 
 impl CallReport {
@@ -51,9 +45,35 @@ impl CallReport {
         &self.origin
     }
 
+    /// Returns the number of the process.
+    pub fn process(&self) -> u64 {
+        self.process
+    }
+
     /// Returns the number of calls since the last report.
     pub fn calls(&self) -> u32 {
         self.calls
+    }
+
+    /// Returns the time that pays for these calls.
+    pub fn spent(&self) -> Duration {
+        self.spent
+    }
+
+    /// Returns the time that was still to be paid for at the last exchange, less what has passed: the others
+    /// cannot have less to pay for. Zero before the first.
+    pub fn owed(&self) -> Duration {
+        self.owed
+    }
+
+    /// Returns the time that is to be paid for where nothing is known yet.
+    pub fn initial(&self) -> Duration {
+        self.initial
+    }
+
+    /// Returns the time beyond which nothing is owed.
+    pub fn longest_debt(&self) -> Duration {
+        self.longest_debt
     }
 }
 

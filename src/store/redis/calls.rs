@@ -17,11 +17,11 @@ impl StoreState {
     /// Adds the calls of this process to those of all; `None` if the server could not be asked.
     pub(super) async fn share_calls(&self, report: &CallReport) -> Option<SharedBudget> {
         let connection = self.link.connection()?;
-        let key = self.link.settings.calls_key(&report.origin);
-        let CallReport { process, spent, owed, initial, longest_debt, .. } = report;
+        let key = self.link.settings.calls_key(report.origin());
+        let times = [report.spent(), report.owed(), report.initial(), report.longest_debt()];
         let arguments = |call: &mut Cmd| {
-            call.arg(format!("{process:016x}"));
-            for time in [spent, owed, initial, longest_debt] {
+            call.arg(format!("{:016x}", report.process()));
+            for time in times {
                 call.arg(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
             }
         };
