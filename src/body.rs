@@ -13,7 +13,11 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::sync::oneshot;
 
-use crate::recording::{Cursor, Next, Rest};
+use crate::{
+    recording::{Cursor, Next, Rest},
+    sync::{Mutex, lock},
+    write_body::WriteBody,
+};
 
 pin_project! {
     /// Response body of [`SupportCache`](crate::SupportCache): bytes from the store, a body that is
@@ -50,6 +54,8 @@ pin_project! {
         Recorded { cursor: Cursor, rest: Option<oneshot::Receiver<Rest<B>>> },
         HandedOver { body: Pin<Box<B>> },
         Passing { #[pin] body: B },
+        // Locked by no one: it makes the body as shareable between threads as the others are.
+        Written { body: Mutex<Box<WriteBody<B>>> },
     }
 }
 
@@ -64,6 +70,10 @@ impl<B: Body> ResponseBody<B> {
 
     pub(crate) fn passing(body: B) -> Self {
         Self { inner: Inner::Passing { body } }
+    }
+
+    pub(crate) fn written(body: WriteBody<B>) -> Self {
+        Self { inner: Inner::Written { body: Mutex::new(Box::new(body)) } }
     }
 
     /// The first reader of a recording: it alone can be given the body's error, its panic, or what
@@ -83,6 +93,7 @@ impl<B: Body> ResponseBody<B> {
             Inner::Recorded { cursor, .. } => cursor.declared_rest(),
             Inner::HandedOver { body } => body.size_hint().exact(),
             Inner::Passing { body } => body.size_hint().exact(),
+            Inner::Written { body } => lock(body).size_hint().exact(),
         }
     }
 }
@@ -128,6 +139,7 @@ where
             Inner::Recorded { cursor, .. } => cursor.is_at_end(),
             Inner::HandedOver { body } => body.is_end_stream(),
             Inner::Passing { body } => body.is_end_stream(),
+            Inner::Written { body } => lock(body).is_end_stream(),
         }
     }
 
@@ -136,6 +148,7 @@ where
             Inner::Stored { bytes } => SizeHint::with_exact(bytes.len() as u64),
             Inner::HandedOver { body } => body.size_hint(),
             Inner::Passing { body } => body.size_hint(),
+            Inner::Written { body } => lock(body).size_hint(),
             Inner::Recorded { cursor, .. } => match cursor.declared_rest() {
                 Some(bytes) => SizeHint::with_exact(bytes),
                 None => {
@@ -160,6 +173,10 @@ where
             InnerProjection::Stored { .. } => Poll::Ready(None),
             InnerProjection::Passing { body } => poll_origin(body, cx),
             InnerProjection::HandedOver { body } => poll_origin(body.as_mut(), cx),
+            InnerProjection::Written { body } => {
+                let polled = ready!(lock(body).poll_frame(cx));
+                Poll::Ready(polled.map(|frame| frame.map_err(BodyError::origin)))
+            }
             InnerProjection::Recorded { cursor, rest } => {
                 match ready!(poll_recorded(cursor, rest, cx)) {
                     Ok(frame) => Poll::Ready(frame),
@@ -219,7 +236,7 @@ impl<B: Body> fmt::Debug for ResponseBody<B> {
         let state = match &self.inner {
             Inner::Stored { .. } => "Stored",
             Inner::Recorded { .. } => "Recorded",
-            Inner::HandedOver { .. } | Inner::Passing { .. } => "Passing",
+            Inner::HandedOver { .. } | Inner::Passing { .. } | Inner::Written { .. } => "Passing",
         };
         f.debug_tuple("ResponseBody").field(&state).finish()
     }

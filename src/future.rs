@@ -8,7 +8,7 @@ use std::{
     task::{self, Context, Poll, Waker},
 };
 
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower::ServiceExt;
@@ -74,28 +74,24 @@ pin_project! {
         Unmatched {
             #[pin]
             inner: S::Future,
-            write: Option<Box<dyn UnmatchedWrite>>,
-            ended: Option<Box<EndedWrite<B, S::Error>>>,
+            write: Option<Box<dyn UnmatchedWrite<B, S::Error>>>,
         },
         Waiting { waiting: Waiting<B, S::Error> },
     }
 }
 
 /// Unsafe request that no rule was for at its beginning. Dropped before its end, its outcome is unknown.
-pub(crate) trait UnmatchedWrite: Send {
-    /// Ends it with the head of its response, none for an error. Returns what the response waits for: mostly
-    /// nothing, unless a rule is for it now.
-    fn end(
-        self: Box<Self>,
-        status: Option<StatusCode>,
-        response: Option<&HeaderMap>,
-    ) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>>;
+pub(crate) trait UnmatchedWrite<B: Body, E>: Send {
+    /// Ends it with the answer to it.
+    fn end(self: Box<Self>, answer: Result<Response<B>, E>) -> EndOfUnmatched<B, E>;
 }
 
-/// Answer that waits for an invalidation.
-struct EndedWrite<B: Body, E> {
-    invalidation: Pin<Box<dyn Future<Output = ()> + Send>>,
-    answer: Option<Answer<B, E>>,
+/// End of an unsafe request that no rule was for at its beginning.
+pub(crate) enum EndOfUnmatched<B: Body, E> {
+    /// The answer passes.
+    Passed(Result<Response<B>, E>),
+    /// The rules were replaced, so the answer may wait for invalidations.
+    Invalidating(Waiting<B, E>),
 }
 
 /// Report of a forwarded response: its bucket, and why it is not shared.
@@ -190,23 +186,21 @@ where
     pub(crate) fn forward_unmatched(
         mut inner: S,
         request: Request<Q>,
-        write: Box<dyn UnmatchedWrite>,
+        write: Box<dyn UnmatchedWrite<B, S::Error>>,
     ) -> Self {
         match inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => {
                 let (inner, write) = (inner.call(request), Some(write));
-                Self { state: FutureState::Unmatched { write, ended: None, inner } }
+                Self { state: FutureState::Unmatched { write, inner } }
             }
             Poll::Ready(Err(error)) => Self::waiting(ready(Err(error))),
             Poll::Pending => Self::waiting(async move {
-                let answer = inner.oneshot(request).await;
-                let response = answer.as_ref().ok();
-                let end =
-                    write.end(response.map(Response::status), response.map(Response::headers));
-                if let Some(invalidation) = end {
-                    invalidation.await;
+                match write.end(inner.oneshot(request).await) {
+                    EndOfUnmatched::Passed(answer) => {
+                        answer.map(|response| response.map(ResponseBody::passing))
+                    }
+                    EndOfUnmatched::Invalidating(waiting) => waiting.await,
                 }
-                answer.map(|response| response.map(ResponseBody::passing))
             }),
         }
     }
@@ -296,8 +290,8 @@ where
 {
     type Output = Result<Response<ResponseBody<B>>, S::Error>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.as_mut().project().state.project() {
             FutureStateProjection::Ready { response } => {
                 Poll::Ready(Ok(response.take().expect("polled after it completed")))
             }
@@ -308,23 +302,19 @@ where
                 let answer = task::ready!(watch(&|| mark.panicked(), || inner.poll(cx)));
                 Poll::Ready(mark.put(answer))
             }
-            FutureStateProjection::Unmatched { write, ended, inner } => {
-                if let Some(ended) = ended {
-                    task::ready!(ended.invalidation.as_mut().poll(cx));
-                    return Poll::Ready(ended.answer.take().expect("polled after it completed"));
-                }
+            FutureStateProjection::Unmatched { write, inner } => {
                 let answer = task::ready!(inner.poll(cx));
                 let write = write.take().expect("polled after it completed");
-                let response = answer.as_ref().ok();
-                let end =
-                    write.end(response.map(Response::status), response.map(Response::headers));
-                let answer = answer.map(|response| response.map(ResponseBody::passing));
-                let Some(mut invalidation) = end else { return Poll::Ready(answer) };
-                if invalidation.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(answer);
+                match write.end(answer) {
+                    EndOfUnmatched::Passed(answer) => {
+                        Poll::Ready(answer.map(|response| response.map(ResponseBody::passing)))
+                    }
+                    EndOfUnmatched::Invalidating(mut waiting) => {
+                        let polled = waiting.as_mut().poll(cx);
+                        self.project().state.set(FutureState::Waiting { waiting });
+                        polled
+                    }
                 }
-                *ended = Some(Box::new(EndedWrite { invalidation, answer: Some(answer) }));
-                Poll::Pending
             }
             FutureStateProjection::Waiting { waiting } => waiting.as_mut().poll(cx),
         }

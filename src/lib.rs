@@ -118,6 +118,7 @@ mod route;
 mod service;
 mod sync;
 mod warm;
+mod write_body;
 
 pub use body::{BodyError, ResponseBody};
 pub use error::{ConfigError, ConfigErrorKind, Unfinished};
@@ -137,7 +138,9 @@ pub use metrics::{
 pub use operator::OperatorService;
 pub use origin::Quota;
 pub use peek::{PeekContent, PeekContentLayer, PeekedBody};
-pub use policy::{CacheTags, ForceRefresh, Freshness, RequestDirectives, ResponsePolicy};
+pub use policy::{
+    CacheTags, ForceRefresh, Freshness, RequestDirectives, ResponsePolicy, WriteEffect,
+};
 pub use preset::{CASE_LIST_TTL, CASE_MESSAGES_TTL};
 pub use route::{
     CacheRoute, Caller, Coalescing, Credentials, HostPolicy, InvalidateRoute, KeyRequest,

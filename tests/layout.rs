@@ -29,6 +29,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "flight",
             "background",
             "recording",
+            "write_body",
             "body",
             "store",
             "future",
@@ -132,6 +133,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "cache_groups",
             "cache_tags",
             "storability",
+            "write_effect",
         ],
     ),
     (
@@ -146,6 +148,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "host",
             "cache_rule",
             "cache_route",
+            "change",
             "invalidate_route",
             "reference",
             "table",

@@ -269,10 +269,14 @@ impl InvalidateConfig {
             let closure = text(closures, name, "tags_with")?;
             rule = rule.tag_with(move |request| closure(request));
         }
-        Ok(match self.groups {
-            true => rule.groups(),
-            false => rule,
-        })
+        if self.groups {
+            rule = rule.groups();
+        }
+        if self.soft {
+            rule = rule.soft();
+        }
+        let duration = |value: &ConfigDuration| value.get();
+        Ok(set!(rule, self, { unknown_for: duration, accepted_for: duration }))
     }
 }
 

@@ -313,6 +313,12 @@ pub struct InvalidateConfig {
     pub tags_with: Vec<String>,
     /// Invalidation of the groups that responses name (RFC 9875). Defaults to false.
     pub groups: bool,
+    /// Soft invalidation: responses become stale instead of being removed. Defaults to false.
+    pub soft: bool,
+    /// Time after an unknown outcome in which nothing is stored.
+    pub unknown_for: Option<ConfigDuration>,
+    /// Time after a 202 in which nothing is stored.
+    pub accepted_for: Option<ConfigDuration>,
 }
 
 /// Returns a JSON schema of [`LayerConfig`], for editors and checks of files.

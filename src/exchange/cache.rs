@@ -26,7 +26,7 @@ use crate::{
     metrics::{Metrics, Snapshot, reporter::Reporter, telemetry},
     origin::Pauses,
     recording::Budget,
-    route::{Identity, RouteTable, Routes},
+    route::{Identity, RouteTable, Routes, WriteChange},
     store::{Acknowledgement, Pending, Store},
     sync::{Mutex, lock},
 };
@@ -39,8 +39,8 @@ const MAX_REFRESHES: usize = 256;
 const DETACHED_TIME: Duration = Duration::from_secs(30);
 /// Time that a drain gives to the store after its limit.
 const LAST_FLUSH: Duration = Duration::from_secs(1);
-/// Time for which nothing is stored after a write with an unknown outcome.
-const UNKNOWN_OUTCOME: Duration = Duration::from_secs(10);
+/// Time that an invalidation may take to be delivered, before it is sent once more all the same.
+const DELIVERY: Duration = Duration::from_secs(3600);
 const BODIES_IN_FLIGHT: u64 = 64 * 1024 * 1024;
 
 /// State that all services of a layer share.
@@ -205,6 +205,13 @@ impl<St: Store> Cache<St> {
         }
     }
 
+    /// Gives the right to fill back, if there is one.
+    pub(crate) fn release(&self, lease: Option<St::Lease>) {
+        if let Some(lease) = lease {
+            self.store.release(lease);
+        }
+    }
+
     /// Invalidates a key or a tag. What happens in this process happens when this is called.
     pub(crate) fn invalidate(
         &self,
@@ -261,7 +268,7 @@ impl<St: Store> Cache<St> {
     }
 
     /// Counts and logs an invalidation.
-    fn announce(&self, subject: &Subject, strength: Strength) {
+    pub(crate) fn announce(&self, subject: &Subject, strength: Strength) {
         let kind = match subject {
             Subject::Key(_) => "key",
             Subject::Tag(tag) if tag.is_group() => "group",
@@ -278,31 +285,42 @@ impl<St: Store> Cache<St> {
         });
     }
 
-    /// Invalidates what was changed by a write with an unknown outcome: at once, and again when the
-    /// origin can be taken to have made up its mind. Until then nothing is stored for it.
-    pub(crate) fn invalidate_unknown(
+    /// Invalidates what a write changes. Until `window` is over, the origin may still commit: nothing is
+    /// stored for it, and then it is invalidated again. What happens in this process happens when this
+    /// is called.
+    pub(crate) fn apply(
         self: &Arc<Self>,
-        subject: &Subject,
+        change: &WriteChange,
+        window: Duration,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
-        if let Some(until) = self.store.sequence().unsettled().enter(subject, UNKNOWN_OUTCOME) {
-            self.settle_later(subject.clone(), until);
+        let WriteChange { subject, strength, .. } = change;
+        if !window.is_zero() {
+            // Before it is invalidated, so that a fill sees the one or the other.
+            let unsettled = self.store.sequence().unsettled();
+            if let Some(until) = unsettled.enter(subject, *strength, window) {
+                self.settle_later(subject.clone(), until);
+            }
         }
-        self.announce(subject, Strength::Hard);
-        let call = self.store.unsettle(subject, Strength::Hard, UNKNOWN_OUTCOME);
-        self.notify(|| Invalidated::Subject(subject.clone(), Strength::Hard));
+        let call = self.store.unsettle(subject, *strength, window);
+        self.notify(|| Invalidated::Subject(subject.clone(), *strength));
         call
     }
 
+    /// Invalidates again once the windows of a key or a tag are over: a store may have lost them.
     fn settle_later(self: &Arc<Self>, subject: Subject, mut until: Instant) {
         // Without a runtime its time still runs out; the store has taken nothing for it.
         let Some(runtime) = runtime() else { return };
-        let shared = Arc::clone(self);
+        let (shared, window) = (Arc::clone(self), until.saturating_duration_since(now()));
         runtime.spawn(telemetry::in_current_span(async move {
+            // The store's window begins when the store has been reached.
+            let _ = shared.store.flush_pending(DELIVERY).await;
+            until = until.max(now() + window);
             loop {
                 sleep_until(until).await;
                 // Before it leaves, so that no fill slips in between.
-                let _ = shared.store.invalidate(&subject, Strength::Hard).await;
-                shared.notify(|| Invalidated::Subject(subject.clone(), Strength::Hard));
+                let strength = shared.store.sequence().unsettled().strength(&subject);
+                let _ = shared.store.invalidate(&subject, strength).await;
+                shared.notify(|| Invalidated::Subject(subject.clone(), strength));
                 match shared.store.sequence().unsettled().leave(&subject) {
                     Some(later) => until = later,
                     None => return,

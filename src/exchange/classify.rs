@@ -12,9 +12,9 @@ use super::{
     rules::{CachedRoute, Rules},
 };
 use crate::{
-    key::{Slot, Subject},
+    key::Slot,
     metrics::outcome::{Alone, Bypass, ForwardReason, Unshared},
-    route::{Denied, HeadRef, Matched, RequestContent, RequestView, admit},
+    route::{Changes, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
     store::Store,
 };
 
@@ -33,7 +33,7 @@ pub(crate) enum Decision {
     /// A stored response answers, and is revalidated or refreshed afterwards.
     Refresh(Read, Reuse),
     /// An unsafe request that invalidates these keys and tags.
-    Write(Vec<Subject>),
+    Write(Changes),
     /// An unsafe request that no rule is for.
     Unmatched,
 }
@@ -70,7 +70,7 @@ pub(crate) fn classify<St: Store>(
         }
         Matched::Write(matched) => {
             matched.failed.iter().for_each(|route| cache.invalidation_failed(route));
-            Decision::Write(matched.subjects)
+            Decision::Write(matched.changes)
         }
     }
 }

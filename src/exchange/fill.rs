@@ -47,7 +47,8 @@ const MAX_FIELD_NAMES: usize = 4096;
 pub(crate) struct Filling<St: Store> {
     pub(crate) cache: Arc<Cache<St>>,
     pub(crate) lead: Lead<SharedResponse>,
-    pub(crate) lease: St::Lease,
+    /// Right to store. Without it the response is only shared: a write has an unknown outcome.
+    pub(crate) lease: Option<St::Lease>,
     pub(crate) route: Arc<CachedRoute>,
     /// Time at which the request was forwarded.
     pub(crate) requested: Instant,
@@ -295,13 +296,13 @@ impl<St: Store> Filling<St> {
     /// Settles the flight with nothing to share: there is no response.
     pub(crate) fn fail(self) {
         self.cache.metrics().refused(self.route.bucket, Refusal::Failed);
-        self.cache.store.release(self.lease);
+        self.cache.release(self.lease);
         self.lead.decline();
     }
 
     /// Settles the flight with a response that was stored before.
     pub(crate) fn fill_with(self, shared: SharedResponse) {
-        self.cache.store.release(self.lease);
+        self.cache.release(self.lease);
         self.lead.fill(|| shared);
     }
 
@@ -442,7 +443,7 @@ impl<St: Store> Filling<St> {
         let entries = match entries {
             Some((entry, note)) => Some((lease, entry, note)),
             None => {
-                cache.store.release(lease);
+                cache.release(lease);
                 None
             }
         };

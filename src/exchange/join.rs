@@ -22,7 +22,7 @@ use crate::{
     metrics::outcome::{Alone, Bypass, Unshared},
     policy::{Validators, Wishes},
     route::Coalescing,
-    store::{Begin, Lookup, Store, timeout::bounded},
+    store::{Begin, Holder, Lookup, Store, timeout::bounded},
 };
 
 /// Result of one turn.
@@ -37,7 +37,7 @@ pub(crate) enum Step<St: Store, B: Body> {
 enum Begun<St: Store, B: Body> {
     Filling(Filling<St>),
     /// Another fill has the right.
-    Elsewhere(Token),
+    Elsewhere(Holder),
     Ended(Ended<B>),
 }
 
@@ -52,8 +52,8 @@ impl<St: Store> Cache<St> {
         let wait = || self.follower_wait.min(self.patience(read).unwrap_or(Duration::MAX));
         let deadline = *search.deadline.get_or_insert_with(|| search.began + wait());
         let held = search.held.take();
-        if let Some(token) = held
-            && read.outer.as_ref().is_some_and(|outer| outer.have(token))
+        if let Some(holder) = held
+            && read.outer.as_ref().is_some_and(|outer| outer.have(holder.token()))
         {
             self.warn_of_nesting(&read.route);
             return Step::Ended(Alone::Held.into());
@@ -70,17 +70,19 @@ impl<St: Store> Cache<St> {
                 let followed = timeout_at(deadline, self.follow(flight, search, read, fields));
                 Box::pin(followed).await.unwrap_or(ControlFlow::Break(Alone::Deadline.into()))
             }
-            (Ok(Turn::Lead(lead)), Some(token)) => {
+            (Ok(Turn::Lead(lead)), Some(Holder::Fill(token))) => {
                 Box::pin(self.wait_elsewhere(lead, read, token, deadline)).await
             }
-            (Ok(Turn::Lead(lead)), None) => match self.begin_fill(lead, read).await {
-                Begun::Filling(filling) => return Step::Fill(filling),
-                Begun::Elsewhere(token) => {
-                    search.held = Some(token);
-                    ControlFlow::Continue(())
+            (Ok(Turn::Lead(lead)), None | Some(Holder::Unsettled(_))) => {
+                match self.begin_fill(lead, read).await {
+                    Begun::Filling(filling) => return Step::Fill(filling),
+                    Begun::Elsewhere(holder) => {
+                        search.held = Some(holder);
+                        ControlFlow::Continue(())
+                    }
+                    Begun::Ended(ended) => ControlFlow::Break(ended),
                 }
-                Begun::Ended(ended) => ControlFlow::Break(ended),
-            },
+            }
         };
         if let ControlFlow::Break(Ended::Unshared(Unshared::Alone(Alone::Deadline))) = next {
             read.route.nesting.suspect();
@@ -92,9 +94,9 @@ impl<St: Store> Cache<St> {
         }
     }
 
-    /// Returns the turn of a read, or the reason why it has none. `held` is the fill elsewhere that holds
-    /// the lease, if there is one.
-    fn turn(&self, read: &mut Read, held: Option<Token>) -> Result<Turn<SharedResponse>, Alone> {
+    /// Returns the turn of a read, or the reason why it has none. `held` is the holder of the slot
+    /// in the store, if there is one.
+    fn turn(&self, read: &mut Read, held: Option<Holder>) -> Result<Turn<SharedResponse>, Alone> {
         // The refusal is remembered here where the store keeps a response that may still stand in.
         if read.may_be_stale()
             && read.right.is_none()
@@ -106,10 +108,10 @@ impl<St: Store> Cache<St> {
             }
         }
         let sequence = self.store.sequence();
-        let token = held.or_else(|| self.store.token());
+        let token = held.map(Holder::token).or_else(|| self.store.token());
         // A request that wants a newer response than others do shares none.
         if read.leads_privately() || read.route.rule.coalescing == Coalescing::Off {
-            if held.is_some() {
+            if matches!(held, Some(Holder::Fill(_))) {
                 return Err(Alone::Held);
             }
             let lead = self.flights.lead_privately(&read.slot, token, sequence.begin());
@@ -204,7 +206,7 @@ impl<St: Store> Cache<St> {
         let sequence = self.store.sequence();
         let lead = self.flights.lead_privately(&read.slot, self.store.token(), sequence.begin());
         match self.begin_fill::<B>(lead, read).await {
-            Begun::Filling(filling) => Some(filling),
+            Begun::Filling(filling) => Some(filling).filter(|filling| filling.lease.is_some()),
             Begun::Elsewhere(_) | Begun::Ended(_) => None,
         }
     }
@@ -216,10 +218,7 @@ impl<St: Store> Cache<St> {
         read: &Read,
     ) -> Begun<St, B> {
         // Asked after the flight took its number, so that no write can begin its window unseen.
-        if self.store.sequence().unsettled().contains(&read.slot) {
-            lead.decline();
-            return Begun::Ended(Bypass::Unsettled.into());
-        }
+        let is_unsettled = self.store.sequence().unsettled().contains(&read.slot);
         let mut begin =
             bounded(self.store.begin(lead.slot(), lead.token(), read.seen.as_deref())).await;
         if let Some(Begin::Found(found)) = &begin
@@ -230,22 +229,24 @@ impl<St: Store> Cache<St> {
             let seen = Arc::clone(found);
             begin = bounded(self.store.begin(lead.slot(), lead.token(), Some(&seen))).await;
         }
-        match begin.unwrap_or(Begin::Unavailable) {
-            Begin::Granted(lease) => {
-                let (cache, route, requested) =
-                    (Arc::clone(self), Arc::clone(&read.route), recent());
-                let (right, is_refresh) = (read.right.clone(), false);
-                let filling = Filling { cache, lead, lease, route, requested, right, is_refresh };
-                Begun::Filling(filling)
-            }
-            Begin::Found(entry) => Begun::Ended(self.share_found(entry, lead, read)),
+        let lease = match begin.unwrap_or(Begin::Unavailable) {
+            Begin::Granted(lease) => Some(lease).filter(|_| !is_unsettled),
+            Begin::Unsettled => None,
+            Begin::Found(entry) => return Begun::Ended(self.share_found(entry, lead, read)),
             // No request has read the token of this flight in the store, so none follows it.
-            Begin::Held(token) => Begun::Elsewhere(token),
+            Begin::Held(holder) => return Begun::Elsewhere(holder),
             Begin::Unavailable => {
                 lead.decline();
-                Begun::Ended(Bypass::Store.into())
+                return Begun::Ended(Bypass::Store.into());
             }
+        };
+        if lease.is_none() && read.is_background {
+            // Nobody waits for what it would bring.
+            return Begun::Ended(Alone::Held.into());
         }
+        let (cache, route, requested) = (Arc::clone(self), Arc::clone(&read.route), recent());
+        let (right, is_refresh) = (read.right.clone(), false);
+        Begun::Filling(Filling { cache, lead, lease, route, requested, right, is_refresh })
     }
 
     /// Shares an entry that was stored just before the fill could begin.

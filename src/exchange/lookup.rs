@@ -17,10 +17,10 @@ use crate::{
     body::ResponseBody,
     clock::{Instant, now},
     entry::Entry,
-    key::{Nominated, Token, Variant},
+    key::{Nominated, Variant},
     metrics::outcome::{Alone, Bypass, ForwardReason, Unshared},
     policy::Wishes,
-    store::{Lookup, Store},
+    store::{Holder, Lookup, Store},
 };
 
 /// Course that a request takes because of an entry.
@@ -66,8 +66,8 @@ pub(crate) struct Search {
     pub(super) began: Instant,
     /// End of all waiting; `None` before the first turn.
     pub(super) deadline: Option<Instant>,
-    /// Token of a fill elsewhere that holds the lease, if the last look found one.
-    pub(crate) held: Option<Token>,
+    /// Holder of the slot in the store, if the last look found one.
+    pub(crate) held: Option<Holder>,
     pub(super) was_abandoned: bool,
     pub(super) has_varied: bool,
 }
@@ -151,7 +151,7 @@ impl<St: Store> Cache<St> {
         }
         match found {
             Lookup::Found(entry) => self.found(read, fields, entry)?,
-            Lookup::Held(token) => search.held = Some(token),
+            Lookup::Held(holder) => search.held = Some(holder),
             Lookup::Unavailable if !read.asks.wishes.only_if_cached => {
                 return ControlFlow::Break(Bypass::Store.into());
             }

@@ -137,10 +137,10 @@ where
         Decision::Refresh(read, reuse) => {
             ResponseFuture::ready(exchange(read, request).reuse(&reuse))
         }
-        Decision::Write(subjects) => {
+        Decision::Write(changes) => {
             let (cache, rules, inner) = (Arc::clone(cache), Arc::clone(rules), inner.clone());
             let detachments = Arc::clone(&cache.detachments);
-            let write = forward_write(cache, rules, inner, subjects, request);
+            let write = forward_write(cache, rules, inner, changes, request);
             let write = telemetry::in_current_span(write);
             ResponseFuture::waiting(Detachable::new(write, &detachments))
         }

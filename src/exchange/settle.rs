@@ -24,8 +24,8 @@ pub(super) struct Ending<St: Store> {
     pub(super) lead: Lead<SharedResponse>,
     pub(super) route: Arc<CachedRoute>,
     pub(super) requested: Instant,
-    /// Entry to store under the lease, and the note that leads to it.
-    pub(super) entries: Option<(St::Lease, Arc<Entry>, Option<Arc<Entry>>)>,
+    /// Entry to store under the lease, if there is one, and the note that leads to it.
+    pub(super) entries: Option<(Option<St::Lease>, Arc<Entry>, Option<Arc<Entry>>)>,
     pub(super) conclusion: Conclusion,
     /// Right of its read, which ends with the flight.
     pub(super) _right: Option<Arc<Revalidation>>,
@@ -68,6 +68,9 @@ impl<St: Store> Ending<St> {
             bounded(self.cache.invalidate(&key, Strength::Hard)).await;
         }
         let Some((lease, entry, note)) = self.entries.take() else { return Commit::Failed };
+        // Also because of tags that only the response names.
+        let is_unsettled = self.cache.store.sequence().unsettled().contains(entry.slot());
+        let Some(lease) = lease.filter(|_| !is_unsettled) else { return Commit::Unsettled };
         let pass = entry.is_pass().then(|| Arc::clone(&entry));
         let commit = bounded(self.cache.store.commit(lease, entry, note)).await;
         if let (Some(pass), Some(Commit::Superseded)) = (pass, commit) {
@@ -125,6 +128,7 @@ impl<St: Store> Ending<St> {
         let stored = match commit {
             Commit::Stored => Ok(()),
             Commit::Fenced => Err(Refusal::Fenced),
+            Commit::Unsettled => Err(Refusal::Unsettled),
             Commit::Superseded => Err(Refusal::Superseded),
             Commit::TooLarge => Err(Refusal::TooLarge),
             Commit::Failed => Err(Refusal::Store),
@@ -138,7 +142,15 @@ impl<St: Store> Ending<St> {
             Err(Refusal::Fenced) => metrics.fenced(bucket),
             Err(refusal) => metrics.refused(bucket, refusal),
         }
-        let is_in_doubt = is_grouped && matches!(stored, Err(Refusal::Fenced | Refusal::Store));
+        // Of tags that requests did not know, only a commit tells; in one process, the fences do.
+        let is_known_current =
+            || self.lead.token().is_none() && entry.is_current(self.cache.store.sequence());
+        let is_in_doubt = is_grouped
+            && match stored {
+                Err(Refusal::Fenced | Refusal::Store) => true,
+                Err(Refusal::Unsettled) => !is_known_current(),
+                _ => false,
+            };
         match entry.as_response().filter(|(head, _)| head.may_be_shared()) {
             // One of the followers asks the origin again, for all.
             _ if is_in_doubt => drop(self.lead),
@@ -185,7 +197,7 @@ mod tests {
             let slot = Slot { tags: groups.iter().cloned().collect(), ..slot.clone() };
             let provenance = Provenance { slot, fence, requested: now(), gauge: Arc::default() };
             let entry = Arc::new(Entry::response(provenance, head.clone(), body.clone()));
-            let (cache, entries) = (Arc::clone(cache), Some(((), Arc::clone(&entry), None)));
+            let (cache, entries) = (Arc::clone(cache), Some((Some(()), Arc::clone(&entry), None)));
             let conclusion = Conclusion::Response(entry, Nominated::default());
             let route = Arc::clone(cache.rules().route(0));
             let (requested, _right, is_refresh) = (now(), None, false);

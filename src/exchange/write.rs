@@ -2,13 +2,14 @@
 
 use std::{
     future::{Future, poll_fn},
-    iter,
+    iter, mem,
     pin::Pin,
     sync::Arc,
     task::Poll,
+    time::Duration,
 };
 
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response};
 use http_body::Body;
 use tower::ServiceExt;
 use tower_service::Service;
@@ -16,20 +17,22 @@ use tower_service::Service;
 use super::{cache::Cache, rules::Rules};
 use crate::{
     body::ResponseBody,
-    future::{UnmatchedWrite, Watched},
-    key::{MAX_TAGS, Strength, Subject, Tag},
+    future::{EndOfUnmatched, UnmatchedWrite, Watched, watch},
+    key::{MAX_TAGS, Tag},
     metrics::cache_outcome::OutcomeReport,
-    policy::{CACHE_GROUP_INVALIDATION, groups},
-    route::{HeadRef, RequestHead, Target},
+    policy::{CACHE_GROUP_INVALIDATION, WriteEffect, groups},
+    route::{Changes, HeadRef, RequestHead, Target, WriteChange},
     store::{Pending, Store, timeout::bounded},
+    write_body::{AtEnd, WriteBody},
 };
 
-/// Forwards a write, and invalidates before the writer sees its response.
+/// Forwards a write, and invalidates before the writer sees its response, and once more before it sees the
+/// end of a body that is still on its way then.
 pub(super) async fn forward_write<S, St, Q, B>(
     cache: Arc<Cache<St>>,
     rules: Arc<Rules>,
     inner: S,
-    subjects: Vec<Subject>,
+    changes: Changes,
     request: Request<Q>,
 ) -> Result<Response<ResponseBody<B>>, S::Error>
 where
@@ -38,16 +41,13 @@ where
     B: Body,
 {
     let report = OutcomeReport::of(request.extensions());
-    let write = PendingWrite::new(&cache, &rules, Some(subjects), &request);
+    let write = PendingWrite::new(&cache, &rules, Some(changes), &request);
     let panicked = || cache.metrics().panicked_write();
     let answer = Watched::new(inner.oneshot(request), panicked).await;
-    let response = answer.as_ref().ok();
-    let effect = response.map_or(Effect::Unknown, |response| Effect::of(response.status()));
-    write.settle(effect, response.map(Response::headers)).await;
-    match answer {
+    match write.answer(answer).await {
         Ok(mut response) => {
             cache.reporter.mark_written(report, &mut response);
-            Ok(response.map(ResponseBody::passing))
+            Ok(response)
         }
         Err(error) => {
             cache.metrics().failed_write();
@@ -56,147 +56,174 @@ where
     }
 }
 
-/// Effect of a write on the resource, judged by its response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Effect {
-    /// It succeeded (RFC 9111 §4.4: a non-error status is 2xx or 3xx).
-    Changed,
-    /// It was refused.
-    Unchanged,
-    /// It may have succeeded, or may succeed yet: a timeout, a server error, no answer at all.
-    Unknown,
-}
-
-impl Effect {
-    fn of(status: StatusCode) -> Self {
-        /// nginx's "client closed request", used by proxies that gave up waiting.
-        const CLIENT_CLOSED_REQUEST: u16 = 499;
-        match status.as_u16() {
-            408 | CLIENT_CLOSED_REQUEST | 500.. => Self::Unknown,
-            400..=499 => Self::Unchanged,
-            _ => Self::Changed,
-        }
-    }
-}
-
-/// Write that is being forwarded. If it is dropped before it is settled, its outcome is unknown.
+/// Write that is being forwarded, or whose response is on its way. If it is dropped before it is settled,
+/// its outcome is unknown.
 pub(super) struct PendingWrite<St: Store> {
     cache: Arc<Cache<St>>,
     /// Rules that it began with.
     rules: Arc<Rules>,
     /// For the rules in force at its end, and as the base of the references in its response.
     head: RequestHead,
-    subjects: Vec<Subject>,
-    is_matched: bool,
-    is_settled: bool,
+    /// `None` if no rule is for it.
+    changes: Option<Changes>,
+    progress: Progress,
+}
+
+/// Progress of a write.
+enum Progress {
+    /// It has not been answered.
+    Forwarded,
+    /// It was answered with this effect and these fields, and its body has not ended.
+    Answered(WriteEffect, HeaderMap),
+    Settled,
 }
 
 impl<St: Store> PendingWrite<St> {
-    /// Begins a write, to which `subjects` belong by the rules in force; `None` if no rule is for it.
+    /// Begins a write, which changes this by the rules in force; `None` if no rule is for it.
     pub(super) fn new<Q>(
         cache: &Arc<Cache<St>>,
         rules: &Arc<Rules>,
-        subjects: Option<Vec<Subject>>,
+        changes: Option<Changes>,
         request: &Request<Q>,
     ) -> Self {
         Self {
             cache: Arc::clone(cache),
             rules: Arc::clone(rules),
             head: RequestHead::from(HeadRef::of(request)),
-            is_matched: subjects.is_some(),
-            subjects: subjects.unwrap_or_default(),
-            is_settled: false,
+            changes,
+            progress: Progress::Forwarded,
         }
     }
 
-    /// Adds subjects that the write has changed, too.
-    fn add(&mut self, subjects: impl IntoIterator<Item = Subject>) {
-        for subject in subjects {
-            if !self.subjects.contains(&subject) {
-                self.subjects.push(subject);
+    /// Invalidates by the answer to the write, and returns the response for the writer.
+    async fn answer<B: Body, E>(
+        mut self,
+        answer: Result<Response<B>, E>,
+    ) -> Result<Response<ResponseBody<B>>, E> {
+        let response = match answer {
+            Ok(response) => response,
+            Err(error) => {
+                self.settle(WriteEffect::Unknown, &HeaderMap::new(), Progress::Settled).await;
+                return Err(error);
             }
-        }
+        };
+        let (head, body) = response.into_parts();
+        let effect = WriteEffect::of(head.status, &head.extensions);
+        let panicked = || self.cache.metrics().panicked_write();
+        // Before it invalidates: what is done at the first poll of the body is covered, too.
+        let body = watch(&panicked, || WriteBody::begin(&head, body));
+        let is_over = body.is_over() || effect == WriteEffect::Unchanged;
+        let progress = match is_over {
+            true => Progress::Settled,
+            false => Progress::Answered(effect, head.headers.clone()),
+        };
+        self.settle(effect, &head.headers, progress).await;
+        let body = if is_over { body } else { body.at_end(Box::new(self)) };
+        Ok(Response::from_parts(head, ResponseBody::written(body)))
     }
 
-    /// Adds the subjects that the write has by the rules in force now, if these are not the ones that it
+    /// Adds the changes that the write has by the rules in force now, if these are not the ones that it
     /// began with: a response may have been stored by them since.
     fn add_by_rules_in_force(&mut self) {
-        let cache = Arc::clone(&self.cache);
-        let now = cache.rules();
+        let now = self.cache.rules();
         if Arc::ptr_eq(&now, &self.rules) {
             return;
         }
         if let Some(matched) = now.table.write(self.head.borrowed()) {
-            matched.failed.iter().for_each(|route| cache.invalidation_failed(route));
-            self.is_matched = true;
-            self.add(matched.subjects);
+            matched.failed.iter().for_each(|route| self.cache.invalidation_failed(route));
+            self.changes.get_or_insert_default().merge(matched.changes);
         }
     }
 
-    /// Adds the subjects that a response to the write names.
+    /// Adds the keys and groups that a response to the write names.
     fn add_named(&mut self, response: &HeaderMap) {
+        let Some(changes) = &mut self.changes else { return };
         let target = Target::of(self.head.borrowed());
         let groups = groups(&CACHE_GROUP_INVALIDATION, response);
         if groups.len() > MAX_TAGS {
             self.cache.invalidation_failed(CACHE_GROUP_INVALIDATION.as_str());
         }
-        let (began, now) = (Arc::clone(&self.rules), Arc::clone(&self.cache.rules()));
-        let replaced = (!Arc::ptr_eq(&began, &now)).then_some(now);
+        let (began, now) = (&self.rules, &*self.cache.rules());
+        let replaced = (!Arc::ptr_eq(began, now)).then_some(now);
         for rules in iter::once(began).chain(replaced) {
-            self.add(rules.table.named(&target, response).into_iter().map(Subject::Key));
+            for key in rules.table.named(&target, response) {
+                changes.imply(key.into());
+            }
             let own = target.origin();
             // Responses that answer for every host are of no origin.
             let of_all = rules.table.ignores_hosts().then(Vec::new);
             for origin in [Some(own), of_all].into_iter().flatten() {
-                self.add(groups.iter().map(|group| Subject::Tag(Tag::group(&origin, group))));
+                for group in &groups {
+                    changes.imply(Tag::group(&origin, group).into());
+                }
             }
         }
     }
 
-    /// Invalidates what the write has changed or may have changed. The store keeps its own budget and
-    /// retries by itself, so its answer changes nothing for the writer.
-    async fn settle(mut self, effect: Effect, response: Option<&HeaderMap>) {
-        if effect != Effect::Unchanged {
+    /// Invalidates what the write has changed or may have changed, by the rules that it began with and by
+    /// those in force. The store keeps its own budget and retries by itself, so its answer changes nothing
+    /// for the writer.
+    async fn settle(&mut self, effect: WriteEffect, response: &HeaderMap, progress: Progress) {
+        if effect != WriteEffect::Unchanged {
             self.add_by_rules_in_force();
         }
-        if let Some(fields) = response
-            && effect == Effect::Changed
-            && self.is_matched
-        {
-            self.add_named(fields);
+        if matches!(effect, WriteEffect::Changed | WriteEffect::Accepted) {
+            self.add_named(response);
         }
-        self.is_settled = true;
-        let subjects = std::mem::take(&mut self.subjects);
-        let cache = &self.cache;
-        match effect {
-            _ if subjects.is_empty() => {}
-            Effect::Unchanged => {}
-            Effect::Changed => {
-                let calls =
-                    subjects.iter().map(|subject| cache.invalidate(subject, Strength::Hard));
-                bounded(acknowledged(calls)).await;
-            }
-            Effect::Unknown => {
-                let calls = subjects.iter().map(|subject| cache.invalidate_unknown(subject));
-                bounded(acknowledged(calls)).await;
-            }
+        let calls = self.invalidate(effect);
+        self.progress = progress;
+        bounded(acknowledged(calls)).await;
+    }
+
+    /// Begins the invalidations of an effect. In this process they are in force when this returns.
+    fn invalidate(
+        &self,
+        effect: WriteEffect,
+    ) -> Vec<impl Future<Output = Result<(), Pending>> + Send + use<St>> {
+        if effect == WriteEffect::Unchanged {
+            return Vec::new();
         }
+        let is_first = matches!(self.progress, Progress::Forwarded);
+        let begin = |change: &WriteChange| {
+            if is_first {
+                self.cache.announce(&change.subject, change.strength);
+            }
+            let window = match effect {
+                WriteEffect::Accepted => change.windows.accepted,
+                WriteEffect::Unknown => change.windows.unknown,
+                WriteEffect::Changed | WriteEffect::Unchanged => Duration::ZERO,
+            };
+            self.cache.apply(change, window)
+        };
+        self.changes.iter().flat_map(Changes::iter).map(begin).collect()
     }
 }
 
-impl<St: Store> UnmatchedWrite for PendingWrite<St> {
-    fn end(
-        mut self: Box<Self>,
-        status: Option<StatusCode>,
-        response: Option<&HeaderMap>,
-    ) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+impl<St: Store> AtEnd for PendingWrite<St> {
+    fn act(mut self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            if let Progress::Answered(effect, response) =
+                mem::replace(&mut self.progress, Progress::Settled)
+            {
+                self.settle(effect, &response, Progress::Settled).await;
+            }
+        })
+    }
+}
+
+impl<St, B, E> UnmatchedWrite<B, E> for PendingWrite<St>
+where
+    St: Store,
+    B: Body + Send + 'static,
+    B::Error: Send,
+    E: Send + 'static,
+{
+    fn end(mut self: Box<Self>, answer: Result<Response<B>, E>) -> EndOfUnmatched<B, E> {
         if Arc::ptr_eq(&self.cache.rules(), &self.rules) {
-            self.is_settled = true;
-            return None;
+            self.progress = Progress::Settled;
+            return EndOfUnmatched::Passed(answer);
         }
-        let effect = status.map_or(Effect::Unknown, Effect::of);
-        let response = response.cloned();
-        Some(Box::pin(async move { self.settle(effect, response.as_ref()).await }))
+        EndOfUnmatched::Invalidating(Box::pin(self.answer(answer)))
     }
 }
 
@@ -222,36 +249,11 @@ pub(crate) async fn acknowledged(
 
 impl<St: Store> Drop for PendingWrite<St> {
     fn drop(&mut self) {
-        if self.is_settled {
+        if matches!(self.progress, Progress::Settled) {
             return;
         }
         self.add_by_rules_in_force();
-        for subject in &self.subjects {
-            // The invalidation is in force in this process when the call returns.
-            drop(self.cache.invalidate_unknown(subject));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_effect_is_unknown_where_the_origin_may_have_committed() {
-        for (status, effect) in [
-            (200, Effect::Changed),
-            (303, Effect::Changed),
-            (400, Effect::Unchanged),
-            (404, Effect::Unchanged),
-            (408, Effect::Unknown),
-            (429, Effect::Unchanged),
-            (499, Effect::Unknown),
-            (500, Effect::Unknown),
-            (504, Effect::Unknown),
-            (999, Effect::Unknown),
-        ] {
-            assert_eq!(Effect::of(StatusCode::from_u16(status).unwrap()), effect, "{status}");
-        }
+        // The invalidations are in force in this process when they are called.
+        drop(self.invalidate(WriteEffect::Unknown));
     }
 }

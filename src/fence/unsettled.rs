@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 
 use crate::{
     clock::{Instant, now},
-    key::{Slot, Subject},
+    key::{Slot, Strength, Subject},
     sync::{AtomicUsize, Mutex, Ordering, lock},
 };
 
@@ -22,9 +22,17 @@ pub(crate) struct Unsettled {
 
 #[derive(Debug, Default)]
 struct Deadlines {
-    until: HashMap<Subject, Instant>,
-    /// Deadline of everything, once there are too many subjects.
-    all_until: Option<Instant>,
+    each: HashMap<Subject, SettlingTime>,
+    /// Settling time of everything, once there are too many subjects.
+    all: Option<SettlingTime>,
+}
+
+/// End of the time for which nothing is stored for a subject.
+#[derive(Clone, Copy, Debug)]
+struct SettlingTime {
+    until: Instant,
+    /// Strength of the invalidation at the end.
+    strength: Strength,
 }
 
 impl Unsettled {
@@ -33,23 +41,32 @@ impl Unsettled {
     ///
     /// Enter it before it is invalidated, and call [`contains`](Self::contains) after a fill has taken
     /// its number: then a fill either sees it here or is fenced.
-    pub(crate) fn enter(&self, subject: &Subject, window: Duration) -> Option<Instant> {
+    pub(crate) fn enter(
+        &self,
+        subject: &Subject,
+        strength: Strength,
+        window: Duration,
+    ) -> Option<Instant> {
         let now = now();
-        let until = now + window;
         let mut deadlines = lock(&self.deadlines);
-        if deadlines.until.len() >= MAX_SUBJECTS {
+        if deadlines.each.len() >= MAX_SUBJECTS {
             // The tasks that were to settle these are gone with their runtime.
-            deadlines.until.retain(|_, until| now < *until);
+            deadlines.each.retain(|_, deadline| now < deadline.until);
         }
-        let is_full = deadlines.until.len() >= MAX_SUBJECTS;
-        let deadline = if is_full && !deadlines.until.contains_key(subject) {
-            deadlines.all_until.get_or_insert(now)
+        let is_full = deadlines.each.len() >= MAX_SUBJECTS;
+        let new = SettlingTime { until: now, strength };
+        let deadline = if is_full && !deadlines.each.contains_key(subject) {
+            deadlines.all.get_or_insert(new)
         } else {
-            deadlines.until.entry(subject.clone()).or_insert(now)
+            deadlines.each.entry(subject.clone()).or_insert(new)
         };
         // After its deadline, the task that was to settle it may be gone with its runtime.
-        let is_new = *deadline <= now;
-        *deadline = until.max(*deadline);
+        let is_new = deadline.until <= now;
+        deadline.until = deadline.until.max(now + window);
+        if strength == Strength::Hard {
+            deadline.strength = Strength::Hard;
+        }
+        let until = deadline.until;
         self.count.store(deadlines.len(), Ordering::SeqCst);
         is_new.then_some(until)
     }
@@ -61,23 +78,30 @@ impl Unsettled {
         }
         let deadlines = lock(&self.deadlines);
         let now = now();
-        let is_in_force = |until: Option<&Instant>| until.is_some_and(|until| now < *until);
-        let is_entered = |subject: &Subject| is_in_force(deadlines.until.get(subject));
+        let is_in_force =
+            |deadline: Option<&SettlingTime>| deadline.is_some_and(|it| now < it.until);
+        let is_entered = |subject: &Subject| is_in_force(deadlines.each.get(subject));
         is_entered(&Subject::Key(slot.key.clone()))
             || slot.tags.iter().any(|tag| is_entered(&Subject::Tag(tag.clone())))
-            || is_in_force(deadlines.all_until.as_ref())
+            || is_in_force(deadlines.all.as_ref())
+    }
+
+    /// Returns the strength with which a subject is to be invalidated at its deadline.
+    pub(crate) fn strength(&self, subject: &Subject) -> Strength {
+        let deadline = lock(&self.deadlines).each.get(subject).copied();
+        deadline.map_or(Strength::Hard, |deadline| deadline.strength)
     }
 
     /// Removes a subject after its deadline; before it, returns the deadline.
     pub(crate) fn leave(&self, subject: &Subject) -> Option<Instant> {
         let mut deadlines = lock(&self.deadlines);
         let now = now();
-        let until = deadlines.until.get(subject).copied().or(deadlines.all_until);
-        if let Some(until) = until.filter(|until| now < *until) {
-            return Some(until);
+        let deadline = deadlines.each.get(subject).copied().or(deadlines.all);
+        if let Some(deadline) = deadline.filter(|deadline| now < deadline.until) {
+            return Some(deadline.until);
         }
-        if deadlines.until.remove(subject).is_none() {
-            deadlines.all_until = None;
+        if deadlines.each.remove(subject).is_none() {
+            deadlines.all = None;
         }
         self.count.store(deadlines.len(), Ordering::SeqCst);
         None
@@ -86,7 +110,7 @@ impl Unsettled {
 
 impl Deadlines {
     fn len(&self) -> usize {
-        self.until.len() + usize::from(self.all_until.is_some())
+        self.each.len() + usize::from(self.all.is_some())
     }
 }
 
@@ -109,9 +133,9 @@ mod tests {
     async fn a_key_stays_until_its_last_entry_is_over() {
         let unsettled = Unsettled::default();
         let (key, slot) = (key("a"), slot("a", Tags::none()));
-        assert!(unsettled.enter(&key, WINDOW).is_some());
+        assert!(unsettled.enter(&key, Strength::Hard, WINDOW).is_some());
         tokio::time::advance(Duration::from_secs(6)).await;
-        assert!(unsettled.enter(&key, WINDOW).is_none());
+        assert!(unsettled.enter(&key, Strength::Hard, WINDOW).is_none());
         tokio::time::advance(Duration::from_secs(6)).await;
         assert!(unsettled.leave(&key).is_some() && unsettled.contains(&slot));
         tokio::time::advance(Duration::from_secs(4)).await;
@@ -122,22 +146,35 @@ mod tests {
     async fn a_key_that_was_not_settled_in_time_is_settled_by_the_next_that_enters_it() {
         let unsettled = Unsettled::default();
         let (key, slot) = (key("a"), slot("a", Tags::none()));
-        assert!(unsettled.enter(&key, WINDOW).is_some());
+        assert!(unsettled.enter(&key, Strength::Hard, WINDOW).is_some());
         tokio::time::advance(Duration::from_secs(10)).await;
-        assert!(unsettled.enter(&key, WINDOW).is_some() && unsettled.contains(&slot));
+        assert!(
+            unsettled.enter(&key, Strength::Hard, WINDOW).is_some() && unsettled.contains(&slot)
+        );
+    }
+
+    #[test]
+    fn the_end_is_hard_if_one_of_the_writes_was() {
+        let unsettled = Unsettled::default();
+        let key = key("a");
+        unsettled.enter(&key, Strength::Soft, WINDOW);
+        assert_eq!(unsettled.strength(&key), Strength::Soft);
+        unsettled.enter(&key, Strength::Hard, WINDOW);
+        unsettled.enter(&key, Strength::Soft, WINDOW);
+        assert_eq!(unsettled.strength(&key), Strength::Hard);
     }
 
     #[tokio::test(start_paused = true)]
     async fn too_many_keys_make_every_key_unsettled() {
         let unsettled = Unsettled::default();
         for n in 0..=MAX_SUBJECTS {
-            unsettled.enter(&key(&n.to_string()), WINDOW);
+            unsettled.enter(&key(&n.to_string()), Strength::Hard, WINDOW);
         }
         assert!(unsettled.contains(&slot("never entered", Tags::none())));
         tokio::time::advance(Duration::from_secs(10)).await;
         assert!(!unsettled.contains(&slot("never entered", Tags::none())));
         // No task has settled them, and they make nothing else unsettled any more.
-        unsettled.enter(&key("one"), WINDOW);
+        unsettled.enter(&key("one"), Strength::Hard, WINDOW);
         assert!(!unsettled.contains(&slot("never entered", Tags::none())));
         assert!(unsettled.contains(&slot("one", Tags::none())));
     }
@@ -146,9 +183,9 @@ mod tests {
     async fn every_key_stays_unsettled_once_those_that_were_entered_have_left() {
         let unsettled = Unsettled::default();
         let keys: Vec<_> = (0..MAX_SUBJECTS).map(|n| key(&n.to_string())).collect();
-        assert!(keys.iter().all(|key| unsettled.enter(key, WINDOW).is_some()));
+        assert!(keys.iter().all(|key| unsettled.enter(key, Strength::Hard, WINDOW).is_some()));
         tokio::time::advance(WINDOW / 2).await;
-        assert!(unsettled.enter(&key("one more"), WINDOW).is_some());
+        assert!(unsettled.enter(&key("one more"), Strength::Hard, WINDOW).is_some());
         tokio::time::advance(WINDOW / 2).await;
         assert!(keys.iter().all(|key| unsettled.leave(key).is_none()));
         assert!(unsettled.contains(&slot("never entered", Tags::none())));
@@ -158,7 +195,7 @@ mod tests {
     fn a_tag_is_that_of_every_slot_that_has_it() {
         let unsettled = Unsettled::default();
         let tags = |text: &str| [Tag::new("other"), Tag::new(text)].into_iter().collect::<Tags>();
-        unsettled.enter(&Subject::Tag(Tag::new("a")), WINDOW);
+        unsettled.enter(&Subject::Tag(Tag::new("a")), Strength::Hard, WINDOW);
         assert!(
             unsettled.contains(&slot("a", tags("a"))) && unsettled.contains(&slot("b", tags("a")))
         );

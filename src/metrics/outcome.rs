@@ -67,8 +67,6 @@ reasons! {
         Host = "host",
         /// The key builder made no usable key, or a tag builder no usable tag.
         Key = "key",
-        /// A write to this key or one of its tags ended with an unknown outcome a moment ago.
-        Unsettled = "unsettled",
         /// The store could not be asked.
         Store = "store",
     }
@@ -130,6 +128,9 @@ reasons! {
         Panicked = "panicked",
         /// An invalidation overtook it.
         Fenced = "fenced",
+        /// A write to this key or one of its tags has an unknown outcome, or was only accepted so far. The
+        /// response is shared all the same.
+        Unsettled = "unsettled",
         /// The store has a response that was asked of the origin later.
         Superseded = "superseded",
         /// The store did not take it.

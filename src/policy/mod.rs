@@ -20,11 +20,13 @@ mod storability;
 mod targeted;
 mod upgrade;
 mod validation;
+mod write_effect;
 
 pub use cache_tags::CacheTags;
 pub use freshness::Freshness;
 pub use request_directives::RequestDirectives;
 pub use response_policy::ResponsePolicy;
+pub use write_effect::WriteEffect;
 
 pub(crate) use cache_groups::{CACHE_GROUP_INVALIDATION, CACHE_GROUPS, groups};
 pub(crate) use cache_tags::named_tags;

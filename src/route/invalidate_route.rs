@@ -1,26 +1,30 @@
 //! Invalidation by writes.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::Method;
 use matchit::Router;
 
 use super::{
+    change::{WriteChange, WriteWindows},
     key_builder::{KeyBuilder, KeySource},
     pattern::Pattern,
     request::{HeadRef, KeyRequest, RequestView},
 };
 use crate::{
     error::{ConfigError, ConfigErrorKind},
-    key::Subject,
+    key::{Strength, Subject},
 };
 
 /// Route whose requests change cached resources: the keys and tags that a successful one invalidates.
 ///
 /// A rule acts if the response is 2xx or 3xx, and also if the outcome is unknown: 408, 499, 5xx, an
-/// error of the service, or a dropped request. It acts before the writer sees the response. After an
-/// unknown outcome, nothing is stored under its keys and tags for 10 s. A handler that changed nothing
-/// answers with another 4xx, such as 429. All rules that match a request apply.
+/// error of the service, or a dropped request. It acts before the writer sees the response, and, if the
+/// body is still on its way then, once more before the body ends. A body that fails or is dropped before
+/// leaves the outcome unknown. After an unknown outcome, nothing is stored under its keys and tags for
+/// [a time](Self::unknown_for), and so after [202](Self::accepted_for). A handler that changed nothing answers
+/// with another 4xx, such as 429, or with a [`WriteEffect`](crate::WriteEffect). All rules that match a
+/// request apply.
 ///
 /// ```
 /// use tower_support_cache::InvalidateRoute;
@@ -38,6 +42,8 @@ pub struct InvalidateRoute {
     keys: Vec<KeySource>,
     tags: Vec<KeySource>,
     is_for_groups: bool,
+    strength: Strength,
+    windows: WriteWindows,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +87,15 @@ impl InvalidateRoute {
     }
 
     fn matching(methods: Methods, pattern: String) -> Self {
-        Self { methods, pattern, keys: Vec::new(), tags: Vec::new(), is_for_groups: false }
+        Self {
+            methods,
+            pattern,
+            keys: Vec::new(),
+            tags: Vec::new(),
+            is_for_groups: false,
+            strength: Strength::Hard,
+            windows: WriteWindows::default(),
+        }
     }
 
     /// Adds a key to invalidate, as a template over the pattern's parameters.
@@ -131,6 +145,58 @@ impl InvalidateRoute {
         self
     }
 
+    /// Invalidates the rule's keys and tags softly: their responses become stale instead of being removed,
+    /// and answer as far as [`stale_while_revalidate`](crate::CacheRoute::stale_while_revalidate) and
+    /// [`stale_if_error`](crate::CacheRoute::stale_if_error) of their routes let them. That holds after an
+    /// unknown outcome, too.
+    ///
+    /// Use it where a short time of the old value is better than a wait. A key or tag that another matching
+    /// rule names without `soft` is removed, and so is the cached response at the request's own path, as
+    /// RFC 9111 §4.4 demands.
+    ///
+    /// ```
+    /// use tower_support_cache::InvalidateRoute;
+    ///
+    /// InvalidateRoute::post("/accounts/{account}/cases").key("support:cases:{account}").soft();
+    /// ```
+    #[doc(alias = "soft purge")]
+    pub fn soft(mut self) -> Self {
+        self.strength = Strength::Soft;
+        self
+    }
+
+    /// Sets the time after an unknown outcome in which the origin may still commit. Until it is over,
+    /// requests for the rule's keys and tags share the origin's responses, but none is stored. Then they are
+    /// invalidated once more. Defaults to 10 s, and is an hour at most.
+    ///
+    /// Give the longest time that the origin goes on with a write that it has not answered, such as the
+    /// timeout of its transactions. Over Redis the time begins when the server has been reached.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_support_cache::InvalidateRoute;
+    ///
+    /// InvalidateRoute::post("/imports").tag("items").unknown_for(Duration::from_secs(60));
+    /// ```
+    pub fn unknown_for(mut self, window: Duration) -> Self {
+        self.windows.unknown = window;
+        self
+    }
+
+    /// Sets the time after a 202 (Accepted) in which the origin completes the write. It is as for
+    /// [`unknown_for`](Self::unknown_for). Defaults to 10 s, and is an hour at most.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_support_cache::InvalidateRoute;
+    ///
+    /// InvalidateRoute::post("/exports").tag("exports").accepted_for(Duration::from_secs(120));
+    /// ```
+    pub fn accepted_for(mut self, window: Duration) -> Self {
+        self.windows.accepted = window;
+        self
+    }
+
     /// Checks the rule.
     pub(crate) fn build(self) -> Result<InvalidateRule, ConfigError> {
         let method = match &self.methods {
@@ -153,6 +219,9 @@ impl InvalidateRoute {
             let problem = "is missing: give `.key(..)`, `.tag(..)` or `.groups()`";
             return Err(ConfigError::new(ConfigErrorKind::MissingKey, "key", problem));
         }
+        let windows = self.windows;
+        check_window("unknown_for", windows.unknown)?;
+        check_window("accepted_for", windows.accepted)?;
         let builders = |sources: Vec<KeySource>, field| {
             let builders = sources.into_iter().map(|one| KeyBuilder::new(one, &pattern, field));
             builders.collect::<Result<Vec<_>, _>>()
@@ -160,9 +229,20 @@ impl InvalidateRoute {
         let (keys, tags) = (builders(self.keys, "key")?, builders(self.tags, "tag")?);
         let mut router = Router::new();
         pattern.insert(&mut router, (), &[])?;
-        let methods = self.methods;
-        Ok(InvalidateRule { route: route.to_owned(), methods, pattern, router, keys, tags })
+        let (methods, strength, route) = (self.methods, self.strength, route.to_owned());
+        Ok(InvalidateRule { route, methods, pattern, router, keys, tags, strength, windows })
     }
+}
+
+fn check_window(field: &'static str, window: Duration) -> Result<(), ConfigError> {
+    let problem = match window {
+        Duration::ZERO => {
+            "is zero: a handler that has changed nothing, or is done, answers with a `WriteEffect`"
+        }
+        window if window > MAX_WINDOW => "is over an hour: give a shorter time",
+        _ => return Ok(()),
+    };
+    Err(ConfigError::new(ConfigErrorKind::Limit, field, problem))
 }
 
 impl fmt::Debug for InvalidateRoute {
@@ -173,6 +253,9 @@ impl fmt::Debug for InvalidateRoute {
             .finish_non_exhaustive()
     }
 }
+
+/// Longest window of a rule.
+const MAX_WINDOW: Duration = Duration::from_secs(3600);
 
 /// Methods that change nothing, by the registry of IANA (RFC 9110 §9.2.1, §16.1), and CONNECT, which
 /// names no resource.
@@ -194,13 +277,15 @@ pub(crate) struct InvalidateRule {
     router: Router<()>,
     keys: Vec<KeyBuilder>,
     tags: Vec<KeyBuilder>,
+    strength: Strength,
+    pub(super) windows: WriteWindows,
 }
 
 impl InvalidateRule {
-    /// Returns the keys and tags that a request invalidates, `None` for each that is unusable.
+    /// Returns the changes by a request, `None` for each whose key or tag is unusable.
     ///
     /// Returns no list if the rule is not for the request.
-    pub(super) fn subjects(&self, head: HeadRef<'_>) -> Option<Vec<Option<Subject>>> {
+    pub(super) fn changes(&self, head: HeadRef<'_>) -> Option<Vec<Option<WriteChange>>> {
         let is_for_method = match &self.methods {
             Methods::One(method) => method == head.method,
             Methods::AnyUnsafe => is_unsafe(head.method),
@@ -212,6 +297,8 @@ impl InvalidateRule {
         let view = RequestView { head, parameters: &matched.params };
         let keys = self.keys.iter().map(|key| key.key(&self.pattern, view).map(Subject::Key));
         let tags = self.tags.iter().map(|tag| tag.tag(&self.pattern, view).map(Subject::Tag));
-        Some(keys.chain(tags).collect())
+        let Self { strength, windows, .. } = *self;
+        let change = |subject| WriteChange { subject, strength, windows };
+        Some(keys.chain(tags).map(|subject| subject.map(change)).collect())
     }
 }

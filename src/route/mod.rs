@@ -3,6 +3,7 @@
 mod admission;
 mod cache_route;
 mod cache_rule;
+mod change;
 mod credentials;
 mod host;
 mod invalidate_route;
@@ -26,6 +27,7 @@ pub use routes::Routes;
 
 pub(crate) use admission::{Denied, Identity, RequestContent, admit};
 pub(crate) use cache_rule::CacheRule;
+pub(crate) use change::{Changes, WriteChange};
 pub(crate) use reference::Target;
 pub(crate) use request::{HeadRef, RequestHead, RequestView};
 pub(crate) use table::{Matched, RouteTable};

@@ -7,6 +7,7 @@ use matchit::Router;
 
 use super::{
     cache_rule::CacheRule,
+    change::Changes,
     host::HostPolicy,
     invalidate_route::{InvalidateRule, is_unsafe},
     reference::{Target, normalized, references},
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{
     error::{ConfigError, ConfigErrorKind},
-    key::{PrimaryKey, Subject},
+    key::PrimaryKey,
 };
 
 /// Checked routes of a layer.
@@ -40,10 +41,10 @@ pub(crate) enum Matched<'t, 'a> {
     Unmatched,
 }
 
-/// Keys and tags that a write invalidates.
+/// Changes by a write.
 #[derive(Debug, Default)]
 pub(crate) struct WriteMatch<'t> {
-    pub(crate) subjects: Vec<Subject>,
+    pub(crate) changes: Changes,
     /// Routes for which no usable key or tag could be made.
     pub(crate) failed: Vec<&'t str>,
 }
@@ -107,32 +108,48 @@ impl RouteTable {
         self.write(head).map_or(Matched::Unmatched, Matched::Write)
     }
 
-    /// Returns the keys and tags that a write invalidates: those of every rule that matches, and the
-    /// key of the target itself if it is cached (RFC 9111 §4.4). `None` if neither applies.
+    /// Returns the changes by a write: those of every rule that matches, and the key of the target itself
+    /// if it is cached (RFC 9111 §4.4). `None` if neither applies.
     ///
     /// The path is matched as it was sent, and also as the service may know it, which may normalize it.
     pub(crate) fn write(&self, head: HeadRef<'_>) -> Option<WriteMatch<'_>> {
-        let mut matched = None;
-        self.add_written(&mut matched, head);
         let normalized = normalized(head.uri.path()).and_then(|path| path.parse::<Uri>().ok());
-        if let Some(uri) = &normalized {
-            self.add_written(&mut matched, HeadRef { uri, ..head });
+        let normalized = normalized.as_ref().map(|uri| HeadRef { uri, ..head });
+        let mut matched = None;
+        for head in [Some(head), normalized].into_iter().flatten() {
+            self.add_by_rules(&mut matched, head);
+        }
+        // Last, since it is for as long as the rules say.
+        for head in [Some(head), normalized].into_iter().flatten() {
+            self.add_target(&mut matched, head);
         }
         matched
     }
 
-    /// Adds the keys and tags that a write invalidates, by its path.
-    fn add_written<'t>(&'t self, matched: &mut Option<WriteMatch<'t>>, head: HeadRef<'_>) {
+    /// Adds the changes by the rules that match the path of a write.
+    fn add_by_rules<'t>(&'t self, matched: &mut Option<WriteMatch<'t>>, head: HeadRef<'_>) {
         for rule in &self.write_rules {
-            let Some(subjects) = rule.subjects(head) else { continue };
-            let matched = matched.get_or_insert_with(WriteMatch::default);
-            subjects.into_iter().for_each(|subject| matched.add(subject, &rule.route));
+            let Some(changes) = rule.changes(head) else { continue };
+            let matched = matched.get_or_insert_default();
+            matched.changes.match_rule(rule.windows);
+            for change in changes {
+                match change {
+                    Some(change) => matched.changes.add(change),
+                    None => matched.failed.push(&rule.route),
+                }
+            }
         }
-        if let Ok(found) = self.reads.at(head.uri.path()) {
-            let rule = &self.read_rules[*found.value];
-            let key = rule.key(RequestView { head, parameters: &found.params });
-            let matched = matched.get_or_insert_with(WriteMatch::default);
-            matched.add(key.map(Subject::Key), &rule.route);
+    }
+
+    /// Adds the key of the cached route that the path of a write matches.
+    fn add_target<'t>(&'t self, matched: &mut Option<WriteMatch<'t>>, head: HeadRef<'_>) {
+        let Ok(found) = self.reads.at(head.uri.path()) else { return };
+        let rule = &self.read_rules[*found.value];
+        let key = rule.key(RequestView { head, parameters: &found.params });
+        let matched = matched.get_or_insert_default();
+        match key {
+            Some(key) => matched.changes.imply(key.into()),
+            None => matched.failed.push(&rule.route),
         }
     }
 
@@ -153,15 +170,5 @@ impl RouteTable {
             }
         }
         keys
-    }
-}
-
-impl<'t> WriteMatch<'t> {
-    fn add(&mut self, subject: Option<Subject>, route: &'t str) {
-        match subject {
-            Some(subject) if !self.subjects.contains(&subject) => self.subjects.push(subject),
-            Some(_) => {}
-            None => self.failed.push(route),
-        }
     }
 }

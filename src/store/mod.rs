@@ -99,9 +99,36 @@ pub enum Lookup {
     /// Nothing.
     Absent,
     /// Nothing that may answer; this fill has the right to change that.
-    Held(Token),
+    Held(Holder),
     /// The store could not be asked in its time. The request is forwarded; nothing is stored.
     Unavailable,
+}
+
+/// Holder of a slot in a store that several processes share.
+///
+/// ```
+/// use tower_support_cache::store::{Holder, Token};
+///
+/// let holder = Holder::Fill(Token::new(7));
+/// assert_eq!(holder.token(), Token::new(7));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Holder {
+    /// A fill that may store its response. Others wait for it.
+    Fill(Token),
+    /// All fills of a slot for which nothing may be stored. Others join the one of their process, or begin
+    /// one.
+    Unsettled(Token),
+}
+
+impl Holder {
+    /// Returns the token that a request has read.
+    pub fn token(self) -> Token {
+        match self {
+            Self::Fill(token) | Self::Unsettled(token) => token,
+        }
+    }
 }
 
 /// Result of [`Store::begin`]: the right to fill, or the reason why there is none.
@@ -128,7 +155,10 @@ pub enum Begin<L> {
     /// A fresh entry has appeared meanwhile.
     Found(Arc<Entry>),
     /// Another fill has the right.
-    Held(Token),
+    Held(Holder),
+    /// Nothing may be stored for now: a write has an unknown outcome. Where fills have names, other requests
+    /// can read this one's in the store.
+    Unsettled,
     /// The store could not be asked in its time. The request is forwarded; nothing is stored.
     Unavailable,
 }
@@ -140,6 +170,7 @@ impl<L> Begin<L> {
             Self::Granted(lease) => Begin::Granted(convert(lease)),
             Self::Found(entry) => Begin::Found(entry),
             Self::Held(token) => Begin::Held(token),
+            Self::Unsettled => Begin::Unsettled,
             Self::Unavailable => Begin::Unavailable,
         }
     }
@@ -168,6 +199,8 @@ pub enum Commit {
     Superseded,
     /// The store has no room for an entry of this weight.
     TooLarge,
+    /// Nothing may be stored for now: a write has an unknown outcome.
+    Unsettled,
     /// The store could not be reached in its time.
     Failed,
 }
@@ -225,8 +258,8 @@ pub trait Store: Sealed + Send + Sync + 'static {
         seen: Option<&Entry>,
     ) -> impl Future<Output = Begin<Self::Lease>> + Send;
 
-    /// Waits until another process's fill is over, and looks the slot up then. It is called with a token
-    /// from [`Lookup::Held`] or [`Begin::Held`], at most once at a time for each, and dropped at the
+    /// Waits until another process's fill is over, and looks the slot up then. It is called with the token
+    /// of a [`Holder::Fill`], at most once at a time for each, and dropped at the
     /// request's deadline.
     ///
     /// By default it [looks](Self::lookup) at once, and then every 5 to 50 ms.
@@ -235,7 +268,7 @@ pub trait Store: Sealed + Send + Sync + 'static {
             let mut pause = Duration::from_millis(5);
             loop {
                 match self.lookup(slot).await {
-                    Lookup::Held(holder) if holder == token => {}
+                    Lookup::Held(holder) if holder.token() == token => {}
                     // A stale entry does not show whether the fill is over: the next look is later.
                     Lookup::Found(entry) if !entry.is_fresh() => {
                         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -266,6 +266,6 @@ async fn a_drain_gives_up_at_its_limit_and_invalidates() {
     calls.next().await.ok("new");
     assert_eq!(
         got(read).await.cache_status(),
-        "support-cache;fwd=bypass;fwd-status=200;detail=unsettled"
+        "support-cache;fwd=uri-miss;fwd-status=200;detail=unsettled"
     );
 }

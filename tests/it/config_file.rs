@@ -104,6 +104,27 @@ async fn a_file_makes_the_layer_that_the_setters_make() {
     assert_eq!(all.len(), expected.len());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_rule_of_a_file_invalidates_softly_where_it_says_so() {
+    let rule = |lines| {
+        let text = format!(
+            "[[cache]]\npattern = \"/news\"\nkey = \"news\"\nttl = \"2m\"\njitter = 0\n\
+             stale_while_revalidate = \"1m\"\n[[invalidate]]\npattern = \"/edit\"\nkeys = [\"news\"]\n{lines}"
+        );
+        ConfigFile::parse("cache.toml", &text).unwrap()
+    };
+    let [news, edit] = [(Method::GET, "/news", ""), (Method::POST, "/edit", "")];
+    let requests = [news.clone(), edit, news];
+    for (lines, end) in [
+        ("soft = true\nunknown_for = \"1m\"", "portal;hit;ttl=0;detail=stale-while-revalidate"),
+        ("soft = false", "portal;fwd=uri-miss;fwd-status=200;stored"),
+    ] {
+        let all = status(&rule(lines), &requests).await;
+        let all: Vec<_> = all.iter().map(|status| status.split_once(';').unwrap().1).collect();
+        assert_eq!(all.last().copied(), end.split_once(';').map(|(_, end)| end), "{lines}");
+    }
+}
+
 #[test]
 fn json_says_the_same() {
     let text = r#"{
@@ -182,6 +203,8 @@ fn each_mistake_in_toml_is_named_with_its_line() {
         (rule("method = \"GET\"\nkeys = [\"a\"]"), 3, "method", "safe"),
         (rule("method = \"P OST\"\nkeys = [\"a\"]"), 3, "method", "no method"),
         (rule(""), 1, "key", "is missing"),
+        (rule("keys = [\"a\"]\nunknown_for = \"0s\""), 4, "unknown_for", "is zero"),
+        (rule("keys = [\"a\"]\naccepted_for = \"2h\""), 4, "accepted_for", "an hour"),
         ("name = \"two words\"".to_owned(), 1, "name", "token"),
         ("scheme = \"ftp\"".to_owned(), 1, "scheme", "https"),
         ("caller_key = \"secret\"".to_owned(), 1, "caller_key", "64 hexadecimal"),

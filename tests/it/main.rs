@@ -56,5 +56,7 @@ mod stale;
 mod streaming;
 mod tags;
 mod traces;
+#[cfg(feature = "testing")]
+mod unknown;
 mod vary;
 mod writes;

@@ -135,7 +135,7 @@ async fn after_an_unknown_outcome_nothing_with_the_tag_is_stored_for_a_while() {
     for _ in 0..2 {
         assert_eq!(are_hits(&cache).await, [false, false, true]);
     }
-    let unsettled = handle.metrics().bucket("cases").unwrap().bypassed[&Bypass::Unsettled];
+    let unsettled = handle.metrics().bucket("cases").unwrap().refused[&Refusal::Unsettled];
     assert_eq!(unsettled, 4);
     settle().await;
     advance(Duration::from_secs(10)).await;

@@ -15,7 +15,7 @@ use http::Method;
 use tokio::time::advance;
 use tower::{Layer, ServiceExt};
 use tower_support_cache::{
-    Bypass, CacheRoute, Coalescing, MemoryStore, SupportCacheLayer,
+    CacheRoute, Coalescing, MemoryStore, Refusal, SupportCacheLayer,
     testing::{Chaos, Fault, StoreCall},
 };
 
@@ -152,7 +152,7 @@ async fn nothing_is_stored_for_ten_seconds_after_a_write_with_an_unknown_outcome
         advance(Duration::from_millis(1)).await;
         settle().await;
         fill(&cache, &mut calls, "new").await;
-        assert_eq!(handle.metrics().bucket("cases").unwrap().bypassed[&Bypass::Unsettled], 2);
+        assert_eq!(handle.metrics().bucket("cases").unwrap().refused[&Refusal::Unsettled], 2);
     }
 }
 

@@ -90,7 +90,8 @@ async fn one_that_is_not_waited_for_is_pending_until_every_process_has_seen_it()
 async fn a_process_that_may_not_enter_a_long_heartbeat_bypasses_the_store() {
     let server = Server::start().await;
     let user = ["ACL", "SETUSER", "app", "on", ">secret", "+@all", "%RW~case:*", "%RW~another"];
-    server.run(&[&user[..], &["%RW~tower-support-cache:epoch"]].concat()).await;
+    let own = ["%RW~tower-support-cache:epoch", "%RW~tower-support-cache:unsettled:*"];
+    server.run(&[&user[..], &own].concat()).await;
     let store = |store: RedisStoreBuilder| store.username("app").password("secret");
     let mut prompt = site(store(far(&server.url()))).await;
     prompt.fill("one").await;

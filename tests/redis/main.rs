@@ -34,6 +34,7 @@ mod starved;
 mod suspended;
 mod tags;
 mod topology;
+mod unknown;
 
 use std::time::Duration;
 

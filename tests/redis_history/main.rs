@@ -2,7 +2,8 @@
 //! through the layer and one server, while that server is killed, stopped, demoted, emptied and cut
 //! off. After an acknowledged invalidation, by key, by tag or by group, no read that begins later may be
 //! of an older version, and each body must belong to its key and its caller. After a soft invalidation
-//! what is older has to say that it is stale.
+//! what is older has to say that it is stale. After an unknown outcome the same holds from the end of its
+//! window on.
 //!
 //! ```sh
 //! cargo test --all-features --test redis_history                     # about 20 s
@@ -10,9 +11,10 @@
 //! ```
 //!
 //! Scenarios: `short` (the default), `long`; with near caches, whose messages may be on their way,
-//! `near`, and where keys are seldom written `near-rests`, `near-silent`; for known mistakes `quiet`,
-//! `heartbeats`, `near-quiet`, `restarts`, `failovers`, `demotions`, `shutdowns`. Options: `--processes`,
-//! `--tasks`, `--seconds`, `--seed`.
+//! `near`, and where keys are seldom written `near-rests`, `near-silent`; with writes whose process ends
+//! before the window of their unknown outcome `doubts`; for known mistakes `quiet`, `heartbeats`,
+//! `near-quiet`, `restarts`, `failovers`, `demotions`, `shutdowns`. Options: `--processes`, `--tasks`,
+//! `--seconds`, `--seed`.
 
 #![allow(clippy::unwrap_used)] // clippy.toml lets tests unwrap, but not what they call.
 

@@ -50,6 +50,13 @@ impl<B: Send + 'static> Service<Request<B>> for Origin {
         let mut random = Random(self.seed.fetch_add(0x1234_5677, Relaxed));
         Box::pin(async move {
             let (kind, key) = place(request.uri().path());
+            if kind.ends_with("doubted") {
+                // It is committed by the task that has asked.
+                return Ok(Response::builder().status(503).body(Full::default()).unwrap());
+            }
+            if kind == "accepted" {
+                return Ok(Response::builder().status(202).body(Full::default()).unwrap());
+            }
             if *request.method() == Method::POST {
                 let version = world.write(key);
                 posted.note(key, version);

@@ -73,6 +73,8 @@ impl Report {
         row("  acknowledged", total.acknowledged);
         row("  pending at first", total.pending);
         row("  dropped on the way", total.dropped);
+        row("unknown outcomes", total.doubts);
+        row("  committed in time", total.settled);
         row("processes drained", total.drained);
         for (fault, count) in injected {
             println!("{:<28}{count:>12}", format!("fault: {}", fault.name()));

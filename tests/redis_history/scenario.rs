@@ -31,6 +31,8 @@ pub(crate) enum Load {
     Rests,
     /// As the crowd. Everything is invalidated often, and every second process learns of it late.
     Late,
+    /// As in a crowd, and many writes have an unknown outcome.
+    Doubts,
 }
 
 /// When a run is over: all of it must be reached.
@@ -125,6 +127,10 @@ impl Scenario {
             "near-quiet" => vec![Self { is_near: true, ..scenario("near-quiet", &[], some(8)) }],
             "near-rests" => vec![rests("near-rests", &[])],
             "near-silent" => vec![rests("near-silent", &[Fault::BlackHole])],
+            "doubts" => {
+                let load = Load::Doubts;
+                vec![Self { load, ..scenario("doubts", &[], some(12)) }]
+            }
             "heartbeats" => {
                 vec![Self { load: Load::Late, ..scenario("heartbeats", &[], some(8)) }]
             }
@@ -176,6 +182,10 @@ impl Goal {
         if !is_confirmed {
             println!("the server confirmed only {} of {} reads", tally.confirmed, tally.reads);
         }
+        let is_doubted = scenario.load == Load::Rests || tally.settled > 0;
+        if !is_doubted {
+            println!("no unknown outcome was committed in time");
+        }
         // Those at the end of the run do not count.
         let ended = scenario.faults.contains(&Fault::Shutdown);
         let is_drained = !ended || tally.drained > scenario.processes as u64;
@@ -183,6 +193,7 @@ impl Goal {
             println!("no process has ended in the run and seen to what it owed");
         }
         is_enough
+            && is_doubted
             && is_drained
             && is_near
             && is_confirmed
@@ -228,7 +239,7 @@ impl Settings {
         let [index, processes, tasks] = [index, processes, tasks].map(|text| text.parse().unwrap());
         let (url, folder) = (url.clone(), Path::new(folder).to_owned());
         let (seed, is_near) = (seed.parse().unwrap(), is_near == "1");
-        let loads = [Load::Crowd, Load::Rests, Load::Late];
+        let loads = [Load::Crowd, Load::Rests, Load::Late, Load::Doubts];
         let load = loads.into_iter().find(|known| *load == (*known as u64).to_string()).unwrap();
         Some(Self { index, processes, tasks, seed, is_near, load, url, folder })
     }

@@ -59,6 +59,10 @@ tally! {
     pending,
     /// Invalidations that were dropped on the way.
     dropped,
+    /// Versions that the origin committed after it had failed, or had only accepted them.
+    doubts,
+    /// Of these, versions that had to be seen in the end.
+    settled,
     /// Processes that were told to end, and have seen to all that they owed.
     drained,
     /// Reads that took over a second.

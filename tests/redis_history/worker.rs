@@ -1,5 +1,6 @@
 //! One process of a run: tasks that read and write through a layer of its own.
 
+mod doubts;
 pub(crate) mod life;
 mod rests;
 
@@ -22,10 +23,7 @@ use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Empty};
 use tokio::{task::JoinHandle, time::timeout};
 use tower::{Layer, ServiceExt};
-use tower_support_cache::{
-    CallerKey, Pending, RedisStore, ResponseBody, SupportCache, SupportCacheHandle,
-    SupportCacheLayer,
-};
+use tower_support_cache::{Pending, RedisStore, ResponseBody, SupportCache, SupportCacheHandle};
 
 use self::life::Posted;
 use crate::{
@@ -54,6 +52,8 @@ struct Run {
     world: Arc<World>,
     posted: Arc<Posted>,
     is_near: bool,
+    load: Load,
+    url: String,
     counters: Counters,
     /// For invalidations by a program that knows nothing of us.
     foreign: redis::Client,
@@ -97,17 +97,13 @@ impl Run {
         match (settings.is_near, settings.load) {
             (false, _) => store = store.near_cache_capacity(0),
             // Copies are confirmed often, and renewed.
-            (true, Load::Crowd | Load::Late) => {
+            (true, Load::Crowd | Load::Late | Load::Doubts) => {
                 let limit = Duration::from_millis(20);
                 store = store.near_cache_capacity(1 << 22).near_cache_limit(limit);
             }
             (true, Load::Rests) => {}
         }
-        let layer = SupportCacheLayer::builder(store.build().unwrap())
-            .caller_key(CallerKey::new([7; 32]))
-            .routes(life::routes(0))
-            .build()
-            .unwrap();
+        let layer = life::layer_over(store.build().unwrap());
         let (seed, posted) = (Arc::new(AtomicU64::new(settings.seed)), Arc::<Posted>::default());
         let origin = Origin { world: Arc::clone(&world), seed, posted: Arc::clone(&posted) };
         Self {
@@ -116,6 +112,8 @@ impl Run {
             world,
             posted,
             is_near: settings.is_near,
+            load: settings.load,
+            url: settings.url.clone(),
             counters: Counters::default(),
             foreign: redis::Client::open(settings.url.as_str()).unwrap(),
         }
@@ -131,7 +129,7 @@ impl Run {
         for (task, key) in (0..settings.tasks).zip(others) {
             let run = Arc::clone(self);
             tasks.push(match settings.load {
-                Load::Crowd => tokio::spawn(run.task(seed(task), 1)),
+                Load::Crowd | Load::Doubts => tokio::spawn(run.task(seed(task), 1)),
                 Load::Late => tokio::spawn(run.task(seed(task), 20)),
                 Load::Rests => tokio::spawn(run.read_one(key, seed(task))),
             });
@@ -142,8 +140,15 @@ impl Run {
                     Arc::clone(self).write_one(key, seed(settings.tasks + key)),
                 ));
             }
+        } else {
+            tasks.push(tokio::spawn(Arc::clone(self).doubt(seed(settings.tasks))));
         }
         tasks
+    }
+
+    fn origin(&self) -> Origin {
+        let (world, seed) = (Arc::clone(&self.world), Arc::new(AtomicU64::new(micros())));
+        Origin { world, seed, posted: Arc::clone(&self.posted) }
     }
 
     fn tally(&self) -> Tally {
@@ -187,6 +192,7 @@ impl Run {
         let request = request.body(Empty::<Bytes>::new()).unwrap();
         let bound = self.world.acknowledged(key);
         let soft_bound = self.world.acknowledged(softly(key));
+        let doubted_until = self.world.doubted_until(key);
         let begun = micros();
         let read = caught(async {
             let response = self.cache.clone().oneshot(request).await.expect("it is infallible");
@@ -216,14 +222,16 @@ impl Run {
             Ok(Ok(Err(error))) => return self.fails(&format!("a read of key {key}: {error}")),
             Ok(Ok(Ok(answer))) => answer,
         };
-        let read = Asked { kind, key, caller, begun, bounds: [bound, soft_bound] };
+        let bounds = [bound, soft_bound];
+        let read = Asked { kind, key, caller, begun, bounds, doubted_until };
         self.judge(&read, &status, &body);
     }
 
     /// Counts a read, and asks whether its answer is one that it may have.
     fn judge(&self, read: &Asked, status: &str, body: &str) {
-        let Asked { kind, key, caller, begun, bounds: [bound, soft_bound] } = read;
+        let Asked { kind, key, caller, begun, bounds: [bound, soft_bound], .. } = read;
         let (key, begun) = (*key, *begun);
+        let is_in_doubt = micros() < read.doubted_until;
         self.counters.reads.fetch_add(1, Relaxed);
         if status.contains(";hit") {
             self.counters.hits.fetch_add(1, Relaxed);
@@ -231,6 +239,9 @@ impl Run {
             self.counters.joins.fetch_add(1, Relaxed);
         }
         let is_stale = says_stale(status);
+        if is_in_doubt && status.contains(";hit") && !is_stale {
+            self.violates(&format!("key {key}: a hit within a window ({status})"));
+        }
         self.counters.stale.fetch_add(u64::from(is_stale), Relaxed);
         let Some(version) = version_of(body, kind, key, caller) else {
             let start: String = body.chars().take(20).collect();
@@ -273,7 +284,8 @@ impl Run {
                     self.acknowledge(&written, By::Stranger);
                 }
             }
-            9..11 if key < BARE => {
+            // A deletion of the version ends a window, too.
+            9..11 if key < BARE && self.load != Load::Doubts => {
                 let written = self.write_fellows(key);
                 let stamp = format!("tower-support-cache:tag:t:{}", key % TAGS);
                 if self.delete(&stamp).await.is_ok() {
@@ -402,6 +414,8 @@ struct Asked {
     caller: String,
     begun: u64,
     bounds: [u64; 2],
+    /// Time until which nothing may be stored, as it was said when it began.
+    doubted_until: u64,
 }
 
 /// Versions that were written, by the register of their acknowledgement.

@@ -27,10 +27,12 @@ pub(crate) fn softly(key: usize) -> usize {
 const NAME: &str = "registers";
 /// A number, and its complement to tell a read that a write has torn.
 const CELL: usize = 16;
+/// Cells of a register.
+const CELLS: usize = 3;
 /// Number of acknowledgements of a key that are kept.
 const RING: u64 = 512;
 const NOTE: usize = 32;
-const NOTES: u64 = (2 * REGISTERS * CELL) as u64;
+const NOTES: u64 = (CELLS * REGISTERS * CELL) as u64;
 
 /// Each key is written by one process, and read by all.
 pub(crate) struct World {
@@ -47,6 +49,8 @@ enum Register {
     Version,
     /// The newest version whose invalidation has been acknowledged.
     Acknowledged,
+    /// Time until which nothing may be stored, in microseconds.
+    Doubted,
 }
 
 /// Origin of an invalidation.
@@ -69,7 +73,7 @@ struct Note {
 
 impl World {
     pub(crate) fn create(folder: &Path) {
-        let zeroes: Vec<_> = (0..2 * REGISTERS).flat_map(|_| cell(0)).collect();
+        let zeroes: Vec<_> = (0..CELLS * REGISTERS).flat_map(|_| cell(0)).collect();
         let file = File::create(folder.join(NAME)).unwrap();
         file.write_all_at(&zeroes, 0).unwrap();
         file.set_len(NOTES + REGISTERS as u64 * RING * NOTE as u64).unwrap();
@@ -101,6 +105,17 @@ impl World {
 
     pub(crate) fn acknowledged(&self, key: usize) -> u64 {
         self.read(key, Register::Acknowledged)
+    }
+
+    /// Returns the time until which nothing may be stored for a key, in microseconds.
+    pub(crate) fn doubted_until(&self, key: usize) -> u64 {
+        self.read(key, Register::Doubted)
+    }
+
+    /// Notes that nothing may be stored for a key from now on until a time.
+    pub(crate) fn doubt(&self, key: usize, until: u64) {
+        let _held = self.writing[key].lock().unwrap();
+        self.put(key, Register::Doubted, until.max(self.doubted_until(key)));
     }
 
     /// Changes what the origin holds. Returns the new version.
@@ -187,7 +202,7 @@ fn note_offset(key: usize, version: u64) -> u64 {
 }
 
 fn offset(key: usize, register: Register) -> u64 {
-    ((2 * key + register as usize) * CELL) as u64
+    ((CELLS * key + register as usize) * CELL) as u64
 }
 
 fn cell(number: u64) -> [u8; CELL] {

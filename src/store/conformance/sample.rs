@@ -104,7 +104,7 @@ impl Sample {
                 Ok(Begin::Held(_) | Begin::Unavailable) if now() < deadline => {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
-                Ok(Begin::Held(_)) | Err(_) => {
+                Ok(Begin::Held(_) | Begin::Unsettled) | Err(_) => {
                     panic!("the right to fill is granted: nobody else has it")
                 }
                 Ok(Begin::Unavailable) => {

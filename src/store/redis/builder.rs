@@ -131,7 +131,8 @@ impl RedisStoreBuilder {
     ///
     /// It needs `INFO`, `TIME`, `GET`, `MGET`, `SET`, `UNLINK`, `HGET`, `HMGET`, `EVALSHA`, `EVAL`, and
     /// what the scripts call: `DEL`, `HSET`, `HSETNX`, `HDEL`, `HGETALL`, `HKEYS`, `HLEN`, `HRANDFIELD`,
-    /// `PTTL`, `PEXPIRE`; and `CLIENT TRACKING` for the near cache. Without `INFO` the store cannot know one
+    /// `PTTL`, `PEXPIRE`; and `CLIENT TRACKING` for the near cache. Besides the keys of routes it reads and writes
+    /// those that begin with `tower-support-cache:` after the namespace. Without `INFO` the store cannot know one
     /// server from another and is bypassed.
     pub fn username(mut self, name: impl Into<String>) -> Self {
         self.username = Some(name.into());

@@ -14,7 +14,7 @@ use super::{
     outbox::Release,
     record::{SLACK, Stamp, VersionedTag, digest, encode},
     state::{SlotQuery, StoreState},
-    tag_versions::{self, GrantTime},
+    tag_versions::{self, ForFill, GrantTime},
 };
 use crate::{
     clock::now,
@@ -71,7 +71,9 @@ impl StoreState {
         }
         let settings = &self.link.settings;
         let (key, digest) = (settings.key(&slot.key), query.digest());
-        let known = tag_versions::for_fill(&self.link, connection, &slot.tags).await.ok()?;
+        let keys = [&*key, &*settings.mark(&slot.key)];
+        let ForFill { known, unsettled } =
+            tag_versions::for_fill(&self.link, connection, &slot.tags).await.ok()?;
         let versions = tag_versions::digest(&known);
         for is_unwanted in [seen.is_some_and(Entry::is_fresh), true] {
             // Made before it is asked for: whatever the reply is, or if there is none, it is given back
@@ -80,9 +82,10 @@ impl StoreState {
             let arguments = |call: &mut Cmd| {
                 call.arg(&digest).arg(token_text(token)).arg(millis(settings.lease));
                 call.arg(if is_unwanted { "1" } else { "" }).arg(&versions);
+                call.arg(unsettled.as_millis() as u64);
             };
             let mut transport = connection.transport();
-            let called = LEASE.call(&mut transport, &key, arguments);
+            let called = LEASE.call_on(&mut transport, &keys, arguments);
             let reply = match self.link.ask(connection, Operation::Lease, called).await {
                 Ok(reply) => reply,
                 Err(LinkFault::TimedOut | LinkFault::Lost) => return None,
@@ -101,6 +104,11 @@ impl StoreState {
                 LeaseReply::Held(holder) => {
                     lease.forget();
                     return Some(Begin::Held(holder));
+                }
+                LeaseReply::Unsettled => {
+                    // It stays for the other fills of the slot until nothing is unsettled any more.
+                    lease.forget();
+                    return Some(Begin::Unsettled);
                 }
                 LeaseReply::Found(record) => {
                     lease.forget();
@@ -169,7 +177,7 @@ impl RedisLease {
             let record = encode(entry, &settings.namespace, stamp, &tags, &settings.seal);
             records.push((digest(entry.slot(), self.epoch), record));
         }
-        let key = settings.key(&release.key);
+        let keys = [&*settings.key(&release.key), &*settings.mark(&release.key)];
         let number = number_of(release.token).to_be_bytes();
         let arguments = |call: &mut Cmd| {
             call.arg(&release.digest).arg(token_text(release.token));
@@ -180,12 +188,14 @@ impl RedisLease {
             }
         };
         let mut transport = connection.transport();
-        let called = COMMIT.call(&mut transport, &key, arguments);
+        let called = COMMIT.call_on(&mut transport, &keys, arguments);
         match link.ask(&connection, Operation::Commit, called).await {
             Ok(Value::Int(1)) => {
                 self.forget();
                 Commit::Stored
             }
+            // Given back as it is dropped.
+            Ok(Value::Int(2)) => Commit::Unsettled,
             Ok(Value::Int(_)) => {
                 count(&link.counts.fenced);
                 self.forget();

@@ -20,9 +20,9 @@ pub(super) struct InvalidationCall {
 
 impl InvalidationCall {
     /// Invalidates in this process, and enters the call to the server.
-    pub(super) fn new(state: &Arc<StoreState>, scope: InvalidationScope) -> Self {
+    pub(super) fn new(state: &Arc<StoreState>, scope: InvalidationScope, window: Duration) -> Self {
         scope.forget(&state.near);
-        let ticket = Some(state.outbox.enter(scope.clone()));
+        let ticket = Some(state.outbox.enter(scope.clone(), window));
         Self { state: Arc::clone(state), scope, ticket }
     }
 
@@ -31,7 +31,9 @@ impl InvalidationCall {
     pub(super) async fn run(self) -> Result<(), Pending> {
         let connection = self.state.link.connection().ok_or(Pending)?;
         // Boxed: a fill has room for this, and mostly does not need it.
-        let sent = Box::pin(self.scope.send(&self.state.link, &connection, self.scope.strength()));
+        let window = self.ticket.as_ref().map_or(Duration::ZERO, |ticket| ticket.window);
+        let (scope, link) = (&self.scope, &self.state.link);
+        let sent = Box::pin(scope.send(link, &connection, scope.strength(), window));
         let later = sent.await.map_err(|_| Pending)?;
         self.acknowledge(later);
         if !later.is_zero() {

@@ -24,7 +24,7 @@ use crate::{
     clock::now,
     entry::{Entry, SourceRecord},
     key::{Slot, Tags, Token},
-    store::Lookup,
+    store::{Holder, Lookup},
 };
 
 /// Pauses between looks at another process's fill. Mostly a message of the server ends them.
@@ -56,7 +56,7 @@ impl StoreState {
             let mut changed = pin!(waiter.changed.notified());
             changed.as_mut().enable();
             match Box::pin(self.read_all(slot, Some(token))).await {
-                Some(Lookup::Held(holder)) if holder == token => {}
+                Some(Lookup::Held(holder)) if holder.token() == token => {}
                 found => return found.unwrap_or(Lookup::Unavailable),
             }
             if timeout(pause, changed).await.is_err() {
@@ -183,7 +183,7 @@ impl StoreState {
             return Some(Lookup::Found(Arc::new(stale)));
         }
         let (outdated, held) = self.rest(&query, rest, is_there.then_some(versions)).await?;
-        if (held.is_none() || held != awaited)
+        if (awaited.is_none() || held.map(Holder::token) != awaited)
             && let Some(stale) = stale.or(outdated)
         {
             return Some(Lookup::Found(Arc::new(stale)));
@@ -198,7 +198,7 @@ impl StoreState {
         query: &SlotQuery<'_>,
         fields: Option<RestOfVariant>,
         versions: Option<TagVersions>,
-    ) -> Option<(Option<Entry>, Option<Token>)> {
+    ) -> Option<(Option<Entry>, Option<Holder>)> {
         let RestOfVariant { outdated, lease } = match fields {
             Some(fields) => fields,
             None => self.read_rest(query).await?,
@@ -218,12 +218,14 @@ impl StoreState {
         let latest = now.saturating_add(millis(self.link.settings.lease) + AHEAD);
         let held = lease.filter(|lease| {
             versions.digest(&query.slot.tags).as_ref() == Some(&lease.tag_versions)
-                && query.connection.is_of_its_time(lease.token)
-                && (now + 1..=latest).contains(&lease.expiry)
+                && query.connection.is_of_its_time(lease.holder.token())
+                && now < lease.expiry
+                // A window may be longer than any fill.
+                && (lease.expiry <= latest || matches!(lease.holder, Holder::Unsettled(_)))
         });
         let revive = |(record, since)| self.revive(query, record, &versions, Some(since));
         let outdated = outdated.and_then(revive);
-        Some((outdated.filter(is_of_use), held.map(|lease| lease.token)))
+        Some((outdated.filter(is_of_use), held.map(|lease| lease.holder)))
     }
 
     /// Reads the fields that matter where no record is in force; `None` if the reply may not be used.

@@ -63,17 +63,30 @@ struct OutboxState {
 struct LastCall {
     number: u64,
     is_due: bool,
+    /// Time from the delivery on for which nothing may be stored: the longest of the calls.
+    window: Duration,
 }
 
 /// Scope of an invalidation at the server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum InvalidationScope {
     All,
-    /// A soft one that is acknowledged settles none that is not; failed, it is done in full.
+    /// A soft one that is acknowledged settles none that is not; failed, it is done in full. One without a
+    /// window settles none with one.
     Of {
         subject: Subject,
         strength: Strength,
+        doubt: Doubt,
     },
+}
+
+/// State of a write that an invalidation is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Doubt {
+    /// It is committed.
+    Settled,
+    /// The origin may commit it yet, so nothing may be stored for a window.
+    Unsettled,
 }
 
 /// Lease that is given back.
@@ -89,6 +102,7 @@ pub(super) struct Release {
 pub(super) struct Ticket {
     outbox: Arc<Outbox>,
     scope: InvalidationScope,
+    pub(super) window: Duration,
     number: u64,
     is_acknowledged: bool,
 }
@@ -101,15 +115,17 @@ impl Outbox {
     }
 
     /// Enters a call.
-    pub(super) fn enter(self: &Arc<Self>, scope: InvalidationScope) -> Ticket {
+    pub(super) fn enter(self: &Arc<Self>, scope: InvalidationScope, window: Duration) -> Ticket {
         let mut state = lock(&self.state);
         state.last += 1;
         let number = state.last;
         // A due invalidation stays due: this call is not acknowledged either.
-        let is_due = state.calls.get(&scope).is_some_and(|call| call.is_due);
-        state.calls.insert(scope.clone(), LastCall { number, is_due });
+        let before = state.calls.get(&scope);
+        let is_due = before.is_some_and(|call| call.is_due);
+        let window = before.map_or(window, |call| call.window.max(window));
+        state.calls.insert(scope.clone(), LastCall { number, is_due, window });
         drop(state);
-        Ticket { outbox: Arc::clone(self), scope, number, is_acknowledged: false }
+        Ticket { outbox: Arc::clone(self), scope, window, number, is_acknowledged: false }
     }
 
     /// Returns whether a slot is bypassed, because an invalidation of its key or of one of its tags is due.
@@ -126,21 +142,17 @@ impl Outbox {
         let calls = &lock(&self.state).calls;
         let is_due = |scope: &InvalidationScope| calls.get(scope).is_some_and(|call| call.is_due);
         is_due(&InvalidationScope::All)
-            || subjects.any(|subject| {
-                [Strength::Hard, Strength::Soft].into_iter().any(|strength| {
-                    is_due(&InvalidationScope::Of { subject: subject.clone(), strength })
-                })
-            })
+            || subjects.any(|subject| InvalidationScope::all_of(&subject).iter().any(is_due))
     }
 
     /// Returns at most `limit` due invalidations with their numbers.
-    fn due(&self, limit: usize) -> Vec<(InvalidationScope, u64)> {
+    fn due(&self, limit: usize) -> Vec<(InvalidationScope, LastCall)> {
         if self.due.load(Ordering::SeqCst) == 0 {
             return Vec::new();
         }
         let state = lock(&self.state);
         let due = state.calls.iter().filter(|(_, call)| call.is_due);
-        due.take(limit).map(|(scope, call)| (scope.clone(), call.number)).collect()
+        due.take(limit).map(|(scope, call)| (scope.clone(), *call)).collect()
     }
 
     /// Settles every call of an invalidation up to this one: the server has done it, and every process sees
@@ -212,9 +224,9 @@ impl Outbox {
                 return Err(fault);
             }
         }
-        for (scope, number) in self.due(BATCH) {
-            match scope.send(link, connection, Strength::Hard).await {
-                Ok(later) => self.acknowledge(&scope, number, later),
+        for (scope, call) in self.due(BATCH) {
+            match scope.send(link, connection, Strength::Hard, call.window).await {
+                Ok(later) => self.acknowledge(&scope, call.number, later),
                 Err(fault @ (LinkFault::Lost | LinkFault::TimedOut)) => return Err(fault),
                 // Sent again with the next heartbeat; the others go on.
                 Err(LinkFault::Foreign | LinkFault::Refused) => {}
@@ -232,7 +244,9 @@ impl Outbox {
         state.due += 1;
         if state.due > MAX_DUE {
             state.last += 1;
-            let all = LastCall { number: state.last, is_due: true };
+            // The windows are lost with their calls: their writers invalidate again at the end of each.
+            let window = Duration::ZERO;
+            let all = LastCall { number: state.last, is_due: true, window };
             state.calls.retain(|_, call| !call.is_due);
             state.calls.insert(InvalidationScope::All, all);
             state.due = 1;
@@ -249,30 +263,37 @@ impl InvalidationScope {
         }
     }
 
-    /// Invalidates at the server. Returns the time after which every process sees it.
+    /// Returns every scope of a subject.
+    fn all_of(subject: &Subject) -> [Self; 4] {
+        let of = |strength, doubt| Self::Of { subject: subject.clone(), strength, doubt };
+        [
+            of(Strength::Hard, Doubt::Settled),
+            of(Strength::Hard, Doubt::Unsettled),
+            of(Strength::Soft, Doubt::Settled),
+            of(Strength::Soft, Doubt::Unsettled),
+        ]
+    }
+
+    /// Invalidates at the server. Nothing may be stored from then on for `window`. Returns the time after
+    /// which every process sees it.
     pub(super) async fn send(
         &self,
         link: &Link,
         connection: &Arc<Connection>,
         strength: Strength,
+        window: Duration,
     ) -> Result<Duration, LinkFault> {
-        let operation = Operation::Invalidate;
+        let (operation, settings) = (Operation::Invalidate, &link.settings);
         match self {
             Self::Of { subject: Subject::Key(key), .. } => {
-                let key = link.settings.key(key);
-                match strength {
-                    Strength::Hard => {
-                        link.ask(connection, operation, connection.unlink(&key)).await?
-                    }
-                    Strength::Soft => {
-                        link.ask(connection, operation, connection.soft_invalidate(&key)).await?
-                    }
-                };
+                let (key, mark) = (settings.key(key), settings.mark(key));
+                let sent = connection.invalidate(&key, &mark, strength, window);
+                link.ask(connection, operation, sent).await?;
             }
             Self::Of { subject: Subject::Tag(tag), .. } => {
-                let key = link.settings.tag_key(tag);
-                link.ask(connection, operation, connection.renew_tag_version(&key, strength))
-                    .await?;
+                let key = settings.tag_key(tag);
+                let sent = connection.renew_tag_version(&key, strength, window);
+                link.ask(connection, operation, sent).await?;
             }
             Self::All => return link.begin_epoch(connection).await,
         }
@@ -315,11 +336,11 @@ mod tests {
     use crate::key::Tag;
 
     fn scope(subject: Subject, strength: Strength) -> InvalidationScope {
-        InvalidationScope::Of { subject, strength }
+        InvalidationScope::Of { subject, strength, doubt: Doubt::Settled }
     }
 
     fn enter(outbox: &Arc<Outbox>, key: &str) -> Ticket {
-        outbox.enter(scope(PrimaryKey::new(key).into(), Strength::Hard))
+        outbox.enter(scope(PrimaryKey::new(key).into(), Strength::Hard), Duration::ZERO)
     }
 
     fn is_quarantined(outbox: &Outbox, key: &str) -> bool {
@@ -333,14 +354,14 @@ mod tests {
         assert!(is_quarantined(&outbox, "a") && !is_quarantined(&outbox, "b"));
         let due = outbox.due(10);
         assert_eq!((due.len(), outbox.len()), (1, 1));
-        outbox.acknowledge(&due[0].0, due[0].1, Duration::ZERO);
+        outbox.acknowledge(&due[0].0, due[0].1.number, Duration::ZERO);
         assert!(!is_quarantined(&outbox, "a") && outbox.len() == 0);
     }
 
     #[test]
     fn a_tag_that_is_due_is_that_of_every_key() {
         let outbox = Arc::new(Outbox::new(Arc::default()));
-        drop(outbox.enter(scope(Tag::new("t").into(), Strength::Hard)));
+        drop(outbox.enter(scope(Tag::new("t").into(), Strength::Hard), Duration::ZERO));
         let slot = |tag: &str| {
             let tags = [Tag::new("other"), Tag::new(tag)].into_iter().collect();
             Slot { tags, ..Slot::example() }
@@ -368,7 +389,7 @@ mod tests {
         let outbox = Arc::new(Outbox::new(Arc::default()));
         let softly = || {
             let scope = scope(PrimaryKey::new("a").into(), Strength::Soft);
-            outbox.enter(scope).acknowledge(Duration::ZERO);
+            outbox.enter(scope, Duration::ZERO).acknowledge(Duration::ZERO);
         };
         drop(enter(&outbox, "a"));
         softly();
@@ -380,11 +401,28 @@ mod tests {
         assert!(is_quarantined(&outbox, "a"));
     }
 
+    /// Without its mark another process could store what the origin has not committed yet.
+    #[test]
+    fn a_call_without_a_window_settles_none_with_one() {
+        let outbox = Arc::new(Outbox::new(Arc::default()));
+        let (subject, strength) = (Subject::Key(PrimaryKey::new("a")), Strength::Hard);
+        let scope = InvalidationScope::Of { subject, strength, doubt: Doubt::Unsettled };
+        let seconds = Duration::from_secs;
+        drop(outbox.enter(scope.clone(), seconds(10)));
+        enter(&outbox, "a").acknowledge(Duration::ZERO);
+        assert!(is_quarantined(&outbox, "a"));
+        // Nor does one with a shorter window shorten it.
+        let shorter = outbox.enter(scope, seconds(2));
+        assert_eq!((shorter.window, outbox.due(10)[0].1.window), (seconds(10), seconds(10)));
+        shorter.acknowledge(Duration::ZERO);
+        assert!(!is_quarantined(&outbox, "a") && outbox.len() == 0);
+    }
+
     #[test]
     fn a_soft_call_that_fails_is_due() {
         let outbox = Arc::new(Outbox::new(Arc::default()));
         let scope = scope(PrimaryKey::new("a").into(), Strength::Soft);
-        drop(outbox.enter(scope.clone()));
+        drop(outbox.enter(scope.clone(), Duration::ZERO));
         assert!(is_quarantined(&outbox, "a") && !is_quarantined(&outbox, "b"));
         assert_eq!(outbox.due(10)[0].0, scope);
     }
@@ -407,8 +445,8 @@ mod tests {
         }
         assert!(is_quarantined(&outbox, "never called"));
         assert_eq!((outbox.len(), outbox.due(10).len()), (2, 1));
-        let (scope, number) = outbox.due(10).remove(0);
-        outbox.acknowledge(&scope, number, Duration::ZERO);
+        let (scope, call) = outbox.due(10).remove(0);
+        outbox.acknowledge(&scope, call.number, Duration::ZERO);
         assert!(!is_quarantined(&outbox, "0"));
         on_its_way.acknowledge(Duration::ZERO);
         assert_eq!(outbox.len(), 0);

@@ -1,6 +1,6 @@
 //! Settings of a store, and the names of its keys at the server.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, iter::once, time::Duration};
 
 use super::record::Seal;
 use crate::{
@@ -71,6 +71,22 @@ impl RedisSettings {
         [&self.namespace, OWN, tag.as_str()].concat()
     }
 
+    /// Returns the key that is there while nothing may be stored for a primary key. In a cluster it is on the
+    /// same node.
+    pub(super) fn mark(&self, key: &PrimaryKey) -> String {
+        let name = self.key(key);
+        let prefix = [&self.namespace, OWN, "unsettled:"].concat();
+        if !name.contains(['{', '}']) {
+            return [&prefix, "{", &name, "}"].concat();
+        }
+        // A part of the name may be all that counts for the node. If it is not, a number is found that does.
+        let slot = hash_slot(&name);
+        let numbered =
+            (0_u32..).map(|number| format!("{prefix}{{{number}}}{key}", key = key.as_str()));
+        let mut names = once([&prefix, ":", key.as_str()].concat()).chain(numbered);
+        names.find(|mark| hash_slot(mark) == slot).expect("each slot has a number")
+    }
+
     /// Returns the key that holds the epoch.
     pub(super) fn epoch_key(&self) -> String {
         [&self.namespace, OWN, EPOCH].concat()
@@ -104,5 +120,53 @@ impl RedisSettings {
     /// is not proven.
     pub(super) fn until_seen(&self) -> Duration {
         self.heartbeat + self.heartbeat_timeout
+    }
+}
+
+/// Returns the slot of a key in a cluster.
+fn hash_slot(key: &str) -> u16 {
+    let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+    let hashed = tag.map(|(tag, _)| tag).filter(|tag| !tag.is_empty()).unwrap_or(key);
+    // CRC-16/XMODEM.
+    let crc = hashed.bytes().fold(0_u16, |crc, byte| {
+        (0..8).fold(crc ^ u16::from(byte) << 8, |crc, _| match crc & 0x8000 {
+            0 => crc << 1,
+            _ => crc << 1 ^ 0x1021,
+        })
+    });
+    crc % 16_384
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::verify::random::for_all;
+
+    /// Vectors of the specification of Redis Cluster, and of `CLUSTER KEYSLOT`.
+    #[test]
+    fn a_slot_is_that_of_the_server() {
+        for (key, slot) in [
+            ("123456789", 0x31c3),
+            ("foo", 12_182),
+            ("{foo}bar", 12_182),
+            ("a{foo}{bar}", 12_182),
+            ("", 0),
+        ] {
+            assert_eq!(hash_slot(key), slot, "{key}");
+        }
+        assert_eq!(hash_slot("foo{}{bar}"), hash_slot("foo{}{bar}"));
+        assert_ne!(hash_slot("foo{}{bar}"), hash_slot("bar"));
+    }
+
+    #[test]
+    fn the_mark_of_a_key_is_on_its_node_and_of_no_other_key() {
+        for_all(|random| {
+            let [namespace, a, b] = [0, 1, 1].map(|least| random.text("{}a:".chars(), least..6));
+            let settings = RedisSettings { namespace, ..RedisSettings::default() };
+            let [a, b] = [a, b].map(|text| PrimaryKey::new(&*text));
+            let (one, other) = (settings.mark(&a), settings.mark(&b));
+            assert_eq!(hash_slot(&one), hash_slot(&settings.key(&a)), "{one}");
+            assert_eq!(one == other, a == b, "{one}");
+        });
     }
 }

@@ -8,7 +8,7 @@ use super::{
     fill::RedisLease,
     invalidation::InvalidationCall,
     link::{Endpoint, count, random},
-    outbox::InvalidationScope,
+    outbox::{Doubt, InvalidationScope},
     settings::RedisSettings,
     state::StoreState,
 };
@@ -130,17 +130,21 @@ impl Store for RedisStore {
         subject: &Subject,
         strength: Strength,
     ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
-        match subject {
-            Subject::Key(key) => self.state.sequence.invalidate(key, || ()),
-            Subject::Tag(tag) => self.state.sequence.invalidate_tag(tag),
-        }
-        let scope = InvalidationScope::Of { subject: subject.clone(), strength };
-        self.call(scope).run()
+        self.call(subject, strength, Duration::ZERO).run()
+    }
+
+    fn unsettle(
+        &self,
+        subject: &Subject,
+        strength: Strength,
+        window: Duration,
+    ) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
+        self.call(subject, strength, window).run()
     }
 
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         self.state.sequence.invalidate_all(|_| ());
-        self.call(InvalidationScope::All).run()
+        InvalidationCall::new(&self.state, InvalidationScope::All, Duration::ZERO).run()
     }
 
     async fn flush_pending(&self, limit: Duration) -> Result<(), Pending> {
@@ -163,8 +167,14 @@ impl Store for RedisStore {
 }
 
 impl RedisStore {
-    fn call(&self, scope: InvalidationScope) -> InvalidationCall {
-        InvalidationCall::new(&self.state, scope)
+    fn call(&self, subject: &Subject, strength: Strength, window: Duration) -> InvalidationCall {
+        match subject {
+            Subject::Key(key) => self.state.sequence.invalidate(key, || ()),
+            Subject::Tag(tag) => self.state.sequence.invalidate_tag(tag),
+        }
+        let doubt = if window.is_zero() { Doubt::Settled } else { Doubt::Unsettled };
+        let scope = InvalidationScope::Of { subject: subject.clone(), strength, doubt };
+        InvalidationCall::new(&self.state, scope, window)
     }
 }
 

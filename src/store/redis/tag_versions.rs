@@ -51,10 +51,13 @@ struct StampedTag {
 }
 
 /// Reply to [`TAG_VERSIONS`].
+#[derive(Debug, Default)]
 struct VersionsReply {
     /// Microseconds of the server's clock.
     time: u64,
     versions: Vec<TagVersion>,
+    /// Time for which nothing may be stored for one of the tags.
+    unsettled: Duration,
 }
 
 impl GrantTime {
@@ -129,15 +132,22 @@ pub(super) async fn read(
     Ok(TagVersions(stamped.collect()))
 }
 
+/// Tags of a fill that is about to begin.
+pub(super) struct ForFill {
+    pub(super) known: Vec<VersionedTag>,
+    /// Time for which nothing may be stored for one of them.
+    pub(super) unsettled: Duration,
+}
+
 /// Returns the versions of tags for a fill that is about to begin. Missing ones are set.
 pub(super) async fn for_fill(
     link: &Link,
     connection: &Arc<Connection>,
     tags: &Tags,
-) -> Result<Vec<VersionedTag>, LinkFault> {
+) -> Result<ForFill, LinkFault> {
     let retention = link.settings.lease;
     let reply = find(link, connection, Operation::Lease, tags, retention).await?;
-    Ok(reply.of(tags).collect())
+    Ok(ForFill { unsettled: reply.unsettled, known: reply.of(tags).collect() })
 }
 
 /// Returns the versions with which a record may be stored for some time: `known` are those that the
@@ -154,6 +164,9 @@ pub(super) async fn for_commit(
     let earliest = granted.server_time_after(now().saturating_duration_since(granted.local));
     let reply = find(link, connection, Operation::Commit, tags, retention).await?;
     let slack = if connection.transport().is_one() { 0 } else { SKEW };
+    if !reply.unsettled.is_zero() {
+        return Ok(None);
+    }
     let is_set_back = reply.is_set_back(earliest, slack);
     let is_good = |tag: &VersionedTag| match known.iter().find(|known| known.tag == tag.tag) {
         Some(known) => known == tag,
@@ -170,7 +183,7 @@ async fn find(
     tags: &Tags,
     retention: Duration,
 ) -> Result<VersionsReply, LinkFault> {
-    let mut reply = VersionsReply { time: 0, versions: Vec::with_capacity(tags.len()) };
+    let mut reply = VersionsReply::default();
     if tags.is_empty() {
         return Ok(reply);
     }
@@ -213,8 +226,12 @@ impl VersionsReply {
             .and_then(bulk)
             .and_then(|text| std::str::from_utf8(&text).ok()?.parse().ok());
         self.time = time.unwrap_or(0);
-        let stamps = parts.filter_map(|stamp| TagStamp::parse(&bulk(stamp)?));
-        self.versions.extend(stamps.map(|stamp| stamp.version()));
+        for stamp in parts.filter_map(|stamp| TagStamp::parse(&bulk(stamp)?)) {
+            let until = stamp.unsettled_until.saturating_mul(1000);
+            let left = Duration::from_micros(until.saturating_sub(self.time));
+            self.unsettled = self.unsettled.max(left);
+            self.versions.push(stamp.version());
+        }
     }
 }
 
@@ -230,7 +247,7 @@ mod tests {
         assert!(is_older(3_999_999, SKEW) && !is_older(4_000_000, SKEW));
         let earliest = granted.server_time_after(Duration::from_secs(3));
         let is_set_back =
-            |time| VersionsReply { time, versions: Vec::new() }.is_set_back(earliest, 0);
+            |time| VersionsReply { time, ..VersionsReply::default() }.is_set_back(earliest, 0);
         assert!(!is_set_back(8_000_000) && !is_set_back(8_000_000 - TOLERANCE));
         assert!(is_set_back(7_900_000));
     }

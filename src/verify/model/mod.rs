@@ -158,7 +158,11 @@ impl World {
 
     /// A write that the origin commits only after it was given up.
     fn write_with_unknown_outcome(&self) {
-        self.store.sequence().unsettled().enter(&Subject::Key(slot().key), Duration::from_secs(10));
+        self.store.sequence().unsettled().enter(
+            &Subject::Key(slot().key),
+            Strength::Hard,
+            Duration::from_secs(10),
+        );
         block_on(self.store.invalidate(&slot().key.into(), Strength::Hard)).unwrap();
         self.version.fetch_add(1, Ordering::SeqCst);
     }

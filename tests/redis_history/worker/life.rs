@@ -8,9 +8,12 @@ use std::{
 
 use http::StatusCode;
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
-use tower_support_cache::{CacheRoute, Caller, Credentials, InvalidateRoute, Routes};
+use tower_support_cache::{
+    CacheRoute, Caller, CallerKey, Credentials, InvalidateRoute, RedisStore, Routes,
+    SupportCacheLayer,
+};
 
-use super::{LIFETIME, Run};
+use super::{LIFETIME, Run, doubts::WINDOW};
 use crate::world::{By, KEYS};
 
 /// Word of the parent: replace the rules.
@@ -29,6 +32,15 @@ impl Posted {
         let mut newest = self.0[key].lock().unwrap();
         *newest = version.max(*newest);
     }
+}
+
+/// Returns the layer of a process that begins.
+pub(super) fn layer_over(store: RedisStore) -> SupportCacheLayer<RedisStore> {
+    SupportCacheLayer::builder(store)
+        .caller_key(CallerKey::new([7; 32]))
+        .routes(routes(0))
+        .build()
+        .unwrap()
 }
 
 /// Rules of the `number`th version of the service. Versions differ in lifetimes, and every second one in
@@ -52,14 +64,22 @@ pub(super) fn routes(number: u32) -> Routes {
             Some(request.headers().get("x-caller")?.to_str().ok()?.to_owned())
         }))
     };
+    let post = |rule: &str| {
+        let rule = InvalidateRoute::post(format!("/{rule}/{{tag}}/{{key}}"));
+        rule.unknown_for(WINDOW).accepted_for(WINDOW)
+    };
     Routes::new()
         .cache(route("shared").tag("t:{tag}"))
         .cache(route("mine").tag("t:{tag}").credentials(per_caller()))
         .cache(route("bare"))
         .cache(route("bare_mine").credentials(per_caller()))
-        .invalidate(InvalidateRoute::post("/written/{tag}/{key}").key("k:{key}"))
-        .invalidate(InvalidateRoute::post("/tagged/{tag}/{key}").tag("t:{tag}"))
-        .invalidate(InvalidateRoute::post("/grouped/{tag}/{key}").groups())
+        .invalidate(post("written").key("k:{key}"))
+        .invalidate(post("tagged").tag("t:{tag}"))
+        .invalidate(post("grouped").groups())
+        .invalidate(post("doubted").key("k:{key}"))
+        .invalidate(post("accepted").key("k:{key}"))
+        .invalidate(post("tag_doubted").tag("t:{tag}"))
+        .invalidate(post("softly_doubted").key("k:{key}").soft())
 }
 
 impl Run {

@@ -5,7 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, cmd};
 
-use crate::{key::Token, store::redis::record::VariantDigest};
+use crate::{
+    key::Token,
+    store::{Holder, redis::record::VariantDigest},
+};
 
 /// Reason why the server did not do what it was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +103,7 @@ pub(crate) struct OutdatedRecord {
 
 /// Lease as the hash holds it.
 pub(crate) struct HeldLease {
-    pub(crate) token: Token,
+    pub(crate) holder: Holder,
     /// Milliseconds of the server's clock.
     pub(crate) expiry: u64,
     /// Digest of the versions that its tags had; empty without tags.
@@ -137,9 +140,13 @@ impl OutdatedRecord {
 impl HeldLease {
     fn parse(text: &[u8]) -> Option<Self> {
         let (token, rest) = std::str::from_utf8(text).ok()?.split_once(' ')?;
+        let token = parse_token(token)?;
+        let (rest, holder) = match rest.strip_suffix('!') {
+            Some(rest) => (rest, Holder::Unsettled(token)),
+            None => (rest, Holder::Fill(token)),
+        };
         let (expiry, tag_versions) = rest.split_once(' ').unwrap_or((rest, ""));
-        let (token, expiry) = (parse_token(token)?, expiry.parse().ok()?);
-        Some(Self { token, expiry, tag_versions: tag_versions.to_owned() })
+        Some(Self { holder, expiry: expiry.parse().ok()?, tag_versions: tag_versions.to_owned() })
     }
 }
 
@@ -147,8 +154,9 @@ impl HeldLease {
 pub(crate) enum LeaseReply {
     /// Granted, at a time in microseconds of the server's clock.
     Granted(u64),
-    Held(Token),
+    Held(Holder),
     Found(Bytes),
+    Unsettled,
 }
 
 impl LeaseReply {
@@ -160,11 +168,14 @@ impl LeaseReply {
                 let time = bulk(parts.next()?)?;
                 Some(Self::Granted(std::str::from_utf8(&time).ok()?.parse().ok()?))
             }
-            Value::Int(1) => {
+            Value::Int(kind @ (1 | 4)) => {
                 let token = bulk(parts.next()?)?;
-                Some(Self::Held(parse_token(std::str::from_utf8(&token).ok()?)?))
+                let token = parse_token(std::str::from_utf8(&token).ok()?)?;
+                let holder = if kind == 1 { Holder::Fill } else { Holder::Unsettled };
+                Some(Self::Held(holder(token)))
             }
             Value::Int(2) => Some(Self::Found(bulk(parts.next()?)?)),
+            Value::Int(3) => Some(Self::Unsettled),
             _ => None,
         }
     }

@@ -14,7 +14,9 @@ use super::{
     command::{EnteredHeartbeat, LinkFault, Register, millis, parse_begun_epoch, token_text},
     deadline::Deadline,
     random::{random, random_text},
-    scripts::{self, BEGIN_EPOCH, ENTER, RELEASE, RENEW_TAG_VERSION, SOFT_INVALIDATE, Script},
+    scripts::{
+        self, BEGIN_EPOCH, ENTER, RELEASE, RENEW_TAG_VERSION, SOFT_INVALIDATE, Script, UNSETTLE,
+    },
     transport::Transport,
 };
 use crate::{
@@ -196,39 +198,48 @@ impl Connection {
         }
     }
 
-    /// Removes a key.
-    pub(crate) async fn unlink(&self, key: &str) -> Result<Value, RedisError> {
-        cmd("UNLINK").arg(key).query_async(&mut self.transport()).await
+    /// Invalidates a key. Nothing may be stored for it for `window`, of which `mark` tells.
+    pub(crate) async fn invalidate(
+        &self,
+        key: &str,
+        mark: &str,
+        strength: Strength,
+        window: Duration,
+    ) -> Result<Value, RedisError> {
+        if strength == Strength::Soft {
+            let arguments = |call: &mut Cmd| {
+                call.arg(SLACK).arg(window.as_millis() as u64);
+            };
+            match SOFT_INVALIDATE.call_on(&mut self.transport(), &[key, mark], arguments).await {
+                // It needs room. Without any the key is removed.
+                Err(error) if error.code() == Some("OOM") => {}
+                reply => return reply,
+            }
+        }
+        if window.is_zero() {
+            return cmd("UNLINK").arg(key).query_async(&mut self.transport()).await;
+        }
+        let arguments = |call: &mut Cmd| {
+            call.arg(millis(window));
+        };
+        UNSETTLE.call_on(&mut self.transport(), &[key, mark], arguments).await
     }
 
-    /// Gives a tag another version. Without room for one it has none, which invalidates as well.
+    /// Gives a tag another version. Nothing may be stored for it for `window`.
     pub(crate) async fn renew_tag_version(
         &self,
         key: &str,
         strength: Strength,
+        window: Duration,
     ) -> Result<Value, RedisError> {
         let kept = match strength {
             Strength::Hard => 0,
             Strength::Soft => EARLIER_VERSIONS,
         };
         let arguments = |call: &mut Cmd| {
-            call.arg(random_text()).arg(kept);
+            call.arg(random_text()).arg(kept).arg(window.as_millis() as u64);
         };
-        match RENEW_TAG_VERSION.call(&mut self.transport(), key, arguments).await {
-            Err(error) if error.code() == Some("OOM") => self.unlink(key).await,
-            reply => reply,
-        }
-    }
-
-    /// Makes the records of a key outdated. A server without room for that removes the key.
-    pub(crate) async fn soft_invalidate(&self, key: &str) -> Result<Value, RedisError> {
-        let slack = |call: &mut Cmd| {
-            call.arg(SLACK);
-        };
-        match SOFT_INVALIDATE.call(&mut self.transport(), key, slack).await {
-            Err(error) if error.code() == Some("OOM") => self.unlink(key).await,
-            reply => reply,
-        }
+        RENEW_TAG_VERSION.call(&mut self.transport(), key, arguments).await
     }
 
     /// Releases a lease.

@@ -22,6 +22,8 @@ pub(super) static RELEASE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/release.lua")));
 pub(super) static SOFT_INVALIDATE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/soft_invalidate.lua")));
+pub(super) static UNSETTLE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/unsettle.lua")));
 pub(crate) static TAG_VERSIONS: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/tag_versions.lua")));
 pub(super) static RENEW_TAG_VERSION: LazyLock<Script> =
@@ -33,8 +35,8 @@ pub(super) static BEGIN_EPOCH: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/begin_epoch.lua")));
 
 /// Returns every script that requests call.
-pub(super) fn all() -> [&'static Script; 6] {
-    [&LEASE, &COMMIT, &RELEASE, &SOFT_INVALIDATE, &TAG_VERSIONS, &RENEW_TAG_VERSION]
+pub(super) fn all() -> [&'static Script; 7] {
+    [&LEASE, &COMMIT, &RELEASE, &SOFT_INVALIDATE, &UNSETTLE, &TAG_VERSIONS, &RENEW_TAG_VERSION]
 }
 
 impl Script {

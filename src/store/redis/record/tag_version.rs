@@ -23,6 +23,8 @@ pub(crate) struct VersionedTag {
 pub(crate) struct TagStamp {
     /// Newest first, and never empty.
     versions: SmallVec<[TagVersion; 1]>,
+    /// Time until which nothing may be stored for the tag, in milliseconds of the server's clock.
+    pub(crate) unsettled_until: u64,
 }
 
 /// Length of a version's text.
@@ -46,9 +48,13 @@ impl TagVersion {
 }
 
 impl TagStamp {
-    /// Parses versions as the scripts write them, with a space between each and the next.
+    /// Parses versions as the scripts write them, with a space between each and the next, and after a `!` the
+    /// time until which nothing may be stored.
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(text).ok().filter(|text| text.is_ascii())?;
+        let (text, until) = text.split_once('!').unwrap_or((text, "0"));
+        let is_number = until.bytes().all(|byte| byte.is_ascii_digit());
+        let unsettled_until = until.parse().ok().filter(|_| is_number)?;
         let count = (text.len() + 1) / (TEXT + 1);
         if count * (TEXT + 1) != text.len() + 1 || !(1..=1 + EARLIER_VERSIONS).contains(&count) {
             return None;
@@ -58,7 +64,7 @@ impl TagStamp {
             let is_separate = at == 0 || text.as_bytes()[from - 1] == b' ';
             TagVersion::parse(&text[from..from + TEXT]).filter(|_| is_separate)
         });
-        Some(Self { versions: each.collect::<Option<_>>()? })
+        Some(Self { versions: each.collect::<Option<_>>()?, unsettled_until })
     }
 
     /// Returns the version of what is stored now.
@@ -119,7 +125,10 @@ mod tests {
     fn a_version_is_read_only_as_it_is_written() {
         let text = "1795000000000000 00000000000000ab";
         let stamp = TagStamp::parse(text.as_bytes()).expect("a version");
-        assert_eq!(stamp.version(), version(0, 0xab));
+        assert_eq!((stamp.version(), stamp.unsettled_until), (version(0, 0xab), 0));
+        let unsettled = TagStamp::parse(format!("{text} {text}!1795000010000").as_bytes());
+        assert_eq!(unsettled.expect("versions").unsettled_until, 1_795_000_010_000);
+        assert_eq!(TagStamp::parse(format!("{text}!").as_bytes()), None);
         let many = [text; 2 + EARLIER_VERSIONS].join(" ");
         let joined = [text; 2].join("  ");
         let others = ["", "x", &text[1..], &text[..32], &joined, &many];

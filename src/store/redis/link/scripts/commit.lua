@@ -1,9 +1,10 @@
 -- Stores records if the fill still holds its lease, and releases the lease.
--- KEYS key; ARGV variant digest of the lease, token, retention in ms, limit of fields, the number that is
+-- KEYS key, mark; ARGV variant digest of the lease, token, retention in ms, limit of fields, the number that is
 -- written beside the last record or '', then pairs of variant digest and record
 -- -> 1 stored | 0 the lease is gone (deleted, softly invalidated, expired, evicted, flushed)
--- | -1 taken over
+-- | -1 taken over | 2 nothing may be stored
 local k, lf = KEYS[1], 'l:' .. ARGV[1]
+if redis.call('EXISTS', KEYS[2]) == 1 then return 2 end
 local l = redis.call('HGET', k, lf)
 if not l then return 0 end
 if string.match(l, '^(%x+) %d+ ?%x*$') ~= ARGV[2] then return -1 end
@@ -34,7 +35,7 @@ local over = n > tonumber(ARGV[4])
 for _, f in ipairs(redis.call('HRANDFIELD', k, 4)) do
   local kind, vk = string.sub(f, 1, 2), string.sub(f, 3, 34)
   if kind == 'l:' then
-    local expiry = tonumber(string.match(redis.call('HGET', k, f), '^%x+ (%d+) ?%x*$'))
+    local expiry = tonumber(string.match(redis.call('HGET', k, f), '^%x+ (%d+) ?%x*!?$'))
     if not expiry or expiry < now then redis.call('HDEL', k, f) end
   elseif kind == 's:' then
     local kept = tonumber(string.sub(redis.call('HGET', k, f) or '', 65, 77))

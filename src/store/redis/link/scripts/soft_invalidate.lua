@@ -1,5 +1,6 @@
--- Puts the records of a key aside as outdated from now on, and voids every fill of it.
--- KEYS key; ARGV milliseconds for which a record is kept beyond its use
+-- Puts the records of a key aside as outdated from now on, and voids every fill of it. Nothing may be stored
+-- for it for a time.
+-- KEYS key, mark; ARGV milliseconds for which a record is kept beyond its use, milliseconds of that time or 0
 -- -> number of fields that there were
 local k = KEYS[1]
 local t = redis.call('TIME')
@@ -17,4 +18,6 @@ for _, f in ipairs(fields) do
   end
   if kind == 'v:' or kind == 'l:' then redis.call('HDEL', k, f) end
 end
+local left, window = redis.call('PTTL', KEYS[2]), tonumber(ARGV[2])
+if window > 0 and left ~= -1 and left < window then redis.call('SET', KEYS[2], '1', 'PX', window) end
 return #fields

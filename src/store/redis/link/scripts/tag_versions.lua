@@ -8,10 +8,14 @@ local stamp = string.rep('%d', 16) .. ' ' .. string.rep('%x', 16) .. ' '
 local found = {now}
 for i, k in ipairs(KEYS) do
   local v = redis.pcall('GET', k)
-  local is_ours = type(v) == 'string' and v ~= '' and string.gsub(v .. ' ', stamp, '') == ''
+  local versions, mark = string.match(type(v) == 'string' and v or '', '^([^!]+)(.*)$')
+  local is_ours = versions and string.gsub(versions .. ' ', stamp, '') == ''
+    and (mark == '' or string.match(mark, '^!%d+$'))
   -- From before the clock was set back, it would look newer than any fill.
   if not is_ours or tonumber(string.sub(v, 1, 16)) > micros + 1000000 then
     v = now .. ' ' .. ARGV[i + 1]
+    -- The time in which nothing may be stored goes on.
+    if is_ours then v = v .. mark end
     redis.call('SET', k, v, 'PX', 2 * ARGV[1])
   elseif redis.call('PTTL', k) < tonumber(ARGV[1]) then
     -- Far ahead, because every change is pushed to all processes that have read it.
