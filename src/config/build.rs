@@ -209,6 +209,9 @@ impl CacheConfig {
             jitter,
             body_limit: |value: &ConfigBytes| value.get(),
         });
+        if let Some([least, most]) = &self.ttl_between {
+            route = route.ttl_between(least.get(), most.get());
+        }
         for template in &self.tags {
             route = route.tag(template);
         }

@@ -180,7 +180,7 @@ pub struct OriginBudgetConfig {
     /// Name of the origin. Defaults to `origin`.
     #[serde(default)]
     pub name: Option<String>,
-    /// Number of calls that may be made at once. Defaults to one half of all.
+    /// Number of calls that may be made at once. Defaults to one third of all.
     #[serde(default)]
     pub burst: Option<u32>,
 }
@@ -267,6 +267,8 @@ pub struct CacheConfig {
     pub tags_with: Vec<String>,
     /// Time for which a response is fresh: `"30s"`, `"5m"`.
     pub ttl: Option<ConfigDuration>,
+    /// Shortest and longest time for which a response is fresh, by what is left of the budget.
+    pub ttl_between: Option<[ConfigDuration; 2]>,
     /// Closure that sets the lifetime of a response.
     pub ttl_with: Option<String>,
     /// Closure that accepts responses to be stored.

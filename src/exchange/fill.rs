@@ -266,7 +266,11 @@ impl<St: Store> Filling<St> {
         }
         let mut timing = Timing { requested: self.requested, received, lifetime: Duration::ZERO };
         let needs_permission = read.asks.needs_permission;
-        let reception = Reception { needs_permission, dice, timing, time_of_day };
+        let left = match self.rule().storage.lifetimes.least_ttl {
+            Some(_) => self.cache.origin.share(),
+            None => 1.0,
+        };
+        let reception = Reception { needs_permission, dice, timing, left, time_of_day };
         let terms = self.rule().storage.judge(head, &reception)?;
         timing.lifetime = terms.fresh_for;
         Ok((terms, timing))

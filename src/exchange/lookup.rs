@@ -305,7 +305,7 @@ mod tests {
     fn stored(rule: &CacheRule, response: &response::Parts, dice: u64) -> Option<Arc<Entry>> {
         let mut timing = Timing { requested: now(), received: now(), lifetime: Duration::ZERO };
         let time_of_day = || std::time::UNIX_EPOCH + 60 * SECOND;
-        let reception = Reception { needs_permission: false, dice, timing, time_of_day };
+        let reception = Reception { needs_permission: false, dice, timing, left: 1.0, time_of_day };
         let terms = rule.storage.judge(response, &reception).ok()?;
         timing.lifetime = terms.fresh_for;
         let mut head = Head::new(response, timing);

@@ -75,7 +75,7 @@ impl Snapshot {
 ///     .origin_budget(OriginBudget::new(15_000, Duration::from_secs(86_400)))
 ///     .build()?;
 /// let origin = layer.handle().metrics().origin.unwrap();
-/// assert_eq!((origin.budget, origin.burst, origin.left), (15_000, 7_500, 3_750));
+/// assert_eq!((origin.budget, origin.burst, origin.left), (15_000, 5_000, 2_500));
 /// # Ok::<(), tower_support_cache::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

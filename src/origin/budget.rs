@@ -7,14 +7,14 @@ use crate::clock::Instant;
 const DEFAULT_NAME: &str = "origin";
 
 /// Part of the calls that may be made at once, unless a budget says otherwise.
-const BURST_PART: u32 = 2;
+const BURST_PART: u32 = 3;
 
 /// Shortest time between two calls. The clock of a server that processes share counts microseconds.
 const SHORTEST_INTERVAL: Duration = Duration::from_micros(1);
 
 /// Budget of calls to an origin: a number of calls in a period.
 ///
-/// It is a token bucket. One half of the calls may be made at once ([`burst`](Self::burst)); the others become
+/// It is a token bucket. One third of the calls may be made at once ([`burst`](Self::burst)); the others become
 /// available evenly over the period. So no period sees more calls than the budget has, as long as there are
 /// calls that can be spared. A new bucket is half full: nobody knows what was spent before.
 ///
@@ -59,10 +59,11 @@ impl OriginBudget {
         self
     }
 
-    /// Sets the number of calls that may be made at once. Defaults to one half of all.
+    /// Sets the number of calls that may be made at once. Defaults to one third of all.
     ///
-    /// A greater one fits work that comes within some hours of a day, and a smaller one an origin that is slow
-    /// under load.
+    /// The others become available evenly, so this many calls of a period are lost if it has no idle time. One
+    /// third is the best where work comes within twelve hours of a day: two thirds of the calls can be used. Give
+    /// fewer where work comes evenly.
     #[must_use]
     pub fn burst(mut self, calls: u32) -> Self {
         self.burst = Some(calls);

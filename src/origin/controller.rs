@@ -54,9 +54,13 @@ impl OriginController {
 
     /// Returns whether enough of the budget is left for a call.
     pub(crate) fn admits(&self, call: SparedCall) -> bool {
-        let Some(budget) = &self.budget else { return true };
-        let share = lock(&budget.ledger).level.share(budget.bucket, now());
-        share > least_share(call)
+        self.budget.is_none() || self.share() > least_share(call)
+    }
+
+    /// Returns the share of the burst that is left: 1 without a budget, and less than 0 if it is overspent.
+    pub(crate) fn share(&self) -> f64 {
+        let Some(budget) = &self.budget else { return 1.0 };
+        lock(&budget.ledger).level.share(budget.bucket, now())
     }
 
     /// Returns the time until a call is left; zero if one is.

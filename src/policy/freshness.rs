@@ -52,6 +52,8 @@ pub(crate) struct Lifetimes {
     /// Part of the time since the last change that counts as a heuristic lifetime, in percent.
     pub(crate) heuristic_percent: u8,
     pub(crate) ttl: Option<Duration>,
+    /// Lifetime while all of the origin's budget is left, if it is another then.
+    pub(crate) least_ttl: Option<Duration>,
     pub(crate) negative_ttl: Option<Duration>,
     /// Statuses that are stored, if the route limits them.
     pub(crate) statuses: Option<Vec<StatusCode>>,
@@ -68,6 +70,16 @@ impl Lifetimes {
                 None => status == StatusCode::OK,
             }),
         }
+    }
+
+    /// Returns the lifetime that the route gives while this share of the origin's budget is left.
+    pub(super) fn given(&self, status: StatusCode, left: f64) -> Option<Duration> {
+        let longest = self.of(status)?;
+        let is_negative = self.negative_ttl.is_some() && is_negative(status);
+        Some(match self.least_ttl.filter(|_| !is_negative) {
+            Some(least) => longest - longest.saturating_sub(least).mul_f64(left.clamp(0.0, 1.0)),
+            None => longest,
+        })
     }
 
     /// Returns whether the route lets a response of this status state its own lifetime.
@@ -183,6 +195,7 @@ mod tests {
             freshness: Freshness::Fixed,
             heuristic_percent: 0,
             ttl: Some(Duration::from_secs(100)),
+            least_ttl: None,
             negative_ttl,
             statuses: None,
             jitter_percent: 10,

@@ -51,6 +51,8 @@ pub(crate) struct Reception {
     /// Random number that chooses the jitter.
     pub(crate) dice: u64,
     pub(crate) timing: Timing,
+    /// Share of the origin's budget that is left, where a lifetime depends on it.
+    pub(crate) left: f64,
     /// Reads the time of arrival, where the origin's clock counts.
     pub(crate) time_of_day: fn() -> SystemTime,
 }
@@ -98,7 +100,7 @@ impl StoragePolicy {
         let stated = Directives::of_response(&self.targeted, fields);
         let permits_sharing = stated.permits_sharing;
         let terms = match self.lifetimes.freshness {
-            Freshness::Fixed => self.fixed_terms(head, &stated, reception.dice)?,
+            Freshness::Fixed => self.fixed_terms(head, &stated, reception)?,
             Freshness::Origin => self.stated_terms(head, stated, reception)?,
         };
         if is_event_stream(fields) {
@@ -120,10 +122,12 @@ impl StoragePolicy {
         &self,
         head: &response::Parts,
         stated: &Directives,
-        dice: u64,
+        reception: &Reception,
     ) -> Result<Terms, Refusal> {
         let given = self.rules.ttl(head).filter(|_| self.lifetimes.admit(head.status));
-        let lifetime = given.or_else(|| self.lifetimes.of(head.status)).ok_or(Refusal::Status)?;
+        let lifetime = given
+            .or_else(|| self.lifetimes.given(head.status, reception.left))
+            .ok_or(Refusal::Status)?;
         if stated.no_store {
             return Err(Refusal::NoStore);
         }
@@ -137,7 +141,7 @@ impl StoragePolicy {
             true => stated.windows(self.windows),
             false => Windows::default(),
         };
-        let fresh_for = self.lifetimes.jittered(lifetime, dice);
+        let fresh_for = self.lifetimes.jittered(lifetime, reception.dice);
         if fresh_for.is_zero() {
             return Err(Refusal::NotFresh);
         }
@@ -183,7 +187,8 @@ impl StoragePolicy {
             _ => None,
         };
         let own = arrival.stated_lifetime(fields, &stated).or_else(guess);
-        let lifetime = own.or_else(|| self.lifetimes.of(status)).unwrap_or_default();
+        let lifetime =
+            own.or_else(|| self.lifetimes.given(status, reception.left)).unwrap_or_default();
         let initial_age = arrival.initial_age(fields);
         // A lifetime that the handler or the route gives begins with the arrival.
         let given = self.rules.ttl(head);
@@ -326,7 +331,7 @@ mod tests {
     fn reception(needs_permission: bool) -> Reception {
         let (now, time_of_day) = (crate::clock::now(), || SystemTime::UNIX_EPOCH);
         let timing = Timing { requested: now, received: now, lifetime: Duration::ZERO };
-        Reception { needs_permission, dice: 0, timing, time_of_day }
+        Reception { needs_permission, dice: 0, timing, left: 1.0, time_of_day }
     }
 
     fn policy() -> StoragePolicy {
@@ -335,6 +340,7 @@ mod tests {
                 freshness: Freshness::Fixed,
                 heuristic_percent: 0,
                 ttl: Some(Duration::from_secs(1)),
+                least_ttl: None,
                 negative_ttl: None,
                 statuses: None,
                 jitter_percent: 10,

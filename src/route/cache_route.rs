@@ -196,6 +196,33 @@ impl CacheRoute {
     /// and may be stale within both windows. A lifetime that the response was given is not cut.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.storage.lifetimes.ttl = Some(ttl);
+        self.storage.lifetimes.least_ttl = None;
+        self
+    }
+
+    /// Sets the time for which a response is fresh by what is left of the
+    /// [budget](crate::SupportCacheLayerBuilder::origin_budget) of the origin, instead of [`ttl`](Self::ttl).
+    /// Off by default.
+    ///
+    /// It is `least` while the whole burst is left, `most` once nothing is, and in proportion in between. It
+    /// is decided when the response arrives. Where changes reach the cache as invalidations, a long lifetime
+    /// costs nothing; where they do not, responses are the more outdated the less is left.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_support_cache::{CacheRoute, MemoryStore, OriginBudget, SupportCacheLayer};
+    ///
+    /// let minute = Duration::from_secs(60);
+    /// let layer = SupportCacheLayer::builder(MemoryStore::new())
+    ///     .origin_budget(OriginBudget::new(15_000, 24 * 60 * minute))
+    ///     .cache(CacheRoute::get("/cases/{case}").key("case:{case}").ttl_between(minute, 30 * minute))
+    ///     .build()?;
+    /// # let _ = layer;
+    /// # Ok::<(), tower_support_cache::ConfigError>(())
+    /// ```
+    pub fn ttl_between(mut self, least: Duration, most: Duration) -> Self {
+        self.storage.lifetimes.ttl = Some(most);
+        self.storage.lifetimes.least_ttl = Some(least);
         self
     }
 
@@ -503,13 +530,14 @@ impl CacheRoute {
     fn check_lifetimes(&self) -> Result<(), ConfigError> {
         let StoragePolicy { lifetimes, windows, rules, .. } = &self.storage;
         let times = [
+            ("ttl_between", lifetimes.least_ttl),
             ("ttl", lifetimes.ttl),
             ("negative_ttl", lifetimes.negative_ttl),
             ("stale_while_revalidate", Some(windows.while_revalidate)),
             ("stale_if_error", Some(windows.if_error)),
         ];
         for (field, time) in times {
-            let is_lifetime = field.ends_with("ttl");
+            let is_lifetime = field.contains("ttl");
             match time {
                 Some(Duration::ZERO) if is_lifetime => {
                     let problem = "is zero: give a longer time, or remove it";
@@ -535,7 +563,8 @@ impl CacheRoute {
     }
 
     fn check_limits(&self) -> Result<(), ConfigError> {
-        let Lifetimes { freshness, heuristic_percent, jitter_percent, .. } = self.storage.lifetimes;
+        let Lifetimes { freshness, heuristic_percent, jitter_percent, ttl, least_ttl, .. } =
+            self.storage.lifetimes;
         let faults = [
             (heuristic_percent > MAX_HEURISTIC, "heuristic", "is over 10 percent: give 10 or less"),
             (
@@ -548,6 +577,7 @@ impl CacheRoute {
                 "early_refresh",
                 "is not between 0 and 10: 1 suits most routes",
             ),
+            (least_ttl > ttl, "ttl_between", "begins with the longer time: give the shorter first"),
             (jitter_percent > MAX_JITTER, "jitter", "is over 50 percent: give 50 or less"),
             (self.body_limit == 0, "body_limit", "is zero: give at least 1, or remove the route"),
         ];

@@ -99,6 +99,14 @@ impl CacheRule {
         self.credentials.digests_callers() || !self.vary.names().is_empty()
     }
 
+    /// Returns the setting that has no meaning without a budget of the origin, if there is one.
+    pub(super) fn needs_budget(&self) -> Option<&'static str> {
+        if self.when_exhausted == Exhausted::Refuse {
+            return Some("when_exhausted");
+        }
+        self.storage.lifetimes.least_ttl.map(|_| "ttl_between")
+    }
+
     /// Returns whether a stale response is of any use.
     pub(crate) fn keeps_stale(&self) -> bool {
         self.validates() || self.storage.windows.allow_stale()
@@ -158,6 +166,7 @@ impl CacheRule {
             ("freshness", own.freshness == others.freshness),
             ("heuristic", own.heuristic_percent == others.heuristic_percent),
             ("ttl", own.ttl == others.ttl),
+            ("ttl_between", own.least_ttl == others.least_ttl),
             (
                 "ttl_with",
                 version(&self.storage.rules.ttl_with) == version(&other.storage.rules.ttl_with),

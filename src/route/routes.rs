@@ -4,10 +4,7 @@ use super::{
     admission::Identity, cache_route::CacheRoute, invalidate_route::InvalidateRoute,
     table::RouteTable,
 };
-use crate::{
-    error::{ConfigError, ConfigErrorKind},
-    origin::Exhausted,
-};
+use crate::error::{ConfigError, ConfigErrorKind};
 
 /// Routes that are cached, and rules that say what writes invalidate: for
 /// [`SupportCacheLayerBuilder::routes`](crate::SupportCacheLayerBuilder::routes) and
@@ -80,11 +77,11 @@ impl Routes {
             let error = ConfigError::new(ConfigErrorKind::CallerKey, "caller_key", problem);
             return Err(error.at(&rule.route));
         }
-        let refusing = cached.iter().find(|rule| rule.when_exhausted == Exhausted::Refuse);
-        if let Some(rule) = refusing.filter(|_| !identity.has_budget) {
+        let spending = cached.iter().find_map(|rule| Some((rule, rule.needs_budget()?)));
+        if let Some((rule, setting)) = spending.filter(|_| !identity.has_budget) {
             let problem =
                 "needs a budget: give `.origin_budget(..)` to the layer's builder, or remove it";
-            let error = ConfigError::new(ConfigErrorKind::Limit, "when_exhausted", problem);
+            let error = ConfigError::new(ConfigErrorKind::Limit, setting, problem);
             return Err(error.at(&rule.route));
         }
         RouteTable::build(cached, invalidating)

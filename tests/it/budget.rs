@@ -246,6 +246,36 @@ async fn a_limit_holds_for_all_routes_of_a_budget() {
     assert_eq!(stale.cache_status(), "support-cache;hit;ttl=-40;detail=quota");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_lifetime_grows_as_the_budget_drains() {
+    let between = |route: CacheRoute| route.ttl_between(100 * SECOND, 1100 * SECOND);
+    for (left, ttl) in [(26, 850), (1, 1100), (0, 1100)] {
+        let (cache, handle, mut calls) = cached(between);
+        drain(&handle, left);
+        let first = send(&cache, get("/cases/1"));
+        calls.next().await.ok("new");
+        got(first).await;
+        let hit = fetch(&cache, "/cases/1").await;
+        assert_eq!(hit.cache_status(), format!("support-cache;hit;ttl={ttl}"), "{left} less one");
+    }
+}
+
+#[test]
+fn bounds_of_a_lifetime_need_a_budget_and_have_an_order() {
+    let build = |least, most, budget: Option<OriginBudget>| {
+        let route = CacheRoute::get("/a").key("a").ttl_between(least * SECOND, most * SECOND);
+        let mut builder = SupportCacheLayer::builder(MemoryStore::new()).cache(route);
+        if let Some(budget) = budget {
+            builder = builder.origin_budget(budget);
+        }
+        builder.build()
+    };
+    assert!(build(1, 2, Some(budget())).is_ok());
+    for (least, most, budget) in [(2, 1, Some(budget())), (0, 1, Some(budget())), (1, 2, None)] {
+        assert_eq!(build(least, most, budget).unwrap_err().field(), "ttl_between");
+    }
+}
+
 #[test]
 fn a_budget_that_makes_no_sense_is_refused_and_so_is_a_refusal_without_one() {
     let route = CacheRoute::get("/a").key("a").ttl(SECOND);

@@ -122,7 +122,7 @@ async fn what_is_published_is_described_and_documented_and_names_no_one() {
 
 #[test]
 fn the_budget_of_the_origin_is_published() {
-    let budget = OriginBudget::new(200, Duration::from_secs(86_400)).name("records");
+    let budget = OriginBudget::new(200, Duration::from_secs(86_400)).burst(100).name("records");
     let layer = SupportCacheLayer::builder(MemoryStore::new()).origin_budget(budget);
     let handle = layer.build().unwrap().handle();
     handle.count_origin_calls(30);
