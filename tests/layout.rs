@@ -375,6 +375,30 @@ fn every_public_type_has_an_example() {
     assert!(faults.is_empty(), "without an example:\n{}", faults.join("\n"));
 }
 
+#[test]
+fn every_setter_is_in_an_example() {
+    let mut faults = Vec::new();
+    let mut seen = 0;
+    for source in sources("src").iter().filter(|source| !source.path.starts_with("src/verify")) {
+        let lines = || source.text.lines().map(str::trim_start);
+        let docs: Vec<_> = lines().filter(|line| line.starts_with("///")).collect();
+        for line in lines() {
+            let Some(setter) = line.strip_prefix("pub fn ") else { continue };
+            if !setter.contains("(mut self") {
+                continue;
+            }
+            let name = &setter[..name_end(setter)];
+            let call = format!(".{name}(");
+            if !docs.iter().any(|line| line.contains(&call)) {
+                faults.push(format!("{name}: {}", source.path.display()));
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 50, "{seen}");
+    assert!(faults.is_empty(), "in no example of its file:\n{}", faults.join("\n"));
+}
+
 // ===== edges =====
 
 /// A use of one module by another of the same folder.
