@@ -375,6 +375,25 @@ impl SupportCacheHandle {
         self.cache.flush_pending(limit).await
     }
 
+    /// Counts calls to the origin that were made beside the layer, against its
+    /// [budget](crate::SupportCacheLayerBuilder::origin_budget): by a job, by a handler that makes several
+    /// calls for one request. Without a budget it does nothing.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_support_cache::{MemoryStore, OriginBudget, SupportCacheLayer};
+    ///
+    /// let layer = SupportCacheLayer::builder(MemoryStore::new())
+    ///     .origin_budget(OriginBudget::new(15_000, Duration::from_secs(86_400)))
+    ///     .build()?;
+    /// layer.handle().count_origin_calls(3);
+    /// assert_eq!(layer.handle().metrics().origin.unwrap().calls, 3);
+    /// # Ok::<(), tower_support_cache::ConfigError>(())
+    /// ```
+    pub fn count_origin_calls(&self, calls: u32) {
+        self.cache.count_origin_calls(calls);
+    }
+
     /// Switches a bucket on or off. Returns whether there is a bucket of this name.
     pub fn switch(&self, bucket: &str, switch: Switch) -> bool {
         self.cache.switch(bucket, switch)
@@ -540,6 +559,7 @@ pub(crate) trait Operate: Send + Sync {
         &self,
         limit: Duration,
     ) -> Pin<Box<dyn Future<Output = Result<(), Pending>> + Send + '_>>;
+    fn count_origin_calls(&self, calls: u32);
     fn switch(&self, bucket: &str, switch: Switch) -> bool;
     fn reload(&self, routes: &Routes) -> Result<(), ConfigError>;
 }
@@ -590,6 +610,10 @@ impl<St: Store> Operate for Cache<St> {
         limit: Duration,
     ) -> Pin<Box<dyn Future<Output = Result<(), Pending>> + Send + '_>> {
         Box::pin(self.store.flush_pending(limit))
+    }
+
+    fn count_origin_calls(&self, calls: u32) {
+        self.origin.spend(calls);
     }
 
     fn switch(&self, bucket: &str, switch: Switch) -> bool {

@@ -12,6 +12,7 @@ use crate::{
     handle::SupportCacheHandle,
     key::DigestKey,
     metrics::status_field::StatusField,
+    origin::{OriginBudget, OriginController},
     policy::CredentialFields,
     route::{CacheRoute, Credentials, Identity, InvalidateRoute, Routes},
     service::SupportCache,
@@ -69,6 +70,7 @@ impl<St: Store> SupportCacheLayer<St> {
             mount: String::new(),
             scheme: String::new(),
             front: FrontSettings::default(),
+            origin_budget: None,
         };
         SupportCacheLayerBuilder { store: Arc::new(store), settings }
     }
@@ -185,6 +187,7 @@ struct LayerSettings {
     /// Scheme of requests that name none; empty if it is unknown.
     scheme: String,
     front: FrontSettings,
+    origin_budget: Option<OriginBudget>,
 }
 
 impl<St: Store> SupportCacheLayerBuilder<St> {
@@ -319,6 +322,23 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
         self
     }
 
+    /// Sets the number of calls that the origin takes in a period. Defaults to no limit.
+    ///
+    /// As it is spent, the cache makes fewer calls: first no early refreshes, then no revalidations in the
+    /// background, and then stale responses answer within
+    /// [`stale_if_error`](CacheRoute::stale_if_error) what would have been forwarded. A request with
+    /// nothing to show is forwarded all the same, unless its route
+    /// [refuses](CacheRoute::when_exhausted) it. Writes are never held back. The page
+    /// [`rate_limited_origin`](crate::guide::rate_limited_origin) of the guide has the shares.
+    ///
+    /// Requests of cached routes and writes that a rule is for count as one call each. Feed others in by
+    /// [`count_origin_calls`](SupportCacheHandle::count_origin_calls).
+    #[doc(alias = "quota", alias = "rate limit")]
+    pub fn origin_budget(mut self, budget: OriginBudget) -> Self {
+        self.settings.origin_budget = Some(budget);
+        self
+    }
+
     /// Names the place where the layer is mounted. Defaults to none.
     ///
     /// It is part of what identifies a response: layers with different mounts share no responses,
@@ -346,7 +366,7 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
     ///
     /// [`ConfigError`] names the route and the field at fault: a pattern or a template that cannot
     /// be parsed, an unknown placeholder, routes that match the same paths, a missing key, a
-    /// missing or zero lifetime, a bucket with two meanings, a name that cannot be sent, a missing
+    /// missing or zero lifetime, a bucket with two meanings, a name that cannot be sent, a budget without calls, a missing
     /// [`caller_key`](Self::caller_key).
     pub fn build(self) -> Result<SupportCacheLayer<St>, ConfigError> {
         let Self { store, settings } = self;
@@ -358,6 +378,11 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
             let problem = "is neither `http` nor `https`: write one of them";
             return Err(ConfigError::new(ConfigErrorKind::Scheme, "scheme", problem));
         }
+        let budget = settings.origin_budget.clone().map(|budget| match budget.bucket() {
+            Ok(bucket) => Ok((budget, bucket)),
+            Err(problem) => Err(ConfigError::new(ConfigErrorKind::Limit, "origin_budget", problem)),
+        });
+        let origin = OriginController::new(budget.transpose()?);
         let secret = match settings.caller_key {
             Some(CallerKey(key)) => DigestKey::new(key),
             None => DigestKey::of_process().map_err(|error| {
@@ -371,13 +396,15 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
             credentials: settings.credentials.clone(),
             tag_field: settings.tag_field.clone(),
             lacks_caller_key: is_caller_key_missing && !settings.is_caller_key_optional,
+            has_budget: origin.has_budget(),
             scope: scope(&settings),
             scheme: settings.scheme.clone(),
             secret,
             credential_fields: CredentialFields::new(&settings.credential_fields),
         };
         let table = settings.routes.build(&identity)?;
-        let cache = Arc::new(Cache::new(store, table, identity, name, settings.front.clone()));
+        let front = settings.front.clone();
+        let cache = Arc::new(Cache::new(store, table, identity, name, front, origin));
         Ok(SupportCacheLayer { cache, settings: Arc::new(settings) })
     }
 }

@@ -128,15 +128,15 @@ pub use handle::{Invalidation, SupportCacheHandle, Switch};
 pub use key::{IntoKey, NamedKey, key};
 pub use layer::{CallerKey, SupportCacheLayer, SupportCacheLayerBuilder};
 pub use metrics::{
-    BucketSnapshot, Snapshot,
+    BucketSnapshot, OriginSnapshot, Snapshot,
     cache_outcome::{CacheOutcome, ReportOutcome},
     latency::Latency,
     operations::{Operation, OperationSnapshot, StoreSnapshot},
-    outcome::{Alone, Bypass, Refusal, Stale},
+    outcome::{Alone, Bypass, Refusal, SparedCall, Stale},
     status_field::StatusField,
 };
 pub use operator::OperatorService;
-pub use origin::Quota;
+pub use origin::{Exhausted, OriginBudget, Quota};
 pub use peek::{PeekContent, PeekContentLayer, PeekedBody};
 pub use policy::{
     CacheTags, ForceRefresh, Freshness, RequestDirectives, ResponsePolicy, WriteEffect,

@@ -9,10 +9,10 @@ use metrics::{
 use crate::{
     handle::SupportCacheHandle,
     metrics::{
-        BucketSnapshot, Snapshot,
+        BucketSnapshot, OriginSnapshot, Snapshot,
         facade::{ORIGIN_SECONDS, STORE_OPERATION_SECONDS},
         operations::StoreSnapshot,
-        outcome::{Alone, Bypass, Refusal, Stale},
+        outcome::{Alone, Bypass, Refusal, SparedCall, Stale},
     },
 };
 
@@ -25,7 +25,7 @@ impl SupportCacheHandle {
     ///
     /// | Counter | Labels besides `cache` |
     /// |---|---|
-    /// | `support_cache_requests_total` | `bucket`, `outcome`: `hit`, `stale`, `collapsed`, `miss`, `alone`, `bypass`, `unsatisfied`; `reason` of `stale`, `alone` and `bypass` |
+    /// | `support_cache_requests_total` | `bucket`, `outcome`: `hit`, `stale`, `collapsed`, `miss`, `alone`, `bypass`, `unsatisfied`, `exhausted`; `reason` of `stale`, `alone` and `bypass` |
     /// | `support_cache_fills_total` | `bucket`, `result`: `stored`, `fenced`, `refused`; `reason` of the last |
     /// | `support_cache_refreshes_total` | `bucket` |
     /// | `support_cache_origin_failures_total` | `bucket`, `reason`: `error`, `panic` |
@@ -41,6 +41,11 @@ impl SupportCacheHandle {
     /// | `support_cache_entries`, `support_cache_bytes`, `support_cache_switched_off` | `bucket` |
     /// | `support_cache_flights`, `support_cache_detached` | |
     /// | `support_cache_origin_seconds` | `bucket` |
+    ///
+    /// A layer with an [`origin_budget`](crate::SupportCacheLayerBuilder::origin_budget) has, with the label
+    /// `origin`, `support_cache_origin_budget_calls`, `support_cache_origin_calls_left`,
+    /// `support_cache_origin_calls_total`, and `support_cache_origin_calls_spared_total` by `call`:
+    /// `early-refresh`, `revalidation`, `stale`, `refused`.
     ///
     /// `cache` is the [name](crate::SupportCacheLayerBuilder::name) of the layer: layers of one process need
     /// names of their own. What a store over a network counts has no such label:
@@ -67,6 +72,9 @@ impl SupportCacheHandle {
         cache.publish(&snapshot);
         for (name, counts) in &snapshot.buckets {
             cache.with("bucket", name.clone()).publish_bucket(counts);
+        }
+        if let Some(origin) = &snapshot.origin {
+            cache.with("origin", origin.name.clone()).publish_origin(origin);
         }
         if let Some(store) = &snapshot.store {
             Labels(Vec::new()).publish_store(store);
@@ -158,6 +166,7 @@ impl Labels {
             ("collapsed", counts.coalesced),
             ("miss", counts.misses.saturating_sub(alone)),
             ("unsatisfied", counts.unsatisfied),
+            ("exhausted", counts.exhausted),
         ] {
             self.with("outcome", outcome).count(REQUESTS, count);
         }
@@ -182,6 +191,17 @@ impl Labels {
         for reason in Refusal::ALL.iter().filter(|reason| **reason != Refusal::Fenced) {
             let count = counts.refused.get(reason).copied().unwrap_or(0);
             self.with("result", "refused").with("reason", reason.as_str()).count(FILLS, count);
+        }
+    }
+
+    fn publish_origin(&self, origin: &OriginSnapshot) {
+        self.gauge("support_cache_origin_budget_calls", origin.budget as f64);
+        self.gauge("support_cache_origin_calls_left", origin.left as f64);
+        self.count("support_cache_origin_calls_total", origin.calls);
+        for call in SparedCall::ALL {
+            let count = origin.spared.get(call).copied().unwrap_or(0);
+            self.with("call", call.as_str())
+                .count("support_cache_origin_calls_spared_total", count);
         }
     }
 
@@ -223,6 +243,10 @@ const DESCRIPTIONS: &[(MetricKind, &str, Unit, &str)] = &[
     (MetricKind::Counter, "support_cache_refreshes_total", Unit::Count, "Forwards in the background."),
     (MetricKind::Counter, "support_cache_origin_failures_total", Unit::Count, "Forwards that ended with an error of the service or a panic."),
     (MetricKind::Counter, "support_cache_origin_seconds_saved_total", Unit::Seconds, "Time that hits and joins would have taken at the origin."),
+    (MetricKind::Gauge, "support_cache_origin_budget_calls", Unit::Count, "Calls to the origin that the budget has in a period."),
+    (MetricKind::Gauge, "support_cache_origin_calls_left", Unit::Count, "Calls to the origin that may be made at once now."),
+    (MetricKind::Counter, "support_cache_origin_calls_total", Unit::Count, "Calls to the origin that the budget has counted in this process."),
+    (MetricKind::Counter, "support_cache_origin_calls_spared_total", Unit::Count, "Requests for which the origin was not asked because of its limits, by the kind of call."),
     (MetricKind::Counter, "support_cache_evictions_total", Unit::Count, "Entries removed from memory to make room."),
     (MetricKind::Counter, "support_cache_invalidations_total", Unit::Count, "Keys and tags invalidated."),
     (MetricKind::Counter, "support_cache_invalidation_failures_total", Unit::Count, "Invalidations without a usable key or tag, or of one that no route makes."),

@@ -77,7 +77,7 @@ const ORDERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("src/flight", &["broadcast", "flights"]),
-    ("src/origin", &["quota", "pauses"]),
+    ("src/origin", &["quota", "pauses", "budget", "controller"]),
     ("src/recording", &["budget", "tape", "cursor", "recorder"]),
     ("src/background", &["runtime", "detach", "early_refresh", "revalidation"]),
     (

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     error::{ConfigError, ConfigErrorKind},
     layer::{CallerKey, SupportCacheLayer, SupportCacheLayerBuilder},
+    origin::OriginBudget,
     route::{CacheRoute, Caller, Coalescing, Credentials, InvalidateRoute, Routes},
     store::{ChosenStore, MemoryStore, Store},
 };
@@ -60,6 +61,10 @@ impl LayerConfig {
         }
         if let Some(secret) = &self.caller_key {
             builder = builder.caller_key(CallerKey::new(secret.key("caller_key")?));
+        }
+        if let Some(budget) = &self.origin_budget {
+            let own = OriginBudget::new(budget.calls, budget.per.get());
+            builder = builder.origin_budget(set!(own, budget, { name, burst }));
         }
         if let Some(credentials) = &self.credentials {
             builder = builder.credentials(credentials.build(closures)?);
@@ -199,6 +204,7 @@ impl CacheConfig {
             host,
             request_directives,
             quota,
+            when_exhausted,
             negative_ttl: duration,
             jitter,
             body_limit: |value: &ConfigBytes| value.get(),

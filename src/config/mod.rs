@@ -48,7 +48,7 @@ pub use sections::RedisConfig;
 pub use sections::schema;
 pub use sections::{
     CacheConfig, CallerConfig, CredentialsConfig, InvalidateConfig, LayerConfig, MemoryConfig,
-    StoreConfig,
+    OriginBudgetConfig, StoreConfig,
 };
 pub use value::{ConfigBytes, ConfigDuration, Secret};
 pub use watch::Reloader;

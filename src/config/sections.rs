@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::value::{ConfigBytes, ConfigDuration, Secret};
 use crate::{
-    origin::Quota,
+    origin::{Exhausted, Quota},
     policy::{Freshness, RequestDirectives},
     route::{HostPolicy, QueryPolicy},
 };
@@ -47,6 +47,8 @@ pub struct LayerConfig {
     pub surrogate_key_field: Option<String>,
     /// Key of the digests of callers: 64 hexadecimal digits, or `{ env = "NAME" }`.
     pub caller_key: Option<Secret>,
+    /// Calls that the origin takes in a period. Defaults to no limit.
+    pub origin_budget: Option<OriginBudgetConfig>,
     /// Store of the responses. Defaults to memory.
     pub store: StoreConfig,
     /// Routes whose responses are cached.
@@ -155,6 +157,32 @@ pub struct RedisConfig {
     pub near_cache_limit: Option<ConfigDuration>,
     /// Key that seals records: 64 hexadecimal digits, or `{ env = "NAME" }`.
     pub seal_key: Option<Secret>,
+}
+
+/// Settings of an [`OriginBudget`](crate::OriginBudget).
+///
+/// ```
+/// use tower_support_cache::config::OriginBudgetConfig;
+///
+/// let budget: OriginBudgetConfig = serde_json::from_str(r#"{ "calls": 15000, "per": "1d" }"#)?;
+/// assert_eq!(budget.per.get().as_secs(), 86_400);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "config-schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct OriginBudgetConfig {
+    /// Number of calls.
+    pub calls: u32,
+    /// Period of that number.
+    pub per: ConfigDuration,
+    /// Name of the origin. Defaults to `origin`.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Number of calls that may be made at once. Defaults to one half of all.
+    #[serde(default)]
+    pub burst: Option<u32>,
 }
 
 /// Treatment of requests with credentials, in the words of [`Credentials`](crate::Credentials).
@@ -281,6 +309,8 @@ pub struct CacheConfig {
     pub coalescing: Option<bool>,
     /// Requests that the origin counts together: `"caller"` or `"service"`.
     pub quota: Option<Quota>,
+    /// Answer to a request that has nothing to show once the budget is spent: `"forward"` or `"refuse"`.
+    pub when_exhausted: Option<Exhausted>,
 }
 
 /// Write that invalidates, with the setters of [`InvalidateRoute`](crate::InvalidateRoute) as fields.

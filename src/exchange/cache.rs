@@ -24,7 +24,7 @@ use crate::{
     flight::{Flights, Limits},
     key::{Strength, Subject},
     metrics::{Metrics, Snapshot, reporter::Reporter, telemetry},
-    origin::Pauses,
+    origin::OriginController,
     recording::Budget,
     route::{Identity, RouteTable, Routes, WriteChange},
     store::{Acknowledgement, Pending, Store},
@@ -55,7 +55,7 @@ pub(crate) struct Cache<St> {
     pub(crate) identity: Identity,
     pub(crate) flights: Arc<Flights<SharedResponse>>,
     pub(crate) revalidations: Arc<Revalidations>,
-    pub(crate) pauses: Pauses,
+    pub(crate) origin: OriginController,
     pub(crate) detachments: Arc<Detachments>,
     /// Bound on refreshes in the background.
     pub(crate) refreshes: Arc<Detachments>,
@@ -81,6 +81,7 @@ impl<St: Store> Cache<St> {
         identity: Identity,
         name: sfv::Token,
         front: FrontSettings,
+        origin: OriginController,
     ) -> Self {
         let limits = Limits { flights: MAX_FLIGHTS, followers: MAX_FOLLOWERS, wait: FOLLOWER_WAIT };
         let names: BTreeSet<_> =
@@ -96,7 +97,7 @@ impl<St: Store> Cache<St> {
             identity,
             flights: Arc::new(Flights::new(limits)),
             revalidations: Arc::default(),
-            pauses: Pauses::default(),
+            origin,
             detachments,
             refreshes,
             bodies: Arc::new(Budget::new(BODIES_IN_FLIGHT)),
@@ -138,6 +139,7 @@ impl<St: Store> Cache<St> {
     pub(crate) fn snapshot(&self) -> Snapshot {
         let mut snapshot = self.metrics().snapshot(self.flights.in_flight());
         snapshot.detached = self.detachments.len() as u64;
+        snapshot.origin = self.origin.snapshot();
         snapshot.store = self.store.snapshot();
         snapshot
     }

@@ -1,6 +1,6 @@
 //! First decision about a request, without waiting: its rule, its admission, and a look into memory.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     assess::Purpose,
@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     key::Slot,
-    metrics::outcome::{Alone, Bypass, ForwardReason, Unshared},
+    metrics::{
+        cache_outcome::OutcomeReport,
+        outcome::{Alone, Bypass, ForwardReason, Unshared},
+    },
     route::{Changes, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
     store::Store,
 };
@@ -26,6 +29,8 @@ pub(crate) enum Decision {
     Peek,
     /// A stored response answers, in the bucket at this position.
     Answer(usize, Asks, Reuse),
+    /// It has nothing to show, and the budget of the origin is spent until this time has passed.
+    Refuse(usize, OutcomeReport, Duration),
     /// It is forwarded without a flight, in the bucket at this position and for this reason.
     Forward(usize, Unshared),
     /// Memory has no answer.
@@ -127,7 +132,7 @@ fn classify_read<St: Store>(
     let is_refused = seen.as_ref().is_some_and(|seen| seen.is_pass());
     let right = is_refused.then(|| cache.retry(&variant, &asks)).flatten();
     if is_refused && right.is_none() {
-        return Ok(Decision::Forward(route.bucket, Unshared::Alone(Alone::Pass)));
+        return Ok(pass(cache, route, &asks));
     }
     let key = admitted.key.or_else(|| rule.key(view)).ok_or(Bypass::Key)?;
     let slot = Slot { key, variant, tags: rule.tags(view).ok_or(Bypass::Key)? };
@@ -138,4 +143,12 @@ fn classify_read<St: Store>(
         Some(reuse) => Decision::Refresh(read, reuse),
         None => Decision::Read(read),
     })
+}
+
+/// Decides about a request whose last response could not be stored.
+fn pass<St: Store>(cache: &Cache<St>, route: &CachedRoute, asks: &Asks) -> Decision {
+    match cache.refusal(&route.rule) {
+        Some(wait) => Decision::Refuse(route.bucket, asks.report, wait),
+        None => Decision::Forward(route.bucket, Unshared::Alone(Alone::Pass)),
+    }
 }

@@ -217,6 +217,11 @@ impl<St: Store> Cache<St> {
         lead: Lead<SharedResponse>,
         read: &Read,
     ) -> Begun<St, B> {
+        if let Some(wait) = self.refusal(&read.route.rule) {
+            // The followers look again, and each is refused or follows another.
+            lead.end();
+            return Begun::Ended(Ended::Exhausted(wait));
+        }
         // Asked after the flight took its number, so that no write can begin its window unseen.
         let is_unsettled = self.store.sequence().unsettled().contains(&read.slot);
         let mut begin =

@@ -1,24 +1,36 @@
-//! Limits that the origin states, and the pauses that they ask for.
+//! Limits of the origin: those that it states, and its budget.
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use std::time::Duration;
 
-use super::{cache::Cache, fill::ForwardedRequest};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http_body::Body;
+
+use super::{cache::Cache, fill::ForwardedRequest, respond::exhausted};
 use crate::{
+    body::ResponseBody,
     clock::{now, time_of_day},
     key::Variant,
-    origin::{Paused, Quota},
-    policy::stated_pause,
+    metrics::{
+        cache_outcome::OutcomeReport,
+        outcome::{Outcome, SparedCall},
+    },
+    origin::{Exhausted, Paused, Quota},
+    policy::{stated_left, stated_pause},
+    route::CacheRule,
     store::Store,
 };
 
 impl<St: Store> Cache<St> {
-    /// Notes the pause that a response asks for.
+    /// Notes the limits that a response states.
     pub(crate) fn hear(
         &self,
         asked: &ForwardedRequest<'_>,
         status: StatusCode,
         response: &HeaderMap,
     ) {
+        if self.origin.has_budget() {
+            return self.hear_of_all(status, response);
+        }
         let Some(pause) = stated_pause(status, response, time_of_day) else { return };
         let (read, fields) = (asked.read, &asked.fields);
         let paused = match read.route.rule.quota {
@@ -32,19 +44,58 @@ impl<St: Store> Cache<St> {
                 Paused::Part(caller.unwrap_or_else(|| read.slot.variant.seeded_hash()))
             }
         };
-        self.pauses.begin(paused, now() + pause);
+        self.origin.pauses.begin(paused, now() + pause);
     }
 
-    /// Returns whether the origin has asked for a pause that holds for a request with these fields.
-    pub(crate) fn is_paused<'f>(
+    /// Notes the limits that a response to any request states, where all requests have one budget.
+    pub(crate) fn hear_of_all(&self, status: StatusCode, response: &HeaderMap) {
+        if !self.origin.has_budget() {
+            return;
+        }
+        if let Some(left) = stated_left(response) {
+            self.origin.lower(left);
+        }
+        if let Some(pause) = stated_pause(status, response, time_of_day) {
+            self.origin.pauses.begin(Paused::Service, now() + pause);
+        }
+    }
+
+    /// Returns whether the origin's limits forbid a call that can be spared, for a request with these
+    /// fields.
+    pub(crate) fn is_limited<'f>(
         &self,
+        call: SparedCall,
         fields: impl IntoIterator<Item = (&'f HeaderName, &'f HeaderValue)>,
         variant: &Variant,
     ) -> bool {
-        self.pauses.contain(|| {
+        let hashes = || {
             let resource = variant.seeded_hash();
             let caller = self.identity.credential_fields.hash(fields.into_iter());
             [caller.unwrap_or(resource), resource]
-        })
+        };
+        !self.origin.admits(call) || self.origin.pauses.contain(hashes)
+    }
+
+    /// Returns the time until the origin may be asked, if a request of the route that has nothing to show is
+    /// refused.
+    pub(crate) fn refusal(&self, rule: &CacheRule) -> Option<Duration> {
+        match rule.when_exhausted {
+            Exhausted::Forward => None,
+            Exhausted::Refuse => Some(self.origin.wait()).filter(|wait| !wait.is_zero()),
+        }
+    }
+
+    /// Answers a request that is refused.
+    pub(crate) fn refuse<B: Body>(
+        &self,
+        bucket: usize,
+        report: OutcomeReport,
+        wait: Duration,
+    ) -> Response<ResponseBody<B>> {
+        self.origin.spared(SparedCall::Refused);
+        self.metrics().ended(bucket, &Outcome::Exhausted);
+        let mut response = exhausted(wait);
+        report.put(&Outcome::Exhausted, response.extensions_mut());
+        response
     }
 }

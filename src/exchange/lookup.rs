@@ -1,6 +1,6 @@
 //! Look-ups, and what a request does about an entry that was found.
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use http::{HeaderMap, Response};
 use http_body::Body;
@@ -18,7 +18,7 @@ use crate::{
     clock::{Instant, now},
     entry::Entry,
     key::{Nominated, Variant},
-    metrics::outcome::{Alone, Bypass, ForwardReason, Unshared},
+    metrics::outcome::{Alone, Bypass, ForwardReason, SparedCall, Stale, Unshared},
     policy::Wishes,
     store::{Holder, Lookup, Store},
 };
@@ -44,6 +44,8 @@ pub(crate) enum Ended<B: Body> {
     Collapsed(Response<ResponseBody<B>>),
     /// Nothing is stored, and the request must not be forwarded (`only-if-cached`).
     Unsatisfied,
+    /// Nothing is stored, and the budget of the origin is spent until this time has passed.
+    Exhausted(Duration),
     /// The request is forwarded by itself.
     Unshared(Unshared),
 }
@@ -105,6 +107,10 @@ impl<St: Store> Cache<St> {
                 Verdict::Answer(Reuse { entry, stale: None, is_due, now })
             }
             Assessment::Unacceptable => Verdict::Keep(ForwardReason::Request, Some(entry)),
+            Assessment::Stale { reason: stale @ Some(Stale::Quota) } if keeps_stale() => {
+                self.origin.spared(SparedCall::Stale);
+                Verdict::Answer(Reuse { entry, stale, is_due: false, now })
+            }
             Assessment::Stale { reason: stale @ Some(_) } if keeps_stale() => {
                 Verdict::Answer(Reuse { entry, stale, is_due: true, now })
             }
@@ -122,7 +128,7 @@ impl<St: Store> Cache<St> {
         let variant = &entry.slot().variant;
         let origin = match () {
             () if self.revalidations.is_paused(variant) => Origin::BackedOff,
-            () if self.is_paused(fields, variant) => Origin::Limited,
+            () if self.is_limited(SparedCall::Stale, fields, variant) => Origin::Limited,
             () => Origin::Unasked,
         };
         Circumstances { is_current: entry.is_current(self.store.sequence()), origin }
@@ -208,8 +214,6 @@ impl<St: Store> Cache<St> {
 
 #[cfg(all(test, not(shuttle)))]
 mod tests {
-    use std::time::Duration;
-
     use bytes::Bytes;
     use http::{
         header::{AGE, CACHE_CONTROL, ETAG},

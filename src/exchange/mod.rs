@@ -26,7 +26,7 @@ mod settle;
 mod stale;
 mod write;
 
-use std::{future::poll_fn, ops::ControlFlow, sync::Arc};
+use std::{future::poll_fn, ops::ControlFlow, sync::Arc, time::Duration};
 
 use http::{
     Request, Response, StatusCode,
@@ -57,7 +57,7 @@ use crate::{
     key::{FieldList, Strength, Subject},
     metrics::{
         cache_outcome::OutcomeReport,
-        outcome::{Alone, Outcome, Refusal, Unshared},
+        outcome::{Alone, Outcome, Refusal, SparedCall, Unshared},
         status_field::StatusField,
         telemetry,
     },
@@ -127,7 +127,11 @@ where
         Decision::Answer(bucket, asks, reuse) => {
             ResponseFuture::ready(reuse.respond(&cache.reporter, bucket, &asks))
         }
+        Decision::Refuse(bucket, report, wait) => {
+            ResponseFuture::ready(cache.refuse(bucket, report, wait))
+        }
         Decision::Forward(bucket, why) => {
+            cache.origin.spend(1);
             let (reporter, report) =
                 (Arc::clone(&cache.reporter), OutcomeReport::of(request.extensions()));
             let mark = Mark { reporter, bucket, why, began: recent(), report };
@@ -241,12 +245,20 @@ where
                 let has_waited = matches!(why, Unshared::Alone(Alone::Deadline));
                 let stale =
                     has_waited.then(|| self.read.stand_in(&self.cache, Origin::Slow)).flatten();
-                match stale {
-                    Some(reuse) => Ok(self.reuse(&reuse)),
+                if let Some(reuse) = stale {
+                    return Ok(self.reuse(&reuse));
+                }
+                match self.cache.refusal(&self.read.route.rule) {
+                    Some(wait) => Ok(self.refuse(wait)),
                     None => self.forward(why).await,
                 }
             }
+            Ended::Exhausted(wait) => Ok(self.refuse(wait)),
         }
+    }
+
+    fn refuse(&self, wait: Duration) -> Response<ResponseBody<B>> {
+        self.cache.refuse(self.read.route.bucket, self.read.asks.report, wait)
     }
 
     /// Answers with a stored response, and asks the origin about it afterwards if that is due.
@@ -262,14 +274,18 @@ where
     /// Revalidates or refreshes in the background; the caller already has its response. One request at a
     /// time does so for each variant. Without a permit nothing happens, and a later request tries again.
     fn refresh(mut self: Box<Self>) {
-        let fields = self.request.as_ref().expect(UNTIL_FORWARDED).headers();
-        if self.cache.is_paused(fields, &self.read.slot.variant) {
-            return;
-        }
         let Some(right) = self.cache.revalidations.begin(&self.read.slot.variant) else { return };
         let Some(runtime) = runtime() else { return };
         let Some(permit) = self.cache.refreshes.begin() else { return };
         self.read.ask_for_all(self.request.as_mut().expect(UNTIL_FORWARDED));
+        let fields = self.request.as_ref().expect(UNTIL_FORWARDED).headers();
+        let call = match self.read.is_early() {
+            true => SparedCall::EarlyRefresh,
+            false => SparedCall::Revalidation,
+        };
+        if self.cache.is_limited(call, fields, &self.read.slot.variant) {
+            return self.cache.origin.spared(call);
+        }
         self.read.right = Some(Arc::new(right));
         let refreshing = Refreshing::new(&self.cache, &self.read);
         runtime.spawn(telemetry::in_current_span(async move {
@@ -331,6 +347,7 @@ where
     /// Asks the inner service. `on_panic` is called if it panics.
     async fn ask(&mut self, on_panic: impl Fn()) -> Result<Response<B>, S::Error> {
         let (metrics, bucket) = (self.cache.metrics(), self.read.route.bucket);
+        self.cache.origin.spend(1);
         let answer = async {
             poll_fn(|cx| self.inner.poll_ready(cx)).await?;
             self.inner.call(self.request.take().expect(UNTIL_FORWARDED)).await

@@ -1,9 +1,12 @@
 //! Responses made of a stored entry, or of one that is on its way from the origin.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Response, StatusCode, header::CONTENT_LENGTH};
+use http::{
+    Response, StatusCode,
+    header::{CONTENT_LENGTH, RETRY_AFTER},
+};
 use http_body::Body;
 
 use super::{ranges::shorten_to_parts, request::Asks};
@@ -185,5 +188,14 @@ pub(crate) fn turn_not_modified<B: Body>(response: &mut Response<ResponseBody<B>
 pub(crate) fn unsatisfied<B: Body>() -> Response<ResponseBody<B>> {
     let mut response = Response::new(ResponseBody::empty());
     *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
+    response
+}
+
+/// Returns a 503 that asks its client to come back after a time.
+pub(crate) fn exhausted<B: Body>(wait: Duration) -> Response<ResponseBody<B>> {
+    let mut response = Response::new(ResponseBody::empty());
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    response.headers_mut().insert(RETRY_AFTER, seconds.into());
     response
 }

@@ -35,6 +35,9 @@ pub enum CacheOutcome {
     Bypass(Bypass),
     /// Not forwarded, because of `only-if-cached`, and answered by 504.
     Unsatisfied,
+    /// Not forwarded, because the budget of the origin is spent
+    /// ([`Exhausted::Refuse`](crate::Exhausted::Refuse)), and answered by 503.
+    Exhausted,
     /// Forwarded as a write.
     Write,
     /// Forwarded in the background, after the caller had its response. Only logs show it.
@@ -52,6 +55,7 @@ impl CacheOutcome {
             Self::Alone(_) => "alone",
             Self::Bypass(_) => "bypass",
             Self::Unsatisfied => "unsatisfied",
+            Self::Exhausted => "exhausted",
             Self::Write => "write",
             Self::Refresh(_) => "refresh",
         }
@@ -64,7 +68,7 @@ impl CacheOutcome {
             Self::Alone(reason) => Some(reason.as_str()),
             Self::Bypass(reason) => Some(reason.as_str()),
             Self::Miss(stored) | Self::Refresh(stored) => stored.err().map(Refusal::as_str),
-            Self::Hit | Self::Collapsed | Self::Unsatisfied | Self::Write => None,
+            Self::Hit | Self::Collapsed | Self::Unsatisfied | Self::Exhausted | Self::Write => None,
         }
     }
 }
@@ -81,6 +85,7 @@ impl From<&Outcome> for CacheOutcome {
             Outcome::Alone { reason, .. } => Self::Alone(reason),
             Outcome::Bypassed { reason, .. } => Self::Bypass(reason),
             Outcome::Unsatisfied => Self::Unsatisfied,
+            Outcome::Exhausted => Self::Exhausted,
             Outcome::Written { .. } => Self::Write,
         }
     }

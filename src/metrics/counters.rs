@@ -60,6 +60,7 @@ struct Bucket {
     stored: AtomicU64,
     fenced: AtomicU64,
     unsatisfied: AtomicU64,
+    exhausted: AtomicU64,
     refreshes: AtomicU64,
     stale: Vec<AtomicU64>,
     alone: Vec<AtomicU64>,
@@ -173,6 +174,7 @@ impl Metrics {
             }
             Outcome::Bypassed { reason, .. } => add(&bucket.bypassed[*reason as usize]),
             Outcome::Unsatisfied => add(&bucket.unsatisfied),
+            Outcome::Exhausted => add(&bucket.exhausted),
             // Counted by `written`: a write belongs to no bucket.
             Outcome::Written { .. } => {}
         }
@@ -268,6 +270,7 @@ impl Metrics {
             invalidations_unmatched: get(&self.invalidations_unmatched),
             detached_dropped: get(&self.detached_dropped),
             // Known elsewhere: see `Cache::snapshot`.
+            origin: None,
             store: None,
         }
     }
@@ -287,6 +290,7 @@ impl Bucket {
             stored: AtomicU64::new(0),
             fenced: AtomicU64::new(0),
             unsatisfied: AtomicU64::new(0),
+            exhausted: AtomicU64::new(0),
             refreshes: AtomicU64::new(0),
             stale: counters(Stale::ALL.len()),
             alone: counters(Alone::ALL.len()),
@@ -331,6 +335,7 @@ impl Bucket {
             stored: get(&self.stored),
             fenced: get(&self.fenced),
             unsatisfied: get(&self.unsatisfied),
+            exhausted: get(&self.exhausted),
             stale: by_reason(Stale::ALL, &self.stale),
             refreshes: get(&self.refreshes),
             alone: by_reason(Alone::ALL, &self.alone),

@@ -14,4 +14,4 @@ pub(crate) mod status_field;
 pub(crate) mod telemetry;
 
 pub(crate) use self::counters::Metrics;
-pub use self::snapshot::{BucketSnapshot, Snapshot};
+pub use self::snapshot::{BucketSnapshot, OriginSnapshot, Snapshot};

@@ -187,8 +187,31 @@ reasons! {
         Error = "stale-if-error",
         /// The origin takes long.
         Timeout = "timeout",
-        /// The origin has asked for a pause ([`Quota`](crate::Quota)).
+        /// The origin has asked for a pause ([`Quota`](crate::Quota)), or its
+        /// [budget](crate::OriginBudget) is nearly spent.
         Quota = "quota",
+    }
+}
+
+reasons! {
+    /// Call to the origin that was not made, because its budget is nearly spent or it has asked for a pause.
+    /// The first are spared first.
+    ///
+    /// ```
+    /// use tower_support_cache::SparedCall;
+    ///
+    /// assert!(SparedCall::EarlyRefresh < SparedCall::Refused);
+    /// assert_eq!(SparedCall::EarlyRefresh.as_str(), "early-refresh");
+    /// ```
+    SparedCall {
+        /// A refresh of what is still fresh ([`CacheRoute::early_refresh`](crate::CacheRoute::early_refresh)).
+        EarlyRefresh = "early-refresh",
+        /// A revalidation in the background of what has answered stale.
+        Revalidation = "revalidation",
+        /// A request that a stale response has answered, which would have been forwarded.
+        Stale = "stale",
+        /// A request with nothing to show, answered by 503 ([`Exhausted::Refuse`](crate::Exhausted::Refuse)).
+        Refused = "refused",
     }
 }
 
@@ -254,6 +277,8 @@ pub(crate) enum Outcome {
     Bypassed { reason: Bypass, status: StatusCode },
     /// Answered by 504 because of `only-if-cached`.
     Unsatisfied,
+    /// Answered by 503 because the budget of the origin is spent.
+    Exhausted,
     /// An unsafe request.
     Written { status: StatusCode },
 }
@@ -269,9 +294,11 @@ impl Outcome {
             | Self::Alone { status, .. }
             | Self::Bypassed { status, .. }
             | Self::Written { status } => Some(status),
-            Self::Hit { .. } | Self::Stale { .. } | Self::Collapsed { .. } | Self::Unsatisfied => {
-                None
-            }
+            Self::Hit { .. }
+            | Self::Stale { .. }
+            | Self::Collapsed { .. }
+            | Self::Unsatisfied
+            | Self::Exhausted => None,
         }
         .map(|status| status.as_u16())
     }
@@ -334,6 +361,7 @@ impl Outcome {
                 .parameter(DETAIL, reason.token()),
             // The field is for responses of the origin or the store (RFC 9211 §2): no response shows this.
             Self::Unsatisfied => member.parameter(DETAIL, token_ref("unsatisfied")),
+            Self::Exhausted => member.parameter(DETAIL, SparedCall::Refused.token()),
             Self::Written { status } => {
                 member.parameter(FWD, token_ref("method")).parameter(FWD_STATUS, code(status))
             }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     latency::Latency,
     operations::StoreSnapshot,
-    outcome::{Alone, Bypass, Refusal, Stale},
+    outcome::{Alone, Bypass, Refusal, SparedCall, Stale},
 };
 
 /// Counts of a layer, copied out at one moment.
@@ -52,6 +52,8 @@ pub struct Snapshot {
     /// Fills and writes that lost their callers, and refreshes in the background, that were dropped because
     /// there were too many of them.
     pub detached_dropped: u64,
+    /// Budget of the origin, if one is configured.
+    pub origin: Option<OriginSnapshot>,
     /// The store's own counts, if it is over a network.
     pub store: Option<StoreSnapshot>,
 }
@@ -61,6 +63,39 @@ impl Snapshot {
     pub fn bucket(&self, name: &str) -> Option<&BucketSnapshot> {
         self.buckets.get(name)
     }
+}
+
+/// Budget of the origin, and what became of it.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_support_cache::{MemoryStore, OriginBudget, SupportCacheLayer};
+///
+/// let layer = SupportCacheLayer::builder(MemoryStore::new())
+///     .origin_budget(OriginBudget::new(15_000, Duration::from_secs(86_400)))
+///     .build()?;
+/// let origin = layer.handle().metrics().origin.unwrap();
+/// assert_eq!((origin.budget, origin.burst, origin.left), (15_000, 7_500, 3_750));
+/// # Ok::<(), tower_support_cache::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct OriginSnapshot {
+    /// Name of the origin.
+    pub name: String,
+    /// Calls that the budget has in a period.
+    pub budget: u64,
+    /// Calls that may be made at once.
+    pub burst: u64,
+    /// Calls of these that are left now.
+    pub left: u64,
+    /// Calls that this process has counted: those that the layer has made, and those fed in by
+    /// [`count_origin_calls`](crate::SupportCacheHandle::count_origin_calls).
+    pub calls: u64,
+    /// Requests for which the origin was not asked, by what the call would have been; those that never
+    /// occurred are absent.
+    pub spared: BTreeMap<SparedCall, u64>,
 }
 
 /// Counts of one bucket.
@@ -97,6 +132,9 @@ pub struct BucketSnapshot {
     pub fenced: u64,
     /// Requests with `only-if-cached`, on routes that honour it, that were answered by 504.
     pub unsatisfied: u64,
+    /// Requests with nothing to show that were answered by 503, because the budget of the origin is spent
+    /// ([`Exhausted::Refuse`](crate::Exhausted::Refuse)).
+    pub exhausted: u64,
     /// Requests answered from the store with what was no longer fresh, by reason; reasons that never
     /// occurred are absent.
     pub stale: BTreeMap<Stale, u64>,
@@ -127,9 +165,10 @@ pub struct BucketSnapshot {
 
 impl BucketSnapshot {
     /// Returns the number of requests on the bucket's routes that have ended: hits, stale answers, joins,
-    /// misses, bypasses, and those answered by 504. Refreshes in the background are none.
+    /// misses, bypasses, and those answered by 504 or 503. Refreshes in the background are none.
     pub fn requests(&self) -> u64 {
-        self.reused() + self.misses + self.unsatisfied + self.bypassed.values().sum::<u64>()
+        let refused = self.unsatisfied + self.exhausted;
+        self.reused() + self.misses + refused + self.bypassed.values().sum::<u64>()
     }
 
     /// Returns the share of [`requests`](Self::requests), bypasses included, that were answered with a

@@ -1,7 +1,12 @@
-//! A rate-limited origin: what it says about its limits, and what the cache spares because of them.
+//! A rate-limited origin: the budget of its calls, the pauses that it asks for, and what the cache spares
+//! because of them.
 
+mod budget;
+mod controller;
 mod pauses;
 mod quota;
 
-pub(crate) use pauses::{Paused, Pauses};
-pub use quota::Quota;
+pub use budget::OriginBudget;
+pub(crate) use controller::OriginController;
+pub(crate) use pauses::Paused;
+pub use quota::{Exhausted, Quota};

@@ -28,6 +28,32 @@ pub enum Quota {
     #[default]
     Caller,
     /// All requests count together. A limit that the origin states in one response holds for all routes of
-    /// the layer.
+    /// the layer. Where the layer has a [budget](crate::SupportCacheLayerBuilder::origin_budget), this holds
+    /// for each route.
     Service,
+}
+
+/// Answer to a request that has nothing to show, once the
+/// [budget](crate::SupportCacheLayerBuilder::origin_budget) of the origin is spent.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_support_cache::{CacheRoute, Exhausted};
+///
+/// // A list of suggestions may be missing; the calls are kept for cases.
+/// CacheRoute::get("/suggestions")
+///     .key("suggestions")
+///     .ttl(Duration::from_secs(600))
+///     .when_exhausted(Exhausted::Refuse);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "config", derive(serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(feature = "config-schema", derive(schemars::JsonSchema))]
+#[non_exhaustive]
+pub enum Exhausted {
+    /// It is forwarded all the same.
+    #[default]
+    Forward,
+    /// It is answered by 503, with the time until a call is left in `Retry-After`.
+    Refuse,
 }

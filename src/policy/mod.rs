@@ -32,7 +32,7 @@ pub(crate) use cache_groups::{CACHE_GROUP_INVALIDATION, CACHE_GROUPS, groups};
 pub(crate) use cache_tags::named_tags;
 pub(crate) use freshness::Lifetimes;
 pub(crate) use http_date::date_value;
-pub(crate) use quota_fields::{is_overloaded, stated_pause};
+pub(crate) use quota_fields::{is_overloaded, stated_left, stated_pause};
 pub(crate) use range::{RangeAsked, Selected};
 pub use request_directives::ForceRefresh;
 pub(crate) use request_directives::Wishes;

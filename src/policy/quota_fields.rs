@@ -41,6 +41,12 @@ pub(crate) fn stated_pause(
     Some(pause.min(LONGEST_PAUSE))
 }
 
+/// Returns the number of requests that are left until a quota is renewed, the lowest where there are several.
+/// Those that are renewed within minutes are no budget.
+pub(crate) fn stated_left(fields: &HeaderMap) -> Option<u64> {
+    RateLimits::of(fields).left
+}
+
 /// Returns the time of a `Retry-After`, in seconds or as a date. A date in the past is no time.
 fn retry_after(fields: &HeaderMap, now: impl FnOnce() -> SystemTime) -> Option<Duration> {
     let line = single(fields, &RETRY_AFTER)?;
@@ -58,6 +64,7 @@ fn retry_after(fields: &HeaderMap, now: impl FnOnce() -> SystemTime) -> Option<D
 struct RateLimits {
     /// Longest time until a quota without remaining requests is renewed.
     exhausted_for: Option<Duration>,
+    left: Option<u64>,
 }
 
 impl RateLimits {
@@ -74,8 +81,13 @@ impl RateLimits {
     }
 
     fn add(&mut self, remaining: Option<u64>, reset: Option<u64>) {
-        if remaining == Some(0) {
-            self.exhausted_for = self.exhausted_for.max(reset.map(Duration::from_secs));
+        let Some(remaining) = remaining else { return };
+        let reset = reset.map(Duration::from_secs);
+        if remaining == 0 {
+            self.exhausted_for = self.exhausted_for.max(reset);
+        }
+        if reset.is_none_or(|reset| reset > LONGEST_PAUSE) {
+            self.left = Some(self.left.map_or(remaining, |least| least.min(remaining)));
         }
     }
 }
@@ -210,5 +222,21 @@ mod tests {
         assert_eq!(pause(200, &lines), Some(20));
         let both = [("ratelimit", "\"minute\";r=0;t=9"), ("retry-after", "4")];
         assert_eq!((pause(429, &both), pause(200, &both)), (Some(4), Some(9)));
+    }
+
+    #[test]
+    fn the_lowest_of_the_long_quotas_is_left() {
+        for (value, expected) in [
+            ("\"minute\";r=50;t=30", None),
+            ("\"hour\";r=50;t=301", Some(50)),
+            ("\"minute\";r=5;t=30, \"hour\";r=50;t=3000, \"day\";r=70;t=9000", Some(50)),
+            ("\"day\";r=0", Some(0)),
+            ("\"day\";r=-1;t=3000", None),
+            ("\"day\";t=3000", None),
+        ] {
+            let mut fields = HeaderMap::new();
+            fields.insert(RATE_LIMIT, value.parse().unwrap());
+            assert_eq!(stated_left(&fields), expected, "{value}");
+        }
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Identity {
     pub(crate) tag_field: Option<HeaderName>,
     /// Set if the store is shared with processes that would digest callers by other keys.
     pub(crate) lacks_caller_key: bool,
+    /// Set if the calls to the origin have a budget.
+    pub(crate) has_budget: bool,
     /// Digest of what decides the meaning of the entries of all routes.
     pub(crate) scope: blake3::Hasher,
     /// Scheme of requests that name none; empty if it is unknown.

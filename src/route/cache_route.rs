@@ -16,7 +16,7 @@ use super::{
 use crate::{
     error::{ConfigError, ConfigErrorKind},
     key::Nominated,
-    origin::Quota,
+    origin::{Exhausted, Quota},
     policy::{Freshness, HeadRule, Lifetimes, RequestDirectives, StoragePolicy},
 };
 
@@ -124,6 +124,7 @@ pub struct CacheRoute {
     body_limit: u64,
     coalescing: Coalescing,
     quota: Quota,
+    when_exhausted: Exhausted,
 }
 
 impl CacheRoute {
@@ -180,6 +181,7 @@ impl CacheRoute {
             body_limit: DEFAULT_BODY_LIMIT,
             coalescing: Coalescing::On,
             quota: Quota::Caller,
+            when_exhausted: Exhausted::Forward,
         }
     }
 
@@ -495,6 +497,14 @@ impl CacheRoute {
         self
     }
 
+    /// Sets the answer to a request that has nothing to show, once the
+    /// [budget](crate::SupportCacheLayerBuilder::origin_budget) of the origin is spent. Defaults to
+    /// [`Exhausted::Forward`]. Writes, and requests that bypass the cache, are never refused.
+    pub fn when_exhausted(mut self, answer: Exhausted) -> Self {
+        self.when_exhausted = answer;
+        self
+    }
+
     /// Returns the request fields that the route declares.
     #[cfg(feature = "testing")]
     pub(crate) fn declared(&self) -> &[HeaderName] {
@@ -554,6 +564,7 @@ impl CacheRoute {
             body_limit: self.body_limit,
             coalescing: self.coalescing,
             quota: self.quota,
+            when_exhausted: self.when_exhausted,
         })
     }
 

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     entry::Entry,
     key::{Nominated, PrimaryKey, Subject, Tags},
-    origin::Quota,
+    origin::{Exhausted, Quota},
     policy::{Freshness, HeadRule, RequestDirectives, StoragePolicy},
 };
 
@@ -66,6 +66,7 @@ pub(crate) struct CacheRule {
     pub(crate) body_limit: u64,
     pub(crate) coalescing: Coalescing,
     pub(crate) quota: Quota,
+    pub(crate) when_exhausted: Exhausted,
 }
 
 impl CacheRule {
@@ -171,6 +172,7 @@ impl CacheRule {
             ("body_limit", self.body_limit == other.body_limit),
             ("coalescing", self.coalescing == other.coalescing),
             ("quota", self.quota == other.quota),
+            ("when_exhausted", self.when_exhausted == other.when_exhausted),
             ("stale_while_revalidate", windows.while_revalidate == other_windows.while_revalidate),
             ("stale_if_error", windows.if_error == other_windows.if_error),
             ("soft_timeout", self.soft_timeout == other.soft_timeout),

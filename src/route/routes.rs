@@ -4,7 +4,10 @@ use super::{
     admission::Identity, cache_route::CacheRoute, invalidate_route::InvalidateRoute,
     table::RouteTable,
 };
-use crate::error::{ConfigError, ConfigErrorKind};
+use crate::{
+    error::{ConfigError, ConfigErrorKind},
+    origin::Exhausted,
+};
 
 /// Routes that are cached, and rules that say what writes invalidate: for
 /// [`SupportCacheLayerBuilder::routes`](crate::SupportCacheLayerBuilder::routes) and
@@ -75,6 +78,13 @@ impl Routes {
             let problem = "is missing: give `.caller_key(CallerKey::new(..))` to the layer's builder, \
                            the same in all processes that share the store";
             let error = ConfigError::new(ConfigErrorKind::CallerKey, "caller_key", problem);
+            return Err(error.at(&rule.route));
+        }
+        let refusing = cached.iter().find(|rule| rule.when_exhausted == Exhausted::Refuse);
+        if let Some(rule) = refusing.filter(|_| !identity.has_budget) {
+            let problem =
+                "needs a budget: give `.origin_budget(..)` to the layer's builder, or remove it";
+            let error = ConfigError::new(ConfigErrorKind::Limit, "when_exhausted", problem);
             return Err(error.at(&rule.route));
         }
         RouteTable::build(cached, invalidating)

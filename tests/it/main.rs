@@ -12,6 +12,7 @@ mod support;
 
 mod adversary;
 mod buckets;
+mod budget;
 mod cancellation;
 #[cfg(feature = "testing")]
 mod chaos;

@@ -6,7 +6,10 @@ use std::time::Duration;
 use http::{Method, header::AUTHORIZATION};
 use metrics::{set_default_local_recorder, with_local_recorder};
 use tokio::time::advance;
-use tower_support_cache::{Bypass, RequestDirectives, SupportCacheHandle, Switch};
+use tower_support_cache::{
+    Bypass, MemoryStore, OriginBudget, RequestDirectives, SupportCacheHandle, SupportCacheLayer,
+    Switch,
+};
 
 use crate::{
     recorder::Kept,
@@ -115,6 +118,25 @@ async fn what_is_published_is_described_and_documented_and_names_no_one() {
         }
     }
     assert!(recorder.described().iter().all(|name| text.contains(&format!("`{name}`"))));
+}
+
+#[test]
+fn the_budget_of_the_origin_is_published() {
+    let budget = OriginBudget::new(200, Duration::from_secs(86_400)).name("records");
+    let layer = SupportCacheLayer::builder(MemoryStore::new()).origin_budget(budget);
+    let handle = layer.build().unwrap().handle();
+    handle.count_origin_calls(30);
+    let kept = published(&handle);
+    let labels = "cache=\"support-cache\",origin=\"records\"";
+    for (name, expected) in [("budget_calls", 200.0), ("calls_left", 20.0), ("calls_total", 30.0)] {
+        let series = format!("support_cache_origin_{name}{{{labels}}}");
+        assert_eq!(kept.value(&series), expected, "{series}");
+    }
+    for call in ["early-refresh", "revalidation", "stale", "refused"] {
+        let labels = format!("cache=\"support-cache\",call=\"{call}\",origin=\"records\"");
+        let series = format!("support_cache_origin_calls_spared_total{{{labels}}}");
+        assert!(kept.series().contains(&series), "{series}");
+    }
 }
 
 /// Each of them has a zero first: a rate sees the first occurrence only after another value.

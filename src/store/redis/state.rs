@@ -170,9 +170,6 @@ impl StoreState {
             false => record.tags.into_iter().map(|versioned| versioned.tag).collect(),
         };
         let slot = Slot { key: slot.key.clone(), variant: slot.variant.clone(), tags };
-        if !slot.tags.is_empty() && self.outbox.is_quarantined(&slot) {
-            return None;
-        }
         let gauge = Arc::clone(&self.gauge);
         let provenance = Provenance { slot, fence: *fence, requested: received, gauge };
         Some(Entry::new(provenance, content, until))
