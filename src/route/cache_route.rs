@@ -95,7 +95,7 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_support_cache::{CacheRoute, Coalescing, Quota};
+/// use tower_support_cache::{CacheRoute, Coalescing, Exhausted, Quota};
 ///
 /// CacheRoute::get("/reports/{report}")
 ///     .stale_while_revalidate(Duration::from_secs(600))
@@ -103,7 +103,8 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 ///     .soft_timeout(Duration::from_millis(800))
 ///     .early_refresh(1.0)
 ///     .coalescing(Coalescing::On)
-///     .quota(Quota::Service);
+///     .quota(Quota::Service)
+///     .when_exhausted(Exhausted::Refuse);
 /// ```
 #[derive(Clone)]
 #[must_use = "a route does nothing until it is given to `SupportCacheLayerBuilder::cache`"]
