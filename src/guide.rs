@@ -75,6 +75,7 @@ pub mod processes {}
 pub mod configuration {}
 
 #[doc = include_str!("../docs/guide/operating.md")]
+#[doc = include_str!("../docs/guide/series.svg")]
 #[doc(alias = "graceful shutdown")]
 pub mod operating {}
 

@@ -133,6 +133,7 @@ cargo test --all-features --no-fail-fast
 cargo test -p stacks
 cargo test -p example-service
 cargo test -p tower-support-cache-prometheus
+cargo test -p tower-support-cache-otlp
 
 step "a server under attack"
 cargo test -p tower-support-cache-hostile --no-run

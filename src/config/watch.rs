@@ -35,6 +35,8 @@ pub struct Reloader {
     path: PathBuf,
     /// Text that was tried last, whether it is in force or not. `None` if the file could not be read.
     tried: Option<String>,
+    /// Text of the last look.
+    seen: Option<String>,
     cache: SupportCacheHandle,
     closures: Closures,
 }
@@ -44,7 +46,7 @@ impl Reloader {
     /// [`ConfigFile::layer`].
     pub fn new(file: &ConfigFile, cache: SupportCacheHandle, closures: Closures) -> Self {
         let (path, tried) = (file.path().to_owned(), Some(file.text().to_owned()));
-        Self { path, tried, cache, closures }
+        Self { path, seen: tried.clone(), tried, cache, closures }
     }
 
     /// Reads the file and replaces the routes, whether it has changed or not: for a signal.
@@ -59,7 +61,8 @@ impl Reloader {
     }
 
     /// Waits until the text of the file is another, and replaces the routes. It looks at once, and then
-    /// after each interval.
+    /// after each interval. A text counts once two looks have found it: an editor may empty a file before it
+    /// writes it.
     ///
     /// # Errors
     ///
@@ -74,7 +77,10 @@ impl Reloader {
             let read = tokio::task::spawn_blocking(move || fs::read_to_string(path)).await;
             // A panic is none of ours: reading a file has none.
             let read = read.unwrap_or_else(|lost| Err(io::Error::other(lost)));
-            if read.as_ref().ok() != self.tried.as_ref() {
+            let text = read.as_ref().ok();
+            let is_whole = text == self.seen.as_ref();
+            self.seen = text.cloned();
+            if is_whole && self.seen != self.tried {
                 return self.apply(read);
             }
             tokio::time::sleep(interval).await;

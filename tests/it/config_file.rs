@@ -1,10 +1,17 @@
 //! Configuration files: they make the layer that the setters make, and each mistake is named with its line.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::Empty;
+use tokio::time::timeout;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_support_cache::{
     ConfigErrorKind,
@@ -331,6 +338,99 @@ async fn a_file_that_changes_is_reloaded_and_one_with_a_mistake_changes_nothing(
     drop(place);
     let error = reloader.changed(interval).await.unwrap_err();
     assert_eq!(error.line(), None, "{error}");
+}
+
+/// Returns a configuration of two routes, the second with this lifetime.
+fn two_routes(ttl: &str) -> String {
+    let route = |name: &str, ttl: &str| {
+        format!(
+            "[[cache]]\npattern = \"/{name}/{{item}}\"\nbucket = \"{name}\"\nkey = \"{name}:{{item}}\"\n\
+             ttl = \"{ttl}\"\n",
+        )
+    };
+    route("kept", "1h") + &route("edited", ttl)
+}
+
+/// An editor may empty a file before it writes it: for a moment it has no routes, or the first of them.
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_being_written_is_not_reloaded_by_half() {
+    let whole = two_routes("1h");
+    let place = TemporaryFile::new("half.toml", &whole);
+    let file = ConfigFile::read(&place.0).unwrap();
+    let layer = file.layer(&closures()).unwrap();
+    let mut reloader = Reloader::new(&file, layer.handle(), closures());
+    for half in ["", &whole[..whole.len() / 2]] {
+        place.write(half);
+        let looked = timeout(Duration::from_millis(10), reloader.changed(Duration::from_secs(1)));
+        assert!(looked.await.is_err(), "it waits for another look");
+        place.write(&two_routes("2h"));
+        reloader.changed(Duration::from_secs(1)).await.unwrap();
+        place.write(&whole);
+        reloader.changed(Duration::from_secs(1)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_edited_under_load_fails_no_request_and_cools_no_route() {
+    const EDITS: usize = 60;
+    let place = TemporaryFile::new("load.toml", &two_routes("1h"));
+    let file = ConfigFile::read(&place.0).unwrap();
+    let layer = file.layer(&closures()).unwrap();
+    let handle = layer.handle();
+    let service = layer.layer(service_fn(async |request: Request<Empty<Bytes>>| {
+        let body = request.uri().path().to_owned();
+        Ok::<_, std::convert::Infallible>(Response::new(GatedBody::full(body)))
+    }));
+    let get = async move |path: String| {
+        let request = Request::get(&path).body(Empty::new()).unwrap();
+        let response = service.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), 200);
+        let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap();
+        assert_eq!(body.to_bytes(), path);
+    };
+    let is_over = Arc::new(AtomicBool::new(false));
+    let readers = (0..4).map(|reader| {
+        let (get, is_over) = (get.clone(), Arc::clone(&is_over));
+        tokio::spawn(async move {
+            let mut sent = [0_u64; 2];
+            while !is_over.load(Ordering::Relaxed) {
+                for (name, sent) in ["kept", "edited"].into_iter().zip(&mut sent) {
+                    get(format!("/{name}/{reader}")).await;
+                    *sent += 1;
+                }
+                tokio::task::yield_now().await;
+            }
+            sent
+        })
+    });
+    let readers: Vec<_> = readers.collect();
+    let mut reloader = Reloader::new(&file, handle.clone(), closures());
+    let mut hits = 0;
+    for edit in 0..EDITS {
+        let is_broken = edit % 3 == 2;
+        let ttl = if is_broken { "soon".to_owned() } else { format!("{}h", 2 + edit) };
+        place.write(&two_routes(&ttl));
+        let reloaded = reloader.changed(Duration::from_millis(1)).await;
+        assert_eq!(reloaded.is_err(), is_broken, "{reloaded:?}");
+        let now = handle.metrics().bucket("kept").unwrap().hits;
+        assert!(now >= hits, "counters go on");
+        hits = now;
+    }
+    is_over.store(true, Ordering::Relaxed);
+    let mut sent = [0; 2];
+    for reader in readers {
+        for (all, own) in sent.iter_mut().zip(reader.await.unwrap()) {
+            *all += own;
+        }
+    }
+    for (name, sent) in ["kept", "edited"].into_iter().zip(sent) {
+        let metrics = handle.metrics();
+        let bucket = metrics.bucket(name).unwrap();
+        assert_eq!(bucket.requests(), sent, "{name}");
+        // Another lifetime is no other meaning, so both are warm.
+        assert_eq!(bucket.misses, 4, "{name}: each reader's item once");
+        assert!(sent > EDITS as u64, "{name}");
+    }
 }
 
 #[cfg(feature = "config-schema")]

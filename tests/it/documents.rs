@@ -141,6 +141,23 @@ fn the_readme_is_read_in_five_minutes() {
     assert!(words <= 1200, "{words} words, at 240 a minute");
 }
 
+// ===== code of examples =====
+
+#[test]
+fn code_that_a_page_takes_from_an_example_is_there() {
+    let page = read("docs/guide/cookbook.md");
+    let mut seen = 0;
+    for block in page.split("```text\n// ").skip(1) {
+        let (example, block) = block.split_once('\n').unwrap();
+        let source = read(example);
+        for line in block.split("```").next().unwrap().lines() {
+            assert!(source.contains(line), "{example} has no such line: {line}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 10, "{seen}");
+}
+
 // ===== words =====
 
 /// Words that people search the docs for, who know other caches.

@@ -1,9 +1,11 @@
 //! A portal's backend as a user of the crate writes it: sign-in, tenants, a nested router, a consumer of
-//! messages that invalidates, switches, and an end that loses nothing.
+//! messages that invalidates, commands for operators, and an end that loses nothing.
 //!
 //! ```console
-//! $ cargo run -p example-service &
+//! $ OPERATOR_TOKEN=0123456789abcdef cargo run -p example-service &
 //! $ curl -i -H 'authorization: Bearer anna@acme' http://127.0.0.1:3000/api/cases
+//! $ curl -H 'authorization: Bearer 0123456789abcdef' http://127.0.0.1:3000/cache/
+//! $ curl -X POST -H 'authorization: Bearer 0123456789abcdef' 'http://127.0.0.1:3000/cache/invalidate?bucket=cases'
 //! ```
 
 mod auth;
@@ -17,8 +19,8 @@ use axum::{
 };
 use tokio::{net::TcpListener, signal, sync::mpsc};
 use tower_support_cache::{
-    CacheRoute, Caller, ConfigError, Credentials, InvalidateRoute, MemoryStore, SupportCacheHandle,
-    SupportCacheLayer, key,
+    CacheRoute, Caller, ConfigError, Credentials, InvalidateRoute, MemoryStore, OperatorService,
+    SupportCacheHandle, SupportCacheLayer, key,
 };
 
 use crate::{auth::User, cases::Cases};
@@ -73,6 +75,14 @@ fn app(cases: Cases, layer: SupportCacheLayer<MemoryStore>) -> Router {
     Router::new().nest("/api", api).route("/health", post(async || ()).get(async || "ok"))
 }
 
+/// Returns the commands of operators, who have a token of their own. Without one there are none.
+fn operators(cache: SupportCacheHandle, token: Option<String>) -> Result<Router, ConfigError> {
+    match token {
+        Some(token) => Ok(OperatorService::new(cache, token)?.into_router()),
+        None => Ok(Router::new()),
+    }
+}
+
 /// Invalidates what the system of record says has changed.
 async fn consume(mut messages: mpsc::Receiver<Changed>, cache: SupportCacheHandle) {
     while let Some(Changed { tenant }) = messages.recv().await {
@@ -90,7 +100,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let cache = layer.handle();
     let (sender, messages) = mpsc::channel(100);
     let consumer = tokio::spawn(consume(messages, cache.clone()));
-    let app = app(Cases::new(sender), layer);
+    let operators = operators(cache.clone(), env::var("OPERATOR_TOKEN").ok())?;
+    let app = app(Cases::new(sender), layer).nest("/cache", operators);
 
     let port = env::var("PORT").unwrap_or_else(|_| "3000".to_owned());
     let listener = TcpListener::bind(format!("127.0.0.1:{port}")).await?;
@@ -145,6 +156,22 @@ mod tests {
         let (app, _, _messages) = start();
         send(&app, "GET", "/api/cases", "anna@acme").await;
         assert_eq!(send(&app, "GET", "/api/cases", "nobody").await, "401 Unauthorized");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_operator_invalidates_by_a_token_and_nobody_without_one() {
+        let (app, cache, _messages) = start();
+        let token = "0123456789abcdef";
+        let guarded =
+            app.clone().nest("/cache", operators(cache.clone(), Some(token.into())).unwrap());
+        let closed = app.nest("/cache", operators(cache, None).unwrap());
+        send(&guarded, "GET", "/api/cases", "anna@acme").await;
+        let purge = "/cache/invalidate?bucket=cases";
+        assert_eq!(send(&closed, "POST", purge, token).await, "404 Not Found");
+        assert_eq!(send(&guarded, "POST", purge, "anna@acme").await, "401 Unauthorized");
+        assert!(send(&guarded, "GET", "/api/cases", "anna@acme").await.starts_with("hit"));
+        assert_eq!(send(&guarded, "POST", purge, token).await, "200 OK");
+        assert!(send(&guarded, "GET", "/api/cases", "anna@acme").await.starts_with("fwd"));
     }
 
     #[tokio::test(start_paused = true)]
