@@ -391,7 +391,7 @@ impl SupportCacheHandle {
     /// # Ok::<(), tower_support_cache::ConfigError>(())
     /// ```
     pub fn count_origin_calls(&self, calls: u32) {
-        self.cache.count_origin_calls(calls);
+        Arc::clone(&self.cache).count_origin_calls(calls);
     }
 
     /// Switches a bucket on or off. Returns whether there is a bucket of this name.
@@ -559,7 +559,7 @@ pub(crate) trait Operate: Send + Sync {
         &self,
         limit: Duration,
     ) -> Pin<Box<dyn Future<Output = Result<(), Pending>> + Send + '_>>;
-    fn count_origin_calls(&self, calls: u32);
+    fn count_origin_calls(self: Arc<Self>, calls: u32);
     fn switch(&self, bucket: &str, switch: Switch) -> bool;
     fn reload(&self, routes: &Routes) -> Result<(), ConfigError>;
 }
@@ -612,8 +612,8 @@ impl<St: Store> Operate for Cache<St> {
         Box::pin(self.store.flush_pending(limit))
     }
 
-    fn count_origin_calls(&self, calls: u32) {
-        self.origin.spend(calls);
+    fn count_origin_calls(self: Arc<Self>, calls: u32) {
+        self.spend(calls);
     }
 
     fn switch(&self, bucket: &str, switch: Switch) -> bool {

@@ -382,7 +382,7 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
             Ok(bucket) => Ok((budget, bucket)),
             Err(problem) => Err(ConfigError::new(ConfigErrorKind::Limit, "origin_budget", problem)),
         });
-        let origin = OriginController::new(budget.transpose()?);
+        let origin = OriginController::new(budget.transpose()?, store.token().is_some());
         let secret = match settings.caller_key {
             Some(CallerKey(key)) => DigestKey::new(key),
             None => DigestKey::of_process().map_err(|error| {

@@ -77,7 +77,7 @@ const ORDERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("src/flight", &["broadcast", "flights"]),
-    ("src/origin", &["quota", "pauses", "budget", "controller"]),
+    ("src/origin", &["quota", "pauses", "budget", "ledger", "controller"]),
     ("src/recording", &["budget", "tape", "cursor", "recorder"]),
     ("src/background", &["runtime", "detach", "early_refresh", "revalidation"]),
     (
@@ -174,6 +174,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "lookup",
             "fill",
             "invalidation",
+            "calls",
             "store",
             "builder",
         ],
