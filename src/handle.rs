@@ -100,6 +100,8 @@ impl SupportCacheHandle {
     ///
     /// In this process the invalidation is in force when this returns. A dropped future loses nothing:
     /// the store goes on until it is acknowledged.
+    #[doc(alias = "purge")]
+    #[doc(alias = "ban")]
     pub fn invalidate(&self, key: impl IntoKey) -> Invalidation {
         self.invalidate_many([key])
     }
@@ -307,6 +309,7 @@ impl SupportCacheHandle {
     ///
     /// As for [`invalidate`](Self::invalidate). Until every process has seen it, it is pending:
     /// [`flush_pending`](Self::flush_pending) and [`drain`](Self::drain) wait for it.
+    #[doc(alias = "clear")]
     pub fn invalidate_all(&self) -> Invalidation {
         Invalidation(self.cache.invalidate_all(Strength::Hard))
     }

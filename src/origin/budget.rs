@@ -24,7 +24,7 @@ const SHORTEST_INTERVAL: Duration = Duration::from_micros(1);
 ///
 /// let day = Duration::from_secs(24 * 60 * 60);
 /// let layer = SupportCacheLayer::builder(MemoryStore::new())
-///     .origin_budget(OriginBudget::new(15_000, day).name("records"))
+///     .origin_budget(OriginBudget::new(15_000, day).name("records").burst(1_000))
 ///     .cache(
 ///         CacheRoute::get("/cases/{case}")
 ///             .key("case:{case}")
