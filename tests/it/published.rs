@@ -7,8 +7,8 @@ use http::{Method, header::AUTHORIZATION};
 use metrics::{set_default_local_recorder, with_local_recorder};
 use tokio::time::advance;
 use tower_support_cache::{
-    Bypass, Invalidated, MemoryStore, OriginBudget, RequestDirectives, SupportCacheHandle, SupportCacheLayer,
-    Switch,
+    Bypass, Invalidated, MemoryStore, OriginBudget, RequestDirectives, SupportCacheHandle,
+    SupportCacheLayer, Switch,
 };
 
 use crate::{
