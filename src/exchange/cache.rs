@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeSet, HashSet},
     iter,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -124,9 +124,12 @@ impl<St: Store> Cache<St> {
     pub(crate) fn reload(&self, routes: &Routes) -> Result<(), ConfigError> {
         let table = routes.build(&self.identity)?;
         let _one_at_a_time = lock(&self.reloading);
-        let since = Since { at: now(), fence: self.store.sequence().begin() };
-        let rules = Rules::new(table, self.metrics(), Some(&self.rules()), Some(since))?;
+        let (sequence, settled_at) = (self.store.sequence(), Arc::<OnceLock<_>>::default());
+        let since =
+            Since { at: now(), fence: sequence.begin(), settled_at: Arc::clone(&settled_at) };
+        let rules = Rules::new(table, self.metrics(), Some(&self.rules()), Some(&since))?;
         self.rules.replace(rules);
+        let _ = settled_at.set(sequence.unsettled().latest());
         telemetry::reloaded();
         Ok(())
     }

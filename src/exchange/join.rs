@@ -36,8 +36,8 @@ pub(crate) enum Step<St: Store, B: Body> {
 /// Result of an attempt to fill.
 enum Begun<St: Store, B: Body> {
     Filling(Filling<St>),
-    /// Another fill has the right.
-    Elsewhere(Holder),
+    /// Another fill has the right, or may have it by now.
+    Again(Option<Holder>),
     Ended(Ended<B>),
 }
 
@@ -74,10 +74,12 @@ impl<St: Store> Cache<St> {
                 Box::pin(self.wait_elsewhere(lead, read, token, deadline)).await
             }
             (Ok(Turn::Lead(lead)), None | Some(Holder::Unsettled(_))) => {
-                match self.begin_fill(lead, read).await {
+                // A token that others have may be gone with an invalidation, and must not come back.
+                let token = if held.is_some() { self.store.token() } else { lead.token() };
+                match self.begin_fill(lead, token, read).await {
                     Begun::Filling(filling) => return Step::Fill(filling),
-                    Begun::Elsewhere(holder) => {
-                        search.held = Some(holder);
+                    Begun::Again(holder) => {
+                        search.held = holder;
                         ControlFlow::Continue(())
                     }
                     Begun::Ended(ended) => ControlFlow::Break(ended),
@@ -205,16 +207,19 @@ impl<St: Store> Cache<St> {
         Validators::of(&head.stored())?;
         let sequence = self.store.sequence();
         let lead = self.flights.lead_privately(&read.slot, self.store.token(), sequence.begin());
-        match self.begin_fill::<B>(lead, read).await {
+        let token = lead.token();
+        match self.begin_fill::<B>(lead, token, read).await {
             Begun::Filling(filling) => Some(filling).filter(|filling| filling.lease.is_some()),
-            Begun::Elsewhere(_) | Begun::Ended(_) => None,
+            Begun::Again(_) | Begun::Ended(_) => None,
         }
     }
 
-    /// Asks the store for the lease. Without one the flight is settled or waits for the fill elsewhere.
+    /// Asks the store for the lease, with a token that no request knows yet. Without one the flight is
+    /// settled, or shares what it brings with all fills of an unsettled slot that have its own token.
     async fn begin_fill<B: Body>(
         self: &Arc<Self>,
         lead: Lead<SharedResponse>,
+        token: Option<Token>,
         read: &Read,
     ) -> Begun<St, B> {
         if let Some(wait) = self.refusal(&read.route.rule) {
@@ -223,23 +228,36 @@ impl<St: Store> Cache<St> {
             return Begun::Ended(Ended::Exhausted(wait));
         }
         // Asked after the flight took its number, so that no write can begin its window unseen.
-        let is_unsettled = self.store.sequence().unsettled().contains(&read.slot);
-        let mut begin =
-            bounded(self.store.begin(lead.slot(), lead.token(), read.seen.as_deref())).await;
+        let is_unsettled =
+            self.store.sequence().unsettled().contains(&read.slot) || read.route.is_unsettled();
+        let mut begin = bounded(self.store.begin(lead.slot(), token, read.seen.as_deref())).await;
         if let Some(Begin::Found(found)) = &begin
             && found.as_response().is_some()
             && newly_stored(read, Arc::clone(found)).is_none()
         {
             // Fresh for the route that has stored it, and not for this one, which has shorter times.
             let seen = Arc::clone(found);
-            begin = bounded(self.store.begin(lead.slot(), lead.token(), Some(&seen))).await;
+            begin = bounded(self.store.begin(lead.slot(), token, Some(&seen))).await;
         }
+        let is_own = token == lead.token();
         let lease = match begin.unwrap_or(Begin::Unavailable) {
-            Begin::Granted(lease) => Some(lease).filter(|_| !is_unsettled),
-            Begin::Unsettled => None,
+            Begin::Granted(lease) if is_own => Some(lease).filter(|_| !is_unsettled),
+            Begin::Unsettled if is_own => None,
+            Begin::Held(Holder::Unsettled(token)) if Some(token) == lead.token() => None,
             Begin::Found(entry) => return Begun::Ended(self.share_found(entry, lead, read)),
-            // No request has read the token of this flight in the store, so none follows it.
-            Begin::Held(holder) => return Begun::Elsewhere(holder),
+            Begin::Granted(lease) => {
+                self.store.release(lease);
+                lead.end();
+                return Begun::Again(None);
+            }
+            Begin::Unsettled => {
+                lead.end();
+                return Begun::Again(token.map(Holder::Unsettled));
+            }
+            Begin::Held(holder) => {
+                lead.end();
+                return Begun::Again(Some(holder));
+            }
             Begin::Unavailable => {
                 lead.decline();
                 return Begun::Ended(Bypass::Store.into());

@@ -13,7 +13,7 @@ use arc_swap::{ArcSwap, Guard};
 use super::nesting::Nesting;
 use crate::{
     background::EarlyRefresh,
-    clock::Instant,
+    clock::{Instant, now},
     entry::{Entry, ShapeCache},
     error::{ConfigError, ConfigErrorKind},
     fence::Fence,
@@ -54,10 +54,13 @@ pub(crate) struct CachedRoute {
 
 /// Beginning of a route by a reload. The rules before may have let writes pass that invalidate what the
 /// route answers with, so it uses nothing from before.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Since {
     pub(crate) at: Instant,
     pub(crate) fence: Fence,
+    /// Time at which the writes from before are settled. It is set once the rules are in force: writes that
+    /// end later invalidate by these rules, too.
+    pub(crate) settled_at: Arc<OnceLock<Option<Instant>>>,
 }
 
 impl Rules {
@@ -71,7 +74,7 @@ impl Rules {
         table: RouteTable,
         metrics: &Metrics,
         before: Option<&Self>,
-        reloaded: Option<Since>,
+        reloaded: Option<&Since>,
     ) -> Result<Self, ConfigError> {
         let rules = table.read_rules();
         let names: Vec<_> = rules.iter().map(|rule| &*rule.bucket).collect();
@@ -81,7 +84,7 @@ impl Rules {
         };
         let routes = rules.iter().zip(buckets).map(|(rule, bucket)| {
             let same = before.and_then(|before| before.same(rule));
-            let since = same.map_or(reloaded, |route| route.since);
+            let since = same.map_or(reloaded, |route| route.since.as_ref()).cloned();
             Arc::new(CachedRoute::new(Arc::clone(rule), bucket, since, same))
         });
         let routes = routes.collect();
@@ -101,7 +104,7 @@ impl Rules {
 impl Since {
     /// Returns whether an entry is from before. One that was read at a server has a number of its look-up
     /// here, so its time counts, too.
-    fn is_after(self, entry: &Entry) -> bool {
+    fn is_after(&self, entry: &Entry) -> bool {
         entry.fence() < self.fence || entry.requested() < self.at
     }
 }
@@ -163,7 +166,7 @@ impl CachedRoute {
 
     /// Returns a stored entry as the route may use it ([`CacheRule::adopt`]). `None` if it may not.
     pub(crate) fn adopt(&self, entry: Arc<Entry>) -> Option<Arc<Entry>> {
-        match self.since {
+        match &self.since {
             Some(since) if since.is_after(&entry) => None,
             _ => self.rule.adopt(entry),
         }
@@ -171,7 +174,13 @@ impl CachedRoute {
 
     /// Returns whether requests on the route may join a flight that began at a number.
     pub(crate) fn uses_flights_of(&self, fence: Fence) -> bool {
-        self.since.is_none_or(|since| since.fence <= fence)
+        self.since.as_ref().is_none_or(|since| since.fence <= fence)
+    }
+
+    /// Returns whether the origin may still commit a write from before the route began.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        let settled_at = self.since.as_ref().map(|since| since.settled_at.get());
+        settled_at.is_some_and(|at| at.is_none_or(|at| at.is_some_and(|at| now() < at)))
     }
 
     /// Warns, once, that requests with credentials bypass the cache here.

@@ -6,7 +6,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::Poll,
-    time::Duration,
 };
 
 use http::{HeaderMap, Request, Response};
@@ -126,6 +125,16 @@ impl<St: Store> PendingWrite<St> {
         Ok(Response::from_parts(head, ResponseBody::written(body)))
     }
 
+    /// Notes for routes that a reload brings that the origin may commit the write yet. That comes before the
+    /// rules in force are read: either a reload sees it, or the write sees the new rules.
+    fn note(&self, effect: WriteEffect) {
+        let windows = self.changes.as_ref().map(Changes::windows).unwrap_or_default();
+        let window = windows.after(effect);
+        if !window.is_zero() {
+            self.cache.store.sequence().unsettled().note(window);
+        }
+    }
+
     /// Adds the changes that the write has by the rules in force now, if these are not the ones that it
     /// began with: a response may have been stored by them since.
     fn add_by_rules_in_force(&mut self) {
@@ -168,6 +177,7 @@ impl<St: Store> PendingWrite<St> {
     /// those in force. The store keeps its own budget and retries by itself, so its answer changes nothing
     /// for the writer.
     async fn settle(&mut self, effect: WriteEffect, response: &HeaderMap, progress: Progress) {
+        self.note(effect);
         if effect != WriteEffect::Unchanged {
             self.add_by_rules_in_force();
         }
@@ -192,12 +202,7 @@ impl<St: Store> PendingWrite<St> {
             if is_first {
                 self.cache.announce(&change.subject, change.strength);
             }
-            let window = match effect {
-                WriteEffect::Accepted => change.windows.accepted,
-                WriteEffect::Unknown => change.windows.unknown,
-                WriteEffect::Changed | WriteEffect::Unchanged => Duration::ZERO,
-            };
-            self.cache.apply(change, window)
+            self.cache.apply(change, change.windows.after(effect))
         };
         self.changes.iter().flat_map(Changes::iter).map(begin).collect()
     }
@@ -223,6 +228,10 @@ where
     E: Send + 'static,
 {
     fn end(mut self: Box<Self>, answer: Result<Response<B>, E>) -> EndOfUnmatched<B, E> {
+        let effect = answer
+            .as_ref()
+            .map(|response| WriteEffect::of(response.status(), response.extensions()));
+        self.note(effect.unwrap_or(WriteEffect::Unknown));
         if Arc::ptr_eq(&self.cache.rules(), &self.rules) {
             self.progress = Progress::Settled;
             return EndOfUnmatched::Passed(answer);
@@ -256,6 +265,7 @@ impl<St: Store> Drop for PendingWrite<St> {
         if matches!(self.progress, Progress::Settled) {
             return;
         }
+        self.note(WriteEffect::Unknown);
         self.add_by_rules_in_force();
         // The invalidations are in force in this process when they are called.
         drop(self.invalidate(WriteEffect::Unknown));

@@ -25,6 +25,8 @@ struct Deadlines {
     each: HashMap<Subject, SettlingTime>,
     /// Settling time of everything, once there are too many subjects.
     all: Option<SettlingTime>,
+    /// Latest end of a window, also of writes that no rule is for.
+    latest: Option<Instant>,
 }
 
 /// End of the time for which nothing is stored for a subject.
@@ -69,6 +71,17 @@ impl Unsettled {
         let until = deadline.until;
         self.count.store(deadlines.len(), Ordering::SeqCst);
         is_new.then_some(until)
+    }
+
+    /// Notes that the origin may commit a write within a window, whatever it changes.
+    pub(crate) fn note(&self, window: Duration) {
+        let latest = &mut lock(&self.deadlines).latest;
+        *latest = (*latest).max(Some(now() + window));
+    }
+
+    /// Returns the time at which every write so far is settled, if one may not be.
+    pub(crate) fn latest(&self) -> Option<Instant> {
+        lock(&self.deadlines).latest
     }
 
     /// Returns whether the key or one of the tags of a slot is unsettled.

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::key::{Strength, Subject};
+use crate::{
+    key::{Strength, Subject},
+    policy::WriteEffect,
+};
 
 /// Time for which nothing is stored after a write that is not settled, unless its rule says otherwise.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -39,6 +42,15 @@ impl Default for WriteWindows {
 }
 
 impl WriteWindows {
+    /// Returns the time for which the origin may commit a write with an effect.
+    pub(crate) fn after(self, effect: WriteEffect) -> Duration {
+        match effect {
+            WriteEffect::Accepted => self.accepted,
+            WriteEffect::Unknown => self.unknown,
+            WriteEffect::Changed | WriteEffect::Unchanged => Duration::ZERO,
+        }
+    }
+
     fn longest(self, other: Self) -> Self {
         Self {
             unknown: self.unknown.max(other.unknown),
@@ -50,6 +62,11 @@ impl WriteWindows {
 impl Changes {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &WriteChange> {
         self.each.iter()
+    }
+
+    /// Returns the windows of what is implied: the longest of the rules that match.
+    pub(crate) fn windows(&self) -> WriteWindows {
+        self.of_rules.unwrap_or_default()
     }
 
     /// Notes that a rule with these windows matches.
@@ -75,10 +92,9 @@ impl Changes {
         }
     }
 
-    /// Adds what the request or its response implies (RFC 9111 §4.4), for as long as the rules say that
-    /// match.
+    /// Adds what the request or its response implies (RFC 9111 §4.4).
     pub(crate) fn imply(&mut self, subject: Subject) {
-        let windows = self.of_rules.unwrap_or_default();
+        let windows = self.windows();
         self.add(WriteChange { subject, strength: Strength::Hard, windows });
     }
 }

@@ -262,6 +262,58 @@ async fn a_write_that_no_rule_was_for_and_that_loses_its_client_is_of_unknown_ou
     assert_eq!(got(reading).await.text(), "new");
 }
 
+/// The origin may commit it for as long as its window, whatever its key is called by then.
+#[tokio::test(start_paused = true)]
+async fn a_new_route_stores_nothing_while_a_write_from_before_the_reload_may_be_committed() {
+    type End = fn(crate::support::Call);
+    let status: [End; 2] =
+        [|call| call.with(503, ("x-a", "1"), "-"), |call| call.with(202, ("x-a", "1"), "-")];
+    let gone: End = crate::support::Call::fail;
+    for before in [|| Routes::new().cache(route()).invalidate(comments()), Routes::new] {
+        for end in status.into_iter().chain([gone]) {
+            let (cache, handle, mut calls) = cache();
+            handle.reload(before()).unwrap();
+            let writing = send(&cache, comment());
+            end(calls.next().await);
+            let _ = writing.await;
+            reload(&handle, route().key("renamed:{case}"));
+            for _ in 0..2 {
+                let reads = [(); 3].map(|()| send(&cache, get("/cases/1")));
+                let [call] = <[_; 1]>::try_from(calls.all().await).ok().expect("one forward");
+                call.ok("old");
+                for read in reads {
+                    assert_eq!(got(read).await.text(), "old");
+                }
+            }
+            advance(9 * SECOND).await;
+            fill(&cache, &mut calls, "/cases/1", "old").await;
+            advance(SECOND).await;
+            fill(&cache, &mut calls, "/cases/1", "new").await;
+            assert!(fetch(&cache, "/cases/1").await.is_hit());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_route_waits_for_the_window_of_the_rule_that_matched_a_write() {
+    let (cache, handle, mut calls) = cache();
+    let rule = comments().unknown_for(60 * SECOND);
+    handle.reload(Routes::new().cache(route()).invalidate(rule)).unwrap();
+    let writing = send(&cache, comment());
+    calls.next().await.fail();
+    let _ = writing.await;
+    // What means the same goes on.
+    fill(&cache, &mut calls, "/cases/2", "two").await;
+    handle.reload(Routes::new().cache(route())).unwrap();
+    assert!(fetch(&cache, "/cases/2").await.is_hit());
+    reload(&handle, route().key("renamed:{case}"));
+    advance(59 * SECOND).await;
+    fill(&cache, &mut calls, "/cases/1", "old").await;
+    advance(SECOND).await;
+    fill(&cache, &mut calls, "/cases/1", "new").await;
+    assert!(fetch(&cache, "/cases/1").await.is_hit());
+}
+
 // ===== back and forth =====
 
 /// Rules between may have let writes pass that invalidate what was stored before.

@@ -29,6 +29,7 @@ use crate::support::{
 };
 
 const SECOND: Duration = Duration::from_secs(1);
+const UNSETTLED: &str = "detail=unsettled";
 
 fn comment() -> InvalidateRoute {
     InvalidateRoute::post("/cases/{case}/comments")
@@ -135,7 +136,7 @@ async fn a_body_that_streams_within_the_window_is_shared() {
     assert_eq!(got(leader).await.text(), "oldold");
     assert_eq!(got(follower).await.text(), "oldold");
     assert_eq!(calls.count(), 2);
-    assert!(is_asked(&cache, &mut calls, "old").await.ends_with("detail=unsettled"));
+    assert!(is_asked(&cache, &mut calls, "old").await.ends_with(UNSETTLED));
 }
 
 #[tokio::test(start_paused = true)]
@@ -157,7 +158,7 @@ async fn a_read_joins_no_forward_from_before_the_write_ended_or_from_before_the_
     let after = send(&cache, get("/cases/1"));
     let new = calls.now().await.expect("a forward of its own");
     late.ok("within");
-    assert!(got(within).await.cache_status().ends_with("detail=unsettled"));
+    assert!(got(within).await.cache_status().ends_with(UNSETTLED));
     new.ok("new");
     assert_eq!(got(after).await.text(), "new");
     assert_eq!(fetch(&cache, "/cases/1").await.text(), "new");
@@ -202,7 +203,7 @@ async fn each_rule_has_windows_of_its_own_and_the_longest_that_matches_holds() {
         answered(&cache, &mut calls, response(status, &[], "")).await;
         advance(window - SECOND).await;
         settle().await;
-        assert!(is_asked(&cache, &mut calls, "old").await.ends_with("detail=unsettled"));
+        assert!(is_asked(&cache, &mut calls, "old").await.ends_with(UNSETTLED));
         advance(SECOND).await;
         settle().await;
         is_stored_again(&cache, &mut calls).await;
@@ -222,7 +223,7 @@ async fn implied_keys_have_the_windows_of_the_rules_that_match() {
         got(writing).await;
         advance(window - SECOND).await;
         settle().await;
-        assert!(is_asked(&cache, &mut calls, "old").await.ends_with("detail=unsettled"));
+        assert!(is_asked(&cache, &mut calls, "old").await.ends_with(UNSETTLED));
         advance(SECOND).await;
         settle().await;
         is_stored_again(&cache, &mut calls).await;
@@ -340,6 +341,30 @@ async fn after_a_soft_rule_and_an_unknown_outcome_stale_responses_answer_and_non
     assert_eq!(fetch(&cache, "/cases/1").await.text(), "newest");
 }
 
+/// Neither does a soft invalidation end the time, nor does it let what was removed answer.
+#[tokio::test(start_paused = true)]
+async fn a_tag_that_is_softly_invalidated_within_a_window_stays_unsettled() {
+    for rule in [comment().key("case:{case}"), comment().tag("all")] {
+        let (cache, handle, mut calls) =
+            cache_over(MemoryStore::new(), cases().stale_while_revalidate(TTL), [rule]);
+        is_stored_again(&cache, &mut calls).await;
+        fails(&cache, &mut calls).await;
+        handle.soft_invalidate_tag("all").await.unwrap();
+        for _ in 0..2 {
+            assert!(is_asked(&cache, &mut calls, "old").await.ends_with(UNSETTLED));
+        }
+        advance(9 * SECOND).await;
+        handle.soft_invalidate_tag("all").await.unwrap();
+        assert!(is_asked(&cache, &mut calls, "old").await.ends_with(UNSETTLED));
+        advance(SECOND).await;
+        settle().await;
+        is_stored_again(&cache, &mut calls).await;
+        // What was stored after the window may be stale again.
+        handle.soft_invalidate_tag("all").await.unwrap();
+        assert!(fetch(&cache, "/cases/1").await.cache_status().contains("stale-while-revalidate"));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_end_of_a_window_is_hard_if_one_of_the_writes_was() {
     let soft = comment().key("case:{case}").soft();
@@ -350,7 +375,7 @@ async fn the_end_of_a_window_is_hard_if_one_of_the_writes_was() {
     let writing = send(&cache, request(Method::DELETE, "/cases/1/comments"));
     calls.next().await.respond(response(503, &[], ""));
     got(writing).await;
-    assert!(is_asked(&cache, &mut calls, "x").await.ends_with("detail=unsettled"));
+    assert!(is_asked(&cache, &mut calls, "x").await.ends_with(UNSETTLED));
     advance(10 * SECOND).await;
     settle().await;
     is_stored_again(&cache, &mut calls).await;
@@ -422,7 +447,7 @@ async fn a_body_that_is_dropped_or_fails_before_its_end_leaves_the_outcome_unkno
                 assert_eq!(polled(&mut body).await, Some(Some(usize::MAX)));
             }
         }
-        assert!(is_asked(&cache, &mut calls, "x").await.ends_with("detail=unsettled"));
+        assert!(is_asked(&cache, &mut calls, "x").await.ends_with(UNSETTLED));
     }
 }
 

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use tower_support_cache::{ConfigErrorKind, RedisStore};
+use tower_support_cache::{
+    ConfigErrorKind, RedisStore,
+    store::{PrimaryKey, Store, Strength, Tag},
+};
 
 use crate::{
     Site, patient,
     server::{Disk, PATIENCE, Server, free_port, until},
+    support::TTL,
 };
 
 /// Makes a user of the server with these rules, besides all keys and commands.
@@ -77,6 +81,45 @@ async fn a_user_who_may_do_little_is_served() {
         assert_eq!(site.read("two").await.text(), "two", "{rules:?}");
         site.handle.invalidate_all().await.unwrap();
         assert_eq!(site.read("three").await.text(), "three", "{rules:?}");
+    }
+}
+
+/// What the docs of `RedisStoreBuilder::username` name is enough for everything.
+#[tokio::test]
+async fn a_user_who_may_do_what_the_docs_name_and_no_more_is_served_in_full() {
+    let docs = include_str!("../../src/store/redis/builder.rs");
+    let (_, named) = docs.split_once("It needs ").expect("they name commands");
+    let (named, _) = named.split_once("Besides").expect("and then keys");
+    let named: Vec<_> = named.split('`').skip(1).step_by(2).map(str::to_lowercase).collect();
+    let allowed = named.iter().map(|name| format!("+{}", name.replace(' ', "|")));
+    // One key is that of `is_linked_again`.
+    let keys = ["resetkeys", "~case:*", "~another", "~tower-support-cache:*", "-@all"];
+    let keys = keys.map(str::to_owned);
+    let rules: Vec<_> = keys.into_iter().chain(allowed).collect();
+    let server = Server::start().await;
+    user(&server, &rules.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let mut site = Site::lazy(store(&server), |route| route.tag("all").stale_while_revalidate(TTL));
+    site.is_linked_again().await;
+    let handle = site.handle.clone();
+    for round in 0..2 {
+        site.fill("old").await;
+        handle.invalidate("case:1").await.unwrap();
+        site.fill("new").await;
+        handle.invalidate_tag("all").await.unwrap();
+        site.fill("newer").await;
+        handle.soft_invalidate("case:1").await.unwrap();
+        handle.soft_invalidate_tag("all").await.unwrap();
+        handle.invalidate_all().await.unwrap();
+        assert_eq!(site.store().pending, 0, "{round}");
+    }
+    let store = store(&server);
+    for subject in [PrimaryKey::new("case:1").into(), Tag::new("all").into()] {
+        for strength in [Strength::Hard, Strength::Soft] {
+            until(PATIENCE, "it is acknowledged", async || {
+                store.unsettle(&subject, strength, PATIENCE).await.ok()
+            })
+            .await;
+        }
     }
 }
 

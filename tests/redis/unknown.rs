@@ -1,19 +1,31 @@
 //! Writes that the origin may commit after its response, and every process that could store what was there
 //! before.
 
-use std::{future::Future, pin::pin, time::Duration};
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use http::Method;
+use tower::Layer;
 use tower_support_cache::{
     CacheRoute, CallerKey, InvalidateRoute, RedisStore, RedisStoreBuilder, SupportCacheLayer,
     store::{PrimaryKey, Store, Strength, Tag},
+    testing::{Chaos, Fault, StoreCall},
 };
 
 use crate::{
-    Site, far, patient,
+    Site,
+    clock::{HOUR, measured},
+    far, patient,
     proxy::Proxy,
     server::{PATIENCE, Server, until},
-    support::{TTL, get, got, request, response, send, settle},
+    support::{Cached, Calls, TTL, get, got, origin, request, response, send, settle},
 };
 
 /// A window that no test outlasts.
@@ -47,14 +59,23 @@ fn rule(by: By, window: Duration) -> InvalidateRoute {
 
 /// A process whose writes are as the rule says.
 async fn site(store: RedisStoreBuilder, rule: InvalidateRoute) -> Site {
+    Site::of(&layer_over(store.build().unwrap(), rule)).linked().await
+}
+
+fn layer_over<St: Store>(store: St, rule: InvalidateRoute) -> SupportCacheLayer<St> {
     let route = CacheRoute::get("/cases/{case}").bucket("cases").key("case:{case}").tag("all");
-    let layer = SupportCacheLayer::builder(store.build().unwrap())
+    SupportCacheLayer::builder(store)
         .caller_key(CallerKey::new([1; 32]))
         .cache(route.ttl(TTL).jitter(0).stale_while_revalidate(TTL))
         .invalidate(rule)
         .build()
-        .unwrap();
-    Site::of(&layer).linked().await
+        .unwrap()
+}
+
+/// A process over another store, whose rules are as those of [`site`].
+fn beside<St: Store>(store: St, rule: InvalidateRoute) -> (Cached<St>, Calls) {
+    let (origin, calls) = origin();
+    (layer_over(store, rule).layer(origin), calls)
 }
 
 async fn two(server: &Server, by: By, window: Duration) -> (Site, Site) {
@@ -203,7 +224,52 @@ async fn a_read_joins_no_forward_from_before_a_deletion() {
     let new = other.calls.next().await;
     old.ok("old");
     new.ok("new");
-    assert_eq!((got(before).await.text(), got(after).await.text()), ("old", "new"));
+    // And not because it has waited in vain.
+    let (before, after) = (got(before).await, got(after).await);
+    assert!(after.cache_status().ends_with(UNSETTLED), "{}", after.cache_status());
+    assert_eq!((before.text(), after.text()), ("old", "new"));
+}
+
+/// The history over Redis has found it: a request that had looked before a deletion put the lease of older
+/// fills back, and later requests joined these.
+#[tokio::test]
+async fn a_look_up_from_before_a_deletion_brings_no_older_forward_back() {
+    let server = Server::start().await;
+    let process =
+        async || site(patient(&server.url()).near_cache_capacity(0), rule(By::Key, LONG)).await;
+    let (mut site, mut other) = (process().await, process().await);
+    let is_armed = Arc::new(AtomicBool::new(false));
+    let (armed, client) = (Arc::clone(&is_armed), redis::Client::open(server.url()).unwrap());
+    let store = patient(&server.url()).build().unwrap();
+    let chaos = Chaos::new(store, move |call, _| {
+        // Between its look-up and its lease.
+        if call == StoreCall::Begin && armed.swap(false, SeqCst) {
+            let mut connection = client.get_connection().unwrap();
+            redis::cmd("DEL").arg("case:1").exec(&mut connection).unwrap();
+        }
+        Fault::None
+    });
+    let (third, mut calls) = beside(chaos, rule(By::Key, LONG));
+    site.write_in_doubt().await;
+    other.is_not_stored("first").await;
+    let before = send(&other.cache, get("/cases/1"));
+    let old = other.calls.next().await;
+    until(PATIENCE, "it looks before the deletion", async || {
+        is_armed.store(true, SeqCst);
+        let reading = send(&third, get("/cases/1"));
+        calls.next().await.ok("between");
+        got(reading).await;
+        (!is_armed.swap(false, SeqCst)).then_some(())
+    })
+    .await;
+    let after = send(&other.cache, get("/cases/1"));
+    let new = other.calls.next().await;
+    old.ok("old");
+    new.ok("new");
+    // And not because it has waited in vain.
+    let (before, after) = (got(before).await, got(after).await);
+    assert!(after.cache_status().ends_with(UNSETTLED), "{}", after.cache_status());
+    assert_eq!((before.text(), after.text()), ("old", "new"));
 }
 
 /// What began within the window may be from before the commit, whenever it ends.
@@ -354,6 +420,90 @@ async fn after_a_soft_rule_stale_responses_answer_in_every_process_and_none_is_s
     one.handle.invalidate("case:1").await.unwrap();
     other.is_not_stored("new").await;
     one.is_not_stored("new").await;
+}
+
+/// Neither does a soft invalidation end the time, nor does it let what was removed answer.
+#[tokio::test]
+async fn a_tag_that_is_softly_invalidated_within_a_window_stays_unsettled() {
+    for by in [By::Key, By::Tag] {
+        let server = Server::start().await;
+        let (mut site, mut other) = two(&server, by, LONG).await;
+        site.fill("old").await;
+        other.hits("old").await;
+        site.write_in_doubt().await;
+        site.handle.flush_pending(PATIENCE).await.expect("it is acknowledged");
+        for _ in 0..2 {
+            other.handle.soft_invalidate_tag("all").await.unwrap();
+            other.is_not_stored("still old").await;
+            site.is_not_stored("still old").await;
+        }
+        assert!(is_unsettled(&server).await, "{by:?}");
+    }
+}
+
+/// The server ends it by its clock, which would make it last for an hour more.
+#[tokio::test]
+async fn a_window_from_before_the_clock_was_set_back_is_no_longer_for_that() {
+    for by in [By::Key, By::Tag] {
+        let mut server = Server::with_clock().await;
+        let (mut site, mut other) = two(&server, by, SHORT).await;
+        site.fill("old").await;
+        site.write_in_doubt().await;
+        site.handle.flush_pending(PATIENCE).await.expect("it is acknowledged");
+        server.step_clock(-HOUR);
+        measured(&other).await;
+        other.is_not_stored("still old").await;
+        until(PATIENCE, "the window is over", async || {
+            other.read("new").await.is_hit().then_some(())
+        })
+        .await;
+        until(PATIENCE, "the writer has it", async || {
+            site.read("new").await.is_hit().then_some(())
+        })
+        .await;
+    }
+}
+
+/// Nor does a window that is entered then end with the one before.
+#[tokio::test]
+async fn a_window_after_the_clock_was_set_back_is_as_long_as_it_is() {
+    for by in [By::Key, By::Tag] {
+        let mut server = Server::with_clock().await;
+        let mut short = site(patient(&server.url()), rule(by, SHORT)).await;
+        let mut long = site(patient(&server.url()), rule(by, LONG)).await;
+        short.write_in_doubt().await;
+        short.handle.flush_pending(PATIENCE).await.expect("it is acknowledged");
+        server.step_clock(-HOUR);
+        for site in [&short, &long] {
+            measured(site).await;
+        }
+        long.write_in_doubt().await;
+        long.handle.flush_pending(PATIENCE).await.expect("it is acknowledged");
+        short.is_not_stored("still old").await;
+        server.step_clock(LONG.as_millis() as i64 / 2);
+        measured(&short).await;
+        short.is_not_stored("still old").await;
+        server.step_clock(LONG.as_millis() as i64);
+        until(PATIENCE, "the window is over", async || {
+            short.read("new").await.is_hit().then_some(())
+        })
+        .await;
+    }
+}
+
+/// Whatever has written there: within the longest window there may have been a mark before.
+#[tokio::test]
+async fn a_foreign_value_at_the_name_of_a_mark_ends_after_an_hour_at_the_latest() {
+    for foreign in [&["SET", MARK, "x"][..], &["LPUSH", MARK, "x"]] {
+        let server = Server::start().await;
+        let mut site = site(patient(&server.url()), rule(By::Key, SHORT)).await;
+        server.run(foreign).await;
+        site.is_not_stored("not kept").await;
+        let left = server.command::<i64>(&["PTTL", MARK]).await;
+        assert!((3_500_000..=3_600_000).contains(&left), "{left}");
+        server.run(&["DEL", MARK]).await;
+        site.fill("stored").await;
+    }
 }
 
 /// The mark of a key is on the node of the key, whatever its name.

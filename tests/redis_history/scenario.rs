@@ -117,7 +117,9 @@ impl Scenario {
                     faults: 20,
                     shared: 50,
                 };
-                let four = Self { processes: 4, ..scenario("long", Fault::ALL, enough) };
+                // Each key is written by one process, and four fill for themselves more often.
+                let goal = Goal { shared: 35, ..enough };
+                let four = Self { processes: 4, ..scenario("long", Fault::ALL, goal) };
                 vec![scenario("long", Fault::ALL, enough), four]
             }
             "near" => vec![Self {

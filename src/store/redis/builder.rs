@@ -130,10 +130,11 @@ impl RedisStoreBuilder {
     /// Sets the ACL user. Defaults to the one in the address, or to none.
     ///
     /// It needs `INFO`, `TIME`, `GET`, `MGET`, `SET`, `UNLINK`, `HGET`, `HMGET`, `EVALSHA`, `EVAL`, and
-    /// what the scripts call: `DEL`, `HSET`, `HSETNX`, `HDEL`, `HGETALL`, `HKEYS`, `HLEN`, `HRANDFIELD`,
-    /// `PTTL`, `PEXPIRE`; and `CLIENT TRACKING` for the near cache. Besides the keys of routes it reads and writes
-    /// those that begin with `tower-support-cache:` after the namespace. Without `INFO` the store cannot know one
-    /// server from another and is bypassed.
+    /// what the scripts call: `DEL`, `EXISTS`, `HSET`, `HSETNX`, `HDEL`, `HGETALL`, `HKEYS`, `HLEN`,
+    /// `HRANDFIELD`, `PTTL`, `PEXPIRE`; and `CLIENT TRACKING` for the near cache. Besides the keys of routes it
+    /// reads and writes those that begin, after the namespace, with `tower-support-cache:`: `epoch`,
+    /// `heartbeats:*`, `tag:*`, and `unsettled:*` for writes that the origin may commit yet. Without `INFO` the
+    /// store cannot know one server from another and is bypassed.
     pub fn username(mut self, name: impl Into<String>) -> Self {
         self.username = Some(name.into());
         self

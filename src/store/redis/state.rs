@@ -147,15 +147,17 @@ impl StoreState {
         if record.stamp.incarnation != connection.incarnation {
             return None;
         }
-        let latest = self.link.server_time(connection, now()).saturating_add(AHEAD);
+        let now = now();
+        let latest = self.link.server_time(connection, now).saturating_add(AHEAD);
         if record.stamp.stored > latest || outdated.is_some_and(|since| since > latest) {
             return None;
         }
-        let received = self.link.local_time(connection, record.stamp.stored)?;
+        // Not later than now, whatever the difference of two clocks is,
+        let received = self.link.local_time(connection, record.stamp.stored)?.min(now);
         let mut until = self.link.local_time(connection, record.stamp.fresh_until)?;
         if let Some(since) = outdated {
-            // Never fresh, whatever the difference of two clocks is.
-            until = until.min(self.link.local_time(connection, since)?).min(now());
+            // and then never fresh.
+            until = until.min(self.link.local_time(connection, since)?).min(now);
         }
         let content = match record.content {
             StoredContent::Response(head, body) => {

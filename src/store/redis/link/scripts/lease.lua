@@ -9,9 +9,17 @@ local k, vf, lf = KEYS[1], 'v:' .. ARGV[1], 'l:' .. ARGV[1]
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local inc = string.sub(ARGV[2], 1, 16)
-local left = math.max(redis.call('PTTL', KEYS[2]), tonumber(ARGV[6]))
--- A mark without an end, which is not ours.
-if left == -1 then left = tonumber(ARGV[3]) end
+local marked = redis.call('PTTL', KEYS[2])
+if marked ~= -2 then
+  -- A value that is not ours may have replaced a mark: no window is longer than an hour.
+  local window = tonumber(redis.pcall('GET', KEYS[2])) or 3600000
+  -- Nor does one without an end, or from before the clock was set back, last for longer than its window.
+  if marked == -1 or marked > window + 1000 then
+    redis.call('SET', KEYS[2], window, 'PX', window)
+    marked = window
+  end
+end
+local left = math.max(marked, tonumber(ARGV[6]))
 local r = redis.call('HMGET', k, vf, lf)
 local v, l = r[1], r[2]
 if v and ARGV[4] ~= '1' and string.sub(v, 6, 21) == inc

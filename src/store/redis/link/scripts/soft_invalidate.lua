@@ -19,5 +19,9 @@ for _, f in ipairs(fields) do
   if kind == 'v:' or kind == 'l:' then redis.call('HDEL', k, f) end
 end
 local left, window = redis.call('PTTL', KEYS[2]), tonumber(ARGV[2])
-if window > 0 and left ~= -1 and left < window then redis.call('SET', KEYS[2], '1', 'PX', window) end
+if window > 0 then
+  -- As for a hard one.
+  window = math.max(window, math.min(left, tonumber(redis.pcall('GET', KEYS[2])) or 0))
+  redis.call('SET', KEYS[2], window, 'PX', window)
+end
 return #fields

@@ -12,10 +12,13 @@ for i, k in ipairs(KEYS) do
   local is_ours = versions and string.gsub(versions .. ' ', stamp, '') == ''
     and (mark == '' or string.match(mark, '^!%d+$'))
   -- From before the clock was set back, it would look newer than any fill.
-  if not is_ours or tonumber(string.sub(v, 1, 16)) > micros + 1000000 then
+  local ahead = is_ours and tonumber(string.sub(v, 1, 16)) - micros
+  if not is_ours or ahead > 1000000 then
     v = now .. ' ' .. ARGV[i + 1]
-    -- The time in which nothing may be stored goes on.
-    if is_ours then v = v .. mark end
+    -- The time in which nothing may be stored begins again.
+    if is_ours and mark ~= '' then
+      v = v .. string.format('!%.0f', tonumber(string.sub(mark, 2)) - math.floor(ahead / 1000))
+    end
     redis.call('SET', k, v, 'PX', 2 * ARGV[1])
   elseif redis.call('PTTL', k) < tonumber(ARGV[1]) then
     -- Far ahead, because every change is pushed to all processes that have read it.
