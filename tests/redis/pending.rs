@@ -76,7 +76,8 @@ async fn the_hook_is_given_an_invalidation_once_the_server_has_acknowledged_it()
         .cache(CacheRoute::get("/cases/{case}").key("case:{case}").ttl(TTL))
         .invalidation_hook(move |invalidated: Invalidated| {
             let key = invalidated.surrogate_key().map(|key| key.into_owned());
-            std::future::ready(passed_on.send(key).unwrap())
+            passed_on.send(key).unwrap();
+            std::future::ready(())
         })
         .build()
         .unwrap();
