@@ -17,6 +17,7 @@
 //! | [Migration](migration) | I come from the original service, or from another crate |
 //! | [Defaults and limits](defaults) | All of them in one table |
 //! | [Cost](cost) | What does a request cost? |
+//! | [How it works](how_it_works) | Why does an invalidation always win? |
 //! | [Security](security) | Which attacks are held off, and which test shows it? |
 //!
 //! Features of the crate, all off but the first:
@@ -88,6 +89,7 @@ pub mod life_cycle {}
 pub mod testing {}
 
 #[doc = include_str!("../docs/guide/cookbook.md")]
+#[doc(alias = "recipes")]
 pub mod cookbook {}
 
 #[doc = include_str!("../docs/guide/migration.md")]
@@ -98,6 +100,12 @@ pub mod defaults {}
 
 #[doc = include_str!("../docs/cost.md")]
 pub mod cost {}
+
+#[doc = include_str!("../docs/guide/how_it_works.md")]
+#[doc(alias = "stampede")]
+#[doc(alias = "single flight")]
+#[doc(alias = "fence")]
+pub mod how_it_works {}
 
 #[doc = include_str!("../docs/security.md")]
 pub mod security {}

@@ -100,6 +100,8 @@ impl SupportCacheHandle {
     ///
     /// In this process the invalidation is in force when this returns. A dropped future loses nothing:
     /// the store goes on until it is acknowledged.
+    #[doc(alias = "purge")]
+    #[doc(alias = "ban")]
     pub fn invalidate(&self, key: impl IntoKey) -> Invalidation {
         self.invalidate_many([key])
     }
@@ -307,6 +309,7 @@ impl SupportCacheHandle {
     ///
     /// As for [`invalidate`](Self::invalidate). Until every process has seen it, it is pending:
     /// [`flush_pending`](Self::flush_pending) and [`drain`](Self::drain) wait for it.
+    #[doc(alias = "clear")]
     pub fn invalidate_all(&self) -> Invalidation {
         Invalidation(self.cache.invalidate_all(Strength::Hard))
     }
@@ -388,7 +391,7 @@ impl SupportCacheHandle {
     /// # Ok::<(), tower_support_cache::ConfigError>(())
     /// ```
     pub fn count_origin_calls(&self, calls: u32) {
-        self.cache.count_origin_calls(calls);
+        Arc::clone(&self.cache).count_origin_calls(calls);
     }
 
     /// Switches a bucket on or off. Returns whether there is a bucket of this name.
@@ -556,7 +559,7 @@ pub(crate) trait Operate: Send + Sync {
         &self,
         limit: Duration,
     ) -> Pin<Box<dyn Future<Output = Result<(), Pending>> + Send + '_>>;
-    fn count_origin_calls(&self, calls: u32);
+    fn count_origin_calls(self: Arc<Self>, calls: u32);
     fn switch(&self, bucket: &str, switch: Switch) -> bool;
     fn reload(&self, routes: &Routes) -> Result<(), ConfigError>;
 }
@@ -609,8 +612,8 @@ impl<St: Store> Operate for Cache<St> {
         Box::pin(self.store.flush_pending(limit))
     }
 
-    fn count_origin_calls(&self, calls: u32) {
-        self.origin.spend(calls);
+    fn count_origin_calls(self: Arc<Self>, calls: u32) {
+        self.spend(calls);
     }
 
     fn switch(&self, bucket: &str, switch: Switch) -> bool {

@@ -146,6 +146,27 @@ impl fmt::Debug for CallerKey {
 ///     .build()?;
 /// # Ok::<(), tower_support_cache::ConfigError>(())
 /// ```
+///
+/// What all routes have in common:
+///
+/// ```
+/// use http::{HeaderName, header::AUTHORIZATION};
+/// use tower_support_cache::{
+///     CallerKey, Caller, Credentials, MemoryStore, Routes, StatusField, SupportCacheLayer,
+/// };
+///
+/// let layer = SupportCacheLayer::builder(MemoryStore::new())
+///     .routes(Routes::new())
+///     .credential_fields([AUTHORIZATION, HeaderName::from_static("x-session")])
+///     .credentials(Credentials::PerCaller(Caller::authorization()))
+///     .caller_key(CallerKey::new([7; 32])) // 32 random bytes, from the service's secrets.
+///     .status_field(StatusField::Hidden)
+///     .invalidation_hook(|invalidated| async move { println!("purge {invalidated:?}") })
+///     .mount("admin")
+///     .scheme("https")
+///     .build()?;
+/// # Ok::<(), tower_support_cache::ConfigError>(())
+/// ```
 #[must_use = "a builder does nothing itself, use `.build()` to build it"]
 pub struct SupportCacheLayerBuilder<St> {
     store: Arc<St>,
@@ -361,7 +382,7 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
             Ok(bucket) => Ok((budget, bucket)),
             Err(problem) => Err(ConfigError::new(ConfigErrorKind::Limit, "origin_budget", problem)),
         });
-        let origin = OriginController::new(budget.transpose()?);
+        let origin = OriginController::new(budget.transpose()?, store.token().is_some());
         let secret = match settings.caller_key {
             Some(CallerKey(key)) => DigestKey::new(key),
             None => DigestKey::of_process().map_err(|error| {

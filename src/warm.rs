@@ -35,6 +35,7 @@ use crate::metrics::cache_outcome::{CacheOutcome, ReportOutcome};
 /// assert_eq!((warmed.stored, warmed.failed), (3, 0));
 /// # }
 /// ```
+#[doc(alias = "warm up")]
 #[derive(Clone, Debug)]
 #[must_use = "nothing is sent before `.send(..)`"]
 pub struct Warmup<S> {

@@ -115,18 +115,37 @@ peers() {
     RUSTFLAGS="-D warnings" cargo check --locked --all-targets --manifest-path benches/peers/Cargo.toml
 }
 
-# The public API changes as the version says, against the last release.
+# The public API changes as the version says, against the last tag.
 semver() {
+    local last
+    last=$(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null) || {
+        echo "tests/heavy.sh: no version is tagged yet, so there is nothing to compare with"
+        return
+    }
     tool semver-checks cargo-semver-checks
-    cargo semver-checks
+    cargo semver-checks --all-features --baseline-rev "$last"
+}
+
+# Crates whose types are in the public API are those of tests/external_types.txt. (cargo-check-external-types
+# would need a nightly of its own.)
+external() {
+    cargo "+$NIGHTLY" rustdoc --quiet --lib --all-features -- -Z unstable-options --output-format json
+    diff <(sed 's/ *#.*//' tests/external_types.txt) \
+        <(python3 tests/external_types.py "${CARGO_TARGET_DIR:-target}/doc/tower_support_cache.json" | cut -d' ' -f1)
 }
 
 # What is uploaded is complete and builds by itself.
 package() {
+    bash tests/package.sh
     cargo package --allow-dirty
 }
 
-jobs=(powerset minimal msrv miri docs mistakes mutants history suite peers fuzz licences advisories semver package)
+# A release of the present version, up to but without the upload. Says what only the owner can give.
+release() {
+    bash ops/release.sh "$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)"
+}
+
+jobs=(powerset minimal msrv miri docs mistakes mutants history suite peers fuzz licences advisories semver external package release)
 
 case " ${jobs[*]} " in
     *" ${1:-} "*) "$@" ;;

@@ -77,7 +77,7 @@ const ORDERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("src/flight", &["broadcast", "flights"]),
-    ("src/origin", &["quota", "pauses", "budget", "controller"]),
+    ("src/origin", &["quota", "pauses", "budget", "ledger", "controller"]),
     ("src/recording", &["budget", "tape", "cursor", "recorder"]),
     ("src/background", &["runtime", "detach", "early_refresh", "revalidation"]),
     (
@@ -174,6 +174,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "lookup",
             "fill",
             "invalidation",
+            "calls",
             "store",
             "builder",
         ],
@@ -373,6 +374,32 @@ fn every_public_type_has_an_example() {
         }
     }
     assert!(faults.is_empty(), "without an example:\n{}", faults.join("\n"));
+}
+
+#[test]
+fn every_setter_is_in_an_example() {
+    let (sources, guide) = (sources("src"), documents().into_iter().map(Source::read));
+    let mut examples: String = guide.map(|page| page.text).collect();
+    for source in &sources {
+        let docs = source.text.lines().map(str::trim_start).filter(|line| line.starts_with("//"));
+        examples.extend(docs);
+    }
+    let (mut faults, mut seen) = (Vec::new(), 0);
+    for source in sources.iter().filter(|source| !source.path.starts_with("src/verify")) {
+        for line in source.text.lines().map(str::trim_start) {
+            let Some(setter) = line.strip_prefix("pub fn ") else { continue };
+            if !setter.contains("(mut self") {
+                continue;
+            }
+            let name = &setter[..name_end(setter)];
+            if !examples.contains(&format!(".{name}(")) {
+                faults.push(format!("{name}: {}", source.path.display()));
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 50, "{seen}");
+    assert!(faults.is_empty(), "in no example:\n{}", faults.join("\n"));
 }
 
 // ===== edges =====

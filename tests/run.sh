@@ -108,6 +108,9 @@ for manifest in Cargo.toml fuzz/Cargo.toml benches/peers/Cargo.toml; do
     cargo update --quiet --workspace --locked --manifest-path "$manifest"
 done
 
+step "contents of the package"
+bash tests/package.sh
+
 step "planted mistakes apply"
 bash tests/mistakes.sh --applies
 
@@ -141,7 +144,7 @@ cargo test -p tower-support-cache-hostile --no-run
 )
 
 scripts=0
-for script in tests/portal.sh tests/portal_redis.sh tests/page.sh tests/model.sh $counts; do
+for script in tests/examples.sh tests/portal.sh tests/portal_redis.sh tests/page.sh tests/model.sh $counts; do
     if [ -f "$script" ]; then
         step "$script"
         bash "$script"

@@ -1,14 +1,18 @@
 //! Limits of the origin: those that it states, and its budget.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Body;
 
 use super::{cache::Cache, fill::ForwardedRequest, respond::exhausted};
 use crate::{
+    background::runtime,
     body::ResponseBody,
-    clock::{now, time_of_day},
+    clock::{Instant, now, sleep_until, time_of_day},
     key::Variant,
     metrics::{
         cache_outcome::OutcomeReport,
@@ -17,10 +21,19 @@ use crate::{
     origin::{Exhausted, Paused, Quota},
     policy::{stated_left, stated_pause},
     route::CacheRule,
-    store::Store,
+    store::{Store, timeout::bounded},
 };
 
 impl<St: Store> Cache<St> {
+    /// Counts calls to the origin, and reports them to the other processes on the store.
+    pub(crate) fn spend(self: &Arc<Self>, calls: u32) {
+        self.origin.spend(calls);
+        let Some(due) = self.origin.begin_exchange() else { return };
+        if let Some(runtime) = runtime() {
+            runtime.spawn(share_calls(Arc::downgrade(self), due));
+        }
+    }
+
     /// Notes the limits that a response states.
     pub(crate) fn hear(
         &self,
@@ -97,5 +110,19 @@ impl<St: Store> Cache<St> {
         let mut response = exhausted(wait);
         report.put(&Outcome::Exhausted, response.extensions_mut());
         response
+    }
+}
+
+/// Reports calls at a time, and again for as long as there are more.
+async fn share_calls<St: Store>(cache: Weak<Cache<St>>, mut due: Instant) {
+    loop {
+        sleep_until(due).await;
+        let Some(cache) = cache.upgrade() else { return };
+        let Some(report) = cache.origin.report() else { return };
+        let shared = bounded(cache.store.share_calls(&report)).await.flatten();
+        match cache.origin.exchanged(&report, shared) {
+            Some(next) => due = next,
+            None => return,
+        }
     }
 }

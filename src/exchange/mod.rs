@@ -131,7 +131,7 @@ where
             ResponseFuture::ready(cache.refuse(bucket, report, wait))
         }
         Decision::Forward(bucket, why) => {
-            cache.origin.spend(1);
+            cache.spend(1);
             let (reporter, report) =
                 (Arc::clone(&cache.reporter), OutcomeReport::of(request.extensions()));
             let mark = Mark { reporter, bucket, why, began: recent(), report };
@@ -347,7 +347,7 @@ where
     /// Asks the inner service. `on_panic` is called if it panics.
     async fn ask(&mut self, on_panic: impl Fn()) -> Result<Response<B>, S::Error> {
         let (metrics, bucket) = (self.cache.metrics(), self.read.route.bucket);
-        self.cache.origin.spend(1);
+        self.cache.spend(1);
         let answer = async {
             poll_fn(|cx| self.inner.poll_ready(cx)).await?;
             self.inner.call(self.request.take().expect(UNTIL_FORWARDED)).await

@@ -42,7 +42,7 @@ where
     let report = OutcomeReport::of(request.extensions());
     let write = PendingWrite::new(&cache, &rules, Some(changes), &request);
     let panicked = || cache.metrics().panicked_write();
-    cache.origin.spend(1);
+    cache.spend(1);
     let answer = Watched::new(inner.oneshot(request), panicked).await;
     if let Ok(response) = &answer {
         cache.hear_of_all(response.status(), response.headers());

@@ -29,6 +29,8 @@ pub enum Operation {
     InvalidateAll,
     /// Asking the server whether it is the one it was.
     Heartbeat,
+    /// Reporting calls to an origin that has a budget.
+    ShareCalls,
 }
 
 impl Operation {
@@ -42,6 +44,7 @@ impl Operation {
             Self::Invalidate => "invalidate",
             Self::InvalidateAll => "invalidate-all",
             Self::Heartbeat => "heartbeat",
+            Self::ShareCalls => "share-calls",
         }
     }
 }

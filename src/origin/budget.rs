@@ -24,7 +24,7 @@ const SHORTEST_INTERVAL: Duration = Duration::from_micros(1);
 ///
 /// let day = Duration::from_secs(24 * 60 * 60);
 /// let layer = SupportCacheLayer::builder(MemoryStore::new())
-///     .origin_budget(OriginBudget::new(15_000, day).name("records"))
+///     .origin_budget(OriginBudget::new(15_000, day).name("records").burst(1_000))
 ///     .cache(
 ///         CacheRoute::get("/cases/{case}")
 ///             .key("case:{case}")
@@ -87,7 +87,8 @@ impl OriginBudget {
         if interval < SHORTEST_INTERVAL {
             return Err("has over a million calls a second: give fewer, or a longer period");
         }
-        Ok(TokenBucket { interval, burst, per: self.per })
+        let longest_debt = interval * burst + self.per;
+        Ok(TokenBucket { interval, burst, longest_debt })
     }
 }
 
@@ -96,8 +97,8 @@ impl OriginBudget {
 pub(crate) struct TokenBucket {
     pub(crate) interval: Duration,
     pub(crate) burst: u32,
-    /// After such a period no call counts any more.
-    pub(crate) per: Duration,
+    /// Debt that calls beyond the burst do not raise any more: what was overspent is paid for within a period.
+    pub(crate) longest_debt: Duration,
 }
 
 impl TokenBucket {
@@ -117,6 +118,16 @@ impl Level {
         Self(now + bucket.depth() / 2)
     }
 
+    /// Returns the level of a bucket whose calls are paid for after a time.
+    pub(crate) fn owing(debt: Duration, now: Instant) -> Self {
+        Self(now + debt)
+    }
+
+    /// Returns the time for which the bucket has been full.
+    pub(crate) fn full_for(self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.0)
+    }
+
     /// Returns the time after which the calls so far are paid for.
     pub(crate) fn debt(self, now: Instant) -> Duration {
         self.0.saturating_duration_since(now)
@@ -124,8 +135,8 @@ impl Level {
 
     /// Takes calls, whether they are left or not.
     pub(crate) fn spend(&mut self, bucket: TokenBucket, calls: u32, now: Instant) {
-        let paid = self.0.max(now) + bucket.interval.saturating_mul(calls).min(bucket.per);
-        self.0 = paid.min(now + bucket.per);
+        let paid = self.0.max(now) + bucket.interval.saturating_mul(calls).min(bucket.longest_debt);
+        self.0 = paid.min(now + bucket.longest_debt);
     }
 
     /// Lowers the level to a number of calls that are left.
@@ -170,7 +181,10 @@ mod tests {
 
     #[test]
     fn a_budget_that_makes_no_sense_is_refused() {
-        assert_eq!(bucket(), TokenBucket { interval: SECOND, burst: 10, per: 90 * SECOND });
+        assert_eq!(
+            bucket(),
+            TokenBucket { interval: SECOND, burst: 10, longest_debt: 100 * SECOND }
+        );
         for budget in [
             OriginBudget::new(0, SECOND),
             OriginBudget::new(1, SECOND),
@@ -213,11 +227,16 @@ mod tests {
     }
 
     #[test]
-    fn calls_of_more_than_a_period_ago_do_not_count() {
-        let (bucket, now) = (bucket(), now());
-        let mut level = full(now);
-        level.spend(bucket, u32::MAX, now);
-        assert_eq!(level.debt(now), 90 * SECOND);
+    fn what_was_overspent_is_paid_for_within_a_period() {
+        let now = now();
+        for burst in [10, 500, 990] {
+            let bucket = OriginBudget::new(1000, 90 * SECOND).burst(burst).bucket().unwrap();
+            let mut level = full(now);
+            level.spend(bucket, u32::MAX, now);
+            assert!(level.share(bucket, now) < 0.0, "{burst}");
+            let later = now + 90 * SECOND + bucket.interval;
+            assert!(level.left(bucket, later) > 0, "{burst}");
+        }
     }
 
     #[test]

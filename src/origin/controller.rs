@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use super::{
-    budget::{Level, OriginBudget, TokenBucket},
+    budget::{OriginBudget, TokenBucket},
+    ledger::{CallReport, Ledger, SharedBudget},
     pauses::Pauses,
 };
 use crate::{
-    clock::now,
+    clock::{Instant, now},
+    key::seeded_hash,
     metrics::{OriginSnapshot, outcome::SparedCall},
     sync::{AtomicU64, Mutex, Ordering, lock},
 };
@@ -23,18 +25,23 @@ pub(crate) struct OriginController {
 struct SpentBudget {
     settings: OriginBudget,
     bucket: TokenBucket,
-    level: Mutex<Level>,
+    ledger: Mutex<Ledger>,
+    /// Number of this process among those that share the budget.
+    process: u64,
+    is_shared: bool,
     calls: AtomicU64,
     spared: Vec<AtomicU64>,
 }
 
 impl OriginController {
-    /// Creates the controller of a budget and its bucket.
-    pub(crate) fn new(budget: Option<(OriginBudget, TokenBucket)>) -> Self {
+    /// Creates the controller of a budget and its bucket. `is_shared` says that other processes spend it, too.
+    pub(crate) fn new(budget: Option<(OriginBudget, TokenBucket)>, is_shared: bool) -> Self {
         let budget = budget.map(|(settings, bucket)| SpentBudget {
             settings,
             bucket,
-            level: Mutex::new(Level::half(bucket, now())),
+            ledger: Mutex::new(Ledger::new(bucket, is_shared, now())),
+            process: seeded_hash(now()),
+            is_shared,
             calls: AtomicU64::new(0),
             spared: SparedCall::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
         });
@@ -48,14 +55,14 @@ impl OriginController {
     /// Returns whether enough of the budget is left for a call.
     pub(crate) fn admits(&self, call: SparedCall) -> bool {
         let Some(budget) = &self.budget else { return true };
-        let share = lock(&budget.level).share(budget.bucket, now());
+        let share = lock(&budget.ledger).level.share(budget.bucket, now());
         share > least_share(call)
     }
 
     /// Returns the time until a call is left; zero if one is.
     pub(crate) fn wait(&self) -> Duration {
         let Some(budget) = &self.budget else { return Duration::ZERO };
-        lock(&budget.level).wait(budget.bucket, now())
+        lock(&budget.ledger).level.wait(budget.bucket, now())
     }
 
     /// Counts a call that is not made.
@@ -69,15 +76,38 @@ impl OriginController {
     pub(crate) fn spend(&self, calls: u32) {
         if let Some(budget) = &self.budget {
             budget.calls.fetch_add(calls.into(), Ordering::Relaxed);
-            lock(&budget.level).spend(budget.bucket, calls, now());
+            lock(&budget.ledger).spend(calls, now());
         }
     }
 
     /// Lowers what is left to the number that the origin states.
     pub(crate) fn lower(&self, left: u64) {
         if let Some(budget) = &self.budget {
-            lock(&budget.level).lower(budget.bucket, left, now());
+            lock(&budget.ledger).lower(left, now());
         }
+    }
+
+    /// Returns the time at which the calls are to be reported to the other processes. `None` if there are none,
+    /// or if a report is on its way.
+    pub(crate) fn begin_exchange(&self) -> Option<Instant> {
+        let budget = self.budget.as_ref().filter(|budget| budget.is_shared)?;
+        lock(&budget.ledger).begin_exchange(now())
+    }
+
+    /// Reports the calls since the last exchange.
+    pub(crate) fn report(&self) -> Option<CallReport> {
+        let budget = self.budget.as_ref()?;
+        Some(lock(&budget.ledger).report(&budget.settings.name, budget.process, now()))
+    }
+
+    /// Enters the answer to a report, `None` if there is none. Returns the time at which there is more to
+    /// report.
+    pub(crate) fn exchanged(
+        &self,
+        report: &CallReport,
+        shared: Option<SharedBudget>,
+    ) -> Option<Instant> {
+        lock(&self.budget.as_ref()?.ledger).exchanged(report, shared, now())
     }
 
     pub(crate) fn snapshot(&self) -> Option<OriginSnapshot> {
@@ -88,7 +118,7 @@ impl OriginController {
             name: budget.settings.name.clone(),
             budget: budget.settings.calls.into(),
             burst: budget.bucket.burst.into(),
-            left: lock(&budget.level).left(budget.bucket, now()),
+            left: lock(&budget.ledger).level.left(budget.bucket, now()),
             calls: budget.calls.load(Ordering::Relaxed),
             spared: counts.filter(|(_, count)| *count > 0).collect(),
         })
@@ -113,7 +143,7 @@ mod tests {
     fn what_can_be_spared_most_is_spared_first() {
         let budget = OriginBudget::new(1100, Duration::from_secs(1_000_000)).burst(100);
         let bucket = budget.bucket().unwrap();
-        let origin = OriginController::new(Some((budget, bucket)));
+        let origin = OriginController::new(Some((budget, bucket)), false);
         let admitted = || {
             let calls = SparedCall::ALL.iter().copied();
             calls.filter(|call| origin.admits(*call)).count()
@@ -124,6 +154,6 @@ mod tests {
             assert_eq!(admitted(), expected);
         }
         assert_eq!(origin.wait().as_secs().div_ceil(10), 200);
-        assert!(OriginController::new(None).admits(SparedCall::EarlyRefresh));
+        assert!(OriginController::new(None, false).admits(SparedCall::EarlyRefresh));
     }
 }

@@ -3,10 +3,12 @@
 
 mod budget;
 mod controller;
+mod ledger;
 mod pauses;
 mod quota;
 
 pub use budget::OriginBudget;
 pub(crate) use controller::OriginController;
+pub use ledger::{CallReport, SharedBudget};
 pub(crate) use pauses::Paused;
 pub use quota::{Exhausted, Quota};

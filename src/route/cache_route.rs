@@ -43,6 +43,69 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 ///     .key("support:cases:{account}")
 ///     .ttl(Duration::from_secs(120));
 /// ```
+///
+/// Key and tags, of the path or of the request's head:
+///
+/// ```
+/// use tower_support_cache::CacheRoute;
+///
+/// # #[derive(Clone)] struct Tenant(String);
+/// CacheRoute::get("/cases/{case}")
+///     .key_with(|request| {
+///         let Tenant(tenant) = request.extensions().get()?;
+///         Some(format!("case:{tenant}:{}", request.param("case")?))
+///     })
+///     .tag("case:{case}")
+///     .tag_with(|request| Some(format!("tenant:{}", request.extensions().get::<Tenant>()?.0)));
+/// ```
+///
+/// What tells responses apart, and who may share them:
+///
+/// ```
+/// use http::header::ACCEPT_LANGUAGE;
+/// use tower_support_cache::{CacheRoute, Credentials, HostPolicy, QueryPolicy, RequestDirectives};
+///
+/// CacheRoute::get("/articles")
+///     .credentials(Credentials::SameForEverybody)
+///     .vary([ACCEPT_LANGUAGE])
+///     .query(QueryPolicy::Only(vec!["page".to_owned()]))
+///     .host(HostPolicy::Ignore)
+///     .request_directives(RequestDirectives::Honour);
+/// ```
+///
+/// What is stored, and for how long:
+///
+/// ```
+/// use std::time::Duration;
+/// use http::{HeaderName, StatusCode, header::SET_COOKIE};
+/// use tower_support_cache::{CacheRoute, Freshness};
+///
+/// CacheRoute::get("/pages/{page}")
+///     .freshness(Freshness::Origin)
+///     .heuristic(10)
+///     .targeted([HeaderName::from_static("bff-cache-control")])
+///     .statuses([StatusCode::OK, StatusCode::MOVED_PERMANENTLY])
+///     .negative_ttl(Duration::from_secs(5))
+///     .jitter(20)
+///     .strip([SET_COOKIE])
+///     .body_limit(4 * 1024 * 1024);
+/// ```
+///
+/// An origin that is slow, fails, or takes few calls:
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_support_cache::{CacheRoute, Coalescing, Exhausted, Quota};
+///
+/// CacheRoute::get("/reports/{report}")
+///     .stale_while_revalidate(Duration::from_secs(600))
+///     .stale_if_error(Duration::from_secs(24 * 3600))
+///     .soft_timeout(Duration::from_millis(800))
+///     .early_refresh(1.0)
+///     .coalescing(Coalescing::On)
+///     .quota(Quota::Service)
+///     .when_exhausted(Exhausted::Refuse);
+/// ```
 #[derive(Clone)]
 #[must_use = "a route does nothing until it is given to `SupportCacheLayerBuilder::cache`"]
 pub struct CacheRoute {
@@ -170,6 +233,7 @@ impl CacheRoute {
     /// [field](crate::SupportCacheLayerBuilder::tag_field). The groups that it names in `Cache-Groups`
     /// (RFC 9875) are tags of another kind: the same text is not the same tag. A response with more than
     /// 128 tags is not stored.
+    #[doc(alias = "surrogate key")]
     pub fn tag(mut self, template: impl Into<String>) -> Self {
         self.tags.push(KeySource::Template(template.into()));
         self
@@ -271,6 +335,7 @@ impl CacheRoute {
     /// follows for each response; fewer while the origin fails. A response with
     /// `stale-while-revalidate` sets its own time. One with `must-revalidate`, `proxy-revalidate`,
     /// `s-maxage` or `no-cache` is never served stale.
+    #[doc(alias = "grace")]
     pub fn stale_while_revalidate(mut self, window: Duration) -> Self {
         self.storage.windows.while_revalidate = window;
         self
@@ -345,6 +410,7 @@ impl CacheRoute {
     ///
     /// Values are compared byte by byte, except that case and optional whitespace do not count in
     /// `Accept-Encoding` and `Accept-Language` (RFC 9111 §4.1).
+    #[doc(alias = "vary by")]
     pub fn vary(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         self.vary = names.into_iter().collect();
         self
@@ -411,6 +477,9 @@ impl CacheRoute {
     }
 
     /// Sets the coalescing of concurrent misses. Defaults to [`Coalescing::On`].
+    #[doc(alias = "stampede")]
+    #[doc(alias = "single flight")]
+    #[doc(alias = "dedup")]
     pub fn coalescing(mut self, coalescing: Coalescing) -> Self {
         self.coalescing = coalescing;
         self

@@ -109,6 +109,7 @@ pub enum Credentials {
     ///     .credentials(Credentials::PerTenant(tenant))
     ///     .ttl(Duration::from_secs(60));
     /// ```
+    #[doc(alias = "tenant")]
     PerTenant(Caller),
     /// An outer layer has authenticated *and authorised* the request, and the key or the target
     /// identifies everyone who may see the response.

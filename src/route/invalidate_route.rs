@@ -34,6 +34,18 @@ use crate::{
 ///     .key("support:cases:{account}")
 ///     .tag("account:{account}");
 /// ```
+///
+/// Keys and tags of the request's head, and groups that the response names:
+///
+/// ```
+/// use tower_support_cache::InvalidateRoute;
+///
+/// # #[derive(Clone)] struct Tenant(String);
+/// InvalidateRoute::any_unsafe("/cases/{*rest}")
+///     .key_with(|request| Some(format!("cases:{}", request.extensions().get::<Tenant>()?.0)))
+///     .tag_with(|request| Some(format!("tenant:{}", request.extensions().get::<Tenant>()?.0)))
+///     .groups();
+/// ```
 #[derive(Clone)]
 #[must_use = "a rule does nothing until it is given to `SupportCacheLayerBuilder::invalidate`"]
 pub struct InvalidateRoute {

@@ -123,3 +123,60 @@ fn unknown(name: &str, pattern: &Pattern) -> String {
     };
     format!("`{{{name}}}` is no parameter of `{}`: {fix}", pattern.as_str())
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{Extensions, HeaderMap, Method, Uri, Version};
+    use matchit::Router;
+
+    use super::{super::request::HeadRef, *};
+    use crate::{
+        key::key,
+        verify::random::{Random, for_all},
+    };
+
+    const LETTERS: &str = "aZ09-_.~ :%/{}*+\"\\?#&=\t\0äжΩ漢🎈\u{85}\u{a0}";
+
+    /// Returns a value as it is in a path: what need not be escaped may be.
+    fn in_path(value: &str, random: &mut Random) -> String {
+        let escaped = value.bytes().map(|byte| match byte {
+            b'a' | b'Z' | b'0' | b'9' | b'-' | b'_' if random.below(2) == 0 => {
+                char::from(byte).to_string()
+            }
+            _ if random.below(2) == 0 => format!("%{byte:02X}"),
+            _ => format!("%{byte:02x}"),
+        });
+        escaped.collect()
+    }
+
+    /// A job has the values as a handler has them, and must find what is stored.
+    #[test]
+    fn for_all_values_a_key_by_name_is_the_one_that_the_template_makes() {
+        let pattern = Pattern::parse("/x/{a}/y/{b}").expect("a pattern");
+        let mut router = Router::new();
+        pattern.insert(&mut router, (), &[]).expect("the first");
+        let (method, headers, extensions) = (&Method::GET, &HeaderMap::new(), &Extensions::new());
+        let mut made = 0;
+        for_all(|random| {
+            let text = random.pick(&["{a}", "k:{a}", "{b}:{a}", "{a}{b}{a}", "k:{{{a}}}:é{b}"]);
+            let [a, b] = [(); 2].map(|()| random.text(LETTERS.chars(), 1..8));
+            let path = format!("/x/{}/y/{}", in_path(&a, random), in_path(&b, random));
+            let uri = &path.parse::<Uri>().expect("a path");
+            let head = HeadRef { method, uri, version: Version::HTTP_11, headers, extensions };
+            let parameters = &router.at(uri.path()).expect("it matches").params;
+            let template = Template::parse(text, &pattern, "key").expect("a template");
+            let stored = template.key(&RequestView { head, parameters });
+            let named = key(text).with("a", &a).with("b", &b).to_text();
+            assert_eq!(
+                stored.as_ref().map(PrimaryKey::as_str),
+                named.as_deref(),
+                "{text} {a:?} {b:?}"
+            );
+            if let Some(named) = named {
+                assert!(template.can_make(&named), "{text} {named:?}");
+                made += 1;
+            }
+        });
+        assert!(made > 100, "{made}");
+    }
+}

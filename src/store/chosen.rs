@@ -12,6 +12,7 @@ use crate::{
     entry::Entry,
     fence::Sequence,
     key::{Slot, Strength, Subject, Token, VariantRef},
+    origin::{CallReport, SharedBudget},
 };
 
 /// Store that is chosen at run time, such as by a configuration.
@@ -160,6 +161,10 @@ impl Store for ChosenStore {
 
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         chosen!(self, store => Box::pin(store.invalidate_all()) as Acknowledgement)
+    }
+
+    async fn share_calls(&self, report: &CallReport) -> Option<SharedBudget> {
+        chosen!(self, store => store.share_calls(report).await)
     }
 
     fn snapshot(&self) -> Option<StoreSnapshot> {

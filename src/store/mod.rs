@@ -63,6 +63,7 @@ pub use crate::{
     key::{PrimaryKey, Slot, Strength, Subject, Tag, Tags, Token, Variant, VariantRef},
     metrics::latency::Latency,
     metrics::operations::{NearSnapshot, Operation, OperationSnapshot, StoreSnapshot},
+    origin::{CallReport, SharedBudget},
 };
 pub use chosen::{ChosenLease, ChosenStore};
 pub use memory::{MemoryStore, MemoryStoreBuilder};
@@ -362,6 +363,17 @@ pub trait Store: Sealed + Send + Sync + 'static {
     /// As for [`invalidate`](Self::invalidate).
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<Self>;
 
+    /// Reports calls to an origin that has a budget, and returns what is left of it to all processes on the
+    /// store. `None`, the default, if it shares nothing, or if the server could not be asked: the calls are
+    /// reported again.
+    fn share_calls(
+        &self,
+        report: &CallReport,
+    ) -> impl Future<Output = Option<SharedBudget>> + Send {
+        let _ = report;
+        ready(None)
+    }
+
     /// Copies the store's own counts out. `None`, the default, if it has none.
     fn snapshot(&self) -> Option<StoreSnapshot> {
         None
@@ -452,6 +464,13 @@ impl<St: Store> Store for Arc<St> {
 
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
         (**self).invalidate_all()
+    }
+
+    fn share_calls(
+        &self,
+        report: &CallReport,
+    ) -> impl Future<Output = Option<SharedBudget>> + Send {
+        (**self).share_calls(report)
     }
 
     fn snapshot(&self) -> Option<StoreSnapshot> {

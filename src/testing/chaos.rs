@@ -11,8 +11,8 @@ use tokio::time::sleep;
 
 use crate::{
     store::{
-        Begin, Commit, Entry, Lookup, Pending, Sequence, Slot, Store, Strength, Subject, Token,
-        VariantRef, sealed::Sealed, timeout::bounded,
+        Begin, CallReport, Commit, Entry, Lookup, Pending, Sequence, SharedBudget, Slot, Store,
+        Strength, Subject, Token, VariantRef, sealed::Sealed, timeout::bounded,
     },
     sync::{AtomicU64, Ordering},
 };
@@ -47,6 +47,8 @@ pub enum StoreCall {
     InvalidateAll,
     /// [`Store::flush_pending`].
     FlushPending,
+    /// [`Store::share_calls`].
+    ShareCalls,
 }
 
 /// Disturbance of one call by [`Chaos`].
@@ -108,7 +110,7 @@ pub struct Chaos<St> {
 
 type Plan = dyn Fn(StoreCall, u64) -> Fault + Send + Sync;
 
-const CALLS: usize = StoreCall::FlushPending as usize + 1;
+const CALLS: usize = StoreCall::ShareCalls as usize + 1;
 
 impl<St: Store> Chaos<St> {
     /// Wraps `store`. `plan` is called once for each call; the first call of a kind has number 0.
@@ -226,6 +228,12 @@ impl<St: Store> Store for Chaos<St> {
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
         let fault = self.fault(StoreCall::InvalidateAll);
         disturbed(fault, self.store.invalidate_all(), || Err(Pending))
+    }
+
+    async fn share_calls(&self, report: &CallReport) -> Option<SharedBudget> {
+        let fault = self.fault(StoreCall::ShareCalls);
+        let shared = async { self.store.share_calls(report).await };
+        disturbed(fault, shared, || None).await
     }
 
     async fn flush_pending(&self, limit: Duration) -> Result<(), Pending> {

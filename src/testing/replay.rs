@@ -58,6 +58,19 @@ const FLIPPED: &[(&str, &[&str])] = &[
 /// Replay::new().assert_declared(app, request).await;
 /// # }
 /// ```
+///
+/// Further fields to change, and differences to expect:
+///
+/// ```
+/// use http::{HeaderName, HeaderValue, header::AUTHORIZATION};
+/// use tower_support_cache::{CacheRoute, testing::Replay};
+///
+/// let replay = Replay::new()
+///     .route(&CacheRoute::get("/cases").key("cases"))
+///     .declared([AUTHORIZATION]) // such requests bypass the cache
+///     .flip(HeaderName::from_static("x-theme"), HeaderValue::from_static("dark"))
+///     .ignored([HeaderName::from_static("x-request-id")]);
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a replay does nothing until it is given a service"]
 pub struct Replay {

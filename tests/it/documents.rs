@@ -141,6 +141,57 @@ fn the_readme_is_read_in_five_minutes() {
     assert!(words <= 1200, "{words} words, at 240 a minute");
 }
 
+// ===== code of examples =====
+
+#[test]
+fn code_that_a_page_takes_from_an_example_is_there() {
+    let page = read("docs/guide/cookbook.md");
+    let mut seen = 0;
+    for block in page.split("```text\n// ").skip(1) {
+        let (example, block) = block.split_once('\n').unwrap();
+        let source = read(example);
+        for line in block.split("```").next().unwrap().lines() {
+            assert!(source.contains(line), "{example} has no such line: {line}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 10, "{seen}");
+}
+
+// ===== words =====
+
+/// Words that people search the docs for, who know other caches.
+const SEARCHED: &[&str] = &[
+    "surrogate key",
+    "stampede",
+    "single flight",
+    "dedup",
+    "grace",
+    "vary by",
+    "tenant",
+    "purge",
+    "ban",
+    "clear",
+    "warm up",
+];
+
+#[test]
+fn the_words_of_other_caches_lead_somewhere() {
+    let mut folders = vec![root().join("src")];
+    let mut source = String::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            match entry.is_dir() {
+                true => folders.push(entry),
+                false => source.push_str(&fs::read_to_string(entry).unwrap_or_default()),
+            }
+        }
+    }
+    let has = |word: &&&str| source.contains(&format!("alias = \"{word}\""));
+    let missing: Vec<_> = SEARCHED.iter().filter(|word| !has(word)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
 // ===== links =====
 
 #[test]

@@ -13,6 +13,7 @@ mod server;
 mod support;
 
 mod access;
+mod budget;
 mod clock;
 mod conformance;
 mod crowd;

@@ -61,7 +61,8 @@ impl<B: Send + 'static> Service<Request<B>> for Origin {
                 let version = world.write(key);
                 posted.note(key, version);
                 // Its client may leave meanwhile.
-                pause(Duration::from_micros(random.below(4000))).await;
+                let slowest = if random.below(4) == 0 { 40_000 } else { 4000 };
+                pause(Duration::from_micros(random.below(slowest))).await;
                 let mut response = Response::builder().status(201);
                 if kind == "grouped" {
                     response = response.header("cache-group-invalidation", group(key));

@@ -139,7 +139,7 @@ impl Scenario {
             "quiet" => vec![scenario("quiet", &[], some(8))],
             "restarts" => vec![scenario("restarts", &[Fault::RestartFromRdb], some(10))],
             "failovers" => vec![scenario("failovers", &[Fault::Failover], some(10))],
-            "shutdowns" => vec![scenario("shutdowns", &[Fault::Shutdown, Fault::Reload], some(10))],
+            "shutdowns" => vec![scenario("shutdowns", &[Fault::Shutdown, Fault::Reload], some(15))],
             "demotions" => vec![scenario("demotions", &[Fault::Demotion], some(10))],
             _ => return None,
         })

@@ -111,6 +111,27 @@ impl fmt::Debug for SealKey {
 ///     .build()?;
 /// # Ok::<(), tower_support_cache::ConfigError>(())
 /// ```
+///
+/// A server in another zone, with a user of its own:
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_support_cache::RedisStore;
+///
+/// let store = RedisStore::builder("redis://cache.internal:6379/")
+///     .username("portal")
+///     .password("from the service's secrets")
+///     .database(1)
+///     .lookup_budget(Duration::from_millis(100))
+///     .invalidate_budget(Duration::from_millis(300))
+///     .lease(Duration::from_secs(60)) // The origin may take that long.
+///     .heartbeat(Duration::from_millis(500))
+///     .heartbeat_timeout(Duration::from_millis(250))
+///     .breaker(10)
+///     .near_cache_limit(Duration::from_secs(2))
+///     .build()?;
+/// # Ok::<(), tower_support_cache::ConfigError>(())
+/// ```
 #[derive(Clone)]
 #[must_use = "a builder does nothing itself, use `.build()` to build it"]
 pub struct RedisStoreBuilder {

@@ -9,6 +9,7 @@
 //!    s:<digest>   outdated   time of a soft invalidation, and the record that was there
 //!    l:<digest>   lease      fill that may store the variant of this digest
 //! tower-support-cache:tag:account:A1        STRING    version of a tag
+//! tower-support-cache:calls:origin          HASH      budget of an origin, and the processes that spend it
 //! ```
 //!
 //! So a hit needs one field: a record at `v:…` is in force, unless it has tags (`tag_versions.rs`), and its
@@ -19,6 +20,7 @@
 //! eviction and a flush.
 
 mod builder;
+mod calls;
 mod fill;
 mod invalidation;
 mod link;

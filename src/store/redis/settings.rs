@@ -87,6 +87,11 @@ impl RedisSettings {
         names.find(|mark| hash_slot(mark) == slot).expect("each slot has a number")
     }
 
+    /// Returns the key that holds the calls of all processes to an origin. No tag is called so.
+    pub(super) fn calls_key(&self, origin: &str) -> String {
+        [&self.namespace, OWN, "calls:", origin].concat()
+    }
+
     /// Returns the key that holds the epoch.
     pub(super) fn epoch_key(&self) -> String {
         [&self.namespace, OWN, EPOCH].concat()
@@ -105,7 +110,8 @@ impl RedisSettings {
             Operation::Commit
             | Operation::Release
             | Operation::Invalidate
-            | Operation::InvalidateAll => self.invalidate_budget,
+            | Operation::InvalidateAll
+            | Operation::ShareCalls => self.invalidate_budget,
             Operation::Heartbeat => self.heartbeat_timeout,
         }
     }

@@ -18,6 +18,7 @@ use crate::{
     fence::Sequence,
     key::{Slot, Strength, Subject, Token, VariantRef},
     metrics::operations::StoreSnapshot,
+    origin::{CallReport, SharedBudget},
     store::{Begin, Commit, Lookup, Store, sealed::Sealed},
 };
 
@@ -145,6 +146,13 @@ impl Store for RedisStore {
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<> {
         self.state.sequence.invalidate_all(|_| ());
         InvalidationCall::new(&self.state, InvalidationScope::All, Duration::ZERO).run()
+    }
+
+    fn share_calls(
+        &self,
+        report: &CallReport,
+    ) -> impl Future<Output = Option<SharedBudget>> + Send {
+        self.state.share_calls(report)
     }
 
     async fn flush_pending(&self, limit: Duration) -> Result<(), Pending> {

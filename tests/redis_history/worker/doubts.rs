@@ -22,13 +22,15 @@ use crate::{
 pub(super) const WINDOW: Duration = Duration::from_millis(400);
 /// Time after a window in which its writer has invalidated again, on a busy machine.
 const MARGIN: Duration = Duration::from_secs(1);
+/// Difference of two clocks: without faults nothing else is waited for.
+const SLACK: Duration = Duration::from_millis(100);
 /// Time before the end of a window in which the origin commits, in microseconds: a fill takes longer.
 const LAST: u64 = 60_000;
 
 impl Run {
     /// Writes now and then what the origin commits later.
     pub(super) async fn doubt(self: Arc<Self>, mut random: Random) {
-        let rest = if self.load == Load::Doubts { 250 } else { 500 };
+        let rest = if self.load == Load::Doubts { 100 } else { 500 };
         loop {
             pause(Duration::from_millis(rest + random.below(rest))).await;
             let key = self.world.own(random.next());
@@ -57,7 +59,7 @@ impl Run {
         if !delivering.await.unwrap() {
             return;
         }
-        pause(WINDOW + MARGIN).await;
+        pause(WINDOW + if self.load == Load::Doubts { SLACK } else { MARGIN }).await;
         if is_within && self.handle.flush_pending(FLUSH).await.is_ok() {
             let register = if rule == "softly_doubted" { softly(key) } else { key };
             self.counters.settled.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

@@ -11,7 +11,7 @@ use crate::{
     sync::{AtomicU64, Ordering},
 };
 
-const OPERATIONS: [Operation; 7] = [
+const OPERATIONS: [Operation; 8] = [
     Operation::Lookup,
     Operation::Lease,
     Operation::Commit,
@@ -19,6 +19,7 @@ const OPERATIONS: [Operation; 7] = [
     Operation::Invalidate,
     Operation::InvalidateAll,
     Operation::Heartbeat,
+    Operation::ShareCalls,
 ];
 
 /// Counters of one store.

@@ -30,6 +30,6 @@ pub(crate) use self::{
     deadline::Deadline,
     handle::{Dependents, Link},
     random::{random, random_text},
-    scripts::{COMMIT, LEASE, TAG_VERSIONS},
+    scripts::{COMMIT, LEASE, SHARE_CALLS, TAG_VERSIONS},
     transport::Endpoint,
 };

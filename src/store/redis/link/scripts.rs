@@ -26,6 +26,8 @@ pub(super) static UNSETTLE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/unsettle.lua")));
 pub(crate) static TAG_VERSIONS: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/tag_versions.lua")));
+pub(crate) static SHARE_CALLS: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/share_calls.lua")));
 pub(super) static RENEW_TAG_VERSION: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/renew_tag_version.lua")));
 
@@ -35,8 +37,17 @@ pub(super) static BEGIN_EPOCH: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/begin_epoch.lua")));
 
 /// Returns every script that requests call.
-pub(super) fn all() -> [&'static Script; 7] {
-    [&LEASE, &COMMIT, &RELEASE, &SOFT_INVALIDATE, &UNSETTLE, &TAG_VERSIONS, &RENEW_TAG_VERSION]
+pub(super) fn all() -> [&'static Script; 8] {
+    [
+        &LEASE,
+        &COMMIT,
+        &RELEASE,
+        &SOFT_INVALIDATE,
+        &UNSETTLE,
+        &TAG_VERSIONS,
+        &RENEW_TAG_VERSION,
+        &SHARE_CALLS,
+    ]
 }
 
 impl Script {
