@@ -14,7 +14,10 @@ use tower_support_cache::{
 };
 
 use super::{LIFETIME, Run, doubts::WINDOW};
-use crate::world::{By, KEYS};
+use crate::{
+    server::pause,
+    world::{By, KEYS},
+};
 
 /// Word of the parent: replace the rules.
 pub(crate) const RELOAD: &str = "reload";
@@ -106,7 +109,13 @@ impl Run {
 
     /// Ends as a service does that is told to: its clients leave, also during their writes, and what these
     /// have written is invalidated before the process ends.
-    pub(super) async fn end(self: &Arc<Self>, tasks: Vec<JoinHandle<()>>) {
+    pub(super) async fn end(self: &Arc<Self>, mut tasks: Vec<JoinHandle<()>>) {
+        for key in self.world.all_own() {
+            let run = Arc::clone(self);
+            tasks.push(tokio::spawn(async move { run.post("written", key).await }));
+        }
+        // These have been sent by now, and most are not answered.
+        pause(Duration::from_millis(2)).await;
         tasks.iter().for_each(JoinHandle::abort);
         for task in tasks {
             let _ = task.await;
