@@ -10,7 +10,7 @@ use std::{
 };
 
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode,
     header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
 };
 use percent_encoding::percent_decode_str;
@@ -160,7 +160,7 @@ impl<B> Service<Request<B>> for OperatorService {
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let command = match self.admits(request.headers()) {
             true => Command::of(&request, &self.cache.metrics()),
-            false => Err(Reply::text(StatusCode::UNAUTHORIZED, "a token is needed")),
+            false => Err(Reply::unauthorized()),
         };
         let service = self.clone();
         Box::pin(async move {
@@ -195,27 +195,48 @@ enum PurgeTarget {
 impl Command {
     /// Reads a request. Nothing is done if a part of it is wrong.
     fn of<B>(request: &Request<B>, counts: &Snapshot) -> Result<Self, Reply> {
-        match *request.method() {
-            Method::GET => return Ok(Self::Inspect),
-            Method::POST => {}
-            _ => return Err(Reply::text(StatusCode::METHOD_NOT_ALLOWED, "GET or POST")),
-        }
-        let parameters = parameters(request.uri().query().unwrap_or_default())?;
-        let path = request.uri().path().trim_end_matches('/');
-        let name = path.rsplit('/').next().unwrap_or_default();
-        let (name, strength) = match name.strip_prefix("soft-") {
-            Some(name) => (name, Strength::Soft),
-            None => (name, Strength::Hard),
+        let name = match (request.method(), CommandName::of(request.uri().path())) {
+            (&Method::POST, Some(name)) => name,
+            (&Method::GET, None) => return Ok(Self::Inspect),
+            (&Method::POST, None) => {
+                return Err(Reply::text(StatusCode::NOT_FOUND, "there is no such command"));
+            }
+            (_, Some(_)) => return Err(Reply::not_allowed("POST")),
+            (_, None) => return Err(Reply::not_allowed("GET")),
         };
-        match (name, strength) {
-            ("invalidate", _) => Ok(Self::Invalidate(targets(&parameters, counts)?, strength)),
-            ("invalidate-all", _) => {
+        let parameters = parameters(request.uri().query().unwrap_or_default())?;
+        match name {
+            CommandName::Invalidate(strength) => {
+                Ok(Self::Invalidate(targets(&parameters, counts)?, strength))
+            }
+            CommandName::InvalidateAll(strength) => {
                 allow(&parameters, &[])?;
                 Ok(Self::Invalidate(vec![PurgeTarget::All], strength))
             }
-            ("switch", Strength::Hard) => switches(parameters, counts),
-            ("drain", Strength::Hard) => drain(&parameters),
-            _ => Err(Reply::text(StatusCode::NOT_FOUND, "there is no such command")),
+            CommandName::Switch => switches(parameters, counts),
+            CommandName::Drain => drain(&parameters),
+        }
+    }
+}
+
+/// Name of a command, the last segment of a path.
+enum CommandName {
+    Invalidate(Strength),
+    InvalidateAll(Strength),
+    Switch,
+    Drain,
+}
+
+impl CommandName {
+    fn of(path: &str) -> Option<Self> {
+        match path.trim_end_matches('/').rsplit('/').next()? {
+            "invalidate" => Some(Self::Invalidate(Strength::Hard)),
+            "soft-invalidate" => Some(Self::Invalidate(Strength::Soft)),
+            "invalidate-all" => Some(Self::InvalidateAll(Strength::Hard)),
+            "soft-invalidate-all" => Some(Self::InvalidateAll(Strength::Soft)),
+            "switch" => Some(Self::Switch),
+            "drain" => Some(Self::Drain),
+            _ => None,
         }
     }
 }
@@ -330,11 +351,14 @@ struct Reply {
     status: StatusCode,
     media_type: &'static str,
     text: String,
+    /// Field that says what to do instead.
+    hint: Option<(HeaderName, &'static str)>,
 }
 
 impl Reply {
     fn text(status: StatusCode, text: impl Display) -> Self {
-        Self { status, media_type: "text/plain; charset=utf-8", text: format!("{text}\n") }
+        let (media_type, text) = ("text/plain; charset=utf-8", format!("{text}\n"));
+        Self { status, media_type, text, hint: None }
     }
 
     fn done() -> Self {
@@ -345,9 +369,20 @@ impl Reply {
         Self::text(StatusCode::BAD_REQUEST, problem)
     }
 
+    fn unauthorized() -> Self {
+        let reply = Self::text(StatusCode::UNAUTHORIZED, "a token is needed");
+        Self { hint: Some((WWW_AUTHENTICATE, "Bearer")), ..reply }
+    }
+
+    fn not_allowed(allowed: &'static str) -> Self {
+        let text = format!("send it by {allowed}");
+        let reply = Self::text(StatusCode::METHOD_NOT_ALLOWED, text);
+        Self { hint: Some((ALLOW, allowed)), ..reply }
+    }
+
     /// Writes the counts as JSON. Names of buckets and reasons need no escapes.
     fn counts(counts: &Snapshot) -> Self {
-        let Snapshot { buckets, flights, detached, writes, .. } = counts;
+        let Snapshot { buckets, flights, detached, hook_pending, writes, .. } = counts;
         let Snapshot { invalidations, tag_invalidations, invalidations_unmatched, .. } = counts;
         let buckets = object(buckets.iter().map(|(name, bucket)| (name, bucket_counts(bucket))));
         let store = match &counts.store {
@@ -362,25 +397,22 @@ impl Reply {
             ("buckets", buckets),
             ("flights", flights.to_string()),
             ("detached", detached.to_string()),
+            ("hook_pending", hook_pending.to_string()),
             ("writes", writes.to_string()),
             ("invalidations", invalidations.to_string()),
             ("tag_invalidations", tag_invalidations.to_string()),
             ("invalidations_unmatched", invalidations_unmatched.to_string()),
             ("store", store),
         ]);
-        Self { status: StatusCode::OK, media_type: "application/json", text: json }
+        let media_type = "application/json";
+        Self { status: StatusCode::OK, media_type, text: json, hint: None }
     }
 
     fn into_response(self) -> Response<String> {
         let mut response = Response::new(self.text);
         *response.status_mut() = self.status;
-        let hint = match self.status {
-            StatusCode::UNAUTHORIZED => Some((WWW_AUTHENTICATE, "Bearer")),
-            StatusCode::METHOD_NOT_ALLOWED => Some((ALLOW, "GET, POST")),
-            _ => None,
-        };
         let fields = [(CONTENT_TYPE, self.media_type), (CACHE_CONTROL, "no-store")];
-        for (name, value) in fields.into_iter().chain(hint) {
+        for (name, value) in fields.into_iter().chain(self.hint) {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
         response

@@ -39,7 +39,7 @@ impl SupportCacheHandle {
     /// | Gauge, histogram | Labels besides `cache` |
     /// |---|---|
     /// | `support_cache_entries`, `support_cache_bytes`, `support_cache_switched_off` | `bucket` |
-    /// | `support_cache_flights`, `support_cache_detached` | |
+    /// | `support_cache_flights`, `support_cache_detached`, `support_cache_hook_pending` | |
     /// | `support_cache_origin_seconds` | `bucket` |
     ///
     /// A layer with an [`origin_budget`](crate::SupportCacheLayerBuilder::origin_budget) has, with the label
@@ -122,6 +122,7 @@ impl Labels {
     fn publish(&self, counts: &Snapshot) {
         self.gauge("support_cache_flights", counts.flights as f64);
         self.gauge("support_cache_detached", counts.detached as f64);
+        self.gauge("support_cache_hook_pending", counts.hook_pending as f64);
         self.count("support_cache_detached_dropped_total", counts.detached_dropped);
         for (result, count) in [
             ("answered", counts.writes),
@@ -257,6 +258,7 @@ const DESCRIPTIONS: &[(MetricKind, &str, Unit, &str)] = &[
     (MetricKind::Gauge, "support_cache_switched_off", Unit::Count, "1 if the bucket is switched off."),
     (MetricKind::Gauge, "support_cache_flights", Unit::Count, "Forwards on their way whose responses may be shared."),
     (MetricKind::Gauge, "support_cache_detached", Unit::Count, "Fills and writes that go on without their callers."),
+    (MetricKind::Gauge, "support_cache_hook_pending", Unit::Count, "Invalidations that the hook has not passed on yet."),
     (MetricKind::Histogram, ORIGIN_SECONDS, Unit::Seconds, "Time from a forward to the head of its response."),
     (MetricKind::Histogram, STORE_OPERATION_SECONDS, Unit::Seconds, "Time of an operation of the store."),
     (MetricKind::Gauge, "support_cache_store_linked", Unit::Count, "1 if there is a link to the store's server."),

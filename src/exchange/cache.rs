@@ -142,6 +142,7 @@ impl<St: Store> Cache<St> {
     pub(crate) fn snapshot(&self) -> Snapshot {
         let mut snapshot = self.metrics().snapshot(self.flights.in_flight());
         snapshot.detached = self.detachments.len() as u64;
+        snapshot.hook_pending = self.notices.as_ref().map_or(0, |notices| notices.len());
         snapshot.origin = self.origin.snapshot();
         snapshot.store = self.store.snapshot();
         snapshot

@@ -260,6 +260,7 @@ impl Metrics {
             flights: flights as u64,
             // Known elsewhere: see `Cache::snapshot`.
             detached: 0,
+            hook_pending: 0,
             writes: get(&self.writes),
             writes_unmatched: get(&self.writes_unmatched),
             writes_failed: get(&self.writes_failed),

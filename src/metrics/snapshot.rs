@@ -31,6 +31,8 @@ pub struct Snapshot {
     pub flights: u64,
     /// Fills and writes that go on without their callers now.
     pub detached: u64,
+    /// Invalidations that the [hook](crate::InvalidationHook) was not given yet, or has not passed on.
+    pub hook_pending: u64,
     /// Unsafe requests to which a rule or a cached route applies, and that were answered, whatever they
     /// invalidated.
     pub writes: u64,

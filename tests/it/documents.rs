@@ -1,5 +1,5 @@
-//! README and guide: their defaults are those of the code, their sentences are short, and their links lead
-//! somewhere.
+//! README, guide and the pages on security: their defaults are those of the code, their sentences are short,
+//! and their links lead somewhere.
 
 use std::{
     fs,
@@ -18,13 +18,14 @@ pub(crate) fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Returns the README and the pages of the guide.
+/// Returns the pages of the guide, and the other documents for users.
 fn documents() -> Vec<PathBuf> {
     let pages = fs::read_dir(root().join("docs/guide")).unwrap();
     let pages = pages.map(|page| page.unwrap().path());
     let mut all: Vec<_> = pages.filter(|page| page.extension().unwrap() == "md").collect();
     assert!(all.len() > 8, "{all:?}");
-    all.push(root().join("README.md"));
+    let others = ["README.md", "SECURITY.md", "OWNER.md", "docs/security.md"];
+    all.extend(others.map(|name| root().join(name)));
     all.sort();
     all
 }

@@ -157,9 +157,17 @@ async fn a_query_with_a_mistake_in_it_does_nothing() {
     for target in ["/purge", "/", "/soft-switch?on=cases", "/soft-drain"] {
         assert_eq!(post(&service, target).await.0, StatusCode::NOT_FOUND, "{target}");
     }
-    let response = ask(&service, request(Method::DELETE, "/invalidate-all")).await;
-    assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
-    assert_eq!(response.headers()["allow"], "GET, POST");
+    // A GET that forgets to be a POST does not look as if it had worked.
+    for (method, target, allowed) in [
+        (Method::GET, "/invalidate-all", "POST"),
+        (Method::GET, "/soft-invalidate?key=case:1", "POST"),
+        (Method::DELETE, "/invalidate-all", "POST"),
+        (Method::DELETE, "/", "GET"),
+    ] {
+        let response = ask(&service, request(method, target)).await;
+        assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED, "{target}");
+        assert_eq!(response.headers()["allow"], allowed, "{target}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

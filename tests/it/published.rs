@@ -7,8 +7,8 @@ use http::{Method, header::AUTHORIZATION};
 use metrics::{set_default_local_recorder, with_local_recorder};
 use tokio::time::advance;
 use tower_support_cache::{
-    Bypass, MemoryStore, OriginBudget, RequestDirectives, SupportCacheHandle, SupportCacheLayer,
-    Switch,
+    Bypass, Invalidated, MemoryStore, OriginBudget, RequestDirectives, SupportCacheHandle,
+    SupportCacheLayer, Switch,
 };
 
 use crate::{
@@ -137,6 +137,17 @@ fn the_budget_of_the_origin_is_published() {
         let series = format!("support_cache_origin_calls_spared_total{{{labels}}}");
         assert!(kept.series().contains(&series), "{series}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_hook_has_not_passed_on_is_published() {
+    let hook = |_: Invalidated| std::future::pending::<()>();
+    let layer = SupportCacheLayer::builder(MemoryStore::new()).invalidation_hook(hook);
+    let handle = layer.build().unwrap().handle();
+    handle.invalidate_many(["case:1", "case:2"]).await.unwrap();
+    settle().await;
+    let series = "support_cache_hook_pending{cache=\"support-cache\"}";
+    assert_eq!(published(&handle).value(series), 2.0);
 }
 
 /// Each of them has a zero first: a rate sees the first occurrence only after another value.

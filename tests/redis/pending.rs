@@ -8,12 +8,17 @@ use std::{
 };
 
 use http::Method;
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    time::timeout,
+};
+use tower_support_cache::{CacheRoute, Invalidated, SupportCacheLayer};
 
 use crate::{
-    Site,
+    Site, far,
     proxy::Proxy,
     server::{Disk, PATIENCE, Server, until},
-    support::{get, got, request, send},
+    support::{TTL, get, got, request, send},
 };
 
 /// Not long enough for what does not happen, and long enough to see that.
@@ -59,6 +64,44 @@ async fn an_invalidation_while_redis_is_away_is_pending_and_then_delivered() {
     assert_eq!(pair.site.store().pending, 0);
     assert_eq!(pair.other.read("new").await.text(), "new");
     pair.site.hits("new").await;
+}
+
+/// Until then another process may answer with the old response, and so fill the CDN with it.
+#[tokio::test]
+async fn the_hook_is_given_an_invalidation_once_the_server_has_acknowledged_it() {
+    let server = Server::start().await;
+    let link = Proxy::to(server.port).await;
+    let (passed_on, mut purged) = unbounded_channel();
+    let layer = SupportCacheLayer::builder(far(&link.url()).build().unwrap())
+        .cache(CacheRoute::get("/cases/{case}").key("case:{case}").ttl(TTL))
+        .invalidation_hook(move |invalidated: Invalidated| {
+            let key = invalidated.surrogate_key().map(|key| key.into_owned());
+            passed_on.send(key).unwrap();
+            std::future::ready(())
+        })
+        .build()
+        .unwrap();
+    let site = Site::of(&layer).linked().await;
+    site.handle.flush_pending(PATIENCE).await.unwrap();
+    link.freeze();
+    assert!(site.handle.invalidate("case:1").await.is_err());
+    assert!(site.handle.invalidate("case:2").await.is_err());
+    assert!(timeout(BRIEFLY, next(&mut purged, "case:1")).await.is_err());
+    assert!(site.handle.metrics().hook_pending >= 2);
+    link.thaw();
+    for key in ["case:1", "case:2"] {
+        timeout(PATIENCE, next(&mut purged, key)).await.expect("it is passed on");
+    }
+}
+
+/// Waits for the invalidation of a key, after those by which the link was tried.
+async fn next(purged: &mut UnboundedReceiver<Option<String>>, key: &str) {
+    while let Some(purged) = purged.recv().await {
+        match purged.as_deref() {
+            Some("another") => {}
+            purged => return assert_eq!(purged, Some(key)),
+        }
+    }
 }
 
 #[tokio::test]
