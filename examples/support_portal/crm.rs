@@ -16,8 +16,8 @@ use crate::{
     server::Server,
 };
 
-const CALLS_A_DAY: u64 = 15_000;
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const CALLS_A_DAY: u64 = 15_000;
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What customers have reported, and where it stands.
 pub(crate) struct Accounts {

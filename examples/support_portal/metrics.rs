@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Router, http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
 use serde_json::{Map, Value, json};
-use tower_support_cache::{Alone, BucketSnapshot, Bypass, Refusal, Snapshot, SupportCacheHandle};
+use tower_support_cache::{
+    Alone, BucketSnapshot, Bypass, OriginSnapshot, Refusal, Snapshot, SparedCall, Stale,
+    SupportCacheHandle,
+};
 
 use crate::{
     crm::{Crm, Usage},
@@ -38,7 +41,18 @@ fn snapshot(counts: &Snapshot) -> Value {
         "invalidations": counts.invalidations,
         "invalidation_failures": counts.invalidation_failures,
         "detached_dropped": counts.detached_dropped,
+        "origin": counts.origin.as_ref().map(origin),
         "store": counts.store.as_ref().map(processes::store),
+    })
+}
+
+fn origin(counts: &OriginSnapshot) -> Value {
+    json!({
+        "name": counts.name,
+        "budget": counts.budget,
+        "burst": counts.burst,
+        "calls_left": counts.left,
+        "spared": by_reason(&counts.spared, SparedCall::as_str),
     })
 }
 
@@ -47,6 +61,7 @@ fn bucket(counts: &BucketSnapshot) -> Value {
         "hits": counts.hits,
         "misses": counts.misses,
         "coalesced": counts.coalesced,
+        "stale": by_reason(&counts.stale, Stale::as_str),
         "stored": counts.stored,
         "fenced": counts.fenced,
         "alone": by_reason(&counts.alone, Alone::as_str),

@@ -1,7 +1,7 @@
 //! The portal's routes, with the cache in front of their handlers, and beside them the page that
 //! shows both.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -14,18 +14,23 @@ use axum::{
 use serde_json::{Value, json};
 use tower_support_cache::{
     CASE_LIST_TTL, CASE_MESSAGES_TTL, CacheRoute, ConfigError, Credentials, InvalidateRoute,
-    MemoryStore, Store, SupportCacheHandle, SupportCacheLayer,
+    MemoryStore, OriginBudget, Store, SupportCacheHandle, SupportCacheLayer,
 };
 
 use crate::{
     auth, burst, control,
-    crm::{Case, Crm, CrmError, Message},
+    crm::{CALLS_A_DAY, Case, Crm, CrmError, DAY, Message},
     metrics, page,
     processes::Processes,
     server::Server,
 };
 
 const MAX_TEXT: usize = 4_000;
+
+/// Time for which a stale response answers while it is revalidated.
+const WHILE_REVALIDATE: Duration = Duration::from_secs(60);
+/// Time for which one answers while the CRM fails, or while its calls are nearly spent.
+const WITHOUT_CRM: Duration = Duration::from_secs(60 * 60);
 
 /// Makes the portal of one process, whose responses are in its memory.
 pub(crate) fn alone(crm: Arc<Crm>) -> Result<(Router, SupportCacheHandle), ConfigError> {
@@ -77,18 +82,27 @@ fn router<St: Store>(
 }
 
 fn cache_layer<St: Store>(store: St) -> Result<SupportCacheLayer<St>, ConfigError> {
+    // As the calls of a day are spent, the cache makes fewer.
+    let calls = u32::try_from(CALLS_A_DAY).unwrap_or(u32::MAX);
     SupportCacheLayer::builder(store)
+        .origin_budget(OriginBudget::new(calls, DAY).name("crm"))
         .cache(
             CacheRoute::get("/accounts/{account}/cases")
                 .bucket("case_list")
                 .key("support:cases:{account}")
-                .ttl(CASE_LIST_TTL),
+                .ttl(CASE_LIST_TTL)
+                .early_refresh(1.0)
+                .stale_while_revalidate(WHILE_REVALIDATE)
+                .stale_if_error(WITHOUT_CRM),
         )
         .cache(
             CacheRoute::get("/accounts/{account}/cases/{case}/messages")
                 .bucket("messages")
                 .key("support:messages:{case}")
-                .ttl(CASE_MESSAGES_TTL),
+                .ttl(CASE_MESSAGES_TTL)
+                .early_refresh(1.0)
+                .stale_while_revalidate(WHILE_REVALIDATE)
+                .stale_if_error(WITHOUT_CRM),
         )
         // A new case needs no rule: a successful write to a cached path invalidates that path's key.
         .invalidate(

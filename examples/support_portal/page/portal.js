@@ -211,8 +211,9 @@ const orNone = (value, shown) => (value === null ? 'none yet' : shown(value));
 /// Sums what the cache has counted over the buckets.
 function totals({ cache, crm }) {
   const sum = (of) => Object.values(cache.buckets).reduce((all, bucket) => all + of(bucket), 0);
-  const bypassed = sum((bucket) => Object.values(bucket.bypassed).reduce((a, b) => a + b, 0));
-  const hits = sum((bucket) => bucket.hits);
+  const all = (reasons) => Object.values(reasons).reduce((a, b) => a + b, 0);
+  const bypassed = sum((bucket) => all(bucket.bypassed));
+  const hits = sum((bucket) => bucket.hits + all(bucket.stale));
   const collapsed = sum((bucket) => bucket.coalesced);
   const read = hits + collapsed + bypassed + sum((bucket) => bucket.misses);
   return {
@@ -225,6 +226,7 @@ function totals({ cache, crm }) {
     made: crm.calls,
     left: crm.left,
     aDay: crm.calls_a_day,
+    budget: cache.origin,
   };
 }
 
@@ -249,6 +251,10 @@ function showNumbers(now) {
     'CRM calls made': count(now.made),
     'CRM calls saved': count(now.saved),
     'CRM calls left today': `${count(now.left)} of ${count(now.aDay)}`,
+    'CRM calls that may be made at once': `${count(now.budget.calls_left)} of ${count(now.budget.burst)}`,
+    'Early refreshes spared': count(now.budget.spared['early-refresh'] ?? 0),
+    'Revalidations spared': count(now.budget.spared.revalidation ?? 0),
+    'Reads answered stale instead of a call': count(now.budget.spared.stale ?? 0),
   };
   $('numbers').replaceChildren(...Object.entries(rows).map(([name, value]) => element(
     'tr', {}, element('th', { scope: 'row', text: name }), element('td', { text: value }),
