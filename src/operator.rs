@@ -26,15 +26,15 @@ use crate::{
 
 /// Shortest token, in bytes.
 const SHORTEST_TOKEN: usize = 16;
-/// Limit of a drain that names none.
+/// Default limit of a drain.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 /// Longest limit of a drain, in seconds.
 const LONGEST_DRAIN: u64 = 3600;
 
 /// Service by which operators invalidate, switch and inspect a running cache.
 ///
-/// It answers below the path where it is mounted; only the last segment of a path counts. Parameters are in
-/// the query, escaped as in any query, each as often as needed.
+/// It answers below the path where it is mounted. The last segment of a path names the command; parameters
+/// are in the query, URL-encoded, and each may repeat.
 ///
 /// | Request | |
 /// |---|---|
@@ -46,8 +46,9 @@ const LONGEST_DRAIN: u64 = 3600;
 /// | `POST /switch?on=…&off=…` | switches buckets on and off |
 /// | `POST /drain?seconds=…` | [drains](SupportCacheHandle::drain), for at most 10 s by default |
 ///
-/// 200 means that the store has acknowledged all of it; 202 that it has not yet, and is asked again. 400 names
-/// what is wrong with the query, and nothing was done. The body of a request is not read.
+/// 200 means that the store has acknowledged the whole command. 202 means that it has not yet, and is asked
+/// again. The body of a 400 names what is wrong with the query; nothing was done. The body of a request is not
+/// read.
 ///
 /// ```
 /// use axum::Router;
@@ -68,13 +69,13 @@ pub struct OperatorService {
 
 #[derive(Clone, Copy)]
 enum Access {
-    /// Those who have the token of this digest.
+    /// Callers that send the token of this digest.
     Token(blake3::Hash),
     Everybody,
 }
 
 impl OperatorService {
-    /// Creates a service for those who send `Authorization: Bearer` with the token. Tokens are compared in
+    /// Creates a service for callers that send `Authorization: Bearer` with the token. Tokens are compared in
     /// constant time.
     ///
     /// # Errors
@@ -120,7 +121,7 @@ impl OperatorService {
         match command {
             Command::Inspect => Reply::counts(&self.cache.metrics()),
             Command::Invalidate(targets, strength) => {
-                // All of them are in force before the first is waited for.
+                // All invalidations take effect before the first is awaited.
                 let calls: Vec<_> =
                     targets.iter().map(|target| target.invalidate(&self.cache, strength)).collect();
                 match acknowledged(calls).await {
@@ -183,7 +184,7 @@ enum Command {
     Drain(Duration),
 }
 
-/// Object of one invalidation.
+/// Target of one invalidation.
 enum PurgeTarget {
     Key(String),
     Tag(String),
@@ -193,7 +194,7 @@ enum PurgeTarget {
 }
 
 impl Command {
-    /// Reads a request. Nothing is done if a part of it is wrong.
+    /// Reads a whole request, so that nothing is done if a part of it is wrong.
     fn of<B>(request: &Request<B>, counts: &Snapshot) -> Result<Self, Reply> {
         let name = match (request.method(), CommandName::of(request.uri().path())) {
             (&Method::POST, Some(name)) => name,

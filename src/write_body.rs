@@ -1,7 +1,7 @@
-//! Body of the response to a write, whose end settles the write once more.
+//! Body of the response to a write; the end of the body settles the write once more.
 //!
 //! A write may commit while its response streams. So there is work to be done before the last frame is
-//! handed over; a body that is dropped before drops that work.
+//! handed over. A body that is dropped earlier drops that work.
 
 use std::{
     fmt,
@@ -14,18 +14,18 @@ use bytes::{Buf, Bytes};
 use http::{StatusCode, header::CONTENT_LENGTH, response};
 use http_body::{Body, Frame, SizeHint};
 
-/// Work at the end of a body. Dropped, it is told that the body has not ended.
+/// Work at the end of a body. A drop tells it that the body has not ended.
 pub(crate) trait AtEnd: Send {
     /// Does the work, before the end is handed over.
     fn act(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
-/// Body whose end is preceded by some work.
+/// Body that does some work before its end.
 pub(crate) struct WriteBody<B: Body> {
     body: Pin<Box<B>>,
     /// Result of the first poll, until it is handed over.
     first: Option<PolledFrame<B>>,
-    /// Bytes that are missing from the declared length.
+    /// Bytes of the declared length that have not been read.
     missing: Option<u64>,
     is_over: bool,
     stage: Stage,
@@ -34,16 +34,16 @@ pub(crate) struct WriteBody<B: Body> {
 type PolledFrame<B> = Option<Result<Frame<Bytes>, <B as Body>::Error>>;
 
 enum Stage {
-    /// The end is not in sight.
+    /// The last frame has not been read.
     Open(Box<dyn AtEnd>),
     /// The last frame waits for the work.
     Acting { act: Pin<Box<dyn Future<Output = ()> + Send>>, last: Option<Frame<Bytes>> },
-    /// Nothing is to be done any more.
+    /// No work is left.
     Done,
 }
 
 impl<B: Body> WriteBody<B> {
-    /// Reads the first frame of a body, if it is there: mostly it is the whole body.
+    /// Reads the first frame of a body, if it is ready. It is usually the whole body.
     pub(crate) fn begin(head: &response::Parts, body: B) -> Self {
         let lengths = head.headers.get_all(CONTENT_LENGTH).iter();
         let declared = lengths.filter_map(|length| length.to_str().ok()?.parse().ok());
@@ -54,7 +54,7 @@ impl<B: Body> WriteBody<B> {
         let mut this =
             Self { body: Box::pin(body), first: None, missing, is_over, stage: Stage::Done };
         if !is_over {
-            // No wake-up is lost: it is polled again, with a waker.
+            // No wake-up is lost: the body is polled again, with a waker.
             let polled = this.poll_body(&mut Context::from_waker(Waker::noop()));
             this.first = match polled {
                 Poll::Ready(frame) => Some(frame),
@@ -64,12 +64,12 @@ impl<B: Body> WriteBody<B> {
         this
     }
 
-    /// Returns whether the body has ended with its head.
+    /// Returns whether no frame is left to read.
     pub(crate) fn is_over(&self) -> bool {
         self.is_over
     }
 
-    /// Has work done at the end of the body.
+    /// Sets the work to do at the end of the body.
     pub(crate) fn at_end(mut self, work: Box<dyn AtEnd>) -> Self {
         self.stage = Stage::Open(work);
         self

@@ -25,7 +25,7 @@ use crate::{
 };
 
 impl<St: Store> Cache<St> {
-    /// Counts calls to the origin, and reports them to the other processes on the store.
+    /// Counts calls to the origin, and reports them to the other processes that share the store.
     pub(crate) fn spend(self: &Arc<Self>, calls: u32) {
         self.origin.spend(calls);
         let Some(due) = self.origin.begin_exchange() else { return };
@@ -60,7 +60,7 @@ impl<St: Store> Cache<St> {
         self.origin.pauses.begin(paused, now() + pause);
     }
 
-    /// Notes the limits that a response to any request states, where all requests have one budget.
+    /// Notes the limits that a response to any request states, if the layer has a budget.
     pub(crate) fn hear_of_all(&self, status: StatusCode, response: &HeaderMap) {
         if !self.origin.has_budget() {
             return;
@@ -89,8 +89,8 @@ impl<St: Store> Cache<St> {
         !self.origin.admits(call) || self.origin.pauses.contain(hashes)
     }
 
-    /// Returns the time until the origin may be asked, if a request of the route that has nothing to show is
-    /// refused.
+    /// Returns the time until the origin may be asked, if the route refuses a request that has nothing to
+    /// show.
     pub(crate) fn refusal(&self, rule: &CacheRule) -> Option<Duration> {
         match rule.when_exhausted {
             Exhausted::Forward => None,
@@ -113,7 +113,7 @@ impl<St: Store> Cache<St> {
     }
 }
 
-/// Reports calls at a time, and again for as long as there are more.
+/// Reports calls once they are due, and again for as long as there are more.
 async fn share_calls<St: Store>(cache: Weak<Cache<St>>, mut due: Instant) {
     loop {
         sleep_until(due).await;

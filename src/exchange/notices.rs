@@ -18,7 +18,7 @@ use crate::{
     sync::{Mutex, lock},
 };
 
-/// Number of notices that wait. Beyond it they become one of everything.
+/// Largest number of notices that wait. Beyond it, one notice of everything replaces them.
 const MAX_NOTICES: usize = 10_000;
 /// Time for which the store is waited for, before it is asked again after a pause.
 const ACKNOWLEDGED: Duration = Duration::from_secs(1);
@@ -26,10 +26,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Prefix of the surrogate key of a bucket.
 const BUCKET: &str = "bucket:";
-/// Bytes that cannot stand in a name of a list, in addition to those outside ASCII.
+/// Bytes that are escaped in a listed name, in addition to those outside ASCII.
 const UNFIT: &AsciiSet = &CONTROLS.add(b' ').add(b',');
 
-/// Invalidation that the store has acknowledged, as an [`InvalidationHook`] is given it.
+/// Invalidation that the store has acknowledged, as passed to an [`InvalidationHook`].
 ///
 /// ```
 /// use tower_support_cache::{Invalidated, store::{PrimaryKey, Strength}};
@@ -46,12 +46,12 @@ pub enum Invalidated {
     Subject(Subject, Strength),
     /// A bucket, by name.
     Bucket(String, Strength),
-    /// Everything. A hard one also stands for more invalidations than can wait for the hook: 10,000.
+    /// Everything. A hard one also replaces the waiting invalidations once more than 10,000 wait for the hook.
     All(Strength),
 }
 
 impl Invalidated {
-    /// Returns the name that responses have for it in the field of
+    /// Returns the name that responses carry for it in the
     /// [`surrogate_key_field`](crate::SupportCacheLayerBuilder::surrogate_key_field). `None` for everything.
     pub fn surrogate_key(&self) -> Option<Cow<'_, str>> {
         match self {
@@ -69,16 +69,16 @@ impl Invalidated {
     }
 }
 
-/// Escapes a name for a list of them.
+/// Escapes a name for a list of names.
 fn fit(name: &str) -> Cow<'_, str> {
     utf8_percent_encode(name, UNFIT).into()
 }
 
-/// Hook that is given each invalidation of this process once the store has acknowledged it, in the order of
-/// the calls, one at a time. A closure is one.
+/// Hook that receives each invalidation of this process once the store has acknowledged it. They come in the
+/// order of the calls, one at a time. A closure is a hook, too.
 ///
-/// Attach the purge of a CDN to it. Each process passes its own invalidations on. No request waits for the
-/// hook, and one that panics has only missed that invalidation, which is logged.
+/// Use it to purge a CDN. Each process passes its own invalidations on. No request waits for the hook. A hook
+/// that panics misses only that invalidation, and the panic is logged.
 ///
 /// ```
 /// use tower_support_cache::{Invalidated, MemoryStore, SupportCacheLayer};
@@ -98,8 +98,8 @@ fn fit(name: &str) -> Cow<'_, str> {
 pub trait InvalidationHook: Send + Sync + 'static {
     /// Passes an invalidation on.
     ///
-    /// The next one waits for the end of the future, so limit its time, and retry in it if the CDN must not
-    /// miss one. It runs in a task of its own and blocks no thread.
+    /// The next invalidation waits for the end of the future, so limit its time. Retry in it if the CDN must
+    /// not miss one. It runs in a task of its own and blocks no thread.
     fn invalidated(&self, invalidated: Invalidated) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
@@ -113,16 +113,16 @@ where
     }
 }
 
-/// Settings about clients and caches in front of the service.
+/// Settings for clients and caches in front of the service.
 #[derive(Clone, Default)]
 pub(crate) struct FrontSettings {
     pub(crate) status_field: StatusField,
-    /// Field that names what a response belongs to; `None` for none.
+    /// Field that names the bucket, key and tags of a response, if there is one.
     pub(crate) surrogate_key_field: Option<HeaderName>,
     pub(crate) hook: Option<Arc<dyn InvalidationHook>>,
 }
 
-/// Returns the field value that names bucket, key and tags of a response.
+/// Returns the field value that names the bucket, key and tags of a response.
 pub(super) fn surrogate_keys(bucket: &str, key: &PrimaryKey, tags: &Tags) -> Option<HeaderValue> {
     let mut value = [BUCKET, bucket].concat();
     for name in iter::once(key.as_str()).chain(tags.iter().map(Tag::as_str)) {
@@ -143,7 +143,7 @@ pub(super) struct Notices {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Invalidated>,
-    /// Set while one is taken out and was not passed on yet.
+    /// Set while a notice is taken out but not passed on yet.
     is_one_in_hand: bool,
 }
 
@@ -152,7 +152,7 @@ impl Notices {
         Arc::new(Self { hook, queue: Mutex::default(), turn: Arc::default() })
     }
 
-    /// Adds an invalidation that the store was called with.
+    /// Adds an invalidation that the store was asked for.
     pub(super) fn add<St: Store>(self: &Arc<Self>, invalidated: Invalidated, store: &Arc<St>) {
         {
             let waiting = &mut lock(&self.queue).waiting;
@@ -166,16 +166,16 @@ impl Notices {
         self.start(store);
     }
 
-    /// Has a task pass on what waits, unless one does.
+    /// Spawns a task that passes on what waits, unless one already does.
     fn start<St: Store>(self: &Arc<Self>, store: &Arc<St>) {
-        // Without a runtime the next one, or a drain, passes it on.
+        // Without a runtime, the next notice or a drain starts the task.
         let Ok(runtime) = Handle::try_current() else { return };
         let Ok(turn) = Arc::clone(&self.turn).try_lock_owned() else { return };
         let (notices, store) = (Arc::clone(self), Arc::clone(store));
         runtime.spawn(async move {
             notices.pass_on(&*store).await;
             drop(turn);
-            // What was added after the last look has found the turn taken.
+            // A notice that was added after the last look has found the turn taken.
             if notices.len() > 0 {
                 notices.start(&store);
             }
@@ -217,7 +217,7 @@ impl Notices {
             }
         });
         if flushed.await.is_err() {
-            // The turn may have come to this call just now.
+            // This call may have got the turn just as its time ran out.
             self.start(store);
         }
         self.len()

@@ -25,7 +25,7 @@ struct Deadlines {
     each: HashMap<Subject, SettlingTime>,
     /// Settling time of everything, once there are too many subjects.
     all: Option<SettlingTime>,
-    /// Latest end of a window, also of writes that no rule is for.
+    /// Latest end of a window, including those of writes without a rule.
     latest: Option<Instant>,
 }
 
@@ -38,11 +38,11 @@ struct SettlingTime {
 }
 
 impl Unsettled {
-    /// Enters a key or a tag for a time. Returns its deadline, at which the caller settles it; `None` if an
+    /// Enters a key or a tag for a time. Returns the deadline at which the caller must settle it, or `None` if an
     /// earlier caller does.
     ///
-    /// Enter it before it is invalidated, and call [`contains`](Self::contains) after a fill has taken
-    /// its number: then a fill either sees it here or is fenced.
+    /// Enter it before it is invalidated, and call [`contains`](Self::contains) after a fill has taken its
+    /// sequence number. Then a fill either sees it here or is fenced.
     pub(crate) fn enter(
         &self,
         subject: &Subject,
@@ -79,7 +79,7 @@ impl Unsettled {
         *latest = (*latest).max(Some(now() + window));
     }
 
-    /// Returns the time at which every write so far is settled, if one may not be.
+    /// Returns the time at which every write so far is settled, if one was unsettled.
     pub(crate) fn latest(&self) -> Option<Instant> {
         lock(&self.deadlines).latest
     }

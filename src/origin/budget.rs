@@ -1,4 +1,5 @@
-//! Budget of calls to an origin, as a token bucket (GCRA: its level is the time at which all calls are paid for).
+//! Budget of calls to an origin: a token bucket by the generic cell rate algorithm (GCRA). Its level is the
+//! time at which all calls are paid for.
 
 use std::time::Duration;
 
@@ -6,17 +7,17 @@ use crate::clock::Instant;
 
 const DEFAULT_NAME: &str = "origin";
 
-/// Part of the calls that may be made at once, unless a budget says otherwise.
+/// Divisor of the calls that gives the burst, unless a budget says otherwise.
 const BURST_PART: u32 = 3;
 
-/// Shortest time between two calls. The clock of a server that processes share counts microseconds.
+/// Shortest time between two calls. The clock of a shared server counts microseconds.
 const SHORTEST_INTERVAL: Duration = Duration::from_micros(1);
 
 /// Budget of calls to an origin: a number of calls in a period.
 ///
 /// It is a token bucket. One third of the calls may be made at once ([`burst`](Self::burst)); the others become
-/// available evenly over the period. So no period sees more calls than the budget has, as long as there are
-/// calls that can be spared. A new bucket is half full: nobody knows what was spent before.
+/// available evenly over the period. So no period has more calls than the budget, as long as there are calls
+/// that can be spared. A new bucket is half full, because what was spent before is unknown.
 ///
 /// ```
 /// use std::time::Duration;
@@ -45,14 +46,14 @@ pub struct OriginBudget {
 }
 
 impl OriginBudget {
-    /// Sets a number of calls in a period.
+    /// Creates a budget of a number of calls in a period.
     pub fn new(calls: u32, per: Duration) -> Self {
         Self { name: DEFAULT_NAME.to_owned(), calls, per, burst: None }
     }
 
     /// Names the origin. Defaults to `origin`.
     ///
-    /// Layers that share a store share the budgets of one name.
+    /// Layers that share a store share the budgets of the same name.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
@@ -61,9 +62,9 @@ impl OriginBudget {
 
     /// Sets the number of calls that may be made at once. Defaults to one third of all.
     ///
-    /// The others become available evenly, so this many calls of a period are lost if it has no idle time. One
-    /// third is the best where work comes within twelve hours of a day: two thirds of the calls can be used. Give
-    /// fewer where work comes evenly.
+    /// The others become available evenly, so a period without idle time loses this many calls. One third is
+    /// best where work comes within twelve hours of a day: two thirds of the calls can then be used. Give fewer
+    /// where work comes evenly.
     #[must_use]
     pub fn burst(mut self, calls: u32) -> Self {
         self.burst = Some(calls);
@@ -81,7 +82,7 @@ impl OriginBudget {
         if burst == 0 || evenly == 0 {
             return Err(
                 "leaves no calls for the burst, or none after it: give at least 2 calls, and a \
-                        burst of fewer",
+                        smaller burst",
             );
         }
         let interval = self.per / evenly;
@@ -98,7 +99,7 @@ impl OriginBudget {
 pub(crate) struct TokenBucket {
     pub(crate) interval: Duration,
     pub(crate) burst: u32,
-    /// Debt that calls beyond the burst do not raise any more: what was overspent is paid for within a period.
+    /// Largest debt; more calls do not raise it. So what was overspent is paid for within a period.
     pub(crate) longest_debt: Duration,
 }
 
@@ -119,7 +120,7 @@ impl Level {
         Self(now + bucket.depth() / 2)
     }
 
-    /// Returns the level of a bucket whose calls are paid for after a time.
+    /// Returns the level of a bucket with a debt.
     pub(crate) fn owing(debt: Duration, now: Instant) -> Self {
         Self(now + debt)
     }
@@ -134,7 +135,7 @@ impl Level {
         self.0.saturating_duration_since(now)
     }
 
-    /// Takes calls, whether they are left or not.
+    /// Takes calls, even if none are left.
     pub(crate) fn spend(&mut self, bucket: TokenBucket, calls: u32, now: Instant) {
         let paid = self.0.max(now) + bucket.interval.saturating_mul(calls).min(bucket.longest_debt);
         self.0 = paid.min(now + bucket.longest_debt);
@@ -146,8 +147,8 @@ impl Level {
         self.0 = self.0.max(now + bucket.interval * (bucket.burst - left));
     }
 
-    /// Returns the share of the burst that is left: 1 if all of it is, 0 if no call is, and less if more
-    /// were made.
+    /// Returns the share of the burst that is left: 1 if all of it is, and 0 if no call is. It is negative once
+    /// the bucket is overspent.
     pub(crate) fn share(self, bucket: TokenBucket, now: Instant) -> f64 {
         1.0 - self.debt(now).as_secs_f64() / bucket.depth().as_secs_f64()
     }
@@ -158,7 +159,7 @@ impl Level {
         u64::try_from(paid.as_nanos() / bucket.interval.as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Returns the time until a call is left.
+    /// Returns the time until a call is available.
     pub(crate) fn wait(self, bucket: TokenBucket, now: Instant) -> Duration {
         self.debt(now).saturating_sub(bucket.interval * (bucket.burst - 1))
     }
@@ -171,7 +172,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Ten at once, and one a second.
+    /// Returns a bucket of ten calls at once, and one a second.
     fn bucket() -> TokenBucket {
         OriginBudget::new(100, 90 * SECOND).burst(10).bucket().unwrap()
     }

@@ -14,7 +14,7 @@ const MAX_PAUSED: usize = 65_536;
 /// Requests that a pause is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Paused {
-    /// All of the layer.
+    /// All requests of the layer.
     Service,
     /// Those of one caller, or of one resource, by a seeded hash.
     Part(u64),
@@ -32,7 +32,7 @@ struct State {
 }
 
 impl Pauses {
-    /// Pauses requests until then, or for as long as it is paused already.
+    /// Pauses requests until this time, or until an earlier pause ends if that is later.
     pub(crate) fn begin(&self, paused: Paused, until: Instant) {
         let mut state = lock(&self.0);
         let end = match paused {
@@ -52,7 +52,7 @@ impl Pauses {
     }
 
     /// Returns whether a request is paused. `hashes` are those of its caller and its resource; they are
-    /// computed only if some are paused.
+    /// computed only if there are pauses.
     pub(crate) fn contain(&self, hashes: impl FnOnce() -> [u64; 2]) -> bool {
         let state = lock(&self.0);
         if state.service.is_none() && state.parts.is_empty() {

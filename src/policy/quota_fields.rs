@@ -17,7 +17,7 @@ use sfv::{
 use super::{field_line::single, http_date::date};
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-/// Longest pause that an origin may ask for. A longer one is taken for this.
+/// Longest pause that an origin may ask for. A longer one is shortened to it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
 
 /// Pause after a 429 that does not say how long it holds.
@@ -41,18 +41,18 @@ pub(crate) fn stated_pause(
     Some(pause.min(LONGEST_PAUSE))
 }
 
-/// Returns the number of requests that are left until a quota is renewed, the lowest where there are several.
-/// Those that are renewed within minutes are no budget.
+/// Returns the number of requests that are left until a quota is renewed; of several quotas, the lowest. Quotas
+/// that are renewed within [`LONGEST_PAUSE`] do not count.
 pub(crate) fn stated_left(fields: &HeaderMap) -> Option<u64> {
     RateLimits::of(fields).left
 }
 
-/// Returns the time of a `Retry-After`, in seconds or as a date. A date in the past is no time.
+/// Returns the time of a `Retry-After`, in seconds or as a date. `None` for a date in the past.
 fn retry_after(fields: &HeaderMap, now: impl FnOnce() -> SystemTime) -> Option<Duration> {
     let line = single(fields, &RETRY_AFTER)?;
     let text = line.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than a number can have are a long time, too.
+        // A number that is too large for `u64` is a long time, too.
         return Some(text.parse().map_or(LONGEST_PAUSE, Duration::from_secs));
     }
     date(line)?.duration_since(now()).ok()
@@ -68,7 +68,7 @@ struct RateLimits {
 }
 
 impl RateLimits {
-    /// Reads the field. One that is malformed is as good as none (RFC 9651 §4.2).
+    /// Reads the field. A malformed one is ignored (RFC 9651 §4.2).
     fn of(fields: &HeaderMap) -> Self {
         let lines: Vec<_> = fields.get_all(RATE_LIMIT).iter().map(|line| line.as_bytes()).collect();
         if lines.is_empty() {

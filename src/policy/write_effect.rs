@@ -5,9 +5,9 @@ use http::{Extensions, StatusCode};
 /// Effect of a write on what it changes.
 ///
 /// The status of a response tells it: 202 is [`Accepted`](Self::Accepted), another 2xx or 3xx is
-/// [`Changed`](Self::Changed), 408, 499 and 5xx are [`Unknown`](Self::Unknown), and another 4xx is
-/// [`Unchanged`](Self::Unchanged). A handler that knows better says so by an extension of its response,
-/// which is sent to no client.
+/// [`Changed`](Self::Changed). 408, 499 and 5xx are [`Unknown`](Self::Unknown), and another 4xx is
+/// [`Unchanged`](Self::Unchanged). A handler that knows better adds the effect to its response as an
+/// extension, which is sent to no client.
 ///
 /// ```
 /// use axum::{Extension, http::StatusCode, response::IntoResponse};
@@ -28,7 +28,7 @@ pub enum WriteEffect {
     /// The write will be committed later. What it changes is invalidated, and nothing is stored for it within
     /// [`accepted_for`](crate::InvalidateRoute::accepted_for).
     Accepted,
-    /// The write may have been committed, or may be yet. What it may change is invalidated, and nothing is
+    /// The write may have been committed, or may still be. What it may change is invalidated, and nothing is
     /// stored for it within [`unknown_for`](crate::InvalidateRoute::unknown_for).
     Unknown,
 }

@@ -31,7 +31,7 @@ pub(crate) struct WriteChange {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Changes {
     each: Vec<WriteChange>,
-    /// Longest windows of the rules that match; `None` without any.
+    /// Longest windows of the rules that match; `None` if none does.
     of_rules: Option<WriteWindows>,
 }
 
@@ -42,7 +42,7 @@ impl Default for WriteWindows {
 }
 
 impl WriteWindows {
-    /// Returns the time for which the origin may commit a write with an effect.
+    /// Returns the time for which the origin may still commit a write with this effect.
     pub(crate) fn after(self, effect: WriteEffect) -> Duration {
         match effect {
             WriteEffect::Accepted => self.accepted,
@@ -64,7 +64,7 @@ impl Changes {
         self.each.iter()
     }
 
-    /// Returns the windows of what is implied: the longest of the rules that match.
+    /// Returns the windows of implied changes: the longest of the rules that match.
     pub(crate) fn windows(&self) -> WriteWindows {
         self.of_rules.unwrap_or_default()
     }
@@ -81,7 +81,7 @@ impl Changes {
         others.each.into_iter().for_each(|change| self.add(change));
     }
 
-    /// Adds a change. Of two for one subject, the stronger holds, for the longer time.
+    /// Adds a change. Of two for one subject, the stronger one and the longer windows hold.
     pub(crate) fn add(&mut self, change: WriteChange) {
         let Some(known) = self.each.iter_mut().find(|known| known.subject == change.subject) else {
             return self.each.push(change);
