@@ -91,6 +91,16 @@ async fn is_stored_again<St: Store>(cache: &Cached<St>, calls: &mut Calls) {
     assert!(fetch(cache, "/cases/1").await.is_hit());
 }
 
+/// Asserts that no response is stored for `/cases/1` before a window that has just begun is over.
+async fn is_stored_only_after<St: Store>(window: Duration, cache: &Cached<St>, calls: &mut Calls) {
+    advance(window - SECOND).await;
+    settle().await;
+    assert!(is_asked(cache, calls, "old").await.ends_with(UNSETTLED));
+    advance(SECOND).await;
+    settle().await;
+    is_stored_again(cache, calls).await;
+}
+
 // ===== reads within the window =====
 
 #[tokio::test(start_paused = true)]
@@ -201,12 +211,7 @@ async fn each_rule_has_windows_of_its_own_and_the_longest_that_matches_holds() {
     ] {
         let (cache, _, mut calls) = cache_of(rules);
         answered(&cache, &mut calls, response(status, &[], "")).await;
-        advance(window - SECOND).await;
-        settle().await;
-        assert!(is_asked(&cache, &mut calls, "old").await.ends_with(UNSETTLED));
-        advance(SECOND).await;
-        settle().await;
-        is_stored_again(&cache, &mut calls).await;
+        is_stored_only_after(window, &cache, &mut calls).await;
     }
 }
 
@@ -221,12 +226,7 @@ async fn implied_keys_have_the_windows_of_the_rules_that_match() {
         let writing = send(&cache, request(Method::PUT, "/cases/1"));
         calls.next().await.with(503, ("x", "y"), "");
         got(writing).await;
-        advance(window - SECOND).await;
-        settle().await;
-        assert!(is_asked(&cache, &mut calls, "old").await.ends_with(UNSETTLED));
-        advance(SECOND).await;
-        settle().await;
-        is_stored_again(&cache, &mut calls).await;
+        is_stored_only_after(window, &cache, &mut calls).await;
     }
 }
 

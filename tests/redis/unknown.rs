@@ -25,7 +25,7 @@ use crate::{
     far, patient,
     proxy::Proxy,
     server::{PATIENCE, Server, until},
-    support::{Cached, Calls, TTL, get, got, origin, request, response, send, settle},
+    support::{Cached, Call, Calls, Sent, TTL, get, got, origin, request, response, send, settle},
 };
 
 /// A window that no test outlasts.
@@ -103,6 +103,18 @@ impl Site {
             is_asked.then_some(())
         })
         .await;
+    }
+
+    /// Asserts that a read from now on does not share the response of a read from before.
+    async fn joins_nothing_older(&mut self, before: Sent, old: Call) {
+        let after = send(&self.cache, get("/cases/1"));
+        let new = self.calls.next().await;
+        old.ok("old");
+        new.ok("new");
+        // And not because it has waited in vain.
+        let (before, after) = (got(before).await, got(after).await);
+        assert!(after.cache_status().ends_with(UNSETTLED), "{}", after.cache_status());
+        assert_eq!((before.text(), after.text()), ("old", "new"));
     }
 }
 
@@ -220,14 +232,7 @@ async fn a_read_joins_no_forward_from_before_a_deletion() {
     let before = send(&other.cache, get("/cases/1"));
     let old = other.calls.next().await;
     server.run(&["DEL", "case:1"]).await;
-    let after = send(&other.cache, get("/cases/1"));
-    let new = other.calls.next().await;
-    old.ok("old");
-    new.ok("new");
-    // And not because it has waited in vain.
-    let (before, after) = (got(before).await, got(after).await);
-    assert!(after.cache_status().ends_with(UNSETTLED), "{}", after.cache_status());
-    assert_eq!((before.text(), after.text()), ("old", "new"));
+    other.joins_nothing_older(before, old).await;
 }
 
 /// The history over Redis has found it: a request that had looked before a deletion put the lease of older
@@ -262,14 +267,7 @@ async fn a_look_up_from_before_a_deletion_brings_no_older_forward_back() {
         (!is_armed.swap(false, SeqCst)).then_some(())
     })
     .await;
-    let after = send(&other.cache, get("/cases/1"));
-    let new = other.calls.next().await;
-    old.ok("old");
-    new.ok("new");
-    // And not because it has waited in vain.
-    let (before, after) = (got(before).await, got(after).await);
-    assert!(after.cache_status().ends_with(UNSETTLED), "{}", after.cache_status());
-    assert_eq!((before.text(), after.text()), ("old", "new"));
+    other.joins_nothing_older(before, old).await;
 }
 
 /// What began within the window may be from before the commit, whenever it ends.
