@@ -335,6 +335,15 @@ async fn a_file_that_changes_is_reloaded_and_one_with_a_mistake_changes_nothing(
     let end = status().await;
     assert!(["hit;ttl=10", "hit;ttl=9"].iter().any(|hit| end.contains(hit)), "{end}");
     assert_eq!(layer.handle().metrics().bucket("default").unwrap().misses, 1, "counters go on");
+    // On a signal, without a wait for two looks.
+    place.write(&route("0s"));
+    let error = reloader.reload().unwrap_err();
+    assert_eq!((error.line(), error.field()), (Some(4), Some("ttl")), "{error}");
+    assert!(status().await.contains("hit"), "ten seconds are in force");
+    place.write(&route("5s"));
+    reloader.reload().unwrap();
+    let end = status().await;
+    assert!(["hit;ttl=5", "hit;ttl=4"].iter().any(|hit| end.contains(hit)), "{end}");
     drop(place);
     let error = reloader.changed(interval).await.unwrap_err();
     assert_eq!(error.line(), None, "{error}");
