@@ -136,7 +136,7 @@ pub use metrics::{
     status_field::StatusField,
 };
 pub use operator::OperatorService;
-pub use origin::{Exhausted, OriginBudget, Quota};
+pub use origin::{Exhausted, OriginBudget, Quota, Refill};
 pub use peek::{PeekContent, PeekContentLayer, PeekedBody};
 pub use policy::{
     CacheTags, ForceRefresh, Freshness, RequestDirectives, ResponsePolicy, WriteEffect,

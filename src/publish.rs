@@ -27,7 +27,7 @@ impl SupportCacheHandle {
     /// |---|---|
     /// | `support_cache_requests_total` | `bucket`, `outcome`: `hit`, `stale`, `collapsed`, `miss`, `alone`, `bypass`, `unsatisfied`, `exhausted`; `reason` of `stale`, `alone` and `bypass` |
     /// | `support_cache_fills_total` | `bucket`, `result`: `stored`, `fenced`, `refused`; `reason` of the last |
-    /// | `support_cache_refreshes_total` | `bucket` |
+    /// | `support_cache_refreshes_total`, `support_cache_refills_total` | `bucket` |
     /// | `support_cache_origin_failures_total` | `bucket`, `reason`: `error`, `panic` |
     /// | `support_cache_origin_seconds_saved_total` | `bucket` |
     /// | `support_cache_evictions_total` | `bucket` |
@@ -149,6 +149,7 @@ impl Labels {
         self.gauge("support_cache_switched_off", f64::from(counts.is_off));
         self.count("support_cache_evictions_total", counts.evicted);
         self.count("support_cache_refreshes_total", counts.refreshes);
+        self.count("support_cache_refills_total", counts.refills);
         self.count("support_cache_origin_seconds_saved_total", counts.saved.as_secs());
         for (reason, count) in [("error", counts.failed), ("panic", counts.panicked)] {
             self.with("reason", reason).count("support_cache_origin_failures_total", count);
@@ -242,6 +243,7 @@ const DESCRIPTIONS: &[(MetricKind, &str, Unit, &str)] = &[
     (MetricKind::Counter, "support_cache_requests_total", Unit::Count, "Requests on cached routes that have ended, by outcome."),
     (MetricKind::Counter, "support_cache_fills_total", Unit::Count, "Responses that were stored, fenced by an invalidation, or refused."),
     (MetricKind::Counter, "support_cache_refreshes_total", Unit::Count, "Forwards in the background."),
+    (MetricKind::Counter, "support_cache_refills_total", Unit::Count, "Forwards soon after an invalidation of what they ask for."),
     (MetricKind::Counter, "support_cache_origin_failures_total", Unit::Count, "Forwards that ended with an error of the service or a panic."),
     (MetricKind::Counter, "support_cache_origin_seconds_saved_total", Unit::Seconds, "Time that hits and joins would have taken at the origin."),
     (MetricKind::Gauge, "support_cache_origin_budget_calls", Unit::Count, "Calls to the origin that the budget has in a period."),

@@ -58,6 +58,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "ranges",
             "respond",
             "cache",
+            "refill",
             "settle",
             "fill",
             "limits",
@@ -77,7 +78,7 @@ const ORDERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("src/flight", &["broadcast", "flights"]),
-    ("src/origin", &["quota", "pauses", "budget", "ledger", "controller"]),
+    ("src/origin", &["quota", "refill", "pauses", "budget", "ledger", "controller"]),
     ("src/recording", &["budget", "tape", "cursor", "recorder"]),
     ("src/background", &["runtime", "detach", "early_refresh", "revalidation"]),
     (
@@ -98,7 +99,7 @@ const ORDERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("src/key", &["hash", "digest_key", "variant", "vary", "tag", "primary_key", "named"]),
-    ("src/fence", &["unsettled", "softened", "sequence"]),
+    ("src/fence", &["unsettled", "softened", "recent", "sequence"]),
     (
         "src/entry",
         &[

@@ -205,6 +205,7 @@ impl CacheConfig {
             request_directives,
             quota,
             when_exhausted,
+            settle: duration,
             negative_ttl: duration,
             jitter,
             body_limit: |value: &ConfigBytes| value.get(),

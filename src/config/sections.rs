@@ -313,6 +313,8 @@ pub struct CacheConfig {
     pub quota: Option<Quota>,
     /// Answer to a request that has nothing to show once the budget is spent: `"forward"` or `"refuse"`.
     pub when_exhausted: Option<Exhausted>,
+    /// Time after an invalidation in which a replica of the origin may lag.
+    pub settle: Option<ConfigDuration>,
 }
 
 /// Write that invalidates, with the setters of [`InvalidateRoute`](crate::InvalidateRoute) as fields.

@@ -86,6 +86,7 @@ impl<St: Store> Cache<St> {
         let limits = Limits { flights: MAX_FLIGHTS, followers: MAX_FOLLOWERS, wait: FOLLOWER_WAIT };
         let names: BTreeSet<_> =
             table.read_rules().iter().map(|rule| rule.bucket.clone()).collect();
+        store.sequence().recent().remember_for(table.longest_settle());
         let metrics = Arc::new(Metrics::new(name.as_str(), names.into_iter().collect()));
         let rules = Rules::new(table, &metrics, None, None).expect("there is room for the buckets");
         let bound = |count| Arc::new(Detachments::new(count, DETACHED_TIME, Arc::clone(&metrics)));
@@ -125,6 +126,7 @@ impl<St: Store> Cache<St> {
         let table = routes.build(&self.identity)?;
         let _one_at_a_time = lock(&self.reloading);
         let (sequence, settled_at) = (self.store.sequence(), Arc::<OnceLock<_>>::default());
+        sequence.recent().remember_for(table.longest_settle());
         let since =
             Since { at: now(), fence: sequence.begin(), settled_at: Arc::clone(&settled_at) };
         let rules = Rules::new(table, self.metrics(), Some(&self.rules()), Some(&since))?;

@@ -14,6 +14,7 @@ use http_body::Body;
 use super::{
     cache::Cache,
     notices::surrogate_keys,
+    refill::Followed,
     request::Read,
     respond::{SharedBody, SharedResponse},
     rules::CachedRoute,
@@ -52,6 +53,8 @@ pub(crate) struct Filling<St: Store> {
     pub(crate) route: Arc<CachedRoute>,
     /// Time at which the request was forwarded.
     pub(crate) requested: Instant,
+    /// Invalidation a moment ago.
+    pub(crate) followed: Option<Followed>,
     /// Right of its read, which ends with the flight.
     pub(crate) right: Option<Arc<Revalidation>>,
     /// Set once the origin has answered a refresh: how its body ends decides about the pause.
@@ -271,7 +274,10 @@ impl<St: Store> Filling<St> {
             None => 1.0,
         };
         let reception = Reception { needs_permission, dice, timing, left, time_of_day };
-        let terms = self.rule().storage.judge(head, &reception)?;
+        let mut terms = self.rule().storage.judge(head, &reception)?;
+        if let Some(followed) = self.followed {
+            followed.limit(head, &mut terms, received);
+        }
         timing.lifetime = terms.fresh_for;
         Ok((terms, timing))
     }
@@ -443,7 +449,7 @@ impl<St: Store> Filling<St> {
         entries: Option<(Arc<Entry>, Option<Arc<Entry>>)>,
         conclusion: Conclusion,
     ) -> Ending<St> {
-        let Self { cache, lead, lease, route, requested, right, is_refresh } = self;
+        let Self { cache, lead, lease, route, requested, followed, right, is_refresh } = self;
         let entries = match entries {
             Some((entry, note)) => Some((lease, entry, note)),
             None => {
@@ -456,6 +462,7 @@ impl<St: Store> Filling<St> {
             lead,
             route,
             requested,
+            followed,
             entries,
             conclusion,
             _right: right,

@@ -267,9 +267,17 @@ impl<St: Store> Cache<St> {
             // Nobody waits for what it would bring.
             return Begun::Ended(Alone::Held.into());
         }
-        let (cache, route, requested) = (Arc::clone(self), Arc::clone(&read.route), recent());
-        let (right, is_refresh) = (read.right.clone(), false);
-        Begun::Filling(Filling { cache, lead, lease, route, requested, right, is_refresh })
+        let followed = self.followed(lead.slot(), &read.route.rule).await;
+        Begun::Filling(Filling {
+            cache: Arc::clone(self),
+            lead,
+            lease,
+            route: Arc::clone(&read.route),
+            requested: recent(),
+            followed,
+            right: read.right.clone(),
+            is_refresh: false,
+        })
     }
 
     /// Shares an entry that was stored just before the fill could begin.

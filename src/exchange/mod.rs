@@ -18,6 +18,7 @@ mod lookup;
 mod nesting;
 mod notices;
 mod ranges;
+mod refill;
 mod request;
 mod respond;
 mod revalidate;
@@ -319,7 +320,10 @@ where
             Unshared::Alone(Alone::Head) => self.cache.begin_update::<B>(&self.read).await,
             _ => None,
         };
-        let fields = FieldList::of(self.request.as_ref().expect(UNTIL_FORWARDED).headers());
+        let request = self.request.as_mut().expect(UNTIL_FORWARDED);
+        let followed = updating.as_ref().and_then(|filling| filling.followed);
+        self.cache.tell(followed, self.read.route.bucket, request.extensions_mut());
+        let fields = FieldList::of(request.headers());
         let forwarded = self.ask(|| ()).await;
         let asked = ForwardedRequest { read: &self.read, fields };
         let status = forwarded.as_ref().ok().map(|response| {
@@ -377,6 +381,7 @@ where
         let candidate = filling.revalidate(&self.read, request.headers_mut());
         filling.mark(&self.read, request.extensions_mut());
         let (cache, bucket) = (Arc::clone(&self.cache), self.read.route.bucket);
+        cache.tell(filling.followed, bucket, request.extensions_mut());
         let panicked = || cache.metrics().refused(bucket, Refusal::Panicked);
         let forwarded = self.ask(&panicked).await;
         let asked = ForwardedRequest { read: &self.read, fields };

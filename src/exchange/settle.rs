@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     cache::Cache,
+    refill::Followed,
     respond::{SharedBody, SharedResponse},
     rules::CachedRoute,
 };
@@ -24,6 +25,8 @@ pub(super) struct Ending<St: Store> {
     pub(super) lead: Lead<SharedResponse>,
     pub(super) route: Arc<CachedRoute>,
     pub(super) requested: Instant,
+    /// Invalidation that the fill has followed, as far as its request tells.
+    pub(super) followed: Option<Followed>,
     /// Entry to store under the lease, if there is one, and the note that leads to it.
     pub(super) entries: Option<(Option<St::Lease>, Arc<Entry>, Option<Arc<Entry>>)>,
     pub(super) conclusion: Conclusion,
@@ -68,6 +71,7 @@ impl<St: Store> Ending<St> {
             bounded(self.cache.invalidate(&key, Strength::Hard)).await;
         }
         let Some((lease, entry, note)) = self.entries.take() else { return Commit::Failed };
+        let entry = self.limited(entry).await;
         // Also because of tags that only the response names.
         let is_unsettled = self.cache.store.sequence().unsettled().contains(entry.slot());
         let Some(lease) = lease.filter(|_| !is_unsettled) else { return Commit::Unsettled };
@@ -77,6 +81,19 @@ impl<St: Store> Ending<St> {
             self.cache.revalidations.refused(&pass.slot().variant, pass.kept_until());
         }
         commit.unwrap_or(Commit::Failed)
+    }
+
+    /// Returns an entry as it is to be stored: one of the tags that only the response names may have been
+    /// invalidated a moment ago, and its handler was not told.
+    async fn limited(&self, entry: Arc<Entry>) -> Arc<Entry> {
+        let Some((head, _)) = entry.as_response() else { return entry };
+        if self.followed.is_some() || !self.is_grouped() {
+            return entry;
+        }
+        let followed = self.cache.followed(entry.slot(), &self.route.rule).await;
+        let shorter = followed.map(|followed| followed.times(head));
+        let limited = shorter.and_then(|(lifetime, windows)| entry.with_times(lifetime, windows));
+        limited.map_or(entry, Arc::new)
     }
 
     /// Returns whether its response has tags that requests did not know when they joined the flight.
@@ -200,12 +217,13 @@ mod tests {
             let (cache, entries) = (Arc::clone(cache), Some((Some(()), Arc::clone(&entry), None)));
             let conclusion = Conclusion::Response(entry, Nominated::default());
             let route = Arc::clone(cache.rules().route(0));
-            let (requested, _right, is_refresh) = (now(), None, false);
+            let (requested, followed, _right, is_refresh) = (now(), None, None, false);
             let mut ending = Ending {
                 cache,
                 lead,
                 route,
                 requested,
+                followed,
                 entries,
                 conclusion,
                 _right,

@@ -9,15 +9,19 @@
 //! more than one of a key, however many entries have it, and a shared stripe costs a miss. A soft one
 //! is remembered with its time: an entry from before is not dead but stale since then.
 
-use std::{fmt, sync::OnceLock};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use super::{
+    recent::{InvalidatedExtent, RecentInvalidations},
     softened::{SoftInvalidation, Softened},
     unsettled::Unsettled,
 };
 use crate::{
     clock::{Instant, now},
-    key::{PrimaryKey, Slot, Strength, Tag, Tags},
+    key::{PrimaryKey, Slot, Strength, Subject, Tag, Tags},
     sync::{AtomicU64, Mutex, Ordering, lock},
 };
 
@@ -85,6 +89,7 @@ pub struct Sequence {
     scope_stripes: OnceLock<Box<[AtomicU64]>>,
     locks: Box<[Mutex<()>]>,
     unsettled: Unsettled,
+    recent: Arc<RecentInvalidations>,
 }
 
 impl Sequence {
@@ -99,7 +104,13 @@ impl Sequence {
             scope_stripes: OnceLock::new(),
             locks: (0..LOCKS).map(|_| Mutex::new(())).collect(),
             unsettled: Unsettled::default(),
+            recent: Arc::default(),
         }
+    }
+
+    /// Returns the invalidations in this process that were a short while ago.
+    pub(crate) fn recent(&self) -> &Arc<RecentInvalidations> {
+        &self.recent
     }
 
     /// Returns the keys and tags for which no layer on this store stores anything for now.
@@ -159,6 +170,7 @@ impl Sequence {
 
     /// Voids all fills of `key` that have begun, then runs `remove`; no commit runs meanwhile.
     pub fn invalidate(&self, key: &PrimaryKey, remove: impl FnOnce()) {
+        self.recent.note(|| InvalidatedExtent::Of(Subject::Key(key.clone())));
         let _held = lock(&self.locks[shard(key)]);
         // The stripe is raised before anything is removed: a fill that begins in between has a
         // number that is high enough, and waits for the lock to commit.
@@ -190,6 +202,7 @@ impl Sequence {
     }
 
     fn raise_tag(&self, tag: &Tag, strength: Strength) {
+        self.recent.note(|| InvalidatedExtent::Of(Subject::Tag(tag.clone())));
         let stripes =
             self.tag_stripes.get_or_init(|| (0..TAG_STRIPES).map(|_| AtomicU64::new(0)).collect());
         let stripe = tag_stripe(tag);
@@ -208,13 +221,17 @@ impl Sequence {
         let stripes = self
             .scope_stripes
             .get_or_init(|| (0..SCOPE_STRIPES).map(|_| AtomicU64::new(0)).collect());
-        scopes.iter().for_each(|scope| self.raise(&stripes[scope_stripe(scope)]));
+        for scope in scopes {
+            self.recent.note(|| InvalidatedExtent::Scope(scope[..].into()));
+            self.raise(&stripes[scope_stripe(scope)]);
+        }
         self.visit(remove);
     }
 
     /// Voids all fills that have begun, then runs `remove` for every shard of keys, each under the
     /// lock that commits of its keys need.
     pub fn invalidate_all(&self, remove: impl FnMut(usize)) {
+        self.recent.note(|| InvalidatedExtent::All);
         self.raise(&self.floor);
         self.visit(remove);
     }

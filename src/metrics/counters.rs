@@ -62,6 +62,7 @@ struct Bucket {
     unsatisfied: AtomicU64,
     exhausted: AtomicU64,
     refreshes: AtomicU64,
+    refills: AtomicU64,
     stale: Vec<AtomicU64>,
     alone: Vec<AtomicU64>,
     bypassed: Vec<AtomicU64>,
@@ -185,6 +186,11 @@ impl Metrics {
         add(&self.buckets[bucket].stored);
     }
 
+    /// Counts a forward whose handler is told of an invalidation a moment ago.
+    pub(crate) fn refilled(&self, bucket: usize) {
+        add(&self.buckets[bucket].refills);
+    }
+
     /// Counts a response that an invalidation overtook.
     pub(crate) fn fenced(&self, bucket: usize) {
         add(&self.buckets[bucket].fenced);
@@ -293,6 +299,7 @@ impl Bucket {
             unsatisfied: AtomicU64::new(0),
             exhausted: AtomicU64::new(0),
             refreshes: AtomicU64::new(0),
+            refills: AtomicU64::new(0),
             stale: counters(Stale::ALL.len()),
             alone: counters(Alone::ALL.len()),
             bypassed: counters(Bypass::ALL.len()),
@@ -339,6 +346,7 @@ impl Bucket {
             exhausted: get(&self.exhausted),
             stale: by_reason(Stale::ALL, &self.stale),
             refreshes: get(&self.refreshes),
+            refills: get(&self.refills),
             alone: by_reason(Alone::ALL, &self.alone),
             bypassed: by_reason(Bypass::ALL, &self.bypassed),
             refused: by_reason(Refusal::ALL, &self.refused),

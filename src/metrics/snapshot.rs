@@ -142,6 +142,8 @@ pub struct BucketSnapshot {
     pub stale: BTreeMap<Stale, u64>,
     /// Forwards in the background that asked about what was stale, or soon would be (early refresh).
     pub refreshes: u64,
+    /// Forwards whose handler was told of an invalidation a moment ago ([`Refill`](crate::Refill)).
+    pub refills: u64,
     /// Misses that joined no flight and stored nothing, by reason; reasons that never occurred are
     /// absent.
     pub alone: BTreeMap<Alone, u64>,

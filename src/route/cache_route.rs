@@ -25,6 +25,7 @@ const MAX_BUCKET_NAME: usize = 64;
 const DEFAULT_JITTER: u8 = 10;
 const MAX_JITTER: u8 = 50;
 const MAX_BETA: f32 = 10.0;
+const MAX_SETTLE: Duration = Duration::from_secs(3600);
 /// RFC 9111 §4.2.2 suggests no more.
 const MAX_HEURISTIC: u8 = 10;
 
@@ -91,7 +92,7 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 ///     .body_limit(4 * 1024 * 1024);
 /// ```
 ///
-/// An origin that is slow, fails, or takes few calls:
+/// An origin that is slow, fails, takes few calls, or has replicas:
 ///
 /// ```
 /// use std::time::Duration;
@@ -104,7 +105,8 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 ///     .early_refresh(1.0)
 ///     .coalescing(Coalescing::On)
 ///     .quota(Quota::Service)
-///     .when_exhausted(Exhausted::Refuse);
+///     .when_exhausted(Exhausted::Refuse)
+///     .settle(Duration::from_secs(5));
 /// ```
 #[derive(Clone)]
 #[must_use = "a route does nothing until it is given to `SupportCacheLayerBuilder::cache`"]
@@ -126,6 +128,7 @@ pub struct CacheRoute {
     coalescing: Coalescing,
     quota: Quota,
     when_exhausted: Exhausted,
+    settle: Option<Duration>,
 }
 
 impl CacheRoute {
@@ -183,6 +186,7 @@ impl CacheRoute {
             coalescing: Coalescing::On,
             quota: Quota::Caller,
             when_exhausted: Exhausted::Forward,
+            settle: None,
         }
     }
 
@@ -533,6 +537,36 @@ impl CacheRoute {
         self
     }
 
+    /// Sets the time after an invalidation in which a replica of the origin may not have seen the change yet: the
+    /// longest lag that is to be expected. Off by default, and an hour at most.
+    ///
+    /// A request that fills within it carries a [`Refill`](crate::Refill), so that its handler can read the
+    /// primary. Unless the handler says that it has, the response is fresh until the time is over at most, and
+    /// the origin is asked once more then: in the background for a request within as long again, where the route
+    /// has [`stale_while_revalidate`](Self::stale_while_revalidate). So an answer is outdated for no longer than
+    /// this time and the lag, or for twice this time where stale responses answer.
+    ///
+    /// It holds for invalidations by all layers on the store, in every process, that have a route with such a
+    /// time. A layer leaves word of them for the longest of its routes. A tag that only the response names
+    /// is known too late for a `Refill`, and shortens the lifetime all the same. A deletion by another program is
+    /// not seen.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_support_cache::CacheRoute;
+    ///
+    /// CacheRoute::get("/cases/{case}")
+    ///     .key("case:{case}")
+    ///     .ttl(Duration::from_secs(600))
+    ///     .settle(Duration::from_secs(5));
+    /// ```
+    #[doc(alias = "replica")]
+    #[doc(alias = "read your writes")]
+    pub fn settle(mut self, time: Duration) -> Self {
+        self.settle = Some(time);
+        self
+    }
+
     /// Returns the request fields that the route declares.
     #[cfg(feature = "testing")]
     pub(crate) fn declared(&self) -> &[HeaderName] {
@@ -593,6 +627,7 @@ impl CacheRoute {
             coalescing: self.coalescing,
             quota: self.quota,
             when_exhausted: self.when_exhausted,
+            settle: self.settle.unwrap_or_default(),
         })
     }
 
@@ -648,6 +683,12 @@ impl CacheRoute {
             ),
             (least_ttl > ttl, "ttl_between", "begins with the longer time: give the shorter first"),
             (jitter_percent > MAX_JITTER, "jitter", "is over 50 percent: give 50 or less"),
+            (
+                self.settle == Some(Duration::ZERO),
+                "settle",
+                "is zero: give the longest lag of a replica, or remove it",
+            ),
+            (self.settle > Some(MAX_SETTLE), "settle", "is over an hour: give a shorter time"),
             (self.body_limit == 0, "body_limit", "is zero: give at least 1, or remove the route"),
         ];
         match faults.into_iter().find(|(is_fault, ..)| *is_fault) {

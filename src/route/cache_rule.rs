@@ -67,6 +67,8 @@ pub(crate) struct CacheRule {
     pub(crate) coalescing: Coalescing,
     pub(crate) quota: Quota,
     pub(crate) when_exhausted: Exhausted,
+    /// Time after an invalidation in which a fill is told of it; zero for none.
+    pub(crate) settle: Duration,
 }
 
 impl CacheRule {
@@ -182,6 +184,7 @@ impl CacheRule {
             ("coalescing", self.coalescing == other.coalescing),
             ("quota", self.quota == other.quota),
             ("when_exhausted", self.when_exhausted == other.when_exhausted),
+            ("settle", self.settle == other.settle),
             ("stale_while_revalidate", windows.while_revalidate == other_windows.while_revalidate),
             ("stale_if_error", windows.if_error == other_windows.if_error),
             ("soft_timeout", self.soft_timeout == other.soft_timeout),
@@ -283,6 +286,7 @@ mod tests {
             route().early_refresh(1.0),
             route().body_limit(1),
             route().coalescing(Coalescing::Off),
+            route().settle(second),
             route().request_directives(RequestDirectives::Honour),
         ] {
             assert_eq!(scope(same.clone()), scope(route()), "{same:?}");

@@ -1,6 +1,6 @@
 //! All routes of a layer, and the route of a request.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{Extensions, HeaderMap, Method, Uri, Version};
 use matchit::Router;
@@ -88,6 +88,11 @@ impl RouteTable {
     /// Returns whether a route shares responses among hosts.
     pub(crate) fn ignores_hosts(&self) -> bool {
         self.read_rules.iter().any(|rule| rule.host == HostPolicy::Ignore)
+    }
+
+    /// Returns the longest time for which fills are told of an invalidation; zero for none.
+    pub(crate) fn longest_settle(&self) -> Duration {
+        self.read_rules.iter().map(|rule| rule.settle).max().unwrap_or_default()
     }
 
     pub(crate) fn read_rules(&self) -> &[Arc<CacheRule>] {

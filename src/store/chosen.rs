@@ -163,6 +163,10 @@ impl Store for ChosenStore {
         chosen!(self, store => Box::pin(store.invalidate_all()) as Acknowledgement)
     }
 
+    async fn since_invalidation(&self, slot: &Slot) -> Option<Duration> {
+        chosen!(self, store => store.since_invalidation(slot).await)
+    }
+
     async fn share_calls(&self, report: &CallReport) -> Option<SharedBudget> {
         chosen!(self, store => store.share_calls(report).await)
     }

@@ -363,6 +363,15 @@ pub trait Store: Sealed + Send + Sync + 'static {
     /// As for [`invalidate`](Self::invalidate).
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<Self>;
 
+    /// Returns the time since a slot was last invalidated by a layer on the store: its key, one of its tags, its
+    /// route, or everything. `None` if that is longer ago than every layer [settles](crate::CacheRoute::settle),
+    /// and zero if the store cannot tell. It is called after the fill has got its right.
+    ///
+    /// By default it knows the invalidations of this process.
+    fn since_invalidation(&self, slot: &Slot) -> impl Future<Output = Option<Duration>> + Send {
+        ready(self.sequence().recent().since(slot))
+    }
+
     /// Reports calls to an origin that has a budget, and returns what is left of it to all processes on the
     /// store. `None`, the default, if it shares nothing, or if the server could not be asked: the calls are
     /// reported again.
@@ -464,6 +473,10 @@ impl<St: Store> Store for Arc<St> {
 
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
         (**self).invalidate_all()
+    }
+
+    fn since_invalidation(&self, slot: &Slot) -> impl Future<Output = Option<Duration>> + Send {
+        (**self).since_invalidation(slot)
     }
 
     fn share_calls(

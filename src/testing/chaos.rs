@@ -49,6 +49,8 @@ pub enum StoreCall {
     FlushPending,
     /// [`Store::share_calls`].
     ShareCalls,
+    /// [`Store::since_invalidation`].
+    SinceInvalidation,
 }
 
 /// Disturbance of one call by [`Chaos`].
@@ -110,7 +112,7 @@ pub struct Chaos<St> {
 
 type Plan = dyn Fn(StoreCall, u64) -> Fault + Send + Sync;
 
-const CALLS: usize = StoreCall::ShareCalls as usize + 1;
+const CALLS: usize = StoreCall::SinceInvalidation as usize + 1;
 
 impl<St: Store> Chaos<St> {
     /// Wraps `store`. `plan` is called once for each call; the first call of a kind has number 0.
@@ -228,6 +230,12 @@ impl<St: Store> Store for Chaos<St> {
     fn invalidate_all(&self) -> impl Future<Output = Result<(), Pending>> + Send + use<St> {
         let fault = self.fault(StoreCall::InvalidateAll);
         disturbed(fault, self.store.invalidate_all(), || Err(Pending))
+    }
+
+    async fn since_invalidation(&self, slot: &Slot) -> Option<Duration> {
+        let fault = self.fault(StoreCall::SinceInvalidation);
+        let since = async { self.store.since_invalidation(slot).await };
+        disturbed(fault, since, || Some(Duration::ZERO)).await
     }
 
     async fn share_calls(&self, report: &CallReport) -> Option<SharedBudget> {

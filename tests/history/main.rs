@@ -7,8 +7,11 @@
 
 #![allow(clippy::unwrap_used)] // clippy.toml lets tests unwrap, but not what they call.
 
+mod lagging;
 #[path = "../support/random.rs"]
 mod random;
+#[path = "../support/replica.rs"]
+mod replica;
 #[path = "../support/mod.rs"]
 mod support;
 

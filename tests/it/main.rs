@@ -42,6 +42,8 @@ mod privacy;
 #[cfg(feature = "metrics")]
 mod published;
 mod readiness;
+#[cfg(feature = "testing")]
+mod refill;
 mod refusals;
 mod reload;
 #[cfg(feature = "testing")]

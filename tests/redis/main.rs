@@ -4,9 +4,13 @@
 
 #[path = "../support/proxy.rs"]
 mod proxy;
+#[path = "../support/random.rs"]
+mod random;
 #[cfg(feature = "metrics")]
 #[path = "../support/recorder.rs"]
 mod recorder;
+#[path = "../support/replica.rs"]
+mod replica;
 #[path = "../support/server.rs"]
 mod server;
 #[path = "../support/mod.rs"]
@@ -29,6 +33,7 @@ mod pending;
 mod published;
 mod recall;
 mod records;
+mod refill;
 mod sharing;
 mod shutdown;
 mod starved;

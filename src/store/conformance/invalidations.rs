@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::sample::{LIFETIME, Response, Sample};
 use crate::{
     entry::MemoryGauge,
-    store::{Begin, Commit, PrimaryKey, Store, Strength},
+    store::{Begin, Commit, PrimaryKey, Slot, Store, Strength, Tag},
 };
 
 /// Number of reads after which a store may remember an entry.
@@ -33,6 +33,23 @@ pub(super) async fn an_invalidation_removes_all_variants_of_its_key<St: Store>(s
             let found = sample.find(store).await;
             assert_eq!(found.as_deref(), Some("one"), "an invalidation removes no other key");
         }
+    }
+}
+
+/// Checks that a store tells the fills of a slot of an invalidation of its key and of its tags.
+pub(super) async fn an_invalidation_is_told_to_the_fills_that_follow<St: Store>(store: &St) {
+    store.sequence().recent().remember_for(LIFETIME);
+    let tags = [Tag::new("t")].into_iter().collect();
+    let slot = Slot { tags, ..Sample("a", "/1").slot() };
+    let is_told = async || store.since_invalidation(&slot).await.is_some_and(|ago| ago < LIFETIME);
+    for other in [PrimaryKey::new("b").into(), Tag::new("u").into()] {
+        let _ = store.invalidate(&other, Strength::Hard).await;
+    }
+    assert!(!is_told().await, "a fill is told of no invalidation of anything else");
+    let subjects = [PrimaryKey::new("a").into(), Tag::new("t").into()];
+    for subject in subjects {
+        let _ = store.invalidate(&subject, Strength::Hard).await;
+        assert!(is_told().await, "a fill is told of an invalidation of {subject:?}");
     }
 }
 

@@ -27,6 +27,7 @@ pub async fn check<St: Store>(make: impl AsyncFn() -> St) {
     fills::a_right_given_back_is_granted_again(&make().await).await;
     invalidations::an_invalidation_removes_all_variants_of_its_key(&make().await).await;
     invalidations::an_invalidation_voids_fills_in_flight(&make().await).await;
+    invalidations::an_invalidation_is_told_to_the_fills_that_follow(&make().await).await;
     invalidations::an_invalidation_of_everything_leaves_nothing(&make().await).await;
     invalidations::a_soft_invalidation_leaves_nothing_fresh(&make().await).await;
     tags::an_invalidation_of_a_tag_removes_what_has_it(&make().await).await;

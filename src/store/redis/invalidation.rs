@@ -1,15 +1,22 @@
-//! Invalidations by this process.
+//! Invalidations by this process, and the marks that those of all processes leave.
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
+use redis::{Value, cmd};
 use tokio::time::sleep;
 
 use super::{
+    link::bulk,
     near::Near,
     outbox::{InvalidationScope, Ticket},
     state::StoreState,
 };
-use crate::{error::Pending, key::Subject};
+use crate::{
+    clock::now,
+    error::Pending,
+    key::{Slot, Subject},
+};
 
 /// Call of an invalidation. Dropped before the server has acknowledged it, it is due.
 pub(super) struct InvalidationCall {
@@ -32,8 +39,9 @@ impl InvalidationCall {
         let connection = self.state.link.connection().ok_or(Pending)?;
         // Boxed: a fill has room for this, and mostly does not need it.
         let window = self.ticket.as_ref().map_or(Duration::ZERO, |ticket| ticket.window);
-        let (scope, link) = (&self.scope, &self.state.link);
-        let sent = Box::pin(scope.send(link, &connection, scope.strength(), window));
+        let (scope, state) = (&self.scope, &self.state);
+        let sent = state.outbox.send(scope, &state.link, &connection, scope.strength(), window);
+        let sent = Box::pin(sent);
         let later = sent.await.map_err(|_| Pending)?;
         self.acknowledge(later);
         if !later.is_zero() {
@@ -58,6 +66,33 @@ impl Drop for InvalidationCall {
             drop(ticket);
             self.scope.forget(&self.state.near);
         }
+    }
+}
+
+impl StoreState {
+    /// Returns the time since the last invalidation of a slot by any process; zero if the server does not say.
+    pub(super) async fn since_invalidation(&self, slot: &Slot) -> Option<Duration> {
+        let own = self.sequence.recent().since(slot);
+        let Some(marked) = self.marked(slot).await else { return Some(Duration::ZERO) };
+        own.into_iter().chain(marked).min()
+    }
+
+    /// Returns the times since the invalidations of a slot whose marks the server still has; `None` if it does
+    /// not say.
+    async fn marked(&self, slot: &Slot) -> Option<Vec<Duration>> {
+        let connection = self.link.connection()?;
+        let mut read = cmd("MGET");
+        read.arg(self.link.settings.invalidation_marks(slot));
+        let reply = self.link.look(&connection, &read).await.ok()?;
+        let Value::Array(marks) = reply else { return None };
+        let now = now();
+        let since = |mark: Bytes| {
+            let millis = std::str::from_utf8(&mark).ok().and_then(|text| text.parse().ok());
+            let at = millis.and_then(|millis| self.link.local_time(&connection, millis));
+            // A foreign value says that there was something.
+            at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at))
+        };
+        Some(marks.into_iter().filter_map(bulk).map(since).collect())
     }
 }
 

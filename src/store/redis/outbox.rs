@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     clock::{Instant, now, sleep_until},
+    fence::RecentInvalidations,
     key::{PrimaryKey, Slot, Strength, Subject, Token},
     metrics::operations::Operation,
     sync::{AtomicUsize, Mutex, Ordering, lock},
@@ -45,6 +46,7 @@ pub(super) struct Outbox {
     acknowledged: Notify,
     /// Wakes the supervisor, which delivers.
     wake: Arc<Notify>,
+    recent: Arc<RecentInvalidations>,
 }
 
 #[derive(Debug, Default)]
@@ -108,10 +110,11 @@ pub(super) struct Ticket {
 }
 
 impl Outbox {
-    /// Creates an empty outbox. `wake` wakes the supervisor.
-    pub(super) fn new(wake: Arc<Notify>) -> Self {
+    /// Creates an empty outbox. `wake` wakes the supervisor; `recent` says for how long fills are told of an
+    /// invalidation.
+    pub(super) fn new(wake: Arc<Notify>, recent: Arc<RecentInvalidations>) -> Self {
         let (state, due, acknowledged) = Default::default();
-        Self { state, due, acknowledged, wake }
+        Self { state, due, acknowledged, wake, recent }
     }
 
     /// Enters a call.
@@ -209,6 +212,30 @@ impl Outbox {
         }
     }
 
+    /// Invalidates at the server, as [`InvalidationScope::send`] does, and leaves a mark for the fills that
+    /// follow.
+    pub(super) async fn send(
+        &self,
+        scope: &InvalidationScope,
+        link: &Link,
+        connection: &Arc<Connection>,
+        strength: Strength,
+        window: Duration,
+    ) -> Result<Duration, LinkFault> {
+        let told_for = self.recent.window();
+        if !told_for.is_zero() {
+            // Before it is invalidated: a fill that has a right from after that finds it. Where the server
+            // refuses it, it must not hinder the invalidation.
+            let mark = link.settings.invalidation_mark(scope.subject());
+            let marked = connection.mark(&mark, told_for);
+            let marked = link.ask(connection, Operation::Invalidate, marked).await;
+            if let Err(fault @ (LinkFault::Lost | LinkFault::TimedOut)) = marked {
+                return Err(fault);
+            }
+        }
+        scope.send(link, connection, strength, window).await
+    }
+
     /// Sends releases and due invalidations. What fails stays.
     pub(super) async fn deliver(
         &self,
@@ -225,7 +252,7 @@ impl Outbox {
             }
         }
         for (scope, call) in self.due(BATCH) {
-            match scope.send(link, connection, Strength::Hard, call.window).await {
+            match self.send(&scope, link, connection, Strength::Hard, call.window).await {
                 Ok(later) => self.acknowledge(&scope, call.number, later),
                 Err(fault @ (LinkFault::Lost | LinkFault::TimedOut)) => return Err(fault),
                 // Sent again with the next heartbeat; the others go on.
@@ -263,6 +290,14 @@ impl InvalidationScope {
         }
     }
 
+    /// Returns the key or the tag; `None` for everything.
+    fn subject(&self) -> Option<&Subject> {
+        match self {
+            Self::All => None,
+            Self::Of { subject, .. } => Some(subject),
+        }
+    }
+
     /// Returns every scope of a subject.
     fn all_of(subject: &Subject) -> [Self; 4] {
         let of = |strength, doubt| Self::Of { subject: subject.clone(), strength, doubt };
@@ -276,7 +311,7 @@ impl InvalidationScope {
 
     /// Invalidates at the server. Nothing may be stored from then on for `window`. Returns the time after
     /// which every process sees it.
-    pub(super) async fn send(
+    async fn send(
         &self,
         link: &Link,
         connection: &Arc<Connection>,
@@ -349,7 +384,7 @@ mod tests {
 
     #[test]
     fn a_call_that_is_dropped_is_due_until_it_is_acknowledged() {
-        let outbox = Arc::new(Outbox::new(Arc::default()));
+        let outbox = Arc::new(Outbox::new(Arc::default(), Arc::default()));
         drop(enter(&outbox, "a"));
         assert!(is_quarantined(&outbox, "a") && !is_quarantined(&outbox, "b"));
         let due = outbox.due(10);
@@ -360,7 +395,7 @@ mod tests {
 
     #[test]
     fn a_tag_that_is_due_is_that_of_every_key() {
-        let outbox = Arc::new(Outbox::new(Arc::default()));
+        let outbox = Arc::new(Outbox::new(Arc::default(), Arc::default()));
         drop(outbox.enter(scope(Tag::new("t").into(), Strength::Hard), Duration::ZERO));
         let slot = |tag: &str| {
             let tags = [Tag::new("other"), Tag::new(tag)].into_iter().collect();
@@ -372,7 +407,7 @@ mod tests {
 
     #[test]
     fn an_acknowledgement_settles_earlier_calls_and_no_later_one() {
-        let outbox = Arc::new(Outbox::new(Arc::default()));
+        let outbox = Arc::new(Outbox::new(Arc::default(), Arc::default()));
         let (first, second) = (enter(&outbox, "a"), enter(&outbox, "a"));
         first.acknowledge(Duration::ZERO);
         assert_eq!(outbox.len(), 1, "the second has not been sent before it was called");
@@ -386,7 +421,7 @@ mod tests {
     /// The history over Redis has found it: a version that was invalidated answered as a stale one.
     #[test]
     fn a_soft_call_that_is_acknowledged_settles_none_that_is_not_soft() {
-        let outbox = Arc::new(Outbox::new(Arc::default()));
+        let outbox = Arc::new(Outbox::new(Arc::default(), Arc::default()));
         let softly = || {
             let scope = scope(PrimaryKey::new("a").into(), Strength::Soft);
             outbox.enter(scope, Duration::ZERO).acknowledge(Duration::ZERO);
@@ -404,7 +439,7 @@ mod tests {
     /// Without its mark another process could store what the origin has not committed yet.
     #[test]
     fn a_call_without_a_window_settles_none_with_one() {
-        let outbox = Arc::new(Outbox::new(Arc::default()));
+        let outbox = Arc::new(Outbox::new(Arc::default(), Arc::default()));
         let (subject, strength) = (Subject::Key(PrimaryKey::new("a")), Strength::Hard);
         let scope = InvalidationScope::Of { subject, strength, doubt: Doubt::Unsettled };
         let seconds = Duration::from_secs;
@@ -420,7 +455,7 @@ mod tests {
 
     #[test]
     fn a_soft_call_that_fails_is_due() {
-        let outbox = Arc::new(Outbox::new(Arc::default()));
+        let outbox = Arc::new(Outbox::new(Arc::default(), Arc::default()));
         let scope = scope(PrimaryKey::new("a").into(), Strength::Soft);
         drop(outbox.enter(scope.clone(), Duration::ZERO));
         assert!(is_quarantined(&outbox, "a") && !is_quarantined(&outbox, "b"));
@@ -429,7 +464,7 @@ mod tests {
 
     #[test]
     fn a_call_that_failed_after_a_later_one_was_acknowledged_is_settled() {
-        let outbox = Arc::new(Outbox::new(Arc::default()));
+        let outbox = Arc::new(Outbox::new(Arc::default(), Arc::default()));
         let (first, second) = (enter(&outbox, "a"), enter(&outbox, "a"));
         second.acknowledge(Duration::ZERO);
         drop(first);
@@ -438,7 +473,7 @@ mod tests {
 
     #[test]
     fn too_many_keys_make_everything_due() {
-        let outbox = Arc::new(Outbox::new(Arc::default()));
+        let outbox = Arc::new(Outbox::new(Arc::default(), Arc::default()));
         let on_its_way = enter(&outbox, "on its way");
         for n in 0..=MAX_DUE {
             drop(enter(&outbox, &n.to_string()));

@@ -4,7 +4,7 @@ use std::{borrow::Cow, iter::once, time::Duration};
 
 use super::record::Seal;
 use crate::{
-    key::{PrimaryKey, Tag},
+    key::{PrimaryKey, Slot, Subject, Tag},
     metrics::operations::Operation,
 };
 
@@ -85,6 +85,25 @@ impl RedisSettings {
             (0_u32..).map(|number| format!("{prefix}{{{number}}}{key}", key = key.as_str()));
         let mut names = once([&prefix, ":", key.as_str()].concat()).chain(numbered);
         names.find(|mark| hash_slot(mark) == slot).expect("each slot has a number")
+    }
+
+    /// Returns the keys that are there while fills of a slot are told of an invalidation: of everything, of its
+    /// key, of its tags.
+    pub(super) fn invalidation_marks(&self, slot: &Slot) -> Vec<String> {
+        let subjects = slot.tags.iter().cloned().map(Subject::Tag);
+        let subjects = subjects.chain([Subject::Key(slot.key.clone())]);
+        let marks = subjects.map(|subject| self.invalidation_mark(Some(&subject)));
+        marks.chain([self.invalidation_mark(None)]).collect()
+    }
+
+    /// Returns the key that is there while fills are told of an invalidation of a key or a tag, or of everything.
+    pub(super) fn invalidation_mark(&self, subject: Option<&Subject>) -> String {
+        let (kind, name) = match subject {
+            None => ("all", ""),
+            Some(Subject::Key(key)) => ("key:", key.as_str()),
+            Some(Subject::Tag(tag)) => ("", tag.as_str()),
+        };
+        [&self.namespace, OWN, "invalidated:", kind, name].concat()
     }
 
     /// Returns the key that holds the calls of all processes to an origin. No tag is called so.

@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     clock::{self, Instant, now},
     entry::{Content, Entry, Head, MemoryGauge, Provenance, SourceRecord},
-    fence::{Fence, Sequence},
+    fence::{Fence, InvalidatedExtent, RecentInvalidations, Sequence},
     key::{Slot, Subject, Tag, Tags},
     metrics::telemetry,
 };
@@ -48,6 +48,9 @@ pub(super) struct StoreState {
 struct Followers {
     near: Arc<Near>,
     outbox: Arc<Outbox>,
+    recent: Arc<RecentInvalidations>,
+    /// Incarnation of the server that was linked last; zero at first.
+    incarnation: AtomicU64,
 }
 
 /// Request for a slot, and the fences that were taken before it.
@@ -63,12 +66,19 @@ impl StoreState {
     pub(super) fn new(endpoint: Endpoint, settings: RedisSettings) -> Arc<Self> {
         let wake = Arc::<Notify>::default();
         let near = Arc::new(Near::new(&settings));
-        let outbox = Arc::new(Outbox::new(Arc::clone(&wake)));
-        let followers = Followers { near: Arc::clone(&near), outbox: Arc::clone(&outbox) };
+        let sequence = Sequence::new();
+        let recent = Arc::clone(sequence.recent());
+        let outbox = Arc::new(Outbox::new(Arc::clone(&wake), Arc::clone(&recent)));
+        let followers = Followers {
+            near: Arc::clone(&near),
+            outbox: Arc::clone(&outbox),
+            recent,
+            incarnation: AtomicU64::new(0),
+        };
         let link = Arc::new(Link::new(endpoint, settings, wake, followers));
         link.supervise();
-        let (sequence, gauge) = (Sequence::new(), Arc::default());
-        Arc::new(Self { link, near, outbox, sequence, gauge, has_warned: AtomicBool::new(false) })
+        let (gauge, has_warned) = (Arc::default(), AtomicBool::new(false));
+        Arc::new(Self { link, near, outbox, sequence, gauge, has_warned })
     }
 
     /// Prepares a request for a slot; `None` if the server may not be asked about it now.
@@ -179,6 +189,14 @@ impl StoreState {
 }
 
 impl Dependents for Followers {
+    fn on_link(&self, incarnation: u64) {
+        let before = self.incarnation.swap(incarnation, Ordering::SeqCst);
+        if before != 0 && before != incarnation {
+            // It may have lost the marks of invalidations.
+            self.recent.note(|| InvalidatedExtent::All);
+        }
+    }
+
     fn on_push(&self, push: PushInfo) -> bool {
         self.near.on_push(push)
     }
@@ -188,6 +206,7 @@ impl Dependents for Followers {
     }
 
     fn on_new_epoch(&self) {
+        self.recent.note(|| InvalidatedExtent::All);
         self.near.invalidate_all();
     }
 

@@ -148,6 +148,10 @@ impl Store for RedisStore {
         InvalidationCall::new(&self.state, InvalidationScope::All, Duration::ZERO).run()
     }
 
+    fn since_invalidation(&self, slot: &Slot) -> impl Future<Output = Option<Duration>> + Send {
+        self.state.since_invalidation(slot)
+    }
+
     fn share_calls(
         &self,
         report: &CallReport,

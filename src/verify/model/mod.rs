@@ -340,3 +340,24 @@ fn a_second_look_shares_nothing_that_an_invalidation_has_overtaken() {
         threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
 }
+
+/// A fill that is neither fenced nor told could store what a replica still has.
+#[test]
+fn a_fill_that_begins_after_an_invalidation_finds_it_among_the_recent_ones() {
+    explore(|| {
+        for subject in [Subject::Key(slot().key), Subject::Tag(Tag::new("tag"))] {
+            let world = World::new();
+            let sequence = world.store.sequence();
+            sequence.recent().remember_for(Duration::from_secs(60));
+            let before = sequence.begin();
+            let other = Arc::clone(&world);
+            let thread = thread::spawn(move || {
+                drop(other.store.invalidate(&subject, Strength::Hard));
+            });
+            let fence = sequence.begin();
+            let is_found = sequence.recent().since(&slot()).is_some();
+            assert!(is_found || fence == before, "it is neither fenced nor told");
+            thread.join().unwrap();
+        }
+    });
+}

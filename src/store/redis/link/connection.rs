@@ -15,7 +15,8 @@ use super::{
     deadline::Deadline,
     random::{random, random_text},
     scripts::{
-        self, BEGIN_EPOCH, ENTER, RELEASE, RENEW_TAG_VERSION, SOFT_INVALIDATE, Script, UNSETTLE,
+        self, BEGIN_EPOCH, ENTER, MARK, RELEASE, RENEW_TAG_VERSION, SOFT_INVALIDATE, Script,
+        UNSETTLE,
     },
     transport::Transport,
 };
@@ -196,6 +197,14 @@ impl Connection {
             }
             reply => reply,
         }
+    }
+
+    /// Marks that something is invalidated, for a time.
+    pub(crate) async fn mark(&self, mark: &str, window: Duration) -> Result<Value, RedisError> {
+        let arguments = |call: &mut Cmd| {
+            call.arg(millis(window));
+        };
+        MARK.call(&mut self.transport(), mark, arguments).await
     }
 
     /// Invalidates a key. Nothing may be stored for it for `window`, of which `mark` tells.

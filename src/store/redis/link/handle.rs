@@ -61,6 +61,9 @@ pub(crate) struct Link {
 
 /// Parts of a store that depend on the link.
 pub(crate) trait Dependents: Send + Sync {
+    /// Handles a link to a server of this incarnation, before requests use it.
+    fn on_link(&self, incarnation: u64);
+
     /// Handles a message of the server, before any later reply is seen. Returns whether the epoch may be
     /// over.
     fn on_push(&self, push: PushInfo) -> bool;

@@ -28,6 +28,8 @@ pub(crate) static TAG_VERSIONS: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/tag_versions.lua")));
 pub(crate) static SHARE_CALLS: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/share_calls.lua")));
+pub(super) static MARK: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/mark.lua")));
 pub(super) static RENEW_TAG_VERSION: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/renew_tag_version.lua")));
 

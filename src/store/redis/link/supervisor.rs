@@ -62,6 +62,7 @@ impl Supervisor {
             };
             if let Some(connection) = connected.filter(|_| link.is_supervised_by(self.number)) {
                 backoff = MIN_BACKOFF;
+                link.dependents.on_link(connection.incarnation);
                 link.current.store(Some(Arc::clone(&connection)));
                 link.has_warned.store(false, Ordering::Relaxed);
                 telemetry::store_linked();
