@@ -23,7 +23,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         program: env::current_exe()?,
         time: Duration::from_secs(60),
         cases: 200_000,
-        clients: 32,
+        clients: 16,
         seed: 1,
     };
     let mut file = None;
