@@ -11,6 +11,7 @@
 //! | [Several processes](processes) | How do processes share a Redis, and what happens when it fails? |
 //! | [Configuration](configuration) | How does a file make the layer? |
 //! | [Operating](operating) | Metrics, log, switches, shutdown |
+//! | [See and trust it](trust) | What would the cache do with this request, and is it right? |
 //! | [Life cycle](life_cycle) | How does a service end, change its routes, and change its keys? |
 //! | [Testing](testing) | How do I test my service with the cache? |
 //! | [Cookbook](cookbook) | Recipes |
@@ -18,6 +19,7 @@
 //! | [Defaults and limits](defaults) | All of them in one table |
 //! | [Cost](cost) | What does a request cost? |
 //! | [How it works](how_it_works) | Why does an invalidation always win? |
+//! | [What holds](what_holds) | Which test shows each promise, and what is not covered? |
 //! | [Security](security) | Which attacks are held off, and which test shows it? |
 //!
 //! Features of the crate, all off but the first:
@@ -79,6 +81,12 @@ pub mod configuration {}
 #[doc(alias = "graceful shutdown")]
 pub mod operating {}
 
+#[doc = include_str!("../docs/guide/trust.md")]
+#[doc(alias = "dry run")]
+#[doc(alias = "shadow")]
+#[doc(alias = "audit")]
+pub mod trust {}
+
 #[doc = include_str!("../docs/guide/life_cycle.md")]
 #[doc(alias = "hot reload")]
 #[doc(alias = "rolling deploy")]
@@ -106,6 +114,10 @@ pub mod cost {}
 #[doc(alias = "single flight")]
 #[doc(alias = "fence")]
 pub mod how_it_works {}
+
+#[doc = include_str!("../docs/guide/what_holds.md")]
+#[doc(alias = "guarantees")]
+pub mod what_holds {}
 
 #[doc = include_str!("../docs/security.md")]
 pub mod security {}
