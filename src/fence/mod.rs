@@ -9,6 +9,7 @@ mod sequence;
 mod softened;
 mod unsettled;
 
+#[cfg(feature = "redis")]
 pub(crate) use self::recent::{InvalidatedExtent, RecentInvalidations};
 pub use self::sequence::{Fence, Sequence};
 pub(crate) use self::sequence::{LOCKS, shard};
