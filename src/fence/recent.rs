@@ -105,7 +105,7 @@ mod tests {
         ] {
             let recent = recent();
             others.iter().for_each(|other| recent.note(|| InvalidatedExtent::Of(other.clone())));
-            recent.note(|| InvalidatedExtent::Scope([7; 16].into()));
+            recent.note(|| InvalidatedExtent::Scope(b"another".as_slice().into()));
             assert_eq!(recent.since(&slot), None, "{extent:?}");
             recent.note(|| extent.clone());
             advance(4 * SECOND).await;
