@@ -16,6 +16,7 @@ use crate::{
     metrics::{
         cache_outcome::OutcomeReport,
         outcome::{Alone, Bypass, ForwardReason, Unshared},
+        switch::Switch,
     },
     route::{Changes, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
     store::Store,
@@ -37,6 +38,8 @@ pub(crate) enum Decision {
     Read(Read),
     /// A stored response answers, and is revalidated or refreshed afterwards.
     Refresh(Read, Reuse),
+    /// The origin answers it, and its response is compared.
+    Shadow(Read),
     /// An unsafe request that invalidates these keys and tags.
     Write(Changes),
     /// An unsafe request that no rule is for.
@@ -86,7 +89,8 @@ fn classify_read<St: Store>(
     view: RequestView<'_, '_>,
     content: RequestContent,
 ) -> Result<Decision, Denied> {
-    if cache.metrics().is_off(route.bucket) {
+    let switch = cache.metrics().switch_of(route.bucket);
+    if switch == Switch::Off {
         return Err(Bypass::Switch.into());
     }
     let (rule, fields, secret) = (&route.rule, view.head.headers, &cache.identity.secret);
@@ -99,6 +103,11 @@ fn classify_read<St: Store>(
     if outer.is_some_and(|outer| outer.hold(base, cache.store.sequence())) {
         cache.warn_of_nesting(route);
         return Ok(Decision::Pass);
+    }
+    if switch == Switch::Shadow {
+        let key = admitted.key.or_else(|| rule.key(view)).ok_or(Bypass::Key)?;
+        let (variant, tags) = (base.to_variant(), rule.tags(view).ok_or(Bypass::Key)?);
+        return Ok(Decision::Shadow(Read::new(route, Slot { key, variant, tags }, asks)));
     }
     let peek = |variant: &_| match cache.store.peek(variant) {
         Some(entry) => cache.consider(route, &asks.wishes, Purpose::Answer, fields, entry),

@@ -15,7 +15,10 @@ use super::{
 use crate::{
     insight::{Explanation, Forecast, InvalidatedSubject},
     key::Slot,
-    metrics::outcome::{Alone, Bypass, ForwardReason, Stale},
+    metrics::{
+        outcome::{Alone, Bypass, ForwardReason, Stale},
+        switch::Switch,
+    },
     route::{Changes, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
     store::{Lookup, Store},
 };
@@ -55,8 +58,10 @@ impl<St: Store> Cache<St> {
         view: RequestView<'_, '_>,
         explanation: &mut Explanation,
     ) -> Result<Read, Bypass> {
-        if self.metrics().is_off(route.bucket) {
-            return Err(Bypass::Switch);
+        match self.metrics().switch_of(route.bucket) {
+            Switch::On => {}
+            Switch::Off => return Err(Bypass::Switch),
+            Switch::Shadow => return Err(Bypass::Shadow),
         }
         let rule = &route.rule;
         let admitted = match admit(&self.identity, rule, view, RequestContent::Absent) {

@@ -24,6 +24,7 @@ mod respond;
 mod revalidate;
 mod rules;
 mod settle;
+mod shadow;
 mod stale;
 mod write;
 
@@ -46,6 +47,7 @@ use self::{
     request::Read,
     respond::{Reuse, turn_not_modified, unsatisfied},
     revalidate::Candidate,
+    shadow::Shadowing,
     stale::Refreshing,
     write::{PendingWrite, forward_write},
 };
@@ -139,6 +141,7 @@ where
             ResponseFuture::forward(inner.clone(), request, Some(mark))
         }
         Decision::Read(read) => ResponseFuture::waiting(exchange(read, request).run()),
+        Decision::Shadow(read) => ResponseFuture::waiting(exchange(read, request).shadow()),
         Decision::Refresh(read, reuse) => {
             ResponseFuture::ready(exchange(read, request).reuse(&reuse))
         }
@@ -343,6 +346,22 @@ where
         let bucket = self.read.route.bucket;
         self.cache.reporter.mark(bucket, outcome, &mut head.headers);
         Ok(Response::from_parts(head, ResponseBody::passing(body)))
+    }
+
+    /// Forwards the request as it came, and compares the response with the one that would have answered. If
+    /// there is none, the response is stored.
+    async fn shadow(mut self: Box<Self>) -> Answer<B, S::Error> {
+        let cache = Arc::clone(&self.cache);
+        let found: ControlFlow<Ended<B>> = self.look(&mut Search::without_waiting()).await;
+        let shadowing = Shadowing::begin(&cache, &self.read, found).await;
+        let request = self.request.as_mut().expect(UNTIL_FORWARDED);
+        let fields = FieldList::of(request.headers());
+        shadowing.mark(&self.read, request.extensions_mut());
+        let (head, body) = self.ask(|| ()).await?.into_parts();
+        let asked = ForwardedRequest { read: &self.read, fields };
+        cache.hear(&asked, head.status, &head.headers);
+        let (head, body) = shadowing.receive(&asked, head, body).await;
+        Ok(Response::from_parts(head, body))
     }
 
     /// Asks the inner service. `on_panic` is called if it panics.

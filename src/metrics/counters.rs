@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8},
+    },
     time::Duration,
 };
 
@@ -10,9 +13,10 @@ use super::{
     append_list::AppendList,
     facade,
     latency::{Latency, LatencyCounter},
-    outcome::{Alone, Bypass, Outcome, Refusal, Stale},
+    outcome::{Alone, Bypass, Outcome, Refusal, Shadow, Stale},
     sharded_counter::ShardedCounter,
     snapshot::{BucketSnapshot, Snapshot},
+    switch::Switch,
     telemetry,
 };
 use crate::{
@@ -50,7 +54,7 @@ pub(crate) struct Metrics {
 #[derive(Debug)]
 struct Bucket {
     name: Arc<str>,
-    is_off: AtomicBool,
+    switch: AtomicU8,
     /// By far the most frequent.
     hits: ShardedCounter,
     misses: AtomicU64,
@@ -66,6 +70,7 @@ struct Bucket {
     alone: Vec<AtomicU64>,
     bypassed: Vec<AtomicU64>,
     refused: Vec<AtomicU64>,
+    shadow: Vec<AtomicU64>,
     /// Times from a forward to the head of its response.
     origin: LatencyCounter,
     saved: Mutex<OriginTimeSaved>,
@@ -140,17 +145,23 @@ impl Metrics {
         names.iter().map(|name| self.position(name)).collect()
     }
 
-    /// Switches a bucket on or off. Returns whether there is a bucket of this name.
-    pub(crate) fn switch(&self, name: &str, is_off: bool) -> bool {
+    /// Switches a bucket. Returns whether there is a bucket of this name.
+    pub(crate) fn switch(&self, name: &str, switch: Switch) -> bool {
         let position = self.position(name);
         if let Some(position) = position {
-            self.buckets[position].is_off.store(is_off, Ordering::Relaxed);
+            self.buckets[position].switch.store(switch as u8, Ordering::Relaxed);
         }
         position.is_some()
     }
 
-    pub(crate) fn is_off(&self, bucket: usize) -> bool {
-        self.buckets[bucket].is_off.load(Ordering::Relaxed)
+    #[inline]
+    pub(crate) fn switch_of(&self, bucket: usize) -> Switch {
+        Switch::of(self.buckets[bucket].switch.load(Ordering::Relaxed))
+    }
+
+    /// Counts the answer that a request in shadow would have had.
+    pub(crate) fn shadowed(&self, bucket: usize, result: Shadow) {
+        add(&self.buckets[bucket].shadow[result as usize]);
     }
 
     pub(crate) fn gauge(&self, bucket: usize) -> Arc<MemoryGauge> {
@@ -282,7 +293,7 @@ impl Bucket {
         let counters = |length: usize| (0..length).map(|_| AtomicU64::new(0)).collect();
         Self {
             name: name.into(),
-            is_off: AtomicBool::new(false),
+            switch: AtomicU8::new(Switch::On as u8),
             hits: ShardedCounter::new(),
             misses: AtomicU64::new(0),
             coalesced: AtomicU64::new(0),
@@ -297,6 +308,7 @@ impl Bucket {
             alone: counters(Alone::ALL.len()),
             bypassed: counters(Bypass::ALL.len()),
             refused: counters(Refusal::ALL.len()),
+            shadow: counters(Shadow::ALL.len()),
             origin: LatencyCounter::default(),
             saved: Mutex::default(),
             gauge: Arc::default(),
@@ -327,7 +339,8 @@ impl Bucket {
     fn snapshot(&self) -> BucketSnapshot {
         let origin = self.origin.snapshot();
         BucketSnapshot {
-            is_off: self.is_off.load(Ordering::Relaxed),
+            switch: Switch::of(self.switch.load(Ordering::Relaxed)),
+            shadow: by_reason(Shadow::ALL, &self.shadow),
             hits: self.hits.get(),
             misses: get(&self.misses),
             coalesced: get(&self.coalesced),

@@ -11,6 +11,7 @@ pub(crate) mod reporter;
 pub(crate) mod sharded_counter;
 mod snapshot;
 pub(crate) mod status_field;
+pub(crate) mod switch;
 pub(crate) mod telemetry;
 
 pub(crate) use self::counters::Metrics;

@@ -50,6 +50,7 @@ mod replay;
 mod response_policy;
 mod reverse_proxy;
 mod runtimes;
+mod shadow;
 mod soft_tags;
 #[cfg(feature = "tracing")]
 mod spans;
