@@ -57,9 +57,9 @@ fn field_difference(
             && !hop_by_hop.contains(name)
             && !is_momentary(name)
     };
-    let names = left.keys().chain(right.keys()).filter(|name| counts(name));
-    let differs = |name: &HeaderName| !left.get_all(name).iter().eq(right.get_all(name));
-    names.cloned().find(differs)
+    let mut names = left.keys().chain(right.keys()).filter(|name| counts(name));
+    let differs = |name: &&HeaderName| !left.get_all(*name).iter().eq(right.get_all(*name));
+    names.find(differs).cloned()
 }
 
 /// Comparison of a body with a stored one, frame by frame as it passes.

@@ -345,12 +345,13 @@ impl Outcome {
                 .parameter(TTL, integer(-i64::try_from(over).unwrap_or(0)))
                 .parameter(DETAIL, token(why.as_str())),
             Self::Rescued { status } => {
+                let detail = token(Stale::Error.as_str());
                 let member = member.parameter(FWD, token_ref("stale"));
-                let member = match status {
+                match status {
                     Some(status) => member.parameter(FWD_STATUS, code(status)),
                     None => member,
-                };
-                member.parameter(DETAIL, token(Stale::Error.as_str()))
+                }
+                .parameter(DETAIL, detail)
             }
             Self::Refreshed { status, .. } => {
                 member.parameter(FWD, token_ref("stale")).parameter(FWD_STATUS, code(status))
@@ -371,13 +372,7 @@ impl Outcome {
                 // RFC 9211 §2.6: `?0` where collapsing was tried and a new request was needed.
                 let member = match reason {
                     Alone::Declined | Alone::Deadline => member.parameter(COLLAPSED, false),
-                    Alone::Head
-                    | Alone::Range
-                    | Alone::Pass
-                    | Alone::NoStore
-                    | Alone::Crowd
-                    | Alone::Held
-                    | Alone::Runtime => member,
+                    _ => member,
                 };
                 member.parameter(DETAIL, token(reason.as_str()))
             }
