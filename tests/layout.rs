@@ -64,6 +64,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "limits",
             "revalidate",
             "stale",
+            "receive",
             "lookup",
             "join",
             "classify",

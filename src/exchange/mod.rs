@@ -19,6 +19,7 @@ mod lookup;
 mod nesting;
 mod notices;
 mod ranges;
+mod receive;
 mod request;
 mod respond;
 mod revalidate;
@@ -31,7 +32,7 @@ mod write;
 use std::{future::poll_fn, ops::ControlFlow, sync::Arc, time::Duration};
 
 use http::{
-    Request, Response, StatusCode,
+    Request, Response,
     header::{IF_MODIFIED_SINCE, IF_NONE_MATCH},
 };
 use http_body::Body;
@@ -44,9 +45,9 @@ use self::{
     fill::{Filling, ForwardedRequest, Received},
     join::Step,
     lookup::{Ended, Search},
+    receive::receive,
     request::Read,
     respond::{Reuse, turn_not_modified, unsatisfied},
-    revalidate::Candidate,
     shadow::Shadowing,
     stale::Refreshing,
     write::{PendingWrite, forward_write},
@@ -436,37 +437,4 @@ where
         }
         response
     }
-}
-
-/// Judges what the inner service returned, and lets the body be recorded. Ends with a stale response
-/// where that may stand in for an error, or with the error.
-fn receive<St: Store, B, E>(
-    filling: Filling<St>,
-    forwarded: Result<Response<B>, E>,
-    asked: &ForwardedRequest<'_>,
-    candidate: Option<Box<Candidate>>,
-) -> ControlFlow<Answer<B, E>, Received<St, B>>
-where
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Send + 'static,
-{
-    let status = forwarded.as_ref().ok().map(Response::status);
-    let filling = match filling.rescue(asked.read, status) {
-        ControlFlow::Break(response) => return ControlFlow::Break(Ok(response)),
-        ControlFlow::Continue(filling) => filling,
-    };
-    let (mut head, body) = match forwarded {
-        Ok(response) => response.into_parts(),
-        Err(error) => {
-            filling.fail();
-            return ControlFlow::Break(Err(error));
-        }
-    };
-    filling.date(&mut head.headers);
-    let candidate = candidate.filter(|_| head.status == StatusCode::NOT_MODIFIED);
-    ControlFlow::Continue(match candidate {
-        Some(candidate) => filling.freshen(*candidate, asked, head),
-        None => filling.receive(asked, head, body),
-    })
 }
