@@ -16,7 +16,7 @@ use crate::{
     exchange::{Cache, acknowledged},
     insight::Explanation,
     key::{IntoKey, PrimaryKey, Strength, Subject, Tag, is_reserved, origin},
-    metrics::{Snapshot, switch::Switch, telemetry},
+    metrics::{Snapshot, recent_outcomes::RecordedOutcome, switch::Switch, telemetry},
     route::Routes,
     store::{Acknowledgement, Store},
 };
@@ -408,6 +408,22 @@ impl SupportCacheHandle {
         self.cache.explain(request).await
     }
 
+    /// Returns the last outcomes of a bucket, the oldest first, if the layer
+    /// [records](crate::SupportCacheLayerBuilder::record_outcomes) them.
+    ///
+    /// ```
+    /// use tower_support_cache::{MemoryStore, SupportCacheLayer};
+    ///
+    /// let layer = SupportCacheLayer::builder(MemoryStore::new()).record_outcomes(100).build()?;
+    /// for recorded in layer.handle().recent_outcomes("case_list") {
+    ///     println!("{} after {:?}", recorded.outcome.as_str(), recorded.origin_time);
+    /// }
+    /// # Ok::<(), tower_support_cache::ConfigError>(())
+    /// ```
+    pub fn recent_outcomes(&self, bucket: &str) -> Vec<RecordedOutcome> {
+        self.cache.recent_outcomes(bucket)
+    }
+
     /// Switches a bucket on, off, or into shadow. Returns whether there is a bucket of this name.
     pub fn switch(&self, bucket: &str, switch: Switch) -> bool {
         self.cache.switch(bucket, switch)
@@ -578,6 +594,7 @@ pub(crate) trait Operate: Send + Sync {
         &'a self,
         request: &'a Request<()>,
     ) -> Pin<Box<dyn Future<Output = Explanation> + Send + 'a>>;
+    fn recent_outcomes(&self, bucket: &str) -> Vec<RecordedOutcome>;
     fn switch(&self, bucket: &str, switch: Switch) -> bool;
     fn reload(&self, routes: &Routes) -> Result<(), ConfigError>;
 }
@@ -639,6 +656,10 @@ impl<St: Store> Operate for Cache<St> {
         request: &'a Request<()>,
     ) -> Pin<Box<dyn Future<Output = Explanation> + Send + 'a>> {
         Box::pin(Self::explain(self, request))
+    }
+
+    fn recent_outcomes(&self, bucket: &str) -> Vec<RecordedOutcome> {
+        self.metrics().recent_outcomes(bucket)
     }
 
     fn switch(&self, bucket: &str, switch: Switch) -> bool {

@@ -135,6 +135,7 @@ pub use metrics::{
     latency::Latency,
     operations::{Operation, OperationSnapshot, StoreSnapshot},
     outcome::{Alone, Bypass, ForwardReason, Refusal, Shadow, SparedCall, Stale},
+    recent_outcomes::RecordedOutcome,
     status_field::StatusField,
     switch::Switch,
 };

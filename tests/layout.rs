@@ -90,6 +90,7 @@ const ORDERS: &[(&str, &[&str])] = &[
         &[
             "outcome",
             "cache_outcome",
+            "recent_outcomes",
             "status_field",
             "switch",
             "telemetry",

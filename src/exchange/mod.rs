@@ -62,6 +62,7 @@ use crate::{
     metrics::{
         cache_outcome::OutcomeReport,
         outcome::{Alone, Outcome, Refusal, SparedCall, Unshared},
+        recent_outcomes::OutcomeDetails,
         status_field::StatusField,
         telemetry,
     },
@@ -241,7 +242,11 @@ where
             Ended::Stored(reuse) => Ok(self.reuse(&reuse)),
             Ended::Collapsed(response) => Ok(response),
             Ended::Unsatisfied => {
-                self.cache.metrics().ended(self.read.route.bucket, &Outcome::Unsatisfied);
+                self.cache.metrics().ended(
+                    self.read.route.bucket,
+                    &Outcome::Unsatisfied,
+                    OutcomeDetails::default,
+                );
                 let mut response = unsatisfied();
                 self.read.asks.report.put(&Outcome::Unsatisfied, response.extensions_mut());
                 Ok(response)
@@ -345,7 +350,7 @@ where
         let outcome = why.outcome(head.status);
         self.read.asks.report.put(&outcome, &mut head.extensions);
         let bucket = self.read.route.bucket;
-        self.cache.reporter.mark(bucket, outcome, &mut head.headers);
+        self.cache.reporter.mark(bucket, outcome, &mut head.headers, self.read.origin_time);
         Ok(Response::from_parts(head, ResponseBody::passing(body)))
     }
 
@@ -379,7 +384,9 @@ where
             on_panic();
         };
         let answer = Watched::new(answer, panicked).await;
-        metrics.origin_answered(bucket, recent() - began);
+        let took = recent() - began;
+        metrics.origin_answered(bucket, took);
+        self.read.origin_time = Some(took);
         answer.inspect_err(|_| metrics.failed(bucket))
     }
 
@@ -428,7 +435,7 @@ where
         };
         read.asks.report.put(&outcome, &mut head.extensions);
         let bucket = self.read.route.bucket;
-        self.cache.reporter.mark(bucket, outcome, &mut head.headers);
+        self.cache.reporter.mark(bucket, outcome, &mut head.headers, self.read.origin_time);
         // Whether it is stored or not: its condition was taken off (RFC 9110 §13.2.1).
         let is_had = read.asks.have_current(head.status, &head.headers);
         let mut response = Response::from_parts(head, body);

@@ -95,7 +95,7 @@ impl<St: Store> Shadowing<St> {
         };
         let outcome: Outcome = Unshared::Bypassed(Bypass::Shadow).outcome(head.status);
         read.asks.report.put(&outcome, &mut head.extensions);
-        cache.reporter.mark(bucket, outcome, &mut head.headers);
+        cache.reporter.mark(bucket, outcome, &mut head.headers, read.origin_time);
         (head, body)
     }
 }

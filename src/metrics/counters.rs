@@ -14,6 +14,7 @@ use super::{
     facade,
     latency::{Latency, LatencyCounter},
     outcome::{Alone, Bypass, Outcome, Refusal, Shadow, Stale},
+    recent_outcomes::{OutcomeDetails, RecentOutcomes, RecordedOutcome},
     sharded_counter::ShardedCounter,
     snapshot::{BucketSnapshot, Snapshot},
     switch::Switch,
@@ -36,6 +37,8 @@ pub(crate) struct Metrics {
     /// Name of the layer.
     name: Arc<str>,
     buckets: AppendList<Bucket>,
+    /// Number of outcomes that each bucket records.
+    outcomes: usize,
     writes: AtomicU64,
     writes_unmatched: AtomicU64,
     writes_failed: AtomicU64,
@@ -75,6 +78,8 @@ struct Bucket {
     origin: LatencyCounter,
     saved: Mutex<OriginTimeSaved>,
     gauge: Arc<MemoryGauge>,
+    /// The last outcomes, where they are recorded.
+    recent: Option<RecentOutcomes>,
 }
 
 /// Time that hits and joins did not take.
@@ -86,11 +91,14 @@ struct OriginTimeSaved {
 }
 
 impl Metrics {
-    /// Creates the counters of a layer of this name and of its buckets.
-    pub(crate) fn new(name: &str, buckets: Vec<String>) -> Self {
+    /// Creates the counters of a layer of this name and of its buckets, with this number of outcomes that each
+    /// records.
+    pub(crate) fn new(name: &str, buckets: Vec<String>, outcomes: usize) -> Self {
+        let buckets = buckets.into_iter().map(|name| Bucket::new(name, outcomes));
         Self {
             name: name.into(),
-            buckets: AppendList::new(buckets.into_iter().map(Bucket::new), MORE_BUCKETS),
+            buckets: AppendList::new(buckets, MORE_BUCKETS),
+            outcomes,
             writes: AtomicU64::new(0),
             writes_unmatched: AtomicU64::new(0),
             writes_failed: AtomicU64::new(0),
@@ -141,7 +149,8 @@ impl Metrics {
         if self.buckets.room() < new.len() {
             return None;
         }
-        new.into_iter().for_each(|name| self.buckets.push(Bucket::new(name.to_owned())));
+        new.into_iter()
+            .for_each(|name| self.buckets.push(Bucket::new(name.to_owned(), self.outcomes)));
         names.iter().map(|name| self.position(name)).collect()
     }
 
@@ -159,6 +168,12 @@ impl Metrics {
         Switch::of(self.buckets[bucket].switch.load(Ordering::Relaxed))
     }
 
+    /// Returns the last outcomes of a bucket, the oldest first.
+    pub(crate) fn recent_outcomes(&self, bucket: &str) -> Vec<RecordedOutcome> {
+        let recent = self.position(bucket).and_then(|bucket| self.buckets[bucket].recent.as_ref());
+        recent.map(RecentOutcomes::snapshot).unwrap_or_default()
+    }
+
     /// Counts the answer that a request in shadow would have had.
     pub(crate) fn shadowed(&self, bucket: usize, result: Shadow) {
         add(&self.buckets[bucket].shadow[result as usize]);
@@ -168,10 +183,18 @@ impl Metrics {
         Arc::clone(&self.buckets[bucket].gauge)
     }
 
-    /// Counts and logs how a request on a cache route ended.
+    /// Counts, logs and records how a request on a cache route ended.
     #[inline]
-    pub(crate) fn ended(&self, bucket: usize, outcome: &Outcome) {
+    pub(crate) fn ended(
+        &self,
+        bucket: usize,
+        outcome: &Outcome,
+        details: impl FnOnce() -> OutcomeDetails,
+    ) {
         let bucket = &self.buckets[bucket];
+        if let Some(recent) = &bucket.recent {
+            recent.record(*outcome, details());
+        }
         match outcome {
             Outcome::Hit { .. } => bucket.hits.add(),
             Outcome::Stale { why, .. } => add(&bucket.stale[*why as usize]),
@@ -289,7 +312,7 @@ impl Metrics {
 }
 
 impl Bucket {
-    fn new(name: String) -> Self {
+    fn new(name: String, outcomes: usize) -> Self {
         let counters = |length: usize| (0..length).map(|_| AtomicU64::new(0)).collect();
         Self {
             name: name.into(),
@@ -312,6 +335,7 @@ impl Bucket {
             origin: LatencyCounter::default(),
             saved: Mutex::default(),
             gauge: Arc::default(),
+            recent: RecentOutcomes::new(outcomes),
         }
     }
 

@@ -7,6 +7,7 @@ pub(crate) mod facade;
 pub(crate) mod latency;
 pub(crate) mod operations;
 pub(crate) mod outcome;
+pub(crate) mod recent_outcomes;
 pub(crate) mod reporter;
 pub(crate) mod sharded_counter;
 mod snapshot;

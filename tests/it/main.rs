@@ -43,6 +43,7 @@ mod privacy;
 #[cfg(feature = "metrics")]
 mod published;
 mod readiness;
+mod recent;
 mod refusals;
 mod reload;
 #[cfg(feature = "testing")]
