@@ -87,7 +87,8 @@ impl<St: Store> Cache<St> {
         let names: BTreeSet<_> =
             table.read_rules().iter().map(|rule| rule.bucket.clone()).collect();
         store.sequence().recent().remember_for(table.longest_settle());
-        let metrics = Arc::new(Metrics::new(name.as_str(), names.into_iter().collect()));
+        let metrics =
+            Arc::new(Metrics::new(name.as_str(), names.into_iter().collect(), front.outcomes));
         let rules = Rules::new(table, &metrics, None, None).expect("there is room for the buckets");
         let bound = |count| Arc::new(Detachments::new(count, DETACHED_TIME, Arc::clone(&metrics)));
         let (detachments, refreshes) = (bound(MAX_DETACHED), bound(MAX_REFRESHES));

@@ -43,6 +43,7 @@ mod privacy;
 #[cfg(feature = "metrics")]
 mod published;
 mod readiness;
+mod recent;
 #[cfg(feature = "testing")]
 mod refill;
 mod refusals;
@@ -52,6 +53,7 @@ mod replay;
 mod response_policy;
 mod reverse_proxy;
 mod runtimes;
+mod shadow;
 mod soft_tags;
 #[cfg(feature = "tracing")]
 mod spans;
