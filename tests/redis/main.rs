@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // clippy.toml lets tests unwrap, but not what they call.
 
+#[path = "../support/dialect.rs"]
+mod dialect;
 #[path = "../support/proxy.rs"]
 mod proxy;
 #[cfg(feature = "metrics")]
@@ -18,6 +20,7 @@ mod clock;
 mod conformance;
 mod crowd;
 mod deploy;
+mod dialects;
 mod faults;
 mod harness;
 mod heartbeats;

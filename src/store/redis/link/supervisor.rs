@@ -156,9 +156,7 @@ impl Link {
     async fn connect(self: &Arc<Self>, attempt: usize) -> Result<Connection, RedisError> {
         let (protocol, transport) = match self.open(ProtocolVersion::RESP3, attempt).await {
             // Servers and proxies refuse it in many words.
-            Err(error)
-                if matches!(error.kind(), ErrorKind::RESP3NotSupported | ErrorKind::Server(_)) =>
-            {
+            Err(error) if !error.is_io_error() => {
                 (ProtocolVersion::RESP2, self.open(ProtocolVersion::RESP2, attempt).await?)
             }
             opened => (ProtocolVersion::RESP3, opened?),
