@@ -20,8 +20,7 @@ if ((${#missing[@]})); then
     $as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y --no-install-recommends "${missing[@]}"
 fi
 
-cargo build --release -p tower-support-cache-edge
-cargo build --release --example reverse_proxy
+cargo build --release -p tower-support-cache-edge -p example-reverse-proxy
 file=docs/peers.md
 [ "${1:-}" = --print ] && file=
 python3 benches/edge/measure.py "${CARGO_TARGET_DIR:-target}/release" $file

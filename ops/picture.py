@@ -181,7 +181,7 @@ def picture(panels):
 
 
 def main():
-    build = ["cargo", "build", "--quiet", "-p", "tower-support-cache-prometheus"]
+    build = ["cargo", "build", "--quiet", "-p", "example-prometheus"]
     subprocess.run(build, cwd=ROOT, check=True)
     target = json.loads(subprocess.check_output(["cargo", "metadata", "--no-deps", "--format-version=1"], cwd=ROOT))
     portal_program = f"{target['target_directory']}/debug/prometheus"

@@ -18,6 +18,7 @@
 //! | [Defaults and limits](defaults) | All of them in one table |
 //! | [Cost](cost) | What does a request cost? |
 //! | [How it works](how_it_works) | Why does an invalidation always win? |
+//! | [What holds](what_holds) | Which test shows each promise, and what is not covered? |
 //! | [Security](security) | Which attacks are held off, and which test shows it? |
 //!
 //! Features of the crate, all off but the first:
@@ -106,6 +107,10 @@ pub mod cost {}
 #[doc(alias = "single flight")]
 #[doc(alias = "fence")]
 pub mod how_it_works {}
+
+#[doc = include_str!("../docs/guide/what_holds.md")]
+#[doc(alias = "guarantees")]
+pub mod what_holds {}
 
 #[doc = include_str!("../docs/security.md")]
 pub mod security {}

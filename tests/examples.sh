@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs each example that is a program of its own, and checks what it shows. Each has a limited time to start, to
-# answer and to end. `support_portal` is run by tests/portal.sh and tests/portal_redis.sh, and the portal with
-# Prometheus by examples/prometheus/tests.
+# Runs the README's program, and each example that is a program of its own, and checks what they show. Each has a
+# limited time to start, to answer and to end. `support_portal` is run by tests/portal.sh and
+# tests/portal_redis.sh, and the portal with Prometheus by examples/prometheus/tests.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -72,12 +72,42 @@ expect_hit() { expect '^cache-status: [a-z-]*;hit;ttl=[0-9]+$'; }
 hits() { ask GET "$1" && grep -qiE '^cache-status: .*;hit;' "$work/response"; }
 
 bins=()
-for crate in service hyper-server warp-stack api-client two-processes config-file; do
+for crate in service hyper-server warp-stack api-client reverse-proxy two-processes config-file; do
     bins+=(-p "example-$crate")
 done
 cargo build "${bins[@]}"
-cargo build --example reverse_proxy
 target=${CARGO_TARGET_DIR:-target}/debug
+
+# The README's program, in a crate with the README's dependencies, on a port that is free.
+free_port() {
+    node -e 'const s = require("net").createServer(); s.listen(0, "127.0.0.1", () => { console.log(s.address().port); s.close(); })'
+}
+# block LANGUAGE: the first block of the README in that language.
+block() { awk -v fence="\`\`\`$1" '$0 == fence { inside = 1; next } inside && /^```$/ { exit } inside' README.md; }
+name=readme
+first=$work/readme
+mkdir -p "$first/src"
+port=$(free_port)
+block rust,no_run | sed "s/127\.0\.0\.1:3000/127.0.0.1:$port/" >"$first/src/main.rs"
+{
+    printf '[package]\nname = "readme"\nedition = "2024"\n[workspace]\n'
+    block toml | sed "s|\.\./tower-support-cache|$PWD|"
+} >"$first/Cargo.toml"
+cp Cargo.lock "$first"
+CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target} cargo build --quiet --manifest-path "$first/Cargo.toml"
+"$target/readme" >"$work/readme.out" 2>"$work/readme.err" &
+pids[readme]=$!
+url=http://127.0.0.1:$port
+await curl -s --max-time "$ANSWER_SECONDS" -o "$work/response" "$url/accounts/A2/cases" || fail "no answer"
+ask GET "$url/accounts/A1/cases"
+expect_miss
+ask GET "$url/accounts/A1/cases"
+expect_hit
+ask POST "$url/accounts/A1/cases"
+ask GET "$url/accounts/A1/cases"
+expect_miss
+{ kill -KILL "${pids[readme]}" && wait "${pids[readme]}"; } 2>/dev/null || true
+unset "pids[readme]"
 
 # Sign-in around the cache: a tenant shares, and nobody gets in without a token.
 start service "$target/example-service"
@@ -102,7 +132,7 @@ expect_miss
 expect '^waits for a part$'
 
 # In front of it, a proxy that obeys what responses say. These say nothing, so it stores none.
-start reverse-proxy "$target/examples/reverse_proxy" --origin "$hyper" --listen 127.0.0.1:0
+start reverse-proxy "$target/example-reverse-proxy" --origin "$hyper" --listen 127.0.0.1:0
 ask GET "$url/cases/C1"
 expect '^waits for a part$'
 expect '^via: '
@@ -133,7 +163,7 @@ expect '^200 .*/rates/EUR: .*;hit;ttl=.*detail=quota$'
 expect '^4 calls, '
 
 # Two processes on one Redis: what one has stored the other answers with, and its write reaches both.
-redis_port=$(node -e 'const s = require("net").createServer(); s.listen(0, "127.0.0.1", () => { console.log(s.address().port); s.close(); })')
+redis_port=$(free_port)
 redis-server --port "$redis_port" --bind 127.0.0.1 --save '' --dir "$work" >"$work/redis.out" 2>&1 &
 pids[redis]=$!
 export REDIS_URL=redis://127.0.0.1:$redis_port/

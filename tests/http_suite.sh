@@ -39,8 +39,8 @@ listening() {
     exit 1
 }
 
-cargo build --release --example reverse_proxy
-proxy=${CARGO_TARGET_DIR:-target}/release/examples/reverse_proxy
+cargo build --release -p example-reverse-proxy
+proxy=${CARGO_TARGET_DIR:-target}/release/example-reverse-proxy
 
 # Brings the commit to $work/suite.
 clone() {

@@ -132,8 +132,8 @@ step "tests"
 cargo test --all-features --no-fail-fast
 cargo test -p stacks
 cargo test -p example-service
-cargo test -p tower-support-cache-prometheus
-cargo test -p tower-support-cache-otlp
+cargo test -p example-prometheus
+cargo test -p example-otlp
 
 step "a server under attack"
 cargo test -p tower-support-cache-hostile --no-run

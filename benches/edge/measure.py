@@ -129,7 +129,7 @@ def servers():
         "an empty axum handler": lambda at: [f"{TARGET}/edge", "handler", str(at)],
         "the cache in axum": lambda at: [f"{TARGET}/edge", "cache", str(at)],
         "the cache in `examples/reverse_proxy`": lambda at: [
-            f"{TARGET}/examples/reverse_proxy", "--origin", f"http://127.0.0.1:{origin}", "--listen", f"127.0.0.1:{at}"],
+            f"{TARGET}/example-reverse-proxy", "--origin", f"http://127.0.0.1:{origin}", "--listen", f"127.0.0.1:{at}"],
         "nginx `proxy_cache`": lambda at: nginx(at, origin),
         "Varnish": lambda at: varnish(at, origin),
     }.items():

@@ -159,6 +159,71 @@ fn code_that_a_page_takes_from_an_example_is_there() {
     assert!(seen > 10, "{seen}");
 }
 
+// ===== what holds =====
+
+/// Returns the rows of a page's tables, by their cells.
+fn rows(page: &str) -> impl Iterator<Item = Vec<&str>> {
+    let row = |line: &'_ str| line.starts_with('|');
+    page.lines()
+        .filter(move |line| row(line))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+}
+
+#[test]
+fn each_mistake_that_proves_a_promise_is_there() {
+    let page = read("docs/guide/what_holds.md");
+    let mut seen = 0;
+    for row in rows(&page).filter(|row| row.len() == 2 && row[1].starts_with('`')) {
+        for name in row[1].split(", ").map(|name| name.trim_matches('`')) {
+            let patch = root().join(format!("tests/mistakes/{name}.patch"));
+            assert!(patch.exists(), "{}: no mistake is called {name}", row[0]);
+            seen += 1;
+        }
+    }
+    assert!(seen > 50, "{seen}");
+}
+
+#[test]
+fn the_tests_that_prove_a_promise_are_there() {
+    let page = read("docs/guide/what_holds.md");
+    let mut seen = 0;
+    let tests = page.split("\nTests: ").skip(1).map(|rest| rest.split("\n\n").next().unwrap());
+    for name in tests.flat_map(|tests| tests.split('`').skip(1).step_by(2)) {
+        let (before, rest) = name.split_once('{').unwrap_or((name, ""));
+        let (names, _) = rest.split_once('}').unwrap_or(("", ""));
+        for module in names.split(',') {
+            let path = format!("{before}{module}");
+            let places = ["", "tests/"].map(|folder| format!("{folder}{path}"));
+            let is_there = |place: &String| {
+                root().join(place).exists() || root().join(format!("{place}.rs")).exists()
+            };
+            assert!(places.iter().any(is_there), "there is no {path}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 30, "{seen}");
+}
+
+#[test]
+fn the_readme_sums_up_the_long_histories() {
+    let page = read("docs/guide/what_holds.md");
+    let (_, histories) = page.split_once("# The long histories").unwrap();
+    let mut sums = [0_u64; 2];
+    for row in rows(histories).filter(|row| row[0].parse::<u64>().is_ok()) {
+        sums[0] += amount(row[2]);
+        sums[1] += amount(row[3]);
+        assert_eq!(row[5..], ["0", "0"], "stale reads and failed requests");
+    }
+    let grouped = |number: u64| {
+        let digits = number.to_string();
+        let groups = digits.as_bytes().rchunks(3).rev();
+        groups.map(|group| str::from_utf8(group).unwrap()).collect::<Vec<_>>().join(",")
+    };
+    let [reads, invalidations] = sums.map(grouped);
+    let figure = format!("{reads} reads and {invalidations} invalidations");
+    assert!(read("README.md").contains(&figure), "{figure}");
+}
+
 // ===== words =====
 
 /// Words that people search the docs for, who know other caches.

@@ -56,3 +56,24 @@ fn the_pictures_are_of_the_report_and_are_shown() {
         assert!(document.contains(&format!("benches/peers/plots/{name}")), "{name} is shown");
     }
 }
+
+/// Returns what stands in bold in a row of the tables: our own figure, or both of them.
+fn ours(row: &str) -> String {
+    let page = read("docs/peers.md");
+    let line = page.lines().find(|line| line.starts_with(&format!("| {row}"))).unwrap();
+    line.split("**").skip(1).step_by(2).last().unwrap().to_owned()
+}
+
+#[test]
+fn the_readme_states_what_the_report_says() {
+    let readme = read("README.md");
+    let calls = ours("1,000 requests, one cold key, 8 services on one Redis");
+    let calls = calls.split(',').next().unwrap().to_owned();
+    let allocations = ours("hit: allocations");
+    for figure in [
+        format!("8 services on one Redis: {calls} origin call"),
+        format!("a hit in memory: {allocations} allocations"),
+    ] {
+        assert!(readme.contains(&figure), "{figure}");
+    }
+}

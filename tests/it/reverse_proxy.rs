@@ -18,7 +18,7 @@ use hyper_util::{
 };
 use tokio::net::TcpListener;
 
-#[path = "../../examples/reverse_proxy/proxy.rs"]
+#[path = "../../examples/reverse_proxy/src/proxy.rs"]
 mod proxy;
 
 /// A client of a proxy in front of an origin.

@@ -1,7 +1,7 @@
 //! A cached service whose metrics go to an OpenTelemetry collector, by OTLP over HTTP.
 //!
 //! ```console
-//! $ OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 cargo run -p tower-support-cache-otlp
+//! $ OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 cargo run -p example-otlp
 //! ```
 //!
 //! The exporter reads the variables that OpenTelemetry specifies: the collector's address, and the interval

@@ -1,7 +1,7 @@
 //! The support portal, scraped by Prometheus at `GET /metrics/prometheus`.
 //!
 //! ```console
-//! $ cargo run -p tower-support-cache-prometheus
+//! $ cargo run -p example-prometheus
 //! ```
 //!
 //! `ops/prometheus/` has the rules, and `ops/grafana/` a dashboard. `PORT` chooses the port (3000; 0 takes any

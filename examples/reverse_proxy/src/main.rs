@@ -1,7 +1,7 @@
 //! A reverse proxy on this machine that caches what its origin says may be cached.
 //!
 //! ```sh
-//! cargo run --release --example reverse_proxy -- --origin http://127.0.0.1:8000 --listen 127.0.0.1:8080
+//! cargo run --release -p example-reverse-proxy -- --origin http://127.0.0.1:8000 --listen 127.0.0.1:8080
 //! ```
 //!
 //! An HTTP cache's test suite that brings its own origin runs against it: give the suite's origin as
@@ -14,7 +14,8 @@ use tokio::net::TcpListener;
 
 mod proxy;
 
-const USAGE: &str = "usage: reverse_proxy --origin http://HOST:PORT [--listen ADDRESS:PORT]";
+const USAGE: &str =
+    "usage: example-reverse-proxy --origin http://HOST:PORT [--listen ADDRESS:PORT]";
 
 /// What the command line says.
 struct Settings {
