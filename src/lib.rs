@@ -149,7 +149,7 @@ pub use route::{
 pub use service::SupportCache;
 pub use store::{ChosenStore, MemoryStore, MemoryStoreBuilder, Pending, Store};
 #[cfg(feature = "redis")]
-pub use store::{RedisStore, RedisStoreBuilder, SealKey};
+pub use store::{RedisStore, RedisStoreBuilder, SealKey, ServerIdentity};
 pub use warm::{Warmed, Warmup};
 
 #[cfg(any(doc, doctest))]

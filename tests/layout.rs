@@ -190,6 +190,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "deadline",
             "counts",
             "transport",
+            "identity",
             "scripts",
             "command",
             "heartbeats",

@@ -24,6 +24,7 @@ mod dialects;
 mod faults;
 mod harness;
 mod heartbeats;
+mod identity;
 mod invalidation;
 mod load;
 mod near;

@@ -31,8 +31,10 @@ pub(crate) struct Dialect {
     pub(crate) name: &'static str,
     /// Fields that its `INFO` lacks.
     without: &'static [&'static str],
+    /// Fields of `INFO` that it tells whatever the server's are.
+    pub(crate) told: &'static [(&'static str, &'static str)],
     /// Sections that its `INFO` has, if not all. Of another it says no more than the heading.
-    sections: Option<&'static [&'static str]>,
+    pub(crate) sections: Option<&'static [&'static str]>,
     /// Beginnings of commands that it refuses, and its words.
     refused: &'static [(&'static str, &'static str)],
     /// Its words where a script begins with `#!lua flags=…`.
@@ -54,6 +56,7 @@ pub(crate) enum Uptime {
 pub(crate) const PLAIN: Dialect = Dialect {
     name: "redis",
     without: &[],
+    told: &[],
     sections: None,
     refused: &[],
     no_flags: None,
@@ -340,6 +343,10 @@ impl Dialect {
                 || !is_heading_alone && !self.without.iter().any(|field| line.starts_with(field))
         });
         let told = kept.map(|line| match (line.strip_prefix("uptime_in_seconds:"), age) {
+            _ if self.told.iter().any(|(field, _)| line.starts_with(field)) => {
+                let (field, value) = self.told.iter().find(|(field, _)| line.starts_with(field)).unwrap();
+                format!("{field}{value}\r\n")
+            }
             (Some(real), Some(age)) if self.uptime == Uptime::Old => {
                 format!("uptime_in_seconds:{}\r\n", age + real.parse::<u64>().unwrap_or(0))
             }

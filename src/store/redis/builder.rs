@@ -7,7 +7,7 @@ use redis::{ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 use super::{
     link::Endpoint,
     record::Seal,
-    settings::{LONGEST_UNTIL_SEEN, RedisSettings},
+    settings::{LONGEST_UNTIL_SEEN, RedisSettings, ServerIdentity},
     store::RedisStore,
 };
 use crate::error::{ConfigError, ConfigErrorKind};
@@ -154,8 +154,8 @@ impl RedisStoreBuilder {
     /// what the scripts call: `DEL`, `EXISTS`, `HSET`, `HSETNX`, `HDEL`, `HGETALL`, `HKEYS`, `HLEN`,
     /// `HRANDFIELD`, `PTTL`, `PEXPIRE`; and `CLIENT TRACKING` for the near cache. Besides the keys of routes it
     /// reads and writes those that begin, after the namespace, with `tower-support-cache:`: `epoch`,
-    /// `heartbeats:*`, `tag:*`, and `unsettled:*` for writes that the origin may commit yet. Without `INFO` the
-    /// store cannot know one server from another and is bypassed.
+    /// `heartbeats:*`, `identity`, `tag:*`, and `unsettled:*` for writes that the origin may commit yet. Without
+    /// `INFO` the store cannot know one server from another: see [`server_identity`](Self::server_identity).
     pub fn username(mut self, name: impl Into<String>) -> Self {
         self.username = Some(name.into());
         self
@@ -227,6 +227,13 @@ impl RedisStoreBuilder {
     /// forwarded until there is another. Raise it if the server is further away than that.
     pub fn heartbeat_timeout(mut self, limit: Duration) -> Self {
         self.settings.heartbeat_timeout = limit;
+        self
+    }
+
+    /// Sets by what the server is accepted for the one that it was. Defaults to
+    /// [`ServerIdentity::Reported`]: a server that does not say who it is is refused.
+    pub fn server_identity(mut self, identity: ServerIdentity) -> Self {
+        self.settings.identity = identity;
         self
     }
 

@@ -39,5 +39,6 @@ pub(crate) use self::record::read_anything;
 pub use self::{
     builder::{RedisStoreBuilder, SealKey},
     fill::RedisLease,
+    settings::ServerIdentity,
     store::RedisStore,
 };

@@ -13,9 +13,10 @@ use super::{
     batch::LookupBatches,
     command::{EnteredHeartbeat, LinkFault, Register, millis, parse_begun_epoch, token_text},
     deadline::Deadline,
+    identity::{Fingerprint, line},
     random::{random, random_text},
     scripts::{
-        self, BEGIN_EPOCH, ENTER, RELEASE, RENEW_TAG_VERSION, SOFT_INVALIDATE, Script, UNSETTLE,
+        self, BEGIN_EPOCH, ENTER, PLANT, RELEASE, RENEW_TAG_VERSION, SOFT_INVALIDATE, Script, UNSETTLE,
     },
     transport::Transport,
 };
@@ -23,7 +24,7 @@ use crate::{
     key::{Strength, Token},
     store::redis::{
         record::{EARLIER_VERSIONS, SLACK, VariantDigest},
-        settings::{LEAST_UNTIL_SEEN, RedisSettings},
+        settings::{LEAST_UNTIL_SEEN, RedisSettings, ServerIdentity},
     },
     sync::{Mutex, lock},
 };
@@ -35,8 +36,8 @@ const ENTERED: Duration = Duration::from_secs(60);
 pub(crate) struct Connection {
     transport: Transport,
     pub(super) lookups: LookupBatches,
-    /// Digest of `run_id` and `master_replid`, which is new at every promotion, of the server or of all
-    /// primaries of a cluster.
+    /// Digest of the runs of the server or of all primaries of a cluster, or the number of a token that is
+    /// planted there (`identity.rs`).
     pub(crate) incarnation: u64,
     /// Random value at the server that every variant's digest contains. Zero while unknown.
     epoch: AtomicU64,
@@ -131,26 +132,54 @@ impl Connection {
         let mut transport = self.transport();
         let (info, entered) = join(transport.info(), self.enter(settings)).await;
         let (info, EnteredHeartbeat { epoch, left, longest }) = (info?, entered?);
-        let mut hasher = blake3::Hasher::new();
         let (mut is_primary, mut uptime) = (true, Duration::ZERO);
         for primary in &info.primaries {
-            let run = line(&primary.server, "run_id:");
-            let replica = line(&primary.replication, "master_replid:");
-            let (Some(run), Some(replica)) = (run, replica) else {
-                return Err((ErrorKind::Client, "the server does not say who it is").into());
+            is_primary &= match line(&primary.replication, "role:") {
+                Some(role) => role == "master",
+                None => settings.identity == ServerIdentity::TokenAlone,
             };
-            hasher.update(run.as_bytes()).update(b" ").update(replica.as_bytes()).update(b" ");
-            is_primary &= line(&primary.replication, "role:") == Some("master");
             let seconds =
                 line(&primary.server, "uptime_in_seconds:").and_then(|up| up.parse().ok());
             uptime = uptime.max(seconds.map_or(Duration::MAX, Duration::from_secs));
         }
-        let mut incarnation = [0; 8];
-        incarnation.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
-        let incarnation = u64::from_be_bytes(incarnation);
+        let fingerprint = Fingerprint::of(&info);
+        let incarnation = match fingerprint.incarnation() {
+            Some(incarnation) => incarnation,
+            None => self.planted(settings, &fingerprint).await?,
+        };
         let is_entered = settings.until_seen() <= left.max(LEAST_UNTIL_SEEN);
         let time = info.time;
         Ok(ServerReport { incarnation, is_primary, epoch, time, uptime, is_entered, longest })
+    }
+
+    /// Returns the number of the token at servers that do not say which run they are. One that is not for
+    /// them is replaced.
+    async fn planted(
+        &self,
+        settings: &RedisSettings,
+        fingerprint: &Fingerprint,
+    ) -> Result<u64, RedisError> {
+        if let Some(problem) = fingerprint.problem(settings.identity) {
+            return Err((ErrorKind::Client, problem).into());
+        }
+        let key = settings.identity_key();
+        let mut transport = self.transport();
+        let seen: Result<Option<String>, _> = cmd("GET").arg(&key).query_async(&mut transport).await;
+        let seen = match seen {
+            Err(error) if LinkFault::of(&error) == LinkFault::Foreign => String::new(),
+            seen => seen?.unwrap_or_default(),
+        };
+        if let Some(number) = fingerprint.number_of(&seen) {
+            return Ok(number);
+        }
+        let token = fingerprint.new_token();
+        let arguments = |call: &mut Cmd| {
+            call.arg(&seen).arg(&token);
+        };
+        let planted = PLANT.send_on(&mut transport, &[&key], arguments).await?;
+        let planted = redis::from_redis_value::<String>(planted)?;
+        let is_new = || (ErrorKind::Client, "another process takes the server for another").into();
+        fingerprint.number_of(&planted).ok_or_else(is_new)
     }
 
     /// Enters this process's heartbeat, and reads the epoch. A missing one begins.
@@ -270,8 +299,4 @@ fn unexpected() -> RedisError {
 /// Returns an epoch. Zero is for an unknown one.
 fn random_epoch() -> u64 {
     random() as u64 | 1
-}
-
-fn line<'i>(info: &'i str, name: &str) -> Option<&'i str> {
-    info.lines().find_map(|line| line.strip_prefix(name))
 }

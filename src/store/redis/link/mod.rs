@@ -15,6 +15,7 @@ mod counts;
 mod deadline;
 mod handle;
 mod heartbeats;
+mod identity;
 mod random;
 mod scripts;
 mod supervisor;

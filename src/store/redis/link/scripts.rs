@@ -31,6 +31,8 @@ pub(crate) static SHARE_CALLS: LazyLock<Script> =
 pub(super) static RENEW_TAG_VERSION: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/renew_tag_version.lua")));
 
+pub(super) static PLANT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/plant.lua")));
 pub(super) static ENTER: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/enter.lua")));
 pub(super) static BEGIN_EPOCH: LazyLock<Script> =

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, Pipeline, ProtocolVersion, RedisError,
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, Pipeline, ProtocolVersion, RedisError,
     RedisFuture, Value,
     aio::{ConnectionLike, MultiplexedConnection},
     cmd,
@@ -17,7 +17,6 @@ use redis::{
 };
 #[cfg(feature = "redis-cluster")]
 use redis::{
-    ErrorKind,
     cluster::ClusterClientBuilder,
     cluster_async::ClusterConnection,
     cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo},
@@ -142,9 +141,12 @@ impl Transport {
                 let mut pipeline = Pipeline::new();
                 pipeline.cmd("INFO").arg("server").cmd("INFO").arg("replication");
                 pipeline.cmd("TIME");
-                let (server, replication, [seconds, micros]): (_, _, [u64; 2]) =
-                    pipeline.query_async(connection).await?;
-                let primaries = vec![PrimaryInfo { server, replication }];
+                let replies = connection.req_packed_commands(&pipeline, 0, 3).await?;
+                let [server, replication, time] = <[Value; 3]>::try_from(replies)
+                    .map_err(|_| (ErrorKind::Client, "a reply is missing"))?;
+                let [seconds, micros]: [u64; 2] = redis::from_redis_value(time.extract_error()?)?;
+                let [server, replication] = [server, replication].map(section);
+                let primaries = vec![PrimaryInfo { server: server?, replication: replication? }];
                 Ok(ServerInfo { primaries, time: millis(seconds, micros) })
             }
             #[cfg(feature = "redis-cluster")]
@@ -207,6 +209,15 @@ async fn info_of_all(
     let routing = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
     let reply = connection.route_command(info, routing).await?;
     Ok(redis::from_redis_value(reply.extract_error()?)?)
+}
+
+/// Returns the text of a section; none of one that the server refuses.
+fn section(reply: Value) -> Result<String, RedisError> {
+    match reply.extract_error() {
+        Err(error) if error.is_io_error() || error.is_unrecoverable_error() => Err(error),
+        Err(_) => Ok(String::new()),
+        Ok(text) => Ok(redis::from_redis_value(text)?),
+    }
 }
 
 fn millis(seconds: u64, micros: u64) -> u64 {
