@@ -11,8 +11,10 @@ use crate::{
 };
 
 /// Dragonfly, if its `master_replid` outlived a restart, as that of Redis 7 does in a dump.
-const SAME_REPLICATION: Dialect =
-    Dialect { told: &[("master_replid:", "8371b4fb1155b71f4a04d3e1bc3e18c4a990aeeb")], ..DRAGONFLY };
+const SAME_REPLICATION: Dialect = Dialect {
+    told: &[("master_replid:", "8371b4fb1155b71f4a04d3e1bc3e18c4a990aeeb")],
+    ..DRAGONFLY
+};
 
 /// Name of the token's key.
 const TOKEN: &str = "tower-support-cache:identity";
@@ -34,7 +36,8 @@ async fn is_refused(site: &mut Site) {
 async fn processes_agree_on_a_server_without_a_run_id() {
     let server = Server::start().await;
     let imitation = Imitation::of(server.port, DRAGONFLY).await;
-    let (mut site, mut other) = (Site::on(&imitation.url()).await, Site::on(&imitation.url()).await);
+    let (mut site, mut other) =
+        (Site::on(&imitation.url()).await, Site::on(&imitation.url()).await);
     site.fill("old").await;
     other.hits("old").await;
     other.handle.invalidate("case:1").await.unwrap();
@@ -67,8 +70,10 @@ async fn a_promoted_replica_is_noticed_without_a_run_id() {
     let (mut primary, replica) = (Server::start().await, Server::start().await);
     let replication = Proxy::to(primary.port).await;
     replica.follow(replication.port).await;
-    let imitations =
-        [Imitation::of(primary.port, DRAGONFLY).await, Imitation::of(replica.port, DRAGONFLY).await];
+    let imitations = [
+        Imitation::of(primary.port, DRAGONFLY).await,
+        Imitation::of(replica.port, DRAGONFLY).await,
+    ];
     let link = Proxy::to(imitations[0].port).await;
     let mut site = Site::prompt(&link.url()).await;
     site.fill("old").await;
@@ -146,7 +151,9 @@ async fn a_token_that_is_lost_takes_everything_along() {
     let server = Server::start().await;
     let imitation = Imitation::of(server.port, DRAGONFLY).await;
     let mut site = Site::on(&imitation.url()).await;
-    for words in [&["DEL", TOKEN][..], &["SET", TOKEN, "0123456789abcdef x@1"], &["LPUSH", TOKEN, "1"]] {
+    for words in
+        [&["DEL", TOKEN][..], &["SET", TOKEN, "0123456789abcdef x@1"], &["LPUSH", TOKEN, "1"]]
+    {
         site.fill("old").await;
         let lost = site.store().links_lost;
         if words[0] == "LPUSH" {

@@ -30,16 +30,16 @@ use crate::server::pause;
 pub(crate) struct Dialect {
     pub(crate) name: &'static str,
     /// Fields that its `INFO` lacks.
-    without: &'static [&'static str],
+    pub(crate) without: &'static [&'static str],
     /// Fields of `INFO` that it tells whatever the server's are.
     pub(crate) told: &'static [(&'static str, &'static str)],
     /// Sections that its `INFO` has, if not all. Of another it says no more than the heading.
     pub(crate) sections: Option<&'static [&'static str]>,
     /// Beginnings of commands that it refuses, and its words.
-    refused: &'static [(&'static str, &'static str)],
+    pub(crate) refused: &'static [(&'static str, &'static str)],
     /// Its words where a script begins with `#!lua flags=…`.
-    no_flags: Option<&'static str>,
-    round_trip: Duration,
+    pub(crate) no_flags: Option<&'static str>,
+    pub(crate) round_trip: Duration,
     pub(crate) uptime: Uptime,
 }
 
@@ -344,7 +344,8 @@ impl Dialect {
         });
         let told = kept.map(|line| match (line.strip_prefix("uptime_in_seconds:"), age) {
             _ if self.told.iter().any(|(field, _)| line.starts_with(field)) => {
-                let (field, value) = self.told.iter().find(|(field, _)| line.starts_with(field)).unwrap();
+                let (field, value) =
+                    self.told.iter().find(|(field, _)| line.starts_with(field)).unwrap();
                 format!("{field}{value}\r\n")
             }
             (Some(real), Some(age)) if self.uptime == Uptime::Old => {

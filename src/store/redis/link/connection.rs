@@ -16,7 +16,8 @@ use super::{
     identity::{Fingerprint, line},
     random::{random, random_text},
     scripts::{
-        self, BEGIN_EPOCH, ENTER, PLANT, RELEASE, RENEW_TAG_VERSION, SOFT_INVALIDATE, Script, UNSETTLE,
+        self, BEGIN_EPOCH, ENTER, PLANT, RELEASE, RENEW_TAG_VERSION, SOFT_INVALIDATE, Script,
+        UNSETTLE,
     },
     transport::Transport,
 };
@@ -164,7 +165,8 @@ impl Connection {
         }
         let key = settings.identity_key();
         let mut transport = self.transport();
-        let seen: Result<Option<String>, _> = cmd("GET").arg(&key).query_async(&mut transport).await;
+        let seen: Result<Option<String>, _> =
+            cmd("GET").arg(&key).query_async(&mut transport).await;
         let seen = match seen {
             Err(error) if LinkFault::of(&error) == LinkFault::Foreign => String::new(),
             seen => seen?.unwrap_or_default(),

@@ -43,11 +43,6 @@ impl Fingerprint {
         Self(info.primaries.iter().map(|primary| PrimaryFacts::of(primary, time)).collect())
     }
 
-    /// Returns whether the servers say which run they are.
-    pub(super) fn has_runs(&self) -> bool {
-        self.0.iter().all(|primary| primary.run.is_some() && primary.replica.is_some())
-    }
-
     /// Returns the digest of the runs, if the servers say which they are.
     pub(super) fn incarnation(&self) -> Option<u64> {
         let mut hasher = blake3::Hasher::new();
@@ -65,7 +60,9 @@ impl Fingerprint {
     pub(super) fn problem(&self, accepted: ServerIdentity) -> Option<&'static str> {
         let is_young = |start: Option<Start>| start.is_some_and(|start| start.age < SETTLED);
         if self.0.iter().any(|primary| is_young(primary.start)) {
-            return Some("the server was started a moment ago, and has no `run_id`: it is used soon");
+            return Some(
+                "the server was started a moment ago, and has no `run_id`: it is used soon",
+            );
         }
         let is_told = self.0.iter().all(|it| it.replica.is_some() && it.start.is_some());
         if is_told || accepted == ServerIdentity::TokenAlone {
@@ -155,7 +152,8 @@ mod tests {
         assert_eq!(is_for("b2", 1000, 60), None, "promoted since");
         assert_eq!(is_for("a1", 1000 + SETTLED, 60), None, "started again, from its dump");
         assert_eq!(is_for("a1", 1000 - SETTLED, 60), None);
-        let both = Fingerprint([fingerprint("a1", 1000, 50).0, fingerprint("b2", 9, 50).0].concat());
+        let both =
+            Fingerprint([fingerprint("a1", 1000, 50).0, fingerprint("b2", 9, 50).0].concat());
         let of_both = both.new_token();
         assert!(both.number_of(&of_both).is_some());
         assert_eq!(both.number_of(&token), None);
@@ -193,7 +191,7 @@ mod tests {
             ("", "master_replid:a 1", false, false),
         ] {
             let found = silent(server, replication);
-            assert_eq!((found.has_runs(), found.incarnation().is_some()), (is_run, is_run));
+            assert_eq!(found.incarnation().is_some(), is_run);
             let is_refused = |accepted| found.problem(accepted).is_some();
             assert_eq!(is_refused(ServerIdentity::Reported), !is_told && !is_run, "{found:?}");
             assert!(!is_refused(ServerIdentity::TokenAlone));

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, Pipeline, ProtocolVersion, RedisError,
-    RedisFuture, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, Pipeline, ProtocolVersion,
+    RedisError, RedisFuture, Value,
     aio::{ConnectionLike, MultiplexedConnection},
     cmd,
 };
@@ -15,14 +15,14 @@ use redis::{
     ConnectionAddr, TlsMode,
     sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType},
 };
+#[cfg(any(feature = "redis-sentinel", feature = "redis-cluster"))]
+use redis::{RedisConnectionInfo, io::tcp::TcpSettings};
 #[cfg(feature = "redis-cluster")]
 use redis::{
     cluster::ClusterClientBuilder,
     cluster_async::ClusterConnection,
     cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo},
 };
-#[cfg(any(feature = "redis-sentinel", feature = "redis-cluster"))]
-use redis::{RedisConnectionInfo, io::tcp::TcpSettings};
 
 /// Time that connecting to a server may take.
 pub(super) const CONNECT: Duration = Duration::from_millis(300);
