@@ -11,6 +11,7 @@
 //! | [Several processes](processes) | How do processes share a Redis, and what happens when it fails? |
 //! | [Configuration](configuration) | How does a file make the layer? |
 //! | [Operating](operating) | Metrics, log, switches, shutdown |
+//! | [See and trust it](trust) | What would the cache do with this request, and is it right? |
 //! | [Life cycle](life_cycle) | How does a service end, change its routes, and change its keys? |
 //! | [Testing](testing) | How do I test my service with the cache? |
 //! | [Cookbook](cookbook) | Recipes |
@@ -79,6 +80,12 @@ pub mod configuration {}
 #[doc = include_str!("../docs/guide/series.svg")]
 #[doc(alias = "graceful shutdown")]
 pub mod operating {}
+
+#[doc = include_str!("../docs/guide/trust.md")]
+#[doc(alias = "dry run")]
+#[doc(alias = "shadow")]
+#[doc(alias = "audit")]
+pub mod trust {}
 
 #[doc = include_str!("../docs/guide/life_cycle.md")]
 #[doc(alias = "hot reload")]

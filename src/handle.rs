@@ -9,9 +9,12 @@ use std::{
     time::Duration,
 };
 
+use http::Request;
+
 use crate::{
     error::{ConfigError, Pending, Unfinished},
     exchange::{Cache, acknowledged},
+    insight::Explanation,
     key::{IntoKey, PrimaryKey, Strength, Subject, Tag, is_reserved, origin},
     metrics::{Snapshot, telemetry},
     route::Routes,
@@ -394,6 +397,37 @@ impl SupportCacheHandle {
         Arc::clone(&self.cache).count_origin_calls(calls);
     }
 
+    /// Explains a request: its route, bucket, key, tags, what is in its variant, what would happen to it now
+    /// and why, and which writes would invalidate its response. For a write: the keys and tags that it would
+    /// invalidate. It is taken to have no content.
+    ///
+    /// The closures of routes and rules are called with it. It changes nothing: neither counters nor what is
+    /// stored, nor what is evicted next. Over Redis it reads, which counts as an operation of the store.
+    ///
+    /// An authentication layer around the cache has added extensions to real requests; closures that read
+    /// them find them here only if you add them, too.
+    ///
+    /// ```
+    /// use http::Request;
+    /// use tower_support_cache::{MemoryStore, SupportCacheLayer};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let cache = SupportCacheLayer::new(MemoryStore::new()).handle();
+    /// let request = Request::get("/cases/C7/messages").body(()).unwrap();
+    /// let explanation = cache.explain(&request).await;
+    /// assert_eq!(explanation.bucket.as_deref(), Some("case_messages"));
+    /// assert!(explanation.to_string().contains("now         miss: uri-miss"));
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    ///
+    /// A dropped future changes nothing.
+    #[doc(alias = "debug", alias = "dry run")]
+    pub async fn explain(&self, request: &Request<()>) -> Explanation {
+        self.cache.explain(request).await
+    }
+
     /// Switches a bucket on or off. Returns whether there is a bucket of this name.
     pub fn switch(&self, bucket: &str, switch: Switch) -> bool {
         self.cache.switch(bucket, switch)
@@ -560,6 +594,10 @@ pub(crate) trait Operate: Send + Sync {
         limit: Duration,
     ) -> Pin<Box<dyn Future<Output = Result<(), Pending>> + Send + '_>>;
     fn count_origin_calls(self: Arc<Self>, calls: u32);
+    fn explain<'a>(
+        &'a self,
+        request: &'a Request<()>,
+    ) -> Pin<Box<dyn Future<Output = Explanation> + Send + 'a>>;
     fn switch(&self, bucket: &str, switch: Switch) -> bool;
     fn reload(&self, routes: &Routes) -> Result<(), ConfigError>;
 }
@@ -614,6 +652,13 @@ impl<St: Store> Operate for Cache<St> {
 
     fn count_origin_calls(self: Arc<Self>, calls: u32) {
         self.spend(calls);
+    }
+
+    fn explain<'a>(
+        &'a self,
+        request: &'a Request<()>,
+    ) -> Pin<Box<dyn Future<Output = Explanation> + Send + 'a>> {
+        Box::pin(Self::explain(self, request))
     }
 
     fn switch(&self, bucket: &str, switch: Switch) -> bool {

@@ -103,6 +103,7 @@ mod fence;
 mod flight;
 mod future;
 mod handle;
+mod insight;
 mod key;
 mod layer;
 mod metrics;
@@ -125,6 +126,7 @@ pub use error::{ConfigError, ConfigErrorKind, Unfinished};
 pub use exchange::{Invalidated, InvalidationHook};
 pub use future::ResponseFuture;
 pub use handle::{Invalidation, SupportCacheHandle, Switch};
+pub use insight::{Explanation, Forecast, InvalidatedSubject, InvalidatingRule};
 pub use key::{IntoKey, NamedKey, key};
 pub use layer::{CallerKey, SupportCacheLayer, SupportCacheLayerBuilder};
 pub use metrics::{
@@ -132,7 +134,7 @@ pub use metrics::{
     cache_outcome::{CacheOutcome, ReportOutcome},
     latency::Latency,
     operations::{Operation, OperationSnapshot, StoreSnapshot},
-    outcome::{Alone, Bypass, Refusal, SparedCall, Stale},
+    outcome::{Alone, Bypass, ForwardReason, Refusal, SparedCall, Stale},
     status_field::StatusField,
 };
 pub use operator::OperatorService;

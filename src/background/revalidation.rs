@@ -48,6 +48,10 @@ impl VariantState {
         self.paused_until.is_some_and(|until| now < until)
     }
 
+    fn may_begin(self, now: Instant) -> bool {
+        !self.is_running(now) && !self.is_paused(now)
+    }
+
     fn is_refused(self, now: Instant) -> bool {
         self.refused_until.is_some_and(|until| now < until)
     }
@@ -64,12 +68,21 @@ impl Revalidations {
         let now = now();
         let mut known = lock(&self.known);
         let state = Self::state(&mut known, variant, now)?;
-        if state.is_running(now) || state.is_paused(now) {
+        if !state.may_begin(now) {
             return None;
         }
         let until = now + LONGEST_RUN;
         state.running_until = Some(until);
         Some(Revalidation { revalidations: Arc::clone(self), variant: variant.clone(), until })
+    }
+
+    /// Returns whether [`begin`](Self::begin) would give the right.
+    pub(crate) fn may_begin(&self, variant: &Variant) -> bool {
+        let (now, known) = (now(), lock(&self.known));
+        match known.get(variant) {
+            Some(state) => state.may_begin(now),
+            None => known.len() < MAX_KNOWN || known.values().any(|state| state.is_over(now)),
+        }
     }
 
     /// Returns whether the origin failed a moment ago and is not to be asked again yet.

@@ -98,6 +98,23 @@ impl<St: Store> Cache<St> {
         fields: &HeaderMap,
         entry: Arc<Entry>,
     ) -> Verdict {
+        let verdict = self.weigh(route, wishes, purpose, fields, entry);
+        if let Verdict::Answer(Reuse { stale: Some(Stale::Quota), .. }) = &verdict {
+            self.origin.spared(SparedCall::Stale);
+        }
+        verdict
+    }
+
+    /// Decides about an entry, and counts nothing.
+    #[inline]
+    pub(super) fn weigh(
+        &self,
+        route: &CachedRoute,
+        wishes: &Wishes,
+        purpose: Purpose,
+        fields: &HeaderMap,
+        entry: Arc<Entry>,
+    ) -> Verdict {
         let Some(entry) = route.adopt(entry) else { return Verdict::Nothing };
         let now = now();
         let question = Question { wishes, early: Some(&route.early), now, purpose };
@@ -107,12 +124,8 @@ impl<St: Store> Cache<St> {
                 Verdict::Answer(Reuse { entry, stale: None, is_due, now })
             }
             Assessment::Unacceptable => Verdict::Keep(ForwardReason::Request, Some(entry)),
-            Assessment::Stale { reason: stale @ Some(Stale::Quota) } if keeps_stale() => {
-                self.origin.spared(SparedCall::Stale);
-                Verdict::Answer(Reuse { entry, stale, is_due: false, now })
-            }
-            Assessment::Stale { reason: stale @ Some(_) } if keeps_stale() => {
-                Verdict::Answer(Reuse { entry, stale, is_due: true, now })
+            Assessment::Stale { reason: stale @ Some(why) } if keeps_stale() => {
+                Verdict::Answer(Reuse { entry, stale, is_due: why != Stale::Quota, now })
             }
             Assessment::Stale { .. } => {
                 Verdict::Keep(ForwardReason::Stale, Some(entry).filter(|_| keeps_stale()))
@@ -139,6 +152,11 @@ impl<St: Store> Cache<St> {
     pub(crate) fn retry(&self, variant: &Variant, asks: &Asks) -> Option<Arc<Revalidation>> {
         let right = || self.revalidations.begin(variant);
         asks.alone().is_none().then(right).flatten().map(Arc::new)
+    }
+
+    /// Returns whether [`retry`](Self::retry) would give the right.
+    pub(super) fn may_retry(&self, variant: &Variant, asks: &Asks) -> bool {
+        asks.alone().is_none() && self.revalidations.may_begin(variant)
     }
 
     /// Looks for the response of a read; looks once more if a note names other fields.

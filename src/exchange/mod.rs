@@ -11,6 +11,7 @@
 mod assess;
 mod cache;
 mod classify;
+mod explain;
 mod fill;
 mod join;
 mod limits;

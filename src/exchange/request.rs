@@ -102,6 +102,22 @@ pub(crate) struct Read {
 }
 
 impl Read {
+    /// Creates a read of which nothing is known yet.
+    pub(crate) fn new(route: &Arc<CachedRoute>, slot: Slot, asks: Asks) -> Self {
+        Self {
+            route: Arc::clone(route),
+            base: slot.variant.clone(),
+            slot,
+            nominated: route.rule.vary.clone(),
+            asks,
+            reason: ForwardReason::UriMiss,
+            seen: None,
+            right: None,
+            is_background: false,
+            outer: None,
+        }
+    }
+
     /// Looks by these nominated fields from now on.
     pub(crate) fn vary_by(&mut self, nominated: &Nominated, values: &[u8]) {
         self.slot.variant = self.base.nominating(values);

@@ -19,7 +19,7 @@ pub(crate) use self::{
     named::{TextPiece, pieces},
     primary_key::{KeyText, MAX_KEY, escaped_ends, is_reserved, push_parameter},
     tag::MAX_TAGS,
-    variant::{EncodedParts, VariantParts, origin, push_part},
+    variant::{EncodedParts, VariantParts, origin, parts_of, push_part},
     vary::{FieldList, Nominated},
 };
 pub use self::{

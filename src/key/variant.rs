@@ -239,6 +239,14 @@ pub(crate) fn push_part(parts: &mut EncodedParts, part: &[u8]) {
     parts.extend_from_slice(part);
 }
 
+/// Returns the parts of an encoding.
+pub(crate) fn parts_of(mut encoded: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let length = u32::from_le_bytes(*encoded.split_off(..4)?.first_chunk()?);
+        encoded.split_off(..length as usize)
+    })
+}
+
 fn encoded_length(length: usize) -> [u8; 4] {
     u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes()
 }

@@ -21,7 +21,8 @@ macro_rules! reasons {
         pub enum $name { $($(#[$variant_doc])* $variant,)* }
 
         impl $name {
-            pub(crate) const ALL: &[Self] = &[$(Self::$variant,)*];
+            /// All reasons, in the order of their declaration.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
             /// Returns the reason's name, as metrics and `Cache-Status` show it.
             pub fn as_str(self) -> &'static str {
@@ -172,6 +173,27 @@ reasons! {
 }
 
 reasons! {
+    /// Reason why a request that consulted the cache is forwarded (RFC 9211 §2.2).
+    ///
+    /// ```
+    /// use tower_support_cache::ForwardReason;
+    ///
+    /// // `Cache-Status: support-cache;fwd=uri-miss;fwd-status=200;stored`
+    /// assert_eq!(ForwardReason::UriMiss.as_str(), "uri-miss");
+    /// ```
+    ForwardReason {
+        /// Nothing is stored.
+        UriMiss = "uri-miss",
+        /// Something is stored, but not for the values of its nominated fields.
+        VaryMiss = "vary-miss",
+        /// Something is stored that is no longer fresh.
+        Stale = "stale",
+        /// Something is stored that the request's directives do not accept.
+        Request = "request",
+    }
+}
+
+reasons! {
     /// Reason why a stale response answered a request.
     ///
     /// ```
@@ -227,30 +249,6 @@ impl Unshared {
         match self {
             Self::Bypassed(reason) => Outcome::Bypassed { reason, status },
             Self::Alone(reason) => Outcome::Alone { reason, status },
-        }
-    }
-}
-
-/// Reason why a request was forwarded (RFC 9211 §2.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ForwardReason {
-    /// Nothing stored.
-    UriMiss,
-    /// Something stored, but not for the values of its nominated fields.
-    VaryMiss,
-    /// Something stored that is no longer fresh.
-    Stale,
-    /// Something stored that the request's directives do not accept.
-    Request,
-}
-
-impl ForwardReason {
-    fn token(self) -> &'static TokenRef {
-        match self {
-            Self::UriMiss => token_ref("uri-miss"),
-            Self::VaryMiss => token_ref("vary-miss"),
-            Self::Stale => token_ref("stale"),
-            Self::Request => token_ref("request"),
         }
     }
 }

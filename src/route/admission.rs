@@ -13,7 +13,7 @@ use super::{
     request::{HeadRef, KeyRequest, RequestView},
 };
 use crate::{
-    key::{DigestKey, EncodedParts, PrimaryKey, VariantParts, push_part},
+    key::{DigestKey, EncodedParts, PrimaryKey, VariantParts, parts_of, push_part},
     metrics::outcome::Bypass,
     peek::{HasContent, can_peek},
     policy::{CredentialFields, RequestFields, asks_for_upgrade},
@@ -216,7 +216,27 @@ fn push_seen(extras: &mut EncodedParts, seen: &Uri, rule: &CacheRule, scheme: &s
     push_part(extras, rule.query.target(seen).as_bytes());
 }
 
+/// Labels of the further parts of a variant, and the number of values after each.
+const EXTRAS: [(&str, usize); 6] =
+    [("empty host", 0), ("authorized", 0), ("caller", 1), ("key", 1), ("tag", 1), ("seen", 3)];
+
 impl Admitted<'_> {
+    /// Returns the names of the parts of its variant, but for those of nominated fields.
+    pub(crate) fn part_names(&self) -> Vec<String> {
+        let Site { scheme, authority, host } = &self.site;
+        let parts = [("scheme", scheme), ("authority", authority), ("host", host)];
+        let named = parts.into_iter().filter(|(_, part)| !part.is_empty()).map(|(name, _)| name);
+        let mut names: Vec<_> = ["rule"].into_iter().chain(named).chain(["target"]).collect();
+        let mut extras = parts_of(&self.extras);
+        while let Some(label) = extras.next() {
+            let known = EXTRAS.iter().find(|(name, _)| name.as_bytes() == label);
+            let (name, values) = known.expect("each label of a part is listed");
+            names.push(name);
+            extras.by_ref().take(*values).for_each(drop);
+        }
+        names.into_iter().map(str::to_owned).collect()
+    }
+
     /// Returns the variant of the request with these values of nominated fields.
     #[inline]
     pub(crate) fn variant<'v>(&'v self, nominated: &'v [u8]) -> VariantParts<'v> {

@@ -13,7 +13,8 @@ use super::{
 };
 use crate::{
     error::{ConfigError, ConfigErrorKind},
-    key::{Strength, Subject},
+    insight::{InvalidatedSubject, InvalidatingRule},
+    key::{Slot, Strength, Subject},
 };
 
 /// Route whose requests change cached resources: the keys and tags that a successful one invalidates.
@@ -294,6 +295,24 @@ pub(crate) struct InvalidateRule {
 }
 
 impl InvalidateRule {
+    /// Returns the keys and tags of a slot that a write of the rule may invalidate.
+    pub(super) fn invalidating(&self, slot: &Slot) -> Vec<InvalidatingRule> {
+        let found = |builder: &KeyBuilder, subject| InvalidatingRule {
+            rule: self.route.clone(),
+            subject,
+            is_certain: builder.is_template(),
+        };
+        let keys = self.keys.iter().filter(|builder| builder.can_make(slot.key.as_str()));
+        let by_key =
+            keys.map(|builder| found(builder, InvalidatedSubject::key(&slot.key, self.strength)));
+        let tags = slot.tags.iter().filter_map(|tag| Some((tag, tag.text()?)));
+        let by_tag = tags.flat_map(|(tag, text)| {
+            let builders = self.tags.iter().filter(move |builder| builder.can_make(text));
+            builders.map(move |builder| found(builder, InvalidatedSubject::tag(tag, self.strength)))
+        });
+        by_key.chain(by_tag).collect()
+    }
+
     /// Returns the changes by a request, `None` for each whose key or tag is unusable.
     ///
     /// Returns no list if the rule is not for the request.

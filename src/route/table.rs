@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     error::{ConfigError, ConfigErrorKind},
-    key::PrimaryKey,
+    insight::{InvalidatedSubject, InvalidatingRule},
+    key::{PrimaryKey, Slot, Strength},
 };
 
 /// Checked routes of a layer.
@@ -83,6 +84,19 @@ impl RouteTable {
     /// Returns whether some request makes this tag.
     pub(crate) fn can_make_tag(&self, tag: &str) -> bool {
         self.read_rules.iter().any(|rule| rule.can_make_tag(tag))
+    }
+
+    /// Returns the rules by which writes invalidate what a route stores in a slot, and the write to its own
+    /// path (RFC 9111 §4.4).
+    pub(crate) fn invalidating(&self, rule: &CacheRule, slot: &Slot) -> Vec<InvalidatingRule> {
+        let mut rules: Vec<_> =
+            self.write_rules.iter().flat_map(|rule| rule.invalidating(slot)).collect();
+        rules.push(InvalidatingRule {
+            rule: format!("any unsafe method on {}", rule.pattern.as_str()),
+            subject: InvalidatedSubject::key(&slot.key, Strength::Hard),
+            is_certain: rule.target_implies_key(),
+        });
+        rules
     }
 
     /// Returns whether a route shares responses among hosts.

@@ -94,6 +94,10 @@ impl Store for ChosenStore {
         chosen!(self, store => store.lookup(slot).await)
     }
 
+    async fn inspect(&self, slot: &Slot) -> Lookup {
+        chosen!(self, store => store.inspect(slot).await)
+    }
+
     fn token(&self) -> Option<Token> {
         chosen!(self, store => store.token())
     }

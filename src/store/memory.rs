@@ -184,6 +184,16 @@ impl Store for MemoryStore {
         ready(self.peek(&slot.variant.borrowed()).map_or(Lookup::Absent, Lookup::Found))
     }
 
+    fn inspect(&self, slot: &Slot) -> impl Future<Output = Lookup> + Send {
+        let entry = self.state.entries.peek(&slot.variant).and_then(|entry| {
+            match self.state.is_alive(&entry) {
+                true => Some(entry),
+                false => self.state.outdated(&entry).map(Arc::new),
+            }
+        });
+        ready(entry.map_or(Lookup::Absent, Lookup::Found))
+    }
+
     fn begin(
         &self,
         slot: &Slot,

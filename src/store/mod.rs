@@ -238,6 +238,11 @@ pub trait Store: Sealed + Send + Sync + 'static {
     /// the store's own, whatever happens: the layer has no timer for it.
     fn lookup(&self, slot: &Slot) -> impl Future<Output = Lookup> + Send;
 
+    /// Looks a slot up as [`lookup`](Self::lookup) does, and leaves no trace: what is used least stays so,
+    /// and nothing is kept, replaced or counted. A store over a network reads, and that is an operation of
+    /// its own.
+    fn inspect(&self, slot: &Slot) -> impl Future<Output = Lookup> + Send;
+
     /// Names a fill that is about to begin. `None`, the default, means that all fills of this store are
     /// of this process and need no names.
     fn token(&self) -> Option<Token> {
@@ -405,6 +410,10 @@ impl<St: Store> Store for Arc<St> {
 
     fn lookup(&self, slot: &Slot) -> impl Future<Output = Lookup> + Send {
         (**self).lookup(slot)
+    }
+
+    fn inspect(&self, slot: &Slot) -> impl Future<Output = Lookup> + Send {
+        (**self).inspect(slot)
     }
 
     fn token(&self) -> Option<Token> {

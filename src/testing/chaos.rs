@@ -159,6 +159,10 @@ impl<St: Store> Store for Chaos<St> {
         bounded(found).await.unwrap_or(Lookup::Unavailable)
     }
 
+    fn inspect(&self, slot: &Slot) -> impl Future<Output = Lookup> + Send {
+        self.store.inspect(slot)
+    }
+
     fn token(&self) -> Option<Token> {
         self.store.token()
     }

@@ -117,6 +117,10 @@ impl Sealed for Prompt {}
 impl Store for Prompt {
     type Lease = ();
 
+    fn inspect(&self, slot: &Slot) -> impl Future<Output = Lookup> + Send {
+        self.lookup(slot)
+    }
+
     fn sequence(&self) -> &Sequence {
         self.0.sequence()
     }
@@ -275,6 +279,10 @@ impl Sealed for Listed {}
 
 impl Store for Listed {
     type Lease = ();
+
+    fn inspect(&self, slot: &Slot) -> impl Future<Output = Lookup> + Send {
+        self.lookup(slot)
+    }
 
     fn sequence(&self) -> &Sequence {
         &self.sequence

@@ -25,6 +25,7 @@ mod content;
 mod documents;
 mod early;
 mod ends;
+mod explain;
 mod fencing;
 mod flights;
 mod handle;

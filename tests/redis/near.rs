@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tower_support_cache::{CacheRoute, RedisStore, RedisStoreBuilder, store::Operation};
+use tower_support_cache::{CacheRoute, Forecast, RedisStore, RedisStoreBuilder, store::Operation};
 
 use crate::{
     HEARTBEAT, HEARTBEAT_TIMEOUT, Site, patient,
@@ -59,6 +59,26 @@ async fn a_near_hit_asks_the_server_nothing_and_ones_own_fill_does_not_enter() {
         site.hits("one").await;
     }
     assert_eq!(server.calls().await["hget"], looks);
+}
+
+#[tokio::test]
+async fn an_explanation_reads_at_the_server_and_keeps_nothing() {
+    let server = Server::start().await;
+    let (mut site, other) = (Site::near(&server.url()).await, Site::near(&server.url()).await);
+    site.fill("one").await;
+    let before = (other.store().near, server.calls().await);
+    let explanation = other.handle.explain(&get("/cases/1").map(drop)).await;
+    assert!(matches!(explanation.forecast, Forecast::Hit { .. }), "{explanation}");
+    let (near, calls) = (other.store().near, server.calls().await);
+    assert_eq!((near.hits, near.confirmed), (before.0.hits, before.0.confirmed));
+    for write in ["hset", "hdel", "del", "unlink", "evalsha", "fcall"] {
+        assert_eq!(calls.get(write), before.1.get(write), "{write}");
+    }
+    // A copy would be asked about by its number alone.
+    let looked = calls["hmget"];
+    assert!(looked > before.1.get("hmget").copied().unwrap_or(0));
+    assert_eq!(got(send(&other.cache, get("/cases/1"))).await.text(), "one");
+    assert_eq!(other.store().near.confirmed, 0);
 }
 
 #[tokio::test]

@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 
-use super::sample::{LIFETIME, PATIENCE, Response, Sample};
+use super::sample::{LIFETIME, PATIENCE, Response, Sample, text};
 use crate::{
     clock::now,
     entry::{Entry, Provenance},
-    store::{Begin, Commit, PrimaryKey, Store, Strength},
+    store::{Begin, Commit, Lookup, PrimaryKey, Store, Strength},
 };
 
 /// Checks that an entry is found by its own variant, and not by another one of the same key.
@@ -21,6 +21,21 @@ pub(super) async fn an_entry_is_found_by_its_own_variant<St: Store>(store: &St) 
     second.fill(store, "two").await;
     assert_eq!(first.find(store).await.as_deref(), Some("one"), "each variant has its own entry");
     assert_eq!(second.find(store).await.as_deref(), Some("two"), "each variant has its own entry");
+}
+
+/// Checks that an inspection finds what a look-up finds.
+pub(super) async fn an_inspection_finds_what_is_stored<St: Store>(store: &St) {
+    let sample = Sample("a", "/1");
+    let inspected = async || match store.inspect(&sample.slot()).await {
+        Lookup::Found(entry) => text(&entry),
+        _ => None,
+    };
+    assert_eq!(inspected().await, None, "an inspection finds nothing in an empty store");
+    sample.fill(store, "one").await;
+    assert_eq!(inspected().await.as_deref(), Some("one"), "an inspection finds what is stored");
+    let key = sample.slot().key.into();
+    store.invalidate(&key, Strength::Hard).await.expect("an invalidation is acknowledged");
+    assert_eq!(inspected().await, None, "an inspection finds nothing that was invalidated");
 }
 
 /// Checks that a `Pass` entry is kept like a response.

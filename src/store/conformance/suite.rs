@@ -19,6 +19,7 @@ use crate::store::Store;
 /// Panics if the store breaks a rule. The message names the rule.
 pub async fn check<St: Store>(make: impl AsyncFn() -> St) {
     entries::an_entry_is_found_by_its_own_variant(&make().await).await;
+    entries::an_inspection_finds_what_is_stored(&make().await).await;
     entries::a_pass_entry_is_found(&make().await).await;
     fills::a_fill_finds_what_another_has_stored(&make().await).await;
     fills::a_fill_does_not_find_what_its_request_has_seen(&make().await).await;

@@ -47,6 +47,15 @@ impl StoreState {
         found.unwrap_or(Lookup::Unavailable)
     }
 
+    /// Looks a slot up at the server, and keeps no copy.
+    pub(super) async fn inspect(&self, slot: &Slot) -> Lookup {
+        let found = async {
+            let query = SlotQuery { is_inspection: true, ..self.query(slot)? };
+            self.read_fields(query, None).await
+        };
+        found.await.unwrap_or(Lookup::Unavailable)
+    }
+
     /// Waits until a fill of another process is over, and returns what there is then.
     pub(super) async fn wait(&self, slot: &Slot, token: Token) -> Lookup {
         let waiter = self.near.waiters.enter(&slot.key);
@@ -113,7 +122,7 @@ impl StoreState {
         if let Some(InForce { record, source }) = in_force.take_if(is_plain_hit)
             && let Some(entry) = self.restore(&query, record, None)
         {
-            return Some(Lookup::Found(self.near.keep(entry, source, query.near_fence)));
+            return Some(Lookup::Found(self.keep(&query, entry, source)));
         }
         Box::pin(self.go_on(query, in_force, versions, None, None)).await
     }
@@ -121,8 +130,11 @@ impl StoreState {
     /// Reads all fields of a variant at once, where a hit is not to be expected. While the fill `awaited`
     /// has its lease, a stale entry does not end the wait for it.
     async fn read_all(&self, slot: &Slot, awaited: Option<Token>) -> Option<Lookup> {
-        let query = self.query(slot)?;
-        let digest = query.digest();
+        self.read_fields(self.query(slot)?, awaited).await
+    }
+
+    async fn read_fields(&self, query: SlotQuery<'_>, awaited: Option<Token>) -> Option<Lookup> {
+        let (slot, digest) = (query.slot, query.digest());
         let command = lookup_all(&self.link.settings.key(&slot.key), &digest);
         let fields = self.link.look(&query.connection, &command);
         let (fields, versions) = join(fields, self.tag_versions(&query, &slot.tags)).await;
@@ -152,6 +164,13 @@ impl StoreState {
         Some(InForce { record, source })
     }
 
+    fn keep(&self, query: &SlotQuery<'_>, entry: Entry, source: SourceRecord) -> Arc<Entry> {
+        match query.is_inspection {
+            true => Arc::new(entry),
+            false => self.near.keep(entry, source, query.near_fence),
+        }
+    }
+
     /// Goes on where the record in force has tags, is not fresh, or is missing.
     async fn go_on(
         &self,
@@ -173,7 +192,7 @@ impl StoreState {
             && let Some(entry) = self.revive(&query, record, &versions, None)
         {
             if entry.is_fresh() {
-                return Some(Lookup::Found(self.near.keep(entry, source, query.near_fence)));
+                return Some(Lookup::Found(self.keep(&query, entry, source)));
             }
             stale = Some(entry).filter(is_of_use);
         }

@@ -57,6 +57,8 @@ pub(super) struct SlotQuery<'a> {
     pub(super) epoch: u64,
     pub(super) fence: Fence,
     pub(super) near_fence: Fence,
+    /// Set if nothing that is read is kept.
+    pub(super) is_inspection: bool,
 }
 
 impl StoreState {
@@ -81,7 +83,8 @@ impl StoreState {
             return None;
         }
         let epoch = connection.epoch()?;
-        Some(SlotQuery { slot, connection, epoch, fence, near_fence })
+        let is_inspection = false;
+        Some(SlotQuery { slot, connection, epoch, fence, near_fence, is_inspection })
     }
 
     /// Reads the versions of tags; `None` if the reply may not be used.

@@ -73,6 +73,10 @@ impl Store for RedisStore {
         self.state.lookup(slot)
     }
 
+    fn inspect(&self, slot: &Slot) -> impl Future<Output = Lookup> + Send {
+        self.state.inspect(slot)
+    }
+
     fn token(&self) -> Option<Token> {
         // Without a connection the fill will not begin, but it needs a name of its own all the same.
         let incarnation = self.state.link.connection().map_or(0, |link| link.incarnation);

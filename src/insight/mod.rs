@@ -1,0 +1,5 @@
+//! Insight into the cache: explanations.
+
+pub(crate) mod explanation;
+
+pub use self::explanation::{Explanation, Forecast, InvalidatedSubject, InvalidatingRule};
