@@ -22,7 +22,7 @@ const SETTLED: i64 = 10;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fingerprint(Vec<PrimaryFacts>);
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct PrimaryFacts {
     run: Option<String>,
     replica: Option<String>,
