@@ -132,6 +132,7 @@ pub use layer::{CallerKey, SupportCacheLayer, SupportCacheLayerBuilder};
 pub use metrics::{
     BucketSnapshot, OriginSnapshot, Snapshot,
     cache_outcome::{CacheOutcome, ReportOutcome},
+    capability::Capability,
     latency::Latency,
     operations::{Operation, OperationSnapshot, StoreSnapshot},
     outcome::{Alone, Bypass, ForwardReason, Refusal, SparedCall, Stale},

@@ -91,6 +91,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "status_field",
             "telemetry",
             "latency",
+            "capability",
             "operations",
             "facade",
             "sharded_counter",

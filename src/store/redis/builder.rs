@@ -10,7 +10,10 @@ use super::{
     settings::{LONGEST_UNTIL_SEEN, RedisSettings, ServerIdentity},
     store::RedisStore,
 };
-use crate::error::{ConfigError, ConfigErrorKind};
+use crate::{
+    error::{ConfigError, ConfigErrorKind},
+    metrics::capability::Capability,
+};
 
 impl RedisStore {
     /// Creates a store at an address: `redis://[user:password@]host[:port][/database]`, `rediss://…`
@@ -21,6 +24,23 @@ impl RedisStore {
     /// As for [`RedisStoreBuilder::build`].
     pub fn connect(url: impl Into<String>) -> Result<Self, ConfigError> {
         Self::builder(url).build()
+    }
+
+    /// Waits until there is a link to the server, for a service that does not want to start without one.
+    ///
+    /// Nothing else needs it: requests are forwarded until there is a link. Call it within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// The reason why there is no link: at once for a server that lacks a [required](RedisStoreBuilder::require)
+    /// capability or does not say who it is, and otherwise after `limit`. The store goes on trying.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropped, it has no effect.
+    pub async fn linked(&self, limit: Duration) -> Result<(), ConfigError> {
+        let linked = self.link().linked(limit).await;
+        linked.map_err(|problem| error("url", format!("leads to no link: {}", problem.text)))
     }
 
     /// Returns a builder, for other settings.
@@ -234,6 +254,30 @@ impl RedisStoreBuilder {
     /// [`ServerIdentity::Reported`]: a server that does not say who it is is refused.
     pub fn server_identity(mut self, identity: ServerIdentity) -> Self {
         self.settings.identity = identity;
+        self
+    }
+
+    /// Makes a capability of the server a condition. Defaults to none: what is missing costs a part, as
+    /// [`Capability::cost`] says, and the log says so once.
+    ///
+    /// A server without it is not used, and requests are forwarded. [`RedisStore::linked`] makes that an
+    /// error at start-up. Call this once for each.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use tower_support_cache::{Capability, RedisStore};
+    ///
+    /// # async fn start() -> Result<(), tower_support_cache::ConfigError> {
+    /// let store = RedisStore::builder("redis://127.0.0.1:6379/")
+    ///     .require(Capability::RunId)
+    ///     .require(Capability::Tracking)
+    ///     .build()?;
+    /// store.linked(Duration::from_secs(5)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn require(mut self, capability: Capability) -> Self {
+        self.settings.required.insert(capability);
         self
     }
 

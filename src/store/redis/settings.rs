@@ -5,7 +5,7 @@ use std::{borrow::Cow, iter::once, time::Duration};
 use super::record::Seal;
 use crate::{
     key::{PrimaryKey, Tag},
-    metrics::operations::Operation,
+    metrics::{capability::Capabilities, operations::Operation},
 };
 
 /// Prefix of the keys that are no primary keys, after the namespace.
@@ -69,6 +69,7 @@ pub(super) struct RedisSettings {
     pub(super) heartbeat_timeout: Duration,
     pub(super) slow_lookups: u32,
     pub(super) identity: ServerIdentity,
+    pub(super) required: Capabilities,
     pub(super) seal: Seal,
     /// Bytes; zero for no near cache.
     pub(super) near_capacity: u64,
@@ -86,6 +87,7 @@ impl Default for RedisSettings {
             heartbeat_timeout: Duration::from_millis(100),
             slow_lookups: 5,
             identity: ServerIdentity::Reported,
+            required: Capabilities::new(),
             seal: Seal::Checksum,
             near_capacity: 32 * 1024 * 1024,
             near_limit: Duration::from_secs(5),

@@ -19,10 +19,11 @@ use super::{
         self, BEGIN_EPOCH, ENTER, PLANT, RELEASE, RENEW_TAG_VERSION, SOFT_INVALIDATE, Script,
         UNSETTLE,
     },
-    transport::Transport,
+    transport::{Tracking, Transport},
 };
 use crate::{
     key::{Strength, Token},
+    metrics::capability::{Capabilities, Capability},
     store::redis::{
         record::{EARLIER_VERSIONS, SLACK, VariantDigest},
         settings::{LEAST_UNTIL_SEEN, RedisSettings, ServerIdentity},
@@ -42,8 +43,7 @@ pub(crate) struct Connection {
     pub(crate) incarnation: u64,
     /// Random value at the server that every variant's digest contains. Zero while unknown.
     epoch: AtomicU64,
-    /// Tracking by the server of the keys that are read over this connection.
-    pub(super) is_tracking: bool,
+    pub(crate) capabilities: Capabilities,
     /// Number of epochs that were begun over this connection; held while the epoch is written.
     epochs_begun: Mutex<u64>,
     /// Lookups in a row that took longer than their budget.
@@ -66,8 +66,16 @@ pub(super) struct ServerReport {
     pub(super) uptime: Duration,
     /// Set if an invalidation of everything waits for this process's heartbeat.
     pub(super) is_entered: bool,
+    pub(super) has_run: bool,
+    pub(super) has_register: bool,
     /// Longest heartbeat of all processes, in milliseconds.
     pub(super) longest: u64,
+}
+
+/// Conditions of a connection on which the server's capabilities depend.
+pub(super) struct Asked {
+    pub(super) has_pushes: bool,
+    pub(super) tracking: Tracking,
 }
 
 impl Connection {
@@ -81,7 +89,7 @@ impl Connection {
             slow: AtomicU32::new(0),
             proven: Deadline::none(),
             beaten: Notify::new(),
-            is_tracking: false,
+            capabilities: Capabilities::new(),
             clock: AtomicI64::new(0),
         }
     }
@@ -144,13 +152,23 @@ impl Connection {
             uptime = uptime.max(seconds.map_or(Duration::MAX, Duration::from_secs));
         }
         let fingerprint = Fingerprint::of(&info);
-        let incarnation = match fingerprint.incarnation() {
+        let run = fingerprint.incarnation();
+        let incarnation = match run {
             Some(incarnation) => incarnation,
             None => self.planted(settings, &fingerprint).await?,
         };
         let is_entered = settings.until_seen() <= left.max(LEAST_UNTIL_SEEN);
-        let time = info.time;
-        Ok(ServerReport { incarnation, is_primary, epoch, time, uptime, is_entered, longest })
+        Ok(ServerReport {
+            incarnation,
+            is_primary,
+            epoch,
+            time: info.time,
+            uptime,
+            is_entered,
+            has_run: run.is_some(),
+            has_register: !left.is_zero(),
+            longest,
+        })
     }
 
     /// Returns the number of the token at servers that do not say which run they are. One that is not for
@@ -161,7 +179,7 @@ impl Connection {
         fingerprint: &Fingerprint,
     ) -> Result<u64, RedisError> {
         if let Some(problem) = fingerprint.problem(settings.identity) {
-            return Err((ErrorKind::Client, problem).into());
+            return Err(problem);
         }
         let key = settings.identity_key();
         let mut transport = self.transport();
@@ -253,7 +271,8 @@ impl Connection {
         let arguments = |call: &mut Cmd| {
             call.arg(millis(window));
         };
-        UNSETTLE.call_on(&mut self.transport(), &[key, mark], arguments).await
+        let unsettle = UNSETTLE.fit_for(&self.capabilities);
+        unsettle.call_on(&mut self.transport(), &[key, mark], arguments).await
     }
 
     /// Gives a tag another version. Nothing may be stored for it for `window`.
@@ -270,7 +289,8 @@ impl Connection {
         let arguments = |call: &mut Cmd| {
             call.arg(random_text()).arg(kept).arg(window.as_millis() as u64);
         };
-        RENEW_TAG_VERSION.call(&mut self.transport(), key, arguments).await
+        let renew = RENEW_TAG_VERSION.fit_for(&self.capabilities);
+        renew.call(&mut self.transport(), key, arguments).await
     }
 
     /// Releases a lease.
@@ -286,10 +306,22 @@ impl Connection {
         RELEASE.call(&mut self.transport(), key, arguments).await
     }
 
-    /// Loads the scripts. A server that forbids it learns them with their first calls.
-    pub(super) async fn load_scripts(&self) {
-        for script in scripts::all() {
-            let _ = script.load().query_async::<Value>(&mut self.transport()).await;
+    /// Finds out, before the connection is published, which capabilities the server has; it loads the scripts,
+    /// and turns tracking on where it is wanted.
+    pub(super) async fn find_capabilities(&mut self, report: &ServerReport, asked: &Asked) {
+        let mut transport = self.transport();
+        let tracked = async { asked.has_pushes && transport.track(asked.tracking).await.is_ok() };
+        let (has_flags, tracks) = join(scripts::takes_flags(&self.transport), tracked).await;
+        let found = [
+            (Capability::RunId, report.has_run),
+            (Capability::Resp3, asked.has_pushes),
+            (Capability::Tracking, tracks),
+            (Capability::ScriptFlags, has_flags),
+            (Capability::HeartbeatRegister, report.has_register),
+        ];
+        self.capabilities = found.into_iter().filter(|(_, has)| *has).map(|(it, _)| it).collect();
+        if scripts::load(&self.transport(), &self.capabilities).await.is_ok() {
+            self.capabilities.insert(Capability::ScriptCache);
         }
     }
 }

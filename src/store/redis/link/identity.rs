@@ -6,6 +6,8 @@
 //! planted at the server, and says beside a random number when the servers were started for which it holds.
 //! A dump that is restored brings an old token back, for a server of another start.
 
+use redis::{ErrorKind, RedisError};
+
 use super::{
     random::random,
     transport::{PrimaryInfo, ServerInfo},
@@ -57,22 +59,21 @@ impl Fingerprint {
 
     /// Returns the reason why a token does not tell these servers from others; `None` if it does, or if what
     /// it does not tell is accepted.
-    pub(super) fn problem(&self, accepted: ServerIdentity) -> Option<&'static str> {
+    pub(super) fn problem(&self, accepted: ServerIdentity) -> Option<RedisError> {
         let is_young = |start: Option<Start>| start.is_some_and(|start| start.age < SETTLED);
         if self.0.iter().any(|primary| is_young(primary.start)) {
-            return Some(
-                "the server was started a moment ago, and has no `run_id`: it is used soon",
-            );
+            let problem =
+                "the server was started a moment ago, and has no `run_id`: it is used soon";
+            return Some((ErrorKind::Client, problem).into());
         }
         let is_told = self.0.iter().all(|it| it.replica.is_some() && it.start.is_some());
         if is_told || accepted == ServerIdentity::TokenAlone {
             return None;
         }
-        Some(
-            "the server does not say who it is, by `run_id` or by `master_replid` and \
+        let problem = "the server does not say who it is, by `run_id` or by `master_replid` and \
              `uptime_in_seconds`: a restored dump or a promoted replica would pass for it; \
-             see `RedisStoreBuilder::server_identity`",
-        )
+             see `RedisStoreBuilder::server_identity`";
+        Some((ErrorKind::InvalidClientConfig, "its identity", problem.to_owned()).into())
     }
 
     /// Returns a token for these servers.
@@ -193,7 +194,8 @@ mod tests {
             let found = silent(server, replication);
             assert_eq!(found.incarnation().is_some(), is_run);
             let is_refused = |accepted| found.problem(accepted).is_some();
-            assert_eq!(is_refused(ServerIdentity::Reported), !is_told && !is_run, "{found:?}");
+            // Asked only where there is no run.
+            assert_eq!(is_refused(ServerIdentity::Reported) && !is_run, !is_told, "{found:?}");
             assert!(!is_refused(ServerIdentity::TokenAlone));
             assert!(found.number_of(&found.new_token()).is_some(), "{found:?}");
         }

@@ -54,18 +54,6 @@ pub(crate) enum Transport {
 }
 
 impl Endpoint {
-    /// Returns whether the server can track what is read. In a cluster the `redis` crate does not report
-    /// the loss of one of its connections, and with it of messages.
-    pub(super) fn can_track(&self) -> bool {
-        match self {
-            Self::One(_) => true,
-            #[cfg(feature = "redis-sentinel")]
-            Self::Sentinels { .. } => true,
-            #[cfg(feature = "redis-cluster")]
-            Self::Cluster { .. } => false,
-        }
-    }
-
     /// Connects. `attempt` counts up, so that a sentinel that hangs is not always the first.
     pub(super) async fn connect(
         &self,
@@ -118,6 +106,13 @@ impl Endpoint {
             }
         }
     }
+}
+
+/// Tracking by the server of the keys that are read over a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tracking {
+    On,
+    Off,
 }
 
 /// Answers of the servers about themselves.
@@ -185,14 +180,16 @@ impl Transport {
         self.req_packed_commands(&commands, 0, commands.len()).await
     }
 
-    /// Asks the server to track what is read from now on.
-    pub(super) async fn track(&mut self) -> Result<(), RedisError> {
+    /// Turns tracking of what is read from now on on or off, where the server can do it at all.
+    pub(super) async fn track(&mut self, tracking: Tracking) -> Result<(), RedisError> {
         match self {
             Self::One(connection) => {
                 let mut track = cmd("CLIENT");
-                track.arg("TRACKING").arg("ON").query_async(connection).await
+                let switch = if tracking == Tracking::On { "ON" } else { "OFF" };
+                track.arg("TRACKING").arg(switch).query_async(connection).await
             }
             #[cfg(feature = "redis-cluster")]
+            // The `redis` crate does not report the loss of one of its connections, and with it of messages.
             Self::Cluster(_) => Err((ErrorKind::Client, "a cluster is not tracked").into()),
         }
     }
