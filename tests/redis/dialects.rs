@@ -118,6 +118,8 @@ async fn a_service_that_forbids_what_the_store_does_not_need_is_served() {
         dialect::MEMORYSTORE,
         dialect::ENTERPRISE,
         dialect::TENCENT,
+        dialect::DRAGONFLY,
+        dialect::KEYDB,
     ] {
         is_served(dialect).await;
     }

@@ -16,6 +16,7 @@ mod support;
 
 mod access;
 mod budget;
+mod capabilities;
 mod clock;
 mod conformance;
 mod crowd;

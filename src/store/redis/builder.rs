@@ -263,16 +263,18 @@ impl RedisStoreBuilder {
     /// A server without it is not used, and requests are forwarded. [`RedisStore::linked`] makes that an
     /// error at start-up. Call this once for each.
     ///
-    /// ```no_run
+    /// ```
     /// use std::time::Duration;
     /// use tower_support_cache::{Capability, RedisStore};
     ///
-    /// # async fn start() -> Result<(), tower_support_cache::ConfigError> {
-    /// let store = RedisStore::builder("redis://127.0.0.1:6379/")
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower_support_cache::ConfigError> {
+    /// let store = RedisStore::builder("redis://127.0.0.1:1/")
     ///     .require(Capability::RunId)
     ///     .require(Capability::Tracking)
     ///     .build()?;
-    /// store.linked(Duration::from_secs(5)).await?;
+    /// let error = store.linked(Duration::from_millis(20)).await.expect_err("nobody listens there");
+    /// assert!(error.to_string().contains("leads to no link"));
     /// # Ok(())
     /// # }
     /// ```

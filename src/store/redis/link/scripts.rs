@@ -14,7 +14,7 @@ use crate::metrics::capability::{Capabilities, Capability};
 pub(crate) struct Script {
     code: &'static str,
     digest: String,
-    /// Where it has flags, the same without them.
+    /// The same without flags, if it has any.
     plain: Option<Box<Self>>,
 }
 
