@@ -152,7 +152,7 @@ pub use route::{
 pub use service::SupportCache;
 pub use store::{ChosenStore, MemoryStore, MemoryStoreBuilder, Pending, Store};
 #[cfg(feature = "redis")]
-pub use store::{RedisStore, RedisStoreBuilder, SealKey, ServerIdentity};
+pub use store::{RedisCredentials, RedisStore, RedisStoreBuilder, SealKey, ServerIdentity};
 pub use warm::{Warmed, Warmup};
 
 #[cfg(any(doc, doctest))]

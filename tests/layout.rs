@@ -193,6 +193,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "random",
             "deadline",
             "counts",
+            "credentials",
             "transport",
             "identity",
             "scripts",

@@ -44,3 +44,6 @@ pub(crate) fn record_unreadable() {}
 
 #[cfg(feature = "redis")]
 pub(crate) fn capabilities_missing(_: &str) {}
+
+#[cfg(feature = "redis")]
+pub(crate) fn namespace_shared(_: &str) {}

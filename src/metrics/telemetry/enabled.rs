@@ -177,3 +177,9 @@ pub(crate) fn record_unreadable() {
 pub(crate) fn capabilities_missing(missing: &str) {
     warn!(target: TARGET, missing, "redis lacks capabilities");
 }
+
+/// Warns once of another program whose keys have no namespace either.
+#[cfg(feature = "redis")]
+pub(crate) fn namespace_shared(program: &str) {
+    warn!(target: TARGET, program, "another program uses this redis without a namespace: give each its own");
+}

@@ -20,6 +20,9 @@ pub(super) const HEARTBEATS: &str = "heartbeats:";
 /// Name of the key with the token that identifies the server, behind [`OWN`]. No tag is called so.
 pub(super) const IDENTITY: &str = "identity";
 
+/// Name of the key with the name of the program that connected last, behind [`OWN`]. No tag is called so.
+pub(super) const PROGRAM: &str = "program";
+
 /// Longest heartbeat with its timeout: an invalidation of everything waits for that of every process.
 pub(super) const LONGEST_UNTIL_SEEN: Duration = Duration::from_secs(10);
 
@@ -138,6 +141,12 @@ impl RedisSettings {
     /// Returns the key that holds the token of the server.
     pub(super) fn identity_key(&self) -> String {
         [&self.namespace, OWN, IDENTITY].concat()
+    }
+
+    /// Returns the key that holds the name of the program that connected last; `None` where a namespace
+    /// keeps programs apart.
+    pub(super) fn program_key(&self) -> Option<String> {
+        self.namespace.is_empty().then(|| [OWN, PROGRAM].concat())
     }
 
     /// Returns the key that holds the heartbeats of all processes. In a cluster it is where the epoch is: the

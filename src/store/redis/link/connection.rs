@@ -293,6 +293,18 @@ impl Connection {
         renew.call(&mut self.transport(), key, arguments).await
     }
 
+    /// Returns the name of another program that has connected within a day, and has no namespace either. A
+    /// server that cannot tell is left alone.
+    pub(super) async fn neighbour(&self, settings: &RedisSettings) -> Option<String> {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        let key = settings.program_key()?;
+        let own = std::env::current_exe().ok()?.file_stem()?.to_str()?.to_owned();
+        let mut set = cmd("SET");
+        set.arg(key).arg(&own).arg("PX").arg(millis(DAY)).arg("GET");
+        let before: Option<String> = set.query_async(&mut self.transport()).await.ok()?;
+        before.filter(|before| *before != own)
+    }
+
     /// Releases a lease.
     pub(crate) async fn release(
         &self,

@@ -58,6 +58,8 @@ pub(crate) struct Link {
     pub(super) problem: Mutex<Option<LinkProblem>>,
     /// Capabilities that the last connection has found.
     pub(super) capabilities: Mutex<Option<Capabilities>>,
+    /// Set once another program without a namespace is logged.
+    pub(super) has_neighbour: AtomicBool,
     /// Notified of each attempt to connect that has ended.
     pub(super) attempted: Notify,
     pub(super) heartbeats: Heartbeats,
@@ -129,6 +131,7 @@ impl Link {
             supervised: Deadline::none(),
             problem: Mutex::default(),
             capabilities: Mutex::default(),
+            has_neighbour: AtomicBool::new(false),
             attempted: Notify::new(),
             anchor: now(),
         }

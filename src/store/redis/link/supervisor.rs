@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use redis::{AsyncConnectionConfig, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError};
+use redis::{
+    AsyncConnectionConfig, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo,
+    RedisError,
+};
 use tokio::time::{sleep, timeout};
 
 use super::{
@@ -159,10 +162,12 @@ impl Link {
     }
 
     async fn connect(self: &Arc<Self>, attempt: usize) -> Result<Connection, RedisError> {
-        let (protocol, transport) = match self.open(ProtocolVersion::RESP3, attempt).await {
+        let login = self.endpoint.login().await?;
+        let open = |protocol| self.open(login.clone(), protocol, attempt);
+        let (protocol, transport) = match open(ProtocolVersion::RESP3).await {
             // Servers and proxies refuse it in many words.
             Err(error) if !error.is_io_error() => {
-                (ProtocolVersion::RESP2, self.open(ProtocolVersion::RESP2, attempt).await?)
+                (ProtocolVersion::RESP2, open(ProtocolVersion::RESP2).await?)
             }
             opened => (ProtocolVersion::RESP3, opened?),
         };
@@ -183,11 +188,17 @@ impl Link {
         let has_pushes = protocol == ProtocolVersion::RESP3;
         connection.find_capabilities(&report, &Asked { has_pushes, tracking }).await;
         self.accept(&connection.capabilities)?;
+        if let Some(neighbour) = connection.neighbour(&self.settings).await
+            && !self.has_neighbour.swap(true, Ordering::Relaxed)
+        {
+            telemetry::namespace_shared(&neighbour);
+        }
         Ok(connection)
     }
 
     async fn open(
         self: &Arc<Self>,
+        login: RedisConnectionInfo,
         protocol: ProtocolVersion,
         attempt: usize,
     ) -> Result<Transport, RedisError> {
@@ -207,7 +218,7 @@ impl Link {
                 Ok(())
             });
         }
-        self.endpoint.connect(protocol, &config, attempt).await
+        self.endpoint.connect(login, protocol, &config, attempt).await
     }
 
     /// Says once which capabilities are missing. A required one is an error.

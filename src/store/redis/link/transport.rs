@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+#[cfg(any(feature = "redis-sentinel", feature = "redis-cluster"))]
+use redis::io::tcp::TcpSettings;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, Pipeline, ProtocolVersion,
-    RedisError, RedisFuture, Value,
+    RedisConnectionInfo, RedisError, RedisFuture, Value,
     aio::{ConnectionLike, MultiplexedConnection},
     cmd,
 };
@@ -15,8 +17,6 @@ use redis::{
     ConnectionAddr, TlsMode,
     sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType},
 };
-#[cfg(any(feature = "redis-sentinel", feature = "redis-cluster"))]
-use redis::{RedisConnectionInfo, io::tcp::TcpSettings};
 #[cfg(feature = "redis-cluster")]
 use redis::{
     cluster::ClusterClientBuilder,
@@ -24,25 +24,31 @@ use redis::{
     cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo},
 };
 
+use super::credentials::CredentialSource;
+
 /// Time that connecting to a server may take.
 pub(super) const CONNECT: Duration = Duration::from_millis(300);
 
-/// Address of the server.
+/// Address of the server, and the credentials for it.
 #[derive(Clone)]
-pub(crate) enum Endpoint {
+pub(crate) struct Endpoint {
+    pub(crate) servers: Servers,
+    pub(crate) redis: RedisConnectionInfo,
+    pub(crate) credentials: Option<CredentialSource>,
+}
+
+/// Addresses of the servers.
+#[derive(Clone)]
+pub(crate) enum Servers {
     One(Box<ConnectionInfo>),
     #[cfg(feature = "redis-sentinel")]
     Sentinels {
         sentinels: Vec<ConnectionInfo>,
         /// Name of the primary.
         name: String,
-        redis: RedisConnectionInfo,
     },
     #[cfg(feature = "redis-cluster")]
-    Cluster {
-        nodes: Vec<ConnectionInfo>,
-        redis: RedisConnectionInfo,
-    },
+    Cluster(Vec<ConnectionInfo>),
 }
 
 /// Connection that commands are sent over. Clones share it.
@@ -54,28 +60,36 @@ pub(crate) enum Transport {
 }
 
 impl Endpoint {
+    /// Asks for the credentials of the next connection.
+    pub(super) async fn login(&self) -> Result<RedisConnectionInfo, RedisError> {
+        match &self.credentials {
+            Some(source) => source.fill_in(self.redis.clone()).await,
+            None => Ok(self.redis.clone()),
+        }
+    }
+
     /// Connects. `attempt` counts up, so that a sentinel that hangs is not always the first.
     pub(super) async fn connect(
         &self,
+        login: RedisConnectionInfo,
         protocol: ProtocolVersion,
         config: &AsyncConnectionConfig,
         attempt: usize,
     ) -> Result<Transport, RedisError> {
         let _ = attempt;
-        match self {
-            Self::One(info) => {
-                let redis = info.redis_settings().clone().set_protocol(protocol);
+        let redis = login.set_protocol(protocol);
+        match &self.servers {
+            Servers::One(info) => {
                 let client = Client::open(info.as_ref().clone().set_redis_settings(redis))?;
                 Ok(Transport::One(
                     client.get_multiplexed_async_connection_with_config(config).await?,
                 ))
             }
             #[cfg(feature = "redis-sentinel")]
-            Self::Sentinels { sentinels, name, redis } => {
+            Servers::Sentinels { sentinels, name } => {
                 let mut sentinels = sentinels.clone();
                 let first = attempt % sentinels.len();
                 sentinels.rotate_left(first);
-                let redis = redis.clone().set_protocol(protocol);
                 let tcp = TcpSettings::default().set_nodelay(true);
                 let mut node = SentinelNodeConnectionInfo::default()
                     .set_redis_connection_info(redis)
@@ -88,7 +102,7 @@ impl Endpoint {
                 Ok(Transport::One(client.get_async_connection_with_config(config).await?))
             }
             #[cfg(feature = "redis-cluster")]
-            Self::Cluster { nodes, redis } => {
+            Servers::Cluster(nodes) => {
                 let mut builder = ClusterClientBuilder::new(nodes.clone())
                     .connection_timeout(CONNECT)
                     // Each command has a budget of its own.
