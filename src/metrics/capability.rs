@@ -1,6 +1,8 @@
 //! Capabilities of a store's server, as users see them.
 
-use std::{collections::BTreeSet, fmt};
+#[cfg(feature = "redis")]
+use std::collections::BTreeSet;
+use std::fmt;
 
 /// Capability of the server of a [`RedisStore`](crate::store::RedisStore).
 ///
