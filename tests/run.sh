@@ -143,6 +143,13 @@ cargo test -p tower-support-cache-hostile --no-run
     limited 120 cargo test -p tower-support-cache-hostile
 )
 
+step "a minute of faults"
+cargo test -p tower-support-cache-soak --no-run
+(
+    ulimit -n "$(ulimit -Hn)" || true
+    limited 150 cargo test -p tower-support-cache-soak
+)
+
 scripts=0
 for script in tests/examples.sh tests/portal.sh tests/portal_redis.sh tests/page.sh tests/model.sh $counts; do
     if [ -f "$script" ]; then

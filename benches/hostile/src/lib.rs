@@ -16,5 +16,5 @@ mod turn;
 pub use attack::{Attack, Protocol};
 pub use honest::{Honest, KEYS};
 pub use report::{provenance, table, write};
-pub use server::{CAPACITY, Kind, serve};
+pub use server::{CAPACITY, Kind, add_routes, origin, serve};
 pub use turn::{Scale, Turn, measure};

@@ -45,7 +45,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let table = attack(&attacks, scale).await?;
     print!("{table}");
     if let Some(file) = file {
-        write(&file, &table)?;
+        write(&file, "hostile", &table)?;
     }
     Ok(())
 }
@@ -77,7 +77,7 @@ async fn attack(attacks: &[Attack], scale: Scale) -> Result<String, Box<dyn Erro
             turn.kind.name()
         );
     }
-    Ok(table(&turns) + &provenance())
+    Ok(table(&turns) + &provenance("bash benches/hostile.sh"))
 }
 
 /// Draws the bar, where somebody looks.

@@ -4,9 +4,6 @@ use std::{fmt::Write as _, fs, io, path::Path, process::Command, thread, time::D
 
 use crate::{server::Kind, turn::Turn};
 
-const BEGIN: &str = "<!-- hostile: begin -->\n";
-const END: &str = "<!-- hostile: end -->";
-
 /// Returns the turns as a table in Markdown: a row for each attack and protocol.
 pub fn table(turns: &[Turn]) -> String {
     let mut text = String::from(
@@ -23,8 +20,8 @@ pub fn table(turns: &[Turn]) -> String {
     text
 }
 
-/// Returns where and of what a table was made.
-pub fn provenance() -> String {
+/// Returns where and of what a table was made, by a command.
+pub fn provenance(command: &str) -> String {
     let file = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let of = |program: &str, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).output();
@@ -39,7 +36,7 @@ pub fn provenance() -> String {
     let load = file("/proc/loadavg");
     let cores = thread::available_parallelism().map_or(0, usize::from);
     format!(
-        "\n<sub>Measured {}, {cores} cores of {}, {}; {}; commit {}; load average {} at the end. By `bash benches/hostile.sh`.</sub>\n",
+        "\n<sub>Measured {}, {cores} cores of {}, {}; {}; commit {}; load average {} at the end. By `{command}`.</sub>\n",
         of("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
         model.trim_matches([' ', '\t', ':']),
         of("uname", &["-srm"]),
@@ -72,16 +69,17 @@ fn cells(turn: &Turn) -> Vec<String> {
     ]
 }
 
-/// Puts a table in the place of an older one in a file.
+/// Puts a table in the place of an older one in a file, between comments that name it.
 ///
 /// # Errors
 ///
 /// The file cannot be read or written, or has no place for the table.
-pub fn write(file: &Path, table: &str) -> io::Result<()> {
+pub fn write(file: &Path, name: &str, table: &str) -> io::Result<()> {
+    let (begin, end) = (format!("<!-- {name}: begin -->\n"), format!("<!-- {name}: end -->"));
     let text = fs::read_to_string(file)?;
-    let place = text.split_once(BEGIN).and_then(|(before, rest)| {
-        let (_, after) = rest.split_once(END)?;
-        Some(format!("{before}{BEGIN}{table}{END}{after}"))
+    let place = text.split_once(&begin).and_then(|(before, rest)| {
+        let (_, after) = rest.split_once(&end)?;
+        Some(format!("{before}{begin}{table}{end}{after}"))
     });
     let text = place.ok_or_else(|| io::Error::other("the file has no place for the table"))?;
     fs::write(file, text)

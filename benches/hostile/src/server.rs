@@ -30,7 +30,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 use tower_support_cache::{
-    CacheRoute, InvalidateRoute, MemoryStore, SupportCacheHandle, SupportCacheLayer,
+    CacheRoute, InvalidateRoute, MemoryStore, Routes, SupportCacheHandle, SupportCacheLayer,
 };
 
 /// Time that the origin takes for a response head.
@@ -113,19 +113,22 @@ pub async fn serve(kind: Kind) -> Result<(), Box<dyn Error>> {
 }
 
 fn layer() -> Result<SupportCacheLayer<MemoryStore>, Box<dyn Error>> {
+    let store = MemoryStore::builder().capacity(CAPACITY).build()?;
+    let routes = add_routes(Routes::new());
+    Ok(SupportCacheLayer::builder(store).scheme("http").routes(routes).build()?)
+}
+
+/// Adds the rules for what is attacked.
+pub fn add_routes(routes: Routes) -> Routes {
     let route = |path: &str, ttl: Duration| {
         let name = path.trim_start_matches('/').split('/').next().unwrap_or_default();
         CacheRoute::get(path).bucket(name).key(format!("{name}:{{id}}")).ttl(ttl).jitter(0)
     };
-    let mut builder =
-        SupportCacheLayer::builder(MemoryStore::builder().capacity(CAPACITY).build()?)
-            .scheme("http")
-            .cache(route("/items/{id}", HOT_TTL))
-            .invalidate(InvalidateRoute::post("/groups/{id}").key("groups:{id}").groups());
-    for name in ["cold", "large", "over", "frames", "trailers", "groups", "slow"] {
-        builder = builder.cache(route(&format!("/{name}/{{id}}"), TTL));
-    }
-    Ok(builder.build()?)
+    let routes = routes
+        .cache(route("/items/{id}", HOT_TTL))
+        .invalidate(InvalidateRoute::post("/groups/{id}").key("groups:{id}").groups());
+    let names = ["cold", "large", "over", "frames", "trailers", "groups", "slow"];
+    names.iter().fold(routes, |routes, name| routes.cache(route(&format!("/{name}/{{id}}"), TTL)))
 }
 
 /// Returns what the process has used and done, a figure a line.
@@ -146,6 +149,11 @@ fn figures(origin: &Origin, handle: Option<&SupportCacheHandle>) -> String {
 }
 
 // ===== the origin =====
+
+/// Returns the handlers of what is attacked.
+pub fn origin() -> Router {
+    application(Arc::default())
+}
 
 fn application(origin: Arc<Origin>) -> Router {
     let chunk = |length| Bytes::from(vec![b'x'; length]);

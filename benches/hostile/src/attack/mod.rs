@@ -133,7 +133,7 @@ impl Attack {
     }
 
     /// Attacks until it is dropped.
-    pub(crate) async fn run(self, address: SocketAddr, protocol: Protocol, scale: Scale) {
+    pub async fn run(self, address: SocketAddr, protocol: Protocol, scale: Scale) {
         let count = self.workers(protocol, &scale);
         let barrier = Arc::new(Barrier::new(count));
         let mut workers = JoinSet::new();
