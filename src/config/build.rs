@@ -186,12 +186,25 @@ impl CallerConfig {
 impl CacheConfig {
     /// Returns the method and the pattern, as errors name the route.
     pub(super) fn name(&self) -> String {
-        format!("GET {}", self.pattern)
+        format!("{} {}", self.method.as_deref().unwrap_or("GET"), self.pattern)
+    }
+
+    /// Returns the route without its settings.
+    fn route(&self) -> Result<CacheRoute, ConfigError> {
+        match self.method.as_deref().unwrap_or("GET") {
+            "GET" => Ok(CacheRoute::get(&self.pattern)),
+            "QUERY" => Ok(CacheRoute::query(&self.pattern)),
+            other => {
+                let problem = format!("`{other}` is not cached: write `GET` or `QUERY`");
+                Err(ConfigError::new(ConfigErrorKind::Pattern, "method", problem))
+            }
+        }
     }
 
     fn build(&self, closures: &Closures) -> Result<CacheRoute, ConfigError> {
         let duration = |value: &ConfigDuration| value.get();
-        let mut route = set!(CacheRoute::get(&self.pattern), self, {
+        let bytes = |value: &ConfigBytes| value.get();
+        let mut route = set!(self.route()?, self, {
             bucket,
             key,
             ttl: duration,
@@ -201,14 +214,15 @@ impl CacheConfig {
             stale_if_error: duration,
             soft_timeout: duration,
             early_refresh,
-            query,
+            query_policy,
             host,
             request_directives,
             quota,
             when_exhausted,
             negative_ttl: duration,
             jitter,
-            body_limit: |value: &ConfigBytes| value.get(),
+            body_limit: bytes,
+            content_limit: bytes,
         });
         if let Some([least, most]) = &self.ttl_between {
             route = route.ttl_between(least.get(), most.get());

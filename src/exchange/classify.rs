@@ -28,6 +28,8 @@ pub(crate) enum Decision {
     Pass,
     /// The first frame of its body decides.
     Peek,
+    /// Its content decides, which is read up to this number of bytes.
+    ReadContent(u64),
     /// A stored response answers, in the bucket at this position.
     Answer(usize, Asks, Reuse),
     /// It has nothing to show, and the budget of the origin is spent until this time has passed.
@@ -51,7 +53,7 @@ pub(crate) fn classify<St: Store>(
     cache: &Cache<St>,
     rules: &Rules,
     head: HeadRef<'_>,
-    content: RequestContent,
+    content: RequestContent<'_>,
 ) -> Decision {
     match rules.table.classify(head) {
         Matched::Pass => {
@@ -69,11 +71,10 @@ pub(crate) fn classify<St: Store>(
             let reason = match classify_read(cache, route, view, content) {
                 Ok(decision) => return decision,
                 Err(Denied::Unknown) => return Decision::Peek,
+                Err(Denied::Unread(limit)) => return Decision::ReadContent(limit),
                 Err(Denied::Bypass(reason)) => reason,
             };
-            if reason == Bypass::Credentials {
-                route.warn_of_credentials();
-            }
+            route.warn_of(reason);
             Decision::Forward(route.bucket, Unshared::Bypassed(reason))
         }
         Matched::Write(matched) => {
@@ -87,7 +88,7 @@ fn classify_read<St: Store>(
     cache: &Cache<St>,
     route: &Arc<CachedRoute>,
     view: RequestView<'_, '_>,
-    content: RequestContent,
+    content: RequestContent<'_>,
 ) -> Result<Decision, Denied> {
     let switch = cache.metrics().switch_of(route.bucket);
     if switch == Switch::Off {

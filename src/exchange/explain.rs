@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderMap, Request};
 
 use super::{
@@ -19,6 +20,7 @@ use crate::{
         outcome::{Alone, Bypass, ForwardReason, Stale},
         switch::Switch,
     },
+    peek::Content,
     route::{Changes, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
     store::{Lookup, Store},
 };
@@ -64,10 +66,15 @@ impl<St: Store> Cache<St> {
             Switch::Shadow => return Err(Bypass::Shadow),
         }
         let rule = &route.rule;
-        let admitted = match admit(&self.identity, rule, view, RequestContent::Absent) {
+        let empty = Content::Whole { data: Bytes::new(), trailers: HeaderMap::new() };
+        let content = match rule.content {
+            Some(_) => RequestContent::Read(&empty),
+            None => RequestContent::Absent,
+        };
+        let admitted = match admit(&self.identity, rule, view, content) {
             Ok(admitted) => admitted,
             Err(Denied::Bypass(reason)) => return Err(reason),
-            Err(Denied::Unknown) => return Err(Bypass::Content),
+            Err(Denied::Unknown | Denied::Unread(_)) => return Err(Bypass::Content),
         };
         let asks = Asks::of(view.head, &admitted.fields, rule);
         let declared = rule.vary.values(view.head.headers, &self.identity.secret);

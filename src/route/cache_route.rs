@@ -6,6 +6,7 @@ use http::{HeaderName, StatusCode, response};
 
 use super::{
     cache_rule::{CacheRule, Coalescing, Scope},
+    content::{ContentRule, ReadMethod},
     credentials::Credentials,
     host::HostPolicy,
     key_builder::{KeyBuilder, KeySource},
@@ -68,7 +69,7 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 /// CacheRoute::get("/articles")
 ///     .credentials(Credentials::SameForEverybody)
 ///     .vary([ACCEPT_LANGUAGE])
-///     .query(QueryPolicy::Only(vec!["page".to_owned()]))
+///     .query_policy(QueryPolicy::Only(vec!["page".to_owned()]))
 ///     .host(HostPolicy::Ignore)
 ///     .request_directives(RequestDirectives::Honour);
 /// ```
@@ -109,7 +110,9 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 #[derive(Clone)]
 #[must_use = "a route does nothing until it is given to `SupportCacheLayerBuilder::cache`"]
 pub struct CacheRoute {
+    method: ReadMethod,
     pattern: String,
+    content: Option<ContentRule>,
     bucket: String,
     template: Option<String>,
     key_with: Option<Extract>,
@@ -164,9 +167,59 @@ impl CacheRoute {
     /// A warning names a [bucket](Self::bucket) that none of the layer's first thousand requests has
     /// reached.
     pub fn get(pattern: impl Into<String>) -> Self {
+        Self::new(ReadMethod::Get, pattern.into())
+    }
+
+    /// Caches QUERY requests (RFC 10008) whose path matches `pattern`.
+    ///
+    /// QUERY is safe, and its content says what is asked. So the content is read before the request is looked
+    /// up, up to a [limit](Self::content_limit), and its digest is part of what identifies a response, with
+    /// `Content-Type`, `Content-Encoding`, `Content-Language`, `Content-Location` and the trailers. Everything
+    /// else is as for [`get`](Self::get).
+    ///
+    /// Wrap the service by [`reading_content`](crate::SupportCacheLayer::reading_content). Otherwise the
+    /// requests bypass the cache ([`Bypass::Content`](crate::Bypass::Content)).
+    ///
+    /// The service gets each body whole, as it was sent. Four kinds of requests bypass the cache: those
+    /// without `Content-Type`, those with content over the limit, those whose content fails, and those whose
+    /// content takes longer than five seconds. A client that sends `Expect: 100-continue` is asked to go on,
+    /// since the content is needed.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use axum::{Router, body::Body, routing::any};
+    /// use http::Request;
+    /// use tower::ServiceExt;
+    /// use tower_support_cache::{CacheRoute, MemoryStore, SupportCacheLayer};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let route = CacheRoute::query("/search").key("search").ttl(Duration::from_secs(60));
+    /// let layer = SupportCacheLayer::builder(MemoryStore::new()).cache(route).build().unwrap();
+    /// let app = Router::new()
+    ///     .route("/search", any(async |asked: String| format!("found {asked}")))
+    ///     .layer(layer.reading_content());
+    /// for asked in ["cats", "dogs", "cats"] {
+    ///     let request = Request::builder().method("QUERY").uri("/search");
+    ///     let request = request.header("content-type", "text/plain").body(asked.into()).unwrap();
+    ///     let response = app.clone().oneshot(request).await.unwrap();
+    ///     let body = axum::body::to_bytes(response.into_body(), 100).await.unwrap();
+    ///     assert_eq!(body, format!("found {asked}"));
+    /// }
+    /// # }
+    /// ```
+    pub fn query(pattern: impl Into<String>) -> Self {
+        Self {
+            content: Some(ContentRule::default()),
+            ..Self::new(ReadMethod::Query, pattern.into())
+        }
+    }
+
+    fn new(method: ReadMethod, pattern: String) -> Self {
         let lifetimes = Lifetimes { jitter_percent: DEFAULT_JITTER, ..Lifetimes::default() };
         Self {
-            pattern: pattern.into(),
+            method,
+            pattern,
+            content: None,
             bucket: "default".to_owned(),
             template: None,
             key_with: None,
@@ -411,7 +464,7 @@ impl CacheRoute {
     }
 
     /// Sets the part of the query that tells responses apart. Defaults to all of it, as sent.
-    pub fn query(mut self, query: QueryPolicy) -> Self {
+    pub fn query_policy(mut self, query: QueryPolicy) -> Self {
         self.query = query;
         self
     }
@@ -503,6 +556,18 @@ impl CacheRoute {
         self
     }
 
+    /// Sets the largest content of a request that is read, in bytes. Defaults to 64 KiB. For
+    /// [`query`](Self::query).
+    ///
+    /// Each request that waits for its content holds as much memory at most.
+    pub fn content_limit(mut self, bytes: u64) -> Self {
+        match &mut self.content {
+            Some(content) => content.limit = bytes,
+            None => self.content = Some(ContentRule { limit: bytes }),
+        }
+        self
+    }
+
     /// Sets the coalescing of concurrent misses. Defaults to [`Coalescing::On`].
     #[doc(alias = "stampede")]
     #[doc(alias = "single flight")]
@@ -541,7 +606,7 @@ impl CacheRoute {
 
     /// Checks the route. `credentials` applies if the route sets none.
     pub(crate) fn build(self, credentials: &Credentials) -> Result<CacheRule, ConfigError> {
-        let route = format!("GET {}", self.pattern);
+        let route = format!("{} {}", self.method.as_str(), self.pattern);
         self.rule(&route, credentials).map_err(|error| error.at(&route))
     }
 
@@ -575,6 +640,7 @@ impl CacheRoute {
         let is_per_caller = credentials.is_per_caller();
         Ok(CacheRule {
             route: route.to_owned(),
+            method: self.method,
             pattern,
             key,
             tags,
@@ -586,6 +652,7 @@ impl CacheRoute {
             early_refresh: self.early_refresh,
             credentials,
             query: self.query,
+            content: self.content,
             host: self.host,
             request_directives: self.request_directives,
             vary: Nominated::new(self.vary),
@@ -648,6 +715,11 @@ impl CacheRoute {
             ),
             (least_ttl > ttl, "ttl_between", "begins with the longer time: give the shorter first"),
             (jitter_percent > MAX_JITTER, "jitter", "is over 50 percent: give 50 or less"),
+            (
+                self.content.is_some() && self.method == ReadMethod::Get,
+                "content_limit",
+                "is for routes whose requests have content: remove it, or use `CacheRoute::query`",
+            ),
             (self.body_limit == 0, "body_limit", "is zero: give at least 1, or remove the route"),
         ];
         match faults.into_iter().find(|(is_fault, ..)| *is_fault) {

@@ -5,8 +5,13 @@ use std::{sync::Arc, time::Duration};
 use http::HeaderName;
 
 use super::{
-    credentials::Credentials, host::HostPolicy, key_builder::KeyBuilder, pattern::Pattern,
-    query::QueryPolicy, request::RequestView,
+    content::{ContentRule, ReadMethod},
+    credentials::Credentials,
+    host::HostPolicy,
+    key_builder::KeyBuilder,
+    pattern::Pattern,
+    query::QueryPolicy,
+    request::RequestView,
 };
 use crate::{
     entry::Entry,
@@ -44,6 +49,7 @@ pub(crate) type Scope = [u8; 16];
 pub(crate) struct CacheRule {
     /// Method and pattern, for messages.
     pub(crate) route: String,
+    pub(crate) method: ReadMethod,
     pub(crate) pattern: Pattern,
     pub(super) key: KeyBuilder,
     pub(super) tags: Vec<KeyBuilder>,
@@ -59,6 +65,8 @@ pub(crate) struct CacheRule {
     pub(crate) early_refresh: f32,
     pub(crate) credentials: Credentials,
     pub(crate) query: QueryPolicy,
+    /// Settings of requests whose content is part of what they ask; `None` for GET.
+    pub(crate) content: Option<ContentRule>,
     pub(crate) host: HostPolicy,
     pub(crate) request_directives: RequestDirectives,
     /// Fields that every variant holds, even if no response nominates them.
@@ -209,6 +217,9 @@ impl CacheRule {
             self.vary,
         );
         layer.update(text.as_bytes());
+        if self.method != ReadMethod::Get {
+            layer.update(self.method.as_str().as_bytes());
+        }
         self.scope.copy_from_slice(&layer.finalize().as_bytes()[..16]);
     }
 }
@@ -237,10 +248,11 @@ mod tests {
         let all = [
             route(),
             CacheRoute::get("/b/{x}").key("k:{x}").ttl(Duration::from_secs(1)),
+            CacheRoute::query("/a/{x}").key("k:{x}").ttl(Duration::from_secs(1)),
             route().key("l:{x}"),
             route().tag("t:{x}"),
             route().statuses([StatusCode::OK, StatusCode::NOT_FOUND]),
-            route().query(QueryPolicy::Ignore),
+            route().query_policy(QueryPolicy::Ignore),
             route().host(HostPolicy::Ignore),
             route().host(HostPolicy::Only(vec!["a".to_owned()])),
             route().credentials(Credentials::CoveredByKey),

@@ -15,7 +15,7 @@ use percent_encoding::percent_decode;
 /// CacheRoute::get("/articles")
 ///     .key("articles")
 ///     .ttl(Duration::from_secs(60))
-///     .query(QueryPolicy::Only(vec!["page".to_owned()]));
+///     .query_policy(QueryPolicy::Only(vec!["page".to_owned()]));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "config", derive(serde::Deserialize), serde(rename_all = "snake_case"))]
