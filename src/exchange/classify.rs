@@ -18,7 +18,11 @@ use crate::{
         outcome::{Alone, Bypass, ForwardReason, Unshared},
         switch::Switch,
     },
-    route::{CacheRule, Changes, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
+    peek::Content,
+    route::{
+        CacheRule, Changes, Denied, HeadRef, Matched, RequestContent, RequestView, WriteMatch,
+        admit,
+    },
     store::Store,
 };
 
@@ -72,16 +76,26 @@ pub(crate) fn classify<St: Store>(
                 Ok(decision) => return decision,
                 Err(Denied::Unknown) => return Decision::Peek,
                 Err(Denied::Unread(limit)) => return Decision::ReadContent(limit),
+                Err(Denied::Write) => {
+                    if let RequestContent::Read(Content::Unreadable) = content {
+                        route.warn_of(Bypass::Content);
+                    }
+                    return write(cache, rules.table.write(head));
+                }
                 Err(Denied::Bypass(reason)) => reason,
             };
             route.warn_of(reason);
             Decision::Forward(route.bucket, Unshared::Bypassed(reason))
         }
-        Matched::Write(matched) => {
-            matched.failed.iter().for_each(|route| cache.invalidation_failed(route));
-            Decision::Write(matched.changes)
-        }
+        Matched::Write(matched) => write(cache, Some(matched)),
     }
+}
+
+/// Decides about a write, by what it changes.
+fn write<St: Store>(cache: &Cache<St>, matched: Option<WriteMatch<'_>>) -> Decision {
+    let matched = matched.unwrap_or_default();
+    matched.failed.iter().for_each(|route| cache.invalidation_failed(route));
+    Decision::Write(matched.changes)
 }
 
 fn classify_read<St: Store>(
@@ -90,6 +104,8 @@ fn classify_read<St: Store>(
     view: RequestView<'_, '_>,
     content: RequestContent<'_>,
 ) -> Result<Decision, Denied> {
+    // First: whatever else is true of it, a write invalidates and a read does not.
+    route.rule.judge(view, content)?;
     let switch = cache.metrics().switch_of(route.bucket);
     if switch == Switch::Off {
         return Err(Bypass::Switch.into());

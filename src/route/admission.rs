@@ -7,7 +7,7 @@ use http::{HeaderName, Uri};
 
 use super::{
     cache_rule::{CacheRule, Scope},
-    content::{Denied, RequestContent},
+    content::{Denied, ReadMethod, RequestContent},
     credentials::Credentials,
     host::{HostPolicy, Site},
     request::{KeyRequest, RequestView},
@@ -65,7 +65,9 @@ pub(crate) fn admit<'a>(
     if rule.content.is_none() {
         content.check(view.head, &fields)?;
     }
-    if fields.has_precondition {
+    // What GET makes of the others, a POST does not (RFC 9110 §13.1, §14.2).
+    let has_other_condition = fields.has_conditions || fields.has_range;
+    if fields.has_precondition || rule.method == ReadMethod::Post && has_other_condition {
         return Err(Bypass::Precondition.into());
     }
     // Two `Host` fields make a request malformed (RFC 9112 §3.2): readers disagree about which counts.

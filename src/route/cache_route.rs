@@ -2,11 +2,11 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::{HeaderName, StatusCode, response};
+use http::{HeaderName, Method, StatusCode, response};
 
 use super::{
     cache_rule::{CacheRule, Coalescing, Scope},
-    content::{ContentRule, ReadMethod},
+    content::{ContentRule, Judge, ReadMethod},
     credentials::Credentials,
     host::HostPolicy,
     key_builder::{KeyBuilder, KeySource},
@@ -113,6 +113,7 @@ pub struct CacheRoute {
     method: ReadMethod,
     pattern: String,
     content: Option<ContentRule>,
+    ignored_writes: Vec<Method>,
     bucket: String,
     template: Option<String>,
     key_with: Option<Extract>,
@@ -214,12 +215,40 @@ impl CacheRoute {
         }
     }
 
+    /// Caches POST requests whose path matches `pattern` and of which `reads` says that they only read, such as
+    /// searches and the queries of GraphQL.
+    ///
+    /// `reads` is given the head and the whole content of a request. A request that it accepts is treated as
+    /// one of [`query`](Self::query), with two differences: `Content-Type` may be missing, and a request with
+    /// a condition or a range bypasses the cache. It invalidates nothing, whatever rules match it.
+    ///
+    /// Any other POST is a write. It is one, too, if it cannot be judged: its content is over the
+    /// [limit](Self::content_limit), fails, is late, or has a `Content-Encoding`. A write invalidates the key
+    /// of this route, and what [`InvalidateRoute`](crate::InvalidateRoute)s say.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_support_cache::CacheRoute;
+    ///
+    /// CacheRoute::post_read("/search", |_, content| !content.starts_with(b"{\"save\""))
+    ///     .key("search")
+    ///     .ttl(Duration::from_secs(60));
+    /// ```
+    pub fn post_read(
+        pattern: impl Into<String>,
+        reads: impl Fn(&KeyRequest<'_>, &[u8]) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let content = ContentRule { judge: Some(Judge::new(reads)), ..ContentRule::default() };
+        Self { content: Some(content), ..Self::new(ReadMethod::Post, pattern.into()) }
+    }
+
     fn new(method: ReadMethod, pattern: String) -> Self {
         let lifetimes = Lifetimes { jitter_percent: DEFAULT_JITTER, ..Lifetimes::default() };
         Self {
             method,
             pattern,
             content: None,
+            ignored_writes: Vec::new(),
             bucket: "default".to_owned(),
             template: None,
             key_with: None,
@@ -557,14 +586,37 @@ impl CacheRoute {
     }
 
     /// Sets the largest content of a request that is read, in bytes. Defaults to 64 KiB. For
-    /// [`query`](Self::query).
+    /// [`query`](Self::query) and [`post_read`](Self::post_read).
     ///
     /// Each request that waits for its content holds as much memory at most.
     pub fn content_limit(mut self, bytes: u64) -> Self {
         match &mut self.content {
             Some(content) => content.limit = bytes,
-            None => self.content = Some(ContentRule { limit: bytes }),
+            None => self.content = Some(ContentRule { limit: bytes, ..ContentRule::default() }),
         }
+        self
+    }
+
+    /// Names methods of writes to the route's own path that do not invalidate its key, which they would
+    /// otherwise (RFC 9111 §4.4). Defaults to none.
+    ///
+    /// For a path where a POST changes nothing that is cached, or says so in another way. An
+    /// [`InvalidateRoute`](crate::InvalidateRoute) acts all the same, and so do groups and locations that the
+    /// response names.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use http::Method;
+    /// use tower_support_cache::CacheRoute;
+    ///
+    /// // A POST here records that the article was seen.
+    /// CacheRoute::get("/articles/{article}")
+    ///     .key("article:{article}")
+    ///     .ttl(Duration::from_secs(60))
+    ///     .ignore_writes([Method::POST]);
+    /// ```
+    pub fn ignore_writes(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
+        self.ignored_writes = methods.into_iter().collect();
         self
     }
 
@@ -653,6 +705,7 @@ impl CacheRoute {
             credentials,
             query: self.query,
             content: self.content,
+            ignored_writes: self.ignored_writes,
             host: self.host,
             request_directives: self.request_directives,
             vary: Nominated::new(self.vary),

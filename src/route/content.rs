@@ -1,15 +1,15 @@
 //! Content of requests: whether there is any, and the digest that stands for it in a variant where it is part
 //! of what is asked.
 
-use std::any::type_name;
+use std::{any::type_name, fmt, sync::Arc};
 
 use http::{
-    HeaderMap, HeaderName, Method, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, Version,
     header::{CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LOCATION, CONTENT_TYPE},
 };
 use http_body::Body;
 
-use super::request::HeadRef;
+use super::request::{HeadRef, KeyRequest};
 use crate::{
     metrics::outcome::Bypass,
     peek::{Content, HasContent, can_peek},
@@ -28,6 +28,7 @@ pub(crate) enum ReadMethod {
     /// GET, and HEAD, which is answered from stored GET responses.
     Get,
     Query,
+    Post,
 }
 
 /// Content of a request, as far as its body tells.
@@ -51,6 +52,8 @@ pub(crate) enum Denied {
     Unknown,
     /// It is not known yet: its content is to be read first, up to this number of bytes.
     Unread(u64),
+    /// It is a write, or may be one.
+    Write,
 }
 
 impl From<Bypass> for Denied {
@@ -64,16 +67,37 @@ impl From<Bypass> for Denied {
 pub(crate) struct ContentRule {
     /// Largest content that is read, in bytes.
     pub(crate) limit: u64,
+    /// Tells reads from writes; `None` where all requests read.
+    pub(super) judge: Option<Judge>,
+}
+
+/// Closure that tells whether a request with this content reads.
+#[derive(Clone)]
+pub(crate) struct Judge(Arc<dyn Fn(&KeyRequest<'_>, &[u8]) -> bool + Send + Sync>);
+
+impl Judge {
+    pub(super) fn new(
+        reads: impl Fn(&KeyRequest<'_>, &[u8]) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(reads))
+    }
+}
+
+impl fmt::Debug for Judge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("closure")
+    }
 }
 
 impl ReadMethod {
-    pub(super) const COUNT: usize = 2;
+    pub(super) const COUNT: usize = 3;
 
     /// Returns the method of the routes that a request is for.
     #[inline]
     pub(super) fn of(method: &Method) -> Option<Self> {
         match *method {
             Method::GET | Method::HEAD => Some(Self::Get),
+            Method::POST => Some(Self::Post),
             _ if method.as_str() == "QUERY" => Some(Self::Query),
             _ => None,
         }
@@ -83,6 +107,7 @@ impl ReadMethod {
         match self {
             Self::Get => "GET",
             Self::Query => "QUERY",
+            Self::Post => "POST",
         }
     }
 }
@@ -126,7 +151,7 @@ impl RequestContent<'_> {
 
 impl Default for ContentRule {
     fn default() -> Self {
-        Self { limit: DEFAULT_LIMIT }
+        Self { limit: DEFAULT_LIMIT, judge: None }
     }
 }
 
@@ -137,6 +162,28 @@ impl ContentRule {
         let mut encoded = Vec::new();
         encode(fields, data, trailers, |bytes| encoded.extend_from_slice(bytes));
         encoded
+    }
+
+    /// Decides whether a request reads.
+    ///
+    /// # Errors
+    ///
+    /// It is a write, it cannot be judged and counts as one, or its content is to be read first.
+    pub(super) fn judge(
+        &self,
+        request: &KeyRequest<'_>,
+        content: RequestContent<'_>,
+    ) -> Result<(), Denied> {
+        let Some(Judge(reads)) = &self.judge else { return Ok(()) };
+        // The closure is given what the content means, and this is not decoded.
+        if is_coded(request.headers()) {
+            return Err(Denied::Write);
+        }
+        match content {
+            RequestContent::Read(Content::Whole { data, .. }) if reads(request, data) => Ok(()),
+            RequestContent::Read(_) => Err(Denied::Write),
+            _ => Err(Denied::Unread(self.limit)),
+        }
     }
 
     /// Returns a digest of everything in the content of a request that may make a difference to its
@@ -150,8 +197,8 @@ impl ContentRule {
         fields: &HeaderMap,
         content: RequestContent<'_>,
     ) -> Result<[u8; 32], Denied> {
-        // RFC 10008 §2: a server refuses such a request.
-        if !fields.contains_key(CONTENT_TYPE) {
+        // RFC 10008 §2: a server refuses such a QUERY.
+        if self.judge.is_none() && !fields.contains_key(CONTENT_TYPE) {
             return Err(Bypass::MediaType.into());
         }
         let RequestContent::Read(content) = content else { return Err(Denied::Unread(self.limit)) };
@@ -174,6 +221,12 @@ impl ContentRule {
 /// takes off what announces the content, and shows the size of a body that it passes on as it is.
 fn may_be_decompressed<Q>() -> bool {
     type_name::<Q>().contains("::DecompressionBody<")
+}
+
+/// Returns whether content is encoded.
+fn is_coded(fields: &HeaderMap) -> bool {
+    let is_coding = |line: &HeaderValue| !line.as_bytes().eq_ignore_ascii_case(b"identity");
+    fields.get_all(CONTENT_ENCODING).iter().any(is_coding)
 }
 
 /// Encodes content with the fields that say what it means, and its trailers: different input never gives

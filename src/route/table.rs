@@ -161,8 +161,11 @@ impl RouteTable {
     fn add_target<'t>(&'t self, matched: &mut Option<WriteMatch<'t>>, head: HeadRef<'_>) {
         for found in self.reads.iter().filter_map(|reads| reads.at(head.uri.path()).ok()) {
             let rule = &self.read_rules[*found.value];
-            let key = rule.key(RequestView { head, parameters: &found.params });
             let matched = matched.get_or_insert_default();
+            if rule.ignored_writes.contains(head.method) {
+                continue;
+            }
+            let key = rule.key(RequestView { head, parameters: &found.params });
             match key {
                 Some(key) => matched.changes.imply(key.into()),
                 None => matched.failed.push(&rule.route),

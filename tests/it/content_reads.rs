@@ -1,4 +1,4 @@
-//! Reads with content (QUERY, RFC 10008): what they ask is in their content, which reaches the origin as it
+//! Reads with content (QUERY, RFC 10008, and POST that only reads): what they ask is in their content, which reaches the origin as it
 //! was sent.
 
 use std::{
@@ -12,14 +12,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, Version};
+use http::{HeaderMap, Method, Request, Response, Version};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full};
 use tokio::time::advance;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_support_cache::{
     CacheRoute, Credentials, InvalidateRoute, MemoryStore, ReadContent, SupportCacheHandle,
-    SupportCacheLayer,
+    SupportCacheLayer, Switch,
 };
 
 use crate::{
@@ -37,7 +37,16 @@ fn layer(route: impl FnOnce(CacheRoute) -> CacheRoute) -> SupportCacheLayer<Memo
     SupportCacheLayer::builder(MemoryStore::new())
         .cache(route)
         .cache(CacheRoute::get("/search").bucket("page").key("page").ttl(TTL).jitter(0))
+        .cache(
+            CacheRoute::post_read("/search", |_, content| content.starts_with(b"a"))
+                .bucket("post")
+                .key("post")
+                .ttl(TTL)
+                .jitter(0)
+                .content_limit(6),
+        )
         .invalidate(InvalidateRoute::post("/articles").key("search"))
+        .invalidate(InvalidateRoute::post("/search").key("page"))
         .build()
         .unwrap()
 }
@@ -238,6 +247,96 @@ async fn credentials_are_treated_as_for_get() {
     assert_eq!(ask(&cache, of("anna")).await.text(), "1");
     let nobody = ask(&cache, query("cats")).await;
     assert!(nobody.cache_status().ends_with("detail=caller"));
+}
+
+// ===== POST that only reads =====
+
+fn post<Q>(fields: &[(&str, &str)], body: Q) -> Request<Q> {
+    request("POST", fields, body)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_post_that_was_judged_to_read_is_cached_and_invalidates_nothing() {
+    let (cache, handle, calls) = cache();
+    numbered(calls);
+    let page = || request("GET", &[], Full::from(""));
+    ask(&cache, page()).await;
+    for (body, text, is_hit) in [("a1", "2", false), ("a2", "3", false), ("a1", "2", true)] {
+        let got = ask(&cache, post(&[], Full::from(body))).await;
+        assert_eq!((got.text(), got.is_hit()), (text, is_hit), "{body}");
+    }
+    assert!(ask(&cache, page()).await.is_hit(), "a rule for POST does not act");
+    assert_eq!(handle.metrics().invalidations, 0);
+    // It is judged although nothing answers it from the cache.
+    handle.switch("post", Switch::Off);
+    let got = ask(&cache, post(&[], Full::from("a1"))).await;
+    assert!(got.cache_status().ends_with("detail=switch"), "{}", got.cache_status());
+    assert!(ask(&cache, page()).await.is_hit());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_post_that_writes_or_cannot_be_judged_invalidates() {
+    let whole = |text| Hidden::of([data(text)]);
+    for (label, fields, body) in [
+        ("a write", &[][..], whole("b")),
+        ("nothing", &[], Hidden::of([])),
+        ("too long", &[], Hidden::of([data("aaa"), data("aaaa")])),
+        ("failed", &[], Hidden::of([data("a"), Err("reset")])),
+        ("compressed", &[("content-encoding", "gzip")], whole("a")),
+    ] {
+        let (cache, _, calls) = cache();
+        numbered(calls);
+        ask(&cache, request("GET", &[], Full::from(""))).await;
+        ask(&cache, post(&[], Full::from("a"))).await;
+        let got = ask(&cache, post(fields, body)).await;
+        assert_eq!(got.cache_status(), "support-cache;fwd=method;fwd-status=200", "{label}");
+        assert!(!ask(&cache, request("GET", &[], Full::from(""))).await.is_hit(), "{label}");
+        assert!(!ask(&cache, post(&[], Full::from("a"))).await.is_hit(), "{label}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_post_is_a_write_where_nothing_reads_its_content() {
+    let layer = layer(|route| route);
+    let service = layer.layer(echo());
+    let response = service.oneshot(post(&[], Full::from("a"))).await.unwrap();
+    assert_eq!(response.headers()["cache-status"], "support-cache;fwd=method;fwd-status=200");
+    assert!(layer.handle().metrics().invalidations > 0);
+}
+
+/// RFC 9110 §13.1.2, §14.2: what `If-None-Match` and `Range` mean for GET, they do not for POST.
+#[tokio::test(start_paused = true)]
+async fn a_post_with_a_condition_or_a_range_is_the_origins() {
+    let (cache, _, calls) = cache();
+    numbered(calls);
+    ask(&cache, post(&[], Full::from("a"))).await;
+    for field in [("if-none-match", "*"), ("range", "bytes=0-0"), ("if-match", "*")] {
+        let got = ask(&cache, post(&[field], Full::from("a"))).await;
+        assert!(got.cache_status().ends_with("fwd=bypass;fwd-status=200;detail=precondition"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn writes_that_a_route_ignores_imply_nothing_and_rules_act_all_the_same() {
+    let route = |pattern: &str| CacheRoute::get(pattern).key("page").ttl(TTL);
+    let layer = SupportCacheLayer::builder(MemoryStore::new())
+        .cache(route("/search").ignore_writes([Method::POST]))
+        .cache(route("/seen").ignore_writes([Method::POST]))
+        .invalidate(InvalidateRoute::post("/seen").key("page"))
+        .build()
+        .unwrap();
+    let (origin, calls) = origin();
+    let cache = layer.reading_content().layer(origin);
+    numbered(calls);
+    for (method, target, is_hit) in
+        [("POST", "/search", true), ("PUT", "/search", false), ("POST", "/seen", false)]
+    {
+        ask(&cache, request("GET", &[], Full::from(""))).await;
+        let write = Request::builder().method(method).uri(target).body(Full::from("x"));
+        ask(&cache, write.unwrap()).await;
+        let got = ask(&cache, request("GET", &[], Full::from(""))).await;
+        assert_eq!(got.is_hit(), is_hit, "{method} {target}");
+    }
 }
 
 // ===== no body is lost or changed =====
