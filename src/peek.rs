@@ -102,7 +102,7 @@ type Polled<B> = Result<Frame<<B as Body>::Data>, <B as Body>::Error>;
 
 /// Content of a request that was read before the request is looked up.
 #[derive(Clone, Debug)]
-pub(crate) enum Content {
+pub(crate) enum SentContent {
     /// All of it.
     Whole { data: Bytes, trailers: HeaderMap },
     /// It is longer than is read.
@@ -116,7 +116,7 @@ pub(crate) enum Content {
 /// Body that can be read and put together again.
 pub(crate) trait ReadBody: Send {
     /// Reads on, until all of it has been read or more than `limit` bytes have.
-    fn poll_content(&mut self, cx: &mut Context<'_>, limit: u64) -> Poll<Content>;
+    fn poll_content(&mut self, cx: &mut Context<'_>, limit: u64) -> Poll<SentContent>;
 }
 
 /// Returns the body if it can be read and put together again.
@@ -195,7 +195,7 @@ where
     B: Body<Data = Bytes> + Send,
     B::Error: Send,
 {
-    fn poll_content(&mut self, cx: &mut Context<'_>, limit: u64) -> Poll<Content> {
+    fn poll_content(&mut self, cx: &mut Context<'_>, limit: u64) -> Poll<SentContent> {
         let taken = PeekState::Read { frames: [None, None], rest: None };
         let (mut frames, mut rest) = match mem::replace(&mut self.state, taken) {
             PeekState::Unread { body } => ([None, None], Some(Box::pin(body))),
@@ -213,17 +213,17 @@ fn poll_content<B: Body<Data = Bytes>>(
     rest: &mut Option<Pin<Box<B>>>,
     cx: &mut Context<'_>,
     limit: u64,
-) -> Poll<Content> {
+) -> Poll<SentContent> {
     let is_over = |data: u64| data > limit;
     if rest.as_ref().is_some_and(|rest| is_over(rest.size_hint().lower())) {
-        return Poll::Ready(Content::TooLong);
+        return Poll::Ready(SentContent::TooLong);
     }
     while let Some(body) = rest {
         let frame = match ready!(body.as_mut().poll_frame(cx)) {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
                 *next = Some(Err(error));
-                return Poll::Ready(Content::Incomplete);
+                return Poll::Ready(SentContent::Incomplete);
             }
             None => {
                 *rest = None;
@@ -235,20 +235,20 @@ fn poll_content<B: Body<Data = Bytes>>(
             Err(frame) => {
                 let trailers = frame.trailers_ref().cloned();
                 *next = Some(Ok(frame));
-                let whole = |trailers| Content::Whole { data: data_of(content), trailers };
-                return Poll::Ready(trailers.map_or(Content::Incomplete, whole));
+                let whole = |trailers| SentContent::Whole { data: data_of(content), trailers };
+                return Poll::Ready(trailers.map_or(SentContent::Incomplete, whole));
             }
         };
         let known = data_of(content);
         if is_over(known.len() as u64 + data.len() as u64) {
             *next = Some(Ok(Frame::data(data)));
-            return Poll::Ready(Content::TooLong);
+            return Poll::Ready(SentContent::TooLong);
         }
         // Taken out first, so that it is not shared and is appended to in place.
         *content = None;
         *content = Some(Ok(Frame::data(append(known, &data))));
     }
-    Poll::Ready(Content::Whole { data: data_of(content), trailers: HeaderMap::new() })
+    Poll::Ready(SentContent::Whole { data: data_of(content), trailers: HeaderMap::new() })
 }
 
 /// Returns the data that was read.

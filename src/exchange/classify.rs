@@ -18,7 +18,7 @@ use crate::{
         outcome::{Alone, Bypass, ForwardReason, Unshared},
         switch::Switch,
     },
-    peek::Content,
+    peek::SentContent,
     route::{
         CacheRule, Changes, Denied, HeadRef, Matched, RequestContent, RequestView, WriteMatch,
         admit,
@@ -77,7 +77,7 @@ pub(crate) fn classify<St: Store>(
                 Err(Denied::Unknown) => return Decision::Peek,
                 Err(Denied::Unread(limit)) => return Decision::ReadContent(limit),
                 Err(Denied::Write) => {
-                    if let RequestContent::Read(Content::Unreadable) = content {
+                    if let RequestContent::Read(SentContent::Unreadable) = content {
                         route.warn_of(Bypass::Content);
                     }
                     return write(cache, rules.table.write(head));

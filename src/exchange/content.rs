@@ -7,7 +7,7 @@ use http::Request;
 use crate::{
     background::runtime,
     clock::{now, timeout_at},
-    peek::{Content, Readable},
+    peek::{Readable, SentContent},
 };
 
 /// Time that content has to arrive. Then its request is forwarded, and the origin sees the rest arrive: a
@@ -19,11 +19,11 @@ pub(super) async fn read<Q>(
     request: &mut Request<Q>,
     readable: Readable<Q>,
     limit: u64,
-) -> Content {
-    let Some(body) = readable(request.body_mut()) else { return Content::Unreadable };
+) -> SentContent {
+    let Some(body) = readable(request.body_mut()) else { return SentContent::Unreadable };
     let content = poll_fn(|cx| body.poll_content(cx, limit));
     match runtime() {
-        Some(_) => timeout_at(now() + PATIENCE, content).await.unwrap_or(Content::Incomplete),
+        Some(_) => timeout_at(now() + PATIENCE, content).await.unwrap_or(SentContent::Incomplete),
         None => content.await,
     }
 }

@@ -20,7 +20,7 @@ use crate::{
         outcome::{Alone, Bypass, ForwardReason, Stale},
         switch::Switch,
     },
-    peek::Content,
+    peek::SentContent,
     route::{CacheRule, Changes, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
     store::{Lookup, Store},
 };
@@ -140,8 +140,8 @@ impl<St: Store> Cache<St> {
 
 /// Returns the content of a request that has none, as a route takes it.
 fn content_of(rule: &CacheRule) -> RequestContent<'static> {
-    static EMPTY: LazyLock<Content> =
-        LazyLock::new(|| Content::Whole { data: Bytes::new(), trailers: HeaderMap::new() });
+    static EMPTY: LazyLock<SentContent> =
+        LazyLock::new(|| SentContent::Whole { data: Bytes::new(), trailers: HeaderMap::new() });
     match rule.content {
         Some(_) => RequestContent::Read(&EMPTY),
         None => RequestContent::Absent,

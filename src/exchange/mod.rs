@@ -67,7 +67,7 @@ use crate::{
         status_field::StatusField,
         telemetry,
     },
-    peek::{Content, Readable, peek},
+    peek::{Readable, SentContent, peek},
     route::{HeadRef, RequestContent},
     store::{Store, timeout::bounded},
 };
@@ -103,7 +103,7 @@ fn begin_exchange<S, St, Q, B>(
     inner: &S,
     mut request: Request<Q>,
     readable: Readable<Q>,
-    read: Option<&Content>,
+    read: Option<&SentContent>,
 ) -> ResponseFuture<S, Q, B>
 where
     S: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,

@@ -589,6 +589,16 @@ impl CacheRoute {
     /// [`query`](Self::query) and [`post_read`](Self::post_read).
     ///
     /// Each request that waits for its content holds as much memory at most.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_support_cache::CacheRoute;
+    ///
+    /// CacheRoute::query("/search")
+    ///     .key("search")
+    ///     .ttl(Duration::from_secs(60))
+    ///     .content_limit(4 * 1024);
+    /// ```
     pub fn content_limit(mut self, bytes: u64) -> Self {
         match &mut self.content {
             Some(content) => content.limit = bytes,

@@ -12,7 +12,7 @@ use http_body::Body;
 use super::request::{HeadRef, KeyRequest};
 use crate::{
     metrics::outcome::Bypass,
-    peek::{Content, HasContent, can_peek},
+    peek::{HasContent, SentContent, can_peek},
     policy::RequestFields,
 };
 
@@ -37,7 +37,7 @@ pub(crate) enum RequestContent<'c> {
     Absent,
     Present,
     /// It was read.
-    Read(&'c Content),
+    Read(&'c SentContent),
     /// The body hides its size. The head decides.
     Hidden,
     /// The body hides its size. Its first frame decides, unless the head announces content.
@@ -180,7 +180,7 @@ impl ContentRule {
             return Err(Denied::Write);
         }
         match content {
-            RequestContent::Read(Content::Whole { data, .. }) if reads(request, data) => Ok(()),
+            RequestContent::Read(SentContent::Whole { data, .. }) if reads(request, data) => Ok(()),
             RequestContent::Read(_) => Err(Denied::Write),
             _ => Err(Denied::Unread(self.limit)),
         }
@@ -203,16 +203,16 @@ impl ContentRule {
         }
         let RequestContent::Read(content) = content else { return Err(Denied::Unread(self.limit)) };
         match content {
-            Content::Whole { data, trailers } => {
+            SentContent::Whole { data, trailers } => {
                 let mut hasher = blake3::Hasher::new();
                 encode(fields, data, trailers, |bytes| {
                     hasher.update(bytes);
                 });
                 Ok(*hasher.finalize().as_bytes())
             }
-            Content::TooLong => Err(Bypass::TooLarge.into()),
-            Content::Incomplete => Err(Bypass::Incomplete.into()),
-            Content::Unreadable => Err(Bypass::Content.into()),
+            SentContent::TooLong => Err(Bypass::TooLarge.into()),
+            SentContent::Incomplete => Err(Bypass::Incomplete.into()),
+            SentContent::Unreadable => Err(Bypass::Content.into()),
         }
     }
 }
