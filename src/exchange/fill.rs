@@ -167,10 +167,12 @@ impl<St: Store> Cache<St> {
 }
 
 impl<St: Store> Filling<St> {
-    /// Marks the request that it forwards, so that no layer further in waits for this fill.
+    /// Marks the request that it forwards, so that no layer further in waits for this fill, and its handler knows
+    /// of an invalidation a moment ago.
     pub(crate) fn mark(&self, read: &Read, request: &mut Extensions) {
         let (nesting, sequence) = (&self.route.nesting, self.cache.store.sequence());
         nesting.mark(request, &read.base, sequence, self.lead.token());
+        self.cache.tell(self.followed, self.route.bucket, request);
     }
 
     /// Judges a response by its head, and records the body or lets it pass.
