@@ -236,9 +236,7 @@ impl CacheConfig {
         if let Some([least, most]) = &self.ttl_between {
             route = route.ttl_between(least.get(), most.get());
         }
-        for template in &self.tags {
-            route = route.tag(template);
-        }
+        route = self.tags.iter().fold(route, |route, template| route.tag(template));
         for name in &self.tags_with {
             let closure = text(closures, name, "tags_with")?;
             route = route.tag_with(move |request| closure(request));
