@@ -201,6 +201,7 @@ impl CacheConfig {
             stale_if_error: duration,
             soft_timeout: duration,
             early_refresh,
+            audit,
             query,
             host,
             request_directives,

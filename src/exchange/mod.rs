@@ -9,6 +9,7 @@
 //! settles the flight.
 
 mod assess;
+mod audit;
 mod cache;
 mod classify;
 mod explain;
@@ -41,6 +42,7 @@ use tower_service::Service;
 pub use self::notices::{Invalidated, InvalidationHook};
 use self::{
     assess::Origin,
+    audit::Audit,
     classify::{Decision, classify},
     fill::{Filling, ForwardedRequest, Received},
     join::Step,
@@ -277,8 +279,18 @@ where
         let response = reuse.respond(&self.cache.reporter, bucket, &self.read.asks);
         if reuse.is_due {
             self.refresh();
+        } else if self.cache.is_audit_due(&self.read.route, reuse) {
+            (*self).audit(reuse);
         }
         response
+    }
+
+    /// Audits a hit in the background.
+    fn audit(self, reuse: &Reuse) {
+        let Self { cache, inner, mut read, request } = self;
+        let mut request = request.expect(UNTIL_FORWARDED);
+        read.ask_for_all(&mut request);
+        Audit::begin(&cache, &read.route, reuse, &inner, request);
     }
 
     /// Revalidates or refreshes in the background; the caller already has its response. One request at a
@@ -392,7 +404,7 @@ where
 
     /// Leads a flight that has the right to fill: forwards, judges the head, lets the body be recorded,
     /// and answers once the flight is over or the body on its way.
-    async fn fill(mut self: Box<Self>, filling: Filling<St>) -> Answer<B, S::Error> {
+    async fn fill(mut self: Box<Self>, mut filling: Filling<St>) -> Answer<B, S::Error> {
         let request = self.request.as_mut().expect(UNTIL_FORWARDED);
         // Taken off, so that what comes back is the whole representation and not a 304 to this
         // client's copy.
@@ -400,6 +412,7 @@ where
             request.headers_mut().remove(IF_NONE_MATCH);
             request.headers_mut().remove(IF_MODIFIED_SINCE);
         }
+        filling.sample(request.headers());
         // Kept, because the response may nominate any of them.
         let fields = FieldList::of(request.headers());
         let candidate = filling.revalidate(&self.read, request.headers_mut());

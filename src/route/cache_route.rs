@@ -102,6 +102,7 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 ///     .stale_if_error(Duration::from_secs(24 * 3600))
 ///     .soft_timeout(Duration::from_millis(800))
 ///     .early_refresh(1.0)
+///     .audit(0.001)
 ///     .coalescing(Coalescing::On)
 ///     .quota(Quota::Service)
 ///     .when_exhausted(Exhausted::Refuse);
@@ -117,6 +118,7 @@ pub struct CacheRoute {
     storage: StoragePolicy,
     soft_timeout: Option<Duration>,
     early_refresh: f32,
+    audit: f64,
     credentials: Option<Credentials>,
     query: QueryPolicy,
     host: HostPolicy,
@@ -174,6 +176,7 @@ impl CacheRoute {
             storage: StoragePolicy { lifetimes, ..StoragePolicy::default() },
             soft_timeout: None,
             early_refresh: 0.0,
+            audit: 0.0,
             credentials: None,
             query: QueryPolicy::AsSent,
             host: HostPolicy::AsSent,
@@ -402,6 +405,28 @@ impl CacheRoute {
         self
     }
 
+    /// Audits a share of the stored responses: a later hit is answered at once, and in the background the origin
+    /// is asked the same. Defaults to 0: none. 0.001 is one response in a thousand.
+    ///
+    /// [`SupportCacheHandle::audits`](crate::SupportCacheHandle::audits) reports what came of it: responses that
+    /// have changed without an invalidation, and since when; rules that seem to be missing; handlers that are
+    /// not deterministic, or read fields that neither the route nor `Vary` names. The page
+    /// [`trust`](crate::guide::trust) of the guide says how to read it.
+    ///
+    /// The origin is asked with the request of the hit, for its own caller. An answer that differs is asked for
+    /// again; then each field in which the request differs from that of the fill is tried, with two requests mostly
+    /// and 22 at most. An audit needs as much of the
+    /// [budget](crate::SupportCacheLayerBuilder::origin_budget) as an early refresh. GET must be safe to repeat.
+    ///
+    /// The request is repeated without content. Where its body is no `axum::body::Body` (feature `axum`), the
+    /// layer needs to [make one](crate::SupportCacheLayerBuilder::empty_body).
+    #[doc(alias = "staleness")]
+    #[doc(alias = "sampling")]
+    pub fn audit(mut self, share: f64) -> Self {
+        self.audit = share;
+        self
+    }
+
     /// Sets the treatment of requests with credentials. Defaults to the layer's setting
     /// ([`SupportCacheLayerBuilder::credentials`](crate::SupportCacheLayerBuilder::credentials)), and that to
     /// [`Credentials::Bypass`].
@@ -584,6 +609,7 @@ impl CacheRoute {
             storage: StoragePolicy { is_per_caller, ..self.storage },
             soft_timeout: self.soft_timeout,
             early_refresh: self.early_refresh,
+            audit: self.audit,
             credentials,
             query: self.query,
             host: self.host,
@@ -645,6 +671,11 @@ impl CacheRoute {
                 !(0.0..=MAX_BETA).contains(&self.early_refresh),
                 "early_refresh",
                 "is not between 0 and 10: 1 suits most routes",
+            ),
+            (
+                !(0.0..=1.0).contains(&self.audit),
+                "audit",
+                "is no share between 0 and 1: give 0.001 for one response in a thousand",
             ),
             (least_ttl > ttl, "ttl_between", "begins with the longer time: give the shorter first"),
             (jitter_percent > MAX_JITTER, "jitter", "is over 50 percent: give 50 or less"),

@@ -101,6 +101,14 @@ pub(crate) fn credentials_bypassed(route: &str) {
     );
 }
 
+/// Warns, once, that requests cannot be repeated for audits.
+pub(crate) fn audits_impossible() {
+    warn!(
+        target: TARGET,
+        "nothing is audited: give the layer's builder `.empty_body(..)` for the type of request bodies"
+    );
+}
+
 /// Warns of a write whose key could not be made, so that nothing was invalidated.
 pub(crate) fn invalidation_failed(route: &str) {
     warn!(
