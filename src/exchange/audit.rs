@@ -116,7 +116,12 @@ where
     ) {
         let variant = &reuse.entry.slot().variant;
         let head = request.into_parts().0;
-        let (Some(runtime), Some(empty)) = (runtime(), cache.empty_body::<Q>()) else { return };
+        let Some(runtime) = runtime() else { return };
+        let Some(empty) = cache.empty_body::<Q>() else {
+            // No hit is to look for it again.
+            cache.audits.take(variant, reuse.now);
+            return;
+        };
         // A later hit is audited instead.
         if cache.is_limited(SparedCall::EarlyRefresh, &head.headers, variant) {
             return;
