@@ -83,7 +83,7 @@ const ORDERS: &[(&str, &[&str])] = &[
     ),
     (
         "src/insight",
-        &["explanation", "comparison", "fingerprint", "examination", "write_log", "audits"],
+        &["explanation", "comparison", "digests", "examination", "write_log", "audits"],
     ),
     ("src/operator", &["json", "access", "reply", "command", "service"]),
     ("src/flight", &["broadcast", "flights"]),

@@ -19,7 +19,9 @@ use crate::{
     background::{DetachedPermit, runtime},
     clock::{now, sleep_until, timeout_at},
     entry::Entry,
-    insight::{AuditSample, Examination, Examined, FieldDigests, Fingerprint, ReadTarget, examine},
+    insight::{
+        AuditSample, Examination, Examined, FieldDigests, ReadTarget, ResponseDigest, examine,
+    },
     key::seeded_hash,
     metrics::{
         outcome::{AuditResult, SparedCall},
@@ -148,7 +150,7 @@ where
         let Self { cache, route, entry, sample, target, mut replay } = self;
         let bucket = &route.rule.bucket;
         let Some((head, body)) = entry.as_response() else { return };
-        let stored = Fingerprint::of_stored(head, body, &route.rule.storage.stripped);
+        let stored = ResponseDigest::of_stored(head, body, &route.rule.storage.stripped);
         if stored != sample.response {
             // Another process has filled it since, for a request that is not known here.
             return cache.audits.ended(bucket, AuditResult::Discarded);
@@ -177,7 +179,7 @@ impl<St: Store> Cache<St> {
     async fn is_undisturbed(
         &self,
         entry: &Entry,
-        stored: &Fingerprint,
+        stored: &ResponseDigest,
         route: &CachedRoute,
     ) -> bool {
         let sequence = self.store.sequence();
@@ -189,7 +191,7 @@ impl<St: Store> Cache<St> {
         }
         let Lookup::Found(found) = self.store.inspect(entry.slot()).await else { return false };
         found.as_response().is_some_and(|(head, body)| {
-            Fingerprint::of_stored(head, body, &route.rule.storage.stripped) == *stored
+            ResponseDigest::of_stored(head, body, &route.rule.storage.stripped) == *stored
         })
     }
 }
@@ -221,7 +223,7 @@ where
     B::Data: Send,
     B::Error: Send + 'static,
 {
-    async fn ask(&mut self, changed: Option<&HeaderName>) -> Option<Fingerprint> {
+    async fn ask(&mut self, changed: Option<&HeaderName>) -> Option<ResponseDigest> {
         let (cache, variant) = (&self.cache, &self.entry.slot().variant);
         if cache.is_limited(SparedCall::EarlyRefresh, &self.head.headers, variant) {
             return None;
@@ -235,7 +237,7 @@ where
         }
         let rule = &self.route.rule;
         let body = digest(pin!(body), rule.body_limit).await?;
-        Some(Fingerprint::new(head.status, &head.headers, &rule.storage.stripped, body))
+        Some(ResponseDigest::new(head.status, &head.headers, &rule.storage.stripped, body))
     }
 
     fn toss(&mut self) -> bool {

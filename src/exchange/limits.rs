@@ -107,7 +107,7 @@ impl<St: Store> Cache<St> {
         wait: Duration,
     ) -> Response<ResponseBody<B>> {
         self.origin.spared(SparedCall::Refused);
-        self.metrics().ended(bucket, &Outcome::Exhausted, OutcomeDetails::default);
+        self.metrics().ended(bucket, &Outcome::Exhausted, OutcomeDetails::now);
         let mut response = exhausted(wait);
         report.put(&Outcome::Exhausted, response.extensions_mut());
         response

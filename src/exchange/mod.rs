@@ -247,7 +247,7 @@ where
                 self.cache.metrics().ended(
                     self.read.route.bucket,
                     &Outcome::Unsatisfied,
-                    OutcomeDetails::default,
+                    OutcomeDetails::now,
                 );
                 let mut response = unsatisfied();
                 self.read.asks.report.put(&Outcome::Unsatisfied, response.extensions_mut());

@@ -12,7 +12,7 @@ use crate::{
     clock::{Instant, recent},
     entry::Entry,
     flight::Lead,
-    insight::{AuditSample, FieldDigests, Fingerprint},
+    insight::{AuditSample, FieldDigests, ResponseDigest},
     key::{Nominated, Strength, Subject},
     metrics::outcome::Refusal,
     recording::Reservation,
@@ -143,7 +143,7 @@ impl<St: Store> Ending<St> {
                 metrics.stored(bucket);
                 if let (Some(fields), Some((head, body))) = (self.sampled, entry.as_response()) {
                     let stripped = &self.route.rule.storage.stripped;
-                    let response = Fingerprint::of_stored(head, body, stripped);
+                    let response = ResponseDigest::of_stored(head, body, stripped);
                     self.cache.audits.keep(AuditSample::of(&entry, response, *fields));
                 }
             }

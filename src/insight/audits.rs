@@ -9,8 +9,8 @@ use std::{
 use http::{HeaderName, Method};
 
 use super::{
+    digests::{FieldDigests, ResponseDigest},
     examination::Finding,
-    fingerprint::{FieldDigests, Fingerprint},
     write_log::{MissingRule, ReadTarget, WriteKinds, WriteLog},
 };
 use crate::{
@@ -110,7 +110,7 @@ pub struct ChangeInterval {
 #[derive(Debug)]
 pub(crate) struct AuditSample {
     variant: Variant,
-    pub(crate) response: Fingerprint,
+    pub(crate) response: ResponseDigest,
     /// Fields of the request that filled it.
     pub(crate) fields: FieldDigests,
     pub(crate) requested: Instant,
@@ -164,7 +164,7 @@ fn dice(variant: &Variant, purpose: &str) -> f64 {
 
 impl AuditSample {
     /// Takes a sample of a stored response. A hit in some part of its lifetime is audited.
-    pub(crate) fn of(entry: &Entry, response: Fingerprint, fields: FieldDigests) -> Self {
+    pub(crate) fn of(entry: &Entry, response: ResponseDigest, fields: FieldDigests) -> Self {
         let (variant, now) = (entry.slot().variant.clone(), now());
         let lifetime = entry.fresh_until().saturating_duration_since(now);
         // Near its end few hits are left.

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use http::HeaderName;
 
-use super::{comparison::Difference, fingerprint::Fingerprint};
+use super::{comparison::Difference, digests::ResponseDigest};
 
 /// Requests by which a field is tried. A handler that does not read it passes with a chance of one in a
 /// million, whatever it does: only the tosses decide which of the requests have the field changed.
@@ -32,7 +32,7 @@ pub(crate) trait Examined {
     fn ask(
         &mut self,
         changed: Option<&HeaderName>,
-    ) -> impl Future<Output = Option<Fingerprint>> + Send;
+    ) -> impl Future<Output = Option<ResponseDigest>> + Send;
 
     /// Tosses a coin.
     fn toss(&mut self) -> bool;
@@ -41,7 +41,7 @@ pub(crate) trait Examined {
 /// Examines a stored response. `suspects` are the request fields that differ from those of its fill.
 /// `None` if the origin does not answer.
 pub(crate) async fn examine(
-    stored: &Fingerprint,
+    stored: &ResponseDigest,
     suspects: &[HeaderName],
     origin: &mut (impl Examined + Send),
 ) -> Option<Finding> {
@@ -64,7 +64,7 @@ pub(crate) async fn examine(
 /// the order, so that nothing that happens at the origin meanwhile looks like the field's doing.
 async fn is_guilty(
     suspect: &HeaderName,
-    unchanged: &Fingerprint,
+    unchanged: &ResponseDigest,
     origin: &mut (impl Examined + Send),
 ) -> Option<bool> {
     let mut has_changed = false;
@@ -88,9 +88,9 @@ mod tests {
 
     const RUNS: u64 = 10_000;
 
-    fn answer(value: u64) -> Fingerprint {
+    fn answer(value: u64) -> ResponseDigest {
         let body = blake3::hash(&value.to_be_bytes());
-        Fingerprint::new(StatusCode::OK, &HeaderMap::new(), &[], body)
+        ResponseDigest::new(StatusCode::OK, &HeaderMap::new(), &[], body)
     }
 
     fn field(number: usize) -> HeaderName {
@@ -123,7 +123,7 @@ mod tests {
     }
 
     impl Examined for Handler<'_> {
-        async fn ask(&mut self, changed: Option<&HeaderName>) -> Option<Fingerprint> {
+        async fn ask(&mut self, changed: Option<&HeaderName>) -> Option<ResponseDigest> {
             self.calls += 1;
             let reflected = |of: usize| u64::from(changed == Some(&field(of)));
             Some(answer(match self.lie {

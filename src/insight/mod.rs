@@ -2,9 +2,9 @@
 
 mod audits;
 mod comparison;
+mod digests;
 mod examination;
 mod explanation;
-mod fingerprint;
 mod write_log;
 
 pub use self::{
@@ -15,7 +15,7 @@ pub use self::{
 pub(crate) use self::{
     audits::{AuditSample, Audits, Examination, is_sampled},
     comparison::{BodyComparison, ComparedBody, head_difference},
+    digests::{FieldDigests, ResponseDigest},
     examination::{Examined, examine},
-    fingerprint::{FieldDigests, Fingerprint},
     write_log::ReadTarget,
 };

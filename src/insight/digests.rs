@@ -32,7 +32,7 @@ const NO_SUSPECTS: [HeaderName; 11] = [
 
 /// Digest of a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Fingerprint {
+pub(crate) struct ResponseDigest {
     status: StatusCode,
     fields: FieldDigests,
     body: blake3::Hash,
@@ -42,7 +42,7 @@ pub(crate) struct Fingerprint {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FieldDigests(Vec<(HeaderName, u64)>);
 
-impl Fingerprint {
+impl ResponseDigest {
     /// Digests a response. Fields in `stripped` do not count.
     pub(crate) fn new(
         status: StatusCode,
