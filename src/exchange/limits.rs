@@ -8,7 +8,11 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Body;
 
-use super::{cache::Cache, fill::ForwardedRequest, respond::exhausted};
+use super::{
+    cache::Cache,
+    fill::ForwardedRequest,
+    respond::{exhausted, unsatisfied},
+};
 use crate::{
     background::runtime,
     body::ResponseBody,
@@ -97,6 +101,18 @@ impl<St: Store> Cache<St> {
             Exhausted::Forward => None,
             Exhausted::Refuse => Some(self.origin.wait()).filter(|wait| !wait.is_zero()),
         }
+    }
+
+    /// Answers a request that must not be forwarded, and for which nothing is stored.
+    pub(crate) fn unsatisfied<B: Body>(
+        &self,
+        bucket: usize,
+        report: OutcomeReport,
+    ) -> Response<ResponseBody<B>> {
+        self.metrics().ended(bucket, &Outcome::Unsatisfied, OutcomeDetails::now);
+        let mut response = unsatisfied();
+        report.put(&Outcome::Unsatisfied, response.extensions_mut());
+        response
     }
 
     /// Answers a request that is refused.

@@ -304,9 +304,10 @@ async fn a_share_of_the_fills_is_audited() {
 }
 
 #[test]
-fn a_share_that_is_none_is_refused() {
-    for share in [-0.1, 1.1, f64::NAN] {
-        let route = CacheRoute::get("/a").key("a").ttl(TTL).audit(share);
+fn an_audit_that_cannot_be_is_refused() {
+    let get = |share| CacheRoute::get("/a").audit(share);
+    for route in [get(-0.1), get(1.1), get(f64::NAN), CacheRoute::query("/a").audit(0.1)] {
+        let route = route.key("a").ttl(TTL);
         let error =
             SupportCacheLayer::builder(MemoryStore::new()).cache(route).build().unwrap_err();
         assert_eq!((error.kind(), error.field()), (ConfigErrorKind::Limit, "audit"));
