@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, header::DATE, response};
+use http::{Extensions, HeaderMap, response};
 use http_body::Body;
 
 use super::{
@@ -26,11 +26,12 @@ use crate::{
     clock::{Instant, now, time_of_day},
     entry::{Entry, Head, Provenance, Timing, exact_copy},
     flight::Lead,
+    insight::{FieldDigests, is_sampled},
     key::{FieldList, MAX_TAGS, Nominated, Slot, Tag, Tags, Variant, seeded_hash},
     metrics::{outcome::Refusal, telemetry},
     policy::{
-        CACHE_GROUPS, Reception, Terms, date_value, declared_length, groups, is_overloaded,
-        may_be_remembered, named_tags,
+        CACHE_GROUPS, Reception, Terms, declared_length, groups, is_overloaded, may_be_remembered,
+        named_tags,
     },
     recording::{Recorded, Recorder, Recording, Reservation, Stop, Tape},
     route::CacheRule,
@@ -59,6 +60,8 @@ pub(crate) struct Filling<St: Store> {
     pub(crate) right: Option<Arc<Revalidation>>,
     /// Set once the origin has answered a refresh: how its body ends decides about the pause.
     pub(crate) is_refresh: bool,
+    /// Fields of its request, if it is sampled for an audit.
+    pub(crate) sampled: Option<Box<FieldDigests>>,
 }
 
 /// Request as it was forwarded.
@@ -175,6 +178,13 @@ impl<St: Store> Filling<St> {
         self.cache.tell(self.followed, self.route.bucket, request);
     }
 
+    /// Takes the fields of the request, if the fill is sampled for an audit.
+    pub(crate) fn sample(&mut self, request: &HeaderMap) {
+        if is_sampled(self.rule().audit, &self.lead.slot().variant) {
+            self.sampled = Some(Box::new(FieldDigests::of_request(request)));
+        }
+    }
+
     /// Judges a response by its head, and records the body or lets it pass.
     pub(crate) fn receive<B>(
         self,
@@ -205,13 +215,6 @@ impl<St: Store> Filling<St> {
             }
         };
         Received { head, body, status, ending, recorder }
-    }
-
-    /// Dates a response without a date, where its age depends on it (RFC 9110 §6.6.1).
-    pub(crate) fn date(&self, response: &mut HeaderMap) {
-        if self.rule().validates() && !response.contains_key(DATE) {
-            response.insert(DATE, date_value(time_of_day()));
-        }
     }
 
     /// Returns the placement of the response to a request. `None` for `Vary: *` and for too many names.
@@ -451,7 +454,8 @@ impl<St: Store> Filling<St> {
         entries: Option<(Arc<Entry>, Option<Arc<Entry>>)>,
         conclusion: Conclusion,
     ) -> Ending<St> {
-        let Self { cache, lead, lease, route, requested, followed, right, is_refresh } = self;
+        let Self { cache, lead, lease, route, requested, followed, right, is_refresh, sampled } =
+            self;
         let entries = match entries {
             Some((entry, note)) => Some((lease, entry, note)),
             None => {
@@ -470,6 +474,7 @@ impl<St: Store> Filling<St> {
             _right: right,
             is_refresh,
             reservation: None,
+            sampled,
         }
     }
 }

@@ -197,13 +197,14 @@ impl<St: Store> Cache<St> {
         }
     }
 
-    /// Asks for the lease of a HEAD that has found a stale response, for this request alone. `None` if the
-    /// answer could not confirm that response, or if another fill has the lease.
+    /// Asks for the lease of a HEAD that has found a stale response, for this request alone. `None` for another
+    /// request, if the answer could not confirm that response, or if another fill has the lease.
     pub(crate) async fn begin_update<B: Body>(
         self: &Arc<Self>,
         read: &Read,
+        why: &Unshared,
     ) -> Option<Filling<St>> {
-        let (head, _) = read.found()?;
+        let (head, _) = read.found().filter(|_| matches!(why, Unshared::Alone(Alone::Head)))?;
         Validators::of(&head.stored())?;
         self.begin_alone::<B>(read).await
     }
@@ -282,6 +283,7 @@ impl<St: Store> Cache<St> {
             followed,
             right: read.right.clone(),
             is_refresh: false,
+            sampled: None,
         })
     }
 

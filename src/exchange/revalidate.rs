@@ -1,7 +1,7 @@
 //! Fill with a conditional request, which revalidates a stored response (RFC 9111 §4.3).
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, response};
+use http::{HeaderMap, StatusCode, header::DATE, response};
 use http_body::Body;
 
 use super::{
@@ -11,10 +11,11 @@ use super::{
 };
 use crate::{
     body::ResponseBody,
+    clock::time_of_day,
     entry::{Head, lies_with_head},
     key::{Tag, Tags},
     metrics::outcome::Refusal,
-    policy::{Validators, confirms, describes, freshened},
+    policy::{Validators, confirms, date_value, describes, freshened},
     store::Store,
 };
 
@@ -37,6 +38,13 @@ impl<St: Store> Filling<St> {
         let candidate = self.candidate(read).filter(|_| self.rule().validates())?;
         Validators::of(&candidate.head.stored())?.put(request);
         Some(Box::new(candidate))
+    }
+
+    /// Dates a response without a date, where its age depends on it (RFC 9110 §6.6.1).
+    pub(crate) fn date(&self, response: &mut HeaderMap) {
+        if self.rule().validates() && !response.contains_key(DATE) {
+            response.insert(DATE, date_value(time_of_day()));
+        }
     }
 
     /// Returns the stored response that the origin's answer may confirm.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderName, Method};
+use http::{HeaderName, Method, StatusCode};
 
 use super::{
     content::{ContentRule, Denied, ReadMethod, RequestContent},
@@ -65,6 +65,8 @@ pub(crate) struct CacheRule {
     pub(crate) soft_timeout: Option<Duration>,
     /// Weight of early refreshes; 0 is never.
     pub(crate) early_refresh: f32,
+    /// Share of its fills whose later hits are audited.
+    pub(crate) audit: f64,
     pub(crate) credentials: Credentials,
     pub(crate) query: QueryPolicy,
     /// Settings of requests whose content is part of what they ask; `None` for GET.
@@ -171,6 +173,16 @@ impl CacheRule {
         }
     }
 
+    /// Returns the template of its key, if it is not a closure.
+    pub(crate) fn key_template(&self) -> Option<String> {
+        self.key.template().map(str::to_owned)
+    }
+
+    /// Returns the templates of its tags.
+    pub(crate) fn tag_templates(&self) -> Vec<String> {
+        self.tags.iter().filter_map(KeyBuilder::template).map(str::to_owned).collect()
+    }
+
     /// Returns the tags of all responses to a request, or `None` if one of them is unusable.
     pub(crate) fn tags(&self, view: RequestView<'_, '_>) -> Option<Tags> {
         self.tags.iter().map(|builder| builder.tag(&self.pattern, view)).collect()
@@ -215,6 +227,7 @@ impl CacheRule {
             ("stale_if_error", windows.if_error == other_windows.if_error),
             ("soft_timeout", self.soft_timeout == other.soft_timeout),
             ("early_refresh", self.early_refresh == other.early_refresh),
+            ("audit", self.audit == other.audit),
         ];
         settings.into_iter().find(|(_, is_same)| !is_same).map(|(name, _)| name)
     }
@@ -242,6 +255,17 @@ impl CacheRule {
             layer.update(self.method.as_str().as_bytes());
         }
         self.scope.copy_from_slice(&layer.finalize().as_bytes()[..16]);
+    }
+}
+
+/// Returns the reason why responses of a status are not stored, if there is one.
+pub(super) fn unfit_status(status: StatusCode) -> Option<&'static str> {
+    match status.as_u16() {
+        100..=199 => Some("1xx is no final response: remove it"),
+        206 | 304 => Some("206 and 304 are parts of a response: remove them"),
+        401 | 407 => Some("401 and 407 are for one client: remove them"),
+        500.. => Some("a server error is not stored: remove it, or use `stale_if_error`"),
+        _ => None,
     }
 }
 
@@ -325,6 +349,7 @@ mod tests {
             route().stale_if_error(second),
             route().soft_timeout(second),
             route().early_refresh(1.0),
+            route().audit(1.0),
             route().body_limit(1),
             route().coalescing(Coalescing::Off),
             route().settle(second),
