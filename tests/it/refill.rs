@@ -265,7 +265,10 @@ async fn where_stale_responses_answer_the_origin_is_asked_once_more_in_the_backg
     handle.invalidate("case:1").await.unwrap();
     fill(&cache, &mut calls).await;
     advance(10 * SECOND).await;
-    assert_eq!(fill(&cache, &mut calls).await.1, hit(60));
+    let read = send(&cache, get("/cases/1"));
+    calls.now().await.expect("the origin is asked").ok("newer");
+    assert_eq!(got(read).await.text(), "newer");
+    assert_eq!(fetch(&cache, "/cases/1").await.cache_status(), hit(60));
 }
 
 #[tokio::test(start_paused = true)]
