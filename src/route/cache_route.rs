@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::{HeaderName, Method, StatusCode, response};
 
 use super::{
-    cache_rule::{CacheRule, Coalescing, Scope},
+    cache_rule::{CacheRule, Coalescing, Scope, is_metric_name},
     content::{ContentRule, Judge, Normalizer, ReadMethod},
     credentials::Credentials,
     host::HostPolicy,
@@ -22,7 +22,6 @@ use crate::{
 };
 
 const DEFAULT_BODY_LIMIT: u64 = 1024 * 1024;
-const MAX_BUCKET_NAME: usize = 64;
 const DEFAULT_JITTER: u8 = 10;
 const MAX_JITTER: u8 = 50;
 const MAX_BETA: f32 = 10.0;
@@ -871,10 +870,4 @@ impl fmt::Debug for CacheRoute {
             .field("ttl", &self.storage.lifetimes.ttl)
             .finish_non_exhaustive()
     }
-}
-
-fn is_metric_name(name: &str) -> bool {
-    name.len() <= MAX_BUCKET_NAME
-        && name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }

@@ -42,6 +42,8 @@ pub enum Coalescing {
     Off,
 }
 
+const MAX_BUCKET_NAME: usize = 64;
+
 /// Digest of what a rule means, part of every variant.
 pub(crate) type Scope = [u8; 16];
 
@@ -251,6 +253,13 @@ impl CacheRule {
         }
         self.scope.copy_from_slice(&layer.finalize().as_bytes()[..16]);
     }
+}
+
+/// Returns whether a bucket may have this name.
+pub(super) fn is_metric_name(name: &str) -> bool {
+    name.len() <= MAX_BUCKET_NAME
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
 fn version<T>(rule: &Option<HeadRule<T>>) -> Option<u32> {
