@@ -1,6 +1,7 @@
 //! Handle of an operator to a running cache.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     future::{Future, ready},
     pin::Pin,
@@ -14,32 +15,12 @@ use http::Request;
 use crate::{
     error::{ConfigError, Pending, Unfinished},
     exchange::{Cache, acknowledged},
-    insight::Explanation,
+    insight::{AuditReport, Explanation},
     key::{IntoKey, PrimaryKey, Strength, Subject, Tag, is_reserved, origin},
-    metrics::{Snapshot, telemetry},
-    route::Routes,
+    metrics::{Snapshot, recent_outcomes::RecordedOutcome, switch::Switch, telemetry},
+    route::{CacheRule, Routes},
     store::{Acknowledgement, Store},
 };
-
-/// State of a bucket: cached or not.
-///
-/// ```
-/// use tower_support_cache::{MemoryStore, SupportCacheLayer, Switch};
-///
-/// let cache = SupportCacheLayer::new(MemoryStore::new()).handle();
-/// assert!(cache.switch("case_list", Switch::Off));
-/// assert!(cache.metrics().bucket("case_list").unwrap().is_off);
-/// assert!(!cache.switch("no such bucket", Switch::Off));
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Switch {
-    /// The bucket is cached.
-    On,
-    /// Every request of the bucket is forwarded from now on and stores nothing; what was forwarded
-    /// before may still be stored. Invalidations run, so what is stored is safe to use once the
-    /// bucket is switched on again.
-    Off,
-}
 
 /// Handle to a running cache, from [`SupportCacheLayer::handle`](crate::SupportCacheLayer::handle):
 /// metrics, invalidations, switches.
@@ -70,6 +51,11 @@ impl SupportCacheHandle {
     #[cfg(feature = "metrics")]
     pub(crate) fn name(&self) -> Arc<str> {
         self.cache.name()
+    }
+
+    /// Returns the cached routes in force.
+    pub(crate) fn routes(&self) -> Vec<RouteName> {
+        self.cache.routes()
     }
 
     /// Returns the counts so far.
@@ -413,9 +399,9 @@ impl SupportCacheHandle {
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
     /// let cache = SupportCacheLayer::new(MemoryStore::new()).handle();
-    /// let request = Request::get("/cases/C7/messages").body(()).unwrap();
+    /// let request = Request::get("/accounts/A1/cases/C7/messages").body(()).unwrap();
     /// let explanation = cache.explain(&request).await;
-    /// assert_eq!(explanation.bucket.as_deref(), Some("case_messages"));
+    /// assert_eq!(explanation.bucket.as_deref(), Some("messages"));
     /// assert!(explanation.to_string().contains("now         miss: uri-miss"));
     /// # }
     /// ```
@@ -428,7 +414,39 @@ impl SupportCacheHandle {
         self.cache.explain(request).await
     }
 
-    /// Switches a bucket on or off. Returns whether there is a bucket of this name.
+    /// Returns the last outcomes of a bucket, the oldest first, if the layer
+    /// [records](crate::SupportCacheLayerBuilder::record_outcomes) them.
+    ///
+    /// ```
+    /// use tower_support_cache::{MemoryStore, SupportCacheLayer};
+    ///
+    /// let layer = SupportCacheLayer::builder(MemoryStore::new()).record_outcomes(100).build()?;
+    /// for recorded in layer.handle().recent_outcomes("case_list") {
+    ///     println!("{} after {:?}", recorded.outcome.as_str(), recorded.origin_time);
+    /// }
+    /// # Ok::<(), tower_support_cache::ConfigError>(())
+    /// ```
+    pub fn recent_outcomes(&self, bucket: &str) -> Vec<RecordedOutcome> {
+        self.cache.recent_outcomes(bucket)
+    }
+
+    /// Returns what came of the [audits](crate::CacheRoute::audit), by bucket.
+    ///
+    /// ```
+    /// use tower_support_cache::{MemoryStore, SupportCacheLayer};
+    ///
+    /// let cache = SupportCacheLayer::new(MemoryStore::new()).handle();
+    /// for (bucket, report) in cache.audits() {
+    ///     for rule in report.missing_rules {
+    ///         println!("{bucket}: {} ({} of {})", rule.line, rule.held, rule.held + rule.failed);
+    ///     }
+    /// }
+    /// ```
+    pub fn audits(&self) -> BTreeMap<String, AuditReport> {
+        self.cache.audits()
+    }
+
+    /// Switches a bucket on, off, or into shadow. Returns whether there is a bucket of this name.
     pub fn switch(&self, bucket: &str, switch: Switch) -> bool {
         self.cache.switch(bucket, switch)
     }
@@ -574,10 +592,17 @@ impl fmt::Debug for Invalidation {
     }
 }
 
+/// Cached route and its bucket, for operators.
+pub(crate) struct RouteName {
+    pub(crate) route: String,
+    pub(crate) bucket: String,
+}
+
 /// Operations of a handle, without the type of the store.
 pub(crate) trait Operate: Send + Sync {
     #[cfg(feature = "metrics")]
     fn name(&self) -> Arc<str>;
+    fn routes(&self) -> Vec<RouteName>;
     fn snapshot(&self) -> Snapshot;
     fn can_make_key(&self, key: &str) -> bool;
     fn can_make_tag(&self, tag: &str) -> bool;
@@ -598,6 +623,8 @@ pub(crate) trait Operate: Send + Sync {
         &'a self,
         request: &'a Request<()>,
     ) -> Pin<Box<dyn Future<Output = Explanation> + Send + 'a>>;
+    fn audits(&self) -> BTreeMap<String, AuditReport>;
+    fn recent_outcomes(&self, bucket: &str) -> Vec<RecordedOutcome>;
     fn switch(&self, bucket: &str, switch: Switch) -> bool;
     fn reload(&self, routes: &Routes) -> Result<(), ConfigError>;
 }
@@ -606,6 +633,15 @@ impl<St: Store> Operate for Cache<St> {
     #[cfg(feature = "metrics")]
     fn name(&self) -> Arc<str> {
         self.metrics().name()
+    }
+
+    fn routes(&self) -> Vec<RouteName> {
+        let rules = self.rules();
+        let named = |rule: &Arc<CacheRule>| RouteName {
+            route: rule.route.clone(),
+            bucket: rule.bucket.clone(),
+        };
+        rules.table.read_rules().iter().map(named).collect()
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -661,10 +697,18 @@ impl<St: Store> Operate for Cache<St> {
         Box::pin(Self::explain(self, request))
     }
 
+    fn audits(&self) -> BTreeMap<String, AuditReport> {
+        self.audits.reports()
+    }
+
+    fn recent_outcomes(&self, bucket: &str) -> Vec<RecordedOutcome> {
+        self.metrics().recent_outcomes(bucket)
+    }
+
     fn switch(&self, bucket: &str, switch: Switch) -> bool {
-        let is_known = self.metrics().switch(bucket, switch == Switch::Off);
+        let is_known = self.metrics().switch(bucket, switch);
         if is_known {
-            telemetry::switched(bucket, switch == Switch::On);
+            telemetry::switched(bucket, switch);
         }
         is_known
     }

@@ -74,6 +74,8 @@
 //!   Without it, give each nest a layer with its own [`SupportCacheLayerBuilder::mount`].
 //!   Patterns are matched with the path inside the nest, with the feature or without it
 //!   ([`CacheRoute::get`]).
+//! * `json`: [`CacheRoute`]s for which JSON of one meaning is one content; `graphql`: the module that tells
+//!   which GraphQL requests only read.
 //! * `config`: a layer made of a file ([`config`]); `config-schema`: a JSON schema of it.
 //! * `testing`: a store that fails by a plan, the replay of requests that finds undeclared fields, and
 //!   the conformance suite of the stores.
@@ -86,6 +88,8 @@
 
 #[cfg(feature = "config")]
 pub mod config;
+#[cfg(feature = "graphql")]
+pub mod graphql;
 pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -104,6 +108,8 @@ mod flight;
 mod future;
 mod handle;
 mod insight;
+#[cfg(feature = "json")]
+mod json;
 mod key;
 mod layer;
 mod metrics;
@@ -114,6 +120,7 @@ mod policy;
 mod preset;
 #[cfg(feature = "metrics")]
 mod publish;
+mod read_content;
 mod recording;
 mod route;
 mod service;
@@ -125,17 +132,23 @@ pub use body::{BodyError, ResponseBody};
 pub use error::{ConfigError, ConfigErrorKind, Unfinished};
 pub use exchange::{Invalidated, InvalidationHook};
 pub use future::ResponseFuture;
-pub use handle::{Invalidation, SupportCacheHandle, Switch};
-pub use insight::{Explanation, Forecast, InvalidatedSubject, InvalidatingRule};
+pub use handle::{Invalidation, SupportCacheHandle};
+pub use insight::{
+    AuditReport, ChangeInterval, Explanation, Forecast, InvalidatedSubject, InvalidatingRule,
+    MissingRule, SuspectField,
+};
 pub use key::{IntoKey, NamedKey, key};
 pub use layer::{CallerKey, SupportCacheLayer, SupportCacheLayerBuilder};
 pub use metrics::{
     BucketSnapshot, OriginSnapshot, Snapshot,
     cache_outcome::{CacheOutcome, ReportOutcome},
+    capability::Capability,
     latency::Latency,
     operations::{Operation, OperationSnapshot, StoreSnapshot},
-    outcome::{Alone, Bypass, ForwardReason, Refusal, SparedCall, Stale},
+    outcome::{Alone, AuditResult, Bypass, ForwardReason, Refusal, Shadow, SparedCall, Stale},
+    recent_outcomes::RecordedOutcome,
     status_field::StatusField,
+    switch::Switch,
 };
 pub use operator::OperatorService;
 pub use origin::{Exhausted, OriginBudget, Quota};
@@ -144,6 +157,7 @@ pub use policy::{
     CacheTags, ForceRefresh, Freshness, RequestDirectives, ResponsePolicy, WriteEffect,
 };
 pub use preset::{CASE_LIST_TTL, CASE_MESSAGES_TTL};
+pub use read_content::{ReadContent, ReadContentLayer};
 pub use route::{
     CacheRoute, Caller, Coalescing, Credentials, HostPolicy, InvalidateRoute, KeyRequest,
     QueryPolicy, Routes,
@@ -151,7 +165,7 @@ pub use route::{
 pub use service::SupportCache;
 pub use store::{ChosenStore, MemoryStore, MemoryStoreBuilder, Pending, Store};
 #[cfg(feature = "redis")]
-pub use store::{RedisStore, RedisStoreBuilder, SealKey};
+pub use store::{RedisCredentials, RedisStore, RedisStoreBuilder, SealKey, ServerIdentity};
 pub use warm::{Warmed, Warmup};
 
 #[cfg(any(doc, doctest))]

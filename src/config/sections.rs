@@ -47,6 +47,8 @@ pub struct LayerConfig {
     pub surrogate_key_field: Option<String>,
     /// Key of the digests of callers: 64 hexadecimal digits, or `{ env = "NAME" }`.
     pub caller_key: Option<Secret>,
+    /// Number of outcomes that are kept of each bucket. Defaults to none.
+    pub record_outcomes: Option<usize>,
     /// Calls that the origin takes in a period. Defaults to no limit.
     pub origin_budget: Option<OriginBudgetConfig>,
     /// Store of the responses. Defaults to memory.
@@ -253,6 +255,10 @@ pub enum CallerConfig {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct CacheConfig {
+    /// Method: `GET`, `QUERY`, or `POST` with `reads`. Defaults to `GET`.
+    pub method: Option<String>,
+    /// Closure that tells which POST requests only read.
+    pub reads: Option<String>,
     /// Path pattern, in the syntax of axum 0.8.
     pub pattern: String,
     /// Name under which the route is counted and switched.
@@ -285,10 +291,12 @@ pub struct CacheConfig {
     pub soft_timeout: Option<ConfigDuration>,
     /// Weight of early refreshes; 0 is never.
     pub early_refresh: Option<f32>,
+    /// Share of the stored responses that are audited, from 0 to 1. Defaults to 0.
+    pub audit: Option<f64>,
     /// Treatment of requests with credentials.
     pub credentials: Option<CredentialsConfig>,
     /// Part of the query that tells responses apart.
-    pub query: Option<QueryPolicy>,
+    pub query_policy: Option<QueryPolicy>,
     /// Part of the host that tells responses apart.
     pub host: Option<HostPolicy>,
     /// Treatment of cache directives of requests: `"ignore"` or `"honour"`.
@@ -307,6 +315,10 @@ pub struct CacheConfig {
     pub jitter: Option<u8>,
     /// Largest body that is stored: `"1MiB"`.
     pub body_limit: Option<ConfigBytes>,
+    /// Largest content of a request that is read: `"64KiB"`.
+    pub content_limit: Option<ConfigBytes>,
+    /// Methods of writes to the route's own path that do not invalidate its key.
+    pub ignore_writes: Vec<String>,
     /// Sharing of one origin request by concurrent misses. Defaults to true.
     pub coalescing: Option<bool>,
     /// Requests that the origin counts together: `"caller"` or `"service"`.

@@ -12,12 +12,17 @@ use super::{
     rules::{CachedRoute, Rules},
 };
 use crate::{
-    key::Slot,
+    key::{PrimaryKey, Slot, Variant},
     metrics::{
         cache_outcome::OutcomeReport,
         outcome::{Alone, Bypass, ForwardReason, Unshared},
+        switch::Switch,
     },
-    route::{Changes, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
+    peek::SentContent,
+    route::{
+        CacheRule, Changes, Denied, HeadRef, Matched, RequestContent, RequestView, WriteMatch,
+        admit,
+    },
     store::Store,
 };
 
@@ -27,6 +32,8 @@ pub(crate) enum Decision {
     Pass,
     /// The first frame of its body decides.
     Peek,
+    /// Its content decides, which is read up to this number of bytes.
+    ReadContent(u64),
     /// A stored response answers, in the bucket at this position.
     Answer(usize, Asks, Reuse),
     /// It has nothing to show, and the budget of the origin is spent until this time has passed.
@@ -37,6 +44,8 @@ pub(crate) enum Decision {
     Read(Read),
     /// A stored response answers, and is revalidated or refreshed afterwards.
     Refresh(Read, Reuse),
+    /// The origin answers it, and its response is compared.
+    Shadow(Read),
     /// An unsafe request that invalidates these keys and tags.
     Write(Changes),
     /// An unsafe request that no rule is for.
@@ -48,7 +57,7 @@ pub(crate) fn classify<St: Store>(
     cache: &Cache<St>,
     rules: &Rules,
     head: HeadRef<'_>,
-    content: RequestContent,
+    content: RequestContent<'_>,
 ) -> Decision {
     match rules.table.classify(head) {
         Matched::Pass => {
@@ -66,27 +75,39 @@ pub(crate) fn classify<St: Store>(
             let reason = match classify_read(cache, route, view, content) {
                 Ok(decision) => return decision,
                 Err(Denied::Unknown) => return Decision::Peek,
+                Err(Denied::Unread(limit)) => return Decision::ReadContent(limit),
+                Err(Denied::Write) => {
+                    if let RequestContent::Read(SentContent::Unreadable) = content {
+                        route.warn_of(Bypass::Content);
+                    }
+                    return write(cache, rules.table.write(head));
+                }
                 Err(Denied::Bypass(reason)) => reason,
             };
-            if reason == Bypass::Credentials {
-                route.warn_of_credentials();
-            }
+            route.warn_of(reason);
             Decision::Forward(route.bucket, Unshared::Bypassed(reason))
         }
-        Matched::Write(matched) => {
-            matched.failed.iter().for_each(|route| cache.invalidation_failed(route));
-            Decision::Write(matched.changes)
-        }
+        Matched::Write(matched) => write(cache, Some(matched)),
     }
+}
+
+/// Decides about a write, by what it changes.
+fn write<St: Store>(cache: &Cache<St>, matched: Option<WriteMatch<'_>>) -> Decision {
+    let matched = matched.unwrap_or_default();
+    matched.failed.iter().for_each(|route| cache.invalidation_failed(route));
+    Decision::Write(matched.changes)
 }
 
 fn classify_read<St: Store>(
     cache: &Cache<St>,
     route: &Arc<CachedRoute>,
     view: RequestView<'_, '_>,
-    content: RequestContent,
+    content: RequestContent<'_>,
 ) -> Result<Decision, Denied> {
-    if cache.metrics().is_off(route.bucket) {
+    // First: whatever else is true of it, a write invalidates and a read does not.
+    route.rule.judge(view, content)?;
+    let switch = cache.metrics().switch_of(route.bucket);
+    if switch == Switch::Off {
         return Err(Bypass::Switch.into());
     }
     let (rule, fields, secret) = (&route.rule, view.head.headers, &cache.identity.secret);
@@ -99,6 +120,10 @@ fn classify_read<St: Store>(
     if outer.is_some_and(|outer| outer.hold(base, cache.store.sequence())) {
         cache.warn_of_nesting(route);
         return Ok(Decision::Pass);
+    }
+    if switch == Switch::Shadow {
+        let slot = slot_of(rule, view, admitted.key, base.to_variant())?;
+        return Ok(Decision::Shadow(Read::new(route, slot, asks)));
     }
     let peek = |variant: &_| match cache.store.peek(variant) {
         Some(entry) => cache.consider(route, &asks.wishes, Purpose::Answer, fields, entry),
@@ -113,7 +138,7 @@ fn classify_read<St: Store>(
     }
     let miss = if learned.is_some() { ForwardReason::VaryMiss } else { ForwardReason::UriMiss };
     let (reason, seen, refresh) = match verdict {
-        Verdict::Answer(reuse) if !reuse.is_due => {
+        Verdict::Answer(reuse) if !reuse.is_due && !cache.is_audit_due(route, &reuse) => {
             return Ok(Decision::Answer(route.bucket, asks, reuse));
         }
         Verdict::Answer(reuse) => {
@@ -134,15 +159,24 @@ fn classify_read<St: Store>(
     if is_refused && right.is_none() {
         return Ok(pass(cache, route, &asks));
     }
-    let key = admitted.key.or_else(|| rule.key(view)).ok_or(Bypass::Key)?;
-    let slot = Slot { key, variant, tags: rule.tags(view).ok_or(Bypass::Key)? };
-    let (is_background, outer, route) = (false, outer.cloned(), Arc::clone(route));
-    let read =
-        Read { route, slot, base, nominated, asks, reason, seen, right, is_background, outer };
+    let slot = slot_of(rule, view, admitted.key, variant)?;
+    let outer = outer.cloned();
+    let read = Read { base, nominated, reason, seen, right, outer, ..Read::new(route, slot, asks) };
     Ok(match refresh {
         Some(reuse) => Decision::Refresh(read, reuse),
         None => Decision::Read(read),
     })
+}
+
+/// Returns the slot of an admitted read. `made` is its key, if a closure has made that already.
+pub(super) fn slot_of(
+    rule: &CacheRule,
+    view: RequestView<'_, '_>,
+    made: Option<PrimaryKey>,
+    variant: Variant,
+) -> Result<Slot, Bypass> {
+    let key = made.or_else(|| rule.key(view)).ok_or(Bypass::Key)?;
+    Ok(Slot { key, variant, tags: rule.tags(view).ok_or(Bypass::Key)? })
 }
 
 /// Decides about a request whose last response could not be stored.

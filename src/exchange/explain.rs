@@ -1,12 +1,14 @@
 //! Explanation of a request, by the same decisions that an exchange makes, and without their effects.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use bytes::Bytes;
 use http::{HeaderMap, Request};
 
 use super::{
     assess::Purpose,
     cache::Cache,
+    classify::slot_of,
     lookup::Verdict,
     request::{Asks, Read},
     respond::Reuse,
@@ -14,9 +16,12 @@ use super::{
 };
 use crate::{
     insight::{Explanation, Forecast, InvalidatedSubject},
-    key::Slot,
-    metrics::outcome::{Alone, Bypass, ForwardReason, Stale},
-    route::{Changes, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
+    metrics::{
+        outcome::{Alone, Bypass, ForwardReason, Stale},
+        switch::Switch,
+    },
+    peek::SentContent,
+    route::{CacheRule, Changes, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
     store::{Lookup, Store},
 };
 
@@ -36,6 +41,10 @@ impl<St: Store> Cache<St> {
             ..Explanation::unmatched(Forecast::Pass)
         };
         let view = RequestView { head, parameters: &view };
+        if route.rule.judge(view, content_of(&route.rule)).is_err() {
+            let changes = rules.table.write(head).map(|matched| matched.changes);
+            return explain_write(&changes.unwrap_or_default());
+        }
         match self.explain_admission(&rules, route, view, &mut explanation) {
             Err(reason) => explanation.forecast = Forecast::Bypass(reason),
             Ok(mut read) => {
@@ -55,21 +64,24 @@ impl<St: Store> Cache<St> {
         view: RequestView<'_, '_>,
         explanation: &mut Explanation,
     ) -> Result<Read, Bypass> {
-        if self.metrics().is_off(route.bucket) {
-            return Err(Bypass::Switch);
+        match self.metrics().switch_of(route.bucket) {
+            Switch::On => {}
+            Switch::Off => return Err(Bypass::Switch),
+            Switch::Shadow => return Err(Bypass::Shadow),
         }
         let rule = &route.rule;
-        let admitted = match admit(&self.identity, rule, view, RequestContent::Absent) {
+        let admitted = match admit(&self.identity, rule, view, content_of(rule)) {
             Ok(admitted) => admitted,
             Err(Denied::Bypass(reason)) => return Err(reason),
-            Err(Denied::Unknown) => return Err(Bypass::Content),
+            Err(Denied::Unknown | Denied::Unread(_) | Denied::Write) => {
+                return Err(Bypass::Content);
+            }
         };
         let asks = Asks::of(view.head, &admitted.fields, rule);
         let declared = rule.vary.values(view.head.headers, &self.identity.secret);
         let variant = admitted.variant(&declared).encode().borrowed().to_variant();
         explanation.variant = admitted.part_names();
-        let key = admitted.key.or_else(|| rule.key(view)).ok_or(Bypass::Key)?;
-        let slot = Slot { key, variant, tags: rule.tags(view).ok_or(Bypass::Key)? };
+        let slot = slot_of(rule, view, admitted.key, variant)?;
         explanation.key = Some(slot.key.as_str().to_owned());
         explanation.tags =
             slot.tags.iter().filter_map(|tag| Some(tag.text()?.to_owned())).collect();
@@ -123,6 +135,16 @@ impl<St: Store> Cache<St> {
 
     fn unless_refused(&self, read: &Read, forecast: Forecast) -> Forecast {
         self.refusal(&read.route.rule).map_or(forecast, |_| Forecast::Exhausted)
+    }
+}
+
+/// Returns the content of a request that has none, as a route takes it.
+fn content_of(rule: &CacheRule) -> RequestContent<'static> {
+    static EMPTY: LazyLock<SentContent> =
+        LazyLock::new(|| SentContent::Whole { data: Bytes::new(), trailers: HeaderMap::new() });
+    match rule.content {
+        Some(_) => RequestContent::Read(&EMPTY),
+        None => RequestContent::Absent,
     }
 }
 

@@ -205,6 +205,11 @@ impl<St: Store> Cache<St> {
     ) -> Option<Filling<St>> {
         let (head, _) = read.found()?;
         Validators::of(&head.stored())?;
+        self.begin_alone::<B>(read).await
+    }
+
+    /// Asks for the lease of a request that no other one follows. `None` if another fill has it.
+    pub(crate) async fn begin_alone<B: Body>(self: &Arc<Self>, read: &Read) -> Option<Filling<St>> {
         let sequence = self.store.sequence();
         let lead = self.flights.lead_privately(&read.slot, self.store.token(), sequence.begin());
         let token = lead.token();
@@ -268,8 +273,8 @@ impl<St: Store> Cache<St> {
             return Begun::Ended(Alone::Held.into());
         }
         let (cache, route, requested) = (Arc::clone(self), Arc::clone(&read.route), recent());
-        let (right, is_refresh) = (read.right.clone(), false);
-        Begun::Filling(Filling { cache, lead, lease, route, requested, right, is_refresh })
+        let (right, is_refresh, sampled) = (read.right.clone(), false, None);
+        Begun::Filling(Filling { cache, lead, lease, route, requested, right, is_refresh, sampled })
     }
 
     /// Shares an entry that was stored just before the fill could begin.

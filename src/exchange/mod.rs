@@ -9,8 +9,10 @@
 //! settles the flight.
 
 mod assess;
+mod audit;
 mod cache;
 mod classify;
+mod content;
 mod explain;
 mod fill;
 mod join;
@@ -19,18 +21,20 @@ mod lookup;
 mod nesting;
 mod notices;
 mod ranges;
+mod receive;
 mod request;
 mod respond;
 mod revalidate;
 mod rules;
 mod settle;
+mod shadow;
 mod stale;
 mod write;
 
 use std::{future::poll_fn, ops::ControlFlow, sync::Arc, time::Duration};
 
 use http::{
-    Request, Response, StatusCode,
+    Request, Response,
     header::{IF_MODIFIED_SINCE, IF_NONE_MATCH},
 };
 use http_body::Body;
@@ -39,13 +43,15 @@ use tower_service::Service;
 pub use self::notices::{Invalidated, InvalidationHook};
 use self::{
     assess::Origin,
+    audit::Audit,
     classify::{Decision, classify},
     fill::{Filling, ForwardedRequest, Received},
     join::Step,
     lookup::{Ended, Search},
+    receive::receive,
     request::Read,
-    respond::{Reuse, turn_not_modified, unsatisfied},
-    revalidate::Candidate,
+    respond::{Reuse, turn_not_modified},
+    shadow::Shadowing,
     stale::Refreshing,
     write::{PendingWrite, forward_write},
 };
@@ -62,18 +68,19 @@ use crate::{
         status_field::StatusField,
         telemetry,
     },
-    peek::peek,
+    peek::{Readable, SentContent, peek},
     route::{HeadRef, RequestContent},
     store::{Store, timeout::bounded},
 };
 
 type Answer<B, E> = Result<Response<ResponseBody<B>>, E>;
 
-/// Begins the exchange of a request.
+/// Begins the exchange of a request. `readable` tells whether its content can be read first.
 pub(crate) fn begin<S, St, Q, B>(
     cache: &Arc<Cache<St>>,
     inner: &S,
     request: Request<Q>,
+    readable: Readable<Q>,
 ) -> ResponseFuture<S, Q, B>
 where
     S: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
@@ -85,7 +92,7 @@ where
     B::Data: Send,
     B::Error: Send + 'static,
 {
-    let future = begin_exchange(cache, inner, request);
+    let future = begin_exchange(cache, inner, request, readable, None);
     match cache.reporter.status_field {
         StatusField::Standard => future,
         _ => future.renaming_status(&cache.reporter),
@@ -96,6 +103,8 @@ fn begin_exchange<S, St, Q, B>(
     cache: &Arc<Cache<St>>,
     inner: &S,
     mut request: Request<Q>,
+    readable: Readable<Q>,
+    read: Option<&SentContent>,
 ) -> ResponseFuture<S, Q, B>
 where
     S: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
@@ -113,8 +122,11 @@ where
         Box::new(Exchange { cache, inner, read, request: Some(request) })
     };
     let rules = &*cache.rules();
-    let mut decision =
-        classify(cache, rules, HeadRef::of(&request), RequestContent::of(request.body()));
+    let content = match read {
+        Some(content) => RequestContent::Read(content),
+        None => RequestContent::of(request.body()),
+    };
+    let mut decision = classify(cache, rules, HeadRef::of(&request), content);
     if let Decision::Peek = decision {
         let content = match peek(&mut request) {
             true => RequestContent::Present,
@@ -125,6 +137,13 @@ where
     match decision {
         // After a peek there is no other.
         Decision::Pass | Decision::Peek => ResponseFuture::forward(inner.clone(), request, None),
+        Decision::ReadContent(limit) => {
+            let (cache, inner) = (Arc::clone(cache), inner.clone());
+            ResponseFuture::waiting(async move {
+                let content = content::read(&mut request, readable, limit).await;
+                begin_exchange(&cache, &inner, request, readable, Some(&content)).await
+            })
+        }
         Decision::Answer(bucket, asks, reuse) => {
             ResponseFuture::ready(reuse.respond(&cache.reporter, bucket, &asks))
         }
@@ -139,6 +158,7 @@ where
             ResponseFuture::forward(inner.clone(), request, Some(mark))
         }
         Decision::Read(read) => ResponseFuture::waiting(exchange(read, request).run()),
+        Decision::Shadow(read) => ResponseFuture::waiting(exchange(read, request).shadow()),
         Decision::Refresh(read, reuse) => {
             ResponseFuture::ready(exchange(read, request).reuse(&reuse))
         }
@@ -237,10 +257,7 @@ where
             Ended::Stored(reuse) => Ok(self.reuse(&reuse)),
             Ended::Collapsed(response) => Ok(response),
             Ended::Unsatisfied => {
-                self.cache.metrics().ended(self.read.route.bucket, &Outcome::Unsatisfied);
-                let mut response = unsatisfied();
-                self.read.asks.report.put(&Outcome::Unsatisfied, response.extensions_mut());
-                Ok(response)
+                Ok(self.cache.unsatisfied(self.read.route.bucket, self.read.asks.report))
             }
             Ended::Unshared(why) => {
                 let has_waited = matches!(why, Unshared::Alone(Alone::Deadline));
@@ -268,8 +285,18 @@ where
         let response = reuse.respond(&self.cache.reporter, bucket, &self.read.asks);
         if reuse.is_due {
             self.refresh();
+        } else if self.cache.is_audit_due(&self.read.route, reuse) {
+            (*self).audit(reuse);
         }
         response
+    }
+
+    /// Audits a hit in the background.
+    fn audit(self, reuse: &Reuse) {
+        let Self { cache, inner, mut read, request } = self;
+        let mut request = request.expect(UNTIL_FORWARDED);
+        read.ask_for_all(&mut request);
+        Audit::begin(&cache, &read.route, reuse, &inner, request);
     }
 
     /// Revalidates or refreshes in the background; the caller already has its response. One request at a
@@ -341,8 +368,24 @@ where
         let outcome = why.outcome(head.status);
         self.read.asks.report.put(&outcome, &mut head.extensions);
         let bucket = self.read.route.bucket;
-        self.cache.reporter.mark(bucket, outcome, &mut head.headers);
+        self.cache.reporter.mark(bucket, outcome, &mut head.headers, self.read.origin_time);
         Ok(Response::from_parts(head, ResponseBody::passing(body)))
+    }
+
+    /// Forwards the request as it came, and compares the response with the one that would have answered. If
+    /// there is none, the response is stored.
+    async fn shadow(mut self: Box<Self>) -> Answer<B, S::Error> {
+        let cache = Arc::clone(&self.cache);
+        let found: ControlFlow<Ended<B>> = self.look(&mut Search::without_waiting()).await;
+        let shadowing = Shadowing::begin(&cache, &self.read, found).await;
+        let request = self.request.as_mut().expect(UNTIL_FORWARDED);
+        let fields = FieldList::of(request.headers());
+        shadowing.mark(&self.read, request.extensions_mut());
+        let (head, body) = self.ask(|| ()).await?.into_parts();
+        let asked = ForwardedRequest { read: &self.read, fields };
+        cache.hear(&asked, head.status, &head.headers);
+        let (head, body) = shadowing.receive(&asked, head, body).await;
+        Ok(Response::from_parts(head, body))
     }
 
     /// Asks the inner service. `on_panic` is called if it panics.
@@ -359,13 +402,15 @@ where
             on_panic();
         };
         let answer = Watched::new(answer, panicked).await;
-        metrics.origin_answered(bucket, recent() - began);
+        let took = recent() - began;
+        metrics.origin_answered(bucket, took);
+        self.read.origin_time = Some(took);
         answer.inspect_err(|_| metrics.failed(bucket))
     }
 
     /// Leads a flight that has the right to fill: forwards, judges the head, lets the body be recorded,
     /// and answers once the flight is over or the body on its way.
-    async fn fill(mut self: Box<Self>, filling: Filling<St>) -> Answer<B, S::Error> {
+    async fn fill(mut self: Box<Self>, mut filling: Filling<St>) -> Answer<B, S::Error> {
         let request = self.request.as_mut().expect(UNTIL_FORWARDED);
         // Taken off, so that what comes back is the whole representation and not a 304 to this
         // client's copy.
@@ -373,6 +418,7 @@ where
             request.headers_mut().remove(IF_NONE_MATCH);
             request.headers_mut().remove(IF_MODIFIED_SINCE);
         }
+        filling.sample(request.headers());
         // Kept, because the response may nominate any of them.
         let fields = FieldList::of(request.headers());
         let candidate = filling.revalidate(&self.read, request.headers_mut());
@@ -408,7 +454,7 @@ where
         };
         read.asks.report.put(&outcome, &mut head.extensions);
         let bucket = self.read.route.bucket;
-        self.cache.reporter.mark(bucket, outcome, &mut head.headers);
+        self.cache.reporter.mark(bucket, outcome, &mut head.headers, self.read.origin_time);
         // Whether it is stored or not: its condition was taken off (RFC 9110 §13.2.1).
         let is_had = read.asks.have_current(head.status, &head.headers);
         let mut response = Response::from_parts(head, body);
@@ -417,37 +463,4 @@ where
         }
         response
     }
-}
-
-/// Judges what the inner service returned, and lets the body be recorded. Ends with a stale response
-/// where that may stand in for an error, or with the error.
-fn receive<St: Store, B, E>(
-    filling: Filling<St>,
-    forwarded: Result<Response<B>, E>,
-    asked: &ForwardedRequest<'_>,
-    candidate: Option<Box<Candidate>>,
-) -> ControlFlow<Answer<B, E>, Received<St, B>>
-where
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Send + 'static,
-{
-    let status = forwarded.as_ref().ok().map(Response::status);
-    let filling = match filling.rescue(asked.read, status) {
-        ControlFlow::Break(response) => return ControlFlow::Break(Ok(response)),
-        ControlFlow::Continue(filling) => filling,
-    };
-    let (mut head, body) = match forwarded {
-        Ok(response) => response.into_parts(),
-        Err(error) => {
-            filling.fail();
-            return ControlFlow::Break(Err(error));
-        }
-    };
-    filling.date(&mut head.headers);
-    let candidate = candidate.filter(|_| head.status == StatusCode::NOT_MODIFIED);
-    ControlFlow::Continue(match candidate {
-        Some(candidate) => filling.freshen(*candidate, asked, head),
-        None => filling.receive(asked, head, body),
-    })
 }

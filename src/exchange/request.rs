@@ -1,6 +1,6 @@
 //! Request side of an exchange: a read that was admitted, and what it asks for.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -39,8 +39,8 @@ impl Asks {
     /// Reads what a request asks for; `found` tells which of its fields are there.
     pub(crate) fn of(head: HeadRef<'_>, found: &RequestFields<'_>, rule: &CacheRule) -> Self {
         let fields = head.headers;
-        // Only GET has parts (RFC 9110 §14.2).
-        let has_range = found.has_range && *head.method == Method::GET;
+        // Only GET and QUERY have parts (RFC 9110 §14.2, RFC 10008 §2.8).
+        let has_range = found.has_range && *head.method != Method::HEAD;
         Self {
             is_head: *head.method == Method::HEAD,
             wishes: match head.extensions.get::<ForceRefresh>() {
@@ -99,6 +99,8 @@ pub(crate) struct Read {
     pub(crate) is_background: bool,
     /// Fills of outer layers that wait for it.
     pub(crate) outer: Option<OuterFills>,
+    /// Time until the service began its response, once it has.
+    pub(crate) origin_time: Option<Duration>,
 }
 
 impl Read {
@@ -115,6 +117,7 @@ impl Read {
             right: None,
             is_background: false,
             outer: None,
+            origin_time: None,
         }
     }
 
@@ -129,11 +132,13 @@ impl Read {
         }
     }
 
-    /// Turns the request into an unconditional GET: its caller already has an answer.
+    /// Turns the request into an unconditional one for the whole: its caller already has an answer.
     pub(crate) fn ask_for_all<Q>(&mut self, request: &mut Request<Q>) {
         self.is_background = true;
+        if self.asks.is_head {
+            *request.method_mut() = Method::GET;
+        }
         self.asks = Asks { needs_permission: self.asks.needs_permission, ..Asks::default() };
-        *request.method_mut() = Method::GET;
         for name in [IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE, UPGRADE] {
             request.headers_mut().remove(name);
         }

@@ -1,5 +1,21 @@
-//! Insight into the cache: explanations.
+//! Insight into the cache: explanations, comparisons with the origin, audits.
 
-pub(crate) mod explanation;
+mod audits;
+mod comparison;
+mod digests;
+mod examination;
+mod explanation;
+mod write_log;
 
-pub use self::explanation::{Explanation, Forecast, InvalidatedSubject, InvalidatingRule};
+pub use self::{
+    audits::{AuditReport, ChangeInterval, SuspectField},
+    explanation::{Explanation, Forecast, InvalidatedSubject, InvalidatingRule},
+    write_log::MissingRule,
+};
+pub(crate) use self::{
+    audits::{AuditSample, Audits, Examination, is_sampled},
+    comparison::{BodyComparison, ComparedBody, head_difference},
+    digests::{FieldDigests, ResponseDigest},
+    examination::{Examined, examine},
+    write_log::ReadTarget,
+};

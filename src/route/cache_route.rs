@@ -2,10 +2,11 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::{HeaderName, StatusCode, response};
+use http::{HeaderName, Method, StatusCode, response};
 
 use super::{
-    cache_rule::{CacheRule, Coalescing, Scope},
+    cache_rule::{CacheRule, Coalescing, Scope, is_metric_name},
+    content::{ContentRule, Judge, Normalizer, ReadMethod},
     credentials::Credentials,
     host::HostPolicy,
     key_builder::{KeyBuilder, KeySource},
@@ -17,11 +18,10 @@ use crate::{
     error::{ConfigError, ConfigErrorKind},
     key::Nominated,
     origin::{Exhausted, Quota},
-    policy::{Freshness, HeadRule, Lifetimes, RequestDirectives, StoragePolicy},
+    policy::{Freshness, HeadRule, Lifetimes, RequestDirectives, StoragePolicy, unfit_status},
 };
 
 const DEFAULT_BODY_LIMIT: u64 = 1024 * 1024;
-const MAX_BUCKET_NAME: usize = 64;
 const DEFAULT_JITTER: u8 = 10;
 const MAX_JITTER: u8 = 50;
 const MAX_BETA: f32 = 10.0;
@@ -68,7 +68,7 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 /// CacheRoute::get("/articles")
 ///     .credentials(Credentials::SameForEverybody)
 ///     .vary([ACCEPT_LANGUAGE])
-///     .query(QueryPolicy::Only(vec!["page".to_owned()]))
+///     .query_policy(QueryPolicy::Only(vec!["page".to_owned()]))
 ///     .host(HostPolicy::Ignore)
 ///     .request_directives(RequestDirectives::Honour);
 /// ```
@@ -102,6 +102,7 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 ///     .stale_if_error(Duration::from_secs(24 * 3600))
 ///     .soft_timeout(Duration::from_millis(800))
 ///     .early_refresh(1.0)
+///     .audit(0.001)
 ///     .coalescing(Coalescing::On)
 ///     .quota(Quota::Service)
 ///     .when_exhausted(Exhausted::Refuse);
@@ -109,7 +110,10 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 #[derive(Clone)]
 #[must_use = "a route does nothing until it is given to `SupportCacheLayerBuilder::cache`"]
 pub struct CacheRoute {
+    method: ReadMethod,
     pattern: String,
+    content: Option<ContentRule>,
+    ignored_writes: Vec<Method>,
     bucket: String,
     template: Option<String>,
     key_with: Option<Extract>,
@@ -117,6 +121,7 @@ pub struct CacheRoute {
     storage: StoragePolicy,
     soft_timeout: Option<Duration>,
     early_refresh: f32,
+    audit: f64,
     credentials: Option<Credentials>,
     query: QueryPolicy,
     host: HostPolicy,
@@ -164,9 +169,87 @@ impl CacheRoute {
     /// A warning names a [bucket](Self::bucket) that none of the layer's first thousand requests has
     /// reached.
     pub fn get(pattern: impl Into<String>) -> Self {
+        Self::new(ReadMethod::Get, pattern.into())
+    }
+
+    /// Caches QUERY requests (RFC 10008) whose path matches `pattern`.
+    ///
+    /// QUERY is safe, and its content says what is asked. So the content is read before the request is looked
+    /// up, up to a [limit](Self::content_limit), and its digest is part of what identifies a response, with
+    /// `Content-Type`, `Content-Encoding`, `Content-Language`, `Content-Location` and the trailers. Everything
+    /// else is as for [`get`](Self::get).
+    ///
+    /// Wrap the service by [`reading_content`](crate::SupportCacheLayer::reading_content). Otherwise the
+    /// requests bypass the cache ([`Bypass::Content`](crate::Bypass::Content)).
+    ///
+    /// The service gets each body whole, as it was sent. Four kinds of requests bypass the cache: those
+    /// without `Content-Type`, those with content over the limit, those whose content fails, and those whose
+    /// content takes longer than five seconds. A client that sends `Expect: 100-continue` is asked to go on,
+    /// since the content is needed.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use axum::{Router, body::Body, routing::any};
+    /// use http::Request;
+    /// use tower::ServiceExt;
+    /// use tower_support_cache::{CacheRoute, MemoryStore, SupportCacheLayer};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let route = CacheRoute::query("/search").key("search").ttl(Duration::from_secs(60));
+    /// let layer = SupportCacheLayer::builder(MemoryStore::new()).cache(route).build().unwrap();
+    /// let app = Router::new()
+    ///     .route("/search", any(async |asked: String| format!("found {asked}")))
+    ///     .layer(layer.reading_content());
+    /// for asked in ["cats", "dogs", "cats"] {
+    ///     let request = Request::builder().method("QUERY").uri("/search");
+    ///     let request = request.header("content-type", "text/plain").body(Body::from(asked)).unwrap();
+    ///     let response = app.clone().oneshot(request).await.unwrap();
+    ///     let body = axum::body::to_bytes(response.into_body(), 100).await.unwrap();
+    ///     assert_eq!(body, format!("found {asked}"));
+    /// }
+    /// # }
+    /// ```
+    pub fn query(pattern: impl Into<String>) -> Self {
+        Self {
+            content: Some(ContentRule::default()),
+            ..Self::new(ReadMethod::Query, pattern.into())
+        }
+    }
+
+    /// Caches POST requests whose path matches `pattern` and of which `reads` says that they only read, such as
+    /// searches and the queries of GraphQL.
+    ///
+    /// `reads` is given the head and the whole content of a request. A request that it accepts is treated as
+    /// one of [`query`](Self::query), with two differences: `Content-Type` may be missing, and a request with
+    /// a condition or a range bypasses the cache. It invalidates nothing, whatever rules match it.
+    ///
+    /// Any other POST is a write. It is one, too, if it cannot be judged: its content is over the
+    /// [limit](Self::content_limit), fails, is late, or has a `Content-Encoding`. A write invalidates the key
+    /// of this route, and what [`InvalidateRoute`](crate::InvalidateRoute)s say.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_support_cache::CacheRoute;
+    ///
+    /// CacheRoute::post_read("/search", |_, content| !content.starts_with(b"{\"save\""))
+    ///     .key("search")
+    ///     .ttl(Duration::from_secs(60));
+    /// ```
+    pub fn post_read(
+        pattern: impl Into<String>,
+        reads: impl Fn(&KeyRequest<'_>, &[u8]) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let content = ContentRule { judge: Some(Judge::new(reads)), ..ContentRule::default() };
+        Self { content: Some(content), ..Self::new(ReadMethod::Post, pattern.into()) }
+    }
+
+    fn new(method: ReadMethod, pattern: String) -> Self {
         let lifetimes = Lifetimes { jitter_percent: DEFAULT_JITTER, ..Lifetimes::default() };
         Self {
-            pattern: pattern.into(),
+            method,
+            pattern,
+            content: None,
+            ignored_writes: Vec::new(),
             bucket: "default".to_owned(),
             template: None,
             key_with: None,
@@ -174,6 +257,7 @@ impl CacheRoute {
             storage: StoragePolicy { lifetimes, ..StoragePolicy::default() },
             soft_timeout: None,
             early_refresh: 0.0,
+            audit: 0.0,
             credentials: None,
             query: QueryPolicy::AsSent,
             host: HostPolicy::AsSent,
@@ -402,6 +486,28 @@ impl CacheRoute {
         self
     }
 
+    /// Audits a share of the stored responses: a later hit is answered at once, and in the background the origin
+    /// is asked the same. Defaults to 0: none. 0.001 is one response in a thousand.
+    ///
+    /// [`SupportCacheHandle::audits`](crate::SupportCacheHandle::audits) reports what came of it: responses that
+    /// have changed without an invalidation, and since when; rules that seem to be missing; handlers that are
+    /// not deterministic, or read fields that neither the route nor `Vary` names. The page
+    /// [`trust`](crate::guide::trust) of the guide says how to read it.
+    ///
+    /// The origin is asked with the request of the hit, for its own caller. An answer that differs is asked for
+    /// again; then each field in which the request differs from that of the fill is tried, with two requests mostly
+    /// and 22 at most. An audit needs as much of the
+    /// [budget](crate::SupportCacheLayerBuilder::origin_budget) as an early refresh. GET must be safe to repeat.
+    ///
+    /// The request is repeated without content, so routes whose requests have content have no audits. Where its body is no `axum::body::Body` (feature `axum`), the
+    /// layer needs to [make one](crate::SupportCacheLayerBuilder::empty_body).
+    #[doc(alias = "staleness")]
+    #[doc(alias = "sampling")]
+    pub fn audit(mut self, share: f64) -> Self {
+        self.audit = share;
+        self
+    }
+
     /// Sets the treatment of requests with credentials. Defaults to the layer's setting
     /// ([`SupportCacheLayerBuilder::credentials`](crate::SupportCacheLayerBuilder::credentials)), and that to
     /// [`Credentials::Bypass`].
@@ -411,7 +517,7 @@ impl CacheRoute {
     }
 
     /// Sets the part of the query that tells responses apart. Defaults to all of it, as sent.
-    pub fn query(mut self, query: QueryPolicy) -> Self {
+    pub fn query_policy(mut self, query: QueryPolicy) -> Self {
         self.query = query;
         self
     }
@@ -503,6 +609,92 @@ impl CacheRoute {
         self
     }
 
+    /// Sets the largest content of a request that is read, in bytes. Defaults to 64 KiB. For
+    /// [`query`](Self::query) and [`post_read`](Self::post_read).
+    ///
+    /// Each request that waits for its content holds as much memory at most.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_support_cache::CacheRoute;
+    ///
+    /// CacheRoute::query("/search")
+    ///     .key("search")
+    ///     .ttl(Duration::from_secs(60))
+    ///     .content_limit(4 * 1024);
+    /// ```
+    pub fn content_limit(mut self, bytes: u64) -> Self {
+        self.content.get_or_insert_default().limit = bytes;
+        self
+    }
+
+    /// Gives contents of one meaning one form, by a closure over head and content, so that their requests share
+    /// a response. Defaults to the content as it was sent. For [`query`](Self::query) and
+    /// [`post_read`](Self::post_read).
+    ///
+    /// `None` leaves the content as it is, and so does the cache for content with a `Content-Encoding`, and
+    /// where the request says `no-transform` (RFC 10008 §2.7). The handler gets the content as it was sent. If
+    /// it tells contents apart that the closure does not, one is answered with the response to another.
+    ///
+    /// `version` stands for the closure, as in [`ttl_with`](Self::ttl_with).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_support_cache::CacheRoute;
+    ///
+    /// // The search ignores case.
+    /// CacheRoute::query("/search")
+    ///     .key("search")
+    ///     .normalize_with(1, |_, content| Some(content.to_ascii_lowercase()))
+    ///     .ttl(Duration::from_secs(60));
+    /// ```
+    pub fn normalize_with(
+        self,
+        version: u32,
+        form: impl Fn(&KeyRequest<'_>, &[u8]) -> Option<Vec<u8>> + Send + Sync + 'static,
+    ) -> Self {
+        self.normalizing(Normalizer::new(version.to_string(), form))
+    }
+
+    /// Gives JSON of one meaning one form (RFC 8785), as [`normalize_with`](Self::normalize_with) does: the
+    /// order of names, white space, and the spelling of strings and numbers do not count. For content whose
+    /// type is `application/json` or ends with `+json`.
+    ///
+    /// Numbers are the same if they are as 64-bit floats, so `1`, `1.0` and `1e0` are. Content stays as it was
+    /// sent if readers may disagree about it: a name that stands twice, an integer of 2^53 or more.
+    #[cfg(feature = "json")]
+    pub fn normalize_json(self) -> Self {
+        self.normalizing(Normalizer::json())
+    }
+
+    fn normalizing(mut self, normalizer: Normalizer) -> Self {
+        self.content.get_or_insert_default().normalizer = Some(normalizer);
+        self
+    }
+
+    /// Names methods of writes to the route's own path that do not invalidate its key, which they would
+    /// otherwise (RFC 9111 §4.4). Defaults to none.
+    ///
+    /// For a path where a POST changes nothing that is cached, or says so in another way. An
+    /// [`InvalidateRoute`](crate::InvalidateRoute) acts all the same, and so do groups and locations that the
+    /// response names.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use http::Method;
+    /// use tower_support_cache::CacheRoute;
+    ///
+    /// // A POST here records that the article was seen.
+    /// CacheRoute::get("/articles/{article}")
+    ///     .key("article:{article}")
+    ///     .ttl(Duration::from_secs(60))
+    ///     .ignore_writes([Method::POST]);
+    /// ```
+    pub fn ignore_writes(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
+        self.ignored_writes = methods.into_iter().collect();
+        self
+    }
+
     /// Sets the coalescing of concurrent misses. Defaults to [`Coalescing::On`].
     #[doc(alias = "stampede")]
     #[doc(alias = "single flight")]
@@ -541,7 +733,7 @@ impl CacheRoute {
 
     /// Checks the route. `credentials` applies if the route sets none.
     pub(crate) fn build(self, credentials: &Credentials) -> Result<CacheRule, ConfigError> {
-        let route = format!("GET {}", self.pattern);
+        let route = format!("{} {}", self.method.as_str(), self.pattern);
         self.rule(&route, credentials).map_err(|error| error.at(&route))
     }
 
@@ -572,20 +764,23 @@ impl CacheRoute {
         let tags = self.tags.into_iter().map(|source| KeyBuilder::new(source, &pattern, "tag"));
         let tags = tags.collect::<Result<_, _>>()?;
         let credentials = self.credentials.unwrap_or_else(|| credentials.clone());
-        let is_per_caller = credentials.is_per_caller();
         Ok(CacheRule {
             route: route.to_owned(),
+            method: self.method,
             pattern,
             key,
             tags,
             tag_field: None,
             scope: Scope::default(),
             bucket: self.bucket,
-            storage: StoragePolicy { is_per_caller, ..self.storage },
+            storage: StoragePolicy { is_per_caller: credentials.is_per_caller(), ..self.storage },
             soft_timeout: self.soft_timeout,
             early_refresh: self.early_refresh,
+            audit: self.audit,
             credentials,
             query: self.query,
+            content: self.content,
+            ignored_writes: self.ignored_writes,
             host: self.host,
             request_directives: self.request_directives,
             vary: Nominated::new(self.vary),
@@ -634,6 +829,9 @@ impl CacheRoute {
     fn check_limits(&self) -> Result<(), ConfigError> {
         let Lifetimes { freshness, heuristic_percent, jitter_percent, ttl, least_ttl, .. } =
             self.storage.lifetimes;
+        let is_beta = (0.0..=MAX_BETA).contains(&self.early_refresh);
+        let is_get = self.method == ReadMethod::Get;
+        let is_unfit = !(0.0..=1.0).contains(&self.audit) || self.audit > 0.0 && !is_get;
         let faults = [
             (heuristic_percent > MAX_HEURISTIC, "heuristic", "is over 10 percent: give 10 or less"),
             (
@@ -641,13 +839,15 @@ impl CacheRoute {
                 "heuristic",
                 "is for `Freshness::Origin`: add `.freshness(Freshness::Origin)`, or remove it",
             ),
-            (
-                !(0.0..=MAX_BETA).contains(&self.early_refresh),
-                "early_refresh",
-                "is not between 0 and 10: 1 suits most routes",
-            ),
+            (!is_beta, "early_refresh", "is not between 0 and 10: 1 suits most routes"),
+            (is_unfit, "audit", "is a share from 0 to 1, for GET alone: give 0.001, or remove it"),
             (least_ttl > ttl, "ttl_between", "begins with the longer time: give the shorter first"),
             (jitter_percent > MAX_JITTER, "jitter", "is over 50 percent: give 50 or less"),
+            (
+                self.content.is_some() && is_get,
+                "content_limit",
+                "and normalizing are for routes whose requests have content: use `CacheRoute::query`",
+            ),
             (self.body_limit == 0, "body_limit", "is zero: give at least 1, or remove the route"),
         ];
         match faults.into_iter().find(|(is_fault, ..)| *is_fault) {
@@ -661,16 +861,6 @@ fn refusal(kind: ConfigErrorKind, field: &'static str, problem: &str) -> ConfigE
     ConfigError::new(kind, field, problem)
 }
 
-fn unfit_status(status: StatusCode) -> Option<&'static str> {
-    match status.as_u16() {
-        100..=199 => Some("1xx is no final response: remove it"),
-        206 | 304 => Some("206 and 304 are parts of a response: remove them"),
-        401 | 407 => Some("401 and 407 are for one client: remove them"),
-        500.. => Some("a server error is not stored: remove it, or use `stale_if_error`"),
-        _ => None,
-    }
-}
-
 impl fmt::Debug for CacheRoute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CacheRoute")
@@ -680,10 +870,4 @@ impl fmt::Debug for CacheRoute {
             .field("ttl", &self.storage.lifetimes.ttl)
             .finish_non_exhaustive()
     }
-}
-
-fn is_metric_name(name: &str) -> bool {
-    name.len() <= MAX_BUCKET_NAME
-        && name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }

@@ -2,11 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::HeaderName;
+use http::{HeaderName, Method};
 
 use super::{
-    credentials::Credentials, host::HostPolicy, key_builder::KeyBuilder, pattern::Pattern,
-    query::QueryPolicy, request::RequestView,
+    content::{ContentRule, Denied, ReadMethod, RequestContent},
+    credentials::Credentials,
+    host::HostPolicy,
+    key_builder::KeyBuilder,
+    pattern::Pattern,
+    query::QueryPolicy,
+    request::{KeyRequest, RequestView},
 };
 use crate::{
     entry::Entry,
@@ -37,6 +42,8 @@ pub enum Coalescing {
     Off,
 }
 
+const MAX_BUCKET_NAME: usize = 64;
+
 /// Digest of what a rule means, part of every variant.
 pub(crate) type Scope = [u8; 16];
 
@@ -44,6 +51,7 @@ pub(crate) type Scope = [u8; 16];
 pub(crate) struct CacheRule {
     /// Method and pattern, for messages.
     pub(crate) route: String,
+    pub(crate) method: ReadMethod,
     pub(crate) pattern: Pattern,
     pub(super) key: KeyBuilder,
     pub(super) tags: Vec<KeyBuilder>,
@@ -57,8 +65,14 @@ pub(crate) struct CacheRule {
     pub(crate) soft_timeout: Option<Duration>,
     /// Weight of early refreshes; 0 is never.
     pub(crate) early_refresh: f32,
+    /// Share of its fills whose later hits are audited.
+    pub(crate) audit: f64,
     pub(crate) credentials: Credentials,
     pub(crate) query: QueryPolicy,
+    /// Settings of requests whose content is part of what they ask; `None` for GET.
+    pub(crate) content: Option<ContentRule>,
+    /// Methods of writes to its path that do not imply an invalidation.
+    pub(super) ignored_writes: Vec<Method>,
     pub(crate) host: HostPolicy,
     pub(crate) request_directives: RequestDirectives,
     /// Fields that every variant holds, even if no response nominates them.
@@ -117,6 +131,20 @@ impl CacheRule {
         self.storage.lifetimes.freshness == Freshness::Origin
     }
 
+    /// Decides whether a request reads.
+    ///
+    /// # Errors
+    ///
+    /// It is a write, or its content is to be read first.
+    pub(crate) fn judge(
+        &self,
+        view: RequestView<'_, '_>,
+        content: RequestContent<'_>,
+    ) -> Result<(), Denied> {
+        let Some(rule) = &self.content else { return Ok(()) };
+        rule.judge(&KeyRequest { view, pattern: &self.pattern }, content)
+    }
+
     /// Returns the primary key of a request, or `None` if it has no usable one.
     pub(crate) fn key(&self, view: RequestView<'_, '_>) -> Option<PrimaryKey> {
         self.key.key(&self.pattern, view)
@@ -141,6 +169,16 @@ impl CacheRule {
                 self.tags.iter().find_map(|builder| builder.template_of(text))
             }
         }
+    }
+
+    /// Returns the template of its key, if it is not a closure.
+    pub(crate) fn key_template(&self) -> Option<String> {
+        self.key.template().map(str::to_owned)
+    }
+
+    /// Returns the templates of its tags.
+    pub(crate) fn tag_templates(&self) -> Vec<String> {
+        self.tags.iter().filter_map(KeyBuilder::template).map(str::to_owned).collect()
     }
 
     /// Returns the tags of all responses to a request, or `None` if one of them is unusable.
@@ -186,6 +224,7 @@ impl CacheRule {
             ("stale_if_error", windows.if_error == other_windows.if_error),
             ("soft_timeout", self.soft_timeout == other.soft_timeout),
             ("early_refresh", self.early_refresh == other.early_refresh),
+            ("audit", self.audit == other.audit),
         ];
         settings.into_iter().find(|(_, is_same)| !is_same).map(|(name, _)| name)
     }
@@ -209,8 +248,18 @@ impl CacheRule {
             self.vary,
         );
         layer.update(text.as_bytes());
+        if let Some(content) = &self.content {
+            layer.update(format!("{} {}\n", self.method.as_str(), content.scope()).as_bytes());
+        }
         self.scope.copy_from_slice(&layer.finalize().as_bytes()[..16]);
     }
+}
+
+/// Returns whether a bucket may have this name.
+pub(super) fn is_metric_name(name: &str) -> bool {
+    name.len() <= MAX_BUCKET_NAME
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
 fn version<T>(rule: &Option<HeadRule<T>>) -> Option<u32> {
@@ -233,14 +282,24 @@ mod tests {
     #[test]
     fn rules_that_mean_something_else_have_another_scope() {
         let route = || CacheRoute::get("/a/{x}").key("k:{x}").ttl(Duration::from_secs(1));
+        let query = || CacheRoute::query("/a/{x}").key("k:{x}").ttl(Duration::from_secs(1));
         let origin = || route().freshness(Freshness::Origin);
         let all = [
             route(),
             CacheRoute::get("/b/{x}").key("k:{x}").ttl(Duration::from_secs(1)),
+            query(),
+            CacheRoute::post_read("/a/{x}", |_, _| true).key("k:{x}").ttl(Duration::from_secs(1)),
+            query().normalize_with(1, |_, _| None),
+            query().normalize_with(2, |_, _| None),
+            #[cfg(feature = "json")]
+            query().normalize_json(),
             route().key("l:{x}"),
             route().tag("t:{x}"),
             route().statuses([StatusCode::OK, StatusCode::NOT_FOUND]),
-            route().query(QueryPolicy::Ignore),
+            route().query_policy(QueryPolicy::Ignore),
+            route().query_policy(QueryPolicy::Only(vec!["a".to_owned()])),
+            route().query_policy(QueryPolicy::AllBut(vec!["a".to_owned()])),
+            route().query_policy(QueryPolicy::Sorted(Box::new(QueryPolicy::AsSent))),
             route().host(HostPolicy::Ignore),
             route().host(HostPolicy::Only(vec!["a".to_owned()])),
             route().credentials(Credentials::CoveredByKey),
@@ -281,8 +340,10 @@ mod tests {
             route().stale_if_error(second),
             route().soft_timeout(second),
             route().early_refresh(1.0),
+            route().audit(1.0),
             route().body_limit(1),
             route().coalescing(Coalescing::Off),
+            route().ignore_writes([Method::POST]),
             route().request_directives(RequestDirectives::Honour),
         ] {
             assert_eq!(scope(same.clone()), scope(route()), "{same:?}");

@@ -11,6 +11,7 @@ mod recorder;
 mod support;
 
 mod adversary;
+mod audits;
 mod buckets;
 mod budget;
 mod cancellation;
@@ -22,6 +23,8 @@ mod config_file;
 #[cfg(feature = "testing")]
 mod conformance;
 mod content;
+mod content_over_http;
+mod content_reads;
 mod documents;
 mod early;
 mod ends;
@@ -43,6 +46,7 @@ mod privacy;
 #[cfg(feature = "metrics")]
 mod published;
 mod readiness;
+mod recent;
 mod refusals;
 mod reload;
 #[cfg(feature = "testing")]
@@ -50,6 +54,7 @@ mod replay;
 mod response_policy;
 mod reverse_proxy;
 mod runtimes;
+mod shadow;
 mod soft_tags;
 #[cfg(feature = "tracing")]
 mod spans;

@@ -1,12 +1,19 @@
-use crate::{key::Strength, metrics::outcome::Outcome};
+use crate::{
+    key::Strength,
+    metrics::{outcome::Outcome, switch::Switch},
+};
 
 pub(crate) fn credentials_bypassed(_: &str) {}
+
+pub(crate) fn content_unread(_: &str) {}
 
 pub(crate) fn timers_missing() {}
 
 pub(crate) fn bucket_unreached(_: &str) {}
 
 pub(crate) fn layer_nested(_: &str) {}
+
+pub(crate) fn audits_impossible() {}
 
 pub(crate) fn invalidation_failed(_: &str) {}
 
@@ -24,7 +31,7 @@ pub(crate) fn hook_panicked() {}
 
 pub(crate) fn reloaded() {}
 
-pub(crate) fn switched(_: &str, _: bool) {}
+pub(crate) fn switched(_: &str, _: Switch) {}
 
 pub(crate) fn in_current_span<F>(future: F) -> F {
     future
@@ -43,4 +50,7 @@ pub(crate) fn store_linked() {}
 pub(crate) fn record_unreadable() {}
 
 #[cfg(feature = "redis")]
-pub(crate) fn near_cache_off() {}
+pub(crate) fn capabilities_missing(_: &str) {}
+
+#[cfg(feature = "redis")]
+pub(crate) fn namespace_shared(_: &str) {}

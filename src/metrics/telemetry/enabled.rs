@@ -5,7 +5,7 @@ use tracing::{
 
 use crate::{
     key::Strength,
-    metrics::{cache_outcome::CacheOutcome, outcome::Outcome},
+    metrics::{cache_outcome::CacheOutcome, outcome::Outcome, switch::Switch},
 };
 
 /// Target of every event.
@@ -87,9 +87,9 @@ pub(crate) fn reloaded() {
     info!(target: TARGET, "rules reloaded");
 }
 
-/// Logs that an operator has switched a bucket on or off.
-pub(crate) fn switched(bucket: &str, is_on: bool) {
-    info!(target: TARGET, bucket, is_on, "bucket switched");
+/// Logs that an operator has switched a bucket.
+pub(crate) fn switched(bucket: &str, switch: Switch) {
+    info!(target: TARGET, bucket, switch = switch.as_str(), "bucket switched");
 }
 
 /// Warns, once for each route, that requests with credentials bypass the cache there.
@@ -98,6 +98,23 @@ pub(crate) fn credentials_bypassed(route: &str) {
         target: TARGET,
         route,
         "requests with credentials bypass the cache here; choose a treatment with `.credentials(..)`"
+    );
+}
+
+/// Warns, once, that requests cannot be repeated for audits.
+pub(crate) fn audits_impossible() {
+    warn!(
+        target: TARGET,
+        "nothing is audited: give the layer's builder `.empty_body(..)` for the type of request bodies"
+    );
+}
+
+/// Warns, once for each route, that its requests bypass the cache because their content is not read.
+pub(crate) fn content_unread(route: &str) {
+    warn!(
+        target: TARGET,
+        route,
+        "requests bypass the cache here, for nothing reads their content; wrap the service by `layer.reading_content()`"
     );
 }
 
@@ -172,8 +189,14 @@ pub(crate) fn record_unreadable() {
     warn!(target: TARGET, "a record in redis cannot be used and counts as a miss; see `StoreSnapshot`");
 }
 
-/// Warns once that the server does not track changes for this process.
+/// Warns, once for each set, of capabilities that the server lacks, and what each costs.
 #[cfg(feature = "redis")]
-pub(crate) fn near_cache_off() {
-    warn!(target: TARGET, "redis has no RESP3 or no CLIENT TRACKING for us: the near cache stays off");
+pub(crate) fn capabilities_missing(missing: &str) {
+    warn!(target: TARGET, missing, "redis lacks capabilities");
+}
+
+/// Warns once of another program whose keys have no namespace either.
+#[cfg(feature = "redis")]
+pub(crate) fn namespace_shared(program: &str) {
+    warn!(target: TARGET, program, "another program uses this redis without a namespace: give each its own");
 }
