@@ -82,8 +82,16 @@ async fn an_entry_of_one_kib_takes_little_at_the_server() {
     let server = Server::start().await;
     let plain = patient(&server.url());
     let compressing = plain.clone().namespace("zstd:").compress_from(512);
-    let text = include_str!("../../README.md");
-    for (store, key, most) in [(plain, "case:1", 1640), (compressing, "zstd:case:1", 1130)] {
+    // A list of cases, none of which is as another.
+    let case = |number: u64| {
+        let id = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let (subject, day) = (["Invoice", "Login", "Delivery"][id as usize % 3], 1 + id % 28);
+        format!(
+            r#"{{"id":"C{id:x}","subject":"{subject} {number}","updated":"2026-11-{day:02}"}},"#
+        )
+    };
+    let text: &'static str = (1..30).map(case).collect::<String>().leak();
+    for (store, key, most) in [(plain, "case:1", 1600), (compressing, "zstd:case:1", 1130)] {
         let Site { cache, calls, .. } = Site::over(store.build().unwrap()).await;
         calls.serve(|_| crate::support::response(200, &FIELDS, &text[..1024]));
         got(send(&cache, get("/cases/1"))).await;

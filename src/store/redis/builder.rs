@@ -162,6 +162,9 @@ pub struct RedisStoreBuilder {
     password: Option<String>,
     database: Option<u32>,
     credentials: Option<CredentialSource>,
+    authentication: Option<SealKey>,
+    encryption: Option<SealKey>,
+    decryption: Option<SealKey>,
     settings: RedisSettings,
 }
 
@@ -169,7 +172,18 @@ impl RedisStoreBuilder {
     fn new(address: Address) -> Self {
         let settings = RedisSettings::default();
         let (username, password, database, credentials) = Default::default();
-        Self { address, username, password, database, credentials, settings }
+        let (authentication, encryption, decryption) = Default::default();
+        Self {
+            address,
+            username,
+            password,
+            database,
+            credentials,
+            authentication,
+            encryption,
+            decryption,
+            settings,
+        }
     }
 
     /// Sets the ACL user. Defaults to the one in the address, or to none.
@@ -334,7 +348,7 @@ impl RedisStoreBuilder {
     /// or put an older one back in its place while that one is fresh. Give all processes the same key: a
     /// record under another key is a miss.
     pub fn authenticate(mut self, key: SealKey) -> Self {
-        self.settings.form.seal = Seal::Keyed(key.0);
+        self.authentication = Some(key);
         self
     }
 
@@ -345,16 +359,11 @@ impl RedisStoreBuilder {
     /// and their lengths are not. Without the right key a record is a miss.
     #[cfg(feature = "redis-encryption")]
     pub fn encrypt(mut self, key: SealKey) -> Self {
-        let other = match &self.settings.form.seal {
-            Seal::Encrypted(keys) => keys.other,
-            _ => None,
-        };
-        self.settings.form.seal = Seal::Encrypted(EncryptionKeys { current: key.0, other });
+        self.encryption = Some(key);
         self
     }
 
-    /// Decrypts with this key as well. Defaults to none. Without [`encrypt`](Self::encrypt) before it, it has no
-    /// effect.
+    /// Decrypts with this key as well as with that of [`encrypt`](Self::encrypt). Defaults to none.
     ///
     /// Keys rotate in three deploys without a miss: first decrypt with the new one as well, then encrypt with
     /// the new one and decrypt with the old one as well, then forget the old one.
@@ -369,9 +378,7 @@ impl RedisStoreBuilder {
     /// ```
     #[cfg(feature = "redis-encryption")]
     pub fn decrypt_also(mut self, key: SealKey) -> Self {
-        if let Seal::Encrypted(keys) = &mut self.settings.form.seal {
-            keys.other = Some(key.0);
-        }
+        self.decryption = Some(key);
         self
     }
 
@@ -380,6 +387,13 @@ impl RedisStoreBuilder {
     /// Turn the feature on in all processes before the first of them compresses: to one without it such a
     /// record is a miss. A record of over 4 MiB is not compressed, and none expands to more. From 512 bytes of
     /// JSON on it mostly pays at the server; a hit then takes some microseconds more here.
+    ///
+    /// ```
+    /// use tower_support_cache::RedisStore;
+    ///
+    /// let store = RedisStore::builder("redis://127.0.0.1:6379/").compress_from(512).build()?;
+    /// # Ok::<(), tower_support_cache::ConfigError>(())
+    /// ```
     #[cfg(feature = "redis-zstd")]
     pub fn compress_from(mut self, bytes: usize) -> Self {
         self.settings.form.compress_from = bytes;
@@ -422,7 +436,8 @@ impl RedisStoreBuilder {
     ///
     /// An address that cannot be parsed or needs a feature that is off, a limit of zero, a namespace
     /// with control characters.
-    pub fn build(self) -> Result<RedisStore, ConfigError> {
+    pub fn build(mut self) -> Result<RedisStore, ConfigError> {
+        self.settings.form.seal = self.seal()?;
         let settings = &self.settings;
         let limits = [
             ("lookup_budget", settings.lookup_budget),
@@ -451,6 +466,23 @@ impl RedisStoreBuilder {
             return Err(error("namespace", "has control characters: write it without them"));
         }
         Ok(RedisStore::new(self.endpoint()?, self.settings))
+    }
+
+    fn seal(&self) -> Result<Seal, ConfigError> {
+        match (self.authentication, self.encryption, self.decryption) {
+            (None, None, None) => Ok(Seal::Checksum),
+            (Some(key), None, None) => Ok(Seal::Keyed(key.0)),
+            #[cfg(feature = "redis-encryption")]
+            (None, Some(key), other) => {
+                let other = other.map(|key| key.0);
+                Ok(Seal::Encrypted(EncryptionKeys { current: key.0, other }))
+            }
+            (Some(_), ..) => Err(error(
+                "authenticate",
+                "is given beside encryption, which authenticates as well: remove it",
+            )),
+            (None, ..) => Err(error("decrypt_also", "is given alone: call `encrypt` as well")),
+        }
     }
 
     fn endpoint(&self) -> Result<Endpoint, ConfigError> {

@@ -24,7 +24,7 @@ pub(crate) struct Record {
     /// Tags of a response, with the versions that they had.
     pub(crate) tags: Vec<VersionedTag>,
     pub(crate) content: StoredContent,
-    /// What was sealed, which content and tags are slices of.
+    /// Sealed bytes, which content and tags are slices of.
     pub(crate) opened: Bytes,
 }
 
