@@ -113,10 +113,6 @@ impl Scenario {
             dialect: None,
             goal,
         };
-        let imitated = dialect::ALL.iter().map(|dialect| Self {
-            dialect: Some(*dialect),
-            ..scenario("imitated", IMITATED, Goal { faults: 1, shared: 3, ..some(3) })
-        });
         let rests = |name, faults| Self {
             tasks: KEYS,
             is_near: true,
@@ -124,7 +120,7 @@ impl Scenario {
             ..scenario(name, faults, some(8))
         };
         Some(match name {
-            "imitated" => imitated.collect(),
+            "imitated" => return Self::imitated(),
             "short" => vec![scenario("short", Fault::ALL, Goal { faults: 1, ..some(12) })],
             "long" => {
                 let enough = Goal {
@@ -146,10 +142,7 @@ impl Scenario {
             "near-quiet" => vec![Self { is_near: true, ..scenario("near-quiet", &[], some(8)) }],
             "near-rests" => vec![rests("near-rests", &[])],
             "near-silent" => vec![rests("near-silent", &[Fault::BlackHole])],
-            "doubts" => {
-                let load = Load::Doubts;
-                vec![Self { load, ..scenario("doubts", &[], some(12)) }]
-            }
+            "doubts" => vec![Self { load: Load::Doubts, ..scenario("doubts", &[], some(12)) }],
             "heartbeats" => {
                 vec![Self { load: Load::Late, ..scenario("heartbeats", &[], some(8)) }]
             }
@@ -160,6 +153,20 @@ impl Scenario {
             "demotions" => vec![scenario("demotions", &[Fault::Demotion], some(10))],
             _ => return None,
         })
+    }
+
+    /// Returns a brief run over each imitated service.
+    fn imitated() -> Option<Vec<Self>> {
+        let goal = |goal| Goal { time: Duration::from_secs(3), faults: 1, shared: 3, ..goal };
+        let quiet = Self::named("quiet")?.pop()?;
+        let imitating = |dialect: &Dialect| Self {
+            name: "imitated",
+            faults: IMITATED,
+            dialect: Some(*dialect),
+            goal: goal(quiet.goal),
+            ..quiet.clone()
+        };
+        Some(dialect::ALL.iter().map(imitating).collect())
     }
 }
 
