@@ -8,7 +8,7 @@ use http::{HeaderValue, StatusCode};
 use super::{
     compression::expand,
     fields::{fields_of, take_name},
-    seal::{Place, Seal},
+    seal::{RecordPlace, Seal},
     stamp::{COMPRESSED, LINE, MAGIC, Stamp},
     tag_version::{TagVersion, VersionedTag},
 };
@@ -43,7 +43,7 @@ pub(crate) fn decode(record: &Bytes, namespace: &str, slot: &Slot, seal: &Seal) 
     if form & !COMPRESSED != seal.form() {
         return None;
     }
-    let content = seal.open(record, LINE + 1, &Place::new(namespace, slot))?;
+    let content = seal.open(record, LINE + 1, &RecordPlace::new(namespace, slot))?;
     let opened = if form & COMPRESSED == 0 { content } else { expand(&content)?.into() };
     let mut reader = Reader { opened: &opened, rest: &opened };
     let stamp = Stamp::parse(record, u64::from_be_bytes(reader.array()?))?;
@@ -166,7 +166,7 @@ pub(crate) fn read_anything(rest: &[u8]) {
         record.push(form);
         record.extend_from_slice(&stamp.number.to_be_bytes());
         record.extend_from_slice(rest);
-        let sealed = seal.close(record, LINE + 1, &Place::new("", &slot));
+        let sealed = seal.close(record, LINE + 1, &RecordPlace::new("", &slot));
         records.extend(sealed.map(Bytes::from));
     }
     for record in records {
@@ -357,7 +357,7 @@ mod tests {
         let (slot, seal) = (Slot::example(), Seal::Checksum);
         let pass = Entry::pass(provenance(slot.clone()), now());
         let sealed = Bytes::from(encode(&pass, "ns:", STAMP, &[], &seal));
-        let place = Place::new("ns:", &slot);
+        let place = RecordPlace::new("ns:", &slot);
         let content = seal.open(&sealed, LINE + 1, &place).expect("it is whole");
         let record = [&sealed[..=LINE], &content, &[0]].concat();
         unreadable(&seal.close(record, LINE + 1, &place).expect("a seal"), &seal);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     compression::compress,
     fields::push_name,
-    seal::{Place, Seal},
+    seal::{RecordPlace, Seal},
     stamp::{COMPRESSED, LINE, Stamp},
     tag_version::VersionedTag,
 };
@@ -57,7 +57,7 @@ pub(crate) fn encode(
         record[LINE] |= COMPRESSED;
         record.extend_from_slice(&compressed);
     }
-    form.seal.close(record, START, &Place::new(namespace, entry.slot()))
+    form.seal.close(record, START, &RecordPlace::new(namespace, entry.slot()))
 }
 
 fn push_tags(record: &mut Vec<u8>, tags: &[VersionedTag]) {

@@ -26,8 +26,8 @@ pub(crate) struct EncryptionKeys {
     pub(crate) other: Option<[u8; 32]>,
 }
 
-/// Place of a record: the key as the server knows it, and the variant. It is sealed, and not written.
-pub(super) struct Place<'p> {
+/// RecordPlace of a record: the key as the server knows it, and the variant. It is sealed, and not written.
+pub(super) struct RecordPlace<'p> {
     length: [u8; 8],
     namespace: &'p str,
     slot: &'p Slot,
@@ -39,7 +39,7 @@ const NONCE: usize = 24;
 #[cfg(feature = "redis-encryption")]
 const TAG: usize = 16;
 
-impl<'p> Place<'p> {
+impl<'p> RecordPlace<'p> {
     pub(super) fn new(namespace: &'p str, slot: &'p Slot) -> Self {
         let length = (namespace.len() + slot.key.as_str().len()) as u64;
         Self { length: length.to_be_bytes(), namespace, slot }
@@ -74,7 +74,7 @@ impl Seal {
         &self,
         mut record: Vec<u8>,
         start: usize,
-        place: &Place<'_>,
+        place: &RecordPlace<'_>,
     ) -> Option<Vec<u8>> {
         debug_assert!(start <= record.len());
         match self {
@@ -90,7 +90,12 @@ impl Seal {
     }
 
     /// Returns the content of a record, if it is whole and at its place.
-    pub(super) fn open(&self, record: &Bytes, start: usize, place: &Place<'_>) -> Option<Bytes> {
+    pub(super) fn open(
+        &self,
+        record: &Bytes,
+        start: usize,
+        place: &RecordPlace<'_>,
+    ) -> Option<Bytes> {
         let end = match self {
             Self::Checksum => {
                 let (sealed, sum) = record.split_last_chunk::<4>()?;
@@ -112,7 +117,12 @@ impl Seal {
 
 #[cfg(feature = "redis-encryption")]
 impl EncryptionKeys {
-    fn encrypt(&self, mut record: Vec<u8>, start: usize, place: &Place<'_>) -> Option<Vec<u8>> {
+    fn encrypt(
+        &self,
+        mut record: Vec<u8>,
+        start: usize,
+        place: &RecordPlace<'_>,
+    ) -> Option<Vec<u8>> {
         let mut nonce = [0; NONCE];
         getrandom::fill(&mut nonce).ok()?;
         let (head, content) = record.split_at_mut(start);
@@ -125,7 +135,7 @@ impl EncryptionKeys {
         Some(record)
     }
 
-    fn decrypt(&self, record: &Bytes, start: usize, place: &Place<'_>) -> Option<Bytes> {
+    fn decrypt(&self, record: &Bytes, start: usize, place: &RecordPlace<'_>) -> Option<Bytes> {
         let (head, rest) = record.split_at_checked(start)?;
         let (rest, tag) = rest.split_last_chunk::<TAG>()?;
         let (content, nonce) = rest.split_last_chunk::<NONCE>()?;
@@ -144,11 +154,11 @@ impl EncryptionKeys {
 
 /// Joins what is sealed and not encrypted. The head has a fixed length.
 #[cfg(feature = "redis-encryption")]
-fn associated(head: &[u8], place: &Place<'_>) -> Vec<u8> {
+fn associated(head: &[u8], place: &RecordPlace<'_>) -> Vec<u8> {
     [head, &place.parts().concat()].concat()
 }
 
-fn digest(key: &[u8; 32], sealed: &[u8], place: &Place<'_>) -> blake3::Hash {
+fn digest(key: &[u8; 32], sealed: &[u8], place: &RecordPlace<'_>) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new_keyed(key);
     place.parts().into_iter().for_each(|part| {
         hasher.update(&(part.len() as u64).to_be_bytes()).update(part);
