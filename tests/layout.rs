@@ -18,6 +18,8 @@ const ORDERS: &[(&str, &[&str])] = &[
             "sync",
             "clock",
             "error",
+            "json",
+            "graphql",
             "key",
             "fence",
             "entry",

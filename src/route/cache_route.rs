@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::{HeaderName, Method, StatusCode, response};
 
 use super::{
-    cache_rule::{CacheRule, Coalescing, Scope},
-    content::{ContentRule, Judge, ReadMethod},
+    cache_rule::{CacheRule, Coalescing, Scope, is_metric_name},
+    content::{ContentRule, Judge, Normalizer, ReadMethod},
     credentials::Credentials,
     host::HostPolicy,
     key_builder::{KeyBuilder, KeySource},
@@ -18,11 +18,10 @@ use crate::{
     error::{ConfigError, ConfigErrorKind},
     key::Nominated,
     origin::{Exhausted, Quota},
-    policy::{Freshness, HeadRule, Lifetimes, RequestDirectives, StoragePolicy},
+    policy::{Freshness, HeadRule, Lifetimes, RequestDirectives, StoragePolicy, unfit_status},
 };
 
 const DEFAULT_BODY_LIMIT: u64 = 1024 * 1024;
-const MAX_BUCKET_NAME: usize = 64;
 const DEFAULT_JITTER: u8 = 10;
 const MAX_JITTER: u8 = 50;
 const MAX_BETA: f32 = 10.0;
@@ -203,7 +202,7 @@ impl CacheRoute {
     ///     .layer(layer.reading_content());
     /// for asked in ["cats", "dogs", "cats"] {
     ///     let request = Request::builder().method("QUERY").uri("/search");
-    ///     let request = request.header("content-type", "text/plain").body(asked.into()).unwrap();
+    ///     let request = request.header("content-type", "text/plain").body(Body::from(asked)).unwrap();
     ///     let response = app.clone().oneshot(request).await.unwrap();
     ///     let body = axum::body::to_bytes(response.into_body(), 100).await.unwrap();
     ///     assert_eq!(body, format!("found {asked}"));
@@ -625,10 +624,51 @@ impl CacheRoute {
     ///     .content_limit(4 * 1024);
     /// ```
     pub fn content_limit(mut self, bytes: u64) -> Self {
-        match &mut self.content {
-            Some(content) => content.limit = bytes,
-            None => self.content = Some(ContentRule { limit: bytes, ..ContentRule::default() }),
-        }
+        self.content.get_or_insert_default().limit = bytes;
+        self
+    }
+
+    /// Gives contents of one meaning one form, by a closure over head and content, so that their requests share
+    /// a response. Defaults to the content as it was sent. For [`query`](Self::query) and
+    /// [`post_read`](Self::post_read).
+    ///
+    /// `None` leaves the content as it is, and so does the cache for content with a `Content-Encoding`, and
+    /// where the request says `no-transform` (RFC 10008 §2.7). The handler gets the content as it was sent. If
+    /// it tells contents apart that the closure does not, one is answered with the response to another.
+    ///
+    /// `version` stands for the closure, as in [`ttl_with`](Self::ttl_with).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_support_cache::CacheRoute;
+    ///
+    /// // The search ignores case.
+    /// CacheRoute::query("/search")
+    ///     .key("search")
+    ///     .normalize_with(1, |_, content| Some(content.to_ascii_lowercase()))
+    ///     .ttl(Duration::from_secs(60));
+    /// ```
+    pub fn normalize_with(
+        self,
+        version: u32,
+        form: impl Fn(&KeyRequest<'_>, &[u8]) -> Option<Vec<u8>> + Send + Sync + 'static,
+    ) -> Self {
+        self.normalizing(Normalizer::new(version.to_string(), form))
+    }
+
+    /// Gives JSON of one meaning one form (RFC 8785), as [`normalize_with`](Self::normalize_with) does: the
+    /// order of names, white space, and the spelling of strings and numbers do not count. For content whose
+    /// type is `application/json` or ends with `+json`.
+    ///
+    /// Numbers are the same if they are as 64-bit floats, so `1`, `1.0` and `1e0` are. Content stays as it was
+    /// sent if readers may disagree about it: a name that stands twice, an integer of 2^53 or more.
+    #[cfg(feature = "json")]
+    pub fn normalize_json(self) -> Self {
+        self.normalizing(Normalizer::json())
+    }
+
+    fn normalizing(mut self, normalizer: Normalizer) -> Self {
+        self.content.get_or_insert_default().normalizer = Some(normalizer);
         self
     }
 
@@ -806,7 +846,7 @@ impl CacheRoute {
             (
                 self.content.is_some() && is_get,
                 "content_limit",
-                "is for routes whose requests have content: remove it, or use `CacheRoute::query`",
+                "and normalizing are for routes whose requests have content: use `CacheRoute::query`",
             ),
             (self.body_limit == 0, "body_limit", "is zero: give at least 1, or remove the route"),
         ];
@@ -821,16 +861,6 @@ fn refusal(kind: ConfigErrorKind, field: &'static str, problem: &str) -> ConfigE
     ConfigError::new(kind, field, problem)
 }
 
-fn unfit_status(status: StatusCode) -> Option<&'static str> {
-    match status.as_u16() {
-        100..=199 => Some("1xx is no final response: remove it"),
-        206 | 304 => Some("206 and 304 are parts of a response: remove them"),
-        401 | 407 => Some("401 and 407 are for one client: remove them"),
-        500.. => Some("a server error is not stored: remove it, or use `stale_if_error`"),
-        _ => None,
-    }
-}
-
 impl fmt::Debug for CacheRoute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CacheRoute")
@@ -840,10 +870,4 @@ impl fmt::Debug for CacheRoute {
             .field("ttl", &self.storage.lifetimes.ttl)
             .finish_non_exhaustive()
     }
-}
-
-fn is_metric_name(name: &str) -> bool {
-    name.len() <= MAX_BUCKET_NAME
-        && name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }

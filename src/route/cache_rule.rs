@@ -42,6 +42,8 @@ pub enum Coalescing {
     Off,
 }
 
+const MAX_BUCKET_NAME: usize = 64;
+
 /// Digest of what a rule means, part of every variant.
 pub(crate) type Scope = [u8; 16];
 
@@ -246,11 +248,18 @@ impl CacheRule {
             self.vary,
         );
         layer.update(text.as_bytes());
-        if self.method != ReadMethod::Get {
-            layer.update(self.method.as_str().as_bytes());
+        if let Some(content) = &self.content {
+            layer.update(format!("{} {}\n", self.method.as_str(), content.scope()).as_bytes());
         }
         self.scope.copy_from_slice(&layer.finalize().as_bytes()[..16]);
     }
+}
+
+/// Returns whether a bucket may have this name.
+pub(super) fn is_metric_name(name: &str) -> bool {
+    name.len() <= MAX_BUCKET_NAME
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
 fn version<T>(rule: &Option<HeadRule<T>>) -> Option<u32> {
@@ -273,12 +282,17 @@ mod tests {
     #[test]
     fn rules_that_mean_something_else_have_another_scope() {
         let route = || CacheRoute::get("/a/{x}").key("k:{x}").ttl(Duration::from_secs(1));
+        let query = || CacheRoute::query("/a/{x}").key("k:{x}").ttl(Duration::from_secs(1));
         let origin = || route().freshness(Freshness::Origin);
         let all = [
             route(),
             CacheRoute::get("/b/{x}").key("k:{x}").ttl(Duration::from_secs(1)),
-            CacheRoute::query("/a/{x}").key("k:{x}").ttl(Duration::from_secs(1)),
+            query(),
             CacheRoute::post_read("/a/{x}", |_, _| true).key("k:{x}").ttl(Duration::from_secs(1)),
+            query().normalize_with(1, |_, _| None),
+            query().normalize_with(2, |_, _| None),
+            #[cfg(feature = "json")]
+            query().normalize_json(),
             route().key("l:{x}"),
             route().tag("t:{x}"),
             route().statuses([StatusCode::OK, StatusCode::NOT_FOUND]),
