@@ -199,7 +199,7 @@ const ORDERS: &[(&str, &[&str])] = &[
     ),
     (
         "src/store/redis/record",
-        &["stamp", "seal", "tag_version", "digest", "fields", "encode", "decode"],
+        &["stamp", "compression", "seal", "tag_version", "digest", "fields", "encode", "decode"],
     ),
     (
         "src/store/redis/link",
