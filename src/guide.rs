@@ -31,6 +31,7 @@
 //! | `metrics` | counts for the `metrics` facade |
 //! | `serde` | `Serialize` for snapshots and reasons |
 //! | `config`, `config-schema` | a layer made of a file; a JSON schema of it |
+//! | `json`, `graphql` | JSON of one meaning is one content; which GraphQL requests only read |
 //! | `axum` | the original URI under `axum::Router::nest` |
 //! | `redis`, `redis-tls`, `redis-sentinel`, `redis-cluster` | `RedisStore` and its kinds of address |
 //! | `testing` | `Chaos` and `Replay`, for the tests of a service |

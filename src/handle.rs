@@ -399,9 +399,9 @@ impl SupportCacheHandle {
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
     /// let cache = SupportCacheLayer::new(MemoryStore::new()).handle();
-    /// let request = Request::get("/cases/C7/messages").body(()).unwrap();
+    /// let request = Request::get("/accounts/A1/cases/C7/messages").body(()).unwrap();
     /// let explanation = cache.explain(&request).await;
-    /// assert_eq!(explanation.bucket.as_deref(), Some("case_messages"));
+    /// assert_eq!(explanation.bucket.as_deref(), Some("messages"));
     /// assert!(explanation.to_string().contains("now         miss: uri-miss"));
     /// # }
     /// ```

@@ -74,6 +74,8 @@
 //!   Without it, give each nest a layer with its own [`SupportCacheLayerBuilder::mount`].
 //!   Patterns are matched with the path inside the nest, with the feature or without it
 //!   ([`CacheRoute::get`]).
+//! * `json`: [`CacheRoute`]s for which JSON of one meaning is one content; `graphql`: the module that tells
+//!   which GraphQL requests only read.
 //! * `config`: a layer made of a file ([`config`]); `config-schema`: a JSON schema of it.
 //! * `testing`: a store that fails by a plan, the replay of requests that finds undeclared fields, and
 //!   the conformance suite of the stores.
@@ -86,6 +88,8 @@
 
 #[cfg(feature = "config")]
 pub mod config;
+#[cfg(feature = "graphql")]
+pub mod graphql;
 pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -104,6 +108,8 @@ mod flight;
 mod future;
 mod handle;
 mod insight;
+#[cfg(feature = "json")]
+mod json;
 mod key;
 mod layer;
 mod metrics;

@@ -18,6 +18,8 @@ const ORDERS: &[(&str, &[&str])] = &[
             "sync",
             "clock",
             "error",
+            "json",
+            "graphql",
             "key",
             "fence",
             "entry",
@@ -198,7 +200,7 @@ const ORDERS: &[(&str, &[&str])] = &[
     ),
     (
         "src/store/redis/record",
-        &["stamp", "seal", "tag_version", "digest", "fields", "encode", "decode"],
+        &["stamp", "compression", "seal", "tag_version", "digest", "fields", "encode", "decode"],
     ),
     (
         "src/store/redis/link",

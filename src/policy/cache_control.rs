@@ -21,6 +21,7 @@ pub(crate) struct Directives {
     pub(crate) no_store: bool,
     pub(crate) no_cache: Extent,
     pub(crate) private: Extent,
+    pub(crate) no_transform: bool,
     pub(super) is_public: bool,
     /// `public`, `s-maxage` or `must-revalidate`, which let a shared cache reuse the response to a
     /// request with credentials (RFC 9111 §3.5).
@@ -80,6 +81,7 @@ impl Directives {
             no_store: stated.has(Name::NoStore),
             no_cache: extent(Name::NoCache),
             private: extent(Name::Private),
+            no_transform: stated.has(Name::NoTransform),
             is_public: stated.has(Name::Public),
             permits_sharing: has_any(&[Name::Public, Name::MustRevalidate, Name::SMaxage]),
             must_revalidate: has_any(&[Name::MustRevalidate, Name::ProxyRevalidate, Name::SMaxage]),
@@ -130,6 +132,7 @@ impl Directives {
     fn restrict(&mut self, name: DirectiveName, listed: Option<Vec<HeaderName>>) {
         match name {
             DirectiveName::NoStore => self.no_store = true,
+            DirectiveName::NoTransform => self.no_transform = true,
             DirectiveName::NoCache => self.no_cache.widen(listed),
             DirectiveName::Private => self.private.widen(listed),
             DirectiveName::MustRevalidate

@@ -14,6 +14,7 @@ pub(crate) enum DirectiveName {
     MustUnderstand,
     NoCache,
     NoStore,
+    NoTransform,
     OnlyIfCached,
     Private,
     ProxyRevalidate,
@@ -23,13 +24,14 @@ pub(crate) enum DirectiveName {
     StaleWhileRevalidate,
 }
 
-const NAMES: [(&str, DirectiveName); 13] = [
+const NAMES: [(&str, DirectiveName); 14] = [
     ("max-age", DirectiveName::MaxAge),
     ("min-fresh", DirectiveName::MinFresh),
     ("must-revalidate", DirectiveName::MustRevalidate),
     ("must-understand", DirectiveName::MustUnderstand),
     ("no-cache", DirectiveName::NoCache),
     ("no-store", DirectiveName::NoStore),
+    ("no-transform", DirectiveName::NoTransform),
     ("only-if-cached", DirectiveName::OnlyIfCached),
     ("private", DirectiveName::Private),
     ("proxy-revalidate", DirectiveName::ProxyRevalidate),

@@ -28,6 +28,7 @@ pub use request_directives::RequestDirectives;
 pub use response_policy::ResponsePolicy;
 pub use write_effect::WriteEffect;
 
+pub(crate) use cache_control::Directives;
 pub(crate) use cache_groups::{CACHE_GROUP_INVALIDATION, CACHE_GROUPS, groups};
 pub(crate) use cache_tags::named_tags;
 pub(crate) use freshness::Lifetimes;
@@ -38,7 +39,9 @@ pub use request_directives::ForceRefresh;
 pub(crate) use request_directives::Wishes;
 pub(crate) use request_fields::{CredentialFields, RequestFields};
 pub(crate) use response_policy::HeadRule;
-pub(crate) use storability::{Reception, StoragePolicy, Terms, declared_length, may_be_remembered};
+pub(crate) use storability::{
+    Reception, StoragePolicy, Terms, declared_length, may_be_remembered, unfit_status,
+};
 pub(crate) use upgrade::asks_for_upgrade;
 pub(crate) use validation::{
     CONTENT_DIGEST, Conditions, DIGESTS_OF_THE_WHOLE, Validators, confirms, contradicts, describes,
@@ -46,8 +49,5 @@ pub(crate) use validation::{
 };
 #[cfg(any(fuzzing, test))]
 pub(crate) use {
-    cache_control::{Directives, Extent},
-    directive::DirectiveName,
-    freshness::Arrival,
-    targeted::Targeted,
+    cache_control::Extent, directive::DirectiveName, freshness::Arrival, targeted::Targeted,
 };

@@ -265,6 +265,17 @@ fn for_one_client(name: &HeaderName) -> Option<Refusal> {
     })
 }
 
+/// Returns the reason for which a status cannot be stored, whatever a route says.
+pub(crate) fn unfit_status(status: StatusCode) -> Option<&'static str> {
+    match status.as_u16() {
+        100..=199 => Some("1xx is no final response: remove it"),
+        206 | 304 => Some("206 and 304 are parts of a response: remove them"),
+        401 | 407 => Some("401 and 407 are for one client: remove them"),
+        500.. => Some("a server error is not stored: remove it, or use `stale_if_error`"),
+        _ => None,
+    }
+}
+
 /// Returns whether a status is that of a part of a response.
 fn is_partial(status: StatusCode) -> bool {
     status == StatusCode::PARTIAL_CONTENT || status == StatusCode::NOT_MODIFIED

@@ -92,9 +92,10 @@ pub(crate) fn admit<'a>(
         push_seen(&mut extras, view.head.uri, rule, &identity.scheme);
     }
     // Last: nothing is read of a request that bypasses the cache anyway.
-    if let Some(rule) = &rule.content {
+    if let Some(of_content) = &rule.content {
+        let request = KeyRequest { view, pattern: &rule.pattern };
         push_part(&mut extras, b"content");
-        push_part(&mut extras, &rule.digest(view.head.headers, content)?);
+        push_part(&mut extras, &of_content.digest(&request, content)?);
     }
     let (scope, target) = (&rule.scope, rule.query.target(original));
     Ok(Admitted { fields, key, scope, site, target, extras })

@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::{HeaderName, Method, StatusCode, response};
 
 use super::{
-    cache_rule::{CacheRule, Coalescing, Scope, is_metric_name, unfit_status},
-    content::{ContentRule, Judge, ReadMethod},
+    cache_rule::{CacheRule, Coalescing, Scope, is_metric_name},
+    content::{ContentRule, Judge, Normalizer, ReadMethod},
     credentials::Credentials,
     host::HostPolicy,
     key_builder::{KeyBuilder, KeySource},
@@ -18,7 +18,7 @@ use crate::{
     error::{ConfigError, ConfigErrorKind},
     key::Nominated,
     origin::{Exhausted, Quota},
-    policy::{Freshness, HeadRule, Lifetimes, RequestDirectives, StoragePolicy},
+    policy::{Freshness, HeadRule, Lifetimes, RequestDirectives, StoragePolicy, unfit_status},
 };
 
 const DEFAULT_BODY_LIMIT: u64 = 1024 * 1024;
@@ -205,7 +205,7 @@ impl CacheRoute {
     ///     .layer(layer.reading_content());
     /// for asked in ["cats", "dogs", "cats"] {
     ///     let request = Request::builder().method("QUERY").uri("/search");
-    ///     let request = request.header("content-type", "text/plain").body(asked.into()).unwrap();
+    ///     let request = request.header("content-type", "text/plain").body(Body::from(asked)).unwrap();
     ///     let response = app.clone().oneshot(request).await.unwrap();
     ///     let body = axum::body::to_bytes(response.into_body(), 100).await.unwrap();
     ///     assert_eq!(body, format!("found {asked}"));
@@ -628,10 +628,51 @@ impl CacheRoute {
     ///     .content_limit(4 * 1024);
     /// ```
     pub fn content_limit(mut self, bytes: u64) -> Self {
-        match &mut self.content {
-            Some(content) => content.limit = bytes,
-            None => self.content = Some(ContentRule { limit: bytes, ..ContentRule::default() }),
-        }
+        self.content.get_or_insert_default().limit = bytes;
+        self
+    }
+
+    /// Gives contents of one meaning one form, by a closure over head and content, so that their requests share
+    /// a response. Defaults to the content as it was sent. For [`query`](Self::query) and
+    /// [`post_read`](Self::post_read).
+    ///
+    /// `None` leaves the content as it is, and so does the cache for content with a `Content-Encoding`, and
+    /// where the request says `no-transform` (RFC 10008 §2.7). The handler gets the content as it was sent. If
+    /// it tells contents apart that the closure does not, one is answered with the response to another.
+    ///
+    /// `version` stands for the closure, as in [`ttl_with`](Self::ttl_with).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_support_cache::CacheRoute;
+    ///
+    /// // The search ignores case.
+    /// CacheRoute::query("/search")
+    ///     .key("search")
+    ///     .normalize_with(1, |_, content| Some(content.to_ascii_lowercase()))
+    ///     .ttl(Duration::from_secs(60));
+    /// ```
+    pub fn normalize_with(
+        self,
+        version: u32,
+        form: impl Fn(&KeyRequest<'_>, &[u8]) -> Option<Vec<u8>> + Send + Sync + 'static,
+    ) -> Self {
+        self.normalizing(Normalizer::new(version.to_string(), form))
+    }
+
+    /// Gives JSON of one meaning one form (RFC 8785), as [`normalize_with`](Self::normalize_with) does: the
+    /// order of names, white space, and the spelling of strings and numbers do not count. For content whose
+    /// type is `application/json` or ends with `+json`.
+    ///
+    /// Numbers are the same if they are as 64-bit floats, so `1`, `1.0` and `1e0` are. Content stays as it was
+    /// sent if readers may disagree about it: a name that stands twice, an integer of 2^53 or more.
+    #[cfg(feature = "json")]
+    pub fn normalize_json(self) -> Self {
+        self.normalizing(Normalizer::json())
+    }
+
+    fn normalizing(mut self, normalizer: Normalizer) -> Self {
+        self.content.get_or_insert_default().normalizer = Some(normalizer);
         self
     }
 
@@ -742,18 +783,7 @@ impl CacheRoute {
         }
         self.check_lifetimes()?;
         self.check_limits()?;
-        let key = match (self.template, self.key_with) {
-            (Some(text), None) => KeyBuilder::new(KeySource::Template(text), &pattern, "key")?,
-            (None, Some(builder)) => KeyBuilder::Closure(builder),
-            (None, None) => {
-                let problem = "is missing: give `.key(..)` or `.key_with(..)`";
-                return Err(refusal(ConfigErrorKind::MissingKey, "key", problem));
-            }
-            (Some(_), Some(_)) => {
-                let problem = "`.key(..)` is given too: remove one of them";
-                return Err(refusal(ConfigErrorKind::MissingKey, "key_with", problem));
-            }
-        };
+        let key = KeyBuilder::of_route(self.template, self.key_with, &pattern)?;
         let tags = self.tags.into_iter().map(|source| KeyBuilder::new(source, &pattern, "tag"));
         let tags = tags.collect::<Result<_, _>>()?;
         let credentials = self.credentials.unwrap_or_else(|| credentials.clone());
@@ -842,7 +872,7 @@ impl CacheRoute {
             (
                 self.content.is_some() && is_get,
                 "content_limit",
-                "is for routes whose requests have content: remove it, or use `CacheRoute::query`",
+                "and normalizing are for routes whose requests have content: use `CacheRoute::query`",
             ),
             (self.body_limit == 0, "body_limit", "is zero: give at least 1, or remove the route"),
         ];

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderName, Method, StatusCode};
+use http::{HeaderName, Method};
 
 use super::{
     content::{ContentRule, Denied, ReadMethod, RequestContent},
@@ -251,25 +251,14 @@ impl CacheRule {
             self.vary,
         );
         layer.update(text.as_bytes());
-        if self.method != ReadMethod::Get {
-            layer.update(self.method.as_str().as_bytes());
+        if let Some(content) = &self.content {
+            layer.update(format!("{} {}\n", self.method.as_str(), content.scope()).as_bytes());
         }
         self.scope.copy_from_slice(&layer.finalize().as_bytes()[..16]);
     }
 }
 
-/// Returns the reason why responses of a status are not stored, if there is one.
-pub(super) fn unfit_status(status: StatusCode) -> Option<&'static str> {
-    match status.as_u16() {
-        100..=199 => Some("1xx is no final response: remove it"),
-        206 | 304 => Some("206 and 304 are parts of a response: remove them"),
-        401 | 407 => Some("401 and 407 are for one client: remove them"),
-        500.. => Some("a server error is not stored: remove it, or use `stale_if_error`"),
-        _ => None,
-    }
-}
-
-/// Returns whether a text can name a bucket in metrics.
+/// Returns whether a bucket may have this name.
 pub(super) fn is_metric_name(name: &str) -> bool {
     name.len() <= MAX_BUCKET_NAME
         && name.starts_with(|c: char| c.is_ascii_lowercase())
@@ -296,12 +285,17 @@ mod tests {
     #[test]
     fn rules_that_mean_something_else_have_another_scope() {
         let route = || CacheRoute::get("/a/{x}").key("k:{x}").ttl(Duration::from_secs(1));
+        let query = || CacheRoute::query("/a/{x}").key("k:{x}").ttl(Duration::from_secs(1));
         let origin = || route().freshness(Freshness::Origin);
         let all = [
             route(),
             CacheRoute::get("/b/{x}").key("k:{x}").ttl(Duration::from_secs(1)),
-            CacheRoute::query("/a/{x}").key("k:{x}").ttl(Duration::from_secs(1)),
+            query(),
             CacheRoute::post_read("/a/{x}", |_, _| true).key("k:{x}").ttl(Duration::from_secs(1)),
+            query().normalize_with(1, |_, _| None),
+            query().normalize_with(2, |_, _| None),
+            #[cfg(feature = "json")]
+            query().normalize_json(),
             route().key("l:{x}"),
             route().tag("t:{x}"),
             route().statuses([StatusCode::OK, StatusCode::NOT_FOUND]),

@@ -13,7 +13,7 @@ use super::request::{HeadRef, KeyRequest};
 use crate::{
     metrics::outcome::Bypass,
     peek::{HasContent, SentContent, can_peek},
-    policy::RequestFields,
+    policy::{Directives, RequestFields},
 };
 
 const DEFAULT_LIMIT: u64 = 64 * 1024;
@@ -69,6 +69,49 @@ pub(crate) struct ContentRule {
     pub(crate) limit: u64,
     /// Tells reads from writes; `None` where all requests read.
     pub(super) judge: Option<Judge>,
+    /// Gives contents of one meaning one form.
+    pub(super) normalizer: Option<Normalizer>,
+}
+
+/// Closure that gives contents of one meaning one form, and a text that stands for it in digests.
+#[derive(Clone)]
+pub(crate) struct Normalizer {
+    name: String,
+    form: Arc<dyn Fn(&KeyRequest<'_>, &[u8]) -> Option<Vec<u8>> + Send + Sync>,
+}
+
+impl Normalizer {
+    pub(super) fn new(
+        name: String,
+        form: impl Fn(&KeyRequest<'_>, &[u8]) -> Option<Vec<u8>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { name, form: Arc::new(form) }
+    }
+}
+
+#[cfg(feature = "json")]
+impl Normalizer {
+    /// Takes JSON of one meaning for one.
+    pub(super) fn json() -> Self {
+        Self::new("json".to_owned(), |request, content| {
+            let is_json = request.headers().get(CONTENT_TYPE).is_some_and(is_json);
+            is_json.then(|| crate::json::canonical(content)).flatten()
+        })
+    }
+}
+
+/// Returns whether a media type is that of JSON (RFC 6839 §3.1).
+#[cfg(feature = "json")]
+fn is_json(media_type: &HeaderValue) -> bool {
+    let essence = media_type.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+    let essence = essence.trim_ascii().to_ascii_lowercase();
+    essence == b"application/json" || essence.ends_with(b"+json")
+}
+
+impl fmt::Debug for Normalizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
 }
 
 /// Closure that tells whether a request with this content reads.
@@ -151,7 +194,7 @@ impl RequestContent<'_> {
 
 impl Default for ContentRule {
     fn default() -> Self {
-        Self { limit: DEFAULT_LIMIT, judge: None }
+        Self { limit: DEFAULT_LIMIT, judge: None, normalizer: None }
     }
 }
 
@@ -162,6 +205,20 @@ impl ContentRule {
         let mut encoded = Vec::new();
         encode(fields, data, trailers, |bytes| encoded.extend_from_slice(bytes));
         encoded
+    }
+
+    /// Returns a text that is equal for rules that take the same contents for one.
+    pub(super) fn scope(&self) -> String {
+        self.normalizer.as_ref().map(|normalizer| normalizer.name.clone()).unwrap_or_default()
+    }
+
+    /// Returns the form of content that stands for all of its meaning. `None` if it stands for itself.
+    fn form(&self, request: &KeyRequest<'_>, data: &[u8]) -> Option<Vec<u8>> {
+        let Normalizer { form, .. } = self.normalizer.as_ref()?;
+        let fields = request.headers();
+        // RFC 10008 §2.7.
+        let is_left = is_coded(fields) || Directives::of(fields).no_transform;
+        (!is_left).then(|| form(request, data)).flatten()
     }
 
     /// Decides whether a request reads.
@@ -194,9 +251,10 @@ impl ContentRule {
     /// The reason for which the content is not known.
     pub(super) fn digest(
         &self,
-        fields: &HeaderMap,
+        request: &KeyRequest<'_>,
         content: RequestContent<'_>,
     ) -> Result<[u8; 32], Denied> {
+        let fields = request.headers();
         // RFC 10008 §2: a server refuses such a QUERY.
         if self.judge.is_none() && !fields.contains_key(CONTENT_TYPE) {
             return Err(Bypass::MediaType.into());
@@ -205,7 +263,9 @@ impl ContentRule {
         match content {
             SentContent::Whole { data, trailers } => {
                 let mut hasher = blake3::Hasher::new();
-                encode(fields, data, trailers, |bytes| {
+                let form = self.form(request, data);
+                hasher.update(&[u8::from(form.is_some())]);
+                encode(fields, form.as_deref().unwrap_or(data), trailers, |bytes| {
                     hasher.update(bytes);
                 });
                 Ok(*hasher.finalize().as_bytes())

@@ -8,7 +8,7 @@ use super::{
     template::Template,
 };
 use crate::{
-    error::ConfigError,
+    error::{ConfigError, ConfigErrorKind},
     key::{PrimaryKey, Tag},
 };
 
@@ -37,6 +37,23 @@ impl KeyBuilder {
             KeySource::Template(text) => Self::Template(Template::parse(&text, pattern, field)?),
             KeySource::Closure(builder) => Self::Closure(builder),
         })
+    }
+
+    /// Creates the builder of a route's key, which has either a template or a closure.
+    pub(super) fn of_route(
+        template: Option<String>,
+        key_with: Option<Extract>,
+        pattern: &Pattern,
+    ) -> Result<Self, ConfigError> {
+        let fault = |field, problem: &str| {
+            Err(ConfigError::new(ConfigErrorKind::MissingKey, field, problem))
+        };
+        match (template, key_with) {
+            (Some(text), None) => Self::new(KeySource::Template(text), pattern, "key"),
+            (None, Some(builder)) => Ok(Self::Closure(builder)),
+            (None, None) => fault("key", "is missing: give `.key(..)` or `.key_with(..)`"),
+            (Some(_), Some(_)) => fault("key_with", "`.key(..)` is given too: remove one of them"),
+        }
     }
 
     /// Returns whether the path alone decides the result.

@@ -249,6 +249,48 @@ async fn credentials_are_treated_as_for_get() {
     assert!(nobody.cache_status().ends_with("detail=caller"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn contents_that_have_one_form_share_a_response() {
+    let form = |content: &[u8]| (content != b"odd").then(|| content.to_ascii_lowercase());
+    let (cache, _, calls) = cache_with(|route| route.normalize_with(1, move |_, body| form(body)));
+    numbered(calls);
+    let of = |fields: &[(&str, &str)], body| request("QUERY", fields, Full::from(body));
+    for (fields, body, text) in [
+        (&[TEXT][..], "Cats", "1"),
+        (&[TEXT], "cats", "1"),
+        (&[TEXT], "dogs", "2"),
+        // It is not the form of `ODD`.
+        (&[TEXT], "odd", "3"),
+        (&[TEXT], "ODD", "4"),
+        (&[("content-type", "text/html")], "cats", "5"),
+        (&[TEXT, ("cache-control", "no-transform")], "Cats", "6"),
+        (&[TEXT, ("content-encoding", "gzip")], "Cats", "7"),
+        (&[TEXT, ("content-encoding", "gzip")], "cats", "8"),
+    ] {
+        assert_eq!(ask(&cache, of(fields, body)).await.text(), text, "{fields:?} {body}");
+    }
+}
+
+#[cfg(feature = "json")]
+#[tokio::test(start_paused = true)]
+async fn json_that_is_spelled_in_another_way_is_the_same() {
+    let (cache, _, calls) = cache_with(|route| route.normalize_json());
+    numbered(calls);
+    let of = |media_type, body| request("QUERY", &[("content-type", media_type)], Full::from(body));
+    for (media_type, body, text) in [
+        ("application/json", r#"{"a":1,"b":2}"#, "1"),
+        ("application/json", r#"{ "b": 2.0, "a": 1 }"#, "1"),
+        ("application/json", r#"{"a":1,"b":3}"#, "2"),
+        ("application/json", r#"{"a":1,"b":2,"b":2}"#, "3"),
+        ("application/x+JSON; a=b", r#"{"a":1,"b":2}"#, "4"),
+        ("application/x+JSON; a=b", r#"{"a":1, "b":2}"#, "4"),
+        ("text/plain", r#"{"a":1,"b":2}"#, "5"),
+        ("text/plain", r#"{"a":1, "b":2}"#, "6"),
+    ] {
+        assert_eq!(ask(&cache, of(media_type, body)).await.text(), text, "{media_type} {body}");
+    }
+}
+
 // ===== POST that only reads =====
 
 fn post<Q>(fields: &[(&str, &str)], body: Q) -> Request<Q> {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use tower_support_cache::{
-    ConfigErrorKind, RedisCredentials, RedisStore,
+    ConfigErrorKind, RedisCredentials, RedisStore, SealKey,
     store::{PrimaryKey, Store, Strength, Tag},
 };
 
@@ -296,7 +296,7 @@ async fn two_programs_that_share_a_namespace_are_warned_of() {
 #[test]
 fn a_store_that_cannot_work_is_refused_and_the_error_names_the_setting() {
     let url = "redis://127.0.0.1/";
-    let zero = Duration::ZERO;
+    let (zero, key) = (Duration::ZERO, SealKey::new([1; 32]));
     for (builder, field) in [
         (RedisStore::builder("http://127.0.0.1/"), "url"),
         (RedisStore::builder("redis://user:secret@:x/"), "url"),
@@ -308,6 +308,8 @@ fn a_store_that_cannot_work_is_refused_and_the_error_names_the_setting() {
         (RedisStore::builder(url).breaker(0), "breaker"),
         (RedisStore::builder(url).namespace("a\nb"), "namespace"),
         (RedisStore::builder(url).password("secret").credentials(no_credentials), "credentials"),
+        (RedisStore::builder(url).encrypt(key).authenticate(key), "authenticate"),
+        (RedisStore::builder(url).decrypt_also(key), "decrypt_also"),
         (RedisStore::cluster([url]).database(1), "database"),
         (RedisStore::cluster(Vec::<String>::new()), "urls"),
         (RedisStore::sentinel("main", Vec::<String>::new()), "urls"),

@@ -11,7 +11,7 @@ use tower_support_cache::{CacheRoute, RedisStore, RedisStoreBuilder};
 
 use crate::{
     Site,
-    server::{PATIENCE, Server, free_port, new_folder, until},
+    server::{PATIENCE, Server, free_port, new_folder, server_program, until},
     support::{get, got, send},
 };
 
@@ -46,7 +46,7 @@ impl Sentinel {
             ),
         )
         .unwrap();
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(server_program());
         command.arg(&file).arg("--sentinel").stdout(Stdio::null());
         Self { port, process: command.spawn().unwrap(), folder }
     }

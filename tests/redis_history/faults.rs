@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     Worker,
+    dialect::Imitation,
     proxy::Proxy,
     random::Random,
     scenario::{Load, Scenario},
@@ -95,6 +96,8 @@ pub(crate) struct Faults {
     standby: Server,
     /// Between the standby and the primary.
     replication: Proxy,
+    /// In front of the servers, by their ports.
+    imitations: BTreeMap<u16, Imitation>,
     links: Vec<Proxy>,
     kinds: &'static [Fault],
     injected: BTreeMap<Fault, u64>,
@@ -106,9 +109,15 @@ impl Faults {
         let (primary, standby) = (Server::with_clock().await, Server::with_clock().await);
         let replication = Proxy::to(primary.port).await;
         standby.follow(replication.port).await;
+        let mut imitations = BTreeMap::new();
+        if let Some(dialect) = scenario.dialect {
+            for port in [primary.port, standby.port] {
+                imitations.insert(port, Imitation::of(port, dialect).await);
+            }
+        }
         let mut links = Vec::new();
         for _ in 0..scenario.processes {
-            links.push(Proxy::to(primary.port).await);
+            links.push(Proxy::to(front(&imitations, primary.port)).await);
         }
         if scenario.load == Load::Rests {
             links.iter().skip(1).step_by(2).for_each(|link| link.hold(HOLD));
@@ -117,6 +126,7 @@ impl Faults {
             primary,
             standby,
             replication,
+            imitations,
             links,
             kinds: scenario.faults,
             injected: BTreeMap::new(),
@@ -229,7 +239,8 @@ impl Faults {
     }
 
     async fn lead_to_the_standby(&mut self) {
-        self.links.iter().for_each(|link| link.lead_to(self.standby.port));
+        let port = front(&self.imitations, self.standby.port);
+        self.links.iter().for_each(|link| link.lead_to(port));
     }
 
     /// The old primary comes back as an empty replica of the new one.
@@ -248,4 +259,9 @@ impl Faults {
         pause(ms(300)).await;
         self.primary.run(&["CONFIG", "SET", "maxmemory", "0"]).await;
     }
+}
+
+/// Returns the port at which a server is reached.
+fn front(imitations: &BTreeMap<u16, Imitation>, port: u16) -> u16 {
+    imitations.get(&port).map_or(port, |imitation| imitation.port)
 }

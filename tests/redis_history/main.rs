@@ -10,7 +10,8 @@
 //! cargo test --release --all-features --test redis_history long      # the one that counts
 //! ```
 //!
-//! Scenarios: `short` (the default), `long`; with near caches, whose messages may be on their way,
+//! Scenarios: `short` and `imitated` (the default), one for each service that `support/dialect.rs` imitates;
+//! `long`; with near caches, whose messages may be on their way,
 //! `near`, and where keys are seldom written `near-rests`, `near-silent`; with writes whose process ends
 //! before the window of their unknown outcome `doubts`; for known mistakes `quiet`, `heartbeats`,
 //! `near-quiet`, `restarts`, `failovers`, `demotions`, `shutdowns`. Options: `--processes`, `--tasks`,
@@ -18,6 +19,8 @@
 
 #![allow(clippy::unwrap_used)] // clippy.toml lets tests unwrap, but not what they call.
 
+#[path = "../support/dialect.rs"]
+mod dialect;
 #[path = "../support/proxy.rs"]
 mod proxy;
 #[path = "../support/random.rs"]
@@ -60,8 +63,13 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let faultless = runs.iter().filter(|scenario| runtime.block_on(run(scenario))).count();
-    if faultless == runs.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let faultless: Vec<_> = runs.iter().map(|scenario| runtime.block_on(run(scenario))).collect();
+    report::servers(&runs, &faultless);
+    if faultless.iter().all(|is_faultless| *is_faultless) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// Runs a scenario. Returns whether its goal is reached.

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{faults::Fault, scenario::Scenario, tally::Tally};
+use crate::{faults::Fault, scenario::Scenario, server::server_name, tally::Tally};
 
 const WIDTH: u64 = 30;
 /// Pause between lines of progress where there is no terminal.
@@ -101,4 +101,21 @@ pub(crate) fn lateness(mut micros: Vec<u64>, of: u64) {
         at(99),
         *worst as f64 / 1000.0
     );
+}
+
+/// Shows over which servers the runs were.
+pub(crate) fn servers(runs: &[Scenario], faultless: &[bool]) {
+    let real = server_name();
+    println!("{:<28}{:>12}  result", "server", "");
+    for (scenario, is_faultless) in runs.iter().zip(faultless) {
+        let (name, how) = match scenario.dialect {
+            Some(dialect) => (dialect.name, "imitated"),
+            None => (&*real, "real"),
+        };
+        let result = if *is_faultless { "as it must be" } else { "FAILED" };
+        println!("{name:<28}{how:>12}  {result}");
+    }
+    for other in ["redis", "valkey"].iter().filter(|other| !real.contains(**other)) {
+        println!("{other:<28}{:>12}  not run", "real");
+    }
 }

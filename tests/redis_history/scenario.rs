@@ -6,7 +6,12 @@ use std::{
     time::Duration,
 };
 
-use crate::{faults::Fault, tally::Tally, world::KEYS};
+use crate::{
+    dialect::{self, Dialect},
+    faults::Fault,
+    tally::Tally,
+    world::KEYS,
+};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
@@ -19,6 +24,8 @@ pub(crate) struct Scenario {
     pub(crate) is_near: bool,
     pub(crate) load: Load,
     pub(crate) faults: &'static [Fault],
+    /// Service that the servers imitate.
+    pub(crate) dialect: Option<Dialect>,
     pub(crate) goal: Goal,
 }
 
@@ -47,6 +54,9 @@ pub(crate) struct Goal {
     shared: u64,
 }
 
+/// Faults over servers that imitate a service: each run is short.
+const IMITATED: &[Fault] = &[Fault::RestartFromRdb, Fault::Failover, Fault::ScriptFlush];
+
 /// Percentage of reads that the server must confirm without near caches.
 const CONFIRMED: u64 = 3;
 /// Percentage of reads that near caches must answer where there are any.
@@ -56,7 +66,7 @@ impl Scenario {
     /// Returns what the command line asks for; `None` if it names something else.
     pub(crate) fn asked_for(arguments: &[String]) -> Option<Vec<Self>> {
         let mut words = arguments.iter();
-        let mut name = "short";
+        let mut names = vec!["short", "imitated"];
         let mut changes: Vec<(&str, u64)> = Vec::new();
         while let Some(word) = words.next() {
             match word.as_str() {
@@ -65,10 +75,11 @@ impl Scenario {
                 }
                 // Options of the test harness mean nothing here.
                 option if option.starts_with('-') => {}
-                word => name = word,
+                word => names = vec![word],
             }
         }
-        let mut scenarios = Self::named(name)?;
+        let named = names.into_iter().map(Self::named).collect::<Option<Vec<_>>>()?;
+        let mut scenarios = named.concat();
         for scenario in &mut scenarios {
             for (option, value) in &changes {
                 match *option {
@@ -99,6 +110,7 @@ impl Scenario {
             is_near: false,
             load: Load::Crowd,
             faults,
+            dialect: None,
             goal,
         };
         let rests = |name, faults| Self {
@@ -108,6 +120,7 @@ impl Scenario {
             ..scenario(name, faults, some(8))
         };
         Some(match name {
+            "imitated" => return Self::imitated(),
             "short" => vec![scenario("short", Fault::ALL, Goal { faults: 1, ..some(12) })],
             "long" => {
                 let enough = Goal {
@@ -129,10 +142,7 @@ impl Scenario {
             "near-quiet" => vec![Self { is_near: true, ..scenario("near-quiet", &[], some(8)) }],
             "near-rests" => vec![rests("near-rests", &[])],
             "near-silent" => vec![rests("near-silent", &[Fault::BlackHole])],
-            "doubts" => {
-                let load = Load::Doubts;
-                vec![Self { load, ..scenario("doubts", &[], some(12)) }]
-            }
+            "doubts" => vec![Self { load: Load::Doubts, ..scenario("doubts", &[], some(12)) }],
             "heartbeats" => {
                 vec![Self { load: Load::Late, ..scenario("heartbeats", &[], some(8)) }]
             }
@@ -144,12 +154,27 @@ impl Scenario {
             _ => return None,
         })
     }
+
+    /// Returns a brief run over each imitated service.
+    fn imitated() -> Option<Vec<Self>> {
+        let goal = |goal| Goal { time: Duration::from_secs(3), faults: 1, shared: 3, ..goal };
+        let quiet = Self::named("quiet")?.pop()?;
+        let imitating = |dialect: &Dialect| Self {
+            name: "imitated",
+            faults: IMITATED,
+            dialect: Some(*dialect),
+            goal: goal(quiet.goal),
+            ..quiet.clone()
+        };
+        Some(dialect::ALL.iter().map(imitating).collect())
+    }
 }
 
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, processes, tasks, seed, .. } = self;
-        write!(f, "history `{name}`: {processes} processes of {tasks} tasks, seed {seed}")
+        let Self { name, processes, tasks, seed, dialect, .. } = self;
+        write!(f, "history `{name}`: {processes} processes of {tasks} tasks, seed {seed}")?;
+        dialect.map_or(Ok(()), |dialect| write!(f, ", {} imitated", dialect.name))
     }
 }
 
@@ -168,6 +193,7 @@ impl Goal {
 
     /// Says what is missing. Returns whether the run is as it must be.
     pub(crate) fn verdict(scenario: &Scenario, tally: &Tally) -> bool {
+        let is_brief = scenario.dialect.is_some();
         let shared = tally.hits + tally.joins;
         let is_enough = shared * 100 >= tally.reads * scenario.goal.shared;
         if !is_enough {
@@ -180,11 +206,12 @@ impl Goal {
         if !is_near {
             println!("only {} of {} reads were of a near cache", tally.near, tally.reads);
         }
-        let is_confirmed = scenario.is_near || tally.confirmed * 100 >= tally.reads * CONFIRMED;
+        let is_confirmed =
+            is_brief || scenario.is_near || tally.confirmed * 100 >= tally.reads * CONFIRMED;
         if !is_confirmed {
             println!("the server confirmed only {} of {} reads", tally.confirmed, tally.reads);
         }
-        let is_doubted = scenario.load == Load::Rests || tally.settled > 0;
+        let is_doubted = is_brief || scenario.load == Load::Rests || tally.settled > 0;
         if !is_doubted {
             println!("no unknown outcome was committed in time");
         }

@@ -164,9 +164,9 @@ pub(crate) const GARNET: Dialect = Dialect {
     ..PLAIN
 };
 
-/// Every service that is imitated, except for those that store nothing for us.
+/// Services that are imitated, except for those that store nothing for us unasked.
 pub(crate) const ALL: &[Dialect] =
-    &[ONE_MS, FAR, DRAGONFLY, KEYDB, ELASTICACHE, MEMORYSTORE, ENTERPRISE, TENCENT];
+    &[DRAGONFLY, KEYDB, ELASTICACHE, MEMORYSTORE, ENTERPRISE, TENCENT];
 
 /// A server that is imitated, on a free port. Dropped, it refuses new connections.
 pub(crate) struct Imitation {
@@ -335,7 +335,7 @@ impl Dialect {
         let age = value("run_id:").map(|run| {
             let mut hasher = DefaultHasher::new();
             run.hash(&mut hasher);
-            3600 + hasher.finish() % 360_000
+            3600 + (hasher.finish() % 360_000) as i64
         });
         let kept = text.lines().filter(|line| {
             let is_heading = line.starts_with('#');
@@ -349,7 +349,7 @@ impl Dialect {
                 format!("{field}{value}\r\n")
             }
             (Some(real), Some(age)) if self.uptime == Uptime::Old => {
-                format!("uptime_in_seconds:{}\r\n", age + real.parse::<u64>().unwrap_or(0))
+                format!("uptime_in_seconds:{}\r\n", age + real.parse::<i64>().unwrap_or(0))
             }
             _ => format!("{line}\r\n"),
         });

@@ -281,7 +281,7 @@ impl Drop for Server {
 }
 
 fn spawn(port: u16, folder: &Path, options: &[(String, String)], clock: Option<&Clock>) -> Child {
-    let mut command = Command::new("redis-server");
+    let mut command = Command::new(server_program());
     command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""]);
     command.arg("--dir").arg(folder);
     if let Some(clock) = clock {
@@ -295,6 +295,20 @@ fn spawn(port: u16, folder: &Path, options: &[(String, String)], clock: Option<&
     spawned.unwrap_or_else(|error| {
         panic!("`redis-server` does not start ({error}): `tests/run.sh` installs it")
     })
+}
+
+/// Returns the server that is started: `redis-server`, or what `REDIS_SERVER` names.
+pub(crate) fn server_program() -> String {
+    std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned())
+}
+
+/// Returns the name and the version of the server that is started.
+pub(crate) fn server_name() -> String {
+    let said = Command::new(server_program()).arg("--version").output().unwrap().stdout;
+    let said = String::from_utf8_lossy(&said).to_lowercase();
+    let version = said.split_once("v=").map(|(_, rest)| rest.split(' ').next().unwrap_or_default());
+    let name = if said.contains("valkey") { "valkey" } else { "redis" };
+    format!("{name} {}", version.unwrap_or_default())
 }
 
 impl Clock {

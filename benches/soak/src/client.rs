@@ -17,7 +17,7 @@ use rand_distr::Zipf;
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    fleet::{Fleet, Member},
+    fleet::{Fleet, Member, NEAR_LAG},
     server::length,
     tally::Tally,
     truth::CASES,
@@ -70,7 +70,7 @@ pub(crate) async fn run(fleet: Arc<Fleet>, tally: Arc<Tally>, cases: usize, seed
 /// Sends a request, again if its server has ended meanwhile, and counts what comes back.
 async fn ask(
     http: &Http<HttpConnector, Empty<Bytes>>,
-    fleet: &Fleet,
+    fleet: &Arc<Fleet>,
     tally: &Tally,
     asked: Asked,
     number: u64,
@@ -86,7 +86,9 @@ async fn ask(
         let sent = timeout(PATIENCE, send(http, &member, asked)).await;
         match sent.map_err(|_| "no response within 20 s".to_owned()).flatten() {
             Ok(answer) => match asked {
-                Asked::Read(case) => return check(tally, case, least, &answer, start.elapsed()),
+                Asked::Read(case) => {
+                    return check(tally, &member, case, least, &answer, start.elapsed());
+                }
                 _ => return acknowledge(fleet, tally, &member, asked, &answer),
             },
             Err(_) if !fleet.has(&member) => {
@@ -123,7 +125,14 @@ async fn send(
 }
 
 /// Counts a response to a read, which must be of its case, whole, and of at least a version.
-fn check(tally: &Tally, case: usize, least: u32, answer: &Answer, taken: Duration) {
+fn check(
+    tally: &Tally,
+    member: &Member,
+    case: usize,
+    least: u32,
+    answer: &Answer,
+    taken: Duration,
+) {
     let text = String::from_utf8_lossy(&answer.body);
     let mut parts = text.split(':');
     let named: Option<usize> = parts.next().and_then(|part| part.parse().ok());
@@ -132,15 +141,16 @@ fn check(tally: &Tally, case: usize, least: u32, answer: &Answer, taken: Duratio
     match version.filter(|_| is_whole && named == Some(case)) {
         Some(version) if version >= least => tally.read(taken, answer.is_hit),
         Some(version) => tally.stale(format!(
-            "case {case}: {version}, and {least} was acknowledged; a hit: {}",
-            answer.is_hit
+            "case {case}: {version}, and {least} was acknowledged; {} of {}",
+            if answer.is_hit { "a hit" } else { "no hit" },
+            member.address
         )),
         None => tally.fail(format!("case {case}: {}, {} bytes", answer.status, text.len())),
     }
 }
 
 /// Notes what a response to a change acknowledges, and for whom.
-fn acknowledge(fleet: &Fleet, tally: &Tally, member: &Member, asked: Asked, answer: &Answer) {
+fn acknowledge(fleet: &Arc<Fleet>, tally: &Tally, member: &Member, asked: Asked, answer: &Answer) {
     if !answer.status.is_success() {
         return tally.fail(format!("{asked:?}: {}", answer.status));
     }
@@ -151,7 +161,11 @@ fn acknowledge(fleet: &Fleet, tally: &Tally, member: &Member, asked: Asked, answ
         let (case, version) = (case.parse().unwrap(), version.parse().unwrap());
         member.acknowledged.raise(case, version);
         if is_for_all {
-            fleet.acknowledged.raise(case, version);
+            let fleet = Arc::clone(fleet);
+            tokio::spawn(async move {
+                sleep(NEAR_LAG).await;
+                fleet.acknowledged.raise(case, version);
+            });
         }
     }
 }

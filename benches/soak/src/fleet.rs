@@ -13,13 +13,16 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
     process::{Child, ChildStdin, ChildStdout, Command},
     sync::Mutex,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use crate::truth::Versions;
 
 /// Servers at a time.
 pub(crate) const SERVERS: usize = 2;
+/// Time for which the near cache of another process may have what was invalidated. Its message takes less than a
+/// millisecond as a rule, and a link whose messages are late falls silent after 300 ms.
+pub(crate) const NEAR_LAG: Duration = Duration::from_secs(1);
 /// Time in which a process starts, answers, or ends.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -35,7 +38,7 @@ pub(crate) struct Member {
 #[derive(Debug)]
 pub(crate) struct Fleet {
     members: RwLock<Vec<Arc<Member>>>,
-    /// Versions that were acknowledged for all processes.
+    /// Versions that were acknowledged for all processes, [`NEAR_LAG`] ago.
     pub(crate) acknowledged: Versions,
 }
 
@@ -115,6 +118,7 @@ impl Process {
         fleet.remove(&self.member);
         let is_drained = self.ask("end").await == "drained";
         if is_drained {
+            sleep(NEAR_LAG).await;
             fleet.acknowledged.raise_all(&self.member.acknowledged);
         }
         timeout(PATIENCE, self.child.wait()).await.expect("the server ends").unwrap();

@@ -45,7 +45,6 @@ struct Handlers {
 ///
 /// The address cannot be bound, or the cache not be built.
 pub async fn serve(origin: String, redis: String) -> Result<(), Box<dyn Error>> {
-    // Without a near cache, whose copies may outlive an invalidation elsewhere by its message's way.
     let store = RedisStore::builder(redis).namespace("soak:").build()?;
     let layer = SupportCacheLayer::builder(store).scheme("http").routes(routes(TTL)).build()?;
     let cache = layer.handle();

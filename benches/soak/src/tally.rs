@@ -51,6 +51,7 @@ impl Tally {
     }
 
     fn note(&self, why: String) {
+        eprintln!("\n{why}");
         let mut faults = self.faults.lock().unwrap();
         if faults.len() < KEPT {
             faults.push(why);

@@ -174,7 +174,8 @@ impl RedisLease {
                 }
                 Err(_) => return Commit::Failed,
             };
-            let record = encode(entry, &settings.namespace, stamp, &tags, &settings.seal);
+            let record = encode(entry, &settings.namespace, stamp, &tags, &settings.form);
+            let Some(record) = record else { return Commit::Failed };
             records.push((digest(entry.slot(), self.epoch), record));
         }
         let keys = [&*settings.key(&release.key), &*settings.mark(&release.key)];

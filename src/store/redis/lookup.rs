@@ -150,10 +150,9 @@ impl StoreState {
         digest: &VariantDigest,
         bytes: Option<Bytes>,
     ) -> Option<InForce> {
-        let bytes = bytes?;
-        let record = self.decode(query.slot, &bytes)?;
+        let record = self.decode(query.slot, &bytes?)?;
         let source = SourceRecord {
-            record: bytes,
+            record: record.opened.clone(),
             number: record.stamp.number,
             digest: *digest,
             epoch: query.epoch,

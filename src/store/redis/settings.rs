@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, iter::once, time::Duration};
 
-use super::record::Seal;
+use super::record::{RecordForm, Seal};
 use crate::{
     key::{PrimaryKey, Slot, Subject, Tag},
     metrics::{capability::Capabilities, operations::Operation},
@@ -73,7 +73,7 @@ pub(super) struct RedisSettings {
     pub(super) slow_lookups: u32,
     pub(super) identity: ServerIdentity,
     pub(super) required: Capabilities,
-    pub(super) seal: Seal,
+    pub(super) form: RecordForm,
     /// Bytes; zero for no near cache.
     pub(super) near_capacity: u64,
     pub(super) near_limit: Duration,
@@ -91,7 +91,7 @@ impl Default for RedisSettings {
             slow_lookups: 5,
             identity: ServerIdentity::Reported,
             required: Capabilities::new(),
-            seal: Seal::Checksum,
+            form: RecordForm { seal: Seal::Checksum, compress_from: usize::MAX },
             near_capacity: 32 * 1024 * 1024,
             near_limit: Duration::from_secs(5),
         }

@@ -119,14 +119,14 @@ impl StoreState {
     /// Decodes a record that was found for a slot.
     pub(super) fn decode(&self, slot: &Slot, record: &Bytes) -> Option<Record> {
         let settings = &self.link.settings;
-        let decoded = decode(record, &settings.namespace, slot, &settings.seal);
-        if decoded.is_err() {
+        let decoded = decode(record, &settings.namespace, slot, &settings.form.seal);
+        if decoded.is_none() {
             count(&self.link.counts.unreadable);
             if !self.has_warned.swap(true, Ordering::Relaxed) {
                 telemetry::record_unreadable();
             }
         }
-        decoded.ok()
+        decoded
     }
 
     /// Creates the entry of a record, unless one of its tags is dead. `outdated` is the time since which the

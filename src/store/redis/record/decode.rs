@@ -6,9 +6,10 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 
 use super::{
+    compression::expand,
     fields::{fields_of, take_name},
-    seal::Seal,
-    stamp::{LINE, MAGIC, SENSITIVE, Stamp},
+    seal::{RecordPlace, Seal},
+    stamp::{COMPRESSED, LINE, MAGIC, Stamp},
     tag_version::{TagVersion, VersionedTag},
 };
 use crate::{
@@ -23,6 +24,8 @@ pub(crate) struct Record {
     /// Tags of a response, with the versions that they had.
     pub(crate) tags: Vec<VersionedTag>,
     pub(crate) content: StoredContent,
+    /// Sealed bytes, which content and tags are slices of.
+    pub(crate) opened: Bytes,
 }
 
 /// Content of an entry, before its times are instants of this process.
@@ -33,80 +36,42 @@ pub(crate) enum StoredContent {
     Nominated(Nominated),
 }
 
-/// Reason why a record is not used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unreadable {
-    /// Foreign, of another version, cut off, or changed.
-    Corrupt,
-    /// Of another slot: two variants have one digest, or the record was moved.
-    Misplaced,
-}
-
-/// Decodes a record that was found for a slot. The body and the values are slices of `record`.
-pub(crate) fn decode(
-    record: &Bytes,
-    namespace: &str,
-    slot: &Slot,
-    seal: &Seal,
-) -> Result<Record, Unreadable> {
-    if !record.starts_with(MAGIC) || record.get(LINE) != Some(&seal.kind()) {
-        return Err(Unreadable::Corrupt);
+/// Decodes a record that was found for a slot; `None` if it is foreign, of another version, cut off, changed, or
+/// of another slot. The body and the values are slices of what was opened.
+pub(crate) fn decode(record: &Bytes, namespace: &str, slot: &Slot, seal: &Seal) -> Option<Record> {
+    let form = *record.get(LINE).filter(|_| record.starts_with(MAGIC))?;
+    if form & !COMPRESSED != seal.form() {
+        return None;
     }
-    let sealed = seal.open(record).ok_or(Unreadable::Corrupt)?;
-    let rest = sealed.get(LINE + 1..).ok_or(Unreadable::Corrupt)?;
-    let mut reader = Reader { record, rest };
-    let stamp = reader.stamp().ok_or(Unreadable::Corrupt)?;
-    if !reader.is_for(namespace, slot).ok_or(Unreadable::Corrupt)? {
-        return Err(Unreadable::Misplaced);
-    }
-    let (tags, content) = reader.content().ok_or(Unreadable::Corrupt)?;
+    let content = seal.open(record, LINE + 1, &RecordPlace::new(namespace, slot))?;
+    let opened = if form & COMPRESSED == 0 { content } else { expand(&content)?.into() };
+    let mut reader = Reader { opened: &opened, rest: &opened };
+    let stamp = Stamp::parse(record, u64::from_be_bytes(reader.array()?))?;
+    let (tags, content) = reader.content()?;
     let is_at_end = reader.rest.is_empty();
-    if is_at_end { Ok(Record { stamp, tags, content }) } else { Err(Unreadable::Corrupt) }
+    is_at_end.then(|| Record { stamp, tags, content, opened: opened.clone() })
 }
 
-/// Reads the tags of a record that was decoded before.
-pub(crate) fn tags_of(record: &Bytes) -> Option<Vec<VersionedTag>> {
-    let mut reader = Reader { record, rest: record.get(LINE + 1..)? };
-    reader.stamp()?;
-    reader.identity()?;
+/// Reads the tags of a record that was opened before.
+pub(crate) fn tags_of(opened: &Bytes) -> Option<Vec<VersionedTag>> {
+    let mut reader = Reader { opened, rest: opened };
+    reader.array::<8>()?;
     if reader.array()? == [3] { reader.tags() } else { Some(Vec::new()) }
 }
 
 /// Reader of a record, from front to end. A length is compared with the bytes that are left before it is used.
 struct Reader<'r> {
-    record: &'r Bytes,
+    opened: &'r Bytes,
     rest: &'r [u8],
 }
 
 impl<'r> Reader<'r> {
-    fn stamp(&mut self) -> Option<Stamp> {
-        let mut number = || Some(u64::from_be_bytes(self.array()?));
-        let (incarnation, stored) = (number()?, number()?);
-        let (fresh_until, kept_until, number) = (number()?, number()?, number()?);
-        Some(Stamp { incarnation, stored, fresh_until, kept_until, number })
-    }
-
-    /// Returns the key and the variant.
-    fn identity(&mut self) -> Option<(&'r [u8], &'r [u8])> {
-        let length = self.u16()?;
-        let key = self.take(length)?;
-        let length = self.u32()?;
-        Some((key, self.take(length)?))
-    }
-
-    fn is_for(&mut self, namespace: &str, slot: &Slot) -> Option<bool> {
-        let (key, variant) = self.identity()?;
-        let key = key.strip_prefix(namespace.as_bytes());
-        let is_key = key.is_some_and(|key| key == slot.key.as_str().as_bytes());
-        Some(is_key && variant == slot.variant.as_bytes())
-    }
-
     fn content(&mut self) -> Option<(Vec<VersionedTag>, StoredContent)> {
         match self.array::<1>()?[0] {
             0 => Some((Vec::new(), self.response()?)),
             1 => Some((Vec::new(), StoredContent::Pass)),
             2 => {
-                let count = self.u16()?;
+                let count = self.length()?;
                 let names = (0..count).map(|_| take_name(&mut self.rest)).collect::<Option<_>>()?;
                 Some((Vec::new(), StoredContent::Nominated(Nominated::new(names))))
             }
@@ -118,13 +83,13 @@ impl<'r> Reader<'r> {
     fn response(&mut self) -> Option<StoredContent> {
         let head = self.head()?;
         let body = self.take(self.rest.len())?;
-        Some(StoredContent::Response(head, self.record.slice_ref(body)))
+        Some(StoredContent::Response(head, self.opened.slice_ref(body)))
     }
 
     fn tags(&mut self) -> Option<Vec<VersionedTag>> {
-        let count = self.u16().filter(|count| *count <= MAX_TAGS)?;
+        let count = self.length().filter(|count| *count <= MAX_TAGS)?;
         let tags = (0..count).map(|_| {
-            let length = self.u16()?;
+            let length = self.length()?;
             let tag = Tag::named(std::str::from_utf8(self.take(length)?).ok()?);
             let time = u64::from_be_bytes(self.array()?);
             let version = TagVersion { time, random: u64::from_be_bytes(self.array()?) };
@@ -138,30 +103,41 @@ impl<'r> Reader<'r> {
         let [flags] = self.array().filter(|[flags]| *flags < 1 << 4)?;
         let flag = |place: u8| flags >> place & 1 == 1;
         let by_route = ByRoute { lifetime: flag(1), while_revalidate: flag(2), if_error: flag(3) };
-        let initial_age = Duration::from_millis(u64::from_be_bytes(self.array()?));
-        let mut window = || Some(Duration::from_secs(u32::from_be_bytes(self.array()?).into()));
+        let initial_age = Duration::from_millis(self.number()?);
+        let mut window = || Some(Duration::from_secs(self.number()?.min(u32::MAX.into())));
         let (while_revalidate, if_error, to_validate) = (window()?, window()?, window()?);
         let windows = Windows { while_revalidate, if_error, to_validate };
-        let names = self.u32()?;
+        let names = self.length()?;
         let names = self.take(names)?;
         let fields = fields_of(names, flag(0), || self.value())?;
         Some(StoredHead { status, fields, initial_age, windows, by_route })
     }
 
     fn value(&mut self) -> Option<HeaderValue> {
-        let length = u32::from_be_bytes(self.array()?);
-        let bytes = self.take((length & !SENSITIVE) as usize)?;
-        let mut value = HeaderValue::from_maybe_shared(self.record.slice_ref(bytes)).ok()?;
-        value.set_sensitive(length & SENSITIVE != 0);
+        let length = self.length()?;
+        let bytes = self.take(length >> 1)?;
+        let mut value = HeaderValue::from_maybe_shared(self.opened.slice_ref(bytes)).ok()?;
+        value.set_sensitive(length & 1 == 1);
         Some(value)
     }
 
-    fn u16(&mut self) -> Option<usize> {
-        Some(usize::from(u16::from_be_bytes(self.array()?)))
+    fn length(&mut self) -> Option<usize> {
+        usize::try_from(self.number()?).ok()
     }
 
-    fn u32(&mut self) -> Option<usize> {
-        usize::try_from(u32::from_be_bytes(self.array()?)).ok()
+    /// Returns a number of seven bits in each byte.
+    fn number(&mut self) -> Option<u64> {
+        let (mut number, mut shift) = (0, 0);
+        loop {
+            let [byte] = self.array()?;
+            // The tenth byte has room for one bit.
+            number |=
+                u64::from(byte & 0x7f).checked_shl(shift).filter(|_| shift < 63 || byte < 2)?;
+            if byte < 0x80 {
+                return Some(number);
+            }
+            shift += 7;
+        }
     }
 
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
@@ -181,21 +157,20 @@ impl<'r> Reader<'r> {
 /// memory than they do.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn read_anything(rest: &[u8]) {
-    use super::encode::{push_u16, push_u32};
-
     let slot = crate::key::Slot::example();
     let stamp = Stamp { incarnation: 1, stored: 1, fresh_until: 2, kept_until: 3, number: 4 };
-    let mut record = stamp.line().into_bytes();
-    record.push(Seal::Checksum.kind());
-    stamp.push(&mut record);
-    push_u16(&mut record, slot.key.as_str().len());
-    record.extend_from_slice(slot.key.as_str().as_bytes());
-    push_u32(&mut record, slot.variant.as_bytes().len());
-    record.extend_from_slice(slot.variant.as_bytes());
-    record.extend_from_slice(rest);
-    Seal::Checksum.close(&mut record);
-    for record in [Bytes::from(record), Bytes::copy_from_slice(rest)] {
-        let _ = decode(&record, "", &slot, &Seal::Checksum);
+    let seal = Seal::Checksum;
+    let mut records = vec![Bytes::copy_from_slice(rest)];
+    for form in [seal.form(), seal.form() | COMPRESSED] {
+        let mut record = stamp.line().into_bytes();
+        record.push(form);
+        record.extend_from_slice(&stamp.number.to_be_bytes());
+        record.extend_from_slice(rest);
+        let sealed = seal.close(record, LINE + 1, &RecordPlace::new("", &slot));
+        records.extend(sealed.map(Bytes::from));
+    }
+    for record in records {
+        let _ = decode(&record, "", &slot, &seal);
         let _ = tags_of(&record);
     }
 }
@@ -206,7 +181,10 @@ mod tests {
 
     use http::{HeaderMap, Response};
 
-    use super::{super::encode::encode, *};
+    use super::{
+        super::encode::{self, RecordForm},
+        *,
+    };
     use crate::{
         clock::now,
         entry::{Entry, Head, Provenance, Timing},
@@ -259,10 +237,21 @@ mod tests {
         [Seal::Checksum, Seal::Keyed([3; 32])]
     }
 
+    fn encode(
+        entry: &Entry,
+        namespace: &str,
+        stamp: Stamp,
+        tags: &[VersionedTag],
+        seal: &Seal,
+    ) -> Vec<u8> {
+        let form = RecordForm { seal: seal.clone(), compress_from: usize::MAX };
+        encode::encode(entry, namespace, stamp, tags, &form).expect("there is randomness")
+    }
+
     #[track_caller]
     fn unreadable(record: &[u8], seal: &Seal) {
         let decoded = decode(&Bytes::copy_from_slice(record), "ns:", &Slot::example(), seal);
-        assert_eq!(decoded.map(drop), Err(Unreadable::Corrupt));
+        assert!(decoded.is_none());
     }
 
     #[test]
@@ -299,10 +288,10 @@ mod tests {
                 let record = encode(entry, "ns:", STAMP, tags, &seal);
                 written.extend(record.iter().map(|byte| format!("{byte:02x}")));
                 written.push('\n');
-                assert!(decode(&record.into(), "ns:", &slot, &seal).is_ok());
+                assert!(decode(&record.into(), "ns:", &slot, &seal).is_some());
             }
         }
-        assert_eq!(written, include_str!("golden_4.txt"));
+        assert_eq!(written, include_str!("golden_5.txt"));
     }
 
     #[test]
@@ -310,8 +299,11 @@ mod tests {
         let byte = |digits: &[u8; 2]| {
             u8::from_str_radix(std::str::from_utf8(digits).unwrap(), 16).expect("two digits")
         };
-        let written =
-            [(b"TSC2 ", include_str!("golden_2.txt")), (b"TSC3 ", include_str!("golden_3.txt"))];
+        let written = [
+            (b"TSC2 ", include_str!("golden_2.txt")),
+            (b"TSC3 ", include_str!("golden_3.txt")),
+            (b"TSC4 ", include_str!("golden_4.txt")),
+        ];
         for (magic, records) in written {
             assert_eq!(records.lines().count(), 8);
             for record in records.lines() {
@@ -328,23 +320,23 @@ mod tests {
         let read = |tags: &[VersionedTag]| {
             let seal = Seal::Checksum;
             let record = encode(&example(), "ns:", STAMP, tags, &seal).into();
-            let tags = decode(&record, "ns:", &slot, &seal)?.tags;
-            assert_eq!(tags_of(&record).as_ref(), Some(&tags), "the same by themselves");
-            Ok(tags)
+            let Record { tags, opened, .. } = decode(&record, "ns:", &slot, &seal)?;
+            assert_eq!(tags_of(&opened).as_ref(), Some(&tags), "the same by themselves");
+            Some(tags)
         };
-        assert_eq!(read(&tags()).as_deref(), Ok(&tags()[..]));
-        assert_eq!(read(&[]).as_deref(), Ok(&[][..]));
+        assert_eq!(read(&tags()).as_deref(), Some(&tags()[..]));
+        assert_eq!(read(&[]).as_deref(), Some(&[][..]));
         let many = |count: usize| {
             let tag = |n: usize| VersionedTag { tag: Tag::new(n.to_string()), ..tags()[0].clone() };
             (0..count).map(tag).collect::<Vec<_>>()
         };
-        assert_eq!(read(&many(MAX_TAGS)).map(|tags| tags.len()), Ok(MAX_TAGS));
-        assert_eq!(read(&many(MAX_TAGS + 1)), Err(Unreadable::Corrupt));
+        assert_eq!(read(&many(MAX_TAGS)).map(|tags| tags.len()), Some(MAX_TAGS));
+        assert_eq!(read(&many(MAX_TAGS + 1)), None);
     }
 
     #[test]
     fn no_byte_can_be_changed_cut_off_or_added() {
-        for seal in seals() {
+        for seal in every_seal() {
             for tags in [&[][..], &tags()] {
                 let record = encode(&example(), "ns:", STAMP, tags, &seal);
                 for at in 0..record.len() {
@@ -362,24 +354,96 @@ mod tests {
 
     #[test]
     fn nothing_stands_behind_what_a_record_holds() {
-        let pass = Entry::pass(provenance(Slot::example()), now());
-        let mut record = encode(&pass, "ns:", STAMP, &[], &Seal::Checksum);
-        record.truncate(record.len() - 4);
-        record.push(0);
-        Seal::Checksum.close(&mut record);
-        unreadable(&record, &Seal::Checksum);
+        let (slot, seal) = (Slot::example(), Seal::Checksum);
+        let pass = Entry::pass(provenance(slot.clone()), now());
+        let sealed = Bytes::from(encode(&pass, "ns:", STAMP, &[], &seal));
+        let place = RecordPlace::new("ns:", &slot);
+        let content = seal.open(&sealed, LINE + 1, &place).expect("it is whole");
+        let record = [&sealed[..=LINE], &content, &[0]].concat();
+        unreadable(&seal.close(record, LINE + 1, &place).expect("a seal"), &seal);
     }
 
     #[test]
     fn a_record_is_read_for_its_own_slot_alone() {
-        let seal = Seal::Checksum;
-        let record = Bytes::from(encode(&example(), "ns:", STAMP, &[], &seal));
         let slot = Slot::example();
         let other_key = Slot { key: PrimaryKey::new("other"), ..slot.clone() };
         let other_variant = Slot { variant: slot.variant.nominating(b"other"), ..slot.clone() };
-        for (namespace, slot) in [("ns:", &other_key), ("ns:", &other_variant), ("n:s", &slot)] {
-            let decoded = decode(&record, namespace, slot, &seal);
-            assert_eq!(decoded.map(drop), Err(Unreadable::Misplaced));
+        for seal in every_seal() {
+            let record = Bytes::from(encode(&example(), "ns:", STAMP, &[], &seal));
+            assert!(decode(&record, "ns:", &slot, &seal).is_some());
+            for (namespace, slot) in [("ns:", &other_key), ("ns:", &other_variant), ("n:s", &slot)]
+            {
+                assert!(decode(&record, namespace, slot, &seal).is_none());
+            }
+        }
+    }
+
+    /// Returns those that write nothing twice alike as well.
+    fn every_seal() -> Vec<Seal> {
+        let seals = seals().to_vec();
+        #[cfg(feature = "redis-encryption")]
+        let seals = [seals, vec![encrypted(5, None)]].concat();
+        seals
+    }
+
+    #[cfg(feature = "redis-encryption")]
+    fn encrypted(current: u8, other: Option<u8>) -> Seal {
+        let key = |byte| [byte; 32];
+        Seal::Encrypted(super::super::EncryptionKeys {
+            current: key(current),
+            other: other.map(key),
+        })
+    }
+
+    #[cfg(feature = "redis-encryption")]
+    #[test]
+    fn what_is_encrypted_shows_nothing_and_is_read_with_its_key_alone() {
+        let (slot, own) = (Slot::example(), encrypted(5, None));
+        let record = Bytes::from(encode(&example(), "ns:", STAMP, &tags(), &own));
+        for shown in [&b"cases"[..], b"json", b"account", b"group:"] {
+            assert!(!record.windows(shown.len()).any(|part| part == shown), "{shown:?}");
+        }
+        assert_ne!(record, encode(&example(), "ns:", STAMP, &tags(), &own), "another nonce");
+        let is_read = |seal: &Seal| decode(&record, "ns:", &slot, seal).is_some();
+        assert!(
+            is_read(&own) && is_read(&encrypted(6, Some(5))) && is_read(&encrypted(5, Some(6)))
+        );
+        assert!(!is_read(&encrypted(6, None)) && !is_read(&encrypted(6, Some(7))));
+        seals().iter().for_each(|other| {
+            assert!(!is_read(other));
+            unreadable(&encode(&example(), "ns:", STAMP, &[], other), &own);
+        });
+    }
+
+    #[cfg(feature = "redis-zstd")]
+    #[test]
+    fn what_is_compressed_comes_back_as_it_was_under_every_seal() {
+        let slot = Slot::example();
+        let entry = response(200, &[], &br#"{"cases":[]},"#.repeat(100));
+        for seal in every_seal() {
+            let [long, short] = [usize::MAX, 512].map(|compress_from| {
+                let form = RecordForm { seal: seal.clone(), compress_from };
+                Bytes::from(encode::encode(&entry, "ns:", STAMP, &tags(), &form).expect("a record"))
+            });
+            assert!(short.len() < long.len() / 2);
+            let [long, short] =
+                [long, short].map(|it| decode(&it, "ns:", &slot, &seal).expect("a record"));
+            assert_eq!((long.opened, long.tags), (short.opened, short.tags));
+        }
+    }
+
+    #[test]
+    fn a_number_has_one_meaning_and_ends() {
+        for number in [0, 1, 127, 128, 16_383, 16_384, u64::from(u32::MAX), u64::MAX] {
+            let mut bytes = Vec::new();
+            encode::push_number(&mut bytes, number);
+            let bytes = Bytes::from(bytes);
+            let mut reader = Reader { opened: &bytes, rest: &bytes };
+            assert_eq!((reader.number(), reader.rest.len()), (Some(number), 0));
+        }
+        for endless in [&[][..], &[0x80], &[0xff; 9], &[0xff; 10], &[0xff; 11]] {
+            let bytes = Bytes::copy_from_slice(endless);
+            assert_eq!(Reader { opened: &bytes, rest: &bytes }.number(), None, "{endless:?}");
         }
     }
 
@@ -429,7 +493,7 @@ mod tests {
         let lines = [("cache-status".to_owned(), b"inner; hit".to_vec())];
         let record = encode(&response(200, &lines, b""), "", STAMP, &[], &Seal::Checksum);
         let read = decode(&record.into(), "", &Slot::example(), &Seal::Checksum);
-        let Ok(StoredContent::Response(head, _)) = read.map(|record| record.content) else {
+        let Some(StoredContent::Response(head, _)) = read.map(|record| record.content) else {
             panic!("a response")
         };
         assert_eq!(head.fields.to_map()["cache-status"], "inner; hit");

@@ -1,7 +1,9 @@
 //! Line of fixed width at the front of a record, for the scripts.
 
+use std::ops::Range;
+
 /// Version of the record format, and a part of every variant's digest.
-pub(super) const VERSION: u8 = 4;
+pub(super) const VERSION: u8 = 5;
 
 /// First bytes of every record of this version.
 pub(super) const MAGIC: &[u8] = &[b'T', b'S', b'C', b'0' + VERSION, b' '];
@@ -9,8 +11,8 @@ pub(super) const MAGIC: &[u8] = &[b'T', b'S', b'C', b'0' + VERSION, b' '];
 /// Length of the line. The scripts know where its parts are.
 pub(super) const LINE: usize = 64;
 
-/// Flag in the length of a sensitive value.
-pub(super) const SENSITIVE: u32 = 1 << 31;
+/// Bit of the form of a record whose content is compressed.
+pub(super) const COMPRESSED: u8 = 1 << 7;
 
 /// Time in milliseconds for which a record is kept beyond its use: clocks are read at different moments.
 pub(crate) const SLACK: u64 = 1000;
@@ -46,12 +48,21 @@ impl Stamp {
         )
     }
 
-    /// Appends the numbers in binary.
-    pub(super) fn push(&self, record: &mut Vec<u8>) {
-        let Self { incarnation, stored, fresh_until, kept_until, number } = *self;
-        for part in [incarnation, stored, fresh_until, kept_until, number] {
-            record.extend_from_slice(&part.to_be_bytes());
-        }
+    /// Parses a line, for the record of a number.
+    pub(super) fn parse(line: &[u8], number: u64) -> Option<Self> {
+        let time = |place: Range<usize>| {
+            line.get(place)?.iter().try_fold(0, |time, digit| {
+                digit.is_ascii_digit().then(|| time * 10 + u64::from(digit - b'0'))
+            })
+        };
+        let incarnation = std::str::from_utf8(line.get(5..21)?).ok()?;
+        Some(Self {
+            incarnation: u64::from_str_radix(incarnation, 16).ok()?,
+            stored: time(22..35)?,
+            fresh_until: time(36..49)?,
+            kept_until: time(50..63)?,
+            number,
+        })
     }
 }
 
@@ -72,6 +83,17 @@ mod tests {
         for stamp in [stamp, Stamp { stored: u64::MAX, fresh_until: 0, ..stamp }] {
             let line = stamp.line();
             assert_eq!(line.len(), LINE);
+            let stored = stamp.stored.min(9_999_999_999_999);
+            assert_eq!(
+                Stamp::parse(line.as_bytes(), stamp.number),
+                Some(Stamp { stored, ..stamp })
+            );
+            for at in [5, 22, 36, 50] {
+                let mut line = line.clone().into_bytes();
+                line[at] = b'x';
+                assert_eq!(Stamp::parse(&line, 1), None, "{at}");
+                assert_eq!(Stamp::parse(&line[..at], 1), None, "{at}");
+            }
             assert_eq!(line[5..21], format!("{:016x}", stamp.incarnation));
             let time = |place: std::ops::Range<usize>| line[place].parse::<u64>().unwrap();
             assert_eq!(time(22..35), stamp.stored.min(9_999_999_999_999));
