@@ -113,13 +113,17 @@ impl Process {
         answer.unwrap_or_else(|_| panic!("no answer to {line}")).unwrap().unwrap_or_default()
     }
 
-    /// Ends the process. What it has acknowledged holds for all others if it left nothing unfinished.
+    /// Ends the process. What it has acknowledged holds for all others if it left nothing unfinished. Returns
+    /// whether that is so; if not, it has said what it left.
     pub(crate) async fn end(mut self, fleet: &Fleet) -> bool {
         fleet.remove(&self.member);
-        let is_drained = self.ask("end").await == "drained";
+        let said = self.ask("end").await;
+        let is_drained = said == "drained";
         if is_drained {
             sleep(NEAR_LAG).await;
             fleet.acknowledged.raise_all(&self.member.acknowledged);
+        } else {
+            eprintln!("\na process ended: {said}");
         }
         timeout(PATIENCE, self.child.wait()).await.expect("the server ends").unwrap();
         is_drained

@@ -115,14 +115,11 @@ impl Report {
         self.samples.iter().flat_map(|sample| sample.memory).max().unwrap_or_default() * 1024
     }
 
-    /// Returns what must not be: stale reads, failed requests, work that was left, figures that grow.
+    /// Returns what must not be: stale reads, failed requests, figures that grow. A process that says what it has left
+    /// is none: its clients know of no acknowledgement by it for all.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = self.texts.clone();
-        for (count, what) in [
-            (self.stale, "stale reads"),
-            (self.failed, "failed requests"),
-            (self.undrained, "processes left something unfinished"),
-        ] {
+        for (count, what) in [(self.stale, "stale reads"), (self.failed, "failed requests")] {
             if count > 0 {
                 faults.push(format!("{count} {what}"));
             }
@@ -151,7 +148,8 @@ impl Report {
         };
         let reads = |at: usize| self.samples[at].reads - self.samples[at.max(1) - 1].reads;
         [
-            row("memory, MiB", 1.1, &|at| self.samples[at].memory[0] as f64 / 1024.0),
+            // Attacks move it by half.
+            row("memory, MiB", 1.25, &|at| self.samples[at].memory[0] as f64 / 1024.0),
             row("open files", 1.2, &|at| self.samples[at].files[0] as f64),
             row("tasks", 1.2, &|at| self.samples[at].tasks[0] as f64),
             row("ms for a read that takes as long as the others", 1.2, &|at| {
