@@ -8,7 +8,7 @@ use tower_support_cache::{RedisStore, RedisStoreBuilder};
 use crate::{
     Site,
     dialect::{self, Dialect, Imitation},
-    server::{PATIENCE, Server},
+    server::{PATIENCE, Server, until},
 };
 
 async fn connection(imitation: &Imitation) -> MultiplexedConnection {
@@ -91,6 +91,15 @@ async fn a_round_trip_takes_its_time_and_replies_stay_in_order() {
 
 // ===== the store over them =====
 
+/// Waits until the near cache has the message of an invalidation elsewhere, which is on its way for as long as
+/// the server is far.
+async fn hears(site: &mut Site, new: &'static str) {
+    until(PATIENCE, "the message is there", async || {
+        (site.read(new).await.text() == new).then_some(())
+    })
+    .await;
+}
+
 /// Fills, hits, invalidates and fills again, by two processes.
 async fn is_served(dialect: Dialect) {
     let server = Server::start().await;
@@ -103,9 +112,11 @@ async fn is_served(dialect: Dialect) {
     site.fill("old").await;
     other.hits("old").await;
     other.handle.invalidate("case:1").await.unwrap();
+    hears(&mut site, "new").await;
     site.fill("new").await;
     other.hits("new").await;
     site.handle.invalidate_tag("all").await.unwrap();
+    hears(&mut other, "newest").await;
     other.fill("newest").await;
     assert_eq!(site.store().pending, 0, "{}", dialect.name);
 }
