@@ -9,4 +9,4 @@ command -v codespell >/dev/null || {
 }
 # Names of fields, methods and types that the dictionary takes for misspelt words.
 git ls-files -z '*.md' '*.rs' '*.sh' '*.toml' '*.yml' |
-    xargs -0 codespell --ignore-words-list "crate,te,get's,inforce"
+    xargs -0 codespell --ignore-words-list "crate,ser,te,get's,inforce"
