@@ -30,41 +30,32 @@ baseline, now = (json.load(open(path)) for path in sys.argv[1:3])
 is_same_compiler = baseline["rustc"] == now["rustc"]
 if not is_same_compiler:
     print(f"the baseline is of {baseline['rustc']}: allocations only")
-before = {mode["mode"]: mode for mode in baseline["modes"]}
 failed = False
-for mode in now["modes"]:
-    known = before[mode["mode"]]
-    told = f"{mode['mode']}: {known['instructions']} -> {mode['instructions']} instructions"
-    told += f", {known['allocations']} -> {mode['allocations']} allocations"
+
+
+def compare(name, before, now, most, room=0, compares_instructions=True):
+    """Prints one line, and notes if `now` has over `most` times the instructions or over `room` allocations more."""
+    global failed
+    told = f"{name}: {before['instructions']} -> {now['instructions']} instructions"
+    told += f", {before['allocations']} -> {now['allocations']} allocations"
+    is_worse = now["allocations"] > before["allocations"] + room
+    is_worse |= compares_instructions and now["instructions"] > before["instructions"] * most
+    failed |= is_worse
+    print(("WORSE  " if is_worse else "ok     ") + told)
+
+
+def modes(report):
+    return {mode["mode"]: mode for mode in report["modes"]}
+
+
+before = modes(baseline)
+for name, mode in modes(now).items():
     # A map that grows now and then makes a fraction of an allocation.
-    is_worse = mode["allocations"] > known["allocations"] + 0.5
-    is_worse |= is_same_compiler and mode["instructions"] > known["instructions"] * 1.05
-    failed |= is_worse
-    print(("WORSE  " if is_worse else "ok     ") + told)
-
-
-def hit(features):
-    modes = json.load(open(sys.argv[3] + features))["modes"]
-    return next(mode for mode in modes if mode["mode"] == "hit")
-
-
-without = hit("")
+    compare(name, before[name], mode, 1.05, 0.5, is_same_compiler)
+reports = {name: modes(json.load(open(sys.argv[3] + name))) for name in ("", "metrics", "subscriber", "insight")}
 for features, name in ("metrics", "metrics"), ("subscriber", "tracing at info"):
-    with_it = hit(features)
-    told = f"hit with {name}: {without['instructions']} -> {with_it['instructions']} instructions"
-    told += f", {without['allocations']} -> {with_it['allocations']} allocations"
-    is_worse = with_it["allocations"] > without["allocations"]
-    is_worse |= with_it["instructions"] > without["instructions"] * 1.05
-    failed |= is_worse
-    print(("WORSE  " if is_worse else "ok     ") + told)
-insight = {mode["mode"]: mode for mode in json.load(open(sys.argv[3] + "insight"))["modes"]}
+    compare(f"hit with {name}", reports[""]["hit"], reports[features]["hit"], 1.05)
 for name in "recorded", "audited":
-    off, on = insight["hit"], insight[f"hit_{name}"]
-    told = f"hit while {name}: {off['instructions']} -> {on['instructions']} instructions"
-    told += f", {off['allocations']} -> {on['allocations']} allocations"
-    is_worse = on["allocations"] > off["allocations"]
-    is_worse |= on["instructions"] > off["instructions"] * 1.03
-    failed |= is_worse
-    print(("WORSE  " if is_worse else "ok     ") + told)
+    compare(f"hit while {name}", reports["insight"]["hit"], reports["insight"][f"hit_{name}"], 1.03)
 sys.exit(failed)
 PYTHON
