@@ -22,6 +22,8 @@ mod access;
 mod budget;
 mod capabilities;
 mod clock;
+#[cfg(feature = "config")]
+mod configured;
 mod conformance;
 mod crowd;
 mod deploy;
