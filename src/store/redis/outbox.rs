@@ -230,7 +230,7 @@ impl Outbox {
             let mark = link.settings.invalidation_mark(scope.subject());
             let marked = connection.mark(&mark, told_for);
             let marked = link.ask(connection, Operation::Invalidate, marked).await;
-            broken(marked)?;
+            broken(marked.err())?;
         }
         scope.send(link, connection, strength, window).await
     }
@@ -244,7 +244,7 @@ impl Outbox {
     ) -> Result<(), LinkFault> {
         let releases = std::mem::take(&mut lock(&self.state).releases);
         let released = releases.into_iter().map(async |release| {
-            let sent = broken(release.send(link, connection).await);
+            let sent = broken(release.send(link, connection).await.err());
             if sent.is_err() {
                 self.keep_release(release);
             }
@@ -256,7 +256,7 @@ impl Outbox {
                 self.acknowledge(&scope, call.number, later);
             }
             // One that is refused is sent again with the next heartbeat.
-            broken(sent)
+            broken(sent.err())
         });
         let (released, invalidated) = join(join_all(released), join_all(invalidated)).await;
         released.into_iter().chain(invalidated).collect()
@@ -349,11 +349,11 @@ impl Release {
     }
 }
 
-/// Returns the fault if it is one of the connection.
-fn broken<T>(sent: Result<T, LinkFault>) -> Result<(), LinkFault> {
-    match sent {
-        Err(fault @ (LinkFault::Lost | LinkFault::TimedOut)) => Err(fault),
-        Ok(_) | Err(LinkFault::Foreign | LinkFault::Refused) => Ok(()),
+/// Fails by a fault of the connection, and by no other.
+fn broken(fault: Option<LinkFault>) -> Result<(), LinkFault> {
+    match fault {
+        Some(fault @ (LinkFault::Lost | LinkFault::TimedOut)) => Err(fault),
+        None | Some(LinkFault::Foreign | LinkFault::Refused) => Ok(()),
     }
 }
 
