@@ -240,6 +240,9 @@ impl CacheConfig {
         if self.coalescing == Some(false) {
             route = route.coalescing(Coalescing::Off);
         }
+        if self.etag == Some(true) {
+            route = route.etag();
+        }
         Ok(route
             .vary(fields(&self.vary, "vary")?)
             .targeted(fields(&self.targeted, "targeted")?)

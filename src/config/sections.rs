@@ -307,6 +307,8 @@ pub struct CacheConfig {
     pub jitter: Option<u8>,
     /// Largest body that is stored: `"1MiB"`.
     pub body_limit: Option<ConfigBytes>,
+    /// An `ETag` for responses without a validator. Defaults to false.
+    pub etag: Option<bool>,
     /// Sharing of one origin request by concurrent misses. Defaults to true.
     pub coalescing: Option<bool>,
     /// Requests that the origin counts together: `"caller"` or `"service"`.

@@ -87,8 +87,18 @@ impl StoredFields {
         (Self { values, ..fields }, body)
     }
 
+    /// Returns the fields with one more; `None` if they are more than a map holds.
+    pub(super) fn with(
+        &self,
+        name: &HeaderName,
+        value: HeaderValue,
+        shapes: &ShapeCache,
+    ) -> Option<Self> {
+        let values = self.values.iter().cloned().chain([value]).collect();
+        shapes.find_or_share(self.shape.names.iter().chain([name]))?.with_values(values)
+    }
+
     /// Returns the fields with other values; `None` if there is not one for each name.
-    #[cfg(feature = "redis")]
     pub(crate) fn with_values(self, values: Vec<HeaderValue>) -> Option<Self> {
         let values = values.into_boxed_slice();
         (self.shape.names.len() == values.len()).then_some(Self { values, ..self })

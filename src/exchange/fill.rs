@@ -8,7 +8,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, header::DATE, response};
+use http::{
+    Extensions, HeaderMap, HeaderValue, StatusCode,
+    header::{DATE, ETAG},
+    response,
+};
 use http_body::Body;
 
 use super::{
@@ -29,7 +33,7 @@ use crate::{
     metrics::{outcome::Refusal, telemetry},
     policy::{
         CACHE_GROUPS, Reception, Terms, date_value, declared_length, groups, is_overloaded,
-        may_be_remembered, named_tags,
+        made_entity_tag, may_be_remembered, named_tags,
     },
     recording::{Recorded, Recorder, Recording, Reservation, Stop, Tape},
     route::CacheRule,
@@ -100,7 +104,7 @@ pub(crate) struct Received<St: Store, B: Body> {
     pub(crate) head: response::Parts,
     pub(crate) body: ResponseBody<B>,
     /// Status of the origin's answer, which is 304 where a stored response was revalidated.
-    pub(crate) status: http::StatusCode,
+    pub(crate) status: StatusCode,
     /// End of the flight; `None` where a task that reads the body ends it.
     pub(super) ending: Option<Ending<St>>,
     /// Recorder of a body that has ended early or has failed.
@@ -194,7 +198,7 @@ impl<St: Store> Filling<St> {
             Err(refusal) => Err(Refused { refusal, placement: Some(judged.placement) }),
         });
         let (body, ending, recorder) = match judged {
-            Ok((judgement, tape)) => self.record(&head, judgement, body, tape),
+            Ok((judgement, tape)) => self.record(&mut head, judgement, body, tape),
             Err(refused) => {
                 (ResponseBody::passing(body), Some(self.refuse(&refused, status)), None)
             }
@@ -312,7 +316,7 @@ impl<St: Store> Filling<St> {
 
     /// Prepares the end of the flight with nothing to share: the response may not be stored. That is
     /// remembered at the response's own variant, so that the other variants are not affected.
-    pub(super) fn refuse(self, refused: &Refused, status: http::StatusCode) -> Ending<St> {
+    pub(super) fn refuse(self, refused: &Refused, status: StatusCode) -> Ending<St> {
         let Refused { refusal, placement } = refused;
         let (refusal, placement) = (*refusal, placement.as_ref());
         let bucket = self.route.bucket;
@@ -356,7 +360,7 @@ impl<St: Store> Filling<St> {
     /// task reads the rest, while the client already has the head.
     fn record<B>(
         self,
-        head: &response::Parts,
+        head: &mut response::Parts,
         judgement: Judgement,
         body: B,
         mut tape: Tape,
@@ -370,6 +374,10 @@ impl<St: Store> Filling<St> {
         // No wake-up is lost: the task polls again, with a waker of its own.
         let polled = tape.advance(body.as_mut(), &mut Context::from_waker(Waker::noop()));
         if matches!(polled, Poll::Ready(Stop::End)) && tape.is_plain() {
+            if let Some(tag) = self.made_entity_tag(head.status, &head.headers, &tape.chunks) {
+                // Here and below, a map of fields that is full takes no more.
+                let _ = head.headers.try_insert(ETAG, tag);
+            }
             let (storable, body) = self.copy(head, judgement, &tape.chunks);
             let mut ending = self.commit(storable, body.clone());
             ending.reservation = Some(tape.reservation);
@@ -410,15 +418,32 @@ impl<St: Store> Filling<St> {
     }
 
     /// Prepares the end of the flight with the result of the recorder.
-    fn end(self, storable: Storable, recorded: Recorded) -> Ending<St> {
+    fn end(self, mut storable: Storable, recorded: Recorded) -> Ending<St> {
         match recorded {
-            Recorded::Complete(chunks) => self.commit(storable, exact_copy(&chunks)),
+            Recorded::Complete(chunks) => {
+                let head = &mut storable.head;
+                if let Some(tag) = self.made_entity_tag(head.status, &head.stored(), &chunks) {
+                    head.add(&ETAG, tag, &self.route.shapes);
+                }
+                self.commit(storable, exact_copy(&chunks))
+            }
             Recorded::Refused(refusal) => {
                 let placement = Some(storable.placement);
                 self.refuse(&Refused { refusal, placement }, storable.head.status)
             }
             Recorded::Deserted => self.ending(None, Conclusion::Abandoned),
         }
+    }
+
+    /// Makes an entity tag for a response that has no validator, where the route says so.
+    fn made_entity_tag(
+        &self,
+        status: StatusCode,
+        fields: &HeaderMap,
+        chunks: &[Bytes],
+    ) -> Option<HeaderValue> {
+        let is_asked_for = self.rule().makes_etag && status == StatusCode::OK;
+        is_asked_for.then(|| made_entity_tag(fields, chunks.iter().map(|chunk| &**chunk))).flatten()
     }
 
     /// Prepares the end of the flight with a whole response, which is stored and shared.

@@ -64,6 +64,8 @@ pub(crate) struct CacheRule {
     /// Fields that every variant holds, even if no response nominates them.
     pub(crate) vary: Nominated,
     pub(crate) body_limit: u64,
+    /// Set if responses without a validator are given one.
+    pub(crate) makes_etag: bool,
     pub(crate) coalescing: Coalescing,
     pub(crate) quota: Quota,
     pub(crate) when_exhausted: Exhausted,

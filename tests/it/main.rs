@@ -25,6 +25,7 @@ mod content;
 mod documents;
 mod early;
 mod ends;
+mod etag;
 mod explain;
 mod fencing;
 mod flights;
