@@ -14,6 +14,7 @@ use pin_project_lite::pin_project;
 use tokio::sync::oneshot;
 
 use crate::{
+    insight::{BodyComparison, ComparedBody},
     recording::{Cursor, Next, Rest},
     sync::{Mutex, lock},
     write_body::WriteBody,
@@ -54,6 +55,7 @@ pin_project! {
         Recorded { cursor: Cursor, rest: Option<oneshot::Receiver<Rest<B>>> },
         HandedOver { body: Pin<Box<B>> },
         Passing { #[pin] body: B },
+        Compared { body: Pin<Box<ComparedBody<B>>> },
         // Locked by no one: it makes the body as shareable between threads as the others are.
         Written { body: Mutex<Box<WriteBody<B>>> },
     }
@@ -70,6 +72,10 @@ impl<B: Body> ResponseBody<B> {
 
     pub(crate) fn passing(body: B) -> Self {
         Self { inner: Inner::Passing { body } }
+    }
+
+    pub(crate) fn compared(body: B, comparison: BodyComparison) -> Self {
+        Self { inner: Inner::Compared { body: Box::pin(ComparedBody::new(body, comparison)) } }
     }
 
     pub(crate) fn written(body: WriteBody<B>) -> Self {
@@ -93,6 +99,7 @@ impl<B: Body> ResponseBody<B> {
             Inner::Recorded { cursor, .. } => cursor.declared_rest(),
             Inner::HandedOver { body } => body.size_hint().exact(),
             Inner::Passing { body } => body.size_hint().exact(),
+            Inner::Compared { body } => body.size_hint().exact(),
             Inner::Written { body } => lock(body).size_hint().exact(),
         }
     }
@@ -139,6 +146,7 @@ where
             Inner::Recorded { cursor, .. } => cursor.is_at_end(),
             Inner::HandedOver { body } => body.is_end_stream(),
             Inner::Passing { body } => body.is_end_stream(),
+            Inner::Compared { body } => body.is_end_stream(),
             Inner::Written { body } => lock(body).is_end_stream(),
         }
     }
@@ -148,6 +156,7 @@ where
             Inner::Stored { bytes } => SizeHint::with_exact(bytes.len() as u64),
             Inner::HandedOver { body } => body.size_hint(),
             Inner::Passing { body } => body.size_hint(),
+            Inner::Compared { body } => body.size_hint(),
             Inner::Written { body } => lock(body).size_hint(),
             Inner::Recorded { cursor, .. } => match cursor.declared_rest() {
                 Some(bytes) => SizeHint::with_exact(bytes),
@@ -173,6 +182,7 @@ where
             InnerProjection::Stored { .. } => Poll::Ready(None),
             InnerProjection::Passing { body } => poll_origin(body, cx),
             InnerProjection::HandedOver { body } => poll_origin(body.as_mut(), cx),
+            InnerProjection::Compared { body } => poll_origin(body.as_mut(), cx),
             InnerProjection::Written { body } => {
                 let polled = ready!(lock(body).poll_frame(cx));
                 Poll::Ready(polled.map(|frame| frame.map_err(BodyError::origin)))
@@ -236,7 +246,10 @@ impl<B: Body> fmt::Debug for ResponseBody<B> {
         let state = match &self.inner {
             Inner::Stored { .. } => "Stored",
             Inner::Recorded { .. } => "Recorded",
-            Inner::HandedOver { .. } | Inner::Passing { .. } | Inner::Written { .. } => "Passing",
+            Inner::HandedOver { .. }
+            | Inner::Passing { .. }
+            | Inner::Compared { .. }
+            | Inner::Written { .. } => "Passing",
         };
         f.debug_tuple("ResponseBody").field(&state).finish()
     }

@@ -106,12 +106,13 @@ pub(crate) struct Mark {
 impl Mark {
     /// Reports how a forward ended.
     fn put<B: Body, E>(&self, answer: Result<Response<B>, E>) -> Answer<B, E> {
-        self.reporter.metrics.origin_answered(self.bucket, recent() - self.began);
+        let took = recent() - self.began;
+        self.reporter.metrics.origin_answered(self.bucket, took);
         match answer {
             Ok(mut response) => {
                 let outcome = self.why.outcome(response.status());
                 self.report.put(&outcome, response.extensions_mut());
-                self.reporter.mark(self.bucket, outcome, response.headers_mut());
+                self.reporter.mark(self.bucket, outcome, response.headers_mut(), Some(took));
                 Ok(response.map(ResponseBody::passing))
             }
             Err(error) => {

@@ -16,30 +16,10 @@ use crate::{
     exchange::{Cache, acknowledged},
     insight::Explanation,
     key::{IntoKey, PrimaryKey, Strength, Subject, Tag, is_reserved, origin},
-    metrics::{Snapshot, telemetry},
+    metrics::{Snapshot, recent_outcomes::RecordedOutcome, switch::Switch, telemetry},
     route::Routes,
     store::{Acknowledgement, Store},
 };
-
-/// State of a bucket: cached or not.
-///
-/// ```
-/// use tower_support_cache::{MemoryStore, SupportCacheLayer, Switch};
-///
-/// let cache = SupportCacheLayer::new(MemoryStore::new()).handle();
-/// assert!(cache.switch("case_list", Switch::Off));
-/// assert!(cache.metrics().bucket("case_list").unwrap().is_off);
-/// assert!(!cache.switch("no such bucket", Switch::Off));
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Switch {
-    /// The bucket is cached.
-    On,
-    /// Every request of the bucket is forwarded from now on and stores nothing; what was forwarded
-    /// before may still be stored. Invalidations run, so what is stored is safe to use once the
-    /// bucket is switched on again.
-    Off,
-}
 
 /// Handle to a running cache, from [`SupportCacheLayer::handle`](crate::SupportCacheLayer::handle):
 /// metrics, invalidations, switches.
@@ -428,7 +408,23 @@ impl SupportCacheHandle {
         self.cache.explain(request).await
     }
 
-    /// Switches a bucket on or off. Returns whether there is a bucket of this name.
+    /// Returns the last outcomes of a bucket, the oldest first, if the layer
+    /// [records](crate::SupportCacheLayerBuilder::record_outcomes) them.
+    ///
+    /// ```
+    /// use tower_support_cache::{MemoryStore, SupportCacheLayer};
+    ///
+    /// let layer = SupportCacheLayer::builder(MemoryStore::new()).record_outcomes(100).build()?;
+    /// for recorded in layer.handle().recent_outcomes("case_list") {
+    ///     println!("{} after {:?}", recorded.outcome.as_str(), recorded.origin_time);
+    /// }
+    /// # Ok::<(), tower_support_cache::ConfigError>(())
+    /// ```
+    pub fn recent_outcomes(&self, bucket: &str) -> Vec<RecordedOutcome> {
+        self.cache.recent_outcomes(bucket)
+    }
+
+    /// Switches a bucket on, off, or into shadow. Returns whether there is a bucket of this name.
     pub fn switch(&self, bucket: &str, switch: Switch) -> bool {
         self.cache.switch(bucket, switch)
     }
@@ -598,6 +594,7 @@ pub(crate) trait Operate: Send + Sync {
         &'a self,
         request: &'a Request<()>,
     ) -> Pin<Box<dyn Future<Output = Explanation> + Send + 'a>>;
+    fn recent_outcomes(&self, bucket: &str) -> Vec<RecordedOutcome>;
     fn switch(&self, bucket: &str, switch: Switch) -> bool;
     fn reload(&self, routes: &Routes) -> Result<(), ConfigError>;
 }
@@ -661,10 +658,14 @@ impl<St: Store> Operate for Cache<St> {
         Box::pin(Self::explain(self, request))
     }
 
+    fn recent_outcomes(&self, bucket: &str) -> Vec<RecordedOutcome> {
+        self.metrics().recent_outcomes(bucket)
+    }
+
     fn switch(&self, bucket: &str, switch: Switch) -> bool {
-        let is_known = self.metrics().switch(bucket, switch == Switch::Off);
+        let is_known = self.metrics().switch(bucket, switch);
         if is_known {
-            telemetry::switched(bucket, switch == Switch::On);
+            telemetry::switched(bucket, switch);
         }
         is_known
     }

@@ -125,7 +125,7 @@ pub use body::{BodyError, ResponseBody};
 pub use error::{ConfigError, ConfigErrorKind, Unfinished};
 pub use exchange::{Invalidated, InvalidationHook};
 pub use future::ResponseFuture;
-pub use handle::{Invalidation, SupportCacheHandle, Switch};
+pub use handle::{Invalidation, SupportCacheHandle};
 pub use insight::{Explanation, Forecast, InvalidatedSubject, InvalidatingRule};
 pub use key::{IntoKey, NamedKey, key};
 pub use layer::{CallerKey, SupportCacheLayer, SupportCacheLayerBuilder};
@@ -134,8 +134,10 @@ pub use metrics::{
     cache_outcome::{CacheOutcome, ReportOutcome},
     latency::Latency,
     operations::{Operation, OperationSnapshot, StoreSnapshot},
-    outcome::{Alone, Bypass, ForwardReason, Refusal, SparedCall, Stale},
+    outcome::{Alone, Bypass, ForwardReason, Refusal, Shadow, SparedCall, Stale},
+    recent_outcomes::RecordedOutcome,
     status_field::StatusField,
+    switch::Switch,
 };
 pub use operator::OperatorService;
 pub use origin::{Exhausted, OriginBudget, Quota};

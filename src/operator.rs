@@ -19,9 +19,9 @@ use tower_service::Service;
 use crate::{
     error::{ConfigError, ConfigErrorKind},
     exchange::acknowledged,
-    handle::{Invalidation, SupportCacheHandle, Switch},
+    handle::{Invalidation, SupportCacheHandle},
     key::Strength,
-    metrics::{BucketSnapshot, Snapshot},
+    metrics::{BucketSnapshot, Snapshot, switch::Switch},
 };
 
 /// Shortest token, in bytes.
@@ -43,7 +43,7 @@ const LONGEST_DRAIN: u64 = 3600;
 /// | `POST /invalidate?group=…&authority=…` | removes those of groups (RFC 9875) of a host |
 /// | `POST /invalidate-all` | removes everything in the store |
 /// | `POST /soft-invalidate?…`, `/soft-invalidate-all` | makes them stale |
-/// | `POST /switch?on=…&off=…` | switches buckets on and off |
+/// | `POST /switch?on=…&off=…&shadow=…` | [switches](Switch) buckets |
 /// | `POST /drain?seconds=…` | [drains](SupportCacheHandle::drain), for at most 10 s by default |
 ///
 /// 200 means that the store has acknowledged the whole command. 202 means that it has not yet, and is asked
@@ -328,9 +328,13 @@ fn targets(parameters: &[Parameter], counts: &Snapshot) -> Result<Vec<PurgeTarge
 }
 
 fn switches(parameters: Vec<Parameter>, counts: &Snapshot) -> Result<Command, Reply> {
-    allow(&parameters, &["on", "off"])?;
+    allow(&parameters, &["on", "off", "shadow"])?;
     let switch = |Parameter { name, value }| {
-        let switch = if name == "on" { Switch::On } else { Switch::Off };
+        let switch = match &*name {
+            "on" => Switch::On,
+            "off" => Switch::Off,
+            _ => Switch::Shadow,
+        };
         Ok((known(&value, counts)?, switch))
     };
     parameters.into_iter().map(switch).collect::<Result<_, _>>().map(Command::Switch)
@@ -423,7 +427,7 @@ impl Reply {
 fn bucket_counts(bucket: &BucketSnapshot) -> String {
     let ratio = bucket.hit_ratio().map_or("null".to_owned(), |ratio| format!("{ratio:.4}"));
     object([
-        ("is_off", bucket.is_off.to_string()),
+        ("switch", format!("\"{}\"", bucket.switch.as_str())),
         ("requests", bucket.requests().to_string()),
         ("hit_ratio", ratio),
         ("hits", bucket.hits.to_string()),
@@ -432,6 +436,7 @@ fn bucket_counts(bucket: &BucketSnapshot) -> String {
         ("stored", bucket.stored.to_string()),
         ("bypassed", object(&bucket.bypassed)),
         ("refused", object(&bucket.refused)),
+        ("shadow", object(&bucket.shadow)),
         ("entries", bucket.entries.to_string()),
         ("bytes", bucket.bytes.to_string()),
     ])

@@ -12,7 +12,8 @@ use crate::{
         BucketSnapshot, OriginSnapshot, Snapshot,
         facade::{ORIGIN_SECONDS, STORE_OPERATION_SECONDS},
         operations::StoreSnapshot,
-        outcome::{Alone, Bypass, Refusal, SparedCall, Stale},
+        outcome::{Alone, Bypass, Refusal, Shadow, SparedCall, Stale},
+        switch::Switch,
     },
 };
 
@@ -27,6 +28,7 @@ impl SupportCacheHandle {
     /// |---|---|
     /// | `support_cache_requests_total` | `bucket`, `outcome`: `hit`, `stale`, `collapsed`, `miss`, `alone`, `bypass`, `unsatisfied`, `exhausted`; `reason` of `stale`, `alone` and `bypass` |
     /// | `support_cache_fills_total` | `bucket`, `result`: `stored`, `fenced`, `refused`; `reason` of the last |
+    /// | `support_cache_shadow_total` | `bucket`, `result`: `hit`, `stale`, `different`, `miss`, `uncompared` |
     /// | `support_cache_refreshes_total` | `bucket` |
     /// | `support_cache_origin_failures_total` | `bucket`, `reason`: `error`, `panic` |
     /// | `support_cache_origin_seconds_saved_total` | `bucket` |
@@ -146,10 +148,14 @@ impl Labels {
     fn publish_bucket(&self, counts: &BucketSnapshot) {
         self.gauge("support_cache_entries", counts.entries as f64);
         self.gauge("support_cache_bytes", counts.bytes as f64);
-        self.gauge("support_cache_switched_off", f64::from(counts.is_off));
+        self.gauge("support_cache_switched_off", f64::from(counts.switch == Switch::Off));
         self.count("support_cache_evictions_total", counts.evicted);
         self.count("support_cache_refreshes_total", counts.refreshes);
         self.count("support_cache_origin_seconds_saved_total", counts.saved.as_secs());
+        for result in Shadow::ALL {
+            let count = counts.shadow.get(result).copied().unwrap_or(0);
+            self.with("result", result.as_str()).count("support_cache_shadow_total", count);
+        }
         for (reason, count) in [("error", counts.failed), ("panic", counts.panicked)] {
             self.with("reason", reason).count("support_cache_origin_failures_total", count);
         }
@@ -241,6 +247,7 @@ enum MetricKind {
 const DESCRIPTIONS: &[(MetricKind, &str, Unit, &str)] = &[
     (MetricKind::Counter, "support_cache_requests_total", Unit::Count, "Requests on cached routes that have ended, by outcome."),
     (MetricKind::Counter, "support_cache_fills_total", Unit::Count, "Responses that were stored, fenced by an invalidation, or refused."),
+    (MetricKind::Counter, "support_cache_shadow_total", Unit::Count, "Requests in shadow, by the answer that they would have had."),
     (MetricKind::Counter, "support_cache_refreshes_total", Unit::Count, "Forwards in the background."),
     (MetricKind::Counter, "support_cache_origin_failures_total", Unit::Count, "Forwards that ended with an error of the service or a panic."),
     (MetricKind::Counter, "support_cache_origin_seconds_saved_total", Unit::Seconds, "Time that hits and joins would have taken at the origin."),

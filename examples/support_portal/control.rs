@@ -28,7 +28,7 @@ async fn show(State(cache): State<SupportCacheHandle>) -> Json<Value> {
     let accounts: Vec<_> = seed::account_names().collect();
     let metrics = cache.metrics();
     let is_on: BTreeMap<_, _> =
-        metrics.buckets.iter().map(|(name, bucket)| (name, !bucket.is_off)).collect();
+        metrics.buckets.iter().map(|(name, bucket)| (name, bucket.switch == Switch::On)).collect();
     Json(json!({ "accounts": accounts, "buckets": is_on }))
 }
 

@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     fn one() -> Arc<Detachments> {
-        let metrics = Arc::new(Metrics::new("cache", Vec::new()));
+        let metrics = Arc::new(Metrics::new("cache", Vec::new(), 0));
         Arc::new(Detachments::new(1, Duration::from_secs(30), metrics))
     }
 

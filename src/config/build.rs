@@ -49,6 +49,7 @@ impl LayerConfig {
             name,
             mount,
             scheme,
+            record_outcomes,
         });
         if let Some(names) = &self.credential_fields {
             builder = builder.credential_fields(fields(names, "credential_fields")?);

@@ -47,6 +47,8 @@ pub struct LayerConfig {
     pub surrogate_key_field: Option<String>,
     /// Key of the digests of callers: 64 hexadecimal digits, or `{ env = "NAME" }`.
     pub caller_key: Option<Secret>,
+    /// Number of outcomes that are kept of each bucket. Defaults to none.
+    pub record_outcomes: Option<usize>,
     /// Calls that the origin takes in a period. Defaults to no limit.
     pub origin_budget: Option<OriginBudgetConfig>,
     /// Store of the responses. Defaults to memory.

@@ -26,7 +26,7 @@ pub(crate) use self::{
     entry::Provenance,
     gauge::MemoryGauge,
     head::{ByRoute, Head, Timing, Windows},
-    hop_by_hop::{HopByHop, is_for_every_recipient},
+    hop_by_hop::{HopByHop, is_for_every_recipient, is_momentary},
     interned::{BySeconds, seconds},
     pack::{exact_copy, lies_with_head},
     shape::{CACHE_STATUS, ShapeCache},

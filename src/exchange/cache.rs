@@ -86,7 +86,8 @@ impl<St: Store> Cache<St> {
         let limits = Limits { flights: MAX_FLIGHTS, followers: MAX_FOLLOWERS, wait: FOLLOWER_WAIT };
         let names: BTreeSet<_> =
             table.read_rules().iter().map(|rule| rule.bucket.clone()).collect();
-        let metrics = Arc::new(Metrics::new(name.as_str(), names.into_iter().collect()));
+        let metrics =
+            Arc::new(Metrics::new(name.as_str(), names.into_iter().collect(), front.outcomes));
         let rules = Rules::new(table, &metrics, None, None).expect("there is room for the buckets");
         let bound = |count| Arc::new(Detachments::new(count, DETACHED_TIME, Arc::clone(&metrics)));
         let (detachments, refreshes) = (bound(MAX_DETACHED), bound(MAX_REFRESHES));

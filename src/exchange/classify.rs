@@ -12,12 +12,13 @@ use super::{
     rules::{CachedRoute, Rules},
 };
 use crate::{
-    key::Slot,
+    key::{PrimaryKey, Slot, Variant},
     metrics::{
         cache_outcome::OutcomeReport,
         outcome::{Alone, Bypass, ForwardReason, Unshared},
+        switch::Switch,
     },
-    route::{Changes, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
+    route::{CacheRule, Changes, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
     store::Store,
 };
 
@@ -37,6 +38,8 @@ pub(crate) enum Decision {
     Read(Read),
     /// A stored response answers, and is revalidated or refreshed afterwards.
     Refresh(Read, Reuse),
+    /// The origin answers it, and its response is compared.
+    Shadow(Read),
     /// An unsafe request that invalidates these keys and tags.
     Write(Changes),
     /// An unsafe request that no rule is for.
@@ -86,7 +89,8 @@ fn classify_read<St: Store>(
     view: RequestView<'_, '_>,
     content: RequestContent,
 ) -> Result<Decision, Denied> {
-    if cache.metrics().is_off(route.bucket) {
+    let switch = cache.metrics().switch_of(route.bucket);
+    if switch == Switch::Off {
         return Err(Bypass::Switch.into());
     }
     let (rule, fields, secret) = (&route.rule, view.head.headers, &cache.identity.secret);
@@ -99,6 +103,10 @@ fn classify_read<St: Store>(
     if outer.is_some_and(|outer| outer.hold(base, cache.store.sequence())) {
         cache.warn_of_nesting(route);
         return Ok(Decision::Pass);
+    }
+    if switch == Switch::Shadow {
+        let slot = slot_of(rule, view, admitted.key, base.to_variant())?;
+        return Ok(Decision::Shadow(Read::new(route, slot, asks)));
     }
     let peek = |variant: &_| match cache.store.peek(variant) {
         Some(entry) => cache.consider(route, &asks.wishes, Purpose::Answer, fields, entry),
@@ -134,15 +142,24 @@ fn classify_read<St: Store>(
     if is_refused && right.is_none() {
         return Ok(pass(cache, route, &asks));
     }
-    let key = admitted.key.or_else(|| rule.key(view)).ok_or(Bypass::Key)?;
-    let slot = Slot { key, variant, tags: rule.tags(view).ok_or(Bypass::Key)? };
-    let (is_background, outer, route) = (false, outer.cloned(), Arc::clone(route));
-    let read =
-        Read { route, slot, base, nominated, asks, reason, seen, right, is_background, outer };
+    let slot = slot_of(rule, view, admitted.key, variant)?;
+    let outer = outer.cloned();
+    let read = Read { base, nominated, reason, seen, right, outer, ..Read::new(route, slot, asks) };
     Ok(match refresh {
         Some(reuse) => Decision::Refresh(read, reuse),
         None => Decision::Read(read),
     })
+}
+
+/// Returns the slot of an admitted read. `made` is its key, if a closure has made that already.
+pub(super) fn slot_of(
+    rule: &CacheRule,
+    view: RequestView<'_, '_>,
+    made: Option<PrimaryKey>,
+    variant: Variant,
+) -> Result<Slot, Bypass> {
+    let key = made.or_else(|| rule.key(view)).ok_or(Bypass::Key)?;
+    Ok(Slot { key, variant, tags: rule.tags(view).ok_or(Bypass::Key)? })
 }
 
 /// Decides about a request whose last response could not be stored.

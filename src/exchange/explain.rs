@@ -7,6 +7,7 @@ use http::{HeaderMap, Request};
 use super::{
     assess::Purpose,
     cache::Cache,
+    classify::slot_of,
     lookup::Verdict,
     request::{Asks, Read},
     respond::Reuse,
@@ -14,8 +15,10 @@ use super::{
 };
 use crate::{
     insight::{Explanation, Forecast, InvalidatedSubject},
-    key::Slot,
-    metrics::outcome::{Alone, Bypass, ForwardReason, Stale},
+    metrics::{
+        outcome::{Alone, Bypass, ForwardReason, Stale},
+        switch::Switch,
+    },
     route::{Changes, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
     store::{Lookup, Store},
 };
@@ -55,8 +58,10 @@ impl<St: Store> Cache<St> {
         view: RequestView<'_, '_>,
         explanation: &mut Explanation,
     ) -> Result<Read, Bypass> {
-        if self.metrics().is_off(route.bucket) {
-            return Err(Bypass::Switch);
+        match self.metrics().switch_of(route.bucket) {
+            Switch::On => {}
+            Switch::Off => return Err(Bypass::Switch),
+            Switch::Shadow => return Err(Bypass::Shadow),
         }
         let rule = &route.rule;
         let admitted = match admit(&self.identity, rule, view, RequestContent::Absent) {
@@ -68,8 +73,7 @@ impl<St: Store> Cache<St> {
         let declared = rule.vary.values(view.head.headers, &self.identity.secret);
         let variant = admitted.variant(&declared).encode().borrowed().to_variant();
         explanation.variant = admitted.part_names();
-        let key = admitted.key.or_else(|| rule.key(view)).ok_or(Bypass::Key)?;
-        let slot = Slot { key, variant, tags: rule.tags(view).ok_or(Bypass::Key)? };
+        let slot = slot_of(rule, view, admitted.key, variant)?;
         explanation.key = Some(slot.key.as_str().to_owned());
         explanation.tags =
             slot.tags.iter().filter_map(|tag| Some(tag.text()?.to_owned())).collect();

@@ -205,6 +205,11 @@ impl<St: Store> Cache<St> {
     ) -> Option<Filling<St>> {
         let (head, _) = read.found()?;
         Validators::of(&head.stored())?;
+        self.begin_alone::<B>(read).await
+    }
+
+    /// Asks for the lease of a request that no other one follows. `None` if another fill has it.
+    pub(crate) async fn begin_alone<B: Body>(self: &Arc<Self>, read: &Read) -> Option<Filling<St>> {
         let sequence = self.store.sequence();
         let lead = self.flights.lead_privately(&read.slot, self.store.token(), sequence.begin());
         let token = lead.token();

@@ -17,6 +17,7 @@ use crate::{
     metrics::{
         cache_outcome::OutcomeReport,
         outcome::{Outcome, SparedCall},
+        recent_outcomes::OutcomeDetails,
     },
     origin::{Exhausted, Paused, Quota},
     policy::{stated_left, stated_pause},
@@ -106,7 +107,7 @@ impl<St: Store> Cache<St> {
         wait: Duration,
     ) -> Response<ResponseBody<B>> {
         self.origin.spared(SparedCall::Refused);
-        self.metrics().ended(bucket, &Outcome::Exhausted);
+        self.metrics().ended(bucket, &Outcome::Exhausted, OutcomeDetails::default);
         let mut response = exhausted(wait);
         report.put(&Outcome::Exhausted, response.extensions_mut());
         response

@@ -19,18 +19,20 @@ mod lookup;
 mod nesting;
 mod notices;
 mod ranges;
+mod receive;
 mod request;
 mod respond;
 mod revalidate;
 mod rules;
 mod settle;
+mod shadow;
 mod stale;
 mod write;
 
 use std::{future::poll_fn, ops::ControlFlow, sync::Arc, time::Duration};
 
 use http::{
-    Request, Response, StatusCode,
+    Request, Response,
     header::{IF_MODIFIED_SINCE, IF_NONE_MATCH},
 };
 use http_body::Body;
@@ -43,9 +45,10 @@ use self::{
     fill::{Filling, ForwardedRequest, Received},
     join::Step,
     lookup::{Ended, Search},
+    receive::receive,
     request::Read,
     respond::{Reuse, turn_not_modified, unsatisfied},
-    revalidate::Candidate,
+    shadow::Shadowing,
     stale::Refreshing,
     write::{PendingWrite, forward_write},
 };
@@ -59,6 +62,7 @@ use crate::{
     metrics::{
         cache_outcome::OutcomeReport,
         outcome::{Alone, Outcome, Refusal, SparedCall, Unshared},
+        recent_outcomes::OutcomeDetails,
         status_field::StatusField,
         telemetry,
     },
@@ -139,6 +143,7 @@ where
             ResponseFuture::forward(inner.clone(), request, Some(mark))
         }
         Decision::Read(read) => ResponseFuture::waiting(exchange(read, request).run()),
+        Decision::Shadow(read) => ResponseFuture::waiting(exchange(read, request).shadow()),
         Decision::Refresh(read, reuse) => {
             ResponseFuture::ready(exchange(read, request).reuse(&reuse))
         }
@@ -237,7 +242,11 @@ where
             Ended::Stored(reuse) => Ok(self.reuse(&reuse)),
             Ended::Collapsed(response) => Ok(response),
             Ended::Unsatisfied => {
-                self.cache.metrics().ended(self.read.route.bucket, &Outcome::Unsatisfied);
+                self.cache.metrics().ended(
+                    self.read.route.bucket,
+                    &Outcome::Unsatisfied,
+                    OutcomeDetails::default,
+                );
                 let mut response = unsatisfied();
                 self.read.asks.report.put(&Outcome::Unsatisfied, response.extensions_mut());
                 Ok(response)
@@ -341,8 +350,24 @@ where
         let outcome = why.outcome(head.status);
         self.read.asks.report.put(&outcome, &mut head.extensions);
         let bucket = self.read.route.bucket;
-        self.cache.reporter.mark(bucket, outcome, &mut head.headers);
+        self.cache.reporter.mark(bucket, outcome, &mut head.headers, self.read.origin_time);
         Ok(Response::from_parts(head, ResponseBody::passing(body)))
+    }
+
+    /// Forwards the request as it came, and compares the response with the one that would have answered. If
+    /// there is none, the response is stored.
+    async fn shadow(mut self: Box<Self>) -> Answer<B, S::Error> {
+        let cache = Arc::clone(&self.cache);
+        let found: ControlFlow<Ended<B>> = self.look(&mut Search::without_waiting()).await;
+        let shadowing = Shadowing::begin(&cache, &self.read, found).await;
+        let request = self.request.as_mut().expect(UNTIL_FORWARDED);
+        let fields = FieldList::of(request.headers());
+        shadowing.mark(&self.read, request.extensions_mut());
+        let (head, body) = self.ask(|| ()).await?.into_parts();
+        let asked = ForwardedRequest { read: &self.read, fields };
+        cache.hear(&asked, head.status, &head.headers);
+        let (head, body) = shadowing.receive(&asked, head, body).await;
+        Ok(Response::from_parts(head, body))
     }
 
     /// Asks the inner service. `on_panic` is called if it panics.
@@ -359,7 +384,9 @@ where
             on_panic();
         };
         let answer = Watched::new(answer, panicked).await;
-        metrics.origin_answered(bucket, recent() - began);
+        let took = recent() - began;
+        metrics.origin_answered(bucket, took);
+        self.read.origin_time = Some(took);
         answer.inspect_err(|_| metrics.failed(bucket))
     }
 
@@ -408,7 +435,7 @@ where
         };
         read.asks.report.put(&outcome, &mut head.extensions);
         let bucket = self.read.route.bucket;
-        self.cache.reporter.mark(bucket, outcome, &mut head.headers);
+        self.cache.reporter.mark(bucket, outcome, &mut head.headers, self.read.origin_time);
         // Whether it is stored or not: its condition was taken off (RFC 9110 §13.2.1).
         let is_had = read.asks.have_current(head.status, &head.headers);
         let mut response = Response::from_parts(head, body);
@@ -417,37 +444,4 @@ where
         }
         response
     }
-}
-
-/// Judges what the inner service returned, and lets the body be recorded. Ends with a stale response
-/// where that may stand in for an error, or with the error.
-fn receive<St: Store, B, E>(
-    filling: Filling<St>,
-    forwarded: Result<Response<B>, E>,
-    asked: &ForwardedRequest<'_>,
-    candidate: Option<Box<Candidate>>,
-) -> ControlFlow<Answer<B, E>, Received<St, B>>
-where
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Send + 'static,
-{
-    let status = forwarded.as_ref().ok().map(Response::status);
-    let filling = match filling.rescue(asked.read, status) {
-        ControlFlow::Break(response) => return ControlFlow::Break(Ok(response)),
-        ControlFlow::Continue(filling) => filling,
-    };
-    let (mut head, body) = match forwarded {
-        Ok(response) => response.into_parts(),
-        Err(error) => {
-            filling.fail();
-            return ControlFlow::Break(Err(error));
-        }
-    };
-    filling.date(&mut head.headers);
-    let candidate = candidate.filter(|_| head.status == StatusCode::NOT_MODIFIED);
-    ControlFlow::Continue(match candidate {
-        Some(candidate) => filling.freshen(*candidate, asked, head),
-        None => filling.receive(asked, head, body),
-    })
 }

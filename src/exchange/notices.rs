@@ -120,6 +120,8 @@ pub(crate) struct FrontSettings {
     /// Field that names the bucket, key and tags of a response, if there is one.
     pub(crate) surrogate_key_field: Option<HeaderName>,
     pub(crate) hook: Option<Arc<dyn InvalidationHook>>,
+    /// Number of outcomes that are kept of each bucket.
+    pub(crate) outcomes: usize,
 }
 
 /// Returns the field value that names the bucket, key and tags of a response.

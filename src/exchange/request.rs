@@ -1,6 +1,6 @@
 //! Request side of an exchange: a read that was admitted, and what it asks for.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -99,6 +99,8 @@ pub(crate) struct Read {
     pub(crate) is_background: bool,
     /// Fills of outer layers that wait for it.
     pub(crate) outer: Option<OuterFills>,
+    /// Time until the service began its response, once it has.
+    pub(crate) origin_time: Option<Duration>,
 }
 
 impl Read {
@@ -115,6 +117,7 @@ impl Read {
             right: None,
             is_background: false,
             outer: None,
+            origin_time: None,
         }
     }
 

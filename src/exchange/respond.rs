@@ -17,6 +17,7 @@ use crate::{
     key::{Nominated, Variant},
     metrics::{
         outcome::{Outcome, Stale},
+        recent_outcomes::OutcomeDetails,
         reporter::Reporter,
     },
     policy::{CONTENT_DIGEST, retain_not_modified},
@@ -151,7 +152,11 @@ fn put_head<B: Body>(
     let (age, ttl) = head.age_and_ttl(context.now);
     let outcome = outcome(head, ttl.as_secs());
     asks.report.put(&outcome, response.extensions_mut());
-    let cache_status = context.reporter.ended(context.bucket, outcome);
+    let cache_status = context.reporter.ended(context.bucket, outcome, || OutcomeDetails {
+        age: Some(age),
+        size: response.body().exact_length(),
+        ..OutcomeDetails::default()
+    });
     *response.status_mut() = head.status;
     head.put_fields(response.headers_mut(), seconds(age.as_secs()), cache_status);
     if asks.is_head || asks.conditions.is_some() {

@@ -156,9 +156,7 @@ fn is_failure(status: StatusCode) -> bool {
 mod tests {
     use super::{super::assess::tests::response_of, *};
     use crate::{
-        CacheRoute, MemoryStore, SupportCacheLayer,
-        exchange::request::Asks,
-        key::{Nominated, Strength},
+        CacheRoute, MemoryStore, SupportCacheLayer, exchange::request::Asks, key::Strength,
     };
 
     /// An entry that is refreshed early is still fresh, and stands in for no error once it was
@@ -169,21 +167,9 @@ mod tests {
         let layer = SupportCacheLayer::builder(MemoryStore::new()).cache(route).build().unwrap();
         let cache = layer.cache();
         let entry = Arc::new(response_of(cache.store.sequence().begin()));
-        let (slot, nominated) = (entry.slot().clone(), Nominated::default());
-        let (base, asks) = (slot.variant.clone(), Asks::default());
+        let new = Read::new(cache.rules().route(0), entry.slot().clone(), Asks::default());
         let (reason, seen) = (ForwardReason::Stale, Some(entry));
-        let read = Read {
-            route: Arc::clone(cache.rules().route(0)),
-            slot,
-            base,
-            nominated,
-            asks,
-            reason,
-            seen,
-            right: None,
-            is_background: true,
-            outer: None,
-        };
+        let read = Read { reason, seen, is_background: true, ..new };
         assert!(read.stand_in(cache, Origin::Failed).is_some());
         cache.store.invalidate(&read.slot.key.clone().into(), Strength::Hard).await.unwrap();
         assert!(read.stand_in(cache, Origin::Failed).is_none());

@@ -1,5 +1,7 @@
-//! Insight into the cache: explanations.
+//! Insight into the cache: explanations, and comparisons with the origin.
 
-pub(crate) mod explanation;
+mod comparison;
+mod explanation;
 
+pub(crate) use self::comparison::{BodyComparison, ComparedBody, head_difference};
 pub use self::explanation::{Explanation, Forecast, InvalidatedSubject, InvalidatingRule};

@@ -73,6 +73,17 @@ impl CacheOutcome {
     }
 }
 
+#[cfg(feature = "serde")]
+impl serde::Serialize for CacheOutcome {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let mut outcome = serializer.serialize_struct("CacheOutcome", 2)?;
+        outcome.serialize_field("name", self.as_str())?;
+        outcome.serialize_field("reason", &self.reason())?;
+        outcome.end()
+    }
+}
+
 impl From<&Outcome> for CacheOutcome {
     fn from(outcome: &Outcome) -> Self {
         match *outcome {

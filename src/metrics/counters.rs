@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8},
+    },
     time::Duration,
 };
 
@@ -10,9 +13,11 @@ use super::{
     append_list::AppendList,
     facade,
     latency::{Latency, LatencyCounter},
-    outcome::{Alone, Bypass, Outcome, Refusal, Stale},
+    outcome::{Alone, Bypass, Outcome, Refusal, Shadow, Stale},
+    recent_outcomes::{OutcomeDetails, RecentOutcomes, RecordedOutcome},
     sharded_counter::ShardedCounter,
     snapshot::{BucketSnapshot, Snapshot},
+    switch::Switch,
     telemetry,
 };
 use crate::{
@@ -32,6 +37,8 @@ pub(crate) struct Metrics {
     /// Name of the layer.
     name: Arc<str>,
     buckets: AppendList<Bucket>,
+    /// Number of outcomes that each bucket records.
+    outcomes: usize,
     writes: AtomicU64,
     writes_unmatched: AtomicU64,
     writes_failed: AtomicU64,
@@ -50,7 +57,7 @@ pub(crate) struct Metrics {
 #[derive(Debug)]
 struct Bucket {
     name: Arc<str>,
-    is_off: AtomicBool,
+    switch: AtomicU8,
     /// By far the most frequent.
     hits: ShardedCounter,
     misses: AtomicU64,
@@ -66,10 +73,13 @@ struct Bucket {
     alone: Vec<AtomicU64>,
     bypassed: Vec<AtomicU64>,
     refused: Vec<AtomicU64>,
+    shadow: Vec<AtomicU64>,
     /// Times from a forward to the head of its response.
     origin: LatencyCounter,
     saved: Mutex<OriginTimeSaved>,
     gauge: Arc<MemoryGauge>,
+    /// The last outcomes, where they are recorded.
+    recent: Option<RecentOutcomes>,
 }
 
 /// Time that hits and joins did not take.
@@ -81,11 +91,14 @@ struct OriginTimeSaved {
 }
 
 impl Metrics {
-    /// Creates the counters of a layer of this name and of its buckets.
-    pub(crate) fn new(name: &str, buckets: Vec<String>) -> Self {
+    /// Creates the counters of a layer of this name and of its buckets, with this number of outcomes that each
+    /// records.
+    pub(crate) fn new(name: &str, buckets: Vec<String>, outcomes: usize) -> Self {
+        let buckets = buckets.into_iter().map(|name| Bucket::new(name, outcomes));
         Self {
             name: name.into(),
-            buckets: AppendList::new(buckets.into_iter().map(Bucket::new), MORE_BUCKETS),
+            buckets: AppendList::new(buckets, MORE_BUCKETS),
+            outcomes,
             writes: AtomicU64::new(0),
             writes_unmatched: AtomicU64::new(0),
             writes_failed: AtomicU64::new(0),
@@ -136,31 +149,52 @@ impl Metrics {
         if self.buckets.room() < new.len() {
             return None;
         }
-        new.into_iter().for_each(|name| self.buckets.push(Bucket::new(name.to_owned())));
+        new.into_iter()
+            .for_each(|name| self.buckets.push(Bucket::new(name.to_owned(), self.outcomes)));
         names.iter().map(|name| self.position(name)).collect()
     }
 
-    /// Switches a bucket on or off. Returns whether there is a bucket of this name.
-    pub(crate) fn switch(&self, name: &str, is_off: bool) -> bool {
+    /// Switches a bucket. Returns whether there is a bucket of this name.
+    pub(crate) fn switch(&self, name: &str, switch: Switch) -> bool {
         let position = self.position(name);
         if let Some(position) = position {
-            self.buckets[position].is_off.store(is_off, Ordering::Relaxed);
+            self.buckets[position].switch.store(switch as u8, Ordering::Relaxed);
         }
         position.is_some()
     }
 
-    pub(crate) fn is_off(&self, bucket: usize) -> bool {
-        self.buckets[bucket].is_off.load(Ordering::Relaxed)
+    #[inline]
+    pub(crate) fn switch_of(&self, bucket: usize) -> Switch {
+        Switch::of(self.buckets[bucket].switch.load(Ordering::Relaxed))
+    }
+
+    /// Returns the last outcomes of a bucket, the oldest first.
+    pub(crate) fn recent_outcomes(&self, bucket: &str) -> Vec<RecordedOutcome> {
+        let recent = self.position(bucket).and_then(|bucket| self.buckets[bucket].recent.as_ref());
+        recent.map(RecentOutcomes::snapshot).unwrap_or_default()
+    }
+
+    /// Counts the answer that a request in shadow would have had.
+    pub(crate) fn shadowed(&self, bucket: usize, result: Shadow) {
+        add(&self.buckets[bucket].shadow[result as usize]);
     }
 
     pub(crate) fn gauge(&self, bucket: usize) -> Arc<MemoryGauge> {
         Arc::clone(&self.buckets[bucket].gauge)
     }
 
-    /// Counts and logs how a request on a cache route ended.
+    /// Counts, logs and records how a request on a cache route ended.
     #[inline]
-    pub(crate) fn ended(&self, bucket: usize, outcome: &Outcome) {
+    pub(crate) fn ended(
+        &self,
+        bucket: usize,
+        outcome: &Outcome,
+        details: impl FnOnce() -> OutcomeDetails,
+    ) {
         let bucket = &self.buckets[bucket];
+        if let Some(recent) = &bucket.recent {
+            recent.record(*outcome, details());
+        }
         match outcome {
             Outcome::Hit { .. } => bucket.hits.add(),
             Outcome::Stale { why, .. } => add(&bucket.stale[*why as usize]),
@@ -278,11 +312,11 @@ impl Metrics {
 }
 
 impl Bucket {
-    fn new(name: String) -> Self {
+    fn new(name: String, outcomes: usize) -> Self {
         let counters = |length: usize| (0..length).map(|_| AtomicU64::new(0)).collect();
         Self {
             name: name.into(),
-            is_off: AtomicBool::new(false),
+            switch: AtomicU8::new(Switch::On as u8),
             hits: ShardedCounter::new(),
             misses: AtomicU64::new(0),
             coalesced: AtomicU64::new(0),
@@ -297,9 +331,11 @@ impl Bucket {
             alone: counters(Alone::ALL.len()),
             bypassed: counters(Bypass::ALL.len()),
             refused: counters(Refusal::ALL.len()),
+            shadow: counters(Shadow::ALL.len()),
             origin: LatencyCounter::default(),
             saved: Mutex::default(),
             gauge: Arc::default(),
+            recent: RecentOutcomes::new(outcomes),
         }
     }
 
@@ -327,7 +363,8 @@ impl Bucket {
     fn snapshot(&self) -> BucketSnapshot {
         let origin = self.origin.snapshot();
         BucketSnapshot {
-            is_off: self.is_off.load(Ordering::Relaxed),
+            switch: Switch::of(self.switch.load(Ordering::Relaxed)),
+            shadow: by_reason(Shadow::ALL, &self.shadow),
             hits: self.hits.get(),
             misses: get(&self.misses),
             coalesced: get(&self.coalesced),

@@ -7,10 +7,12 @@ pub(crate) mod facade;
 pub(crate) mod latency;
 pub(crate) mod operations;
 pub(crate) mod outcome;
+pub(crate) mod recent_outcomes;
 pub(crate) mod reporter;
 pub(crate) mod sharded_counter;
 mod snapshot;
 pub(crate) mod status_field;
+pub(crate) mod switch;
 pub(crate) mod telemetry;
 
 pub(crate) use self::counters::Metrics;

@@ -28,10 +28,6 @@ macro_rules! reasons {
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
             }
-
-            fn token(self) -> &'static TokenRef {
-                match self { $(Self::$variant => token_ref($text),)* }
-            }
         }
 
         impl fmt::Display for $name {
@@ -54,6 +50,8 @@ reasons! {
     Bypass {
         /// The bucket is switched off.
         Switch = "switch",
+        /// The bucket is in [shadow](crate::Switch::Shadow).
+        Shadow = "shadow",
         /// A GET or HEAD with content: what it means is not in its target.
         Content = "content",
         /// The request asks to switch to another protocol, such as WebSocket.
@@ -216,6 +214,35 @@ reasons! {
 }
 
 reasons! {
+    /// Answer that a request of a bucket in [shadow](crate::Switch::Shadow) would have had.
+    ///
+    /// ```
+    /// use tower_support_cache::{BucketSnapshot, Shadow};
+    ///
+    /// /// Whether a bucket may be switched on: nothing that would have answered was wrong.
+    /// fn is_right(bucket: &BucketSnapshot) -> bool {
+    ///     !bucket.shadow.contains_key(&Shadow::Different)
+    /// }
+    /// assert!(is_right(&BucketSnapshot::default()));
+    /// ```
+    Shadow {
+        /// A fresh response, the same as the origin's: in status, fields and body. `Date`, `Age`, `Expires`,
+        /// `Content-Length`, `Server-Timing`, fields of the connection, rate limits, and the fields that the route
+        /// [strips](crate::CacheRoute::strip) are not compared.
+        Hit = "hit",
+        /// A stale response, within one of its windows. It is not compared.
+        Stale = "stale",
+        /// A fresh response that differs from the origin's.
+        Different = "different",
+        /// None: the request would have been forwarded.
+        Miss = "miss",
+        /// A fresh response that could not be compared: a range was asked for, or the origin's body was not
+        /// read to its end.
+        Uncompared = "uncompared",
+    }
+}
+
+reasons! {
     /// Call to the origin that was not made, because its budget is nearly spent or it has asked for a pause.
     /// The first are spared first.
     ///
@@ -316,24 +343,26 @@ impl Outcome {
             Self::Stale { over, why } => member
                 .parameter(key_ref("hit"), true)
                 .parameter(TTL, integer(-i64::try_from(over).unwrap_or(0)))
-                .parameter(DETAIL, why.token()),
+                .parameter(DETAIL, token(why.as_str())),
             Self::Rescued { status } => {
+                let detail = token(Stale::Error.as_str());
                 let member = member.parameter(FWD, token_ref("stale"));
-                let member = match status {
+                match status {
                     Some(status) => member.parameter(FWD_STATUS, code(status)),
                     None => member,
-                };
-                member.parameter(DETAIL, Stale::Error.token())
+                }
+                .parameter(DETAIL, detail)
             }
             Self::Refreshed { status, .. } => {
                 member.parameter(FWD, token_ref("stale")).parameter(FWD_STATUS, code(status))
             }
             Self::Led { reason, stored, status } => {
-                let member =
-                    member.parameter(FWD, reason.token()).parameter(FWD_STATUS, code(status));
+                let member = member
+                    .parameter(FWD, token(reason.as_str()))
+                    .parameter(FWD_STATUS, code(status));
                 match stored {
                     Ok(()) => member.parameter(key_ref("stored"), true),
-                    Err(refusal) => member.parameter(DETAIL, refusal.token()),
+                    Err(refusal) => member.parameter(DETAIL, token(refusal.as_str())),
                 }
             }
             Self::Alone { reason, status } => {
@@ -343,23 +372,17 @@ impl Outcome {
                 // RFC 9211 §2.6: `?0` where collapsing was tried and a new request was needed.
                 let member = match reason {
                     Alone::Declined | Alone::Deadline => member.parameter(COLLAPSED, false),
-                    Alone::Head
-                    | Alone::Range
-                    | Alone::Pass
-                    | Alone::NoStore
-                    | Alone::Crowd
-                    | Alone::Held
-                    | Alone::Runtime => member,
+                    _ => member,
                 };
-                member.parameter(DETAIL, reason.token())
+                member.parameter(DETAIL, token(reason.as_str()))
             }
             Self::Bypassed { reason, status } => member
                 .parameter(FWD, token_ref("bypass"))
                 .parameter(FWD_STATUS, code(status))
-                .parameter(DETAIL, reason.token()),
+                .parameter(DETAIL, token(reason.as_str())),
             // The field is for responses of the origin or the store (RFC 9211 §2): no response shows this.
             Self::Unsatisfied => member.parameter(DETAIL, token_ref("unsatisfied")),
-            Self::Exhausted => member.parameter(DETAIL, SparedCall::Refused.token()),
+            Self::Exhausted => member.parameter(DETAIL, token(SparedCall::Refused.as_str())),
             Self::Written { status } => {
                 member.parameter(FWD, token_ref("method")).parameter(FWD_STATUS, code(status))
             }
@@ -368,6 +391,10 @@ impl Outcome {
         HeaderValue::from_maybe_shared(bytes::Bytes::from(member.finish()))
             .unwrap_or_else(|_| HeaderValue::from_static("cache"))
     }
+}
+
+fn token(name: &'static str) -> &'static TokenRef {
+    TokenRef::from_str(name).expect("the names of reasons are tokens")
 }
 
 #[cfg(test)]

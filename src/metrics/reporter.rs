@@ -1,8 +1,8 @@
 //! Report of outcomes: metrics, the log, and `Cache-Status`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header::CONTENT_LENGTH};
 use sfv::Token;
 
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
         Metrics,
         cache_outcome::OutcomeReport,
         outcome::{ForwardReason, Outcome},
+        recent_outcomes::OutcomeDetails,
         status_field::StatusField,
     },
 };
@@ -41,8 +42,13 @@ impl Reporter {
 
     /// Counts and logs an outcome, and returns what `Cache-Status` says of it.
     #[inline]
-    pub(crate) fn ended(&self, bucket: usize, outcome: Outcome) -> HeaderValue {
-        self.metrics.ended(bucket, &outcome);
+    pub(crate) fn ended(
+        &self,
+        bucket: usize,
+        outcome: Outcome,
+        details: impl FnOnce() -> OutcomeDetails,
+    ) -> HeaderValue {
+        self.metrics.ended(bucket, &outcome, details);
         match outcome {
             Outcome::Hit { ttl } => self.hits.get(ttl),
             _ if outcome == STORED => self.stored.clone(),
@@ -50,11 +56,20 @@ impl Reporter {
         }
     }
 
-    /// The same for a response that was forwarded, whose fields are at hand.
-    pub(crate) fn mark(&self, bucket: usize, outcome: Outcome, fields: &mut HeaderMap) {
+    /// The same for a response that was forwarded in this time, whose fields are at hand.
+    pub(crate) fn mark(
+        &self,
+        bucket: usize,
+        outcome: Outcome,
+        fields: &mut HeaderMap,
+        origin_time: Option<Duration>,
+    ) {
+        let size = || fields.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
+        let details = || OutcomeDetails { age: None, origin_time, size: size() };
         // Appended: members of this field go from the origin to the client (RFC 9211 §2).
         // A map of fields that is full has no room for it.
-        let _ = fields.try_append(CACHE_STATUS, self.ended(bucket, outcome));
+        let status = self.ended(bucket, outcome, details);
+        let _ = fields.try_append(CACHE_STATUS, status);
     }
 
     /// A response to an unsafe request, which belongs to no bucket.

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     latency::Latency,
     operations::StoreSnapshot,
-    outcome::{Alone, Bypass, Refusal, SparedCall, Stale},
+    outcome::{Alone, Bypass, Refusal, Shadow, SparedCall, Stale},
+    switch::Switch,
 };
 
 /// Counts of a layer, copied out at one moment.
@@ -117,7 +118,7 @@ pub struct OriginSnapshot {
 #[non_exhaustive]
 pub struct BucketSnapshot {
     /// State of the bucket's switch.
-    pub is_off: bool,
+    pub switch: Switch,
     /// Requests answered from the store.
     pub hits: u64,
     /// Requests that were looked up and forwarded.
@@ -149,6 +150,9 @@ pub struct BucketSnapshot {
     pub bypassed: BTreeMap<Bypass, u64>,
     /// Responses that were not stored, by reason; reasons that never occurred are absent.
     pub refused: BTreeMap<Refusal, u64>,
+    /// Requests in [shadow](Switch::Shadow), by the answer that they would have had; they are in `bypassed`,
+    /// too.
+    pub shadow: BTreeMap<Shadow, u64>,
     /// Times that the service took from the forward to the head of its response, or to its error, of
     /// requests and of refreshes.
     pub origin: Latency,

@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_recording_that_may_not_go_on_without_readers_has_none_any_more() {
-        let metrics = Arc::new(Metrics::new("cache", Vec::new()));
+        let metrics = Arc::new(Metrics::new("cache", Vec::new(), 0));
         let detachments = Arc::new(Detachments::new(0, Duration::ZERO, metrics));
         let reservation = Reservation::none(&Arc::new(Budget::new(0)));
         let tape = Tape::new(0, None, reservation).expect("nothing is declared");

@@ -44,6 +44,7 @@ mod privacy;
 #[cfg(feature = "metrics")]
 mod published;
 mod readiness;
+mod recent;
 mod refusals;
 mod reload;
 #[cfg(feature = "testing")]
@@ -51,6 +52,7 @@ mod replay;
 mod response_policy;
 mod reverse_proxy;
 mod runtimes;
+mod shadow;
 mod soft_tags;
 #[cfg(feature = "tracing")]
 mod spans;

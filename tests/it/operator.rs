@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{Method, Request, Response, StatusCode};
 use tower::{Service, ServiceExt};
-use tower_support_cache::{ConfigErrorKind, OperatorService, SupportCacheHandle};
+use tower_support_cache::{ConfigErrorKind, OperatorService, SupportCacheHandle, Switch};
 
 use crate::support::{Cached, cache_with, fetch, get, got, response, send, with};
 
@@ -153,7 +153,7 @@ async fn a_query_with_a_mistake_in_it_does_nothing() {
     }
     let counts = handle.metrics();
     assert_eq!((counts.invalidations, counts.tag_invalidations), (0, 0));
-    assert!(!counts.bucket("cases").unwrap().is_off);
+    assert_eq!(counts.bucket("cases").unwrap().switch, Switch::On);
     for target in ["/purge", "/", "/soft-switch?on=cases", "/soft-drain"] {
         assert_eq!(post(&service, target).await.0, StatusCode::NOT_FOUND, "{target}");
     }
@@ -177,16 +177,16 @@ async fn buckets_are_switched_and_the_counts_are_json() {
     fetch(&cache, "/cases/1").await;
     got(send(&cache, with(get("/cases/1"), "authorization", "x"))).await;
     assert_eq!(post(&service, "/switch?off=cases").await.0, StatusCode::OK);
-    assert!(handle.metrics().bucket("cases").unwrap().is_off);
+    assert_eq!(handle.metrics().bucket("cases").unwrap().switch, Switch::Off);
     let response = ask(&service, request(Method::GET, "/")).await;
     assert_eq!(response.headers()["cache-control"], "no-store");
     let json: serde_json::Value = serde_json::from_str(response.body()).unwrap();
     let bucket = &json["buckets"]["cases"];
-    assert_eq!((&bucket["is_off"], &bucket["hits"]), (&true.into(), &1.into()));
+    assert_eq!((&bucket["switch"], &bucket["hits"]), (&"off".into(), &1.into()));
     assert_eq!((&bucket["hit_ratio"], &json["store"]), (&0.3333.into(), &serde_json::Value::Null));
     assert_eq!(bucket["bypassed"], serde_json::json!({ "credentials": 1 }));
     assert_eq!(post(&service, "/switch?on=cases").await.0, StatusCode::OK);
-    assert!(!handle.metrics().bucket("cases").unwrap().is_off);
+    assert_eq!(handle.metrics().bucket("cases").unwrap().switch, Switch::On);
     assert_eq!(post(&service, "/drain").await, (StatusCode::OK, "done\n".to_owned()));
 }
 

@@ -1,4 +1,7 @@
-use crate::{key::Strength, metrics::outcome::Outcome};
+use crate::{
+    key::Strength,
+    metrics::{outcome::Outcome, switch::Switch},
+};
 
 pub(crate) fn credentials_bypassed(_: &str) {}
 
@@ -24,7 +27,7 @@ pub(crate) fn hook_panicked() {}
 
 pub(crate) fn reloaded() {}
 
-pub(crate) fn switched(_: &str, _: bool) {}
+pub(crate) fn switched(_: &str, _: Switch) {}
 
 pub(crate) fn in_current_span<F>(future: F) -> F {
     future

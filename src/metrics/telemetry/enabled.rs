@@ -5,7 +5,7 @@ use tracing::{
 
 use crate::{
     key::Strength,
-    metrics::{cache_outcome::CacheOutcome, outcome::Outcome},
+    metrics::{cache_outcome::CacheOutcome, outcome::Outcome, switch::Switch},
 };
 
 /// Target of every event.
@@ -87,9 +87,9 @@ pub(crate) fn reloaded() {
     info!(target: TARGET, "rules reloaded");
 }
 
-/// Logs that an operator has switched a bucket on or off.
-pub(crate) fn switched(bucket: &str, is_on: bool) {
-    info!(target: TARGET, bucket, is_on, "bucket switched");
+/// Logs that an operator has switched a bucket.
+pub(crate) fn switched(bucket: &str, switch: Switch) {
+    info!(target: TARGET, bucket, switch = switch.as_str(), "bucket switched");
 }
 
 /// Warns, once for each route, that requests with credentials bypass the cache there.
