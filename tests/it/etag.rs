@@ -5,7 +5,9 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::time::advance;
 
-use crate::support::{Cached, Calls, Got, cache_with, fetch, get, got, response, send, settle, with};
+use crate::support::{
+    Cached, Calls, Got, cache_with, fetch, get, got, response, send, settle, with,
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
