@@ -132,6 +132,7 @@ pub use layer::{CallerKey, SupportCacheLayer, SupportCacheLayerBuilder};
 pub use metrics::{
     BucketSnapshot, OriginSnapshot, Snapshot,
     cache_outcome::{CacheOutcome, ReportOutcome},
+    capability::Capability,
     latency::Latency,
     operations::{Operation, OperationSnapshot, StoreSnapshot},
     outcome::{Alone, Bypass, ForwardReason, Refusal, Shadow, SparedCall, Stale},
@@ -153,7 +154,7 @@ pub use route::{
 pub use service::SupportCache;
 pub use store::{ChosenStore, MemoryStore, MemoryStoreBuilder, Pending, Store};
 #[cfg(feature = "redis")]
-pub use store::{RedisStore, RedisStoreBuilder, SealKey};
+pub use store::{RedisCredentials, RedisStore, RedisStoreBuilder, SealKey, ServerIdentity};
 pub use warm::{Warmed, Warmup};
 
 #[cfg(any(doc, doctest))]

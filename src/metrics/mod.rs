@@ -2,6 +2,7 @@
 
 mod append_list;
 pub(crate) mod cache_outcome;
+pub(crate) mod capability;
 mod counters;
 pub(crate) mod facade;
 pub(crate) mod latency;

@@ -1,8 +1,11 @@
 //! Counts of a store over a network, as users see them.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use super::latency::Latency;
+use super::{capability::Capability, latency::Latency};
 
 /// Operation of a store over a network.
 ///
@@ -89,6 +92,8 @@ impl OperationEnd {
 pub struct StoreSnapshot {
     /// State of the link to the server. Without a link every request is forwarded.
     pub is_linked: bool,
+    /// Capabilities of the server, as the last connection has found them; none before there was one.
+    pub capabilities: BTreeSet<Capability>,
     /// State of the breaker. It opens after several slow lookups in a row (five by default), and closes
     /// with the next heartbeat that returns in time. While it is open, requests are forwarded.
     pub is_breaker_open: bool,

@@ -70,7 +70,9 @@ pub use memory::{MemoryStore, MemoryStoreBuilder};
 #[cfg(all(any(test, fuzzing), feature = "redis"))]
 pub(crate) use redis::read_anything;
 #[cfg(feature = "redis")]
-pub use redis::{RedisLease, RedisStore, RedisStoreBuilder, SealKey};
+pub use redis::{
+    RedisCredentials, RedisLease, RedisStore, RedisStoreBuilder, SealKey, ServerIdentity,
+};
 
 /// Guard of [`Store`] against implementations outside this crate, while its verbs may still change.
 pub(crate) mod sealed {

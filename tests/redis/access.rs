@@ -1,9 +1,16 @@
 //! Servers that ask who is there, or allow little: it works with what is there, or is a bypass.
 
-use std::time::Duration;
+use std::{
+    io::{self, Write},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use tower_support_cache::{
-    ConfigErrorKind, RedisStore,
+    ConfigErrorKind, RedisCredentials, RedisStore,
     store::{PrimaryKey, Store, Strength, Tag},
 };
 
@@ -216,6 +223,76 @@ async fn sec_red_7_what_is_no_redis_server_is_forwarded() {
     }
 }
 
+async fn no_credentials() -> Result<RedisCredentials, std::io::Error> {
+    Err(std::io::Error::other("the vault is sealed"))
+}
+
+/// As IAM and Entra do: each password is good for one connection.
+#[tokio::test]
+async fn credentials_that_rotate_are_asked_for_at_each_connection() {
+    let server = Server::start().await;
+    user(&server, &[">token-0"]).await;
+    let number = Arc::new(AtomicUsize::new(0));
+    let asked = Arc::clone(&number);
+    let source = move || {
+        let token = format!("token-{}", asked.load(Ordering::SeqCst));
+        async { Ok::<_, std::convert::Infallible>(RedisCredentials::new("cache", token)) }
+    };
+    let mut site = Site::over(patient(&server.url()).credentials(source).build().unwrap()).await;
+    site.fill("stored").await;
+    server.run(&["ACL", "SETUSER", "cache", "resetpass", ">token-1"]).await;
+    number.store(1, Ordering::SeqCst);
+    server.kill_clients().await;
+    until(PATIENCE, "the link is lost", async || (site.store().links_lost > 0).then_some(())).await;
+    site.is_linked_again().await;
+    site.hits("stored").await;
+}
+
+#[tokio::test]
+async fn a_service_without_credentials_bypasses_and_says_why() {
+    let server = Server::start().await;
+    let store = patient(&server.url()).credentials(no_credentials).build().unwrap();
+    let error = store.linked(Duration::from_millis(100)).await.unwrap_err().to_string();
+    assert!(error.contains("the vault is sealed"), "{error}");
+    let mut site = Site::lazy(store, |route| route);
+    assert_eq!(site.read("origin").await.text(), "origin");
+}
+
+/// A log that a test reads.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn two_programs_that_share_a_namespace_are_warned_of() {
+    let (server, log) = (Server::start().await, Log::default());
+    let written = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || log.clone()).finish();
+    let _default = tracing::subscriber::set_default(subscriber);
+    let times = || {
+        let written = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        written.matches("without a namespace").count()
+    };
+    let store = || patient(&server.url());
+    Site::over(store().build().unwrap()).await;
+    Site::over(store().build().unwrap()).await;
+    assert_eq!(times(), 0, "it is the same program");
+    server.run(&["SET", "tower-support-cache:program", "billing"]).await;
+    Site::over(store().namespace("portal:").build().unwrap()).await;
+    assert_eq!(times(), 0, "it has a namespace of its own");
+    Site::over(store().build().unwrap()).await;
+    assert_eq!(times(), 1);
+}
+
 #[test]
 fn a_store_that_cannot_work_is_refused_and_the_error_names_the_setting() {
     let url = "redis://127.0.0.1/";
@@ -230,6 +307,7 @@ fn a_store_that_cannot_work_is_refused_and_the_error_names_the_setting() {
         (RedisStore::builder(url).heartbeat_timeout(zero), "heartbeat_timeout"),
         (RedisStore::builder(url).breaker(0), "breaker"),
         (RedisStore::builder(url).namespace("a\nb"), "namespace"),
+        (RedisStore::builder(url).password("secret").credentials(no_credentials), "credentials"),
         (RedisStore::cluster([url]).database(1), "database"),
         (RedisStore::cluster(Vec::<String>::new()), "urls"),
         (RedisStore::sentinel("main", Vec::<String>::new()), "urls"),

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // clippy.toml lets tests unwrap, but not what they call.
 
+#[path = "../support/dialect.rs"]
+mod dialect;
 #[path = "../support/proxy.rs"]
 mod proxy;
 #[cfg(feature = "metrics")]
@@ -14,13 +16,16 @@ mod support;
 
 mod access;
 mod budget;
+mod capabilities;
 mod clock;
 mod conformance;
 mod crowd;
 mod deploy;
+mod dialects;
 mod faults;
 mod harness;
 mod heartbeats;
+mod identity;
 mod invalidation;
 mod load;
 mod near;

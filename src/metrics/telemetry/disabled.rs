@@ -46,4 +46,7 @@ pub(crate) fn store_linked() {}
 pub(crate) fn record_unreadable() {}
 
 #[cfg(feature = "redis")]
-pub(crate) fn near_cache_off() {}
+pub(crate) fn capabilities_missing(_: &str) {}
+
+#[cfg(feature = "redis")]
+pub(crate) fn namespace_shared(_: &str) {}

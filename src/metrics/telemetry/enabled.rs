@@ -172,8 +172,14 @@ pub(crate) fn record_unreadable() {
     warn!(target: TARGET, "a record in redis cannot be used and counts as a miss; see `StoreSnapshot`");
 }
 
-/// Warns once that the server does not track changes for this process.
+/// Warns, once for each set, of capabilities that the server lacks, and what each costs.
 #[cfg(feature = "redis")]
-pub(crate) fn near_cache_off() {
-    warn!(target: TARGET, "redis has no RESP3 or no CLIENT TRACKING for us: the near cache stays off");
+pub(crate) fn capabilities_missing(missing: &str) {
+    warn!(target: TARGET, missing, "redis lacks capabilities");
+}
+
+/// Warns once of another program whose keys have no namespace either.
+#[cfg(feature = "redis")]
+pub(crate) fn namespace_shared(program: &str) {
+    warn!(target: TARGET, program, "another program uses this redis without a namespace: give each its own");
 }

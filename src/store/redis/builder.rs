@@ -1,16 +1,19 @@
 //! Builder of a Redis store.
 
-use std::{fmt, time::Duration};
+use std::{error::Error, fmt, future::Future, time::Duration};
 
 use redis::{ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 
 use super::{
-    link::Endpoint,
+    link::{CredentialSource, Endpoint, RedisCredentials, Servers},
     record::Seal,
-    settings::{LONGEST_UNTIL_SEEN, RedisSettings},
+    settings::{LONGEST_UNTIL_SEEN, RedisSettings, ServerIdentity},
     store::RedisStore,
 };
-use crate::error::{ConfigError, ConfigErrorKind};
+use crate::{
+    error::{ConfigError, ConfigErrorKind},
+    metrics::capability::Capability,
+};
 
 impl RedisStore {
     /// Creates a store at an address: `redis://[user:password@]host[:port][/database]`, `rediss://…`
@@ -21,6 +24,23 @@ impl RedisStore {
     /// As for [`RedisStoreBuilder::build`].
     pub fn connect(url: impl Into<String>) -> Result<Self, ConfigError> {
         Self::builder(url).build()
+    }
+
+    /// Waits until there is a link to the server, for a service that does not want to start without one.
+    ///
+    /// Nothing else needs it: requests are forwarded until there is a link. Call it within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// The reason why there is no link: at once for a server that lacks a [required](RedisStoreBuilder::require)
+    /// capability or does not say who it is, and otherwise after `limit`. The store goes on trying.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropped, it has no effect.
+    pub async fn linked(&self, limit: Duration) -> Result<(), ConfigError> {
+        let linked = self.link().linked(limit).await;
+        linked.map_err(|problem| error("url", format!("leads to no link: {}", problem.text)))
     }
 
     /// Returns a builder, for other settings.
@@ -139,13 +159,15 @@ pub struct RedisStoreBuilder {
     username: Option<String>,
     password: Option<String>,
     database: Option<u32>,
+    credentials: Option<CredentialSource>,
     settings: RedisSettings,
 }
 
 impl RedisStoreBuilder {
     fn new(address: Address) -> Self {
         let settings = RedisSettings::default();
-        Self { address, username: None, password: None, database: None, settings }
+        let (username, password, database, credentials) = Default::default();
+        Self { address, username, password, database, credentials, settings }
     }
 
     /// Sets the ACL user. Defaults to the one in the address, or to none.
@@ -154,8 +176,8 @@ impl RedisStoreBuilder {
     /// what the scripts call: `DEL`, `EXISTS`, `HSET`, `HSETNX`, `HDEL`, `HGETALL`, `HKEYS`, `HLEN`,
     /// `HRANDFIELD`, `PTTL`, `PEXPIRE`; and `CLIENT TRACKING` for the near cache. Besides the keys of routes it
     /// reads and writes those that begin, after the namespace, with `tower-support-cache:`: `epoch`,
-    /// `heartbeats:*`, `tag:*`, and `unsettled:*` for writes that the origin may commit yet. Without `INFO` the
-    /// store cannot know one server from another and is bypassed.
+    /// `heartbeats:*`, `identity`, `program`, `tag:*`, and `unsettled:*` for writes that the origin may commit yet. Without
+    /// `INFO` the store cannot know one server from another: see [`server_identity`](Self::server_identity).
     pub fn username(mut self, name: impl Into<String>) -> Self {
         self.username = Some(name.into());
         self
@@ -167,15 +189,47 @@ impl RedisStoreBuilder {
         self
     }
 
+    /// Sets what is asked for user and password at each connection, in place of [`username`](Self::username)
+    /// and [`password`](Self::password). Defaults to those.
+    ///
+    /// For passwords that rotate, such as tokens of IAM or Microsoft Entra: once the server ends the connection
+    /// of a token that has expired, another is opened within milliseconds, and what is stored stays valid. Let
+    /// `source` answer from memory, and renew the token before it expires: together with the connection it may
+    /// take 1.2 s. While it fails, requests are forwarded, and it is asked again with each attempt.
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use tower_support_cache::{RedisCredentials, RedisStore};
+    ///
+    /// # async fn current_token() -> String { String::new() }
+    /// let store = RedisStore::builder("redis://cache.internal:6379/")
+    ///     .credentials(|| async {
+    ///         Ok::<_, Infallible>(RedisCredentials::new("portal", current_token().await))
+    ///     })
+    ///     .build()?;
+    /// # Ok::<(), tower_support_cache::ConfigError>(())
+    /// ```
+    pub fn credentials<F, A, E>(mut self, source: F) -> Self
+    where
+        F: Fn() -> A + Send + Sync + 'static,
+        A: Future<Output = Result<RedisCredentials, E>> + Send + 'static,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        self.credentials = Some(CredentialSource::new(source));
+        self
+    }
+
     /// Sets the number of the database. Defaults to the one in the address, or to 0.
     pub fn database(mut self, number: u32) -> Self {
         self.database = Some(number);
         self
     }
 
-    /// Sets what all keys begin with at the server. Defaults to nothing.
+    /// Sets what all keys begin with at the server. Defaults to nothing, so that the key of a route is the
+    /// key at the server, which any program can delete.
     ///
-    /// Give each application and each environment that shares a server its own.
+    /// Give each application and each environment that shares a server its own. Without one, a program with
+    /// another file name that has used the server within a day is warned of in the log.
     pub fn namespace(mut self, prefix: impl Into<String>) -> Self {
         self.settings.namespace = prefix.into();
         self
@@ -227,6 +281,39 @@ impl RedisStoreBuilder {
     /// forwarded until there is another. Raise it if the server is further away than that.
     pub fn heartbeat_timeout(mut self, limit: Duration) -> Self {
         self.settings.heartbeat_timeout = limit;
+        self
+    }
+
+    /// Sets by what the server is accepted for the one that it was. Defaults to
+    /// [`ServerIdentity::Reported`]: a server that does not say who it is is refused.
+    pub fn server_identity(mut self, identity: ServerIdentity) -> Self {
+        self.settings.identity = identity;
+        self
+    }
+
+    /// Makes a capability of the server a condition. Defaults to none: what is missing costs a part, as
+    /// [`Capability::cost`] says, and the log says so once.
+    ///
+    /// A server without it is not used, and requests are forwarded. [`RedisStore::linked`] makes that an
+    /// error at start-up. Call this once for each.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_support_cache::{Capability, RedisStore};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower_support_cache::ConfigError> {
+    /// let store = RedisStore::builder("redis://127.0.0.1:1/")
+    ///     .require(Capability::RunId)
+    ///     .require(Capability::Tracking)
+    ///     .build()?;
+    /// let error = store.linked(Duration::from_millis(20)).await.expect_err("nobody listens there");
+    /// assert!(error.to_string().contains("leads to no link"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn require(mut self, capability: Capability) -> Self {
+        self.settings.required.insert(capability);
         self
     }
 
@@ -317,17 +404,21 @@ impl RedisStoreBuilder {
     }
 
     fn endpoint(&self) -> Result<Endpoint, ConfigError> {
-        match &self.address {
+        if self.credentials.is_some() && (self.username.is_some() || self.password.is_some()) {
+            let problem = "and `username` or `password` are both given: remove one";
+            return Err(error("credentials", problem));
+        }
+        let (servers, redis) = match &self.address {
             Address::One(url) => {
                 let info = parse(url)?;
-                let redis = self.redis(info.redis_settings().clone());
                 let tcp = info.tcp_settings().clone().set_nodelay(true);
-                Ok(Endpoint::One(Box::new(info.set_redis_settings(redis).set_tcp_settings(tcp))))
+                let redis = info.redis_settings().clone();
+                (Servers::One(Box::new(info.set_tcp_settings(tcp))), redis)
             }
             #[cfg(feature = "redis-sentinel")]
             Address::Sentinels(name, urls) => {
                 let (sentinels, name) = (parse_all(urls)?, name.clone());
-                Ok(Endpoint::Sentinels { sentinels, name, redis: self.redis(Default::default()) })
+                (Servers::Sentinels { sentinels, name }, RedisConnectionInfo::default())
             }
             #[cfg(feature = "redis-cluster")]
             Address::Cluster(urls) => {
@@ -338,10 +429,11 @@ impl RedisStoreBuilder {
                     ));
                 }
                 let nodes = parse_all(urls)?;
-                let redis = self.redis(nodes[0].redis_settings().clone());
-                Ok(Endpoint::Cluster { nodes, redis })
+                let redis = nodes[0].redis_settings().clone();
+                (Servers::Cluster(nodes), redis)
             }
-        }
+        };
+        Ok(Endpoint { servers, redis: self.redis(redis), credentials: self.credentials.clone() })
     }
 
     /// Adds the user, the password and the database to those of an address.
@@ -364,16 +456,16 @@ fn error(field: &'static str, problem: impl Into<String>) -> ConfigError {
 }
 
 fn parse(url: &str) -> Result<ConnectionInfo, ConfigError> {
-    // The error does not repeat the address, which may hold a password.
-    let info = url.into_connection_info().map_err(|problem| {
-        error("url", format!("cannot be parsed ({problem}): write `redis://host:port/`"))
-    })?;
-    if !info.addr().is_supported() {
+    if needs_tls(url) && !cfg!(feature = "redis-tls") {
         return Err(error(
             "url",
             "is of TLS: turn on the feature `redis-tls`, or write `redis://`",
         ));
     }
+    // The error does not repeat the address, which may hold a password.
+    let info = url.into_connection_info().map_err(|problem| {
+        error("url", format!("cannot be parsed ({problem}): write `redis://host:port/`"))
+    })?;
     #[cfg(feature = "redis-tls")]
     if matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. })
         && rustls::crypto::CryptoProvider::get_default().is_none()
@@ -382,6 +474,12 @@ fn parse(url: &str) -> Result<ConnectionInfo, ConfigError> {
         return Err(error("url", problem));
     }
     Ok(info)
+}
+
+/// Returns whether an address is of TLS. Without its feature the `redis` crate cannot parse it.
+fn needs_tls(url: &str) -> bool {
+    let scheme = url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    scheme.is_some_and(|scheme| matches!(&*scheme, "rediss" | "valkeys"))
 }
 
 #[cfg(any(feature = "redis-sentinel", feature = "redis-cluster"))]
@@ -398,5 +496,27 @@ impl fmt::Debug for RedisStoreBuilder {
         f.debug_struct("RedisStoreBuilder")
             .field("namespace", &self.settings.namespace)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    /// With the feature, what is missing is a crypto provider.
+    #[test]
+    fn an_address_of_tls_is_answered_with_what_it_needs() {
+        for url in ["rediss://127.0.0.1/", "REDISS://127.0.0.1/", "valkeys://127.0.0.1:6380/1"] {
+            assert!(needs_tls(url), "{url}");
+            let built = RedisStore::builder(url).build();
+            let needed = if cfg!(feature = "redis-tls") { "provider" } else { "`redis-tls`" };
+            assert!(
+                built.is_ok() || built.is_err_and(|it| it.to_string().contains(needed)),
+                "{url}"
+            );
+        }
+        for url in ["redis://127.0.0.1/", "rediss", "valkey://rediss://"] {
+            assert!(!needs_tls(url), "{url}");
+        }
     }
 }

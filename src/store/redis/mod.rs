@@ -39,5 +39,7 @@ pub(crate) use self::record::read_anything;
 pub use self::{
     builder::{RedisStoreBuilder, SealKey},
     fill::RedisLease,
+    link::RedisCredentials,
+    settings::ServerIdentity,
     store::RedisStore,
 };

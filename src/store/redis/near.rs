@@ -20,7 +20,7 @@ use redis::{PushInfo, PushKind, Value};
 
 use super::{
     link::{Deadline, bulk},
-    settings::{EPOCH, HEARTBEATS, OWN, RedisSettings},
+    settings::{EPOCH, HEARTBEATS, IDENTITY, OWN, RedisSettings},
     waiters::Waiters,
 };
 use crate::{
@@ -208,7 +208,9 @@ impl Near {
                     is_epoch_over = true;
                 }
                 // Lost with the register, this process's heartbeat is entered again at once.
-                Some(name) if name.starts_with(HEARTBEATS) => is_epoch_over = true,
+                Some(name) if name == IDENTITY || name.starts_with(HEARTBEATS) => {
+                    is_epoch_over = true;
+                }
                 Some(tag) => self.invalidate_tag(&Tag::named(tag)),
                 None => {}
             }

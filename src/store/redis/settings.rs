@@ -5,7 +5,7 @@ use std::{borrow::Cow, iter::once, time::Duration};
 use super::record::Seal;
 use crate::{
     key::{PrimaryKey, Tag},
-    metrics::operations::Operation,
+    metrics::{capability::Capabilities, operations::Operation},
 };
 
 /// Prefix of the keys that are no primary keys, after the namespace.
@@ -17,12 +17,49 @@ pub(super) const EPOCH: &str = "epoch";
 /// Beginning of the name of the key with the heartbeats behind [`OWN`]. No tag is called so.
 pub(super) const HEARTBEATS: &str = "heartbeats:";
 
+/// Name of the key with the token that identifies the server, behind [`OWN`]. No tag is called so.
+pub(super) const IDENTITY: &str = "identity";
+
+/// Name of the key with the name of the program that connected last, behind [`OWN`]. No tag is called so.
+pub(super) const PROGRAM: &str = "program";
+
 /// Longest heartbeat with its timeout: an invalidation of everything waits for that of every process.
 pub(super) const LONGEST_UNTIL_SEEN: Duration = Duration::from_secs(10);
 
 /// Heartbeat with its timeout for which every invalidation of everything waits. A process with a longer one
 /// has to enter it at the server.
 pub(super) const LEAST_UNTIL_SEEN: Duration = Duration::from_secs(1);
+
+/// Identity by which a [`RedisStore`](super::RedisStore) accepts its server.
+///
+/// What was stored or invalidated at one run of a server says nothing about another run, nor about a replica
+/// that was promoted: it may have lost the latest invalidations.
+///
+/// ```
+/// use tower_support_cache::{RedisStore, ServerIdentity};
+///
+/// // Only for a service that tells nothing better, and keeps no dumps.
+/// let store = RedisStore::builder("redis://127.0.0.1:6379/")
+///     .server_identity(ServerIdentity::TokenAlone)
+///     .build()?;
+/// # Ok::<(), tower_support_cache::ConfigError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ServerIdentity {
+    /// The server's own report, which tells every run and every promotion: `run_id` and `master_replid` in
+    /// `INFO`. Without `run_id`, `master_replid` and the time of the start, which `TIME` and
+    /// `uptime_in_seconds` give, stand in, beside a token that is planted at the server. Such a server is
+    /// used 10 s after its start. A server that reports less is refused, and requests are forwarded.
+    #[default]
+    Reported,
+    /// Accepts a server that reports less, by a token that is planted there and what else it reports.
+    ///
+    /// This breaks the promise about invalidations: a server that was restored from a dump, or a replica that
+    /// was promoted, passes for the one before, and answers with responses that were invalidated since. They
+    /// are served until their lifetimes end. A server that does not report its role may be a replica.
+    TokenAlone,
+}
 
 /// Settings of a Redis store.
 #[derive(Clone)]
@@ -34,6 +71,8 @@ pub(super) struct RedisSettings {
     pub(super) heartbeat: Duration,
     pub(super) heartbeat_timeout: Duration,
     pub(super) slow_lookups: u32,
+    pub(super) identity: ServerIdentity,
+    pub(super) required: Capabilities,
     pub(super) seal: Seal,
     /// Bytes; zero for no near cache.
     pub(super) near_capacity: u64,
@@ -50,6 +89,8 @@ impl Default for RedisSettings {
             heartbeat: Duration::from_millis(200),
             heartbeat_timeout: Duration::from_millis(100),
             slow_lookups: 5,
+            identity: ServerIdentity::Reported,
+            required: Capabilities::new(),
             seal: Seal::Checksum,
             near_capacity: 32 * 1024 * 1024,
             near_limit: Duration::from_secs(5),
@@ -95,6 +136,17 @@ impl RedisSettings {
     /// Returns the key that holds the epoch.
     pub(super) fn epoch_key(&self) -> String {
         [&self.namespace, OWN, EPOCH].concat()
+    }
+
+    /// Returns the key that holds the token of the server.
+    pub(super) fn identity_key(&self) -> String {
+        [&self.namespace, OWN, IDENTITY].concat()
+    }
+
+    /// Returns the key that holds the name of the program that connected last; `None` where a namespace
+    /// keeps programs apart.
+    pub(super) fn program_key(&self) -> Option<String> {
+        self.namespace.is_empty().then(|| [OWN, PROGRAM].concat())
     }
 
     /// Returns the key that holds the heartbeats of all processes. In a cluster it is where the epoch is: the

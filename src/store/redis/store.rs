@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::{
     fill::RedisLease,
     invalidation::InvalidationCall,
-    link::{Endpoint, count, random},
+    link::{Endpoint, Link, count, random},
     outbox::{Doubt, InvalidationScope},
     settings::RedisSettings,
     state::StoreState,
@@ -47,6 +47,10 @@ pub struct RedisStore {
 impl RedisStore {
     pub(super) fn new(endpoint: Endpoint, settings: RedisSettings) -> Self {
         Self { state: StoreState::new(endpoint, settings) }
+    }
+
+    pub(super) fn link(&self) -> &Arc<Link> {
+        &self.state.link
     }
 }
 
@@ -170,6 +174,7 @@ impl Store for RedisStore {
         let link = &self.state.link;
         Some(StoreSnapshot {
             is_linked: link.is_published(),
+            capabilities: link.capabilities(),
             is_breaker_open: link.is_breaker_open(),
             pending: self.state.outbox.len() as u64,
             near: self.state.near.snapshot(),

@@ -13,17 +13,20 @@ use super::{
     batch::LookupBatches,
     command::{EnteredHeartbeat, LinkFault, Register, millis, parse_begun_epoch, token_text},
     deadline::Deadline,
+    identity::{Fingerprint, line},
     random::{random, random_text},
     scripts::{
-        self, BEGIN_EPOCH, ENTER, RELEASE, RENEW_TAG_VERSION, SOFT_INVALIDATE, Script, UNSETTLE,
+        self, BEGIN_EPOCH, ENTER, PLANT, RELEASE, RENEW_TAG_VERSION, SOFT_INVALIDATE, Script,
+        UNSETTLE,
     },
-    transport::Transport,
+    transport::{Tracking, Transport},
 };
 use crate::{
     key::{Strength, Token},
+    metrics::capability::{Capabilities, Capability},
     store::redis::{
         record::{EARLIER_VERSIONS, SLACK, VariantDigest},
-        settings::{LEAST_UNTIL_SEEN, RedisSettings},
+        settings::{LEAST_UNTIL_SEEN, RedisSettings, ServerIdentity},
     },
     sync::{Mutex, lock},
 };
@@ -35,13 +38,12 @@ const ENTERED: Duration = Duration::from_secs(60);
 pub(crate) struct Connection {
     transport: Transport,
     pub(super) lookups: LookupBatches,
-    /// Digest of `run_id` and `master_replid`, which is new at every promotion, of the server or of all
-    /// primaries of a cluster.
+    /// Digest of the runs of the server or of all primaries of a cluster, or the number of a token that is
+    /// planted there (`identity.rs`).
     pub(crate) incarnation: u64,
     /// Random value at the server that every variant's digest contains. Zero while unknown.
     epoch: AtomicU64,
-    /// Tracking by the server of the keys that are read over this connection.
-    pub(super) is_tracking: bool,
+    pub(crate) capabilities: Capabilities,
     /// Number of epochs that were begun over this connection; held while the epoch is written.
     epochs_begun: Mutex<u64>,
     /// Lookups in a row that took longer than their budget.
@@ -64,8 +66,16 @@ pub(super) struct ServerReport {
     pub(super) uptime: Duration,
     /// Set if an invalidation of everything waits for this process's heartbeat.
     pub(super) is_entered: bool,
+    pub(super) has_run: bool,
+    pub(super) has_register: bool,
     /// Longest heartbeat of all processes, in milliseconds.
     pub(super) longest: u64,
+}
+
+/// Conditions of a connection on which the server's capabilities depend.
+pub(super) struct Asked {
+    pub(super) has_pushes: bool,
+    pub(super) tracking: Tracking,
 }
 
 impl Connection {
@@ -79,7 +89,7 @@ impl Connection {
             slow: AtomicU32::new(0),
             proven: Deadline::none(),
             beaten: Notify::new(),
-            is_tracking: false,
+            capabilities: Capabilities::new(),
             clock: AtomicI64::new(0),
         }
     }
@@ -131,26 +141,65 @@ impl Connection {
         let mut transport = self.transport();
         let (info, entered) = join(transport.info(), self.enter(settings)).await;
         let (info, EnteredHeartbeat { epoch, left, longest }) = (info?, entered?);
-        let mut hasher = blake3::Hasher::new();
         let (mut is_primary, mut uptime) = (true, Duration::ZERO);
         for primary in &info.primaries {
-            let run = line(&primary.server, "run_id:");
-            let replica = line(&primary.replication, "master_replid:");
-            let (Some(run), Some(replica)) = (run, replica) else {
-                return Err((ErrorKind::Client, "the server does not say who it is").into());
+            is_primary &= match line(&primary.replication, "role:") {
+                Some(role) => role == "master",
+                None => settings.identity == ServerIdentity::TokenAlone,
             };
-            hasher.update(run.as_bytes()).update(b" ").update(replica.as_bytes()).update(b" ");
-            is_primary &= line(&primary.replication, "role:") == Some("master");
             let seconds =
                 line(&primary.server, "uptime_in_seconds:").and_then(|up| up.parse().ok());
             uptime = uptime.max(seconds.map_or(Duration::MAX, Duration::from_secs));
         }
-        let mut incarnation = [0; 8];
-        incarnation.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
-        let incarnation = u64::from_be_bytes(incarnation);
+        let fingerprint = Fingerprint::of(&info);
+        let run = fingerprint.incarnation();
+        let incarnation = match run {
+            Some(incarnation) => incarnation,
+            None => self.planted(settings, &fingerprint).await?,
+        };
         let is_entered = settings.until_seen() <= left.max(LEAST_UNTIL_SEEN);
-        let time = info.time;
-        Ok(ServerReport { incarnation, is_primary, epoch, time, uptime, is_entered, longest })
+        Ok(ServerReport {
+            incarnation,
+            is_primary,
+            epoch,
+            time: info.time,
+            uptime,
+            is_entered,
+            has_run: run.is_some(),
+            has_register: !left.is_zero(),
+            longest,
+        })
+    }
+
+    /// Returns the number of the token at servers that do not say which run they are. One that is not for
+    /// them is replaced.
+    async fn planted(
+        &self,
+        settings: &RedisSettings,
+        fingerprint: &Fingerprint,
+    ) -> Result<u64, RedisError> {
+        if let Some(problem) = fingerprint.problem(settings.identity) {
+            return Err(problem);
+        }
+        let key = settings.identity_key();
+        let mut transport = self.transport();
+        let seen: Result<Option<String>, _> =
+            cmd("GET").arg(&key).query_async(&mut transport).await;
+        let seen = match seen {
+            Err(error) if LinkFault::of(&error) == LinkFault::Foreign => String::new(),
+            seen => seen?.unwrap_or_default(),
+        };
+        if let Some(number) = fingerprint.number_of(&seen) {
+            return Ok(number);
+        }
+        let token = fingerprint.new_token();
+        let arguments = |call: &mut Cmd| {
+            call.arg(&seen).arg(&token);
+        };
+        let planted = PLANT.send_on(&mut transport, &[&key], arguments).await?;
+        let planted = redis::from_redis_value::<String>(planted)?;
+        let is_new = || (ErrorKind::Client, "another process takes the server for another").into();
+        fingerprint.number_of(&planted).ok_or_else(is_new)
     }
 
     /// Enters this process's heartbeat, and reads the epoch. A missing one begins.
@@ -222,7 +271,8 @@ impl Connection {
         let arguments = |call: &mut Cmd| {
             call.arg(millis(window));
         };
-        UNSETTLE.call_on(&mut self.transport(), &[key, mark], arguments).await
+        let unsettle = UNSETTLE.fit_for(&self.capabilities);
+        unsettle.call_on(&mut self.transport(), &[key, mark], arguments).await
     }
 
     /// Gives a tag another version. Nothing may be stored for it for `window`.
@@ -239,7 +289,20 @@ impl Connection {
         let arguments = |call: &mut Cmd| {
             call.arg(random_text()).arg(kept).arg(window.as_millis() as u64);
         };
-        RENEW_TAG_VERSION.call(&mut self.transport(), key, arguments).await
+        let renew = RENEW_TAG_VERSION.fit_for(&self.capabilities);
+        renew.call(&mut self.transport(), key, arguments).await
+    }
+
+    /// Returns the name of another program that has connected within a day, and has no namespace either. A
+    /// server that cannot tell is left alone.
+    pub(super) async fn neighbour(&self, settings: &RedisSettings) -> Option<String> {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        let key = settings.program_key()?;
+        let own = std::env::current_exe().ok()?.file_stem()?.to_str()?.to_owned();
+        let mut set = cmd("SET");
+        set.arg(key).arg(&own).arg("PX").arg(millis(DAY)).arg("GET");
+        let before: Option<String> = set.query_async(&mut self.transport()).await.ok()?;
+        before.filter(|before| *before != own)
     }
 
     /// Releases a lease.
@@ -255,10 +318,22 @@ impl Connection {
         RELEASE.call(&mut self.transport(), key, arguments).await
     }
 
-    /// Loads the scripts. A server that forbids it learns them with their first calls.
-    pub(super) async fn load_scripts(&self) {
-        for script in scripts::all() {
-            let _ = script.load().query_async::<Value>(&mut self.transport()).await;
+    /// Finds out, before the connection is published, which capabilities the server has; it loads the scripts,
+    /// and turns tracking on where it is wanted.
+    pub(super) async fn find_capabilities(&mut self, report: &ServerReport, asked: &Asked) {
+        let mut transport = self.transport();
+        let tracked = async { asked.has_pushes && transport.track(asked.tracking).await.is_ok() };
+        let (has_flags, tracks) = join(scripts::takes_flags(&self.transport), tracked).await;
+        let found = [
+            (Capability::RunId, report.has_run),
+            (Capability::Resp3, asked.has_pushes),
+            (Capability::Tracking, tracks),
+            (Capability::ScriptFlags, has_flags),
+            (Capability::HeartbeatRegister, report.has_register),
+        ];
+        self.capabilities = found.into_iter().filter(|(_, has)| *has).map(|(it, _)| it).collect();
+        if scripts::load(&self.transport(), &self.capabilities).await.is_ok() {
+            self.capabilities.insert(Capability::ScriptCache);
         }
     }
 }
@@ -270,8 +345,4 @@ fn unexpected() -> RedisError {
 /// Returns an epoch. Zero is for an unknown one.
 fn random_epoch() -> u64 {
     random() as u64 | 1
-}
-
-fn line<'i>(info: &'i str, name: &str) -> Option<&'i str> {
-    info.lines().find_map(|line| line.strip_prefix(name))
 }

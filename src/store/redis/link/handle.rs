@@ -12,7 +12,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use redis::{Cmd, Pipeline, PushInfo, RedisError, Value};
+use redis::{Cmd, ErrorKind, Pipeline, PushInfo, RedisError, Value};
 use tokio::{sync::Notify, task::yield_now};
 
 use super::{
@@ -27,13 +27,16 @@ use super::{
 use crate::{
     clock::{Instant, now},
     key::PrimaryKey,
-    metrics::operations::{Operation, OperationEnd},
-    metrics::telemetry,
+    metrics::{
+        capability::Capabilities,
+        operations::{Operation, OperationEnd},
+        telemetry,
+    },
     store::{
         redis::{record::VariantDigest, settings::RedisSettings},
         timeout::within,
     },
-    sync::Mutex,
+    sync::{Mutex, lock},
 };
 
 /// Link to the server, which all clones of a store share.
@@ -51,12 +54,37 @@ pub(crate) struct Link {
     pub(super) supervisor: Mutex<u64>,
     /// Time until which the supervisor is taken to be driven.
     pub(super) supervised: Deadline,
-    /// Set once a missing link is logged, until there is a link again.
-    pub(super) has_warned: AtomicBool,
-    pub(super) has_warned_untracked: AtomicBool,
+    /// Reason why there is no link, until there is one.
+    pub(super) problem: Mutex<Option<LinkProblem>>,
+    /// Capabilities that the last connection has found.
+    pub(super) capabilities: Mutex<Option<Capabilities>>,
+    /// Set once another program without a namespace is logged.
+    pub(super) has_neighbour: AtomicBool,
+    /// Notified of each attempt to connect that has ended.
+    pub(super) attempted: Notify,
     pub(super) heartbeats: Heartbeats,
     /// Begin of this process's time.
     anchor: Instant,
+}
+
+/// Reason why there is no link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LinkProblem {
+    pub(crate) text: String,
+    /// Set where no further attempt will do better, unless the server changes.
+    pub(crate) is_final: bool,
+}
+
+impl LinkProblem {
+    pub(super) fn of(error: &RedisError) -> Self {
+        let is_final = error.kind() == ErrorKind::InvalidClientConfig;
+        let text = error.detail().filter(|_| is_final);
+        Self { text: text.map_or_else(|| error.to_string(), str::to_owned), is_final }
+    }
+
+    pub(super) fn passing(text: &str) -> Self {
+        Self { text: text.to_owned(), is_final: false }
+    }
 }
 
 /// Parts of a store that depend on the link.
@@ -101,14 +129,20 @@ impl Link {
             is_doubted: AtomicBool::new(false),
             supervisor: Mutex::default(),
             supervised: Deadline::none(),
-            has_warned: AtomicBool::new(false),
-            has_warned_untracked: AtomicBool::new(false),
+            problem: Mutex::default(),
+            capabilities: Mutex::default(),
+            has_neighbour: AtomicBool::new(false),
+            attempted: Notify::new(),
             anchor: now(),
         }
     }
 
     pub(crate) fn is_published(&self) -> bool {
         self.current.load().is_some()
+    }
+
+    pub(crate) fn capabilities(&self) -> Capabilities {
+        lock(&self.capabilities).clone().unwrap_or_default()
     }
 
     pub(crate) fn is_breaker_open(&self) -> bool {

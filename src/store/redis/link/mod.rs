@@ -12,14 +12,17 @@ mod batch;
 mod command;
 mod connection;
 mod counts;
+mod credentials;
 mod deadline;
 mod handle;
 mod heartbeats;
+mod identity;
 mod random;
 mod scripts;
 mod supervisor;
 mod transport;
 
+pub use self::credentials::RedisCredentials;
 pub(crate) use self::{
     command::{
         LeaseReply, LinkFault, OutdatedRecord, RestOfVariant, Sought, bulk, lookup_all,
@@ -27,9 +30,10 @@ pub(crate) use self::{
     },
     connection::Connection,
     counts::count,
+    credentials::CredentialSource,
     deadline::Deadline,
     handle::{Dependents, Link},
     random::{random, random_text},
     scripts::{COMMIT, LEASE, SHARE_CALLS, TAG_VERSIONS},
-    transport::Endpoint,
+    transport::{Endpoint, Servers},
 };

@@ -2,16 +2,20 @@
 
 use std::sync::LazyLock;
 
+use futures_util::future::try_join_all;
 use redis::{
     Cmd, ErrorKind, RedisError, Script as Source, ServerErrorKind, ToRedisArgs, Value, cmd,
 };
 
 use super::transport::Transport;
+use crate::metrics::capability::{Capabilities, Capability};
 
 /// Script, which the server knows by its digest.
 pub(crate) struct Script {
     code: &'static str,
     digest: String,
+    /// The same without flags, if it has any.
+    plain: Option<Box<Self>>,
 }
 
 pub(crate) static LEASE: LazyLock<Script> =
@@ -31,13 +35,38 @@ pub(crate) static SHARE_CALLS: LazyLock<Script> =
 pub(super) static RENEW_TAG_VERSION: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/renew_tag_version.lua")));
 
+pub(super) static PLANT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/plant.lua")));
 pub(super) static ENTER: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/enter.lua")));
 pub(super) static BEGIN_EPOCH: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/begin_epoch.lua")));
 
+/// Script that a server takes only if it knows the flags of scripts.
+const FLAGGED: &str = "#!lua flags=allow-oom\nreturn 1";
+
+/// Returns whether a server takes scripts with flags.
+pub(super) async fn takes_flags(transport: &Transport) -> bool {
+    let mut probe = cmd("EVAL");
+    probe.arg(FLAGGED).arg(0);
+    probe.query_async::<Value>(&mut transport.clone()).await.is_ok()
+}
+
+/// Loads the scripts. A server that forbids it learns them with their first calls.
+pub(super) async fn load(
+    transport: &Transport,
+    capabilities: &Capabilities,
+) -> Result<(), RedisError> {
+    let loads = all().map(|script| async move {
+        let load = script.fit_for(capabilities).load();
+        load.query_async::<Value>(&mut transport.clone()).await.map(drop)
+    });
+    // They are sent at once.
+    try_join_all(loads).await.map(drop)
+}
+
 /// Returns every script that requests call.
-pub(super) fn all() -> [&'static Script; 8] {
+fn all() -> [&'static Script; 8] {
     [
         &LEASE,
         &COMMIT,
@@ -52,7 +81,17 @@ pub(super) fn all() -> [&'static Script; 8] {
 
 impl Script {
     fn new(code: &'static str) -> Self {
-        Self { code, digest: Source::new(code).get_hash().to_owned() }
+        let plain = code.strip_prefix("#!").and_then(|rest| rest.split_once('\n'));
+        let plain = plain.map(|(_, plain)| Box::new(Self::new(plain)));
+        Self { code, digest: Source::new(code).get_hash().to_owned(), plain }
+    }
+
+    /// Returns the script as a server takes it. Without flags it writes nothing while the server is full.
+    pub(super) fn fit_for(&self, capabilities: &Capabilities) -> &Self {
+        match &self.plain {
+            Some(plain) if !capabilities.contains(&Capability::ScriptFlags) => plain,
+            _ => self,
+        }
     }
 
     /// Calls the script on a key.
@@ -93,7 +132,7 @@ impl Script {
     }
 
     /// Returns the command that makes the script known to the server.
-    pub(super) fn load(&self) -> Cmd {
+    fn load(&self) -> Cmd {
         let mut load = cmd("SCRIPT");
         load.arg("LOAD").arg(self.code);
         load

@@ -1,26 +1,33 @@
 //! Supervisor of a link: connects, proves the connection, and has due messages sent.
 
 use std::{
+    pin::pin,
     sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
 
-use redis::{AsyncConnectionConfig, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError};
+use redis::{
+    AsyncConnectionConfig, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo,
+    RedisError,
+};
 use tokio::time::{sleep, timeout};
 
 use super::{
     command::LinkFault,
-    connection::{Connection, ServerReport},
+    connection::{Asked, Connection, ServerReport},
     counts::count,
-    handle::Link,
-    transport::{CONNECT, Transport},
+    handle::{Link, LinkProblem},
+    transport::{CONNECT, Tracking, Transport},
 };
 use crate::{
     background::runtime,
     clock::{Instant, now, timeout_at},
     key::seeded_hash,
-    metrics::operations::Operation,
-    metrics::telemetry,
+    metrics::{
+        capability::{Capabilities, Capability, missing},
+        operations::Operation,
+        telemetry,
+    },
     sync::lock,
 };
 
@@ -52,19 +59,20 @@ impl Supervisor {
             let connected = match timeout(4 * CONNECT, link.connect(attempt)).await {
                 Ok(Ok(connection)) => Some(Arc::new(connection)),
                 Ok(Err(error)) => {
-                    link.warn_unreachable(&error.to_string());
+                    link.note_problem(LinkProblem::of(&error));
                     None
                 }
                 Err(_) => {
-                    link.warn_unreachable("no answer in time");
+                    link.note_problem(LinkProblem::passing("no answer in time"));
                     None
                 }
             };
             if let Some(connection) = connected.filter(|_| link.is_supervised_by(self.number)) {
                 backoff = MIN_BACKOFF;
                 link.current.store(Some(Arc::clone(&connection)));
-                link.has_warned.store(false, Ordering::Relaxed);
+                lock(&link.problem).take();
                 telemetry::store_linked();
+                link.attempted.notify_waiters();
                 drop(link);
                 self.keep(&connection).await;
             } else {
@@ -154,12 +162,12 @@ impl Link {
     }
 
     async fn connect(self: &Arc<Self>, attempt: usize) -> Result<Connection, RedisError> {
-        let (protocol, transport) = match self.open(ProtocolVersion::RESP3, attempt).await {
+        let login = self.endpoint.login().await?;
+        let open = |protocol| self.open(login.clone(), protocol, attempt);
+        let (protocol, transport) = match open(ProtocolVersion::RESP3).await {
             // Servers and proxies refuse it in many words.
-            Err(error)
-                if matches!(error.kind(), ErrorKind::RESP3NotSupported | ErrorKind::Server(_)) =>
-            {
-                (ProtocolVersion::RESP2, self.open(ProtocolVersion::RESP2, attempt).await?)
+            Err(error) if !error.is_io_error() => {
+                (ProtocolVersion::RESP2, open(ProtocolVersion::RESP2).await?)
             }
             opened => (ProtocolVersion::RESP3, opened?),
         };
@@ -175,19 +183,22 @@ impl Link {
         }
         connection.introduce(&report);
         self.prove(&connection, &report, sent);
-        connection.load_scripts().await;
-        if !self.settings.near_limit().is_zero() && self.endpoint.can_track() {
-            let has_pushes = protocol == ProtocolVersion::RESP3;
-            connection.is_tracking = has_pushes && connection.transport().track().await.is_ok();
-            if !connection.is_tracking {
-                self.warn_untracked();
-            }
+        let is_near = !self.settings.near_limit().is_zero();
+        let tracking = if is_near { Tracking::On } else { Tracking::Off };
+        let has_pushes = protocol == ProtocolVersion::RESP3;
+        connection.find_capabilities(&report, &Asked { has_pushes, tracking }).await;
+        self.accept(&connection.capabilities)?;
+        if let Some(neighbour) = connection.neighbour(&self.settings).await
+            && !self.has_neighbour.swap(true, Ordering::Relaxed)
+        {
+            telemetry::namespace_shared(&neighbour);
         }
         Ok(connection)
     }
 
     async fn open(
         self: &Arc<Self>,
+        login: RedisConnectionInfo,
         protocol: ProtocolVersion,
         attempt: usize,
     ) -> Result<Transport, RedisError> {
@@ -207,12 +218,56 @@ impl Link {
                 Ok(())
             });
         }
-        self.endpoint.connect(protocol, &config, attempt).await
+        self.endpoint.connect(login, protocol, &config, attempt).await
     }
 
-    fn warn_unreachable(&self, problem: &str) {
-        if !self.has_warned.swap(true, Ordering::Relaxed) {
-            telemetry::store_unreachable(problem);
+    /// Says once which capabilities are missing. A required one is an error.
+    fn accept(&self, capabilities: &Capabilities) -> Result<(), RedisError> {
+        if let Some(lacking) = self.settings.required.difference(capabilities).next() {
+            let problem = format!("the server lacks `{lacking}`, which is required");
+            return Err((ErrorKind::InvalidClientConfig, "a capability", problem).into());
+        }
+        let said = lock(&self.capabilities).replace(capabilities.clone());
+        let missing = missing(capabilities);
+        if said.as_ref() != Some(capabilities) && !missing.is_empty() {
+            telemetry::capabilities_missing(&missing);
+        }
+        Ok(())
+    }
+
+    /// Notes why there is no link, and says it once, or again where it does not pass.
+    fn note_problem(&self, problem: LinkProblem) {
+        let mut last = lock(&self.problem);
+        if last.is_none() || problem.is_final && last.as_ref() != Some(&problem) {
+            telemetry::store_unreachable(&problem.text);
+        }
+        *last = Some(problem);
+        drop(last);
+        self.attempted.notify_waiters();
+    }
+
+    /// Waits for a link, or for the reason why there will be none.
+    pub(crate) async fn linked(self: &Arc<Self>, limit: Duration) -> Result<(), LinkProblem> {
+        self.supervise();
+        let linked = async {
+            loop {
+                let mut attempted = pin!(self.attempted.notified());
+                // Before it looks, so that no attempt is missed.
+                attempted.as_mut().enable();
+                if self.is_published() {
+                    return Ok(());
+                }
+                if let Some(problem) = lock(&self.problem).clone().filter(|it| it.is_final) {
+                    return Err(problem);
+                }
+                attempted.await;
+            }
+        };
+        match timeout(limit, linked).await {
+            Ok(linked) => linked,
+            Err(_) => Err(lock(&self.problem)
+                .clone()
+                .unwrap_or_else(|| LinkProblem::passing("no answer in time"))),
         }
     }
 
@@ -230,7 +285,7 @@ impl Link {
             self.dependents.on_new_epoch();
         }
         let until = self.prove(connection, &report, sent);
-        if connection.is_tracking {
+        if connection.capabilities.contains(&Capability::Tracking) {
             self.dependents.on_proof(until, now().saturating_duration_since(sent));
             // A connection is given up first, and its loss handled then: it may have been in between.
             if !self.is_current(connection) {
@@ -255,12 +310,6 @@ impl Link {
         connection.proven.set(until);
         connection.slow.store(0, Ordering::Relaxed);
         until
-    }
-
-    fn warn_untracked(&self) {
-        if !self.has_warned_untracked.swap(true, Ordering::Relaxed) {
-            telemetry::near_cache_off();
-        }
     }
 }
 

@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+#[cfg(any(feature = "redis-sentinel", feature = "redis-cluster"))]
+use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, Pipeline, ProtocolVersion, RedisError,
-    RedisFuture, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, Pipeline, ProtocolVersion,
+    RedisConnectionInfo, RedisError, RedisFuture, Value,
     aio::{ConnectionLike, MultiplexedConnection},
     cmd,
 };
@@ -17,33 +19,36 @@ use redis::{
 };
 #[cfg(feature = "redis-cluster")]
 use redis::{
-    ErrorKind,
     cluster::ClusterClientBuilder,
     cluster_async::ClusterConnection,
     cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo},
 };
-#[cfg(any(feature = "redis-sentinel", feature = "redis-cluster"))]
-use redis::{RedisConnectionInfo, io::tcp::TcpSettings};
+
+use super::credentials::CredentialSource;
 
 /// Time that connecting to a server may take.
 pub(super) const CONNECT: Duration = Duration::from_millis(300);
 
-/// Address of the server.
+/// Address of the server, and the credentials for it.
 #[derive(Clone)]
-pub(crate) enum Endpoint {
+pub(crate) struct Endpoint {
+    pub(crate) servers: Servers,
+    pub(crate) redis: RedisConnectionInfo,
+    pub(crate) credentials: Option<CredentialSource>,
+}
+
+/// Addresses of the servers.
+#[derive(Clone)]
+pub(crate) enum Servers {
     One(Box<ConnectionInfo>),
     #[cfg(feature = "redis-sentinel")]
     Sentinels {
         sentinels: Vec<ConnectionInfo>,
         /// Name of the primary.
         name: String,
-        redis: RedisConnectionInfo,
     },
     #[cfg(feature = "redis-cluster")]
-    Cluster {
-        nodes: Vec<ConnectionInfo>,
-        redis: RedisConnectionInfo,
-    },
+    Cluster(Vec<ConnectionInfo>),
 }
 
 /// Connection that commands are sent over. Clones share it.
@@ -55,40 +60,36 @@ pub(crate) enum Transport {
 }
 
 impl Endpoint {
-    /// Returns whether the server can track what is read. In a cluster the `redis` crate does not report
-    /// the loss of one of its connections, and with it of messages.
-    pub(super) fn can_track(&self) -> bool {
-        match self {
-            Self::One(_) => true,
-            #[cfg(feature = "redis-sentinel")]
-            Self::Sentinels { .. } => true,
-            #[cfg(feature = "redis-cluster")]
-            Self::Cluster { .. } => false,
+    /// Asks for the credentials of the next connection.
+    pub(super) async fn login(&self) -> Result<RedisConnectionInfo, RedisError> {
+        match &self.credentials {
+            Some(source) => source.fill_in(self.redis.clone()).await,
+            None => Ok(self.redis.clone()),
         }
     }
 
     /// Connects. `attempt` counts up, so that a sentinel that hangs is not always the first.
     pub(super) async fn connect(
         &self,
+        login: RedisConnectionInfo,
         protocol: ProtocolVersion,
         config: &AsyncConnectionConfig,
         attempt: usize,
     ) -> Result<Transport, RedisError> {
         let _ = attempt;
-        match self {
-            Self::One(info) => {
-                let redis = info.redis_settings().clone().set_protocol(protocol);
+        let redis = login.set_protocol(protocol);
+        match &self.servers {
+            Servers::One(info) => {
                 let client = Client::open(info.as_ref().clone().set_redis_settings(redis))?;
                 Ok(Transport::One(
                     client.get_multiplexed_async_connection_with_config(config).await?,
                 ))
             }
             #[cfg(feature = "redis-sentinel")]
-            Self::Sentinels { sentinels, name, redis } => {
+            Servers::Sentinels { sentinels, name } => {
                 let mut sentinels = sentinels.clone();
                 let first = attempt % sentinels.len();
                 sentinels.rotate_left(first);
-                let redis = redis.clone().set_protocol(protocol);
                 let tcp = TcpSettings::default().set_nodelay(true);
                 let mut node = SentinelNodeConnectionInfo::default()
                     .set_redis_connection_info(redis)
@@ -101,7 +102,7 @@ impl Endpoint {
                 Ok(Transport::One(client.get_async_connection_with_config(config).await?))
             }
             #[cfg(feature = "redis-cluster")]
-            Self::Cluster { nodes, redis } => {
+            Servers::Cluster(nodes) => {
                 let mut builder = ClusterClientBuilder::new(nodes.clone())
                     .connection_timeout(CONNECT)
                     // Each command has a budget of its own.
@@ -119,6 +120,13 @@ impl Endpoint {
             }
         }
     }
+}
+
+/// Tracking by the server of the keys that are read over a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tracking {
+    On,
+    Off,
 }
 
 /// Answers of the servers about themselves.
@@ -142,9 +150,12 @@ impl Transport {
                 let mut pipeline = Pipeline::new();
                 pipeline.cmd("INFO").arg("server").cmd("INFO").arg("replication");
                 pipeline.cmd("TIME");
-                let (server, replication, [seconds, micros]): (_, _, [u64; 2]) =
-                    pipeline.query_async(connection).await?;
-                let primaries = vec![PrimaryInfo { server, replication }];
+                let replies = connection.req_packed_commands(&pipeline, 0, 3).await?;
+                let [server, replication, time] = <[Value; 3]>::try_from(replies)
+                    .map_err(|_| (ErrorKind::Client, "a reply is missing"))?;
+                let [seconds, micros]: [u64; 2] = redis::from_redis_value(time.extract_error()?)?;
+                let [server, replication] = [server, replication].map(section);
+                let primaries = vec![PrimaryInfo { server: server?, replication: replication? }];
                 Ok(ServerInfo { primaries, time: millis(seconds, micros) })
             }
             #[cfg(feature = "redis-cluster")]
@@ -183,14 +194,16 @@ impl Transport {
         self.req_packed_commands(&commands, 0, commands.len()).await
     }
 
-    /// Asks the server to track what is read from now on.
-    pub(super) async fn track(&mut self) -> Result<(), RedisError> {
+    /// Turns tracking of what is read from now on on or off, where the server can do it at all.
+    pub(super) async fn track(&mut self, tracking: Tracking) -> Result<(), RedisError> {
         match self {
             Self::One(connection) => {
                 let mut track = cmd("CLIENT");
-                track.arg("TRACKING").arg("ON").query_async(connection).await
+                let switch = if tracking == Tracking::On { "ON" } else { "OFF" };
+                track.arg("TRACKING").arg(switch).query_async(connection).await
             }
             #[cfg(feature = "redis-cluster")]
+            // The `redis` crate does not report the loss of one of its connections, and with it of messages.
             Self::Cluster(_) => Err((ErrorKind::Client, "a cluster is not tracked").into()),
         }
     }
@@ -207,6 +220,15 @@ async fn info_of_all(
     let routing = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
     let reply = connection.route_command(info, routing).await?;
     Ok(redis::from_redis_value(reply.extract_error()?)?)
+}
+
+/// Returns the text of a section; none of one that the server refuses.
+fn section(reply: Value) -> Result<String, RedisError> {
+    match reply.extract_error() {
+        Err(error) if error.is_io_error() || error.is_unrecoverable_error() => Err(error),
+        Err(_) => Ok(String::new()),
+        Ok(text) => Ok(redis::from_redis_value(text)?),
+    }
 }
 
 fn millis(seconds: u64, micros: u64) -> u64 {
