@@ -8,11 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{
-    Extensions, HeaderMap, HeaderValue, StatusCode,
-    header::{DATE, ETAG},
-    response,
-};
+use http::{Extensions, HeaderMap, StatusCode, header::DATE, response};
 use http_body::Body;
 
 use super::{
@@ -33,7 +29,7 @@ use crate::{
     metrics::{outcome::Refusal, telemetry},
     policy::{
         CACHE_GROUPS, Reception, Terms, date_value, declared_length, groups, is_overloaded,
-        made_entity_tag, may_be_remembered, named_tags,
+        may_be_remembered, named_tags,
     },
     recording::{Recorded, Recorder, Recording, Reservation, Stop, Tape},
     route::CacheRule,
@@ -374,10 +370,7 @@ impl<St: Store> Filling<St> {
         // No wake-up is lost: the task polls again, with a waker of its own.
         let polled = tape.advance(body.as_mut(), &mut Context::from_waker(Waker::noop()));
         if matches!(polled, Poll::Ready(Stop::End)) && tape.is_plain() {
-            if let Some(tag) = self.made_entity_tag(head.status, &head.headers, &tape.chunks) {
-                // Here and below, a map of fields that is full takes no more.
-                let _ = head.headers.try_insert(ETAG, tag);
-            }
+            self.rule().tag(head, &tape.chunks);
             let (storable, body) = self.copy(head, judgement, &tape.chunks);
             let mut ending = self.commit(storable, body.clone());
             ending.reservation = Some(tape.reservation);
@@ -421,10 +414,7 @@ impl<St: Store> Filling<St> {
     fn end(self, mut storable: Storable, recorded: Recorded) -> Ending<St> {
         match recorded {
             Recorded::Complete(chunks) => {
-                let head = &mut storable.head;
-                if let Some(tag) = self.made_entity_tag(head.status, &head.stored(), &chunks) {
-                    head.add(&ETAG, tag, &self.route.shapes);
-                }
+                self.rule().tag_stored(&mut storable.head, &chunks, &self.route.shapes);
                 self.commit(storable, exact_copy(&chunks))
             }
             Recorded::Refused(refusal) => {
@@ -433,17 +423,6 @@ impl<St: Store> Filling<St> {
             }
             Recorded::Deserted => self.ending(None, Conclusion::Abandoned),
         }
-    }
-
-    /// Makes an entity tag for a response that has no validator, where the route says so.
-    fn made_entity_tag(
-        &self,
-        status: StatusCode,
-        fields: &HeaderMap,
-        chunks: &[Bytes],
-    ) -> Option<HeaderValue> {
-        let is_asked_for = self.rule().makes_etag && status == StatusCode::OK;
-        is_asked_for.then(|| made_entity_tag(fields, chunks.iter().map(|chunk| &**chunk))).flatten()
     }
 
     /// Prepares the end of the flight with a whole response, which is stored and shared.

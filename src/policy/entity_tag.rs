@@ -1,5 +1,6 @@
 //! Entity tags (RFC 9110 §8.8.3).
 
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue,
     header::{CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, ETAG, LAST_MODIFIED},
@@ -52,10 +53,7 @@ impl<'a> EntityTag<'a> {
 
 /// Makes an entity tag of the content of a response that has no validator. Equal content has the same tag in
 /// every process. It is weak: what a layer further out does to the content is not known here.
-pub(crate) fn made_entity_tag<'c>(
-    response: &HeaderMap,
-    content: impl Iterator<Item = &'c [u8]>,
-) -> Option<HeaderValue> {
+pub(crate) fn made_entity_tag(response: &HeaderMap, content: &[Bytes]) -> Option<HeaderValue> {
     if response.contains_key(ETAG) || response.contains_key(LAST_MODIFIED) {
         return None;
     }
