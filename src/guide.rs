@@ -7,6 +7,7 @@
 //! | [Who may share](sharing) | Which requests may a stored response answer? |
 //! | [Invalidation](invalidation) | How do writes, handlers, jobs and messages remove what has changed? |
 //! | [Freshness](freshness) | What is stored, how long is it fresh, and when may it be stale? |
+//! | [Reads with content](content) | How are QUERY and POST cached, where the content says what is asked? |
 //! | [A rate-limited origin](rate_limited_origin) | What happens when the origin takes no more requests? |
 //! | [Several processes](processes) | How do processes share a Redis, and what happens when it fails? |
 //! | [Configuration](configuration) | How does a file make the layer? |
@@ -60,6 +61,11 @@ pub mod invalidation {}
 #[doc(alias = "grace")]
 #[doc(alias = "fail-safe")]
 pub mod freshness {}
+
+#[doc = include_str!("../docs/guide/content.md")]
+#[doc(alias = "QUERY")]
+#[doc(alias = "request body")]
+pub mod content {}
 
 #[doc = include_str!("../docs/guide/rate_limited_origin.md")]
 #[doc(alias = "quota")]

@@ -14,6 +14,7 @@ use crate::{
     metrics::{recent_outcomes::MAX_OUTCOMES, status_field::StatusField},
     origin::{OriginBudget, OriginController},
     policy::CredentialFields,
+    read_content::ReadContentLayer,
     route::{CacheRoute, Credentials, Identity, InvalidateRoute, Routes},
     service::SupportCache,
     store::Store,
@@ -78,6 +79,29 @@ impl<St: Store> SupportCacheLayer<St> {
     #[cfg(test)]
     pub(crate) fn cache(&self) -> &Arc<Cache<St>> {
         &self.cache
+    }
+
+    /// Returns a layer that also reads the content of requests, for routes such as
+    /// [`CacheRoute::query`]. It shares everything with this one.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use axum::{Router, routing::any};
+    /// use tower_support_cache::{CacheRoute, MemoryStore, SupportCacheLayer};
+    ///
+    /// let layer = SupportCacheLayer::builder(MemoryStore::new())
+    ///     .cache(CacheRoute::query("/search").key("search").ttl(Duration::from_secs(60)))
+    ///     .build()?;
+    /// let handle = layer.handle();
+    /// let app: Router = Router::new()
+    ///     .route("/search", any(async |asked: String| format!("found {asked}")))
+    ///     .layer(layer.reading_content());
+    /// # let _ = (handle, app);
+    /// # Ok::<(), tower_support_cache::ConfigError>(())
+    /// ```
+    #[must_use = "it returns another layer"]
+    pub fn reading_content(&self) -> ReadContentLayer<St> {
+        ReadContentLayer::new(Arc::clone(&self.cache))
     }
 
     /// Returns a handle to the running cache: metrics, invalidations, switches.

@@ -114,6 +114,7 @@ mod policy;
 mod preset;
 #[cfg(feature = "metrics")]
 mod publish;
+mod read_content;
 mod recording;
 mod route;
 mod service;
@@ -147,6 +148,7 @@ pub use policy::{
     CacheTags, ForceRefresh, Freshness, RequestDirectives, ResponsePolicy, WriteEffect,
 };
 pub use preset::{CASE_LIST_TTL, CASE_MESSAGES_TTL};
+pub use read_content::{ReadContent, ReadContentLayer};
 pub use route::{
     CacheRoute, Caller, Coalescing, Credentials, HostPolicy, InvalidateRoute, KeyRequest,
     QueryPolicy, Routes,

@@ -115,6 +115,6 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        exchange::begin(&self.cache, &self.inner, request)
+        exchange::begin(&self.cache, &self.inner, request, |_| None)
     }
 }

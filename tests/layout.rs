@@ -37,6 +37,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "exchange",
             "handle",
             "service",
+            "read_content",
             "layer",
             "preset",
             "config",
@@ -52,6 +53,7 @@ const ORDERS: &[(&str, &[&str])] = &[
         "src/exchange",
         &[
             "assess",
+            "content",
             "nesting",
             "notices",
             "rules",
@@ -154,6 +156,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "credentials",
             "query",
             "host",
+            "content",
             "cache_rule",
             "cache_route",
             "change",

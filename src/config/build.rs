@@ -186,12 +186,33 @@ impl CallerConfig {
 impl CacheConfig {
     /// Returns the method and the pattern, as errors name the route.
     pub(super) fn name(&self) -> String {
-        format!("GET {}", self.pattern)
+        format!("{} {}", self.method.as_deref().unwrap_or("GET"), self.pattern)
+    }
+
+    /// Returns the route without its settings.
+    fn route(&self, closures: &Closures) -> Result<CacheRoute, ConfigError> {
+        match (self.method.as_deref().unwrap_or("GET"), &self.reads) {
+            ("GET", None) => Ok(CacheRoute::get(&self.pattern)),
+            ("QUERY", None) => Ok(CacheRoute::query(&self.pattern)),
+            ("POST", Some(name)) => {
+                let reads = closures.reads_of(name).ok_or_else(|| missing(name, "reads"))?;
+                Ok(CacheRoute::post_read(&self.pattern, move |request, content| {
+                    reads(request, content)
+                }))
+            }
+            (other, _) => {
+                let problem = format!(
+                    "`{other}` is not cached: write `GET`, `QUERY`, or `POST` with `reads`, which is for it"
+                );
+                Err(ConfigError::new(ConfigErrorKind::Pattern, "method", problem))
+            }
+        }
     }
 
     fn build(&self, closures: &Closures) -> Result<CacheRoute, ConfigError> {
         let duration = |value: &ConfigDuration| value.get();
-        let mut route = set!(CacheRoute::get(&self.pattern), self, {
+        let bytes = |value: &ConfigBytes| value.get();
+        let mut route = set!(self.route(closures)?, self, {
             bucket,
             key,
             ttl: duration,
@@ -201,14 +222,15 @@ impl CacheConfig {
             stale_if_error: duration,
             soft_timeout: duration,
             early_refresh,
-            query,
+            query_policy,
             host,
             request_directives,
             quota,
             when_exhausted,
             negative_ttl: duration,
             jitter,
-            body_limit: |value: &ConfigBytes| value.get(),
+            body_limit: bytes,
+            content_limit: bytes,
         });
         if let Some([least, most]) = &self.ttl_between {
             route = route.ttl_between(least.get(), most.get());
@@ -244,7 +266,10 @@ impl CacheConfig {
         if self.etag == Some(true) {
             route = route.etag();
         }
+        let ignored: Result<Vec<_>, _> =
+            self.ignore_writes.iter().map(|name| method(name, "ignore_writes")).collect();
         Ok(route
+            .ignore_writes(ignored?)
             .vary(fields(&self.vary, "vary")?)
             .targeted(fields(&self.targeted, "targeted")?)
             .strip(fields(&self.strip, "strip")?))
@@ -259,13 +284,7 @@ impl InvalidateConfig {
 
     fn build(&self, closures: &Closures) -> Result<InvalidateRoute, ConfigError> {
         let mut rule = match &self.method {
-            Some(name) => {
-                let method = Method::from_str(name).map_err(|_| {
-                    let problem = format!("`{name}` is no method: write one such as `POST`");
-                    ConfigError::new(ConfigErrorKind::Pattern, "method", problem)
-                })?;
-                InvalidateRoute::new(method, &self.pattern)
-            }
+            Some(name) => InvalidateRoute::new(method(name, "method")?, &self.pattern),
             None => InvalidateRoute::any_unsafe(&self.pattern),
         };
         for template in &self.keys {
@@ -300,6 +319,13 @@ fn text(closures: &Closures, name: &str, field: &'static str) -> Result<TextClos
 fn missing(name: &str, field: &'static str) -> ConfigError {
     let problem = format!("no closure is called `{name}`: add it to the `Closures`");
     ConfigError::new(ConfigErrorKind::Closure, field, problem)
+}
+
+fn method(name: &str, setting: &'static str) -> Result<Method, ConfigError> {
+    Method::from_str(name).map_err(|_| {
+        let problem = format!("`{name}` is no method: write one such as `POST`");
+        ConfigError::new(ConfigErrorKind::Pattern, setting, problem)
+    })
 }
 
 fn fields(names: &[String], setting: &'static str) -> Result<Vec<HeaderName>, ConfigError> {

@@ -34,10 +34,14 @@ pub struct Closures {
     texts: HashMap<String, TextClosure>,
     ttls: HashMap<String, Versioned<Option<Duration>>>,
     store_ifs: HashMap<String, Versioned<bool>>,
+    reads: HashMap<String, ReadsClosure>,
 }
 
 /// Closure that makes a text of a request.
 pub(super) type TextClosure = Arc<dyn Fn(&KeyRequest<'_>) -> Option<String> + Send + Sync>;
+
+/// Closure that tells whether a request with this content reads.
+pub(super) type ReadsClosure = Arc<dyn Fn(&KeyRequest<'_>, &[u8]) -> bool + Send + Sync>;
 
 /// Closure over the head of a response, with its version.
 pub(super) struct Versioned<T> {
@@ -93,6 +97,21 @@ impl Closures {
         self
     }
 
+    /// Adds a closure for `reads`, as [`CacheRoute::post_read`](crate::CacheRoute::post_read) takes it.
+    #[must_use]
+    pub fn reads(
+        mut self,
+        name: impl Into<String>,
+        closure: impl Fn(&KeyRequest<'_>, &[u8]) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.reads.insert(name.into(), Arc::new(closure));
+        self
+    }
+
+    pub(super) fn reads_of(&self, name: &str) -> Option<ReadsClosure> {
+        self.reads.get(name).cloned()
+    }
+
     pub(super) fn text_of(&self, name: &str) -> Option<TextClosure> {
         self.texts.get(name).cloned()
     }
@@ -112,6 +131,7 @@ impl fmt::Debug for Closures {
             .field("texts", &self.texts.keys())
             .field("ttls", &self.ttls.keys())
             .field("store_ifs", &self.store_ifs.keys())
+            .field("reads", &self.reads.keys())
             .finish()
     }
 }

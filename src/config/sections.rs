@@ -255,6 +255,10 @@ pub enum CallerConfig {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct CacheConfig {
+    /// Method: `GET`, `QUERY`, or `POST` with `reads`. Defaults to `GET`.
+    pub method: Option<String>,
+    /// Closure that tells which POST requests only read.
+    pub reads: Option<String>,
     /// Path pattern, in the syntax of axum 0.8.
     pub pattern: String,
     /// Name under which the route is counted and switched.
@@ -290,7 +294,7 @@ pub struct CacheConfig {
     /// Treatment of requests with credentials.
     pub credentials: Option<CredentialsConfig>,
     /// Part of the query that tells responses apart.
-    pub query: Option<QueryPolicy>,
+    pub query_policy: Option<QueryPolicy>,
     /// Part of the host that tells responses apart.
     pub host: Option<HostPolicy>,
     /// Treatment of cache directives of requests: `"ignore"` or `"honour"`.
@@ -311,6 +315,10 @@ pub struct CacheConfig {
     pub body_limit: Option<ConfigBytes>,
     /// An `ETag` for responses without a validator. Defaults to false.
     pub etag: Option<bool>,
+    /// Largest content of a request that is read: `"64KiB"`.
+    pub content_limit: Option<ConfigBytes>,
+    /// Methods of writes to the route's own path that do not invalidate its key.
+    pub ignore_writes: Vec<String>,
     /// Sharing of one origin request by concurrent misses. Defaults to true.
     pub coalescing: Option<bool>,
     /// Requests that the origin counts together: `"caller"` or `"service"`.

@@ -18,7 +18,11 @@ use crate::{
         outcome::{Alone, Bypass, ForwardReason, Unshared},
         switch::Switch,
     },
-    route::{CacheRule, Changes, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
+    peek::SentContent,
+    route::{
+        CacheRule, Changes, Denied, HeadRef, Matched, RequestContent, RequestView, WriteMatch,
+        admit,
+    },
     store::Store,
 };
 
@@ -28,6 +32,8 @@ pub(crate) enum Decision {
     Pass,
     /// The first frame of its body decides.
     Peek,
+    /// Its content decides, which is read up to this number of bytes.
+    ReadContent(u64),
     /// A stored response answers, in the bucket at this position.
     Answer(usize, Asks, Reuse),
     /// It has nothing to show, and the budget of the origin is spent until this time has passed.
@@ -51,7 +57,7 @@ pub(crate) fn classify<St: Store>(
     cache: &Cache<St>,
     rules: &Rules,
     head: HeadRef<'_>,
-    content: RequestContent,
+    content: RequestContent<'_>,
 ) -> Decision {
     match rules.table.classify(head) {
         Matched::Pass => {
@@ -69,26 +75,37 @@ pub(crate) fn classify<St: Store>(
             let reason = match classify_read(cache, route, view, content) {
                 Ok(decision) => return decision,
                 Err(Denied::Unknown) => return Decision::Peek,
+                Err(Denied::Unread(limit)) => return Decision::ReadContent(limit),
+                Err(Denied::Write) => {
+                    if let RequestContent::Read(SentContent::Unreadable) = content {
+                        route.warn_of(Bypass::Content);
+                    }
+                    return write(cache, rules.table.write(head));
+                }
                 Err(Denied::Bypass(reason)) => reason,
             };
-            if reason == Bypass::Credentials {
-                route.warn_of_credentials();
-            }
+            route.warn_of(reason);
             Decision::Forward(route.bucket, Unshared::Bypassed(reason))
         }
-        Matched::Write(matched) => {
-            matched.failed.iter().for_each(|route| cache.invalidation_failed(route));
-            Decision::Write(matched.changes)
-        }
+        Matched::Write(matched) => write(cache, Some(matched)),
     }
+}
+
+/// Decides about a write, by what it changes.
+fn write<St: Store>(cache: &Cache<St>, matched: Option<WriteMatch<'_>>) -> Decision {
+    let matched = matched.unwrap_or_default();
+    matched.failed.iter().for_each(|route| cache.invalidation_failed(route));
+    Decision::Write(matched.changes)
 }
 
 fn classify_read<St: Store>(
     cache: &Cache<St>,
     route: &Arc<CachedRoute>,
     view: RequestView<'_, '_>,
-    content: RequestContent,
+    content: RequestContent<'_>,
 ) -> Result<Decision, Denied> {
+    // First: whatever else is true of it, a write invalidates and a read does not.
+    route.rule.judge(view, content)?;
     let switch = cache.metrics().switch_of(route.bucket);
     if switch == Switch::Off {
         return Err(Bypass::Switch.into());

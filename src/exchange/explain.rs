@@ -1,7 +1,8 @@
 //! Explanation of a request, by the same decisions that an exchange makes, and without their effects.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use bytes::Bytes;
 use http::{HeaderMap, Request};
 
 use super::{
@@ -19,7 +20,8 @@ use crate::{
         outcome::{Alone, Bypass, ForwardReason, Stale},
         switch::Switch,
     },
-    route::{Changes, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
+    peek::SentContent,
+    route::{CacheRule, Changes, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
     store::{Lookup, Store},
 };
 
@@ -39,6 +41,10 @@ impl<St: Store> Cache<St> {
             ..Explanation::unmatched(Forecast::Pass)
         };
         let view = RequestView { head, parameters: &view };
+        if route.rule.judge(view, content_of(&route.rule)).is_err() {
+            let changes = rules.table.write(head).map(|matched| matched.changes);
+            return explain_write(&changes.unwrap_or_default());
+        }
         match self.explain_admission(&rules, route, view, &mut explanation) {
             Err(reason) => explanation.forecast = Forecast::Bypass(reason),
             Ok(mut read) => {
@@ -64,10 +70,12 @@ impl<St: Store> Cache<St> {
             Switch::Shadow => return Err(Bypass::Shadow),
         }
         let rule = &route.rule;
-        let admitted = match admit(&self.identity, rule, view, RequestContent::Absent) {
+        let admitted = match admit(&self.identity, rule, view, content_of(rule)) {
             Ok(admitted) => admitted,
             Err(Denied::Bypass(reason)) => return Err(reason),
-            Err(Denied::Unknown) => return Err(Bypass::Content),
+            Err(Denied::Unknown | Denied::Unread(_) | Denied::Write) => {
+                return Err(Bypass::Content);
+            }
         };
         let asks = Asks::of(view.head, &admitted.fields, rule);
         let declared = rule.vary.values(view.head.headers, &self.identity.secret);
@@ -127,6 +135,16 @@ impl<St: Store> Cache<St> {
 
     fn unless_refused(&self, read: &Read, forecast: Forecast) -> Forecast {
         self.refusal(&read.route.rule).map_or(forecast, |_| Forecast::Exhausted)
+    }
+}
+
+/// Returns the content of a request that has none, as a route takes it.
+fn content_of(rule: &CacheRule) -> RequestContent<'static> {
+    static EMPTY: LazyLock<SentContent> =
+        LazyLock::new(|| SentContent::Whole { data: Bytes::new(), trailers: HeaderMap::new() });
+    match rule.content {
+        Some(_) => RequestContent::Read(&EMPTY),
+        None => RequestContent::Absent,
     }
 }
 

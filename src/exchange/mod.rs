@@ -11,6 +11,7 @@
 mod assess;
 mod cache;
 mod classify;
+mod content;
 mod explain;
 mod fill;
 mod join;
@@ -66,18 +67,19 @@ use crate::{
         status_field::StatusField,
         telemetry,
     },
-    peek::peek,
+    peek::{Readable, SentContent, peek},
     route::{HeadRef, RequestContent},
     store::{Store, timeout::bounded},
 };
 
 type Answer<B, E> = Result<Response<ResponseBody<B>>, E>;
 
-/// Begins the exchange of a request.
+/// Begins the exchange of a request. `readable` tells whether its content can be read first.
 pub(crate) fn begin<S, St, Q, B>(
     cache: &Arc<Cache<St>>,
     inner: &S,
     request: Request<Q>,
+    readable: Readable<Q>,
 ) -> ResponseFuture<S, Q, B>
 where
     S: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
@@ -89,7 +91,7 @@ where
     B::Data: Send,
     B::Error: Send + 'static,
 {
-    let future = begin_exchange(cache, inner, request);
+    let future = begin_exchange(cache, inner, request, readable, None);
     match cache.reporter.status_field {
         StatusField::Standard => future,
         _ => future.renaming_status(&cache.reporter),
@@ -100,6 +102,8 @@ fn begin_exchange<S, St, Q, B>(
     cache: &Arc<Cache<St>>,
     inner: &S,
     mut request: Request<Q>,
+    readable: Readable<Q>,
+    read: Option<&SentContent>,
 ) -> ResponseFuture<S, Q, B>
 where
     S: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
@@ -117,8 +121,11 @@ where
         Box::new(Exchange { cache, inner, read, request: Some(request) })
     };
     let rules = &*cache.rules();
-    let mut decision =
-        classify(cache, rules, HeadRef::of(&request), RequestContent::of(request.body()));
+    let content = match read {
+        Some(content) => RequestContent::Read(content),
+        None => RequestContent::of(request.body()),
+    };
+    let mut decision = classify(cache, rules, HeadRef::of(&request), content);
     if let Decision::Peek = decision {
         let content = match peek(&mut request) {
             true => RequestContent::Present,
@@ -129,6 +136,13 @@ where
     match decision {
         // After a peek there is no other.
         Decision::Pass | Decision::Peek => ResponseFuture::forward(inner.clone(), request, None),
+        Decision::ReadContent(limit) => {
+            let (cache, inner) = (Arc::clone(cache), inner.clone());
+            ResponseFuture::waiting(async move {
+                let content = content::read(&mut request, readable, limit).await;
+                begin_exchange(&cache, &inner, request, readable, Some(&content)).await
+            })
+        }
         Decision::Answer(bucket, asks, reuse) => {
             ResponseFuture::ready(reuse.respond(&cache.reporter, bucket, &asks))
         }

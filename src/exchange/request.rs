@@ -39,8 +39,8 @@ impl Asks {
     /// Reads what a request asks for; `found` tells which of its fields are there.
     pub(crate) fn of(head: HeadRef<'_>, found: &RequestFields<'_>, rule: &CacheRule) -> Self {
         let fields = head.headers;
-        // Only GET has parts (RFC 9110 §14.2).
-        let has_range = found.has_range && *head.method == Method::GET;
+        // Only GET and QUERY have parts (RFC 9110 §14.2, RFC 10008 §2.8).
+        let has_range = found.has_range && *head.method != Method::HEAD;
         Self {
             is_head: *head.method == Method::HEAD,
             wishes: match head.extensions.get::<ForceRefresh>() {
@@ -132,11 +132,13 @@ impl Read {
         }
     }
 
-    /// Turns the request into an unconditional GET: its caller already has an answer.
+    /// Turns the request into an unconditional one for the whole: its caller already has an answer.
     pub(crate) fn ask_for_all<Q>(&mut self, request: &mut Request<Q>) {
         self.is_background = true;
+        if self.asks.is_head {
+            *request.method_mut() = Method::GET;
+        }
         self.asks = Asks { needs_permission: self.asks.needs_permission, ..Asks::default() };
-        *request.method_mut() = Method::GET;
         for name in [IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE, UPGRADE] {
             request.headers_mut().remove(name);
         }

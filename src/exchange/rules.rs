@@ -17,7 +17,7 @@ use crate::{
     entry::{Entry, ShapeCache},
     error::{ConfigError, ConfigErrorKind},
     fence::Fence,
-    metrics::{Metrics, telemetry},
+    metrics::{Metrics, outcome::Bypass, telemetry},
     route::{CacheRule, RouteTable},
 };
 
@@ -183,10 +183,15 @@ impl CachedRoute {
         settled_at.is_some_and(|at| at.is_none_or(|at| at.is_some_and(|at| now() < at)))
     }
 
-    /// Warns, once, that requests with credentials bypass the cache here.
-    pub(crate) fn warn_of_credentials(&self) {
+    /// Warns, once, that requests bypass the cache here for a reason that another configuration removes.
+    pub(crate) fn warn_of(&self, reason: Bypass) {
+        let warn = match reason {
+            Bypass::Credentials => telemetry::credentials_bypassed,
+            Bypass::Content if self.rule.content.is_some() => telemetry::content_unread,
+            _ => return,
+        };
         if !self.has_warned.swap(true, Ordering::Relaxed) {
-            telemetry::credentials_bypassed(&self.rule.route);
+            warn(&self.rule.route);
         }
     }
 }

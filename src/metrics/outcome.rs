@@ -52,8 +52,19 @@ reasons! {
         Switch = "switch",
         /// The bucket is in [shadow](crate::Switch::Shadow).
         Shadow = "shadow",
-        /// A GET or HEAD with content: what it means is not in its target.
+        /// A GET or HEAD with content: what it means is not in its target. Or a request whose content its
+        /// route reads, in a layer that does not ([`SupportCacheLayer::reading_content`]).
+        ///
+        /// [`SupportCacheLayer::reading_content`]: crate::SupportCacheLayer::reading_content
         Content = "content",
+        /// Content that is longer than its route reads ([`CacheRoute::content_limit`]).
+        ///
+        /// [`CacheRoute::content_limit`]: crate::CacheRoute::content_limit
+        TooLarge = "too-large",
+        /// Content that failed before its end, or did not arrive within five seconds.
+        Incomplete = "incomplete",
+        /// A QUERY without `Content-Type`, which the origin has to refuse (RFC 10008 §2).
+        MediaType = "media-type",
         /// The request asks to switch to another protocol, such as WebSocket.
         Upgrade = "upgrade",
         /// `If-Match` or `If-Unmodified-Since`, which only the origin may evaluate (RFC 9111 §4.3.2).

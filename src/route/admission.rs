@@ -1,21 +1,20 @@
 //! Admission of reads: the one place that decides whether a read may consult the cache, and that
 //! puts its variant together.
 
-use std::{any::type_name, borrow::Cow};
+use std::borrow::Cow;
 
-use http::{HeaderName, Uri, Version};
-use http_body::Body;
+use http::{HeaderName, Uri};
 
 use super::{
     cache_rule::{CacheRule, Scope},
+    content::{Denied, ReadMethod, RequestContent},
     credentials::Credentials,
     host::{HostPolicy, Site},
-    request::{HeadRef, KeyRequest, RequestView},
+    request::{KeyRequest, RequestView},
 };
 use crate::{
     key::{DigestKey, EncodedParts, PrimaryKey, VariantParts, parts_of, push_part},
     metrics::outcome::Bypass,
-    peek::{HasContent, can_peek},
     policy::{CredentialFields, RequestFields, asks_for_upgrade},
 };
 
@@ -37,31 +36,6 @@ pub(crate) struct Identity {
     pub(crate) credential_fields: CredentialFields,
 }
 
-/// Content of a request, as far as its body tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RequestContent {
-    Absent,
-    Present,
-    /// The body hides its size. The head decides.
-    Hidden,
-    /// The body hides its size. Its first frame decides, unless the head announces content.
-    Peekable,
-}
-
-/// Reason for which a read may not consult the cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Denied {
-    Bypass(Bypass),
-    /// It is not known yet: the first frame of its body decides.
-    Unknown,
-}
-
-impl From<Bypass> for Denied {
-    fn from(reason: Bypass) -> Self {
-        Self::Bypass(reason)
-    }
-}
-
 /// Read that may consult the cache.
 pub(crate) struct Admitted<'a> {
     pub(crate) fields: RequestFields<'a>,
@@ -73,49 +47,6 @@ pub(crate) struct Admitted<'a> {
     extras: EncodedParts,
 }
 
-impl RequestContent {
-    pub(crate) fn of<Q: Body + 'static>(body: &Q) -> Self {
-        if body.is_end_stream() {
-            return Self::Absent;
-        }
-        let hint = body.size_hint();
-        match hint.upper() {
-            _ if hint.lower() > 0 => Self::Present,
-            Some(0) => Self::Absent,
-            _ if can_peek(body) => Self::Peekable,
-            _ if may_be_decompressed::<Q>() => Self::Present,
-            _ => Self::Hidden,
-        }
-    }
-
-    /// Decides whether a read is without content.
-    fn check(self, head: HeadRef<'_>, fields: &RequestFields<'_>) -> Result<(), Denied> {
-        if fields.announces_content {
-            return Err(Bypass::Content.into());
-        }
-        match self {
-            Self::Absent => Ok(()),
-            Self::Peekable => Err(Denied::Unknown),
-            // RFC 9112 §6.3: a request in HTTP/1 that announces no content has none. One that a layer of
-            // another kind has decompressed may have lost the announcement, and still describes its content.
-            Self::Hidden
-                if head.version <= Version::HTTP_11
-                    && !fields.describes_content
-                    && head.extensions.get::<HasContent>().is_none() =>
-            {
-                Ok(())
-            }
-            Self::Hidden | Self::Present => Err(Bypass::Content.into()),
-        }
-    }
-}
-
-/// Returns whether a body of this type that hides its size may have been decompressed by tower-http. That
-/// takes off what announces the content, and shows the size of a body that it passes on as it is.
-fn may_be_decompressed<Q>() -> bool {
-    type_name::<Q>().contains("::DecompressionBody<")
-}
-
 /// Decides whether a read may consult the cache.
 ///
 /// # Errors
@@ -125,14 +56,18 @@ pub(crate) fn admit<'a>(
     identity: &'a Identity,
     rule: &'a CacheRule,
     view: RequestView<'a, 'a>,
-    content: RequestContent,
+    content: RequestContent<'_>,
 ) -> Result<Admitted<'a>, Denied> {
     let fields = RequestFields::of(view.head.headers, &identity.credential_fields);
     if fields.has_upgrade && asks_for_upgrade(view.head.version, view.head.headers) {
         return Err(Bypass::Upgrade.into());
     }
-    content.check(view.head, &fields)?;
-    if fields.has_precondition {
+    if rule.content.is_none() {
+        content.check(view.head, &fields)?;
+    }
+    // What GET makes of the others, a POST does not (RFC 9110 §13.1, §14.2).
+    let has_other_condition = fields.has_conditions || fields.has_range;
+    if fields.has_precondition || rule.method == ReadMethod::Post && has_other_condition {
         return Err(Bypass::Precondition.into());
     }
     // Two `Host` fields make a request malformed (RFC 9112 §3.2): readers disagree about which counts.
@@ -155,6 +90,11 @@ pub(crate) fn admit<'a>(
     // Mostly the very same URI; a nested router or a layer in between may have made another.
     if !std::ptr::eq(original, view.head.uri) && original != view.head.uri {
         push_seen(&mut extras, view.head.uri, rule, &identity.scheme);
+    }
+    // Last: nothing is read of a request that bypasses the cache anyway.
+    if let Some(rule) = &rule.content {
+        push_part(&mut extras, b"content");
+        push_part(&mut extras, &rule.digest(view.head.headers, content)?);
     }
     let (scope, target) = (&rule.scope, rule.query.target(original));
     Ok(Admitted { fields, key, scope, site, target, extras })
@@ -217,8 +157,15 @@ fn push_seen(extras: &mut EncodedParts, seen: &Uri, rule: &CacheRule, scheme: &s
 }
 
 /// Labels of the further parts of a variant, and the number of values after each.
-const EXTRAS: [(&str, usize); 6] =
-    [("empty host", 0), ("authorized", 0), ("caller", 1), ("key", 1), ("tag", 1), ("seen", 3)];
+const EXTRAS: [(&str, usize); 7] = [
+    ("empty host", 0),
+    ("authorized", 0),
+    ("caller", 1),
+    ("key", 1),
+    ("tag", 1),
+    ("seen", 3),
+    ("content", 1),
+];
 
 impl Admitted<'_> {
     /// Returns the names of the parts of its variant, but for those of nominated fields.

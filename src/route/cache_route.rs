@@ -2,10 +2,11 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::{HeaderName, StatusCode, response};
+use http::{HeaderName, Method, StatusCode, response};
 
 use super::{
     cache_rule::{CacheRule, Coalescing, Scope},
+    content::{ContentRule, Judge, ReadMethod},
     credentials::Credentials,
     host::HostPolicy,
     key_builder::{KeyBuilder, KeySource},
@@ -68,7 +69,7 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 /// CacheRoute::get("/articles")
 ///     .credentials(Credentials::SameForEverybody)
 ///     .vary([ACCEPT_LANGUAGE])
-///     .query(QueryPolicy::Only(vec!["page".to_owned()]))
+///     .query_policy(QueryPolicy::Only(vec!["page".to_owned()]))
 ///     .host(HostPolicy::Ignore)
 ///     .request_directives(RequestDirectives::Honour);
 /// ```
@@ -109,7 +110,10 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 #[derive(Clone)]
 #[must_use = "a route does nothing until it is given to `SupportCacheLayerBuilder::cache`"]
 pub struct CacheRoute {
+    method: ReadMethod,
     pattern: String,
+    content: Option<ContentRule>,
+    ignored_writes: Vec<Method>,
     bucket: String,
     template: Option<String>,
     key_with: Option<Extract>,
@@ -165,9 +169,87 @@ impl CacheRoute {
     /// A warning names a [bucket](Self::bucket) that none of the layer's first thousand requests has
     /// reached.
     pub fn get(pattern: impl Into<String>) -> Self {
+        Self::new(ReadMethod::Get, pattern.into())
+    }
+
+    /// Caches QUERY requests (RFC 10008) whose path matches `pattern`.
+    ///
+    /// QUERY is safe, and its content says what is asked. So the content is read before the request is looked
+    /// up, up to a [limit](Self::content_limit), and its digest is part of what identifies a response, with
+    /// `Content-Type`, `Content-Encoding`, `Content-Language`, `Content-Location` and the trailers. Everything
+    /// else is as for [`get`](Self::get).
+    ///
+    /// Wrap the service by [`reading_content`](crate::SupportCacheLayer::reading_content). Otherwise the
+    /// requests bypass the cache ([`Bypass::Content`](crate::Bypass::Content)).
+    ///
+    /// The service gets each body whole, as it was sent. Four kinds of requests bypass the cache: those
+    /// without `Content-Type`, those with content over the limit, those whose content fails, and those whose
+    /// content takes longer than five seconds. A client that sends `Expect: 100-continue` is asked to go on,
+    /// since the content is needed.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use axum::{Router, body::Body, routing::any};
+    /// use http::Request;
+    /// use tower::ServiceExt;
+    /// use tower_support_cache::{CacheRoute, MemoryStore, SupportCacheLayer};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let route = CacheRoute::query("/search").key("search").ttl(Duration::from_secs(60));
+    /// let layer = SupportCacheLayer::builder(MemoryStore::new()).cache(route).build().unwrap();
+    /// let app = Router::new()
+    ///     .route("/search", any(async |asked: String| format!("found {asked}")))
+    ///     .layer(layer.reading_content());
+    /// for asked in ["cats", "dogs", "cats"] {
+    ///     let request = Request::builder().method("QUERY").uri("/search");
+    ///     let request = request.header("content-type", "text/plain").body(asked.into()).unwrap();
+    ///     let response = app.clone().oneshot(request).await.unwrap();
+    ///     let body = axum::body::to_bytes(response.into_body(), 100).await.unwrap();
+    ///     assert_eq!(body, format!("found {asked}"));
+    /// }
+    /// # }
+    /// ```
+    pub fn query(pattern: impl Into<String>) -> Self {
+        Self {
+            content: Some(ContentRule::default()),
+            ..Self::new(ReadMethod::Query, pattern.into())
+        }
+    }
+
+    /// Caches POST requests whose path matches `pattern` and of which `reads` says that they only read, such as
+    /// searches and the queries of GraphQL.
+    ///
+    /// `reads` is given the head and the whole content of a request. A request that it accepts is treated as
+    /// one of [`query`](Self::query), with two differences: `Content-Type` may be missing, and a request with
+    /// a condition or a range bypasses the cache. It invalidates nothing, whatever rules match it.
+    ///
+    /// Any other POST is a write. It is one, too, if it cannot be judged: its content is over the
+    /// [limit](Self::content_limit), fails, is late, or has a `Content-Encoding`. A write invalidates the key
+    /// of this route, and what [`InvalidateRoute`](crate::InvalidateRoute)s say.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_support_cache::CacheRoute;
+    ///
+    /// CacheRoute::post_read("/search", |_, content| !content.starts_with(b"{\"save\""))
+    ///     .key("search")
+    ///     .ttl(Duration::from_secs(60));
+    /// ```
+    pub fn post_read(
+        pattern: impl Into<String>,
+        reads: impl Fn(&KeyRequest<'_>, &[u8]) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let content = ContentRule { judge: Some(Judge::new(reads)), ..ContentRule::default() };
+        Self { content: Some(content), ..Self::new(ReadMethod::Post, pattern.into()) }
+    }
+
+    fn new(method: ReadMethod, pattern: String) -> Self {
         let lifetimes = Lifetimes { jitter_percent: DEFAULT_JITTER, ..Lifetimes::default() };
         Self {
-            pattern: pattern.into(),
+            method,
+            pattern,
+            content: None,
+            ignored_writes: Vec::new(),
             bucket: "default".to_owned(),
             template: None,
             key_with: None,
@@ -413,7 +495,7 @@ impl CacheRoute {
     }
 
     /// Sets the part of the query that tells responses apart. Defaults to all of it, as sent.
-    pub fn query(mut self, query: QueryPolicy) -> Self {
+    pub fn query_policy(mut self, query: QueryPolicy) -> Self {
         self.query = query;
         self
     }
@@ -526,6 +608,51 @@ impl CacheRoute {
         self
     }
 
+    /// Sets the largest content of a request that is read, in bytes. Defaults to 64 KiB. For
+    /// [`query`](Self::query) and [`post_read`](Self::post_read).
+    ///
+    /// Each request that waits for its content holds as much memory at most.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_support_cache::CacheRoute;
+    ///
+    /// CacheRoute::query("/search")
+    ///     .key("search")
+    ///     .ttl(Duration::from_secs(60))
+    ///     .content_limit(4 * 1024);
+    /// ```
+    pub fn content_limit(mut self, bytes: u64) -> Self {
+        match &mut self.content {
+            Some(content) => content.limit = bytes,
+            None => self.content = Some(ContentRule { limit: bytes, ..ContentRule::default() }),
+        }
+        self
+    }
+
+    /// Names methods of writes to the route's own path that do not invalidate its key, which they would
+    /// otherwise (RFC 9111 §4.4). Defaults to none.
+    ///
+    /// For a path where a POST changes nothing that is cached, or says so in another way. An
+    /// [`InvalidateRoute`](crate::InvalidateRoute) acts all the same, and so do groups and locations that the
+    /// response names.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use http::Method;
+    /// use tower_support_cache::CacheRoute;
+    ///
+    /// // A POST here records that the article was seen.
+    /// CacheRoute::get("/articles/{article}")
+    ///     .key("article:{article}")
+    ///     .ttl(Duration::from_secs(60))
+    ///     .ignore_writes([Method::POST]);
+    /// ```
+    pub fn ignore_writes(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
+        self.ignored_writes = methods.into_iter().collect();
+        self
+    }
+
     /// Sets the coalescing of concurrent misses. Defaults to [`Coalescing::On`].
     #[doc(alias = "stampede")]
     #[doc(alias = "single flight")]
@@ -564,7 +691,7 @@ impl CacheRoute {
 
     /// Checks the route. `credentials` applies if the route sets none.
     pub(crate) fn build(self, credentials: &Credentials) -> Result<CacheRule, ConfigError> {
-        let route = format!("GET {}", self.pattern);
+        let route = format!("{} {}", self.method.as_str(), self.pattern);
         self.rule(&route, credentials).map_err(|error| error.at(&route))
     }
 
@@ -598,6 +725,7 @@ impl CacheRoute {
         let is_per_caller = credentials.is_per_caller();
         Ok(CacheRule {
             route: route.to_owned(),
+            method: self.method,
             pattern,
             key,
             tags,
@@ -609,6 +737,8 @@ impl CacheRoute {
             early_refresh: self.early_refresh,
             credentials,
             query: self.query,
+            content: self.content,
+            ignored_writes: self.ignored_writes,
             host: self.host,
             request_directives: self.request_directives,
             vary: Nominated::new(self.vary),
@@ -672,6 +802,11 @@ impl CacheRoute {
             ),
             (least_ttl > ttl, "ttl_between", "begins with the longer time: give the shorter first"),
             (jitter_percent > MAX_JITTER, "jitter", "is over 50 percent: give 50 or less"),
+            (
+                self.content.is_some() && self.method == ReadMethod::Get,
+                "content_limit",
+                "is for routes whose requests have content: remove it, or use `CacheRoute::query`",
+            ),
             (self.body_limit == 0, "body_limit", "is zero: give at least 1, or remove the route"),
         ];
         match faults.into_iter().find(|(is_fault, ..)| *is_fault) {

@@ -3,11 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::ETAG, response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header::ETAG, response};
 
 use super::{
-    credentials::Credentials, host::HostPolicy, key_builder::KeyBuilder, pattern::Pattern,
-    query::QueryPolicy, request::RequestView,
+    content::{ContentRule, Denied, ReadMethod, RequestContent},
+    credentials::Credentials,
+    host::HostPolicy,
+    key_builder::KeyBuilder,
+    pattern::Pattern,
+    query::QueryPolicy,
+    request::{KeyRequest, RequestView},
 };
 use crate::{
     entry::{Entry, Head, ShapeCache},
@@ -45,6 +50,7 @@ pub(crate) type Scope = [u8; 16];
 pub(crate) struct CacheRule {
     /// Method and pattern, for messages.
     pub(crate) route: String,
+    pub(crate) method: ReadMethod,
     pub(crate) pattern: Pattern,
     pub(super) key: KeyBuilder,
     pub(super) tags: Vec<KeyBuilder>,
@@ -60,6 +66,10 @@ pub(crate) struct CacheRule {
     pub(crate) early_refresh: f32,
     pub(crate) credentials: Credentials,
     pub(crate) query: QueryPolicy,
+    /// Settings of requests whose content is part of what they ask; `None` for GET.
+    pub(crate) content: Option<ContentRule>,
+    /// Methods of writes to its path that do not imply an invalidation.
+    pub(super) ignored_writes: Vec<Method>,
     pub(crate) host: HostPolicy,
     pub(crate) request_directives: RequestDirectives,
     /// Fields that every variant holds, even if no response nominates them.
@@ -143,6 +153,20 @@ impl CacheRule {
     /// Returns whether stale responses are validated with the origin.
     pub(crate) fn validates(&self) -> bool {
         self.storage.lifetimes.freshness == Freshness::Origin
+    }
+
+    /// Decides whether a request reads.
+    ///
+    /// # Errors
+    ///
+    /// It is a write, or its content is to be read first.
+    pub(crate) fn judge(
+        &self,
+        view: RequestView<'_, '_>,
+        content: RequestContent<'_>,
+    ) -> Result<(), Denied> {
+        let Some(rule) = &self.content else { return Ok(()) };
+        rule.judge(&KeyRequest { view, pattern: &self.pattern }, content)
     }
 
     /// Returns the primary key of a request, or `None` if it has no usable one.
@@ -237,6 +261,9 @@ impl CacheRule {
             self.vary,
         );
         layer.update(text.as_bytes());
+        if self.method != ReadMethod::Get {
+            layer.update(self.method.as_str().as_bytes());
+        }
         self.scope.copy_from_slice(&layer.finalize().as_bytes()[..16]);
     }
 }
@@ -265,10 +292,15 @@ mod tests {
         let all = [
             route(),
             CacheRoute::get("/b/{x}").key("k:{x}").ttl(Duration::from_secs(1)),
+            CacheRoute::query("/a/{x}").key("k:{x}").ttl(Duration::from_secs(1)),
+            CacheRoute::post_read("/a/{x}", |_, _| true).key("k:{x}").ttl(Duration::from_secs(1)),
             route().key("l:{x}"),
             route().tag("t:{x}"),
             route().statuses([StatusCode::OK, StatusCode::NOT_FOUND]),
-            route().query(QueryPolicy::Ignore),
+            route().query_policy(QueryPolicy::Ignore),
+            route().query_policy(QueryPolicy::Only(vec!["a".to_owned()])),
+            route().query_policy(QueryPolicy::AllBut(vec!["a".to_owned()])),
+            route().query_policy(QueryPolicy::Sorted(Box::new(QueryPolicy::AsSent))),
             route().host(HostPolicy::Ignore),
             route().host(HostPolicy::Only(vec!["a".to_owned()])),
             route().credentials(Credentials::CoveredByKey),
@@ -311,6 +343,7 @@ mod tests {
             route().early_refresh(1.0),
             route().body_limit(1),
             route().coalescing(Coalescing::Off),
+            route().ignore_writes([Method::POST]),
             route().request_directives(RequestDirectives::Honour),
         ] {
             assert_eq!(scope(same.clone()), scope(route()), "{same:?}");

@@ -4,6 +4,7 @@ mod admission;
 mod cache_route;
 mod cache_rule;
 mod change;
+mod content;
 mod credentials;
 mod host;
 mod invalidate_route;
@@ -25,9 +26,12 @@ pub use query::QueryPolicy;
 pub use request::KeyRequest;
 pub use routes::Routes;
 
-pub(crate) use admission::{Denied, Identity, RequestContent, admit};
+pub(crate) use admission::{Identity, admit};
 pub(crate) use cache_rule::CacheRule;
 pub(crate) use change::{Changes, WriteChange};
+#[cfg(any(fuzzing, test))]
+pub(crate) use content::ContentRule;
+pub(crate) use content::{Denied, RequestContent};
 pub(crate) use reference::Target;
 pub(crate) use request::{HeadRef, RequestHead, RequestView};
-pub(crate) use table::{Matched, RouteTable};
+pub(crate) use table::{Matched, RouteTable, WriteMatch};

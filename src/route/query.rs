@@ -15,7 +15,7 @@ use percent_encoding::percent_decode;
 /// CacheRoute::get("/articles")
 ///     .key("articles")
 ///     .ttl(Duration::from_secs(60))
-///     .query(QueryPolicy::Only(vec!["page".to_owned()]));
+///     .query_policy(QueryPolicy::Only(vec!["page".to_owned()]));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "config", derive(serde::Deserialize), serde(rename_all = "snake_case"))]
@@ -28,8 +28,18 @@ pub enum QueryPolicy {
     /// The parameters with these names, in the order in which they were sent.
     ///
     /// Requests that differ in other parameters share one response, so name every parameter that
-    /// the handler reads. Names are compared percent-decoded; parameters are separated by `&`.
+    /// the handler reads. Names are compared percent-decoded; parameters are separated by `&`. A name that
+    /// ends with `*` stands for all that begin with it.
     Only(Vec<String>),
+    /// The parameters without these names, in the order in which they were sent.
+    ///
+    /// For parameters that no handler reads, such as `utm_*`. Names are as for [`Only`](Self::Only).
+    AllBut(Vec<String>),
+    /// The part that another policy names, sorted by the names of parameters.
+    ///
+    /// Parameters of one name keep their order. A query with a `;`, by which some handlers separate
+    /// parameters, stays as it was sent.
+    Sorted(Box<Self>),
     /// No part of it.
     ///
     /// Requests that differ in their query share one response.
@@ -45,29 +55,61 @@ impl QueryPolicy {
                 Cow::Borrowed(uri.path_and_query().map_or("", |target| target.as_str()))
             }
             Self::Ignore => Cow::Borrowed(uri.path()),
-            Self::Only(names) => {
-                let mut target = uri.path().to_owned();
-                let mut separator = '?';
-                let pairs = uri.query().unwrap_or("").split('&');
-                for pair in pairs.filter(|pair| is_named(pair, names)) {
-                    target.push(separator);
-                    target.push_str(pair);
-                    separator = '&';
+            Self::Only(names) => Cow::Owned(join(
+                uri.path(),
+                pairs(uri.query()).filter(|pair| pair.split(';').any(|part| is_named(part, names))),
+            )),
+            // What some handlers read behind a `;` is left out only if it is named, too.
+            Self::AllBut(names) => Cow::Owned(join(
+                uri.path(),
+                pairs(uri.query())
+                    .filter(|pair| !pair.split(';').all(|part| is_named(part, names))),
+            )),
+            Self::Sorted(policy) => {
+                let target = policy.target(uri);
+                match target.split_once('?') {
+                    Some((path, query)) if !query.contains(';') => {
+                        let mut sorted: Vec<_> = pairs(Some(query)).collect();
+                        sorted.sort_by_cached_key(|pair| decoded_name(pair));
+                        Cow::Owned(join(path, sorted))
+                    }
+                    _ => target,
                 }
-                Cow::Owned(target)
             }
         }
     }
 }
 
-/// Returns whether a parameter has one of `names`, as a handler would read it: `+` is a space, and
-/// percent-encoding is undone. Some handlers also separate by `;`, so a name behind one counts.
+/// Returns the parameters of a query.
+fn pairs(query: Option<&str>) -> impl Iterator<Item = &str> {
+    query.into_iter().flat_map(|query| query.split('&'))
+}
+
+/// Joins a path and parameters.
+fn join<'p>(path: &str, pairs: impl IntoIterator<Item = &'p str>) -> String {
+    let mut target = path.to_owned();
+    let mut separator = '?';
+    for pair in pairs {
+        target.push(separator);
+        target.push_str(pair);
+        separator = '&';
+    }
+    target
+}
+
+/// Returns whether a parameter has one of `names`.
 fn is_named(pair: &str, names: &[String]) -> bool {
-    pair.split(';').any(|pair| {
-        let name = pair.split('=').next().unwrap_or(pair).replace('+', " ");
-        let decoded = percent_decode(name.as_bytes()).collect::<Vec<u8>>();
-        names.iter().any(|known| known.as_bytes() == decoded)
+    let name = decoded_name(pair);
+    names.iter().any(|known| match known.strip_suffix('*') {
+        Some(start) => name.starts_with(start.as_bytes()),
+        None => name == known.as_bytes(),
     })
+}
+
+/// Returns the name of a parameter as a handler would read it: `+` is a space, and percent-encoding is undone.
+fn decoded_name(pair: &str) -> Vec<u8> {
+    let name = pair.split('=').next().unwrap_or(pair).replace('+', " ");
+    percent_decode(name.as_bytes()).collect()
 }
 
 #[cfg(test)]
@@ -93,5 +135,27 @@ mod tests {
         check("/a?a+b=1&a%20b=2&pages=3", &only, "/a?a+b=1&a%20b=2");
         check("/a?utm=x", &only, "/a");
         check("/a?utm=x;page=1&b=2;c=3", &only, "/a?utm=x;page=1");
+        let begun = QueryPolicy::Only(vec!["p*".to_owned()]);
+        check("/a?page=1&q=2&%70&*p", &begun, "/a?page=1&%70");
+    }
+
+    #[test]
+    fn all_parameters_count_but_those_that_are_named() {
+        let all_but = QueryPolicy::AllBut(vec!["utm_*".to_owned(), "a b".to_owned()]);
+        check("/a?utm_x=1&b=2&u%74m_y&a+b=3&utm=4", &all_but, "/a?b=2&utm=4");
+        check("/a?utm_x=1", &all_but, "/a");
+        check("/a", &all_but, "/a");
+        // Some handlers read `c`.
+        check("/a?utm_x=1;c=2&utm_y;utm_z", &all_but, "/a?utm_x=1;c=2");
+    }
+
+    #[test]
+    fn sorted_parameters_of_one_name_keep_their_order() {
+        let sorted = |policy| QueryPolicy::Sorted(Box::new(policy));
+        check("/a?c=1&%62=2&b=1&a", &sorted(QueryPolicy::AsSent), "/a?a&%62=2&b=1&c=1");
+        check("/a", &sorted(QueryPolicy::AsSent), "/a");
+        check("/a?b;c&a", &sorted(QueryPolicy::AsSent), "/a?b;c&a");
+        let all_but = QueryPolicy::AllBut(vec!["utm_*".to_owned()]);
+        check("/a?c&utm_x&b", &sorted(all_but), "/a?b&c");
     }
 }

@@ -8,6 +8,7 @@ use matchit::Router;
 use super::{
     cache_rule::CacheRule,
     change::Changes,
+    content::ReadMethod,
     host::HostPolicy,
     invalidate_route::{InvalidateRule, is_unsafe},
     reference::{Target, normalized, references},
@@ -21,7 +22,8 @@ use crate::{
 
 /// Checked routes of a layer.
 pub(crate) struct RouteTable {
-    reads: Router<usize>,
+    /// For each method, the positions of its rules.
+    reads: [Router<usize>; ReadMethod::COUNT],
     read_rules: Vec<Arc<CacheRule>>,
     write_rules: Vec<InvalidateRule>,
 }
@@ -30,7 +32,7 @@ pub(crate) struct RouteTable {
 pub(crate) enum Matched<'t, 'a> {
     /// No rule is for it.
     Pass,
-    /// GET or HEAD on a cached route.
+    /// A request that a cached route is for.
     Read {
         /// Position of the rule among all.
         route: usize,
@@ -55,10 +57,11 @@ impl RouteTable {
         read_rules: Vec<CacheRule>,
         write_rules: Vec<InvalidateRule>,
     ) -> Result<Self, ConfigError> {
-        let mut reads = Router::new();
+        let mut reads: [_; ReadMethod::COUNT] = Default::default();
         for (index, rule) in read_rules.iter().enumerate() {
-            let earlier: Vec<_> = read_rules[..index].iter().map(|rule| &rule.pattern).collect();
-            let inserted = rule.pattern.insert(&mut reads, index, &earlier);
+            let earlier = read_rules[..index].iter().filter(|other| other.method == rule.method);
+            let earlier: Vec<_> = earlier.map(|rule| &rule.pattern).collect();
+            let inserted = rule.pattern.insert(&mut reads[rule.method as usize], index, &earlier);
             inserted.map_err(|error| error.at(&rule.route))?;
             let of_bucket = read_rules[..index].iter().find(|other| other.bucket == rule.bucket);
             let Some(other) = of_bucket else { continue };
@@ -111,10 +114,9 @@ impl RouteTable {
     /// Returns the relation of a request to the cache.
     #[inline]
     pub(crate) fn classify<'t, 'a>(&'t self, head: HeadRef<'a>) -> Matched<'t, 'a> {
-        if *head.method == Method::GET || *head.method == Method::HEAD {
-            let Ok(found) = self.reads.at(head.uri.path()) else { return Matched::Pass };
-            let route = *found.value;
-            return Matched::Read { route, parameters: found.params };
+        let reads = ReadMethod::of(head.method).map(|method| &self.reads[method as usize]);
+        if let Some(Ok(found)) = reads.map(|reads| reads.at(head.uri.path())) {
+            return Matched::Read { route: *found.value, parameters: found.params };
         }
         if !is_unsafe(head.method) {
             return Matched::Pass;
@@ -155,15 +157,19 @@ impl RouteTable {
         }
     }
 
-    /// Adds the key of the cached route that the path of a write matches.
+    /// Adds the keys of the cached routes that the path of a write matches.
     fn add_target<'t>(&'t self, matched: &mut Option<WriteMatch<'t>>, head: HeadRef<'_>) {
-        let Ok(found) = self.reads.at(head.uri.path()) else { return };
-        let rule = &self.read_rules[*found.value];
-        let key = rule.key(RequestView { head, parameters: &found.params });
-        let matched = matched.get_or_insert_default();
-        match key {
-            Some(key) => matched.changes.imply(key.into()),
-            None => matched.failed.push(&rule.route),
+        for found in self.reads.iter().filter_map(|reads| reads.at(head.uri.path()).ok()) {
+            let rule = &self.read_rules[*found.value];
+            let matched = matched.get_or_insert_default();
+            if rule.ignored_writes.contains(head.method) {
+                continue;
+            }
+            let key = rule.key(RequestView { head, parameters: &found.params });
+            match key {
+                Some(key) => matched.changes.imply(key.into()),
+                None => matched.failed.push(&rule.route),
+            }
         }
     }
 
@@ -172,8 +178,11 @@ impl RouteTable {
     pub(crate) fn named(&self, target: &Target, response: &HeaderMap) -> Vec<PrimaryKey> {
         let (headers, extensions) = (HeaderMap::new(), Extensions::new());
         let mut keys = Vec::new();
-        for path in references(response).filter_map(|reference| target.path_of(reference)) {
-            let Ok(found) = self.reads.at(&path) else { continue };
+        let paths = references(response).filter_map(|reference| target.path_of(reference));
+        let paths: Vec<_> = paths.collect();
+        let found =
+            paths.iter().flat_map(|path| self.reads.iter().map(move |reads| reads.at(path)));
+        for found in found.flatten() {
             let rule = &self.read_rules[*found.value];
             if rule.target_implies_key() {
                 let (method, uri) = (&Method::GET, &Uri::default());

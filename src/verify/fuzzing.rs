@@ -7,7 +7,10 @@ use std::time::{Duration, SystemTime};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request,
-    header::{AGE, CACHE_CONTROL, DATE, ETAG, EXPIRES, IF_NONE_MATCH, IF_RANGE, RANGE, VARY},
+    header::{
+        AGE, CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_TYPE, DATE, ETAG, EXPIRES, IF_NONE_MATCH,
+        IF_RANGE, RANGE, TRAILER, VARY,
+    },
 };
 use percent_encoding::percent_decode_str;
 
@@ -17,7 +20,7 @@ use crate::{
         Arrival, CACHE_GROUPS, Conditions, DirectiveName, Directives, Extent, RangeAsked, Selected,
         Targeted, groups,
     },
-    route::{CacheRoute, Credentials, HeadRef, Matched, RequestView, RouteTable},
+    route::{CacheRoute, ContentRule, Credentials, HeadRef, Matched, RequestView, RouteTable},
 };
 
 const MAX_NAMES: usize = 16;
@@ -124,6 +127,28 @@ pub fn vary(input: &[u8]) {
 fn is_in_order(nominated: &Nominated) {
     let names: Vec<_> = nominated.names().iter().map(HeaderName::as_str).collect();
     assert!(names.len() <= MAX_NAMES && names.is_sorted_by(|a, b| a < b), "{names:?}");
+}
+
+/// Checks two contents, each a type, a language, data and a trailer, separated by line feeds.
+///
+/// They have one encoding only if all four are the same.
+pub fn content(input: &[u8]) {
+    let mut parts = input.splitn(8, |byte| *byte == b'\n');
+    let mut content = || {
+        let mut part = || parts.next().unwrap_or_default();
+        let mut map = |names: &[HeaderName]| {
+            let lines = names.iter().map(|name| (name.clone(), HeaderValue::from_bytes(part())));
+            let lines = lines.filter_map(|(name, line)| Some((name, line.ok()?)));
+            lines.collect::<HeaderMap>()
+        };
+        let (fields, trailers) = (map(&[CONTENT_TYPE, CONTENT_LANGUAGE]), map(&[TRAILER]));
+        (fields, trailers, part())
+    };
+    let (one, other) = (content(), content());
+    let encoded = |(fields, trailers, data): &(HeaderMap, HeaderMap, &[u8])| {
+        ContentRule::encoded(fields, data, trailers)
+    };
+    assert_eq!(encoded(&one) == encoded(&other), one == other, "{one:?} {other:?}");
 }
 
 /// Checks a key template and two pairs of path segments, separated by line feeds.
@@ -367,6 +392,12 @@ mod tests {
                 "public",
             ],
         );
+    }
+
+    #[test]
+    fn contents_have_one_encoding_only_if_they_are_the_same() {
+        check(content, &["a", "b", "\n", "\n", "\u{1}", "\0"]);
+        check(|input| content(&[input, b"\n", input].concat()), &["a", "b", "\n", "\n", "\n"]);
     }
 
     #[test]

@@ -52,6 +52,7 @@ keys = ["support:cases:{account}"]
 fn closures() -> Closures {
     Closures::new()
         .text("user", |request| Some(request.headers().get("x-user")?.to_str().ok()?.to_owned()))
+        .reads("searches", |_, content| content.starts_with(b"?"))
         .ttl_with("short", 1, |_| Some(Duration::from_secs(5)))
         .store_if("complete", 1, |head| !head.headers.contains_key("x-partial"))
 }
@@ -145,11 +146,17 @@ fn json_says_the_same() {
         "store": { "kind": "memory", "capacity": "16MiB" },
         "cache": [{
             "pattern": "/news", "key": "news", "ttl": "30s", "freshness": "origin",
-            "query": { "only": ["page"] }, "host": "ignore", "request_directives": "honour",
+            "query_policy": { "only": ["page"] }, "host": "ignore", "request_directives": "honour",
             "vary": ["accept-language"], "strip": ["set-cookie"], "targeted": ["bff-cache-control"],
             "statuses": [200, 404], "negative_ttl": "5s", "stale_while_revalidate": "1m",
             "stale_if_error": "1h", "soft_timeout": "800ms", "early_refresh": 1.0, "heuristic": 5,
             "body_limit": "2MiB", "coalescing": false, "ttl_with": "short"
+        }, {
+            "method": "QUERY", "pattern": "/news", "bucket": "found", "key": "news", "ttl": "30s",
+            "content_limit": "4KiB", "query_policy": { "sorted": { "all_but": ["utm_*"] } }
+        }, {
+            "method": "POST", "reads": "searches", "pattern": "/news", "bucket": "read", "key": "news",
+            "ttl": "30s", "ignore_writes": ["POST"]
         }]
     }"#;
     let file = ConfigFile::parse("cache.json", text).unwrap();
@@ -204,8 +211,12 @@ fn each_mistake_in_toml_is_named_with_its_line() {
             "credentials",
             "nobody",
         ),
-        (route("query = { only = \"page\" }"), 5, "only", "invalid type"),
+        (route("query_policy = { only = \"page\" }"), 5, "only", "invalid type"),
         (route("vary = [\"accept language\"]"), 5, "vary", "no field name"),
+        (route("method = \"PUT\""), 5, "method", "is not cached"),
+        (route("method = \"POST\"\nreads = \"x\""), 6, "reads", "no closure"),
+        (route("ignore_writes = [\"a b\"]"), 5, "ignore_writes", "no method"),
+        (route("content_limit = \"1KiB\""), 5, "content_limit", "have content"),
         (route("statuses = [200, 2000]"), 5, "statuses", "no status"),
         (route("bucket = \"Case List\""), 5, "bucket", "lower-case"),
         (route("tags = [\"a:{y}\"]"), 5, "tags", "{y}"),

@@ -24,10 +24,10 @@ use tower_support_cache::{
 
 use crate::support::TTL;
 
-type Polled = Result<Frame<Bytes>, &'static str>;
+pub(super) type Polled = Result<Frame<Bytes>, &'static str>;
 
 /// Body that tells nothing about itself before it is read, as wrapped bodies do.
-struct Hidden {
+pub(super) struct Hidden {
     frames: VecDeque<Polled>,
     /// Set if a poll brings nothing before each frame.
     is_late: bool,
@@ -36,12 +36,12 @@ struct Hidden {
 }
 
 impl Hidden {
-    fn of(frames: impl IntoIterator<Item = Polled>) -> Self {
+    pub(super) fn of(frames: impl IntoIterator<Item = Polled>) -> Self {
         let frames = frames.into_iter().collect();
         Self { frames, is_late: false, has_waited: false, hint: SizeHint::default() }
     }
 
-    fn late(self) -> Self {
+    pub(super) fn late(self) -> Self {
         Self { is_late: true, ..self }
     }
 }
@@ -64,11 +64,11 @@ impl Body for Hidden {
     }
 }
 
-fn data(text: &'static str) -> Polled {
+pub(super) fn data(text: &'static str) -> Polled {
     Ok(Frame::data(Bytes::from_static(text.as_bytes())))
 }
 
-fn trailers() -> Polled {
+pub(super) fn trailers() -> Polled {
     let mut trailers = HeaderMap::new();
     trailers.insert("x-checksum", "1".parse().unwrap());
     Ok(Frame::trailers(trailers))

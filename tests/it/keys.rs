@@ -300,7 +300,7 @@ async fn a_write_that_no_rule_is_for_passes_untouched() {
 
 /// Fetches each target once and tells which were hits.
 async fn hits(policy: QueryPolicy, targets: &[&str]) -> Vec<bool> {
-    let (cache, handle, calls) = cache_with(|route| route.query(policy));
+    let (cache, handle, calls) = cache_with(|route| route.query_policy(policy));
     calls.serve(echo);
     let mut hits = Vec::new();
     for target in targets {
@@ -394,7 +394,7 @@ async fn rules_that_differ_in_what_they_store_or_answer_share_nothing() {
         base().freshness(Freshness::Origin),
         base().strip([HeaderName::from_static("x-a")]),
         base().vary([HeaderName::from_static("x-a")]),
-        base().query(QueryPolicy::Ignore),
+        base().query_policy(QueryPolicy::Ignore),
         base().tag("tag:{case}"),
         route("/cases/{case}").key("other:{case}"),
     ];

@@ -22,6 +22,8 @@ mod config_file;
 #[cfg(feature = "testing")]
 mod conformance;
 mod content;
+mod content_over_http;
+mod content_reads;
 mod documents;
 mod early;
 mod ends;

@@ -5,6 +5,8 @@ use crate::{
 
 pub(crate) fn credentials_bypassed(_: &str) {}
 
+pub(crate) fn content_unread(_: &str) {}
+
 pub(crate) fn timers_missing() {}
 
 pub(crate) fn bucket_unreached(_: &str) {}

@@ -101,6 +101,15 @@ pub(crate) fn credentials_bypassed(route: &str) {
     );
 }
 
+/// Warns, once for each route, that its requests bypass the cache because their content is not read.
+pub(crate) fn content_unread(route: &str) {
+    warn!(
+        target: TARGET,
+        route,
+        "requests bypass the cache here, for nothing reads their content; wrap the service by `layer.reading_content()`"
+    );
+}
+
 /// Warns of a write whose key could not be made, so that nothing was invalidated.
 pub(crate) fn invalidation_failed(route: &str) {
     warn!(

@@ -48,6 +48,17 @@ const TESTED: &[(&str, &str)] = &[
     ("3.4 Cache-Group-Invalidation", "only_a_write_that_succeeds_invalidates_a_group"),
     ("3.4 groups of tenants", "a_group_is_invalidated_by_its_string_at_its_origin"),
     ("3.4 groups and 304", "a_304_changes_the_groups_it_names"),
+    ("3.8 key of a QUERY", "the_key_of_a_query_has_its_content_and_metadata"),
+    ("3.8 subsequent QUERY alone", "a_response_to_a_query_answers_queries_of_its_target_alone"),
+    ("3.8 media type", "a_query_without_a_media_type_is_the_origins"),
+    ("3.8 safe", "a_query_invalidates_nothing"),
+    (
+        "3.8 Content-Location, Location, Accept-Query",
+        "fields_that_name_other_resources_are_the_clients",
+    ),
+    ("3.8 redirections", "a_redirection_of_a_query_is_stored_as_it_says"),
+    ("3.8 conditional QUERY", "a_conditional_query_is_answered_from_the_result_of_its_own_content"),
+    ("3.8 ranges of a QUERY", "a_range_of_the_result_of_a_query_is_a_part_of_it"),
     ("3.7 own answers", "an_answer_of_the_caches_own_has_no_cache_status"),
     ("3.7 nothing of the key", "no_key_and_no_target_are_in_cache_status"),
 ];
@@ -118,6 +129,14 @@ const CHECKLIST: &[&str] = &[
     "3.7 appended",
     "3.7 own answers",
     "3.7 nothing of the key",
+    "3.8 key of a QUERY",
+    "3.8 subsequent QUERY alone",
+    "3.8 media type",
+    "3.8 safe",
+    "3.8 Content-Location, Location, Accept-Query",
+    "3.8 redirections",
+    "3.8 conditional QUERY",
+    "3.8 ranges of a QUERY",
 ];
 
 const SOURCES: &[&str] = &[
@@ -125,6 +144,7 @@ const SOURCES: &[&str] = &[
     include_str!("freshness.rs"),
     include_str!("groups.rs"),
     include_str!("invalidation.rs"),
+    include_str!("query.rs"),
     include_str!("ranges.rs"),
     include_str!("reuse.rs"),
     include_str!("revalidation.rs"),

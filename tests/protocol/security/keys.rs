@@ -359,7 +359,7 @@ async fn sec_key_7_a_named_parameter_cannot_be_cloaked() {
         "?callback=evil&callback=good",
         "?%63allback=evil",
     ] {
-        let site = Site::new(|route| route.query(only()), numbered(&[]));
+        let site = Site::new(|route| route.query_policy(only()), numbered(&[]));
         let evil = site.ask(get(&format!("/cases/1{cloaked}"))).await;
         for clean in ["/cases/1", "/cases/1?callback=good", "/cases/1?callback=evil"] {
             assert_ne!(site.ask(get(clean)).await.text(), evil.text(), "{cloaked} {clean}");
