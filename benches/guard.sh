@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Fails if a hit, a miss or a passthrough costs over 5 % more instructions than benches/baseline.json
 # says, or more allocations. `benches/guard.sh --accept` writes a new baseline. Fails, too, if a hit costs
-# over 5 % more with a feature than without any: `metrics`, or `tracing` with a subscriber at `info`.
+# over 5 % more with a feature than without any: `metrics`, or `tracing` with a subscriber at `info`; or if it
+# costs over 3 % more while outcomes are recorded or audits are on.
 #
 # Instructions are compared where the compiler is the baseline's; allocations always.
 set -euo pipefail
@@ -20,6 +21,7 @@ fi
 for features in "" metrics subscriber; do
     bash benches/cost.sh --runs 1 --features "$features" --json "$work/with-$features" hit >/dev/null
 done
+bash benches/cost.sh --runs 1 --json "$work/with-insight" hit hit_recorded hit_audited >/dev/null
 python3 - benches/baseline.json "$now" "$work/with-" <<'PYTHON'
 import json
 import sys
@@ -53,6 +55,15 @@ for features, name in ("metrics", "metrics"), ("subscriber", "tracing at info"):
     told += f", {without['allocations']} -> {with_it['allocations']} allocations"
     is_worse = with_it["allocations"] > without["allocations"]
     is_worse |= with_it["instructions"] > without["instructions"] * 1.05
+    failed |= is_worse
+    print(("WORSE  " if is_worse else "ok     ") + told)
+insight = {mode["mode"]: mode for mode in json.load(open(sys.argv[3] + "insight"))["modes"]}
+for name in "recorded", "audited":
+    off, on = insight["hit"], insight[f"hit_{name}"]
+    told = f"hit while {name}: {off['instructions']} -> {on['instructions']} instructions"
+    told += f", {off['allocations']} -> {on['allocations']} allocations"
+    is_worse = on["allocations"] > off["allocations"]
+    is_worse |= on["instructions"] > off["instructions"] * 1.03
     failed |= is_worse
     print(("WORSE  " if is_worse else "ok     ") + told)
 sys.exit(failed)

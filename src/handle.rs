@@ -1,6 +1,7 @@
 //! Handle of an operator to a running cache.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     future::{Future, ready},
     pin::Pin,
@@ -14,10 +15,10 @@ use http::Request;
 use crate::{
     error::{ConfigError, Pending, Unfinished},
     exchange::{Cache, acknowledged},
-    insight::Explanation,
+    insight::{AuditReport, Explanation},
     key::{IntoKey, PrimaryKey, Strength, Subject, Tag, is_reserved, origin},
     metrics::{Snapshot, recent_outcomes::RecordedOutcome, switch::Switch, telemetry},
-    route::Routes,
+    route::{CacheRule, Routes},
     store::{Acknowledgement, Store},
 };
 
@@ -50,6 +51,11 @@ impl SupportCacheHandle {
     #[cfg(feature = "metrics")]
     pub(crate) fn name(&self) -> Arc<str> {
         self.cache.name()
+    }
+
+    /// Returns the cached routes in force.
+    pub(crate) fn routes(&self) -> Vec<RouteName> {
+        self.cache.routes()
     }
 
     /// Returns the counts so far.
@@ -424,6 +430,22 @@ impl SupportCacheHandle {
         self.cache.recent_outcomes(bucket)
     }
 
+    /// Returns what came of the [audits](crate::CacheRoute::audit), by bucket.
+    ///
+    /// ```
+    /// use tower_support_cache::{MemoryStore, SupportCacheLayer};
+    ///
+    /// let cache = SupportCacheLayer::new(MemoryStore::new()).handle();
+    /// for (bucket, report) in cache.audits() {
+    ///     for rule in report.missing_rules {
+    ///         println!("{bucket}: {} ({} of {})", rule.line, rule.held, rule.held + rule.failed);
+    ///     }
+    /// }
+    /// ```
+    pub fn audits(&self) -> BTreeMap<String, AuditReport> {
+        self.cache.audits()
+    }
+
     /// Switches a bucket on, off, or into shadow. Returns whether there is a bucket of this name.
     pub fn switch(&self, bucket: &str, switch: Switch) -> bool {
         self.cache.switch(bucket, switch)
@@ -570,10 +592,17 @@ impl fmt::Debug for Invalidation {
     }
 }
 
+/// Cached route and its bucket, for operators.
+pub(crate) struct RouteName {
+    pub(crate) route: String,
+    pub(crate) bucket: String,
+}
+
 /// Operations of a handle, without the type of the store.
 pub(crate) trait Operate: Send + Sync {
     #[cfg(feature = "metrics")]
     fn name(&self) -> Arc<str>;
+    fn routes(&self) -> Vec<RouteName>;
     fn snapshot(&self) -> Snapshot;
     fn can_make_key(&self, key: &str) -> bool;
     fn can_make_tag(&self, tag: &str) -> bool;
@@ -594,6 +623,7 @@ pub(crate) trait Operate: Send + Sync {
         &'a self,
         request: &'a Request<()>,
     ) -> Pin<Box<dyn Future<Output = Explanation> + Send + 'a>>;
+    fn audits(&self) -> BTreeMap<String, AuditReport>;
     fn recent_outcomes(&self, bucket: &str) -> Vec<RecordedOutcome>;
     fn switch(&self, bucket: &str, switch: Switch) -> bool;
     fn reload(&self, routes: &Routes) -> Result<(), ConfigError>;
@@ -603,6 +633,15 @@ impl<St: Store> Operate for Cache<St> {
     #[cfg(feature = "metrics")]
     fn name(&self) -> Arc<str> {
         self.metrics().name()
+    }
+
+    fn routes(&self) -> Vec<RouteName> {
+        let rules = self.rules();
+        let named = |rule: &Arc<CacheRule>| RouteName {
+            route: rule.route.clone(),
+            bucket: rule.bucket.clone(),
+        };
+        rules.table.read_rules().iter().map(named).collect()
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -656,6 +695,10 @@ impl<St: Store> Operate for Cache<St> {
         request: &'a Request<()>,
     ) -> Pin<Box<dyn Future<Output = Explanation> + Send + 'a>> {
         Box::pin(Self::explain(self, request))
+    }
+
+    fn audits(&self) -> BTreeMap<String, AuditReport> {
+        self.audits.reports()
     }
 
     fn recent_outcomes(&self, bucket: &str) -> Vec<RecordedOutcome> {

@@ -358,6 +358,22 @@ impl<St: Store> SupportCacheLayerBuilder<St> {
         self
     }
 
+    /// Sets how a request body without content is made, for [audits](CacheRoute::audit): they repeat a request.
+    /// `axum::body::Body` needs no maker with the feature `axum`. Defaults to none: then nothing is audited,
+    /// and a warning is logged.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http_body_util::Empty;
+    /// use tower_support_cache::{MemoryStore, SupportCacheLayer};
+    ///
+    /// let layer = SupportCacheLayer::builder(MemoryStore::new()).empty_body(Empty::<Bytes>::new);
+    /// ```
+    pub fn empty_body<Q: 'static>(mut self, make: fn() -> Q) -> Self {
+        self.settings.front.empty_body = Some(Arc::new(make));
+        self
+    }
+
     /// Sets the number of calls that the origin takes in a period. Defaults to no limit.
     ///
     /// As it is spent, the cache makes fewer calls: first no early refreshes, then no revalidations in the

@@ -127,7 +127,10 @@ pub use error::{ConfigError, ConfigErrorKind, Unfinished};
 pub use exchange::{Invalidated, InvalidationHook};
 pub use future::ResponseFuture;
 pub use handle::{Invalidation, SupportCacheHandle};
-pub use insight::{Explanation, Forecast, InvalidatedSubject, InvalidatingRule};
+pub use insight::{
+    AuditReport, ChangeInterval, Explanation, Forecast, InvalidatedSubject, InvalidatingRule,
+    MissingRule, SuspectField,
+};
 pub use key::{IntoKey, NamedKey, key};
 pub use layer::{CallerKey, SupportCacheLayer, SupportCacheLayerBuilder};
 pub use metrics::{
@@ -136,7 +139,7 @@ pub use metrics::{
     capability::Capability,
     latency::Latency,
     operations::{Operation, OperationSnapshot, StoreSnapshot},
-    outcome::{Alone, Bypass, ForwardReason, Refusal, Shadow, SparedCall, Stale},
+    outcome::{Alone, AuditResult, Bypass, ForwardReason, Refusal, Shadow, SparedCall, Stale},
     recent_outcomes::RecordedOutcome,
     status_field::StatusField,
     switch::Switch,

@@ -12,7 +12,7 @@ use crate::{
         BucketSnapshot, OriginSnapshot, Snapshot,
         facade::{ORIGIN_SECONDS, STORE_OPERATION_SECONDS},
         operations::StoreSnapshot,
-        outcome::{Alone, Bypass, Refusal, Shadow, SparedCall, Stale},
+        outcome::{Alone, AuditResult, Bypass, Refusal, Shadow, SparedCall, Stale},
         switch::Switch,
     },
 };
@@ -29,6 +29,7 @@ impl SupportCacheHandle {
     /// | `support_cache_requests_total` | `bucket`, `outcome`: `hit`, `stale`, `collapsed`, `miss`, `alone`, `bypass`, `unsatisfied`, `exhausted`; `reason` of `stale`, `alone` and `bypass` |
     /// | `support_cache_fills_total` | `bucket`, `result`: `stored`, `fenced`, `refused`; `reason` of the last |
     /// | `support_cache_shadow_total` | `bucket`, `result`: `hit`, `stale`, `different`, `miss`, `uncompared` |
+    /// | `support_cache_audits_total` | `bucket` with an audit, `result`: `confirmed`, `changed`, `not-deterministic`, `undeclared`, `discarded`, `inconclusive` |
     /// | `support_cache_refreshes_total` | `bucket` |
     /// | `support_cache_origin_failures_total` | `bucket`, `reason`: `error`, `panic` |
     /// | `support_cache_origin_seconds_saved_total` | `bucket` |
@@ -74,6 +75,13 @@ impl SupportCacheHandle {
         cache.publish(&snapshot);
         for (name, counts) in &snapshot.buckets {
             cache.with("bucket", name.clone()).publish_bucket(counts);
+        }
+        for (name, report) in self.audits() {
+            for result in AuditResult::ALL {
+                let count = report.results.get(result).copied().unwrap_or(0);
+                let labels = cache.with("bucket", name.clone()).with("result", result.as_str());
+                labels.count("support_cache_audits_total", count);
+            }
         }
         if let Some(origin) = &snapshot.origin {
             cache.with("origin", origin.name.clone()).publish_origin(origin);
@@ -248,6 +256,7 @@ const DESCRIPTIONS: &[(MetricKind, &str, Unit, &str)] = &[
     (MetricKind::Counter, "support_cache_requests_total", Unit::Count, "Requests on cached routes that have ended, by outcome."),
     (MetricKind::Counter, "support_cache_fills_total", Unit::Count, "Responses that were stored, fenced by an invalidation, or refused."),
     (MetricKind::Counter, "support_cache_shadow_total", Unit::Count, "Requests in shadow, by the answer that they would have had."),
+    (MetricKind::Counter, "support_cache_audits_total", Unit::Count, "Audits of hits that have ended, by result."),
     (MetricKind::Counter, "support_cache_refreshes_total", Unit::Count, "Forwards in the background."),
     (MetricKind::Counter, "support_cache_origin_failures_total", Unit::Count, "Forwards that ended with an error of the service or a panic."),
     (MetricKind::Counter, "support_cache_origin_seconds_saved_total", Unit::Seconds, "Time that hits and joins would have taken at the origin."),

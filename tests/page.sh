@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Clicks and types through the page of the example `support_portal` in headless Chromium:
 #   tests/page.sh
+# or through the operator's page alone, with PAGE_PICTURES as the folder for pictures of it:
+#   tests/page.sh --operator
 # or writes a screenshot of it:
 #   tests/page.sh --screenshot FILE [WIDTH [light|dark]]
 # Needs Chromium (CHROMIUM names it if it is called otherwise), Node.js and npm.

@@ -52,6 +52,10 @@ pub(crate) enum Mode {
     Hit,
     /// A hit on a route per caller.
     HitPerCaller,
+    /// A hit while outcomes are recorded.
+    HitRecorded,
+    /// A hit on a route whose every fill is sampled for an audit.
+    HitAudited,
     /// HEAD, answered from a stored GET.
     HeadHit,
     /// A miss of the minimum, which stores the response.
@@ -67,12 +71,14 @@ pub(crate) enum Mode {
 }
 
 impl Mode {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Harness,
         Self::Bare,
         Self::Minimum,
         Self::Hit,
         Self::HitPerCaller,
+        Self::HitRecorded,
+        Self::HitAudited,
         Self::HeadHit,
         Self::MinimumMiss,
         Self::Miss,
@@ -88,6 +94,8 @@ impl Mode {
             Self::Minimum => "minimum",
             Self::Hit => "hit",
             Self::HitPerCaller => "hit_per_caller",
+            Self::HitRecorded => "hit_recorded",
+            Self::HitAudited => "hit_audited",
             Self::HeadHit => "head_hit",
             Self::MinimumMiss => "minimum_miss",
             Self::Miss => "miss",
@@ -129,7 +137,8 @@ impl Mode {
     /// Returns how often one request reaches the origin once the service is warm.
     fn calls(self) -> usize {
         match self {
-            Self::Harness | Self::Minimum | Self::Hit | Self::HitPerCaller | Self::HeadHit => 0,
+            Self::Harness | Self::Minimum => 0,
+            _ if self.is_hit() => 0,
             _ => 1,
         }
     }
@@ -138,11 +147,19 @@ impl Mode {
     /// no such field.
     fn status(self) -> &'static str {
         match self {
-            Self::Hit | Self::HitPerCaller | Self::HeadHit => ";hit;",
+            _ if self.is_hit() => ";hit;",
             Self::Miss => ";stored",
             Self::Write => ";fwd=method",
             _ => "",
         }
+    }
+
+    /// Returns whether the cache answers from what is stored.
+    fn is_hit(self) -> bool {
+        matches!(
+            self,
+            Self::Hit | Self::HitPerCaller | Self::HitRecorded | Self::HitAudited | Self::HeadHit
+        )
     }
 
     fn body_length(self) -> usize {
@@ -193,10 +210,10 @@ impl Course {
             Mode::Harness => Subject::Harness(Blank),
             Mode::Bare => Subject::Bare(Origin),
             Mode::Minimum | Mode::MinimumMiss => Subject::Minimum(Minimum::new(Origin, ENTRIES)),
-            _ => Subject::Cache(layer(mode.credentials()).layer(Origin)),
+            _ => Subject::Cache(layer(mode).layer(Origin)),
         };
         let mut course = Self { mode, service, next: 0 };
-        if matches!(mode, Mode::Hit | Mode::HitPerCaller | Mode::HeadHit) {
+        if mode.is_hit() {
             // As a route in use has: other responses before the one that is asked for.
             course.send(Mode::Miss, 1..1 + OTHERS).await;
             course.send(Mode::Hit, 0..1).await;
@@ -240,12 +257,14 @@ impl Course {
     }
 }
 
-pub(crate) fn layer(credentials: Credentials) -> SupportCacheLayer<MemoryStore> {
+pub(crate) fn layer(mode: Mode) -> SupportCacheLayer<MemoryStore> {
     let store = MemoryStore::builder().capacity(CAPACITY).build().expect("a capacity like this");
+    let cases = CacheRoute::get("/cases/{case}").bucket("cases").key("case:{case}").ttl(TTL);
     SupportCacheLayer::builder(store)
-        .cache(CacheRoute::get("/cases/{case}").bucket("cases").key("case:{case}").ttl(TTL))
+        .cache(cases.audit(if mode == Mode::HitAudited { 1.0 } else { 0.0 }))
+        .record_outcomes(if mode == Mode::HitRecorded { 1000 } else { 0 })
         .invalidate(InvalidateRoute::post("/notes/{case}").key("case:{case}"))
-        .credentials(credentials)
+        .credentials(mode.credentials())
         .build()
         .expect("the routes are valid")
 }

@@ -14,7 +14,7 @@ use axum::{
 use serde_json::{Value, json};
 use tower_support_cache::{
     CASE_LIST_TTL, CASE_MESSAGES_TTL, CacheRoute, ConfigError, Credentials, InvalidateRoute,
-    MemoryStore, OriginBudget, Store, SupportCacheHandle, SupportCacheLayer,
+    MemoryStore, OperatorService, OriginBudget, Store, SupportCacheHandle, SupportCacheLayer,
 };
 
 use crate::{
@@ -75,6 +75,8 @@ fn router<St: Store>(
         .route_layer(authentication);
     let portal = page::router()
         .merge(control::router(handle.clone()))
+        // The program listens on the loopback interface only, so the operator's page needs no token.
+        .nest_service("/cache", OperatorService::allow_unauthenticated(handle.clone()))
         .merge(metrics::router(handle.clone(), crm, processes))
         .merge(burst)
         .merge(accounts);
@@ -86,6 +88,8 @@ fn cache_layer<St: Store>(store: St) -> Result<SupportCacheLayer<St>, ConfigErro
     let calls = u32::try_from(CALLS_A_DAY).unwrap_or(u32::MAX);
     SupportCacheLayer::builder(store)
         .origin_budget(OriginBudget::new(calls, DAY).name("crm"))
+        // For the operator's page.
+        .record_outcomes(200)
         .cache(
             CacheRoute::get("/accounts/{account}/cases")
                 .bucket("case_list")

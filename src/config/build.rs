@@ -222,6 +222,7 @@ impl CacheConfig {
             stale_if_error: duration,
             soft_timeout: duration,
             early_refresh,
+            audit,
             query_policy,
             host,
             request_directives,
@@ -266,10 +267,9 @@ impl CacheConfig {
         if self.etag == Some(true) {
             route = route.etag();
         }
-        let ignored: Result<Vec<_>, _> =
-            self.ignore_writes.iter().map(|name| method(name, "ignore_writes")).collect();
+        let ignored = self.ignore_writes.iter().map(|name| method(name, "ignore_writes"));
         Ok(route
-            .ignore_writes(ignored?)
+            .ignore_writes(ignored.collect::<Result<Vec<_>, _>>()?)
             .vary(fields(&self.vary, "vary")?)
             .targeted(fields(&self.targeted, "targeted")?)
             .strip(fields(&self.strip, "strip")?))

@@ -291,6 +291,8 @@ pub struct CacheConfig {
     pub soft_timeout: Option<ConfigDuration>,
     /// Weight of early refreshes; 0 is never.
     pub early_refresh: Option<f32>,
+    /// Share of the stored responses that are audited, from 0 to 1. Defaults to 0.
+    pub audit: Option<f64>,
     /// Treatment of requests with credentials.
     pub credentials: Option<CredentialsConfig>,
     /// Part of the query that tells responses apart.

@@ -1,6 +1,7 @@
 //! State that all services of a layer share.
 
 use std::{
+    any::Any,
     collections::{BTreeSet, HashSet},
     iter,
     sync::{
@@ -22,6 +23,7 @@ use crate::{
     clock::{Instant, now, sleep_until},
     error::{ConfigError, Unfinished},
     flight::{Flights, Limits},
+    insight::Audits,
     key::{Strength, Subject},
     metrics::{Metrics, Snapshot, reporter::Reporter, telemetry},
     origin::OriginController,
@@ -64,6 +66,9 @@ pub(crate) struct Cache<St> {
     pub(crate) follower_wait: Duration,
     /// Field that names what a response belongs to; `None` for none.
     pub(super) surrogate_key_field: Option<HeaderName>,
+    pub(crate) audits: Audits,
+    /// Maker of request bodies without content, a `fn() -> Q`.
+    pub(super) empty_body: Option<Arc<dyn Any + Send + Sync>>,
     /// Notices of invalidations; `None` without a hook.
     notices: Option<Arc<Notices>>,
     /// Set once a response has named tags that its request does not tell.
@@ -105,6 +110,8 @@ impl<St: Store> Cache<St> {
             reporter: Arc::new(Reporter::new(metrics, name, front.status_field)),
             follower_wait: FOLLOWER_WAIT,
             surrogate_key_field: front.surrogate_key_field,
+            audits: Audits::default(),
+            empty_body: front.empty_body,
             notices: front.hook.map(Notices::new),
             are_tags_named: AtomicBool::new(false),
             is_nested: AtomicBool::new(false),
@@ -192,6 +199,13 @@ impl<St: Store> Cache<St> {
     pub(crate) fn warn_of_nesting(&self, route: &CachedRoute) {
         if !self.is_nested.swap(true, Ordering::Relaxed) {
             telemetry::layer_nested(&route.rule.route);
+        }
+    }
+
+    /// Warns, once, that audits cannot repeat requests.
+    pub(super) fn warn_of_audits(&self) {
+        if lock(&self.failed).insert("empty_body".to_owned()) {
+            telemetry::audits_impossible();
         }
     }
 

@@ -138,7 +138,7 @@ fn classify_read<St: Store>(
     }
     let miss = if learned.is_some() { ForwardReason::VaryMiss } else { ForwardReason::UriMiss };
     let (reason, seen, refresh) = match verdict {
-        Verdict::Answer(reuse) if !reuse.is_due => {
+        Verdict::Answer(reuse) if !reuse.is_due && !cache.is_audit_due(route, &reuse) => {
             return Ok(Decision::Answer(route.bucket, asks, reuse));
         }
         Verdict::Answer(reuse) => {

@@ -25,6 +25,7 @@ use crate::{
     clock::{Instant, now, time_of_day},
     entry::{Entry, Head, Provenance, Timing, exact_copy},
     flight::Lead,
+    insight::{FieldDigests, is_sampled},
     key::{FieldList, MAX_TAGS, Nominated, Slot, Tag, Tags, Variant, seeded_hash},
     metrics::{outcome::Refusal, telemetry},
     policy::{
@@ -56,6 +57,8 @@ pub(crate) struct Filling<St: Store> {
     pub(crate) right: Option<Arc<Revalidation>>,
     /// Set once the origin has answered a refresh: how its body ends decides about the pause.
     pub(crate) is_refresh: bool,
+    /// Fields of its request, if it is sampled for an audit.
+    pub(crate) sampled: Option<Box<FieldDigests>>,
 }
 
 /// Request as it was forwarded.
@@ -168,6 +171,13 @@ impl<St: Store> Filling<St> {
     pub(crate) fn mark(&self, read: &Read, request: &mut Extensions) {
         let (nesting, sequence) = (&self.route.nesting, self.cache.store.sequence());
         nesting.mark(request, &read.base, sequence, self.lead.token());
+    }
+
+    /// Takes the fields of the request, if the fill is sampled for an audit.
+    pub(crate) fn sample(&mut self, request: &HeaderMap) {
+        if is_sampled(self.rule().audit, &self.lead.slot().variant) {
+            self.sampled = Some(Box::new(FieldDigests::of_request(request)));
+        }
     }
 
     /// Judges a response by its head, and records the body or lets it pass.
@@ -313,8 +323,7 @@ impl<St: Store> Filling<St> {
     /// Prepares the end of the flight with nothing to share: the response may not be stored. That is
     /// remembered at the response's own variant, so that the other variants are not affected.
     pub(super) fn refuse(self, refused: &Refused, status: StatusCode) -> Ending<St> {
-        let Refused { refusal, placement } = refused;
-        let (refusal, placement) = (*refusal, placement.as_ref());
+        let (refusal, placement) = (refused.refusal, refused.placement.as_ref());
         let bucket = self.route.bucket;
         self.cache.metrics().refused(bucket, refusal);
         let pass = may_be_remembered(refusal, status).then(|| {
@@ -447,7 +456,7 @@ impl<St: Store> Filling<St> {
         entries: Option<(Arc<Entry>, Option<Arc<Entry>>)>,
         conclusion: Conclusion,
     ) -> Ending<St> {
-        let Self { cache, lead, lease, route, requested, right, is_refresh } = self;
+        let Self { cache, lead, lease, route, requested, right, is_refresh, sampled } = self;
         let entries = match entries {
             Some((entry, note)) => Some((lease, entry, note)),
             None => {
@@ -465,6 +474,7 @@ impl<St: Store> Filling<St> {
             _right: right,
             is_refresh,
             reservation: None,
+            sampled,
         }
     }
 }

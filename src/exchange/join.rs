@@ -273,8 +273,8 @@ impl<St: Store> Cache<St> {
             return Begun::Ended(Alone::Held.into());
         }
         let (cache, route, requested) = (Arc::clone(self), Arc::clone(&read.route), recent());
-        let (right, is_refresh) = (read.right.clone(), false);
-        Begun::Filling(Filling { cache, lead, lease, route, requested, right, is_refresh })
+        let (right, is_refresh, sampled) = (read.right.clone(), false, None);
+        Begun::Filling(Filling { cache, lead, lease, route, requested, right, is_refresh, sampled })
     }
 
     /// Shares an entry that was stored just before the fill could begin.

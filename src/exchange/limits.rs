@@ -8,7 +8,11 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Body;
 
-use super::{cache::Cache, fill::ForwardedRequest, respond::exhausted};
+use super::{
+    cache::Cache,
+    fill::ForwardedRequest,
+    respond::{exhausted, unsatisfied},
+};
 use crate::{
     background::runtime,
     body::ResponseBody,
@@ -99,6 +103,18 @@ impl<St: Store> Cache<St> {
         }
     }
 
+    /// Answers a request that must not be forwarded, and for which nothing is stored.
+    pub(crate) fn unsatisfied<B: Body>(
+        &self,
+        bucket: usize,
+        report: OutcomeReport,
+    ) -> Response<ResponseBody<B>> {
+        self.metrics().ended(bucket, &Outcome::Unsatisfied, OutcomeDetails::now);
+        let mut response = unsatisfied();
+        report.put(&Outcome::Unsatisfied, response.extensions_mut());
+        response
+    }
+
     /// Answers a request that is refused.
     pub(crate) fn refuse<B: Body>(
         &self,
@@ -107,7 +123,7 @@ impl<St: Store> Cache<St> {
         wait: Duration,
     ) -> Response<ResponseBody<B>> {
         self.origin.spared(SparedCall::Refused);
-        self.metrics().ended(bucket, &Outcome::Exhausted, OutcomeDetails::default);
+        self.metrics().ended(bucket, &Outcome::Exhausted, OutcomeDetails::now);
         let mut response = exhausted(wait);
         report.put(&Outcome::Exhausted, response.extensions_mut());
         response

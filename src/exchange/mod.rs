@@ -9,6 +9,7 @@
 //! settles the flight.
 
 mod assess;
+mod audit;
 mod cache;
 mod classify;
 mod content;
@@ -42,13 +43,14 @@ use tower_service::Service;
 pub use self::notices::{Invalidated, InvalidationHook};
 use self::{
     assess::Origin,
+    audit::Audit,
     classify::{Decision, classify},
     fill::{Filling, ForwardedRequest, Received},
     join::Step,
     lookup::{Ended, Search},
     receive::receive,
     request::Read,
-    respond::{Reuse, turn_not_modified, unsatisfied},
+    respond::{Reuse, turn_not_modified},
     shadow::Shadowing,
     stale::Refreshing,
     write::{PendingWrite, forward_write},
@@ -63,7 +65,6 @@ use crate::{
     metrics::{
         cache_outcome::OutcomeReport,
         outcome::{Alone, Outcome, Refusal, SparedCall, Unshared},
-        recent_outcomes::OutcomeDetails,
         status_field::StatusField,
         telemetry,
     },
@@ -256,14 +257,7 @@ where
             Ended::Stored(reuse) => Ok(self.reuse(&reuse)),
             Ended::Collapsed(response) => Ok(response),
             Ended::Unsatisfied => {
-                self.cache.metrics().ended(
-                    self.read.route.bucket,
-                    &Outcome::Unsatisfied,
-                    OutcomeDetails::default,
-                );
-                let mut response = unsatisfied();
-                self.read.asks.report.put(&Outcome::Unsatisfied, response.extensions_mut());
-                Ok(response)
+                Ok(self.cache.unsatisfied(self.read.route.bucket, self.read.asks.report))
             }
             Ended::Unshared(why) => {
                 let has_waited = matches!(why, Unshared::Alone(Alone::Deadline));
@@ -291,8 +285,18 @@ where
         let response = reuse.respond(&self.cache.reporter, bucket, &self.read.asks);
         if reuse.is_due {
             self.refresh();
+        } else if self.cache.is_audit_due(&self.read.route, reuse) {
+            (*self).audit(reuse);
         }
         response
+    }
+
+    /// Audits a hit in the background.
+    fn audit(self, reuse: &Reuse) {
+        let Self { cache, inner, mut read, request } = self;
+        let mut request = request.expect(UNTIL_FORWARDED);
+        read.ask_for_all(&mut request);
+        Audit::begin(&cache, &read.route, reuse, &inner, request);
     }
 
     /// Revalidates or refreshes in the background; the caller already has its response. One request at a
@@ -406,7 +410,7 @@ where
 
     /// Leads a flight that has the right to fill: forwards, judges the head, lets the body be recorded,
     /// and answers once the flight is over or the body on its way.
-    async fn fill(mut self: Box<Self>, filling: Filling<St>) -> Answer<B, S::Error> {
+    async fn fill(mut self: Box<Self>, mut filling: Filling<St>) -> Answer<B, S::Error> {
         let request = self.request.as_mut().expect(UNTIL_FORWARDED);
         // Taken off, so that what comes back is the whole representation and not a 304 to this
         // client's copy.
@@ -414,6 +418,7 @@ where
             request.headers_mut().remove(IF_NONE_MATCH);
             request.headers_mut().remove(IF_MODIFIED_SINCE);
         }
+        filling.sample(request.headers());
         // Kept, because the response may nominate any of them.
         let fields = FieldList::of(request.headers());
         let candidate = filling.revalidate(&self.read, request.headers_mut());

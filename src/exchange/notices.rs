@@ -1,7 +1,8 @@
 //! Notices of acknowledged invalidations, for a cache in front of the service.
 
 use std::{
-    borrow::Cow, collections::VecDeque, future::Future, iter, pin::Pin, sync::Arc, time::Duration,
+    any::Any, borrow::Cow, collections::VecDeque, future::Future, iter, pin::Pin, sync::Arc,
+    time::Duration,
 };
 
 use http::{HeaderName, HeaderValue};
@@ -122,6 +123,8 @@ pub(crate) struct FrontSettings {
     pub(crate) hook: Option<Arc<dyn InvalidationHook>>,
     /// Number of outcomes that are kept of each bucket.
     pub(crate) outcomes: usize,
+    /// Maker of request bodies without content, a `fn() -> Q`.
+    pub(crate) empty_body: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// Returns the field value that names the bucket, key and tags of a response.

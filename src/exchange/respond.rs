@@ -153,9 +153,10 @@ fn put_head<B: Body>(
     let outcome = outcome(head, ttl.as_secs());
     asks.report.put(&outcome, response.extensions_mut());
     let cache_status = context.reporter.ended(context.bucket, outcome, || OutcomeDetails {
+        at: context.now,
         age: Some(age),
+        origin_time: None,
         size: response.body().exact_length(),
-        ..OutcomeDetails::default()
     });
     *response.status_mut() = head.status;
     head.put_fields(response.headers_mut(), seconds(age.as_secs()), cache_status);

@@ -12,6 +12,7 @@ use crate::{
     clock::{Instant, recent},
     entry::Entry,
     flight::Lead,
+    insight::{AuditSample, FieldDigests, ResponseDigest},
     key::{Nominated, Strength, Subject},
     metrics::outcome::Refusal,
     recording::Reservation,
@@ -33,6 +34,8 @@ pub(super) struct Ending<St: Store> {
     pub(super) is_refresh: bool,
     /// Bytes that a body without a recording has reserved; held until the flight is over.
     pub(super) reservation: Option<Reservation>,
+    /// Fields of its request, if it is sampled for an audit.
+    pub(super) sampled: Option<Box<FieldDigests>>,
 }
 
 /// Result of a flight.
@@ -138,6 +141,11 @@ impl<St: Store> Ending<St> {
             Ok(()) => {
                 self.route.early.note(|| recent() - self.requested);
                 metrics.stored(bucket);
+                if let (Some(fields), Some((head, body))) = (self.sampled, entry.as_response()) {
+                    let stripped = &self.route.rule.storage.stripped;
+                    let response = ResponseDigest::of_stored(head, body, stripped);
+                    self.cache.audits.keep(AuditSample::of(&entry, response, *fields));
+                }
             }
             Err(Refusal::Fenced) => metrics.fenced(bucket),
             Err(refusal) => metrics.refused(bucket, refusal),
@@ -211,6 +219,7 @@ mod tests {
                 _right,
                 is_refresh,
                 reservation: None,
+                sampled: None,
             };
             ending.commit().await;
             assert_eq!(matches!(enter(), Turn::Lead(_)), !groups.is_empty());

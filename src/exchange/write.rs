@@ -128,6 +128,10 @@ impl<St: Store> PendingWrite<St> {
     /// Notes for routes that a reload brings that the origin may commit the write yet. That comes before the
     /// rules in force are read: either a reload sees it, or the write sees the new rules.
     fn note(&self, effect: WriteEffect) {
+        if effect != WriteEffect::Unchanged {
+            let head = self.head.borrowed();
+            self.cache.audits.note_write(head.method, head.uri.path());
+        }
         let windows = self.changes.as_ref().map(Changes::windows).unwrap_or_default();
         let window = windows.after(effect);
         if !window.is_zero() {

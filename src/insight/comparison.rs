@@ -9,7 +9,7 @@ use std::{
 use bytes::{Buf, Bytes};
 use http::{
     HeaderMap, HeaderName,
-    header::{AGE, CONTENT_LENGTH, DATE, EXPIRES, SET_COOKIE},
+    header::{AGE, CACHE_CONTROL, CONTENT_LENGTH, DATE, EXPIRES, SET_COOKIE},
     response,
 };
 use http_body::{Body, Frame, SizeHint};
@@ -29,6 +29,17 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 pub(crate) enum Difference {
     Status,
     Field(HeaderName),
+    Body,
+}
+
+impl Difference {
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            Self::Status => "status",
+            Self::Field(name) => name.as_str(),
+            Self::Body => "body",
+        }
+    }
 }
 
 /// Returns the part in which the head of a response differs from a stored one. Fields in `stripped` do not
@@ -49,17 +60,32 @@ fn field_difference(
     right: &HeaderMap,
     stripped: &[HeaderName],
 ) -> Option<HeaderName> {
-    let hop_by_hop = HopByHop::of(right);
-    let counts = |name: &HeaderName| {
+    let mut names = compared_names(left, stripped).chain(compared_names(right, stripped));
+    let differs = |name: &&HeaderName| !left.get_all(*name).iter().eq(right.get_all(*name));
+    names.find(differs).cloned()
+}
+
+/// Returns the names of the fields of a response that count.
+pub(super) fn compared_names<'f>(
+    fields: &'f HeaderMap,
+    stripped: &'f [HeaderName],
+) -> impl Iterator<Item = &'f HeaderName> {
+    let (hop_by_hop, withheld) = (HopByHop::of(fields), withheld(fields));
+    fields.keys().filter(move |name| {
         !OF_ONE_RESPONSE.contains(name)
-            && ![&CACHE_STATUS, &SERVER_TIMING].contains(&name)
+            && ![&CACHE_STATUS, &SERVER_TIMING].contains(name)
             && !stripped.contains(name)
             && !hop_by_hop.contains(name)
             && !is_momentary(name)
-    };
-    let mut names = left.keys().chain(right.keys()).filter(|name| counts(name));
-    let differs = |name: &&HeaderName| !left.get_all(*name).iter().eq(right.get_all(*name));
-    names.find(differs).cloned()
+            && !withheld.iter().any(|withheld| withheld.eq_ignore_ascii_case(name.as_str()))
+    })
+}
+
+/// Returns the fields that only the client of one request may receive (RFC 9111 §5.2.2.4 and §5.2.2.7).
+fn withheld(fields: &HeaderMap) -> Vec<&str> {
+    let lines = fields.get_all(CACHE_CONTROL).iter().filter_map(|line| line.to_str().ok());
+    let quoted = lines.flat_map(|line| line.split('"').skip(1).step_by(2));
+    quoted.flat_map(|names| names.split(',')).map(str::trim).collect()
 }
 
 /// Comparison of a body with a stored one, frame by frame as it passes.

@@ -1,7 +1,21 @@
-//! Insight into the cache: explanations, and comparisons with the origin.
+//! Insight into the cache: explanations, comparisons with the origin, audits.
 
+mod audits;
 mod comparison;
+mod digests;
+mod examination;
 mod explanation;
+mod write_log;
 
-pub(crate) use self::comparison::{BodyComparison, ComparedBody, head_difference};
-pub use self::explanation::{Explanation, Forecast, InvalidatedSubject, InvalidatingRule};
+pub use self::{
+    audits::{AuditReport, ChangeInterval, SuspectField},
+    explanation::{Explanation, Forecast, InvalidatedSubject, InvalidatingRule},
+    write_log::MissingRule,
+};
+pub(crate) use self::{
+    audits::{AuditSample, Audits, Examination, is_sampled},
+    comparison::{BodyComparison, ComparedBody, head_difference},
+    digests::{FieldDigests, ResponseDigest},
+    examination::{Examined, examine},
+    write_log::ReadTarget,
+};

@@ -225,6 +225,31 @@ reasons! {
 }
 
 reasons! {
+    /// Result of the [audit](crate::CacheRoute::audit) of a hit.
+    ///
+    /// ```
+    /// use tower_support_cache::AuditResult;
+    ///
+    /// // `support_cache_audits_total{bucket="cases",result="changed"}`
+    /// assert_eq!(AuditResult::Changed.as_str(), "changed");
+    /// ```
+    AuditResult {
+        /// The origin says the same.
+        Confirmed = "confirmed",
+        /// The origin says something else, twice, and nothing has invalidated the response.
+        Changed = "changed",
+        /// Two answers of the origin to one request differ.
+        NotDeterministic = "not-deterministic",
+        /// The answer follows a field of the request that neither the route nor `Vary` names.
+        Undeclared = "undeclared",
+        /// An invalidation or another fill came between: it says nothing.
+        Discarded = "discarded",
+        /// The origin failed, took long, or was to be spared; or its answer was too long.
+        Inconclusive = "inconclusive",
+    }
+}
+
+reasons! {
     /// Answer that a request of a bucket in [shadow](crate::Switch::Shadow) would have had.
     ///
     /// ```

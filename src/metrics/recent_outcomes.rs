@@ -44,8 +44,10 @@ pub struct RecordedOutcome {
 }
 
 /// Details of an outcome, for the recorder.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct OutcomeDetails {
+    /// Time at which the request ended.
+    pub(crate) at: Instant,
     pub(crate) age: Option<Duration>,
     pub(crate) origin_time: Option<Duration>,
     pub(crate) size: Option<u64>,
@@ -68,9 +70,15 @@ struct Ring {
 
 #[derive(Clone, Copy, Debug)]
 struct RecentOutcome {
-    at: Instant,
     outcome: Outcome,
     details: OutcomeDetails,
+}
+
+impl OutcomeDetails {
+    /// Returns the details of a request that ends now, without a response of which more is known.
+    pub(crate) fn now() -> Self {
+        Self { at: now(), age: None, origin_time: None, size: None }
+    }
 }
 
 impl RecentOutcomes {
@@ -81,7 +89,7 @@ impl RecentOutcomes {
 
     #[inline]
     pub(crate) fn record(&self, outcome: Outcome, details: OutcomeDetails) {
-        let recorded = RecentOutcome { at: now(), outcome, details };
+        let recorded = RecentOutcome { outcome, details };
         let mut ring = lock(&self.rings[lane(LANES)]);
         let oldest = ring.oldest;
         if ring.kept.len() < self.capacity {
@@ -93,19 +101,23 @@ impl RecentOutcomes {
 
     /// Returns the last outcomes, the oldest first.
     pub(crate) fn snapshot(&self) -> Vec<RecordedOutcome> {
-        let rings = self.rings.iter().flat_map(|ring| lock(ring).kept.clone());
-        let mut kept: Vec<_> = rings.collect();
-        kept.sort_by_key(|recorded| recorded.at);
+        let mut kept = Vec::new();
+        for ring in &self.rings {
+            let ring = lock(ring);
+            let (newer, older) = ring.kept.split_at(ring.oldest);
+            kept.extend(older.iter().chain(newer).copied());
+        }
+        // Stable: outcomes of one moment stay in their order.
+        kept.sort_by_key(|recorded| recorded.details.at);
         let (now, time_of_day) = (now(), time_of_day());
         let last = kept.len().saturating_sub(self.capacity);
-        let named =
-            kept[last..].iter().map(|RecentOutcome { at, outcome, details }| RecordedOutcome {
-                at: time_of_day.checked_sub(now - *at).unwrap_or(time_of_day),
-                outcome: outcome.into(),
-                age: details.age,
-                origin_time: details.origin_time,
-                size: details.size,
-            });
+        let named = kept[last..].iter().map(|RecentOutcome { outcome, details }| RecordedOutcome {
+            at: time_of_day.checked_sub(now - details.at).unwrap_or(time_of_day),
+            outcome: outcome.into(),
+            age: details.age,
+            origin_time: details.origin_time,
+            size: details.size,
+        });
         named.collect()
     }
 }

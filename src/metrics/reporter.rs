@@ -65,7 +65,7 @@ impl Reporter {
         origin_time: Option<Duration>,
     ) {
         let size = || fields.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
-        let details = || OutcomeDetails { age: None, origin_time, size: size() };
+        let details = || OutcomeDetails { origin_time, size: size(), ..OutcomeDetails::now() };
         // Appended: members of this field go from the origin to the client (RFC 9211 §2).
         // A map of fields that is full has no room for it.
         let status = self.ended(bucket, outcome, details);

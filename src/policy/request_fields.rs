@@ -140,7 +140,7 @@ impl CredentialFields {
         (!lines.is_empty()).then(|| seeded_hash(lines))
     }
 
-    fn contains(&self, name: &HeaderName) -> bool {
+    pub(crate) fn contains(&self, name: &HeaderName) -> bool {
         self.0.get(name.as_str().len()).is_some_and(|names| names.contains(name))
     }
 }

@@ -103,6 +103,7 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 ///     .stale_if_error(Duration::from_secs(24 * 3600))
 ///     .soft_timeout(Duration::from_millis(800))
 ///     .early_refresh(1.0)
+///     .audit(0.001)
 ///     .coalescing(Coalescing::On)
 ///     .quota(Quota::Service)
 ///     .when_exhausted(Exhausted::Refuse);
@@ -121,6 +122,7 @@ pub struct CacheRoute {
     storage: StoragePolicy,
     soft_timeout: Option<Duration>,
     early_refresh: f32,
+    audit: f64,
     credentials: Option<Credentials>,
     query: QueryPolicy,
     host: HostPolicy,
@@ -257,6 +259,7 @@ impl CacheRoute {
             storage: StoragePolicy { lifetimes, ..StoragePolicy::default() },
             soft_timeout: None,
             early_refresh: 0.0,
+            audit: 0.0,
             credentials: None,
             query: QueryPolicy::AsSent,
             host: HostPolicy::AsSent,
@@ -483,6 +486,28 @@ impl CacheRoute {
     /// while the origin fails.
     pub fn early_refresh(mut self, beta: f32) -> Self {
         self.early_refresh = beta;
+        self
+    }
+
+    /// Audits a share of the stored responses: a later hit is answered at once, and in the background the origin
+    /// is asked the same. Defaults to 0: none. 0.001 is one response in a thousand.
+    ///
+    /// [`SupportCacheHandle::audits`](crate::SupportCacheHandle::audits) reports what came of it: responses that
+    /// have changed without an invalidation, and since when; rules that seem to be missing; handlers that are
+    /// not deterministic, or read fields that neither the route nor `Vary` names. The page
+    /// [`trust`](crate::guide::trust) of the guide says how to read it.
+    ///
+    /// The origin is asked with the request of the hit, for its own caller. An answer that differs is asked for
+    /// again; then each field in which the request differs from that of the fill is tried, with two requests mostly
+    /// and 22 at most. An audit needs as much of the
+    /// [budget](crate::SupportCacheLayerBuilder::origin_budget) as an early refresh. GET must be safe to repeat.
+    ///
+    /// The request is repeated without content, so routes whose requests have content have no audits. Where its body is no `axum::body::Body` (feature `axum`), the
+    /// layer needs to [make one](crate::SupportCacheLayerBuilder::empty_body).
+    #[doc(alias = "staleness")]
+    #[doc(alias = "sampling")]
+    pub fn audit(mut self, share: f64) -> Self {
+        self.audit = share;
         self
     }
 
@@ -722,7 +747,6 @@ impl CacheRoute {
         let tags = self.tags.into_iter().map(|source| KeyBuilder::new(source, &pattern, "tag"));
         let tags = tags.collect::<Result<_, _>>()?;
         let credentials = self.credentials.unwrap_or_else(|| credentials.clone());
-        let is_per_caller = credentials.is_per_caller();
         Ok(CacheRule {
             route: route.to_owned(),
             method: self.method,
@@ -732,9 +756,10 @@ impl CacheRoute {
             tag_field: None,
             scope: Scope::default(),
             bucket: self.bucket,
-            storage: StoragePolicy { is_per_caller, ..self.storage },
+            storage: StoragePolicy { is_per_caller: credentials.is_per_caller(), ..self.storage },
             soft_timeout: self.soft_timeout,
             early_refresh: self.early_refresh,
+            audit: self.audit,
             credentials,
             query: self.query,
             content: self.content,
@@ -788,6 +813,9 @@ impl CacheRoute {
     fn check_limits(&self) -> Result<(), ConfigError> {
         let Lifetimes { freshness, heuristic_percent, jitter_percent, ttl, least_ttl, .. } =
             self.storage.lifetimes;
+        let is_beta = (0.0..=MAX_BETA).contains(&self.early_refresh);
+        let is_get = self.method == ReadMethod::Get;
+        let is_unfit = !(0.0..=1.0).contains(&self.audit) || self.audit > 0.0 && !is_get;
         let faults = [
             (heuristic_percent > MAX_HEURISTIC, "heuristic", "is over 10 percent: give 10 or less"),
             (
@@ -795,15 +823,12 @@ impl CacheRoute {
                 "heuristic",
                 "is for `Freshness::Origin`: add `.freshness(Freshness::Origin)`, or remove it",
             ),
-            (
-                !(0.0..=MAX_BETA).contains(&self.early_refresh),
-                "early_refresh",
-                "is not between 0 and 10: 1 suits most routes",
-            ),
+            (!is_beta, "early_refresh", "is not between 0 and 10: 1 suits most routes"),
+            (is_unfit, "audit", "is a share from 0 to 1, for GET alone: give 0.001, or remove it"),
             (least_ttl > ttl, "ttl_between", "begins with the longer time: give the shorter first"),
             (jitter_percent > MAX_JITTER, "jitter", "is over 50 percent: give 50 or less"),
             (
-                self.content.is_some() && self.method == ReadMethod::Get,
+                self.content.is_some() && is_get,
                 "content_limit",
                 "is for routes whose requests have content: remove it, or use `CacheRoute::query`",
             ),

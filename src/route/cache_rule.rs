@@ -64,6 +64,8 @@ pub(crate) struct CacheRule {
     pub(crate) soft_timeout: Option<Duration>,
     /// Weight of early refreshes; 0 is never.
     pub(crate) early_refresh: f32,
+    /// Share of its fills whose later hits are audited.
+    pub(crate) audit: f64,
     pub(crate) credentials: Credentials,
     pub(crate) query: QueryPolicy,
     /// Settings of requests whose content is part of what they ask; `None` for GET.
@@ -195,6 +197,16 @@ impl CacheRule {
         }
     }
 
+    /// Returns the template of its key, if it is not a closure.
+    pub(crate) fn key_template(&self) -> Option<String> {
+        self.key.template().map(str::to_owned)
+    }
+
+    /// Returns the templates of its tags.
+    pub(crate) fn tag_templates(&self) -> Vec<String> {
+        self.tags.iter().filter_map(KeyBuilder::template).map(str::to_owned).collect()
+    }
+
     /// Returns the tags of all responses to a request, or `None` if one of them is unusable.
     pub(crate) fn tags(&self, view: RequestView<'_, '_>) -> Option<Tags> {
         self.tags.iter().map(|builder| builder.tag(&self.pattern, view)).collect()
@@ -238,6 +250,7 @@ impl CacheRule {
             ("stale_if_error", windows.if_error == other_windows.if_error),
             ("soft_timeout", self.soft_timeout == other.soft_timeout),
             ("early_refresh", self.early_refresh == other.early_refresh),
+            ("audit", self.audit == other.audit),
         ];
         settings.into_iter().find(|(_, is_same)| !is_same).map(|(name, _)| name)
     }
@@ -341,6 +354,7 @@ mod tests {
             route().stale_if_error(second),
             route().soft_timeout(second),
             route().early_refresh(1.0),
+            route().audit(1.0),
             route().body_limit(1),
             route().coalescing(Coalescing::Off),
             route().ignore_writes([Method::POST]),

@@ -60,6 +60,14 @@ impl KeyBuilder {
         }
     }
 
+    /// Returns the template, if it is one.
+    pub(super) fn template(&self) -> Option<&str> {
+        match self {
+            Self::Template(template) => Some(&template.text),
+            Self::Closure(_) => None,
+        }
+    }
+
     /// Returns the template if it makes this key. A closure is taken to make any, and shows no template.
     pub(super) fn template_of(&self, key: &str) -> Option<&str> {
         match self {

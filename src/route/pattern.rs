@@ -69,7 +69,7 @@ impl Pattern {
     }
 
     /// Returns the parameters' names in order.
-    pub(super) fn names(&self) -> &[String] {
+    pub(crate) fn names(&self) -> &[String] {
         &self.names
     }
 

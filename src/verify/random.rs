@@ -9,7 +9,7 @@ pub(crate) fn for_all(mut property: impl FnMut(&mut Random)) {
     let cases = env::var("PROPERTY_CASES").ok().and_then(|text| text.parse().ok());
     for seed in 0..cases.unwrap_or(CASES) {
         let _case = Case(seed);
-        property(&mut Random(seed));
+        property(&mut Random::of(seed));
     }
 }
 
@@ -28,6 +28,11 @@ impl Drop for Case {
 pub(crate) struct Random(u64);
 
 impl Random {
+    /// Creates the input of a seed.
+    pub(crate) fn of(seed: u64) -> Self {
+        Self(seed)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;

@@ -11,6 +11,7 @@ mod recorder;
 mod support;
 
 mod adversary;
+mod audits;
 mod buckets;
 mod budget;
 mod cancellation;

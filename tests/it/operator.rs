@@ -207,3 +207,96 @@ async fn it_is_a_service_of_a_router_and_a_router_itself() {
         assert_eq!(handle.metrics().invalidations, count, "{mount}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_browser_is_asked_for_the_token_and_gives_it_as_a_password() {
+    let (_, handle, _) = open();
+    let service = OperatorService::new(handle, TOKEN).unwrap();
+    let asked = ask(&service, request(Method::GET, "/cache/page")).await;
+    assert_eq!(asked.status(), StatusCode::UNAUTHORIZED);
+    assert!(asked.headers()["www-authenticate"].to_str().unwrap().starts_with("Basic realm="));
+    for (credentials, expected) in [
+        ("Basic b3BlcmF0b3I6MDEyMzQ1Njc4OWFiY2RlZg==", StatusCode::OK),
+        ("basic b3BlcmF0b3I6MDEyMzQ1Njc4OWFiY2RlZg==", StatusCode::OK),
+        ("Basic MDEyMzQ1Njc4OWFiY2RlZg==", StatusCode::UNAUTHORIZED),
+        ("Basic eDowMTIzNDU2Nzg5YWJjZGVl", StatusCode::UNAUTHORIZED),
+        ("Basic :;a=1, ", StatusCode::UNAUTHORIZED),
+        ("Basic", StatusCode::UNAUTHORIZED),
+    ] {
+        let mut request = request(Method::GET, "/cache/page");
+        request.headers_mut().insert("authorization", credentials.parse().unwrap());
+        assert_eq!(ask(&service, request).await.status(), expected, "{credentials}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_page_is_one_file_under_a_strict_policy() {
+    let (_, _, service) = open();
+    let page = async || ask(&service, request(Method::GET, "/cache/page")).await;
+    let (one, other) = (page().await, page().await);
+    let policy = one.headers()["content-security-policy"].to_str().unwrap();
+    assert!(policy.starts_with("default-src 'none'; script-src 'nonce-"), "{policy}");
+    assert!(!policy.contains("unsafe"));
+    assert_ne!(policy, other.headers()["content-security-policy"], "each copy has its own number");
+    let number = policy.split('\'').nth(3).unwrap().strip_prefix("nonce-").unwrap();
+    assert_eq!(one.body().matches(&format!("nonce=\"{number}\"")).count(), 2);
+    for elsewhere in ["http://", "https://", "src=", "{nonce}", "style=", "onclick"] {
+        assert!(!one.body().contains(elsewhere), "{elsewhere}");
+    }
+    assert_eq!(one.headers()["x-content-type-options"], "nosniff");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_a_page_from_elsewhere_has_sent_is_refused() {
+    let (_, handle, service) = open();
+    let sent = async |fields: &[(&'static str, &str)]| {
+        let mut request = request(Method::POST, "/cache/invalidate-all");
+        for (name, value) in fields {
+            request.headers_mut().insert(*name, value.parse().unwrap());
+        }
+        ask(&service, request).await.status()
+    };
+    for fields in [
+        &[("sec-fetch-site", "cross-site")][..],
+        &[("sec-fetch-site", "same-site")],
+        &[("origin", "https://evil.example"), ("host", "portal.example")],
+        &[("origin", "null"), ("host", "portal.example")],
+        &[("origin", "https://portal.example.evil"), ("host", "portal.example")],
+    ] {
+        assert_eq!(sent(fields).await, StatusCode::FORBIDDEN, "{fields:?}");
+    }
+    assert_eq!(handle.metrics().invalidations, 0);
+    for fields in [
+        &[][..],
+        &[("sec-fetch-site", "same-origin")],
+        &[("sec-fetch-site", "none")],
+        &[("origin", "https://portal.example"), ("host", "portal.example")],
+    ] {
+        assert_eq!(sent(fields).await, StatusCode::OK, "{fields:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_is_explained_and_outcomes_and_audits_are_listed() {
+    let (cache, _, service) = open();
+    fetch(&cache, "/cases/7").await;
+    let text = async |target: &str| {
+        let response = ask(&service, request(Method::GET, target)).await;
+        (response.status(), response.into_body())
+    };
+    let (status, body) = text("/explain?target=/cases/7&method=GET").await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(body.contains("key         case:7\n") && body.contains("now         hit:"), "{body}");
+    let (_, body) = text("/explain?target=/cases/7&field=authorization:+Bearer+x").await;
+    assert!(body.contains("bypass: credentials"), "{body}");
+    for wrong in ["target=%7F", "method=%7F", "field=a", "field=%7F:b", "what=1"] {
+        assert_eq!(text(&format!("/explain?{wrong}")).await.0, StatusCode::BAD_REQUEST, "{wrong}");
+    }
+    assert_eq!(text("/outcomes?bucket=cases").await, (StatusCode::OK, "[]".to_owned()));
+    assert_eq!(text("/outcomes?bucket=none").await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(text("/outcomes").await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(text("/audits").await, (StatusCode::OK, "{}".to_owned()));
+    let state: serde_json::Value = serde_json::from_str(&text("/state").await.1).unwrap();
+    assert_eq!(state["routes"][0]["route"], "GET /cases/{case}");
+    assert_eq!(post(&service, "/explain").await.0, StatusCode::METHOD_NOT_ALLOWED);
+}

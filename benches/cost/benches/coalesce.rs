@@ -19,9 +19,8 @@ use http_body::Body;
 use http_body_util::{Empty, Full};
 use tokio::{task::JoinSet, task::yield_now};
 use tower::{Layer, Service, ServiceExt};
-use tower_support_cache::Credentials;
 
-use support::{layer, origin, read, request, runtime};
+use support::{Mode, layer, origin, read, request, runtime};
 
 const REQUESTS: usize = 1000;
 
@@ -59,7 +58,7 @@ fn coalesce(criterion: &mut Criterion) {
     group.bench_function("bare", |bencher| {
         bencher.iter(|| runtime.block_on(crowd(&Yielding, "/cases/0")));
     });
-    let cache = layer(Credentials::CoveredByKey).layer(Yielding);
+    let cache = layer(Mode::Hit).layer(Yielding);
     let mut number = 0;
     group.bench_function("cache", |bencher| {
         bencher.iter(|| {

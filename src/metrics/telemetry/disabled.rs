@@ -13,6 +13,8 @@ pub(crate) fn bucket_unreached(_: &str) {}
 
 pub(crate) fn layer_nested(_: &str) {}
 
+pub(crate) fn audits_impossible() {}
+
 pub(crate) fn invalidation_failed(_: &str) {}
 
 pub(crate) fn invalidation_unmatched(_: &str) {}

@@ -101,6 +101,14 @@ pub(crate) fn credentials_bypassed(route: &str) {
     );
 }
 
+/// Warns, once, that requests cannot be repeated for audits.
+pub(crate) fn audits_impossible() {
+    warn!(
+        target: TARGET,
+        "nothing is audited: give the layer's builder `.empty_body(..)` for the type of request bodies"
+    );
+}
+
 /// Warns, once for each route, that its requests bypass the cache because their content is not read.
 pub(crate) fn content_unread(route: &str) {
     warn!(
