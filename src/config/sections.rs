@@ -330,6 +330,8 @@ pub struct CacheConfig {
     pub jitter: Option<u8>,
     /// Largest body that is stored: `"1MiB"`.
     pub body_limit: Option<ConfigBytes>,
+    /// An `ETag` for responses without a validator. Defaults to false.
+    pub etag: Option<bool>,
     /// Largest content of a request that is read: `"64KiB"`.
     pub content_limit: Option<ConfigBytes>,
     /// Methods of writes to the route's own path that do not invalidate its key.
