@@ -14,7 +14,6 @@ use super::*;
 use crate::{
     dialect::{ENTERPRISE, Imitation, UPSTASH},
     records::record,
-    server::Server,
 };
 
 /// Returns the layer of a file with these lines about its store, and the route and digests of [`layer_on`].
@@ -114,14 +113,10 @@ async fn a_file_says_which_server_is_accepted() {
         (enterprise.url(), "require = [\"tracking\"]"),
     ] {
         let made = layer(&url, lines);
-        let links = async || server.calls().await["info"];
-        let before = links().await;
-        // A server that is refused is asked again.
-        until(PATIENCE, "two links are refused", async || {
+        let is_forwarded = async || {
             assert_eq!(ask(&made, "from the origin").await, "from the origin", "{lines}");
-            (links().await >= before + 2).then_some(())
-        })
-        .await;
+        };
+        refuses(&server, is_forwarded).await;
         assert!(!made.handle().metrics().store.unwrap().is_linked, "{lines}");
     }
 }
