@@ -100,6 +100,7 @@ pub mod verify;
 mod background;
 mod body;
 mod clock;
+mod coding;
 mod entry;
 mod error;
 mod exchange;
@@ -129,6 +130,7 @@ mod warm;
 mod write_body;
 
 pub use body::{BodyError, ResponseBody};
+pub use coding::ContentCoding;
 pub use error::{ConfigError, ConfigErrorKind, Unfinished};
 pub use exchange::{Invalidated, InvalidationHook};
 pub use future::ResponseFuture;

@@ -17,6 +17,7 @@ const ORDERS: &[(&str, &[&str])] = &[
         &[
             "sync",
             "clock",
+            "coding",
             "error",
             "json",
             "graphql",
@@ -51,6 +52,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "verify",
         ],
     ),
+    ("src/coding", &["codec", "choice", "tags"]),
     (
         "src/exchange",
         &[
@@ -59,10 +61,12 @@ const ORDERS: &[(&str, &[&str])] = &[
             "nesting",
             "notices",
             "rules",
+            "coded",
             "request",
             "ranges",
             "respond",
             "cache",
+            "encode",
             "refill",
             "audit",
             "settle",

@@ -276,6 +276,13 @@ impl CacheConfig {
         if self.etag == Some(true) {
             route = route.etag();
         }
+        #[cfg(feature = "encode")]
+        {
+            route = route.encode(self.encode.iter().copied());
+            if self.encode_per_caller {
+                route = route.encode_per_caller();
+            }
+        }
         let ignored = self.ignore_writes.iter().map(|name| method(name, "ignore_writes"));
         Ok(route
             .ignore_writes(ignored.collect::<Result<Vec<_>, _>>()?)

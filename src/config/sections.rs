@@ -3,6 +3,8 @@
 use serde::Deserialize;
 
 use super::value::{ConfigBytes, ConfigDuration, Secret};
+#[cfg(feature = "encode")]
+use crate::coding::ContentCoding;
 #[cfg(feature = "redis")]
 use crate::{metrics::capability::Capability, store::ServerIdentity};
 use crate::{
@@ -334,6 +336,12 @@ pub struct CacheConfig {
     pub etag: Option<bool>,
     /// Largest content of a request that is read: `"64KiB"`.
     pub content_limit: Option<ConfigBytes>,
+    /// Content codings of stored responses, most preferred first: `"zstd"`, `"br"`, `"gzip"`. Defaults to none.
+    #[cfg(feature = "encode")]
+    pub encode: Vec<ContentCoding>,
+    /// Set if responses for a caller are encoded, too. Defaults to `false`.
+    #[cfg(feature = "encode")]
+    pub encode_per_caller: bool,
     /// Methods of writes to the route's own path that do not invalidate its key.
     pub ignore_writes: Vec<String>,
     /// Sharing of one origin request by concurrent misses. Defaults to true.

@@ -15,13 +15,9 @@ mod portable;
 mod shape;
 mod weight;
 
+#[cfg(any(feature = "encode", feature = "redis"))]
+pub(crate) use self::entry::CodedBody;
 pub use self::entry::Entry;
-#[cfg(feature = "redis")]
-pub(crate) use self::{
-    entry::Content,
-    portable::{SourceRecord, StoredHead},
-    shape::StoredFields,
-};
 pub(crate) use self::{
     entry::Provenance,
     gauge::MemoryGauge,
@@ -30,4 +26,10 @@ pub(crate) use self::{
     interned::{BySeconds, seconds},
     pack::{exact_copy, lies_with_head},
     shape::{CACHE_STATUS, MAX_FIELD_NAMES, ShapeCache},
+};
+#[cfg(feature = "redis")]
+pub(crate) use self::{
+    entry::{CodedBodies, Content},
+    portable::{SourceRecord, StoredHead},
+    shape::StoredFields,
 };

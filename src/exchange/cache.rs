@@ -1,5 +1,7 @@
 //! State that all services of a layer share.
 
+#[cfg(feature = "encode")]
+use std::thread::available_parallelism;
 use std::{
     any::Any,
     collections::{BTreeSet, HashSet},
@@ -12,6 +14,8 @@ use std::{
 };
 
 use http::HeaderName;
+#[cfg(feature = "encode")]
+use tokio::sync::Semaphore;
 
 use super::{
     notices::{FrontSettings, Invalidated, Notices},
@@ -57,6 +61,12 @@ pub(crate) struct Cache<St> {
     pub(crate) identity: Identity,
     pub(crate) flights: Arc<Flights<SharedResponse>>,
     pub(crate) revalidations: Arc<Revalidations>,
+    /// Encodings that run, by variant.
+    #[cfg(feature = "encode")]
+    pub(super) encodings: Arc<Revalidations>,
+    /// Permits to encode.
+    #[cfg(feature = "encode")]
+    pub(super) encoders: Arc<Semaphore>,
     pub(crate) origin: OriginController,
     pub(crate) detachments: Arc<Detachments>,
     /// Bound on refreshes in the background.
@@ -104,6 +114,10 @@ impl<St: Store> Cache<St> {
             identity,
             flights: Arc::new(Flights::new(limits)),
             revalidations: Arc::default(),
+            #[cfg(feature = "encode")]
+            encodings: Arc::default(),
+            #[cfg(feature = "encode")]
+            encoders: Arc::new(Semaphore::new(available_parallelism().map_or(1, usize::from))),
             origin,
             detachments,
             refreshes,

@@ -12,7 +12,10 @@ mod assess;
 mod audit;
 mod cache;
 mod classify;
+mod coded;
 mod content;
+#[cfg(feature = "encode")]
+mod encode;
 mod explain;
 mod fill;
 mod join;
@@ -46,6 +49,7 @@ use self::{
     assess::Origin,
     audit::Audit,
     classify::{Decision, classify},
+    coded::CodingAsked,
     fill::{Filling, ForwardedRequest, Received},
     join::Step,
     lookup::{Ended, Search},
@@ -80,7 +84,7 @@ type Answer<B, E> = Result<Response<ResponseBody<B>>, E>;
 pub(crate) fn begin<S, St, Q, B>(
     cache: &Arc<Cache<St>>,
     inner: &S,
-    request: Request<Q>,
+    mut request: Request<Q>,
     readable: Readable<Q>,
 ) -> ResponseFuture<S, Q, B>
 where
@@ -93,10 +97,17 @@ where
     B::Data: Send,
     B::Error: Send + 'static,
 {
-    let future = begin_exchange(cache, inner, request, readable, None);
+    let asked = CodingAsked::take(&cache.rules(), &mut request);
+    let mut future = begin_exchange(cache, inner, request, readable, None);
+    if let Some(asked) = asked {
+        future = future.changed(move |response| asked.finish(response));
+    }
     match cache.reporter.status_field {
         StatusField::Standard => future,
-        _ => future.renaming_status(&cache.reporter),
+        _ => {
+            let reporter = Arc::clone(&cache.reporter);
+            future.changed(move |response| reporter.status_field.apply(response.headers_mut()))
+        }
     }
 }
 
@@ -146,6 +157,8 @@ where
             })
         }
         Decision::Answer(bucket, asks, reuse) => {
+            #[cfg(feature = "encode")]
+            cache.encode_for(&asks, &reuse);
             ResponseFuture::ready(reuse.respond(&cache.reporter, bucket, &asks))
         }
         Decision::Refuse(bucket, report, wait) => {
@@ -284,6 +297,8 @@ where
     fn reuse(self: Box<Self>, reuse: &Reuse) -> Response<ResponseBody<B>> {
         let bucket = self.read.route.bucket;
         let response = reuse.respond(&self.cache.reporter, bucket, &self.read.asks);
+        #[cfg(feature = "encode")]
+        self.cache.encode_for(&self.read.asks, reuse);
         if reuse.is_due {
             self.refresh();
         } else if self.cache.is_audit_due(&self.read.route, reuse) {

@@ -27,6 +27,8 @@ mod content_over_http;
 mod content_reads;
 mod documents;
 mod early;
+#[cfg(feature = "encode")]
+mod encode;
 mod ends;
 mod etag;
 mod explain;
