@@ -28,6 +28,8 @@ mod conformance;
 mod crowd;
 mod deploy;
 mod dialects;
+#[cfg(feature = "encode")]
+mod encode;
 mod faults;
 mod harness;
 mod heartbeats;
