@@ -52,7 +52,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "verify",
         ],
     ),
-    ("src/coding", &["codec", "choice", "tags"]),
+    ("src/coding", &["content_coding", "codec", "choice", "tags"]),
     (
         "src/exchange",
         &[

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, header::ACCEPT_ENCODING};
 
-use super::ContentCoding;
+use super::content_coding::ContentCoding;
 
 /// Quality of the codings that a request does not name: they are not acceptable.
 const UNNAMED: u16 = 0;

@@ -1,29 +1,32 @@
 //! Making of codings, by the libraries for each.
 
-use std::io::{self, Write};
+use std::io;
+#[cfg(feature = "encode")]
+use std::io::Write;
 
+#[cfg(feature = "encode")]
 use flate2::{Compression, write::GzEncoder};
 
-use super::ContentCoding;
-
-const ZSTD_LEVEL: i32 = 6;
-const BROTLI_QUALITY: u32 = 6;
-/// Binary logarithm of the window, as browsers allow it.
-const BROTLI_WINDOW: u32 = 22;
-const BROTLI_BUFFER: usize = 4096;
+use super::content_coding::ContentCoding;
 
 /// Encodes content.
 ///
 /// # Errors
 ///
 /// Those of the library, which mean that there was no memory.
+#[cfg(feature = "encode")]
 pub(crate) fn encode(coding: ContentCoding, content: &[u8]) -> io::Result<Vec<u8>> {
+    const ZSTD_LEVEL: i32 = 6;
+    const BROTLI_QUALITY: u32 = 6;
+    /// Binary logarithm of the window, as browsers allow it.
+    const BROTLI_WINDOW: u32 = 22;
+    const BROTLI_BUFFER: usize = 4096;
     let into = Vec::with_capacity(content.len() / 4);
     match coding {
         ContentCoding::Zstd => zstd::bulk::compress(content, ZSTD_LEVEL),
         ContentCoding::Brotli => {
-            let mut encoder =
-                brotli::CompressorWriter::new(into, BROTLI_BUFFER, BROTLI_QUALITY, BROTLI_WINDOW);
+            let (quality, window) = (BROTLI_QUALITY, BROTLI_WINDOW);
+            let mut encoder = brotli::CompressorWriter::new(into, BROTLI_BUFFER, quality, window);
             encoder.write_all(content)?;
             encoder.flush()?;
             Ok(encoder.into_inner())
@@ -36,7 +39,13 @@ pub(crate) fn encode(coding: ContentCoding, content: &[u8]) -> io::Result<Vec<u8
     }
 }
 
-#[cfg(test)]
+/// Without the feature no route has codings.
+#[cfg(not(feature = "encode"))]
+pub(crate) fn encode(_: ContentCoding, _: &[u8]) -> io::Result<Vec<u8>> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(all(test, feature = "encode"))]
 mod tests {
     use std::io::Read;
 

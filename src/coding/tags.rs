@@ -5,7 +5,7 @@
 
 use http::HeaderValue;
 
-use super::ContentCoding;
+use super::content_coding::ContentCoding;
 
 /// Text before the closing quote of the tag of a coded form.
 fn suffix(coding: ContentCoding) -> &'static str {

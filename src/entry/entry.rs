@@ -234,7 +234,6 @@ impl Entry {
     }
 
     /// Returns a stored response with one more form of its body.
-    #[cfg(feature = "encode")]
     pub(crate) fn with_coded(&self, form: CodedBody) -> Option<Self> {
         let Content::Response { head, body, coded } = &self.content else { return None };
         let coded = coded.iter().cloned().chain([form]).collect();
@@ -242,7 +241,6 @@ impl Entry {
     }
 
     /// Returns whether both are of one stored response, and have the same forms of its body.
-    #[cfg(feature = "encode")]
     pub(crate) fn is_same_record(&self, other: &Self) -> bool {
         #[cfg(feature = "redis")]
         if let (Some(own), Some(other)) = (self.source(), other.source()) {

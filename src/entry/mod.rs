@@ -15,21 +15,19 @@ mod portable;
 mod shape;
 mod weight;
 
-#[cfg(any(feature = "encode", feature = "redis"))]
-pub(crate) use self::entry::CodedBody;
 pub use self::entry::Entry;
+#[cfg(feature = "redis")]
 pub(crate) use self::{
-    entry::Provenance,
+    entry::{CodedBodies, Content},
+    portable::{SourceRecord, StoredHead},
+    shape::StoredFields,
+};
+pub(crate) use self::{
+    entry::{CodedBody, Provenance},
     gauge::MemoryGauge,
     head::{ByRoute, Head, Timing, Windows},
     hop_by_hop::{HopByHop, is_for_every_recipient, is_momentary},
     interned::{BySeconds, seconds},
     pack::{exact_copy, lies_with_head},
     shape::{CACHE_STATUS, MAX_FIELD_NAMES, ShapeCache},
-};
-#[cfg(feature = "redis")]
-pub(crate) use self::{
-    entry::{CodedBodies, Content},
-    portable::{SourceRecord, StoredHead},
-    shape::StoredFields,
 };

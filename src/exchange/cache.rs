@@ -1,7 +1,5 @@
 //! State that all services of a layer share.
 
-#[cfg(feature = "encode")]
-use std::thread::available_parallelism;
 use std::{
     any::Any,
     collections::{BTreeSet, HashSet},
@@ -10,11 +8,11 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
+    thread::available_parallelism,
     time::Duration,
 };
 
 use http::HeaderName;
-#[cfg(feature = "encode")]
 use tokio::sync::Semaphore;
 
 use super::{
@@ -62,10 +60,8 @@ pub(crate) struct Cache<St> {
     pub(crate) flights: Arc<Flights<SharedResponse>>,
     pub(crate) revalidations: Arc<Revalidations>,
     /// Encodings that run, by variant.
-    #[cfg(feature = "encode")]
     pub(super) encodings: Arc<Revalidations>,
     /// Permits to encode.
-    #[cfg(feature = "encode")]
     pub(super) encoders: Arc<Semaphore>,
     pub(crate) origin: OriginController,
     pub(crate) detachments: Arc<Detachments>,
@@ -114,9 +110,7 @@ impl<St: Store> Cache<St> {
             identity,
             flights: Arc::new(Flights::new(limits)),
             revalidations: Arc::default(),
-            #[cfg(feature = "encode")]
             encodings: Arc::default(),
-            #[cfg(feature = "encode")]
             encoders: Arc::new(Semaphore::new(available_parallelism().map_or(1, usize::from))),
             origin,
             detachments,

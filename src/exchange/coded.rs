@@ -58,7 +58,7 @@ impl CodingAsked {
     }
 
     /// Says in a response that others get other forms, and in a 304 which form the client has.
-    pub(super) fn finish<B>(self, response: &mut Response<B>) {
+    pub(super) fn finish<B>(&self, response: &mut Response<B>) {
         let is_not_modified = response.status() == StatusCode::NOT_MODIFIED;
         let fields = response.headers_mut();
         if !varies_by_coding(fields) {

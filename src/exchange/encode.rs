@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, StatusCode,
+    HeaderValue, Response, StatusCode,
     header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE},
 };
+use http_body::Body;
 
 use super::{cache::Cache, request::Asks, respond::Reuse};
 use crate::{
     background::runtime,
+    body::ResponseBody,
     coding::{self, ContentCoding},
     entry::{CodedBody, Entry, Head},
     store::{Begin, Commit, Lookup, Store},
@@ -20,12 +22,18 @@ use crate::{
 const LEAST_LENGTH: usize = 860;
 
 impl<St: Store> Cache<St> {
-    /// Has a fresh response encoded that answers a request for a coded form.
+    /// Answers with a stored response, and has it encoded if the request asks for a coded form.
     #[inline]
-    pub(super) fn encode_for(self: &Arc<Self>, asks: &Asks, reuse: &Reuse) {
+    pub(super) fn reuse<B: Body>(
+        self: &Arc<Self>,
+        bucket: usize,
+        asks: &Asks,
+        reuse: &Reuse,
+    ) -> Response<ResponseBody<B>> {
         if let Some(coding) = asks.coding.filter(|_| reuse.stale.is_none()) {
             self.encode(&reuse.entry, coding);
         }
+        reuse.respond(&self.reporter, bucket, asks)
     }
 
     /// Has a stored response encoded, unless it was, or others are: one at a time for each response, and as many

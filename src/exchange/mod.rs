@@ -14,7 +14,6 @@ mod cache;
 mod classify;
 mod coded;
 mod content;
-#[cfg(feature = "encode")]
 mod encode;
 mod explain;
 mod fill;
@@ -98,17 +97,15 @@ where
     B::Error: Send + 'static,
 {
     let asked = CodingAsked::take(&cache.rules(), &mut request);
-    let mut future = begin_exchange(cache, inner, request, readable, None);
-    if let Some(asked) = asked {
-        future = future.changed(move |response| asked.finish(response));
+    let future = begin_exchange(cache, inner, request, readable, None);
+    if asked.is_none() && cache.reporter.status_field == StatusField::Standard {
+        return future;
     }
-    match cache.reporter.status_field {
-        StatusField::Standard => future,
-        _ => {
-            let reporter = Arc::clone(&cache.reporter);
-            future.changed(move |response| reporter.status_field.apply(response.headers_mut()))
-        }
-    }
+    let reporter = Arc::clone(&cache.reporter);
+    future.changed(move |response| {
+        asked.iter().for_each(|asked| asked.finish(response));
+        reporter.status_field.apply(response.headers_mut());
+    })
 }
 
 fn begin_exchange<S, St, Q, B>(
@@ -157,9 +154,7 @@ where
             })
         }
         Decision::Answer(bucket, asks, reuse) => {
-            #[cfg(feature = "encode")]
-            cache.encode_for(&asks, &reuse);
-            ResponseFuture::ready(reuse.respond(&cache.reporter, bucket, &asks))
+            ResponseFuture::ready(cache.reuse(bucket, &asks, &reuse))
         }
         Decision::Refuse(bucket, report, wait) => {
             ResponseFuture::ready(cache.refuse(bucket, report, wait))
@@ -226,19 +221,10 @@ where
         let patience = cache.patience(&self.read).map(|limit| (limit, Box::new(self.read.clone())));
         // Followers rely on the fill from here on. If the caller goes away, it is completed without it.
         let fill = telemetry::in_current_span(self.fill(filling));
-        let mut fill = Detachable::new(fill, &cache.detachments);
+        let fill = Detachable::new(fill, &cache.detachments);
         let patience = patience.filter(|_| runtime().is_some());
         let Some((limit, read)) = patience else { return fill.await };
-        match timeout_at(search.began + limit, &mut fill).await {
-            Ok(answer) => answer,
-            Err(_) => match read.stand_in(&cache, Origin::Slow) {
-                Some(reuse) => {
-                    // Dropping `fill` hands it to the runtime, which completes it.
-                    Ok(reuse.respond(&cache.reporter, read.route.bucket, &read.asks))
-                }
-                None => fill.await,
-            },
-        }
+        Box::pin(cache.unless_slow(fill, search.began + limit, &read)).await
     }
 
     /// Looks up, and then follows a flight or leads one, until the read ends (`Err`) or holds a lease
@@ -295,10 +281,7 @@ where
 
     /// Answers with a stored response, and asks the origin about it afterwards if that is due.
     fn reuse(self: Box<Self>, reuse: &Reuse) -> Response<ResponseBody<B>> {
-        let bucket = self.read.route.bucket;
-        let response = reuse.respond(&self.cache.reporter, bucket, &self.read.asks);
-        #[cfg(feature = "encode")]
-        self.cache.encode_for(&self.read.asks, reuse);
+        let response = self.cache.reuse(self.read.route.bucket, &self.read.asks, reuse);
         if reuse.is_due {
             self.refresh();
         } else if self.cache.is_audit_due(&self.read.route, reuse) {

@@ -296,7 +296,6 @@ impl Metrics {
     }
 
     /// Counts a stored response that was encoded.
-    #[cfg(feature = "encode")]
     pub(crate) fn encoded(&self) {
         add(&self.encoded);
     }

@@ -752,6 +752,18 @@ impl CacheRoute {
     ///
     /// The length of a coded form tells who can see it, and can put text of their own into the response, whether
     /// that text is like a secret in it (BREACH). Turn it on only where responses repeat nothing of the request.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use tower_support_cache::{Caller, CacheRoute, ContentCoding, Credentials};
+    ///
+    /// CacheRoute::get("/inbox")
+    ///     .key("inbox")
+    ///     .ttl(Duration::from_secs(60))
+    ///     .credentials(Credentials::PerCaller(Caller::cookies(["session"])))
+    ///     .encode([ContentCoding::Gzip])
+    ///     .encode_per_caller();
+    /// ```
     #[cfg(feature = "encode")]
     pub fn encode_per_caller(mut self) -> Self {
         self.codings.is_for_callers = true;
