@@ -80,14 +80,25 @@ fn gunzip(got: &Got) -> String {
     text
 }
 
+/// Runs a test with one thread for blocking work.
+fn with_one_thread(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .build()
+        .unwrap();
+    runtime.block_on(test);
+}
+
 /// Asserts that a response stays as it is, whoever asks and however often.
 async fn stays_plain(cache: &Cached, handle: &SupportCacheHandle, asked: Fields<'_>, label: &str) {
     for _ in 0..5 {
         let got = ask(cache, asked).await;
         assert_eq!(field(&got, "vary"), Some("accept-encoding"), "{label}");
-        for _ in 0..20 {
-            tokio::task::yield_now().await;
-        }
+        // On the one thread for it, so after any encoding that had begun.
+        tokio::task::yield_now().await;
+        spawn_blocking(|| ()).await.unwrap();
+        tokio::task::yield_now().await;
     }
     assert_eq!(handle.metrics().encoded, 0, "{label}");
 }
@@ -141,41 +152,46 @@ async fn the_origin_is_asked_for_the_plain_form() {
     assert!(ask(&cache, &[]).await.is_hit());
 }
 
-#[tokio::test]
-async fn what_does_not_shrink_or_must_not_be_changed_stays_plain() {
-    let small: &str = &CASES[..859];
-    for (label, fields, body) in [
-        ("small", &[JSON][..], small),
-        ("an image", &[("content-type", "image/png")], *CASES),
-        ("of no type", &[], *CASES),
-        ("no-transform", &[JSON, ("cache-control", "max-age=60, No-Transform")], *CASES),
-        ("coded", &[JSON, ("content-encoding", "gzip")], *CASES),
-    ] {
-        let (cache, handle, calls) = encoding(|route| route);
-        calls.serve(move |_| response(200, fields, body));
-        stays_plain(&cache, &handle, &[GZIP], label).await;
-    }
-    let (cache, handle, calls) = encoding(|route| route.negative_ttl(PATIENCE));
-    calls.serve(|_| response(404, &[JSON], *CASES));
-    stays_plain(&cache, &handle, &[GZIP], "404").await;
+#[test]
+fn what_does_not_shrink_or_must_not_be_changed_stays_plain() {
+    with_one_thread(async {
+        let small: &str = &CASES[..859];
+        for (label, fields, body) in [
+            ("small", &[JSON][..], small),
+            ("an image", &[("content-type", "image/png")], *CASES),
+            ("of no type", &[], *CASES),
+            ("no-transform", &[JSON, ("cache-control", "max-age=60, No-Transform")], *CASES),
+            ("coded", &[JSON, ("content-encoding", "gzip")], *CASES),
+        ] {
+            let (cache, handle, calls) = encoding(|route| route);
+            calls.serve(move |_| response(200, fields, body));
+            stays_plain(&cache, &handle, &[GZIP], label).await;
+        }
+        let (cache, handle, calls) = encoding(|route| route.negative_ttl(PATIENCE));
+        calls.serve(|_| response(404, &[JSON], *CASES));
+        stays_plain(&cache, &handle, &[GZIP], "404").await;
+    });
 }
 
-#[tokio::test]
-async fn a_request_that_wants_parts_or_no_change_gets_the_plain_form() {
-    let (cache, handle) = cache(&[JSON, ("etag", "\"1\"")]);
-    stays_plain(&cache, &handle, &[GZIP, ("cache-control", "no-transform")], "no-transform").await;
-    stays_plain(&cache, &handle, &[GZIP, ("range", "bytes=0-9")], "range").await;
-    let whole = coded(&cache, &[GZIP]).await;
-    let tag = field(&whole, "etag").unwrap();
-    let part = [GZIP, ("range", "bytes=0-9")];
-    let got = ask(&cache, &part).await;
-    assert_eq!((got.status, got.text()), (StatusCode::PARTIAL_CONTENT, &CASES[..10]));
-    assert_eq!(field(&got, "etag"), Some("\"1\""));
-    // The client has the beginning of the coded form: a part of the plain one would not fit.
-    let got = ask(&cache, &[part[0], part[1], ("if-range", tag)]).await;
-    assert_eq!((got.status, got.text()), (StatusCode::OK, *CASES));
-    let got = ask(&cache, &[part[0], part[1], ("if-range", "\"1\"")]).await;
-    assert_eq!(got.status, StatusCode::PARTIAL_CONTENT);
+#[test]
+fn a_request_that_wants_parts_or_no_change_gets_the_plain_form() {
+    with_one_thread(async {
+        let (cache, handle) = cache(&[JSON, ("etag", "\"1\"")]);
+        stays_plain(&cache, &handle, &[GZIP, ("cache-control", "no-transform")], "no-transform")
+            .await;
+        stays_plain(&cache, &handle, &[GZIP, ("range", "bytes=0-9")], "range").await;
+        let whole = coded(&cache, &[GZIP]).await;
+        let tag = field(&whole, "etag").unwrap();
+        let part = [GZIP, ("range", "bytes=0-9")];
+        let got = ask(&cache, &part).await;
+        assert_eq!((got.status, got.text()), (StatusCode::PARTIAL_CONTENT, &CASES[..10]));
+        assert_eq!(field(&got, "etag"), Some("\"1\""));
+        // The client has the beginning of the coded form: a part of the plain one would not fit.
+        let got = ask(&cache, &[part[0], part[1], ("if-range", tag)]).await;
+        assert_eq!((got.status, got.text()), (StatusCode::OK, *CASES));
+        let got = ask(&cache, &[part[0], part[1], ("if-range", "\"1\"")]).await;
+        assert_eq!(got.status, StatusCode::PARTIAL_CONTENT);
+    });
 }
 
 #[tokio::test]
@@ -315,16 +331,6 @@ impl Busy {
     }
 }
 
-/// Runs a test with one thread for blocking work.
-fn with_one_thread(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(1)
-        .build()
-        .unwrap();
-    runtime.block_on(test);
-}
-
 #[test]
 fn nothing_waits_for_an_encoding() {
     with_one_thread(async {
@@ -423,33 +429,35 @@ async fn a_store_without_room_for_the_form_keeps_the_response() {
 
 // ===== callers =====
 
-#[tokio::test]
-async fn what_is_for_a_caller_stays_plain_unless_that_is_asked_for() {
-    let secret = ("authorization", "Bearer 1");
-    let credentials = || {
-        [
-            Credentials::PerCaller(Caller::authorization()),
-            Credentials::PerCaller(Caller::with(|request| {
-                Some(request.headers().get("authorization")?.to_str().ok()?.to_owned())
-            })),
-            Credentials::CoveredByKey,
-        ]
-    };
-    for credentials in credentials() {
-        let (cache, handle, calls) = encoding(|route| route.credentials(credentials));
-        calls.serve(|_| response(200, &[JSON], *CASES));
-        stays_plain(&cache, &handle, &[secret, GZIP], "per caller").await;
-    }
-    for credentials in credentials() {
-        let (cache, _, calls) =
-            encoding(|route| route.credentials(credentials).encode_per_caller());
+#[test]
+fn what_is_for_a_caller_stays_plain_unless_that_is_asked_for() {
+    with_one_thread(async {
+        let secret = ("authorization", "Bearer 1");
+        let credentials = || {
+            [
+                Credentials::PerCaller(Caller::authorization()),
+                Credentials::PerCaller(Caller::with(|request| {
+                    Some(request.headers().get("authorization")?.to_str().ok()?.to_owned())
+                })),
+                Credentials::CoveredByKey,
+            ]
+        };
+        for credentials in credentials() {
+            let (cache, handle, calls) = encoding(|route| route.credentials(credentials));
+            calls.serve(|_| response(200, &[JSON], *CASES));
+            stays_plain(&cache, &handle, &[secret, GZIP], "per caller").await;
+        }
+        for credentials in credentials() {
+            let (cache, _, calls) =
+                encoding(|route| route.credentials(credentials).encode_per_caller());
+            calls.serve(|_| response(200, &[JSON], *CASES));
+            coded(&cache, &[secret, GZIP]).await;
+        }
+        let same = Credentials::SameForEverybody;
+        let (cache, _, calls) = encoding(|route| route.credentials(same));
         calls.serve(|_| response(200, &[JSON], *CASES));
         coded(&cache, &[secret, GZIP]).await;
-    }
-    let same = Credentials::SameForEverybody;
-    let (cache, _, calls) = encoding(|route| route.credentials(same));
-    calls.serve(|_| response(200, &[JSON], *CASES));
-    coded(&cache, &[secret, GZIP]).await;
+    });
 }
 
 #[tokio::test]
