@@ -7,6 +7,9 @@ use crate::objects::Random;
 /// Requests of the Zipf stream, its objects, and its exponent.
 const ZIPF: (usize, u32, f64) = (100_000, 20_000, 0.9);
 
+/// First number of the objects of a second trace: none is of both.
+const LATER: u32 = 1 << 30;
+
 /// Shares of all objects' weight that a cache has room for.
 pub const ROOMS: [f64; 5] = [0.01, 0.02, 0.05, 0.10, 0.25];
 
@@ -24,7 +27,11 @@ pub fn all(traces: &Path) -> io::Result<Vec<Workload>> {
     for (name, file) in [("web07", "web07.trace.xz"), ("web12", "web12.trace.xz")] {
         all.push(Workload::new(name, read(&traces.join(file))?));
     }
+    // Added later, as a check of what is popular no more: see docs/hit_ratio.md.
+    let later = all[1].requests.iter().map(|number| number + LATER);
+    let both = all[0].requests.iter().copied().chain(later).collect();
     all.push(Workload::new("Zipf", zipf()));
+    all.push(Workload::new("web07, then web12", both));
     Ok(all)
 }
 
