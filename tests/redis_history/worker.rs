@@ -90,7 +90,7 @@ impl Run {
     fn new(settings: &Settings) -> Self {
         let world = World::open(&settings.folder, settings.index, settings.processes);
         let world = Arc::new(world);
-        let mut store = RedisStore::builder(&settings.url);
+        let mut store = RedisStore::builder(&settings.url).lookup_budget(settings.lookup_budget);
         if settings.load == Load::Late && settings.index % 2 == 1 {
             store = store.heartbeat(LATE_HEARTBEAT);
         }
