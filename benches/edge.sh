@@ -23,4 +23,4 @@ fi
 cargo build --release -p tower-support-cache-edge -p example-reverse-proxy
 file=docs/peers.md
 [ "${1:-}" = --print ] && file=
-python3 benches/edge/measure.py "${CARGO_TARGET_DIR:-target}/release" $file
+python3 benches/edge/measure.py edge "${CARGO_TARGET_DIR:-target}/release" $file

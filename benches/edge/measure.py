@@ -1,4 +1,4 @@
-"""Measures servers over HTTP in turns, and puts the table into docs/peers.md: measure.py TARGET [FILE]
+"""Measures servers over HTTP in turns, and puts the table into a page: measure.py edge|encode TARGET [FILE]
 
 Each server is pinned to one core and wrk to the other. A turn is a run of wrk over 256 resources that are all
 stored; what it costs is the time of the server's processes on the processor, by request.
@@ -17,12 +17,12 @@ import sys
 import tempfile
 import time
 
-TARGET = sys.argv[1]
-FILE = sys.argv[2] if len(sys.argv) > 2 else None
+SET, TARGET = sys.argv[1:3]
+FILE = sys.argv[3] if len(sys.argv) > 3 else None
 ROUNDS, SECONDS, CONNECTIONS, RESOURCES = 9, 2, 32, 256
 SERVER, LOAD = "0", "1"
 TICKS = os.sysconf("SC_CLK_TCK")
-BEGIN, END = "<!-- edge: begin -->\n", "<!-- edge: end -->"
+BEGIN, END = f"<!-- {SET}: begin -->\n", f"<!-- {SET}: end -->"
 
 work = tempfile.mkdtemp(prefix="edge-")
 running = []
@@ -100,26 +100,43 @@ def varnish(at, origin):
 
 
 def load(name, at):
-    """One run of wrk: requests, p50 and p99 in microseconds."""
+    """One run of wrk: requests, p50 and p99 in microseconds, and bytes of a response."""
     script = f"{work}/load.lua"
     with open(script, "w") as lua:
         lua.write(f"""
 local next = 0
+wrk.headers["Accept-Encoding"] = "gzip"
 request = function() next = (next + 1) % {RESOURCES}; return wrk.format(nil, "/items/" .. next) end
 done = function(summary, latency)
     local bad = summary.errors.connect + summary.errors.read + summary.errors.status + summary.errors.timeout
-    io.write(string.format("RESULT %d %d %d %d\\n", summary.requests, bad, latency:percentile(50), latency:percentile(99)))
+    io.write(string.format("RESULT %d %d %d %d %d\\n",
+        summary.requests, bad, latency:percentile(50), latency:percentile(99), summary.bytes / summary.requests))
 end
 """)
     command = ["taskset", "-c", LOAD, "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "-s", script, f"http://127.0.0.1:{at}"]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    requests, bad, p50, p99 = map(int, re.search(r"RESULT (\d+) (\d+) (\d+) (\d+)", out).groups())
+    requests, bad, p50, p99, length = map(int, re.search(r"RESULT" + r" (\d+)" * 5, out).groups())
     if bad or not requests:
         sys.exit(f"measure.py: {bad} of {requests} requests of {name} failed")
-    return requests, p50, p99
+    return requests, p50, p99, length
 
 
-def servers():
+def encode_servers():
+    all = []
+    for name, kind in {
+        "the plain form": "plain",
+        "the coded form, `.encode([ContentCoding::Gzip])`": "coded",
+        "the plain form within `CompressionLayer`": "compressed",
+    }.items():
+        at = port()
+        process = start(SERVER, [f"{TARGET}/edge", kind, str(at)])
+        listening(at)
+        load(name, at)
+        all.append((name, at, process.pid))
+    return all
+
+
+def edge_servers():
     """Names, ports and sessions. All stand all the time, and rest while another is measured."""
     origin = port()
     start(LOAD, [f"{TARGET}/edge", "handler", str(origin)])
@@ -143,15 +160,15 @@ def servers():
 
 def measured():
     columns = {}
-    all = servers()
+    all = {"edge": edge_servers, "encode": encode_servers}[SET]()
     for turn in range(ROUNDS):
         for name, at, session in all:
             if sys.stderr.isatty():
                 done = turn * 30 // ROUNDS
                 print(f"\r[{'#' * done:.<30}] round {turn + 1} of {ROUNDS}, {name:<40}", end="", file=sys.stderr)
             before = used(session)
-            requests, p50, p99 = load(name, at)
-            columns.setdefault(name, []).append(((used(session) - before) / requests, p50, p99))
+            requests, p50, p99, length = load(name, at)
+            columns.setdefault(name, []).append(((used(session) - before) / requests, p50, p99, length))
     return columns
 
 
@@ -160,24 +177,48 @@ def version(command):
     return re.search(r"[\d]+\.[\d.]+[\d]", found.stdout + found.stderr).group()
 
 
-def table(columns):
+def ratio(one, other):
+    return statistics.median(a[0] / b[0] for a, b in zip(one, other))
+
+
+def middle(samples):
+    return [statistics.median(sample[i] for sample in samples) for i in range(4)]
+
+
+def encode_table(columns):
+    plain = next(iter(columns.values()))
+    yield "| A hit of 30 KiB of JSON over HTTP/1.1 | CPU of the server, µs | of the plain form | bytes | p50, µs | p99, µs |"
+    yield "|---|--:|--:|--:|--:|--:|"
+    for name, one in columns.items():
+        cpu, p50, p99, length = middle(one)
+        yield f"| {name} | {cpu:.2f} | {ratio(one, plain):.2f} | {length:,.0f} | {p50:.0f} | {p99:.0f} |"
+
+
+def edge_table(columns):
     names = list(columns)
     empty, edge = columns[names[0]], columns["nginx `proxy_cache`"]
-    ratio = lambda one, other: statistics.median(a[0] / b[0] for a, b in zip(one, other))
-    lines = ["| A hit over HTTP/1.1 | CPU of the server, µs | of the empty handler | of nginx | p50, µs | p99, µs |", "|---|--:|--:|--:|--:|--:|"]
+    yield from ["| A hit over HTTP/1.1 | CPU of the server, µs | of the empty handler | of nginx | p50, µs | p99, µs |", "|---|--:|--:|--:|--:|--:|"]
     for name in names:
         one = columns[name]
-        middle = [statistics.median(sample[i] for sample in one) for i in range(3)]
-        lines.append(f"| {name} | {middle[0]:.2f} | {ratio(one, empty):.2f} | {ratio(one, edge):.2f} | {middle[1]:.0f} | {middle[2]:.0f} |")
+        cpu, p50, p99, _ = middle(one)
+        yield f"| {name} | {cpu:.2f} | {ratio(one, empty):.2f} | {ratio(one, edge):.2f} | {p50:.0f} | {p99:.0f} |"
+
+
+def table(columns):
+    lines = list({"edge": edge_table, "encode": encode_table}[SET](columns))
+    programs = [("wrk", ["wrk", "-v"])]
+    if SET == "edge":
+        programs = [("nginx", ["nginx", "-v"]), ("Varnish", ["varnishd", "-V"]), *programs]
+    versions = ", ".join(f"{name} {version(command)}" for name, command in programs)
     model = re.search(r"model name\s*: (.*)", open("/proc/cpuinfo").read())
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     lines.append("")
     lines.append(
         f"<sub>Measured {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores of "
         f"{model.group(1) if model else platform.machine()}, {platform.system()} {platform.release()}; {version(['rustc', '--version'])} (rustc), "
-        f"nginx {version(['nginx', '-v'])}, Varnish {version(['varnishd', '-V'])}, wrk {version(['wrk', '-v'])}; commit {commit}; load average "
+        f"{versions}; commit {commit}; load average "
         f"{os.getloadavg()[0]:.1f}. {ROUNDS} rounds of {SECONDS} s, {CONNECTIONS} connections; ratios are of the same round, then the median. "
-        f"By `bash benches/edge.sh`.</sub>")
+        f"By `bash benches/{SET}.sh`.</sub>")
     return "\n".join(lines) + "\n"
 
 
