@@ -229,7 +229,7 @@ impl Outbox {
             let mark = link.settings.invalidation_mark(scope.subject());
             let marked = connection.mark(&mark, told_for);
             let marked = link.ask(connection, Operation::Invalidate, marked).await;
-            if let Err(fault @ (LinkFault::Lost | LinkFault::TimedOut)) = marked {
+            if let Err(fault @ (LinkFault::Lost | LinkFault::Away | LinkFault::TimedOut)) = marked {
                 return Err(fault);
             }
         }
@@ -245,10 +245,14 @@ impl Outbox {
         let mut releases = std::mem::take(&mut lock(&self.state).releases).into_iter();
         while let Some(release) = releases.next() {
             let sent = release.send(link, connection).await;
-            if let Err(fault @ (LinkFault::Lost | LinkFault::TimedOut)) = sent {
-                self.keep_release(release);
-                releases.for_each(|release| self.keep_release(release));
-                return Err(fault);
+            match sent {
+                Err(fault @ (LinkFault::Lost | LinkFault::TimedOut)) => {
+                    self.keep_release(release);
+                    releases.for_each(|release| self.keep_release(release));
+                    return Err(fault);
+                }
+                Err(LinkFault::Away) => self.keep_release(release),
+                Ok(()) | Err(LinkFault::Foreign | LinkFault::Refused) => {}
             }
         }
         for (scope, call) in self.due(BATCH) {
@@ -256,7 +260,7 @@ impl Outbox {
                 Ok(later) => self.acknowledge(&scope, call.number, later),
                 Err(fault @ (LinkFault::Lost | LinkFault::TimedOut)) => return Err(fault),
                 // Sent again with the next heartbeat; the others go on.
-                Err(LinkFault::Foreign | LinkFault::Refused) => {}
+                Err(LinkFault::Away | LinkFault::Foreign | LinkFault::Refused) => {}
             }
         }
         Ok(())

@@ -31,6 +31,12 @@ impl Deadline {
         self.micros.load(Ordering::SeqCst) != 0
     }
 
+    /// Clears it, and returns another in its place with the time that it had.
+    #[cfg(feature = "redis-cluster")]
+    pub(crate) fn replace(&self) -> Self {
+        Self { anchor: self.anchor, micros: AtomicU64::new(self.micros.swap(0, Ordering::SeqCst)) }
+    }
+
     /// Returns whether there is a deadline that has not passed.
     pub(crate) fn is_ahead(&self) -> bool {
         self.is_ahead_at(now())
