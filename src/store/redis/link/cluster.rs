@@ -335,7 +335,8 @@ impl Cluster {
 impl Primary {
     async fn send(&self, command: &Cmd) -> Result<Value, RedisError> {
         let mut connection = self.node.load_full().ok_or_else(away)?.connection.clone();
-        connection.req_packed_command(command).await.map_err(lost)
+        let reply = connection.req_packed_command(command).await.map_err(lost)?;
+        Ok(reply.extract_error()?)
     }
 
     /// Sends commands that another primary has led here, and returns the last reply.
@@ -347,7 +348,7 @@ impl Primary {
         // Whoever waits for the reply knows the proof of the other primary alone.
         let is_proven = lock(&node.proof).is_ahead();
         let reply = replies.into_iter().next().filter(|_| is_proven);
-        reply.ok_or_else(away)?.extract_error().map_err(RedisError::from)
+        Ok(reply.ok_or_else(away)?.extract_error()?)
     }
 
     fn renew(&self) {
