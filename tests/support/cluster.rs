@@ -93,10 +93,14 @@ impl Cluster {
         let id: String = primary.command(&["CLUSTER", "MYID"]).await;
         let bus: Vec<String> = primary.command(&["CONFIG", "GET", "cluster-port"]).await;
         let port = primary.port.to_string();
-        replica.run(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus[1]]).await;
         until(PATIENCE, "the replica follows", async || {
-            let _ = replica.ask::<String>(&["CLUSTER", "REPLICATE", &id]).await;
             let info: String = replica.command(&["INFO", "replication"]).await;
+            // Only once: it begins anew each time. A handshake may take too long, and is then forgotten.
+            if info.contains("role:master")
+                && replica.ask::<String>(&["CLUSTER", "REPLICATE", &id]).await.is_err()
+            {
+                replica.run(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus[1]]).await;
+            }
             info.contains("master_link_status:up").then_some(())
         })
         .await;

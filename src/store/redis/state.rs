@@ -269,9 +269,8 @@ impl SlotQuery<'_> {
             return Some(now);
         }
         // Boxed: it is rare, and a lookup has no room for it.
-        Box::pin(link.next_proof(&self.connection)).await?;
-        let now = clock::now();
-        (self.connection.epoch() == Some(self.epoch) && are_ahead_at(now)).then_some(now)
+        let until = Box::pin(link.next_proof(&self.connection)).await?;
+        (self.connection.epoch() == Some(self.epoch) && are_ahead_at(until)).then(clock::now)
     }
 
     /// Returns the state on which a copy depends of what was read with these versions of its tags.

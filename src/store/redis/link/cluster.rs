@@ -32,7 +32,7 @@ use tokio::time::timeout;
 use super::{
     identity::line,
     node::{CONNECT, PrimaryInfo, ServerInfo, Tracking},
-    slots::{Address, SlotMap},
+    slots::{NodeAddress, SlotMap},
 };
 use crate::{
     clock::Instant,
@@ -60,7 +60,7 @@ struct ClusterState {
 
 /// Primary, as long as it is one of the cluster.
 struct Primary {
-    address: Address,
+    address: NodeAddress,
     node: ArcSwapOption<Node>,
     /// Its last answer about itself.
     last: Mutex<Option<PrimaryInfo>>,
@@ -76,7 +76,7 @@ struct Node {
 
 /// Means of connecting to any node.
 struct Opener {
-    /// Address of a node, credentials, and settings.
+    /// NodeAddress of a node, credentials, and settings.
     info: ConnectionInfo,
     config: AsyncConnectionConfig,
 }
@@ -127,14 +127,14 @@ impl Cluster {
     async fn connect_by(opener: Opener) -> Result<Self, RedisError> {
         let named = match opener.info.addr() {
             ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
-                Address { host: host.clone(), port: *port }
+                NodeAddress { host: host.clone(), port: *port }
             }
             _ => return Err((ErrorKind::InvalidClientConfig, "a cluster has TCP addresses").into()),
         };
         let node = Node::new(opener.open(&named).await?);
         let NodeReport { epoch, slots, .. } = node.report(&named, AskedFor::Slots).await?;
         let slots = slots.ok_or_else(away)?;
-        let open = async |address: &Address| {
+        let open = async |address: &NodeAddress| {
             let node = Node::new(opener.open(address).await?);
             Ok::<_, RedisError>(Primary {
                 address: address.clone(),
@@ -269,7 +269,7 @@ impl ClusterState {
         let Some((address, _)) = error.redirect_node() else { return reply };
         // Before it is followed: what is read elsewhere depends on another connection.
         self.redirects.fetch_add(1, Ordering::SeqCst);
-        let address = Address::parse(address, &owner.address).ok_or_else(other)?;
+        let address = NodeAddress::parse(address, &owner.address).ok_or_else(other)?;
         let at = |primary: &Primary| primary.address == address;
         let index = self.primaries.iter().position(at).ok_or_else(other)?;
         let mut followed = Pipeline::with_capacity(2);
@@ -336,7 +336,7 @@ impl Primary {
     async fn send(&self, command: &Cmd) -> Result<Value, RedisError> {
         let mut connection = self.node.load_full().ok_or_else(away)?.connection.clone();
         let reply = connection.req_packed_command(command).await.map_err(lost)?;
-        Ok(reply.extract_error()?)
+        reply.extract_error()
     }
 
     /// Sends commands that another primary has led here, and returns the last reply.
@@ -348,7 +348,7 @@ impl Primary {
         // Whoever waits for the reply knows the proof of the other primary alone.
         let is_proven = lock(&node.proof).is_ahead();
         let reply = replies.into_iter().next().filter(|_| is_proven);
-        Ok(reply.ok_or_else(away)?.extract_error()?)
+        reply.ok_or_else(away)?.extract_error()
     }
 
     fn renew(&self) {
@@ -364,7 +364,11 @@ impl Node {
     }
 
     /// Asks a primary about itself, which is at this address.
-    async fn report(&self, address: &Address, asked: AskedFor) -> Result<NodeReport, RedisError> {
+    async fn report(
+        &self,
+        address: &NodeAddress,
+        asked: AskedFor,
+    ) -> Result<NodeReport, RedisError> {
         let mut pipeline = Pipeline::new();
         PrimaryInfo::ask(&mut pipeline);
         pipeline.cmd("CLUSTER").arg("INFO");
@@ -400,7 +404,7 @@ impl Node {
 }
 
 impl Opener {
-    async fn open(&self, address: &Address) -> Result<MultiplexedConnection, RedisError> {
+    async fn open(&self, address: &NodeAddress) -> Result<MultiplexedConnection, RedisError> {
         let mut to = self.info.addr().clone();
         if let ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } = &mut to
         {

@@ -265,9 +265,9 @@ impl Link {
         replies
     }
 
-    /// Waits for a heartbeat that is sent from now on: this process was too late for the last one. `None` if
-    /// the link is lost, or if no heartbeat returns.
-    pub(crate) async fn next_proof(&self, connection: &Arc<Connection>) -> Option<()> {
+    /// Waits for a heartbeat that is sent from now on: this process was too late for the last one. Returns an
+    /// instant until when it has proven the link at least; `None` if the link is lost, or if none returns.
+    pub(crate) async fn next_proof(&self, connection: &Arc<Connection>) -> Option<Instant> {
         let until_seen = self.settings.until_seen();
         let until = now() + until_seen;
         self.doubt();
@@ -280,7 +280,7 @@ impl Link {
                     return None;
                 }
                 if connection.proven.is_ahead_at(until) {
-                    return Some(());
+                    return Some(until);
                 }
                 beaten.await;
             }

@@ -8,9 +8,9 @@ const SLOTS: usize = 16_384;
 /// Index of no primary.
 const NOBODY: u16 = u16::MAX;
 
-/// Address of a node.
+/// NodeAddress of a node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Address {
+pub(super) struct NodeAddress {
     pub(super) host: String,
     pub(super) port: u16,
 }
@@ -19,12 +19,12 @@ pub(super) struct Address {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SlotMap {
     /// In order.
-    pub(super) primaries: Vec<Address>,
+    pub(super) primaries: Vec<NodeAddress>,
     /// Indices of primaries, by slot.
     owners: Box<[u16]>,
 }
 
-impl Address {
+impl NodeAddress {
     /// Parses the address in a redirection. An empty host is that of the node that has sent it
     /// (<https://redis.io/docs/latest/commands/cluster-slots/>).
     pub(super) fn parse(text: &str, sender: &Self) -> Option<Self> {
@@ -40,7 +40,7 @@ impl Address {
 
 impl SlotMap {
     /// Parses the reply of a node to `CLUSTER SLOTS`.
-    pub(super) fn parse(reply: Value, sender: &Address) -> Result<Self, RedisError> {
+    pub(super) fn parse(reply: Value, sender: &NodeAddress) -> Result<Self, RedisError> {
         let ranges: Vec<Vec<Value>> = redis::from_redis_value(reply.extract_error()?)?;
         let mut owned = Vec::with_capacity(ranges.len());
         for range in ranges {
@@ -53,7 +53,7 @@ impl SlotMap {
             let mut node = node.into_iter();
             let host: Option<String> = redis::from_redis_value(node.next().unwrap_or(Value::Nil))?;
             let port = redis::from_redis_value(node.next().unwrap_or(Value::Nil))?;
-            let address = Address::at(&host.unwrap_or_default(), port, sender);
+            let address = NodeAddress::at(&host.unwrap_or_default(), port, sender);
             owned.push((first..=last.min(SLOTS - 1), address));
         }
         let mut primaries: Vec<_> = owned.iter().map(|(_, address)| address.clone()).collect();
@@ -99,8 +99,8 @@ impl SlotMap {
 mod tests {
     use super::*;
 
-    fn address(host: &str, port: u16) -> Address {
-        Address { host: host.to_owned(), port }
+    fn address(host: &str, port: u16) -> NodeAddress {
+        NodeAddress { host: host.to_owned(), port }
     }
 
     fn range(first: i64, last: i64, host: Value, port: i64) -> Value {
@@ -145,9 +145,9 @@ mod tests {
     #[test]
     fn a_redirection_names_an_address() {
         let sender = address("::1", 7000);
-        assert_eq!(Address::parse("10.0.0.1:7001", &sender), Some(address("10.0.0.1", 7001)));
-        assert_eq!(Address::parse("fe80::1:7001", &sender), Some(address("fe80::1", 7001)));
-        assert_eq!(Address::parse(":7001", &sender), Some(address("::1", 7001)));
-        assert_eq!(Address::parse("nowhere", &sender), None);
+        assert_eq!(NodeAddress::parse("10.0.0.1:7001", &sender), Some(address("10.0.0.1", 7001)));
+        assert_eq!(NodeAddress::parse("fe80::1:7001", &sender), Some(address("fe80::1", 7001)));
+        assert_eq!(NodeAddress::parse(":7001", &sender), Some(address("::1", 7001)));
+        assert_eq!(NodeAddress::parse("nowhere", &sender), None);
     }
 }
