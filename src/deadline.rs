@@ -53,3 +53,19 @@ impl Deadline {
         since.as_secs().saturating_mul(1_000_000) + u64::from(since.subsec_micros())
     }
 }
+
+#[cfg(all(test, not(shuttle), feature = "redis-cluster"))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_is_replaced_is_over_and_the_other_has_its_time() {
+        let (deadline, minute) = (Deadline::none(), Duration::from_secs(60));
+        deadline.set(now() + minute);
+        let other = deadline.replace();
+        assert!(!deadline.is_ahead() && other.is_ahead());
+        assert!(!other.is_ahead_at(now() + 2 * minute));
+    }
+}

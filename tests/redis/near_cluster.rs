@@ -281,6 +281,21 @@ async fn a_copy_is_not_served_while_the_new_primary_of_its_slot_is_unproven() {
     site.has_near_case(&case, "four").await;
 }
 
+/// Redis 7.0 tells nobody of the keys that it drops then.
+#[tokio::test]
+async fn a_slot_that_is_taken_from_a_primary_voids_what_was_read_there() {
+    let field = Field::new().await;
+    let mut site = field.site("").await;
+    let [case, rest] = [field.case_at(field.a, 0).await, field.case_at(field.a, 1).await];
+    site.has_near_case(&case, "one").await;
+    site.has_near_case(&rest, "rest").await;
+    field.cluster.take_slot(&format!("case:{case}"), field.a, field.b).await;
+    site.sees_case(&case, "two").await;
+    site.has_near_case(&case, "two").await;
+    site.has_near_case(&rest, "rest").await;
+    assert_eq!(site.store().links_lost, 0);
+}
+
 #[tokio::test]
 async fn who_waits_for_another_processs_fill_hears_of_its_end() {
     let field = Field::new().await;

@@ -176,6 +176,15 @@ impl Cluster {
         self.end_move(key, from, to).await;
     }
 
+    /// Gives a slot to another primary, which has none of its keys. The one that had it is not asked.
+    pub(crate) async fn take_slot(&self, key: &str, from: usize, to: usize) {
+        let (slot, ids) = (self.slot(key).await, [self.id(from).await, self.id(to).await]);
+        for step in [["IMPORTING", &ids[0]], ["NODE", &ids[1]]] {
+            let command = [&["CLUSTER", "SETSLOT", &slot], &step[..]].concat();
+            self.nodes[to].run(&command).await;
+        }
+    }
+
     async fn id(&self, node: usize) -> String {
         self.nodes[node].command(&["CLUSTER", "MYID"]).await
     }
