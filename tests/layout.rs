@@ -168,6 +168,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "content",
             "cache_rule",
             "cache_route",
+            "route_check",
             "change",
             "invalidate_route",
             "reference",

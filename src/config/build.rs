@@ -209,6 +209,31 @@ impl CacheConfig {
         }
     }
 
+    /// Sets the closures that the file names.
+    fn with_closures(
+        &self,
+        mut route: CacheRoute,
+        closures: &Closures,
+    ) -> Result<CacheRoute, ConfigError> {
+        for name in &self.tags_with {
+            let closure = text(closures, name, "tags_with")?;
+            route = route.tag_with(move |request| closure(request));
+        }
+        if let Some(name) = &self.key_with {
+            let closure = text(closures, name, "key_with")?;
+            route = route.key_with(move |request| closure(request));
+        }
+        if let Some(name) = &self.ttl_with {
+            let found = closures.ttl_of(name).ok_or_else(|| missing(name, "ttl_with"))?;
+            route = route.ttl_with(found.version, move |head| (found.closure)(head));
+        }
+        if let Some(name) = &self.store_if {
+            let found = closures.store_if_of(name).ok_or_else(|| missing(name, "store_if"))?;
+            route = route.store_if(found.version, move |head| (found.closure)(head));
+        }
+        Ok(route)
+    }
+
     fn build(&self, closures: &Closures) -> Result<CacheRoute, ConfigError> {
         let duration = |value: &ConfigDuration| value.get();
         let bytes = |value: &ConfigBytes| value.get();
@@ -238,22 +263,7 @@ impl CacheConfig {
             route = route.ttl_between(least.get(), most.get());
         }
         route = self.tags.iter().fold(route, |route, template| route.tag(template));
-        for name in &self.tags_with {
-            let closure = text(closures, name, "tags_with")?;
-            route = route.tag_with(move |request| closure(request));
-        }
-        if let Some(name) = &self.key_with {
-            let closure = text(closures, name, "key_with")?;
-            route = route.key_with(move |request| closure(request));
-        }
-        if let Some(name) = &self.ttl_with {
-            let found = closures.ttl_of(name).ok_or_else(|| missing(name, "ttl_with"))?;
-            route = route.ttl_with(found.version, move |head| (found.closure)(head));
-        }
-        if let Some(name) = &self.store_if {
-            let found = closures.store_if_of(name).ok_or_else(|| missing(name, "store_if"))?;
-            route = route.store_if(found.version, move |head| (found.closure)(head));
-        }
+        route = self.with_closures(route, closures)?;
         if let Some(credentials) = &self.credentials {
             route = route.credentials(credentials.build(closures)?);
         }
@@ -262,6 +272,9 @@ impl CacheConfig {
         }
         if self.coalescing == Some(false) {
             route = route.coalescing(Coalescing::Off);
+        }
+        if self.etag == Some(true) {
+            route = route.etag();
         }
         let ignored = self.ignore_writes.iter().map(|name| method(name, "ignore_writes"));
         Ok(route

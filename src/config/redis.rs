@@ -27,14 +27,34 @@ impl RedisConfig {
             breaker: number,
             near_cache_capacity: bytes,
             near_cache_limit: duration,
+            server_identity,
         });
+        builder = self.require.iter().fold(builder, |builder, it| builder.require(*it));
         if let Some(password) = &self.password {
             builder = builder.password(password.text("password")?);
         }
+        self.encode(builder)?.build()
+    }
+
+    /// Sets the form of records at the server.
+    #[allow(unused_mut)] // Without the features there is nothing to set.
+    fn encode(&self, mut builder: RedisStoreBuilder) -> Result<RedisStoreBuilder, ConfigError> {
         if let Some(key) = &self.seal_key {
             builder = builder.authenticate(SealKey::new(key.key("seal_key")?));
         }
-        builder.build()
+        #[cfg(feature = "redis-encryption")]
+        if let Some(key) = &self.encryption_key {
+            builder = builder.encrypt(SealKey::new(key.key("encryption_key")?));
+        }
+        #[cfg(feature = "redis-encryption")]
+        if let Some(key) = &self.decryption_key {
+            builder = builder.decrypt_also(SealKey::new(key.key("decryption_key")?));
+        }
+        #[cfg(feature = "redis-zstd")]
+        if let Some(bytes) = &self.compress_from {
+            builder = builder.compress_from(usize::try_from(bytes.get()).unwrap_or(usize::MAX));
+        }
+        Ok(builder)
     }
 
     /// Returns a builder for the one kind of address that is given.

@@ -3,6 +3,8 @@
 use serde::Deserialize;
 
 use super::value::{ConfigBytes, ConfigDuration, Secret};
+#[cfg(feature = "redis")]
+use crate::{metrics::capability::Capability, store::ServerIdentity};
 use crate::{
     origin::{Exhausted, Quota},
     policy::{Freshness, RequestDirectives},
@@ -159,6 +161,19 @@ pub struct RedisConfig {
     pub near_cache_limit: Option<ConfigDuration>,
     /// Key that seals records: 64 hexadecimal digits, or `{ env = "NAME" }`.
     pub seal_key: Option<Secret>,
+    /// Key that encrypts records, in place of `seal_key`.
+    #[cfg(feature = "redis-encryption")]
+    pub encryption_key: Option<Secret>,
+    /// Further key that decrypts records, while keys rotate.
+    #[cfg(feature = "redis-encryption")]
+    pub decryption_key: Option<Secret>,
+    /// Size from which on records are compressed, such as `"512B"`. Defaults to none.
+    #[cfg(feature = "redis-zstd")]
+    pub compress_from: Option<ConfigBytes>,
+    /// Identity by which the server is accepted: `"reported"` or `"token_alone"`.
+    pub server_identity: Option<ServerIdentity>,
+    /// Capabilities without which the server is not used, such as `"tracking"`.
+    pub require: Vec<Capability>,
 }
 
 /// Settings of an [`OriginBudget`](crate::OriginBudget).
@@ -315,6 +330,8 @@ pub struct CacheConfig {
     pub jitter: Option<u8>,
     /// Largest body that is stored: `"1MiB"`.
     pub body_limit: Option<ConfigBytes>,
+    /// An `ETag` for responses without a validator. Defaults to false.
+    pub etag: Option<bool>,
     /// Largest content of a request that is read: `"64KiB"`.
     pub content_limit: Option<ConfigBytes>,
     /// Methods of writes to the route's own path that do not invalidate its key.

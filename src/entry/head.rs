@@ -89,6 +89,13 @@ impl Head {
         self.by_route = by_route;
     }
 
+    /// Adds a field. A head that has as many as a map holds stays as it is.
+    pub(crate) fn add(&mut self, name: &HeaderName, value: HeaderValue, shapes: &ShapeCache) {
+        if let Some(fields) = self.fields.with(name, value, shapes) {
+            self.fields = fields;
+        }
+    }
+
     /// Raises its initial age to at least `initial_age`, which the origin's clock implies.
     pub(crate) fn be_at_least(&mut self, initial_age: Duration) {
         self.initial_age = self.initial_age.max(initial_age);

@@ -29,5 +29,5 @@ pub(crate) use self::{
     hop_by_hop::{HopByHop, is_for_every_recipient, is_momentary},
     interned::{BySeconds, seconds},
     pack::{exact_copy, lies_with_head},
-    shape::{CACHE_STATUS, ShapeCache},
+    shape::{CACHE_STATUS, MAX_FIELD_NAMES, ShapeCache},
 };

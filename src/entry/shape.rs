@@ -20,6 +20,10 @@ pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-statu
 
 const EMPTY: HeaderValue = HeaderValue::from_static("");
 
+/// Number of field names above which a head is not stored: a map of fields holds at most 24,576, and
+/// two are added.
+pub(crate) const MAX_FIELD_NAMES: usize = 4096;
+
 /// Number of shapes that a cache shares, and the weight that each may have. Their product bounds the
 /// memory of shapes whose owner is gone: no entry is charged for them.
 const MAX_SHAPES: usize = 8;
@@ -87,8 +91,18 @@ impl StoredFields {
         (Self { values, ..fields }, body)
     }
 
+    /// Returns the fields with one more; `None` if they are more than a map holds.
+    pub(super) fn with(
+        &self,
+        name: &HeaderName,
+        value: HeaderValue,
+        shapes: &ShapeCache,
+    ) -> Option<Self> {
+        let values = self.values.iter().cloned().chain([value]).collect();
+        shapes.find_or_share(self.shape.names.iter().chain([name]))?.with_values(values)
+    }
+
     /// Returns the fields with other values; `None` if there is not one for each name.
-    #[cfg(feature = "redis")]
     pub(crate) fn with_values(self, values: Vec<HeaderValue>) -> Option<Self> {
         let values = values.into_boxed_slice();
         (self.shape.names.len() == values.len()).then_some(Self { values, ..self })

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, response};
+use http::{Extensions, HeaderMap, StatusCode, response};
 use http_body::Body;
 
 use super::{
@@ -24,7 +24,7 @@ use crate::{
     background::{Revalidation, runtime},
     body::ResponseBody,
     clock::{Instant, now, time_of_day},
-    entry::{Entry, Head, Provenance, Timing, exact_copy},
+    entry::{Entry, Head, MAX_FIELD_NAMES, Provenance, Timing, exact_copy},
     flight::Lead,
     insight::{FieldDigests, is_sampled},
     key::{FieldList, MAX_TAGS, Nominated, Slot, Tag, Tags, Variant, seeded_hash},
@@ -40,10 +40,6 @@ use crate::{
 
 /// Time for which a refusal is remembered.
 const PASS: Duration = Duration::from_secs(10);
-
-/// Number of field names above which a head is not stored: a map of fields holds at most 24,576, and
-/// two are added.
-const MAX_FIELD_NAMES: usize = 4096;
 
 /// Fill that has begun. Dropped, it abandons its flight and gives its lease back.
 pub(crate) struct Filling<St: Store> {
@@ -106,7 +102,7 @@ pub(crate) struct Received<St: Store, B: Body> {
     pub(crate) head: response::Parts,
     pub(crate) body: ResponseBody<B>,
     /// Status of the origin's answer, which is 304 where a stored response was revalidated.
-    pub(crate) status: http::StatusCode,
+    pub(crate) status: StatusCode,
     /// End of the flight; `None` where a task that reads the body ends it.
     pub(super) ending: Option<Ending<St>>,
     /// Recorder of a body that has ended early or has failed.
@@ -209,7 +205,7 @@ impl<St: Store> Filling<St> {
             Err(refusal) => Err(Refused { refusal, placement: Some(judged.placement) }),
         });
         let (body, ending, recorder) = match judged {
-            Ok((judgement, tape)) => self.record(&head, judgement, body, tape),
+            Ok((judgement, tape)) => self.record(&mut head, judgement, body, tape),
             Err(refused) => {
                 (ResponseBody::passing(body), Some(self.refuse(&refused, status)), None)
             }
@@ -323,11 +319,9 @@ impl<St: Store> Filling<St> {
 
     /// Prepares the end of the flight with nothing to share: the response may not be stored. That is
     /// remembered at the response's own variant, so that the other variants are not affected.
-    pub(super) fn refuse(self, refused: &Refused, status: http::StatusCode) -> Ending<St> {
-        let Refused { refusal, placement } = refused;
-        let (refusal, placement) = (*refusal, placement.as_ref());
-        let bucket = self.route.bucket;
-        self.cache.metrics().refused(bucket, refusal);
+    pub(super) fn refuse(self, refused: &Refused, status: StatusCode) -> Ending<St> {
+        let (refusal, placement) = (refused.refusal, refused.placement.as_ref());
+        self.cache.metrics().refused(self.route.bucket, refusal);
         let pass = may_be_remembered(refusal, status).then(|| {
             let variant = placement.map_or(&self.lead.slot().variant, |place| &place.variant);
             let provenance = self.provenance(variant.clone(), Tags::none());
@@ -367,7 +361,7 @@ impl<St: Store> Filling<St> {
     /// task reads the rest, while the client already has the head.
     fn record<B>(
         self,
-        head: &response::Parts,
+        head: &mut response::Parts,
         judgement: Judgement,
         body: B,
         mut tape: Tape,
@@ -381,6 +375,7 @@ impl<St: Store> Filling<St> {
         // No wake-up is lost: the task polls again, with a waker of its own.
         let polled = tape.advance(body.as_mut(), &mut Context::from_waker(Waker::noop()));
         if matches!(polled, Poll::Ready(Stop::End)) && tape.is_plain() {
+            self.rule().tag(head, &tape.chunks);
             let (storable, body) = self.copy(head, judgement, &tape.chunks);
             let mut ending = self.commit(storable, body.clone());
             ending.reservation = Some(tape.reservation);
@@ -396,10 +391,9 @@ impl<St: Store> Filling<St> {
         let (mut recorder, rest) = Recorder::new(Arc::clone(&recording), body);
         let reader = ResponseBody::first_reader(cursor, rest);
         let runtime = runtime();
-        let stop = match (polled, &runtime) {
-            (Poll::Ready(stop), _) => Some(stop),
-            (Poll::Pending, None) => Some(Stop::Refused(Refusal::Runtime)),
-            (Poll::Pending, Some(_)) => None,
+        let stop = match polled {
+            Poll::Ready(stop) => Some(stop),
+            Poll::Pending => runtime.is_none().then_some(Stop::Refused(Refusal::Runtime)),
         };
         if let Some(stop) = stop {
             let recorded = recorder.stop(stop);
@@ -421,9 +415,12 @@ impl<St: Store> Filling<St> {
     }
 
     /// Prepares the end of the flight with the result of the recorder.
-    fn end(self, storable: Storable, recorded: Recorded) -> Ending<St> {
+    fn end(self, mut storable: Storable, recorded: Recorded) -> Ending<St> {
         match recorded {
-            Recorded::Complete(chunks) => self.commit(storable, exact_copy(&chunks)),
+            Recorded::Complete(chunks) => {
+                self.rule().tag_stored(&mut storable.head, &chunks, &self.route.shapes);
+                self.commit(storable, exact_copy(&chunks))
+            }
             Recorded::Refused(refusal) => {
                 let placement = Some(storable.placement);
                 self.refuse(&Refused { refusal, placement }, storable.head.status)

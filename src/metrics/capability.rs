@@ -17,7 +17,10 @@ use std::fmt;
 /// assert_eq!(Capability::Tracking.cost(), "the near cache stays off");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "kebab-case"))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "config", derive(serde::Deserialize))]
+#[cfg_attr(feature = "config-schema", derive(schemars::JsonSchema))]
+#[cfg_attr(any(feature = "serde", feature = "config"), serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum Capability {
     /// `INFO` tells `run_id` and `master_replid`.

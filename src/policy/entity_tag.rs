@@ -1,6 +1,10 @@
 //! Entity tags (RFC 9110 §8.8.3).
 
-use http::{HeaderMap, header::ETAG};
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue,
+    header::{CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, ETAG, LAST_MODIFIED},
+};
 
 use super::field_line::single;
 
@@ -45,6 +49,26 @@ impl<'a> EntityTag<'a> {
     pub(super) fn is_like(self, other: Self) -> bool {
         self.opaque == other.opaque
     }
+}
+
+/// Makes an entity tag of the content of a response that has no validator. Equal content has the same tag in
+/// every process. It is weak: what a layer further out does to the content is not known here.
+pub(crate) fn made_entity_tag(response: &HeaderMap, content: &[Bytes]) -> Option<HeaderValue> {
+    if response.contains_key(ETAG) || response.contains_key(LAST_MODIFIED) {
+        return None;
+    }
+    let mut hasher = blake3::Hasher::new();
+    for name in [CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE] {
+        for line in response.get_all(name) {
+            hasher.update(line.as_bytes()).update(b"\n");
+        }
+        hasher.update(b"\n");
+    }
+    for chunk in content {
+        hasher.update(chunk);
+    }
+    let digest = hasher.finalize().to_hex();
+    HeaderValue::try_from(format!("W/\"{}\"", &digest[..32])).ok()
 }
 
 fn is_etagc(byte: u8) -> bool {

@@ -31,6 +31,7 @@ pub use write_effect::WriteEffect;
 pub(crate) use cache_control::Directives;
 pub(crate) use cache_groups::{CACHE_GROUP_INVALIDATION, CACHE_GROUPS, groups};
 pub(crate) use cache_tags::named_tags;
+pub(crate) use entity_tag::made_entity_tag;
 pub(crate) use freshness::Lifetimes;
 pub(crate) use http_date::date_value;
 pub(crate) use quota_fields::{is_overloaded, stated_left, stated_pause};

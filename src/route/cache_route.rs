@@ -5,33 +5,21 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::{HeaderName, Method, StatusCode, response};
 
 use super::{
-    cache_rule::{CacheRule, Coalescing, Scope, is_metric_name},
+    cache_rule::Coalescing,
     content::{ContentRule, Judge, Normalizer, ReadMethod},
     credentials::Credentials,
     host::HostPolicy,
-    key_builder::{KeyBuilder, KeySource},
-    pattern::Pattern,
+    key_builder::KeySource,
     query::QueryPolicy,
     request::{Extract, KeyRequest},
 };
 use crate::{
-    error::{ConfigError, ConfigErrorKind},
-    key::Nominated,
     origin::{Exhausted, Quota},
-    policy::{Freshness, HeadRule, Lifetimes, RequestDirectives, StoragePolicy, unfit_status},
+    policy::{Freshness, HeadRule, Lifetimes, RequestDirectives, StoragePolicy},
 };
 
 const DEFAULT_BODY_LIMIT: u64 = 1024 * 1024;
 const DEFAULT_JITTER: u8 = 10;
-const MAX_JITTER: u8 = 50;
-const MAX_BETA: f32 = 10.0;
-const MAX_SETTLE: Duration = Duration::from_secs(3600);
-/// RFC 9111 §4.2.2 suggests no more.
-const MAX_HEURISTIC: u8 = 10;
-
-/// Longest lifetime of a response: a century. It is long enough for any response, and short enough
-/// to be added to any clock.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// Route whose responses are cached: its requests, their keys, and the lifetime of responses.
 ///
@@ -112,28 +100,29 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 #[derive(Clone)]
 #[must_use = "a route does nothing until it is given to `SupportCacheLayerBuilder::cache`"]
 pub struct CacheRoute {
-    method: ReadMethod,
-    pattern: String,
-    content: Option<ContentRule>,
-    ignored_writes: Vec<Method>,
-    bucket: String,
-    template: Option<String>,
-    key_with: Option<Extract>,
-    tags: Vec<KeySource>,
-    storage: StoragePolicy,
-    soft_timeout: Option<Duration>,
-    early_refresh: f32,
-    audit: f64,
-    credentials: Option<Credentials>,
-    query: QueryPolicy,
-    host: HostPolicy,
-    request_directives: RequestDirectives,
-    vary: Vec<HeaderName>,
-    body_limit: u64,
-    coalescing: Coalescing,
-    quota: Quota,
-    when_exhausted: Exhausted,
-    settle: Option<Duration>,
+    pub(super) method: ReadMethod,
+    pub(super) pattern: String,
+    pub(super) content: Option<ContentRule>,
+    pub(super) ignored_writes: Vec<Method>,
+    pub(super) bucket: String,
+    pub(super) template: Option<String>,
+    pub(super) key_with: Option<Extract>,
+    pub(super) tags: Vec<KeySource>,
+    pub(super) storage: StoragePolicy,
+    pub(super) soft_timeout: Option<Duration>,
+    pub(super) early_refresh: f32,
+    pub(super) audit: f64,
+    pub(super) credentials: Option<Credentials>,
+    pub(super) query: QueryPolicy,
+    pub(super) host: HostPolicy,
+    pub(super) request_directives: RequestDirectives,
+    pub(super) vary: Vec<HeaderName>,
+    pub(super) body_limit: u64,
+    pub(super) makes_etag: bool,
+    pub(super) coalescing: Coalescing,
+    pub(super) quota: Quota,
+    pub(super) when_exhausted: Exhausted,
+    pub(super) settle: Option<Duration>,
 }
 
 impl CacheRoute {
@@ -267,6 +256,7 @@ impl CacheRoute {
             request_directives: RequestDirectives::Ignore,
             vary: Vec::new(),
             body_limit: DEFAULT_BODY_LIMIT,
+            makes_etag: false,
             coalescing: Coalescing::On,
             quota: Quota::Caller,
             when_exhausted: Exhausted::Forward,
@@ -604,6 +594,27 @@ impl CacheRoute {
         self
     }
 
+    /// Gives a 200 without a validator an `ETag` when it is stored, so that a browser that has it is answered with
+    /// a 304. Defaults to none.
+    ///
+    /// The tag is made of the content, so it is the same in every process and after each refill with the same
+    /// content. It is weak, since an outer layer may encode the content: conditions on GET compare it, `If-Match`
+    /// and `If-Range` do not (RFC 9110 §8.8.3). A response with `ETag` or `Last-Modified` keeps those. Where a body
+    /// streams, the request that fills has no tag in its head, which is sent before the end of the body. The
+    /// content is digested once a fill: about a millisecond for 1 MiB.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_support_cache::CacheRoute;
+    ///
+    /// let route = CacheRoute::get("/cases").key("cases").ttl(Duration::from_secs(60)).etag();
+    /// ```
+    #[doc(alias = "304")]
+    pub fn etag(mut self) -> Self {
+        self.makes_etag = true;
+        self
+    }
+
     /// Sets the largest body that is stored, in bytes. Defaults to 1 MiB.
     ///
     /// Larger responses pass through unchanged, frame by frame. Raise the limit only together with
@@ -764,127 +775,6 @@ impl CacheRoute {
     pub(crate) fn declared(&self) -> &[HeaderName] {
         &self.vary
     }
-
-    /// Checks the route. `credentials` applies if the route sets none.
-    pub(crate) fn build(self, credentials: &Credentials) -> Result<CacheRule, ConfigError> {
-        let route = format!("{} {}", self.method.as_str(), self.pattern);
-        self.rule(&route, credentials).map_err(|error| error.at(&route))
-    }
-
-    fn rule(self, route: &str, credentials: &Credentials) -> Result<CacheRule, ConfigError> {
-        let pattern = Pattern::parse(&self.pattern)?;
-        if !is_metric_name(&self.bucket) {
-            let problem = "is no name for metrics: write lower-case letters, digits and `_`, \
-                           at most 64, a letter first";
-            return Err(refusal(ConfigErrorKind::Bucket, "bucket", problem));
-        }
-        if let Some(problem) = self.host.fault() {
-            return Err(refusal(ConfigErrorKind::Host, "host", problem));
-        }
-        self.check_lifetimes()?;
-        self.check_limits()?;
-        let key = KeyBuilder::of_route(self.template, self.key_with, &pattern)?;
-        let tags = self.tags.into_iter().map(|source| KeyBuilder::new(source, &pattern, "tag"));
-        let tags = tags.collect::<Result<_, _>>()?;
-        let credentials = self.credentials.unwrap_or_else(|| credentials.clone());
-        Ok(CacheRule {
-            route: route.to_owned(),
-            method: self.method,
-            pattern,
-            key,
-            tags,
-            tag_field: None,
-            scope: Scope::default(),
-            bucket: self.bucket,
-            storage: StoragePolicy { is_per_caller: credentials.is_per_caller(), ..self.storage },
-            soft_timeout: self.soft_timeout,
-            early_refresh: self.early_refresh,
-            audit: self.audit,
-            credentials,
-            query: self.query,
-            content: self.content,
-            ignored_writes: self.ignored_writes,
-            host: self.host,
-            request_directives: self.request_directives,
-            vary: Nominated::new(self.vary),
-            body_limit: self.body_limit,
-            coalescing: self.coalescing,
-            quota: self.quota,
-            when_exhausted: self.when_exhausted,
-            settle: self.settle.unwrap_or_default(),
-        })
-    }
-
-    fn check_lifetimes(&self) -> Result<(), ConfigError> {
-        let StoragePolicy { lifetimes, windows, rules, .. } = &self.storage;
-        let times = [
-            ("ttl_between", lifetimes.least_ttl),
-            ("ttl", lifetimes.ttl),
-            ("negative_ttl", lifetimes.negative_ttl),
-            ("stale_while_revalidate", Some(windows.while_revalidate)),
-            ("stale_if_error", Some(windows.if_error)),
-        ];
-        for (field, time) in times {
-            let is_lifetime = field.contains("ttl");
-            match time {
-                Some(Duration::ZERO) if is_lifetime => {
-                    let problem = "is zero: give a longer time, or remove it";
-                    return Err(refusal(ConfigErrorKind::Ttl, field, problem));
-                }
-                Some(time) if time > LONGEST => {
-                    let problem = "is over a century: give a shorter time";
-                    return Err(refusal(ConfigErrorKind::Ttl, field, problem));
-                }
-                _ => {}
-            }
-        }
-        let gives_ttl = lifetimes.ttl.is_some() || rules.ttl_with.is_some();
-        if !gives_ttl && lifetimes.freshness == Freshness::Fixed {
-            let problem = "is missing: give `.ttl(..)` or `.freshness(Freshness::Origin)`";
-            return Err(refusal(ConfigErrorKind::Ttl, "ttl", problem));
-        }
-        let mut statuses = lifetimes.statuses.iter().flatten();
-        if let Some(problem) = statuses.find_map(|status| unfit_status(*status)) {
-            return Err(refusal(ConfigErrorKind::Status, "statuses", problem));
-        }
-        Ok(())
-    }
-
-    fn check_limits(&self) -> Result<(), ConfigError> {
-        let Lifetimes { freshness, heuristic_percent, jitter_percent, ttl, least_ttl, .. } =
-            self.storage.lifetimes;
-        let is_beta = (0.0..=MAX_BETA).contains(&self.early_refresh);
-        let is_get = self.method == ReadMethod::Get;
-        let is_unfit = !(0.0..=1.0).contains(&self.audit) || self.audit > 0.0 && !is_get;
-        let faults = [
-            (heuristic_percent > MAX_HEURISTIC, "heuristic", "is over 10 percent: give 10 or less"),
-            (
-                heuristic_percent > 0 && freshness == Freshness::Fixed,
-                "heuristic",
-                "is for `Freshness::Origin`: add `.freshness(Freshness::Origin)`, or remove it",
-            ),
-            (!is_beta, "early_refresh", "is not between 0 and 10: 1 suits most routes"),
-            (is_unfit, "audit", "is a share from 0 to 1, for GET alone: give 0.001, or remove it"),
-            (least_ttl > ttl, "ttl_between", "begins with the longer time: give the shorter first"),
-            (jitter_percent > MAX_JITTER, "jitter", "is over 50 percent: give 50 or less"),
-            (self.settle == Some(Duration::ZERO), "settle", "is zero: give more, or remove it"),
-            (self.settle > Some(MAX_SETTLE), "settle", "is over an hour: give a shorter time"),
-            (
-                self.content.is_some() && is_get,
-                "content_limit",
-                "and normalizing are for routes whose requests have content: use `CacheRoute::query`",
-            ),
-            (self.body_limit == 0, "body_limit", "is zero: give at least 1, or remove the route"),
-        ];
-        match faults.into_iter().find(|(is_fault, ..)| *is_fault) {
-            Some((_, field, problem)) => Err(refusal(ConfigErrorKind::Limit, field, problem)),
-            None => Ok(()),
-        }
-    }
-}
-
-fn refusal(kind: ConfigErrorKind, field: &'static str, problem: &str) -> ConfigError {
-    ConfigError::new(kind, field, problem)
 }
 
 impl fmt::Debug for CacheRoute {

@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderName, Method};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header::ETAG, response};
 
 use super::{
     content::{ContentRule, Denied, ReadMethod, RequestContent},
@@ -14,10 +15,10 @@ use super::{
     request::{KeyRequest, RequestView},
 };
 use crate::{
-    entry::Entry,
+    entry::{Entry, Head, ShapeCache},
     key::{Nominated, PrimaryKey, Subject, Tags},
     origin::{Exhausted, Quota},
-    policy::{Freshness, HeadRule, RequestDirectives, StoragePolicy},
+    policy::{Freshness, HeadRule, RequestDirectives, StoragePolicy, made_entity_tag},
 };
 
 /// Coalescing of concurrent misses into one origin request.
@@ -78,6 +79,8 @@ pub(crate) struct CacheRule {
     /// Fields that every variant holds, even if no response nominates them.
     pub(crate) vary: Nominated,
     pub(crate) body_limit: u64,
+    /// Set if responses without a validator are given one.
+    pub(crate) makes_etag: bool,
     pub(crate) coalescing: Coalescing,
     pub(crate) quota: Quota,
     pub(crate) when_exhausted: Exhausted,
@@ -113,6 +116,31 @@ impl CacheRule {
     /// Returns whether a digest by the caller key is part of every variant.
     pub(crate) fn digests_by_the_caller_key(&self) -> bool {
         self.credentials.digests_callers() || !self.vary.names().is_empty()
+    }
+
+    /// Gives a response without a validator an entity tag, where the route says so.
+    pub(crate) fn tag(&self, response: &mut response::Parts, content: &[Bytes]) {
+        if let Some(tag) = self.entity_tag(response.status, &response.headers, content) {
+            // A map of fields that is full takes no more.
+            let _ = response.headers.try_insert(ETAG, tag);
+        }
+    }
+
+    /// Does the same for the head of a response whose content has come after it.
+    pub(crate) fn tag_stored(&self, head: &mut Head, content: &[Bytes], shapes: &ShapeCache) {
+        if let Some(tag) = self.entity_tag(head.status, &head.stored(), content) {
+            head.add(&ETAG, tag, shapes);
+        }
+    }
+
+    fn entity_tag(
+        &self,
+        status: StatusCode,
+        fields: &HeaderMap,
+        content: &[Bytes],
+    ) -> Option<HeaderValue> {
+        let is_asked_for = self.makes_etag && status == StatusCode::OK;
+        is_asked_for.then(|| made_entity_tag(fields, content)).flatten()
     }
 
     /// Returns the setting that has no meaning without a budget of the origin, if there is one.

@@ -13,6 +13,7 @@ mod pattern;
 mod query;
 mod reference;
 mod request;
+mod route_check;
 mod routes;
 mod table;
 mod template;

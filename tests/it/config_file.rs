@@ -126,6 +126,20 @@ async fn a_rule_of_a_file_invalidates_softly_where_it_says_so() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_route_of_a_file_makes_entity_tags_where_it_says_so() {
+    for (line, is_tagged) in [("etag = true", true), ("etag = false", false), ("", false)] {
+        let text =
+            format!("[[cache]]\npattern = \"/news\"\nkey = \"news\"\nttl = \"2m\"\n{line}\n");
+        let layer = ConfigFile::parse("cache.toml", &text).unwrap().layer(&closures()).unwrap();
+        let service = layer.layer(service_fn(async |_: Request<Empty<Bytes>>| {
+            Ok::<_, std::convert::Infallible>(Response::new(GatedBody::full("x")))
+        }));
+        let response = service.oneshot(Request::get("/news").body(Empty::new()).unwrap()).await;
+        assert_eq!(response.unwrap().headers().contains_key("etag"), is_tagged, "{line}");
+    }
+}
+
 #[test]
 fn json_says_the_same() {
     let text = r#"{

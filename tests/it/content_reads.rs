@@ -314,6 +314,8 @@ async fn a_post_that_was_judged_to_read_is_cached_and_invalidates_nothing() {
     let got = ask(&cache, post(&[], Full::from("a1"))).await;
     assert!(got.cache_status().ends_with("detail=switch"), "{}", got.cache_status());
     assert!(ask(&cache, page()).await.is_hit());
+    ask(&cache, post(&[], Full::from("b"))).await;
+    assert!(!ask(&cache, page()).await.is_hit(), "a write is one whatever the switch");
 }
 
 #[tokio::test(start_paused = true)]
@@ -325,6 +327,9 @@ async fn a_post_that_writes_or_cannot_be_judged_invalidates() {
         ("too long", &[], Hidden::of([data("aaa"), data("aaaa")])),
         ("failed", &[], Hidden::of([data("a"), Err("reset")])),
         ("compressed", &[("content-encoding", "gzip")], whole("a")),
+        // For a read these are reasons to bypass the cache.
+        ("conditional", &[("if-match", "\"1\"")], whole("b")),
+        ("of a caller", &[("authorization", "Bearer 1")], whole("b")),
     ] {
         let (cache, _, calls) = cache();
         numbered(calls);

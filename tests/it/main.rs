@@ -28,6 +28,7 @@ mod content_reads;
 mod documents;
 mod early;
 mod ends;
+mod etag;
 mod explain;
 mod fencing;
 mod flights;

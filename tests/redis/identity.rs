@@ -7,6 +7,7 @@ use crate::{
     dialect::{DRAGONFLY, Dialect, Imitation, UPSTASH, Uptime},
     far, patient,
     proxy::Proxy,
+    refuses,
     server::{Disk, PATIENCE, Server, until},
 };
 
@@ -23,12 +24,14 @@ fn accepting(builder: RedisStoreBuilder) -> RedisStoreBuilder {
     builder.server_identity(ServerIdentity::TokenAlone)
 }
 
-/// Asserts that a site is a bypass, and stays one.
-async fn is_refused(site: &mut Site) {
-    for _ in 0..5 {
+/// Asserts that a store takes its server for none, and is a bypass.
+async fn is_refused(server: &Server, builder: RedisStoreBuilder) {
+    let mut site = Site::lazy(builder.build().unwrap(), |route| route);
+    refuses(server, async || {
         let read = site.read("origin").await;
         assert_eq!((read.text(), read.is_hit()), ("origin", false));
-    }
+    })
+    .await;
     assert!(site.handle.invalidate("case:1").await.is_err() && !site.store().is_linked);
 }
 
@@ -97,15 +100,18 @@ async fn a_server_without_a_run_id_is_not_used_at_once_after_its_start() {
     let server = Server::start().await;
     let young = Dialect { uptime: Uptime::Real, ..DRAGONFLY };
     let imitation = Imitation::of(server.port, young).await;
-    is_refused(&mut Site::lazy(far(&imitation.url()).build().unwrap(), |route| route)).await;
+    is_refused(&server, far(&imitation.url())).await;
     assert_eq!(server.command::<u64>(&["EXISTS", TOKEN]).await, 0);
 }
 
 #[tokio::test]
 async fn a_server_that_does_not_say_who_it_is_is_refused_unless_that_is_accepted_by_name() {
     let mut server = Server::start().await;
+    // It says that it is a primary, and not which.
+    let nameless = Dialect { without: &["run_id:", "master_replid:"], ..DRAGONFLY };
+    is_refused(&server, far(&Imitation::of(server.port, nameless).await.url())).await;
     let imitation = Imitation::of(server.port, UPSTASH).await;
-    is_refused(&mut Site::lazy(far(&imitation.url()).build().unwrap(), |route| route)).await;
+    is_refused(&server, far(&imitation.url())).await;
     let site = async || Site::over(accepting(patient(&imitation.url())).build().unwrap()).await;
     let (mut one, mut other) = (site().await, site().await);
     one.fill("old").await;

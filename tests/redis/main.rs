@@ -24,6 +24,8 @@ mod access;
 mod budget;
 mod capabilities;
 mod clock;
+#[cfg(feature = "config")]
+mod configured;
 mod conformance;
 mod crowd;
 mod deploy;
@@ -55,7 +57,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Empty;
-use server::{PATIENCE, until};
+use server::{PATIENCE, Server, until};
 use support::{Cached, Calls, Got, TTL, get, got, origin, send};
 use tower::Layer;
 use tower_support_cache::{
@@ -93,6 +95,18 @@ fn layer_on(
         .cache(route(cached.ttl(TTL).jitter(0)))
         .invalidate(invalidating);
     builder.build().unwrap()
+}
+
+/// Sends requests until two links to the server were refused: one that is not used is asked again.
+async fn refuses(server: &Server, mut ask: impl AsyncFnMut()) {
+    // Each connection begins with it.
+    let asked = async || server.calls().await.get("hello").copied().unwrap_or(0);
+    let before = asked().await;
+    until(PATIENCE, "two links are refused", async || {
+        ask().await;
+        (asked().await >= before + 2).then_some(())
+    })
+    .await;
 }
 
 /// A cache over Redis whose origin waits for the test, as one process has it.

@@ -15,7 +15,9 @@ use tokio::{
 use tower_support_cache::{CacheRoute, Invalidated, SupportCacheLayer};
 
 use crate::{
-    Site, far,
+    Site,
+    dialect::{FAR, Imitation},
+    far,
     proxy::Proxy,
     server::{Disk, PATIENCE, Server, until},
     support::{TTL, get, got, request, send},
@@ -187,4 +189,21 @@ async fn an_invalidation_outlives_the_death_of_the_server() {
     site.handle.flush_pending(PATIENCE).await.expect("it is delivered");
     assert_eq!(server.command::<u64>(&["EXISTS", "case:1"]).await, 0);
     site.fill("new").await;
+}
+
+/// Each takes a round trip. One after the other they would keep a heartbeat waiting, and with it every read.
+#[tokio::test]
+async fn many_invalidations_for_a_server_that_is_far_keep_no_heartbeat_waiting() {
+    let server = Server::start().await;
+    let imitation = Imitation::of(server.port, FAR).await;
+    let mut site = Site::on(&imitation.url()).await;
+    site.fill("one").await;
+    for number in 0..400 {
+        let mut call = pin!(site.handle.invalidate(format!("many:{number}")));
+        // Dropped on its way, it is due.
+        poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_pending())).await;
+    }
+    while site.store().pending > 0 {
+        site.hits("one").await;
+    }
 }

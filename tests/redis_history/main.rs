@@ -131,6 +131,7 @@ impl Worker {
             seed: scenario.seed.wrapping_add(index as u64),
             is_near: scenario.is_near,
             load: scenario.load,
+            lookup_budget: scenario.lookup_budget(),
             url: url.to_owned(),
             folder: folder.to_owned(),
         };

@@ -182,18 +182,29 @@ impl Scenario {
         Some(vec![Self { name, faults, goal, topology: Topology::Cluster, ..quiet }])
     }
 
-    /// Returns a brief run over each imitated service.
+    /// Returns the wait for a lookup: the default, and to a server that is far some ways there and back more.
+    pub(crate) fn lookup_budget(&self) -> Duration {
+        let round_trip = self.dialect.map_or(Duration::ZERO, |dialect| dialect.round_trip);
+        Duration::from_millis(50) + 4 * round_trip
+    }
+
+    /// Returns a brief run over each imitated service, and over servers that are 1 ms and 30 ms away.
     fn imitated() -> Option<Vec<Self>> {
-        let goal = |goal| Goal { time: Duration::from_secs(3), faults: 1, shared: 3, ..goal };
+        let goal = |dialect: &Dialect, goal| {
+            // While a server is away, reads are faster than those that ask one that is far.
+            let shared = if dialect.round_trip > Duration::from_millis(10) { 1 } else { 3 };
+            Goal { time: Duration::from_secs(3), faults: 1, shared, ..goal }
+        };
         let quiet = Self::named("quiet")?.pop()?;
         let imitating = |dialect: &Dialect| Self {
             name: "imitated",
             faults: IMITATED,
             dialect: Some(*dialect),
-            goal: goal(quiet.goal),
+            goal: goal(dialect, quiet.goal),
             ..quiet.clone()
         };
-        Some(dialect::ALL.iter().map(imitating).collect())
+        let away = [dialect::ONE_MS, dialect::FAR];
+        Some(away.iter().chain(dialect::ALL).map(imitating).collect())
     }
 }
 
@@ -274,6 +285,7 @@ pub(crate) struct Settings {
     pub(crate) seed: u64,
     pub(crate) is_near: bool,
     pub(crate) load: Load,
+    pub(crate) lookup_budget: Duration,
     pub(crate) url: String,
     pub(crate) folder: PathBuf,
 }
@@ -282,9 +294,11 @@ const WORKER: &str = "--worker";
 
 impl Settings {
     pub(crate) fn arguments(&self) -> Vec<String> {
-        let Self { index, processes, tasks, seed, is_near, load, url, folder } = self;
+        let Self { index, processes, tasks, seed, is_near, load, lookup_budget, url, folder } =
+            self;
         let [index, processes, tasks] = [index, processes, tasks].map(|number| *number as u64);
-        let numbers = [index, processes, tasks, *seed, u64::from(*is_near), *load as u64];
+        let (is_near, budget) = (u64::from(*is_near), lookup_budget.as_millis() as u64);
+        let numbers = [index, processes, tasks, *seed, is_near, *load as u64, budget];
         let mut arguments = vec![WORKER.to_owned()];
         arguments.extend(numbers.map(|number| number.to_string()));
         arguments.extend([url.clone(), folder.to_str().unwrap().to_owned()]);
@@ -293,7 +307,8 @@ impl Settings {
 
     /// Returns the settings if this process is a worker.
     pub(crate) fn of_worker(arguments: &[String]) -> Option<Self> {
-        let [mark, index, processes, tasks, seed, is_near, load, url, folder] = arguments else {
+        let [mark, index, processes, tasks, seed, is_near, load, budget, url, folder] = arguments
+        else {
             return None;
         };
         if mark != WORKER {
@@ -304,6 +319,7 @@ impl Settings {
         let (seed, is_near) = (seed.parse().unwrap(), is_near == "1");
         let loads = [Load::Crowd, Load::Rests, Load::Late, Load::Doubts];
         let load = loads.into_iter().find(|known| *load == (*known as u64).to_string()).unwrap();
-        Some(Self { index, processes, tasks, seed, is_near, load, url, folder })
+        let lookup_budget = Duration::from_millis(budget.parse().unwrap());
+        Some(Self { index, processes, tasks, seed, is_near, load, lookup_budget, url, folder })
     }
 }

@@ -93,7 +93,7 @@ impl Run {
         let world = World::open(&settings.folder, settings.index, settings.processes);
         let world = Arc::new(world);
         let (url, direct) = settings.url.split_once('|').unwrap_or((&settings.url, &settings.url));
-        let mut store = builder(url);
+        let mut store = builder(url).lookup_budget(settings.lookup_budget);
         if settings.load == Load::Late && settings.index % 2 == 1 {
             store = store.heartbeat(LATE_HEARTBEAT);
         }

@@ -12,6 +12,7 @@
 
 use std::{collections::HashMap, iter, sync::Arc, time::Duration};
 
+use futures_util::future::{join, join_all};
 use tokio::sync::Notify;
 
 use super::{
@@ -33,7 +34,7 @@ const MAX_DUE: usize = 65_536;
 /// Limit of leases to release. Others run out by themselves.
 const MAX_RELEASES: usize = 4096;
 
-/// Limit of invalidations that are sent between two heartbeats, so that these are in time.
+/// Limit of invalidations that are sent at once, so that the heartbeat after them is in time.
 const BATCH: usize = 512;
 
 /// Messages of a store that the server has not acknowledged.
@@ -229,41 +230,38 @@ impl Outbox {
             let mark = link.settings.invalidation_mark(scope.subject());
             let marked = connection.mark(&mark, told_for);
             let marked = link.ask(connection, Operation::Invalidate, marked).await;
-            if let Err(fault @ (LinkFault::Lost | LinkFault::Away | LinkFault::TimedOut)) = marked {
-                return Err(fault);
-            }
+            broken(marked.err())?;
         }
         scope.send(link, connection, strength, window).await
     }
 
-    /// Sends releases and due invalidations. What fails stays.
+    /// Sends releases and due invalidations, all at once: one after the other they would keep a heartbeat
+    /// waiting for as many round trips. What fails stays.
     pub(super) async fn deliver(
         &self,
         link: &Link,
         connection: &Arc<Connection>,
     ) -> Result<(), LinkFault> {
-        let mut releases = std::mem::take(&mut lock(&self.state).releases).into_iter();
-        while let Some(release) = releases.next() {
-            let sent = release.send(link, connection).await;
-            match sent {
-                Err(fault @ (LinkFault::Lost | LinkFault::TimedOut)) => {
-                    self.keep_release(release);
-                    releases.for_each(|release| self.keep_release(release));
-                    return Err(fault);
-                }
-                Err(LinkFault::Away) => self.keep_release(release),
-                Ok(()) | Err(LinkFault::Foreign | LinkFault::Refused) => {}
+        let releases = std::mem::take(&mut lock(&self.state).releases);
+        let released = releases.into_iter().map(async |release| {
+            let sent = broken(release.send(link, connection).await.err());
+            if sent.is_err() {
+                self.keep_release(release);
             }
-        }
-        for (scope, call) in self.due(BATCH) {
-            match self.send(&scope, link, connection, Strength::Hard, call.window).await {
-                Ok(later) => self.acknowledge(&scope, call.number, later),
-                Err(fault @ (LinkFault::Lost | LinkFault::TimedOut)) => return Err(fault),
-                // Sent again with the next heartbeat; the others go on.
-                Err(LinkFault::Away | LinkFault::Foreign | LinkFault::Refused) => {}
+            sent
+        });
+        let invalidated = self.due(BATCH).into_iter().map(async |(scope, call)| {
+            let sent = self.send(&scope, link, connection, Strength::Hard, call.window).await;
+            if let Ok(later) = sent {
+                self.acknowledge(&scope, call.number, later);
             }
-        }
-        Ok(())
+            // One that is refused is sent again with the next heartbeat.
+            broken(sent.err())
+        });
+        let (released, invalidated) = join(join_all(released), join_all(invalidated)).await;
+        // One primary of several that is away is no doubt about the others.
+        let sent = released.into_iter().chain(invalidated);
+        sent.filter(|sent| *sent != Err(LinkFault::Away)).collect()
     }
 
     fn fail(&self, scope: &InvalidationScope, number: u64) {
@@ -350,6 +348,14 @@ impl Release {
         let key = link.settings.key(key);
         let released = connection.release(&key, digest, *token);
         link.ask(connection, Operation::Release, released).await.map(drop)
+    }
+}
+
+/// Fails by a fault of the connection, and by no other.
+fn broken(fault: Option<LinkFault>) -> Result<(), LinkFault> {
+    match fault {
+        Some(fault @ (LinkFault::Lost | LinkFault::Away | LinkFault::TimedOut)) => Err(fault),
+        None | Some(LinkFault::Foreign | LinkFault::Refused) => Ok(()),
     }
 }
 

@@ -45,6 +45,8 @@ pub(super) const LEAST_UNTIL_SEEN: Duration = Duration::from_secs(1);
 /// # Ok::<(), tower_support_cache::ConfigError>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "config", derive(serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(feature = "config-schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum ServerIdentity {
     /// The server's own report, which tells every run and every promotion: `run_id` and `master_replid` in
