@@ -113,7 +113,10 @@ advisories() {
 
 # What measures the cache beside its peers builds. It drags in all of them.
 peers() {
-    RUSTFLAGS="-D warnings" cargo check --locked --all-targets --manifest-path benches/peers/Cargo.toml
+    local bench
+    for bench in peers hit_ratio; do
+        RUSTFLAGS="-D warnings" cargo check --locked --all-targets --manifest-path "benches/$bench/Cargo.toml"
+    done
 }
 
 # The public API changes as the version says, against the last tag.

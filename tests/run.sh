@@ -103,8 +103,8 @@ step "formatting"
 cargo fmt --all --check
 
 step "lock files"
-# Each workspace's own is up to date: two of them are built by heavy jobs only.
-for manifest in Cargo.toml fuzz/Cargo.toml benches/peers/Cargo.toml; do
+# Each workspace's own is up to date: three of them are built by heavy jobs only.
+for manifest in Cargo.toml fuzz/Cargo.toml benches/peers/Cargo.toml benches/hit_ratio/Cargo.toml; do
     cargo update --quiet --workspace --locked --manifest-path "$manifest"
 done
 

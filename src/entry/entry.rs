@@ -148,6 +148,18 @@ impl Entry {
         self.provenance.requested
     }
 
+    /// Returns the time that the origin took for the head of its response. Zero for a note, and for a copy,
+    /// which costs a question to the store that it was read from.
+    pub(crate) fn fill_time(&self) -> Duration {
+        #[cfg(feature = "redis")]
+        if self.copied.is_some() {
+            return Duration::ZERO;
+        }
+        self.as_response().map_or(Duration::ZERO, |(head, _)| {
+            head.received.saturating_duration_since(self.provenance.requested)
+        })
+    }
+
     /// Returns whether it says that a recent response of its slot could not be stored.
     pub fn is_pass(&self) -> bool {
         matches!(self.content, Content::Pass)

@@ -157,6 +157,10 @@ impl VariantRef<'_> {
     pub fn to_variant(&self) -> Variant {
         Variant { bytes: self.bytes.into(), hash: self.hash }
     }
+
+    pub(crate) fn seeded_hash(&self) -> u64 {
+        self.hash
+    }
 }
 
 impl PartialEq for VariantRef<'_> {
@@ -170,12 +174,6 @@ impl Eq for VariantRef<'_> {}
 impl Hash for VariantRef<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.hash);
-    }
-}
-
-impl quick_cache::Equivalent<Variant> for VariantRef<'_> {
-    fn equivalent(&self, variant: &Variant) -> bool {
-        *self.bytes == *variant.bytes
     }
 }
 
@@ -261,8 +259,6 @@ pub(crate) fn origin(authority: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use quick_cache::Equivalent;
-
     use super::*;
     use crate::{
         key::Slot,
@@ -300,9 +296,7 @@ mod tests {
             let (left, right) = (reference(&p, &s), reference(&q, &t));
             let is_same = p == q && s == t;
             assert_eq!(of(left) == of(right), is_same);
-            assert_eq!(of(left).borrowed().equivalent(&of(right)), is_same);
             assert_eq!(of(left).borrowed() == of(right).borrowed(), is_same);
-            assert!(of(left).borrowed().equivalent(&of(left)));
             let other = of(VariantParts { nominated: &q[2], ..left });
             assert!(of(left).nominating(&q[2]) == other);
             assert!(of(left).nominating(&q[2]).seeded_hash() == other.seeded_hash());

@@ -10,14 +10,14 @@ use std::{
     hash::BuildHasherDefault,
     sync::Arc,
     thread::available_parallelism,
+    time::Duration,
 };
 
-use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
 use smallvec::{SmallVec, smallvec};
 
 use super::{
     Begin, Commit, Entry, Lookup, Pending, PrimaryKey, Sequence, Slot, Store, Strength, Subject,
-    Token, Variant, VariantRef, sealed::Sealed,
+    Token, Variant, VariantRef, greedy_dual::GreedyDual, sealed::Sealed,
 };
 use crate::{
     error::{ConfigError, ConfigErrorKind},
@@ -28,24 +28,19 @@ use crate::{
 
 const DEFAULT_CAPACITY: u64 = 64 * 1024 * 1024;
 const MIN_CAPACITY: u64 = 16 * 1024;
-/// Capacity of a shard. The eviction library divides the capacity among its shards, and a shard refuses an
-/// entry that is larger than itself: one of this size has room for several bodies of the default limit.
+/// Capacity of a shard, and so the limit of an entry: several bodies of the default limit have room.
 const BYTES_PER_SHARD: u64 = 8 * 1024 * 1024;
-/// Share of a shard for entries that are used often; no entry can be larger.
-const HOT: f64 = 0.97;
 /// Limit of the variants of one key. With more, the oldest is evicted.
 #[cfg(not(shuttle))]
 const MAX_VARIANTS: usize = 256;
 /// Room for one note and one response: a model has few variants.
 #[cfg(shuttle)]
 const MAX_VARIANTS: usize = 2;
-/// Estimate of an entry's weight, by which the eviction library sizes its tables.
-const TYPICAL_WEIGHT: u64 = 2048;
 
 /// Store in this process's memory.
 ///
-/// It holds at most its capacity in bytes, overhead included, and evicts the entries that are used least.
-/// Under one key it holds at most 256 variants. Clones share one store, and so do layers that are given
+/// It holds at most its capacity in bytes, overhead included. Once it is full, those entries give way that save
+/// the least time of the origin for their bytes: by their uses, and by the time that their fill took. Under one key it holds at most 256 variants. Clones share one store, and so do layers that are given
 /// clones of it: an invalidation through one is in force for all.
 ///
 /// ```
@@ -62,12 +57,10 @@ pub struct MemoryStore {
 /// State that all clones of a store share.
 struct MemoryState {
     sequence: Sequence,
-    entries: Cache<Variant, Arc<Entry>, ByWeight, BuildHasherDefault<Prehashed>, CollectEvicted>,
+    entries: GreedyDual,
     /// Variants of each primary key, in shards by the sequence's locks. Under the lock of a
     /// key, every entry of that key in `entries` is listed here; the reverse may lag.
     index: Box<[Mutex<Index>]>,
-    /// Limit of an entry's weight: the library drops larger ones silently.
-    largest: u64,
 }
 
 type Index = HashMap<PrimaryKey, SmallVec<[Variant; 1]>, BuildHasherDefault<Prehashed>>;
@@ -86,22 +79,12 @@ impl MemoryStore {
     pub(super) fn with_capacity(capacity: u64) -> Self {
         let threads = available_parallelism().map_or(1, usize::from) as u64;
         let shards = (capacity / BYTES_PER_SHARD).clamp(1, threads * 4);
-        // The largest power of two: the library would round up, to smaller shards.
+        // The largest power of two.
         let shards = 1_usize << shards.ilog2();
-        let options = OptionsBuilder::new()
-            .shards(shards)
-            .weight_capacity(capacity)
-            .hot_allocation(HOT)
-            .estimated_items_capacity((capacity / TYPICAL_WEIGHT) as usize)
-            .build()
-            .expect("capacity and estimate are set");
-        let hasher = BuildHasherDefault::default();
-        let entries = Cache::with_options(options, ByWeight, hasher, CollectEvicted);
         Self {
             state: Arc::new(MemoryState {
                 sequence: Sequence::new(),
-                largest: (entries.shard_capacity() as f64 * HOT) as u64,
-                entries,
+                entries: GreedyDual::new(capacity, shards),
                 index: (0..LOCKS).map(|_| Mutex::default()).collect(),
             }),
         }
@@ -140,12 +123,12 @@ pub struct MemoryStoreBuilder {
 impl MemoryStoreBuilder {
     /// Sets how much the store holds, in bytes, overhead included. Defaults to 64 MiB.
     ///
-    /// The tables that an empty store needs, 50 to 130 KiB, come on top, and 512 KiB more once a tag
-    /// is invalidated. So do the field names that the responses of a route have in common: mostly 1 or
-    /// 2 KiB a route, and 128 KiB at most.
+    /// The tables that an empty store needs, 50 to 130 KiB, come on top, 0.4 % of the capacity once it is
+    /// full, and 512 KiB once a tag is invalidated. So do the field names that the responses of a route
+    /// have in common: mostly 1 or 2 KiB a route, and 128 KiB at most.
     ///
-    /// One entry can be at most 97 % of the capacity or of 8 MiB, whichever is less, or more where
-    /// the capacity is over 16 MiB for each of four times the number of cores.
+    /// One entry can be as large as the capacity or 8 MiB, whichever is less, or larger where the capacity is
+    /// over 16 MiB for each of four times the number of cores.
     pub fn capacity(mut self, bytes: u64) -> Self {
         self.capacity = bytes;
         self
@@ -206,7 +189,7 @@ impl Store for MemoryStore {
                 && !seen.is_some_and(|seen| std::ptr::eq(seen, &**entry))
                 && self.state.sequence.is_slot_current(entry.slot(), entry.fence())
         };
-        ready(match self.state.entries.get(&slot.variant).filter(is_usable) {
+        ready(match self.state.entries.get(&slot.variant.borrowed()).filter(is_usable) {
             Some(entry) => Begin::Found(entry),
             None => Begin::Granted(()),
         })
@@ -262,13 +245,13 @@ impl MemoryState {
     }
 
     fn outdate_key(&self, key: &PrimaryKey) {
-        let mut evicted = Evicted::default();
+        let mut evicted = Vec::new();
         self.sequence.invalidate(key, || {
             let variants = lock(&self.index[shard(key)]).remove(key);
             for variant in variants.iter().flat_map(|variants| variants.iter()) {
-                let entry = self.entries.remove(variant).map(|(_, entry)| entry);
-                if let Some(outdated) = entry.and_then(|entry| self.outdated(&entry)) {
-                    self.insert(Arc::new(outdated), &mut evicted);
+                let Some(entry) = self.entries.remove(variant) else { continue };
+                if let Some(outdated) = self.outdated(&entry) {
+                    self.insert(Arc::new(outdated), entry.fill_time(), &mut evicted);
                 }
             }
         });
@@ -277,7 +260,7 @@ impl MemoryState {
 
     /// Goes through all entries, which an operator seldom has done.
     fn invalidate_scopes(&self, scopes: &[[u8; 16]], strength: Strength) {
-        let mut evicted = Evicted::default();
+        let mut evicted = Vec::new();
         let is_of = |variant: &&Variant| scopes.iter().any(|scope| variant.scope() == scope);
         self.sequence.invalidate_scopes(scopes, |shard| {
             let listed: Vec<_> = {
@@ -285,13 +268,15 @@ impl MemoryState {
                 index.values().flatten().filter(is_of).cloned().collect()
             };
             for variant in listed {
-                let Some((_, entry)) = self.entries.remove(&variant) else { continue };
+                let Some(entry) = self.entries.remove(&variant) else { continue };
                 let left = match strength {
                     Strength::Hard => None,
                     Strength::Soft => self.outdated(&entry),
                 };
                 match left {
-                    Some(outdated) => self.insert(Arc::new(outdated), &mut evicted),
+                    Some(outdated) => {
+                        self.insert(Arc::new(outdated), entry.fill_time(), &mut evicted)
+                    }
                     None => self.unlist(entry.slot()),
                 }
             }
@@ -303,7 +288,7 @@ impl MemoryState {
     #[cold]
     fn outdate(&self, found: &Entry) -> Option<Arc<Entry>> {
         let Slot { key, variant, .. } = found.slot();
-        let mut evicted = Evicted::default();
+        let mut evicted = Vec::new();
         let outdated = self.sequence.exclusive(key, || {
             // Meanwhile it may have been removed, replaced, or made stale by another request.
             let entry = self.entries.peek(variant)?;
@@ -311,7 +296,7 @@ impl MemoryState {
                 return Some(entry);
             }
             let outdated = Arc::new(self.outdated(&entry)?);
-            self.insert(Arc::clone(&outdated), &mut evicted);
+            self.insert(Arc::clone(&outdated), entry.fill_time(), &mut evicted);
             Some(outdated)
         });
         self.forget(evicted);
@@ -334,7 +319,7 @@ impl MemoryState {
     }
 
     fn commit(&self, entry: &Arc<Entry>, note: Option<Arc<Entry>>) -> Commit {
-        let mut evicted = Evicted::default();
+        let mut evicted = Vec::new();
         let committed = self.sequence.commit(entry.slot(), entry.held_at(), || {
             let earlier = self.entries.peek(&entry.slot().variant);
             if earlier.is_some_and(|earlier| entry.is_older_than(&earlier)) {
@@ -343,11 +328,14 @@ impl MemoryState {
             if entry.is_pass() && self.gives_way(entry, note.as_deref()) {
                 return Commit::Superseded;
             }
-            if entry.weight() > self.largest {
+            let is_too_large = |entry: &Arc<Entry>| entry.weight() > self.entries.largest();
+            if is_too_large(entry) || note.as_ref().is_some_and(is_too_large) {
                 return Commit::TooLarge;
             }
-            note.into_iter().for_each(|note| self.insert(note, &mut evicted));
-            self.insert(Arc::clone(entry), &mut evicted);
+            // Without its note the entry is not found: both are worth the same time.
+            let time = entry.fill_time();
+            note.into_iter().for_each(|note| self.insert(note, time, &mut evicted));
+            self.insert(Arc::clone(entry), time, &mut evicted);
             Commit::Stored
         });
         self.forget(evicted);
@@ -362,8 +350,8 @@ impl MemoryState {
         })
     }
 
-    /// Inserts an entry, under the lock of its key.
-    fn insert(&self, entry: Arc<Entry>, evicted: &mut Evicted) {
+    /// Inserts an entry whose fill took `time`, under the lock of its key.
+    fn insert(&self, entry: Arc<Entry>, time: Duration, evicted: &mut Vec<Arc<Entry>>) {
         let (key, variant) = (&entry.slot().key, entry.slot().variant.clone());
         // Listed first: an entry that is not listed could not be invalidated.
         match lock(&self.index[shard(key)]).entry(key.clone()) {
@@ -374,16 +362,13 @@ impl MemoryState {
                 // is found by it: it is never the oldest while others need it.
                 variants.retain(|known| *known != variant);
                 if variants.len() >= MAX_VARIANTS {
-                    let oldest = self.entries.remove(&variants.remove(0));
-                    evicted.0.extend(oldest.map(|(_, entry)| entry));
+                    evicted.extend(self.entries.remove(&variants.remove(0)));
                 }
-                variants.push(variant.clone());
+                variants.push(variant);
             }
         }
         entry.hold();
-        self.entries.insert_with_lifecycle(variant.clone(), entry, evicted);
-        // The library reports a replaced entry, too, but its variant stays listed.
-        evicted.0.retain(|entry| entry.slot().variant != variant);
+        drop(self.entries.insert(entry, time, evicted));
     }
 
     fn remove<'v>(&self, variants: impl Iterator<Item = &'v Variant>) {
@@ -394,8 +379,8 @@ impl MemoryState {
 
     /// Removes evicted entries from the index, each under the lock of its key: its variant may have been
     /// stored again since, and then stays listed.
-    fn forget(&self, evicted: Evicted) {
-        for entry in evicted.0 {
+    fn forget(&self, evicted: Vec<Arc<Entry>>) {
+        for entry in evicted {
             let slot = entry.slot();
             entry.evict();
             self.sequence.exclusive(&slot.key, || self.unlist(slot));
@@ -405,7 +390,7 @@ impl MemoryState {
     /// Removes a slot from the index if it has no entry, under the lock of its key.
     fn unlist(&self, slot: &Slot) {
         let mut index = lock(&self.index[shard(&slot.key)]);
-        if self.entries.contains_key(&slot.variant) {
+        if self.entries.contains(&slot.variant) {
             return;
         }
         if let Some(variants) = index.get_mut(&slot.key) {
@@ -414,30 +399,5 @@ impl MemoryState {
                 index.remove(&slot.key);
             }
         }
-    }
-}
-
-/// Weighs entries for the eviction library.
-#[derive(Clone)]
-struct ByWeight;
-
-impl Weighter<Variant, Arc<Entry>> for ByWeight {
-    fn weight(&self, _: &Variant, entry: &Arc<Entry>) -> u64 {
-        entry.weight()
-    }
-}
-
-/// Collects evicted entries, which leave the index once the library's lock is released.
-#[derive(Clone)]
-struct CollectEvicted;
-
-#[derive(Default)]
-struct Evicted(Vec<Arc<Entry>>);
-
-impl Lifecycle<Variant, Arc<Entry>> for CollectEvicted {
-    type RequestState = Evicted;
-
-    fn on_evict(&self, evicted: &mut Evicted, _: Variant, entry: Arc<Entry>) {
-        evicted.0.push(entry);
     }
 }

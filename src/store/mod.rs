@@ -43,6 +43,7 @@
 mod chosen;
 #[cfg(feature = "testing")]
 pub mod conformance;
+mod greedy_dual;
 mod memory;
 #[cfg(feature = "redis")]
 mod redis;
