@@ -25,7 +25,7 @@ pub(super) enum Command {
     Audits,
     /// The last outcomes of a bucket.
     Outcomes(String),
-    Explain(Request<Bytes>),
+    Explain(Box<Request<Bytes>>),
     Invalidate(Vec<PurgeTarget>, Strength),
     Switch(Vec<(String, Switch)>),
     Drain(Duration),
@@ -247,5 +247,5 @@ fn explain(parameters: &[Parameter]) -> Result<Command, Reply> {
         };
     }
     let request = request.body(content).map_err(|error| Reply::refused(&error))?;
-    Ok(Command::Explain(request))
+    Ok(Command::Explain(Box::new(request)))
 }
