@@ -156,7 +156,7 @@ pub fn content(input: &[u8]) {
     }
 }
 
-/// What is left of encoded content. Each part says how long it is before it begins.
+/// Rest of encoded content that has not been read. Each part says how long it is before it begins.
 struct EncodedContent<'e>(&'e [u8]);
 
 impl<'e> EncodedContent<'e> {
