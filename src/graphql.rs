@@ -160,7 +160,7 @@ pub struct PersistedQuery {
 
 /// Parameter of a target, decoded.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Parameter {
+struct TargetParameter {
     name: String,
     value: String,
 }
@@ -221,7 +221,7 @@ pub fn persisted(target: &Uri) -> Option<PersistedQuery> {
 ///     request
 /// }
 ///
-/// let asked = Request::get("/graphql?variables={\"b\":1,+\"a\":2}&query={cats}").body(()).unwrap();
+/// let asked = Request::get("/graphql?variables=%7B%22b%22:1,+%22a%22:2%7D&query=%7Bcats%7D").body(()).unwrap();
 /// let target = "/graphql?query=%7Bcats%7D&variables=%7B%22a%22%3A2%2C%22b%22%3A1%7D";
 /// assert_eq!(canonical(asked).uri(), target);
 ///
@@ -230,7 +230,7 @@ pub fn persisted(target: &Uri) -> Option<PersistedQuery> {
 /// ```
 pub fn canonical_target(target: &Uri) -> Option<Uri> {
     let mut parameters = parameters(target)?;
-    for Parameter { name, value } in &mut parameters {
+    for TargetParameter { name, value } in &mut parameters {
         if ["variables", "extensions"].contains(&&**name) {
             *value = String::from_utf8(canonical(value.as_bytes())?).ok()?;
         }
@@ -239,7 +239,7 @@ pub fn canonical_target(target: &Uri) -> Option<Uri> {
     let escaped = |text| utf8_percent_encode(text, ESCAPED);
     let pairs = parameters
         .iter()
-        .map(|Parameter { name, value }| format!("{}={}", escaped(name), escaped(value)));
+        .map(|TargetParameter { name, value }| format!("{}={}", escaped(name), escaped(value)));
     let query = pairs.collect::<Vec<_>>().join("&");
     let mut parts = target.clone().into_parts();
     parts.path_and_query = Some(format!("{}?{query}", target.path()).parse().ok()?);
@@ -247,19 +247,19 @@ pub fn canonical_target(target: &Uri) -> Option<Uri> {
 }
 
 /// Returns the parameters of a target. `None` if there are none, or one stands twice.
-fn parameters(target: &Uri) -> Option<Vec<Parameter>> {
+fn parameters(target: &Uri) -> Option<Vec<TargetParameter>> {
     let decoded = |text: &str| {
         let text = text.replace('+', " ");
         percent_decode_str(&text).decode_utf8().ok().map(Into::into)
     };
-    let mut parameters = Vec::<Parameter>::new();
+    let mut parameters = Vec::<TargetParameter>::new();
     for pair in target.query()?.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let (name, value) = (decoded(name)?, decoded(value)?);
         if parameters.iter().any(|other| other.name == name) {
             return None;
         }
-        parameters.push(Parameter { name, value });
+        parameters.push(TargetParameter { name, value });
     }
     (!parameters.is_empty()).then_some(parameters)
 }
