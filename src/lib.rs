@@ -102,6 +102,8 @@ mod background;
 mod body;
 mod clock;
 mod coding;
+#[cfg(feature = "redis")]
+mod deadline;
 mod entry;
 mod error;
 mod exchange;

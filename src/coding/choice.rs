@@ -13,9 +13,8 @@ pub(crate) fn preferred(request: &HeaderMap, offered: &[ContentCoding]) -> Optio
     let named: Vec<_> = request
         .get_all(ACCEPT_ENCODING)
         .iter()
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(','))
-        .filter_map(quality)
+        .map(|line| String::from_utf8_lossy(line.as_bytes()))
+        .flat_map(|line| line.split(',').filter_map(quality).collect::<Vec<_>>())
         .collect();
     let of =
         |name: &str| named.iter().find(|(known, _)| *known == name).map(|(_, quality)| *quality);

@@ -342,6 +342,9 @@ pub struct CacheConfig {
     /// Set if responses for a caller are encoded, too. Defaults to `false`.
     #[cfg(feature = "encode")]
     pub encode_per_caller: bool,
+    /// Contents of a request that are taken for one: `"json"` for JSON of one meaning (RFC 8785), with the
+    /// feature `json`.
+    pub normalize: Option<String>,
     /// Methods of writes to the route's own path that do not invalidate its key.
     pub ignore_writes: Vec<String>,
     /// Sharing of one origin request by concurrent misses. Defaults to true.

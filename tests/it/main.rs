@@ -45,6 +45,8 @@ mod notices;
 mod operator;
 mod outer_layers;
 mod peers;
+#[cfg(feature = "graphql")]
+mod persisted;
 mod privacy;
 #[cfg(feature = "metrics")]
 mod published;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // clippy.toml lets tests unwrap, but not what they call.
 
+#[path = "../support/cluster.rs"]
+mod cluster;
 #[path = "../support/dialect.rs"]
 mod dialect;
 #[path = "../support/proxy.rs"]
@@ -25,6 +27,7 @@ mod clock;
 #[cfg(feature = "config")]
 mod configured;
 mod conformance;
+mod content;
 mod crowd;
 mod deploy;
 mod dialects;
@@ -37,6 +40,7 @@ mod identity;
 mod invalidation;
 mod load;
 mod near;
+mod near_cluster;
 mod pending;
 #[cfg(feature = "metrics")]
 mod published;

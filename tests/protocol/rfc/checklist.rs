@@ -58,6 +58,7 @@ const TESTED: &[(&str, &str)] = &[
     ),
     ("3.8 redirections", "a_redirection_of_a_query_is_stored_as_it_says"),
     ("3.8 conditional QUERY", "a_conditional_query_is_answered_from_the_result_of_its_own_content"),
+    ("3.8 forms of content", "a_form_of_the_content_is_for_the_key_alone"),
     ("3.8 ranges of a QUERY", "a_range_of_the_result_of_a_query_is_a_part_of_it"),
     ("3.7 own answers", "an_answer_of_the_caches_own_has_no_cache_status"),
     ("3.7 nothing of the key", "no_key_and_no_target_are_in_cache_status"),
@@ -136,6 +137,7 @@ const CHECKLIST: &[&str] = &[
     "3.8 Content-Location, Location, Accept-Query",
     "3.8 redirections",
     "3.8 conditional QUERY",
+    "3.8 forms of content",
     "3.8 ranges of a QUERY",
 ];
 
