@@ -111,7 +111,7 @@ fn classify_read<St: Store>(
         return Err(Bypass::Switch.into());
     }
     let (rule, fields, secret) = (&route.rule, view.head.headers, &cache.identity.secret);
-    let admitted = admit(&cache.identity, rule, view, content)?;
+    let admitted = admit(&cache.identity, rule, route.variations.as_deref(), view, content)?;
     let asks = Asks::of(view.head, &admitted.fields, rule);
     let declared = rule.vary.values(fields, secret);
     let base = admitted.variant(&declared).encode();
@@ -161,7 +161,9 @@ fn classify_read<St: Store>(
     }
     let slot = slot_of(rule, view, admitted.key, variant)?;
     let outer = outer.cloned();
-    let read = Read { base, nominated, reason, seen, right, outer, ..Read::new(route, slot, asks) };
+    let sent = admitted.sent;
+    let read =
+        Read { base, nominated, sent, reason, seen, right, outer, ..Read::new(route, slot, asks) };
     Ok(match refresh {
         Some(reuse) => Decision::Refresh(read, reuse),
         None => Decision::Read(read),

@@ -70,7 +70,13 @@ impl<St: Store> Cache<St> {
             Switch::Shadow => return Err(Bypass::Shadow),
         }
         let rule = &route.rule;
-        let admitted = match admit(&self.identity, rule, view, content_of(rule)) {
+        let admitted = match admit(
+            &self.identity,
+            rule,
+            route.variations.as_deref(),
+            view,
+            content_of(rule),
+        ) {
             Ok(admitted) => admitted,
             Err(Denied::Bypass(reason)) => return Err(reason),
             Err(Denied::Unknown | Denied::Unread(_) | Denied::Write) => {

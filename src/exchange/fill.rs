@@ -15,7 +15,7 @@ use super::{
     cache::Cache,
     notices::surrogate_keys,
     refill::Followed,
-    request::Read,
+    request::{Read, Selection},
     respond::{SharedBody, SharedResponse},
     rules::CachedRoute,
     settle::{Conclusion, Ending},
@@ -27,11 +27,11 @@ use crate::{
     entry::{Entry, Head, MAX_FIELD_NAMES, Provenance, Timing, exact_copy},
     flight::Lead,
     insight::{FieldDigests, is_sampled},
-    key::{FieldList, MAX_TAGS, Nominated, Slot, Tag, Tags, Variant, seeded_hash},
+    key::{FieldList, MAX_TAGS, Slot, Tag, Tags, Variant, seeded_hash},
     metrics::{outcome::Refusal, telemetry},
     policy::{
-        CACHE_GROUPS, Reception, Terms, declared_length, groups, is_overloaded, may_be_remembered,
-        named_tags,
+        CACHE_GROUPS, Reception, Terms, UrlVariation, declared_length, groups, is_overloaded,
+        may_be_remembered, named_tags,
     },
     recording::{Recorded, Recorder, Recording, Reservation, Stop, Tape},
     route::CacheRule,
@@ -68,9 +68,11 @@ pub(crate) struct ForwardedRequest<'r> {
 
 /// Position of a response in the store: variant and note.
 pub(super) struct Placement {
-    /// Variant that the response was made for, and the nominated fields that it holds.
+    /// Variant that the response was made for, and the terms that led to it.
     variant: Variant,
-    nominated: Nominated,
+    selection: Selection,
+    /// Set if its target has another form than the one that was looked for.
+    has_moved: bool,
     /// Variant of the note that names these fields, if a response has nominated any.
     noted_at: Option<Variant>,
 }
@@ -217,14 +219,18 @@ impl<St: Store> Filling<St> {
     fn place(&self, asked: &ForwardedRequest<'_>, response: &HeaderMap) -> Option<Placement> {
         let read = asked.read;
         let nominated = read.nominated.with(response).ok()?;
-        let variant = if nominated == read.nominated {
+        let variation = read.sent.as_ref().and_then(|_| UrlVariation::of(response)).map(Arc::new);
+        let base = read.base_by(variation.as_deref());
+        let has_moved = base != read.base;
+        let variant = if nominated == read.nominated && !has_moved {
             read.slot.variant.clone()
         } else {
             let values = nominated.values(&asked.fields, &self.cache.identity.secret);
-            read.base.nominating(&values)
+            base.nominating(&values)
         };
-        let noted_at = (variant != read.base).then(|| read.base.clone());
-        Some(Placement { variant, nominated, noted_at })
+        let noted_at = (variant != base).then_some(base);
+        let selection = Selection { nominated, variation };
+        Some(Placement { variant, selection, has_moved, noted_at })
     }
 
     /// Returns the tags of a response.
@@ -320,7 +326,9 @@ impl<St: Store> Filling<St> {
     /// Prepares the end of the flight with nothing to share: the response may not be stored. That is
     /// remembered at the response's own variant, so that the other variants are not affected.
     pub(super) fn refuse(self, refused: &Refused, status: StatusCode) -> Ending<St> {
-        let (refusal, placement) = (refused.refusal, refused.placement.as_ref());
+        // A form that nothing is stored under is never looked for.
+        let placement = refused.placement.as_ref().filter(|place| !place.has_moved);
+        let refusal = refused.refusal;
         self.cache.metrics().refused(self.route.bucket, refusal);
         let pass = may_be_remembered(refusal, status).then(|| {
             let variant = placement.map_or(&self.lead.slot().variant, |place| &place.variant);
@@ -341,7 +349,7 @@ impl<St: Store> Filling<St> {
         let base = self.provenance(placement.noted_at.clone()?, Tags::none());
         // Other responses that are found by the same note may be of use for longer than this one.
         let until = until.max(now() + self.rule().longest());
-        Some(Arc::new(Entry::nominated(base, placement.nominated.clone(), until)))
+        Some(Arc::new(Entry::nominated(base, placement.selection.nominated.clone(), until)))
     }
 
     fn provenance(&self, variant: Variant, tags: Tags) -> Provenance {
@@ -436,7 +444,7 @@ impl<St: Store> Filling<St> {
         let entry = Entry::response(provenance, head, body);
         let note = self.note(&placement, entry.kept_until());
         let entry = Arc::new(entry);
-        let conclusion = Conclusion::Response(Arc::clone(&entry), placement.nominated);
+        let conclusion = Conclusion::Response(Arc::clone(&entry), placement.selection);
         self.ending(Some((entry, note)), conclusion)
     }
 
@@ -482,7 +490,7 @@ impl Storable {
             head: Arc::new(self.head.clone()),
             body: SharedBody::Streaming(recording),
             variant: self.placement.variant.clone(),
-            nominated: self.placement.nominated.clone(),
+            selection: self.placement.selection.clone(),
         }
     }
 }

@@ -18,7 +18,9 @@ use crate::{
         cache_outcome::OutcomeReport,
         outcome::{Alone, ForwardReason},
     },
-    policy::{Conditions, ForceRefresh, RangeAsked, RequestFields, Wishes, contradicts},
+    policy::{
+        Conditions, ForceRefresh, RangeAsked, RequestFields, UrlVariation, Wishes, contradicts,
+    },
     route::{CacheRule, HeadRef},
 };
 
@@ -79,6 +81,14 @@ impl Asks {
     }
 }
 
+/// Terms of a response that decide which requests it answers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Selection {
+    pub(crate) nominated: Nominated,
+    /// Variation that it declares, where the route honours it; `None` for the query as it was sent.
+    pub(crate) variation: Option<Arc<UrlVariation>>,
+}
+
 /// Read that needs the store or the origin.
 #[derive(Clone)]
 pub(crate) struct Read {
@@ -88,6 +98,8 @@ pub(crate) struct Read {
     /// Variant without the values of fields that responses have nominated.
     pub(crate) base: Variant,
     pub(crate) nominated: Nominated,
+    /// Target as it was sent, where the response may say what of it counts.
+    pub(crate) sent: Option<Box<str>>,
     pub(crate) asks: Asks,
     /// Reason for which it is forwarded, if it is.
     pub(crate) reason: ForwardReason,
@@ -111,6 +123,7 @@ impl Read {
             base: slot.variant.clone(),
             slot,
             nominated: route.rule.vary.clone(),
+            sent: None,
             asks,
             reason: ForwardReason::UriMiss,
             seen: None,
@@ -118,6 +131,15 @@ impl Read {
             is_background: false,
             outer: None,
             origin_time: None,
+        }
+    }
+
+    /// Returns the variant without the values of nominated fields, for a response with this variation.
+    pub(crate) fn base_by(&self, variation: Option<&UrlVariation>) -> Variant {
+        match (&self.sent, variation) {
+            (None, _) => self.base.clone(),
+            (Some(sent), None) => self.base.targeting(sent),
+            (Some(sent), Some(variation)) => self.base.targeting(&variation.form(sent)),
         }
     }
 
