@@ -15,7 +15,7 @@ use super::{
     cache::Cache,
     notices::surrogate_keys,
     refill::Followed,
-    request::{Read, Selection},
+    request::{Placement, Read},
     respond::{SharedBody, SharedResponse},
     rules::CachedRoute,
     settle::{Conclusion, Ending},
@@ -30,8 +30,8 @@ use crate::{
     key::{FieldList, MAX_TAGS, Slot, Tag, Tags, Variant, seeded_hash},
     metrics::{outcome::Refusal, telemetry},
     policy::{
-        CACHE_GROUPS, Reception, Terms, UrlVariation, declared_length, groups, is_overloaded,
-        may_be_remembered, named_tags,
+        CACHE_GROUPS, Reception, Terms, declared_length, groups, is_overloaded, may_be_remembered,
+        named_tags,
     },
     recording::{Recorded, Recorder, Recording, Reservation, Stop, Tape},
     route::CacheRule,
@@ -64,17 +64,6 @@ pub(crate) struct Filling<St: Store> {
 pub(crate) struct ForwardedRequest<'r> {
     pub(crate) read: &'r Read,
     pub(crate) fields: FieldList,
-}
-
-/// Position of a response in the store: variant and note.
-pub(super) struct Placement {
-    /// Variant that the response was made for, and the terms that led to it.
-    variant: Variant,
-    selection: Selection,
-    /// Set if its target has another form than the one that was looked for.
-    has_moved: bool,
-    /// Variant of the note that names these fields, if a response has nominated any.
-    noted_at: Option<Variant>,
 }
 
 /// Judgement of a response by its head: it may be stored, here and on these terms.
@@ -215,24 +204,6 @@ impl<St: Store> Filling<St> {
         Received { head, body, status, ending, recorder }
     }
 
-    /// Returns the placement of the response to a request. `None` for `Vary: *` and for too many names.
-    fn place(&self, asked: &ForwardedRequest<'_>, response: &HeaderMap) -> Option<Placement> {
-        let read = asked.read;
-        let nominated = read.nominated.with(response).ok()?;
-        let variation = read.sent.as_ref().and_then(|_| UrlVariation::of(response)).map(Arc::new);
-        let base = read.base_by(variation.as_deref());
-        let has_moved = base != read.base;
-        let variant = if nominated == read.nominated && !has_moved {
-            read.slot.variant.clone()
-        } else {
-            let values = nominated.values(&asked.fields, &self.cache.identity.secret);
-            base.nominating(&values)
-        };
-        let noted_at = (variant != base).then_some(base);
-        let selection = Selection { nominated, variation };
-        Some(Placement { variant, selection, has_moved, noted_at })
-    }
-
     /// Returns the tags of a response.
     pub(super) fn tags(&self, response: &response::Parts) -> Result<Tags, Refusal> {
         self.cache.tags(self.rule(), self.lead.slot(), response)
@@ -250,7 +221,8 @@ impl<St: Store> Filling<St> {
         head: &response::Parts,
         tags: Result<Tags, Refusal>,
     ) -> Result<Judgement, Refused> {
-        let placement = self.place(asked, &head.headers);
+        let secret = &self.cache.identity.secret;
+        let placement = asked.read.place(&asked.fields, &head.headers, secret);
         let (terms, timing, placement) = match (self.terms(asked.read, head), placement) {
             (Ok((terms, timing)), Some(placement)) => (terms, timing, placement),
             (terms, placement) => {

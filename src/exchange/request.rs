@@ -13,7 +13,7 @@ use super::{nesting::OuterFills, rules::CachedRoute};
 use crate::{
     background::Revalidation,
     entry::{Entry, Head},
-    key::{Nominated, Slot, Variant},
+    key::{DigestKey, FieldList, Nominated, Slot, Variant},
     metrics::{
         cache_outcome::OutcomeReport,
         outcome::{Alone, ForwardReason},
@@ -89,6 +89,17 @@ pub(crate) struct Selection {
     pub(crate) variation: Option<Arc<UrlVariation>>,
 }
 
+/// Position of a response in the store: variant and note.
+pub(crate) struct Placement {
+    /// Variant that the response was made for, and the terms that led to it.
+    pub(super) variant: Variant,
+    pub(super) selection: Selection,
+    /// Set if its target has another form than the one that was looked for.
+    pub(super) has_moved: bool,
+    /// Variant of the note that names the nominated fields, if a response has nominated any.
+    pub(super) noted_at: Option<Variant>,
+}
+
 /// Read that needs the store or the origin.
 #[derive(Clone)]
 pub(crate) struct Read {
@@ -141,6 +152,27 @@ impl Read {
             (Some(sent), None) => self.base.targeting(sent),
             (Some(sent), Some(variation)) => self.base.targeting(&variation.form(sent)),
         }
+    }
+
+    /// Returns the placement of the response to it, forwarded with these fields. `None` for `Vary: *` and for
+    /// too many names.
+    pub(super) fn place(
+        &self,
+        fields: &FieldList,
+        response: &HeaderMap,
+        secret: &DigestKey,
+    ) -> Option<Placement> {
+        let nominated = self.nominated.with(response).ok()?;
+        let variation = self.sent.as_ref().and_then(|_| UrlVariation::of(response)).map(Arc::new);
+        let base = self.base_by(variation.as_deref());
+        let has_moved = base != self.base;
+        let variant = match nominated == self.nominated && !has_moved {
+            true => self.slot.variant.clone(),
+            false => base.nominating(&nominated.values(fields, secret)),
+        };
+        let noted_at = (variant != base).then_some(base);
+        let selection = Selection { nominated, variation };
+        Some(Placement { variant, selection, has_moved, noted_at })
     }
 
     /// Looks by these nominated fields from now on.

@@ -44,18 +44,19 @@ impl UrlVariation {
         if line.len() > MAX_FIELD {
             return None;
         }
-        let members = Parser::new(&line[..]).parse_dictionary_with_visitor(Members::default());
-        let Members { key_order, params, except } = members.ok()?;
+        let members =
+            Parser::new(&line[..]).parse_dictionary_with_visitor(VariationField::default());
+        let VariationField { key_order, params, except } = members.ok()?;
         let ignores_order = match key_order {
             // The draft's algorithm begins with an order that counts, and so do browsers.
-            Member::Absent => false,
-            Member::Flag(ignores) => ignores,
-            Member::Names(_) | Member::Bad => return None,
+            VariationMember::Absent => false,
+            VariationMember::Flag(ignores) => ignores,
+            VariationMember::Names(_) | VariationMember::Bad => return None,
         };
         let (names, is_except) = match (params, except) {
-            (Member::Absent, Member::Absent) => (Vec::new(), false),
-            (Member::Names(names), Member::Absent) => (names, false),
-            (Member::Absent, Member::Names(names)) => (names, true),
+            (VariationMember::Absent, VariationMember::Absent) => (Vec::new(), false),
+            (VariationMember::Names(names), VariationMember::Absent) => (names, false),
+            (VariationMember::Absent, VariationMember::Names(names)) => (names, true),
             _ => return None,
         };
         if names.is_empty() && !is_except && !ignores_order {
@@ -113,16 +114,16 @@ fn decoded(text: &str) -> String {
     percent_decode(text.as_bytes()).decode_utf8_lossy().into_owned()
 }
 
-/// Members of the field that mean something, each with its last value.
+/// VariationField of the field that mean something, each with its last value.
 #[derive(Default)]
-struct Members {
-    key_order: Member,
-    params: Member,
-    except: Member,
+struct VariationField {
+    key_order: VariationMember,
+    params: VariationMember,
+    except: VariationMember,
 }
 
 #[derive(Default)]
-enum Member {
+enum VariationMember {
     #[default]
     Absent,
     Flag(bool),
@@ -130,7 +131,7 @@ enum Member {
     Bad,
 }
 
-impl<'de> DictionaryVisitor<'de> for Members {
+impl<'de> DictionaryVisitor<'de> for VariationField {
     type Out = Self;
     type Error = Infallible;
 
@@ -139,10 +140,10 @@ impl<'de> DictionaryVisitor<'de> for Members {
             "key-order" => &mut self.key_order,
             "params" => &mut self.params,
             "except" => &mut self.except,
-            _ => return Ok(Value(None)),
+            _ => return Ok(MemberValue(None)),
         };
-        *member = Member::Bad;
-        Ok(Value(Some(member)))
+        *member = VariationMember::Bad;
+        Ok(MemberValue(Some(member)))
     }
 
     fn finish(self) -> Result<Self, Infallible> {
@@ -150,10 +151,10 @@ impl<'de> DictionaryVisitor<'de> for Members {
     }
 }
 
-/// Value of one member while it is parsed; `None` for a member without a meaning.
-struct Value<'m>(Option<&'m mut Member>);
+/// MemberValue of one member while it is parsed; `None` for a member without a meaning.
+struct MemberValue<'m>(Option<&'m mut VariationMember>);
 
-impl<'de> EntryVisitor<'de> for Value<'_> {
+impl<'de> EntryVisitor<'de> for MemberValue<'_> {
     type Error = Infallible;
 
     fn item(self) -> Result<impl ItemVisitor<'de>, Infallible> {
@@ -162,13 +163,13 @@ impl<'de> EntryVisitor<'de> for Value<'_> {
 
     fn inner_list(mut self) -> Result<impl InnerListVisitor<'de>, Infallible> {
         if let Some(member) = &mut self.0 {
-            **member = Member::Names(Vec::new());
+            **member = VariationMember::Names(Vec::new());
         }
         Ok(self)
     }
 }
 
-impl<'de> ItemVisitor<'de> for Value<'_> {
+impl<'de> ItemVisitor<'de> for MemberValue<'_> {
     type Out = ();
     type Error = Infallible;
 
@@ -177,17 +178,17 @@ impl<'de> ItemVisitor<'de> for Value<'_> {
         item: BareItemFromInput<'de>,
     ) -> Result<impl ParameterVisitor<'de, Out = ()>, Infallible> {
         if let (Some(member), BareItemFromInput::Boolean(flag)) = (self.0, item) {
-            *member = Member::Flag(flag);
+            *member = VariationMember::Flag(flag);
         }
         Ok(Ignored)
     }
 }
 
-impl<'de> InnerListVisitor<'de> for Value<'_> {
+impl<'de> InnerListVisitor<'de> for MemberValue<'_> {
     type Error = Infallible;
 
     fn item(&mut self) -> Result<impl ItemVisitor<'de>, Infallible> {
-        Ok(Name(self.0.as_deref_mut()))
+        Ok(ListedName(self.0.as_deref_mut()))
     }
 
     fn finish(self) -> Result<impl ParameterVisitor<'de>, Infallible> {
@@ -196,9 +197,9 @@ impl<'de> InnerListVisitor<'de> for Value<'_> {
 }
 
 /// One name of a list while it is parsed.
-struct Name<'m>(Option<&'m mut Member>);
+struct ListedName<'m>(Option<&'m mut VariationMember>);
 
-impl<'de> ItemVisitor<'de> for Name<'_> {
+impl<'de> ItemVisitor<'de> for ListedName<'_> {
     type Out = ();
     type Error = Infallible;
 
@@ -207,10 +208,10 @@ impl<'de> ItemVisitor<'de> for Name<'_> {
         item: BareItemFromInput<'de>,
     ) -> Result<impl ParameterVisitor<'de, Out = ()>, Infallible> {
         match (self.0, item) {
-            (Some(Member::Names(names)), BareItemFromInput::String(name)) => {
+            (Some(VariationMember::Names(names)), BareItemFromInput::String(name)) => {
                 names.push(decoded(name.as_str()));
             }
-            (Some(member), _) => *member = Member::Bad,
+            (Some(member), _) => *member = VariationMember::Bad,
             (None, _) => {}
         }
         Ok(Ignored)
