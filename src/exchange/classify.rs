@@ -123,7 +123,7 @@ fn classify_read<St: Store>(
     }
     if switch == Switch::Shadow {
         let slot = slot_of(rule, view, admitted.key, base.to_variant())?;
-        return Ok(Decision::Shadow(Read::new(route, slot, asks)));
+        return Ok(Decision::Shadow(Read::new(route, slot, admitted.sent, asks)));
     }
     let peek = |variant: &_| match cache.store.peek(variant) {
         Some(entry) => cache.consider(route, &asks.wishes, Purpose::Answer, fields, entry),
@@ -159,11 +159,9 @@ fn classify_read<St: Store>(
     if is_refused && right.is_none() {
         return Ok(pass(cache, route, &asks));
     }
-    let slot = slot_of(rule, view, admitted.key, variant)?;
-    let outer = outer.cloned();
-    let sent = admitted.sent;
-    let read =
-        Read { base, nominated, sent, reason, seen, right, outer, ..Read::new(route, slot, asks) };
+    let (slot, outer) = (slot_of(rule, view, admitted.key, variant)?, outer.cloned());
+    let read = Read::new(route, slot, admitted.sent, asks);
+    let read = Read { base, nominated, reason, seen, right, outer, ..read };
     Ok(match refresh {
         Some(reuse) => Decision::Refresh(read, reuse),
         None => Decision::Read(read),

@@ -92,7 +92,7 @@ impl<St: Store> Cache<St> {
         explanation.tags =
             slot.tags.iter().filter_map(|tag| Some(tag.text()?.to_owned())).collect();
         explanation.invalidated_by = rules.table.invalidating(rule, &slot);
-        Ok(Read::new(route, slot, asks))
+        Ok(Read::new(route, slot, admitted.sent, asks))
     }
 
     /// Returns the course that a read would take now.

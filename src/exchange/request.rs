@@ -128,13 +128,18 @@ pub(crate) struct Read {
 
 impl Read {
     /// Creates a read of which nothing is known yet.
-    pub(crate) fn new(route: &Arc<CachedRoute>, slot: Slot, asks: Asks) -> Self {
+    pub(crate) fn new(
+        route: &Arc<CachedRoute>,
+        slot: Slot,
+        sent: Option<Box<str>>,
+        asks: Asks,
+    ) -> Self {
         Self {
             route: Arc::clone(route),
             base: slot.variant.clone(),
             slot,
             nominated: route.rule.vary.clone(),
-            sent: None,
+            sent,
             asks,
             reason: ForwardReason::UriMiss,
             seen: None,

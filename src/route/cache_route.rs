@@ -550,7 +550,7 @@ impl CacheRoute {
     ///     let request = Request::get(target).body(Body::empty()).unwrap();
     ///     let response = app.clone().oneshot(request).await.unwrap();
     ///     let status = response.headers()["cache-status"].to_str().unwrap();
-    ///     assert_eq!(status.contains("; hit"), is_hit, "{status}");
+    ///     assert_eq!(status.contains(";hit"), is_hit, "{status}");
     /// }
     /// # }
     /// ```
