@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::Request;
 
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
     insight::{AuditReport, Explanation},
     key::{IntoKey, PrimaryKey, Strength, Subject, Tag, is_reserved, origin},
     metrics::{Snapshot, recent_outcomes::RecordedOutcome, switch::Switch, telemetry},
-    route::{CacheRule, Routes},
+    route::{CacheRule, HeadRef, Routes},
     store::{Acknowledgement, Store},
 };
 
@@ -385,7 +386,8 @@ impl SupportCacheHandle {
 
     /// Explains a request: its route, bucket, key, tags, what is in its variant, what would happen to it now
     /// and why, and which writes would invalidate its response. For a write: the keys and tags that it would
-    /// invalidate. It is taken to have no content.
+    /// invalidate. It is taken to have no content;
+    /// [`explain_with_content`](Self::explain_with_content) is for one that has.
     ///
     /// The closures of routes and rules are called with it. It changes nothing: neither counters nor what is
     /// stored, nor what is evicted next. Over Redis it reads, which counts as an operation of the store.
@@ -411,7 +413,35 @@ impl SupportCacheHandle {
     /// A dropped future changes nothing.
     #[doc(alias = "debug", alias = "dry run")]
     pub async fn explain(&self, request: &Request<()>) -> Explanation {
-        self.cache.explain(request).await
+        self.cache.explain(HeadRef::of(request), Bytes::new()).await
+    }
+
+    /// Explains a request with content, as a layer that
+    /// [reads it](crate::SupportCacheLayer::reading_content) treats it, and as [`explain`](Self::explain) does.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use tower_support_cache::{CacheRoute, Forecast, ForwardReason, MemoryStore, SupportCacheLayer};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let layer = SupportCacheLayer::builder(MemoryStore::new())
+    ///     .cache(CacheRoute::query("/search").key("search").ttl(Duration::from_secs(60)))
+    ///     .build()
+    ///     .unwrap();
+    /// let query = Request::builder().method("QUERY").uri("/search").header("content-type", "text/plain");
+    /// let query = query.body(Bytes::from("cats")).unwrap();
+    /// let explanation = layer.handle().explain_with_content(&query).await;
+    /// assert_eq!(explanation.forecast, Forecast::Miss(ForwardReason::UriMiss));
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    ///
+    /// A dropped future changes nothing.
+    pub async fn explain_with_content(&self, request: &Request<Bytes>) -> Explanation {
+        self.cache.explain(HeadRef::of(request), request.body().clone()).await
     }
 
     /// Returns the last outcomes of a bucket, the oldest first, if the layer
@@ -621,7 +651,8 @@ pub(crate) trait Operate: Send + Sync {
     fn count_origin_calls(self: Arc<Self>, calls: u32);
     fn explain<'a>(
         &'a self,
-        request: &'a Request<()>,
+        head: HeadRef<'a>,
+        content: Bytes,
     ) -> Pin<Box<dyn Future<Output = Explanation> + Send + 'a>>;
     fn audits(&self) -> BTreeMap<String, AuditReport>;
     fn recent_outcomes(&self, bucket: &str) -> Vec<RecordedOutcome>;
@@ -692,9 +723,10 @@ impl<St: Store> Operate for Cache<St> {
 
     fn explain<'a>(
         &'a self,
-        request: &'a Request<()>,
+        head: HeadRef<'a>,
+        content: Bytes,
     ) -> Pin<Box<dyn Future<Output = Explanation> + Send + 'a>> {
-        Box::pin(Self::explain(self, request))
+        Box::pin(Self::explain(self, head, content))
     }
 
     fn audits(&self) -> BTreeMap<String, AuditReport> {

@@ -279,6 +279,9 @@ impl CacheConfig {
         if self.etag == Some(true) {
             route = route.etag();
         }
+        if let Some(form) = &self.normalize {
+            route = normalize(route, form)?;
+        }
         let ignored = self.ignore_writes.iter().map(|name| method(name, "ignore_writes"));
         Ok(route
             .ignore_writes(ignored.collect::<Result<Vec<_>, _>>()?)
@@ -326,6 +329,19 @@ impl InvalidateConfig {
 
 fn text(closures: &Closures, name: &str, field: &'static str) -> Result<TextClosure, ConfigError> {
     closures.text_of(name).ok_or_else(|| missing(name, field))
+}
+
+fn normalize(route: CacheRoute, form: &str) -> Result<CacheRoute, ConfigError> {
+    match form {
+        #[cfg(feature = "json")]
+        "json" => Ok(route.normalize_json()),
+        _ => {
+            let problem = format!(
+                "`{form}` is no form of content: write `json` (feature `json`), or normalize by a closure in code"
+            );
+            Err(ConfigError::new(ConfigErrorKind::Closure, "normalize", problem))
+        }
+    }
 }
 
 fn missing(name: &str, field: &'static str) -> ConfigError {

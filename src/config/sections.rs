@@ -336,6 +336,9 @@ pub struct CacheConfig {
     pub etag: Option<bool>,
     /// Largest content of a request that is read: `"64KiB"`.
     pub content_limit: Option<ConfigBytes>,
+    /// Contents of a request that are taken for one: `"json"` for JSON of one meaning (RFC 8785), with the
+    /// feature `json`.
+    pub normalize: Option<String>,
     /// Methods of writes to the route's own path that do not invalidate its key.
     pub ignore_writes: Vec<String>,
     /// Sharing of one origin request by concurrent misses. Defaults to true.

@@ -1,9 +1,9 @@
 //! Explanation of a request, by the same decisions that an exchange makes, and without their effects.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request};
+use http::HeaderMap;
 
 use super::{
     assess::Purpose,
@@ -20,16 +20,14 @@ use crate::{
         outcome::{Alone, Bypass, ForwardReason, Stale},
         switch::Switch,
     },
-    peek::SentContent,
-    route::{CacheRule, Changes, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
+    route::{Changes, Denied, HeadRef, Matched, RequestContent, RequestView, admit},
     store::{Lookup, Store},
 };
 
 impl<St: Store> Cache<St> {
-    /// Explains a request without content.
-    pub(crate) async fn explain(&self, request: &Request<()>) -> Explanation {
+    /// Explains a request with this content.
+    pub(crate) async fn explain(&self, head: HeadRef<'_>, content: Bytes) -> Explanation {
         let rules = Arc::clone(&self.rules());
-        let head = HeadRef::of(request);
         let (route, view) = match rules.table.classify(head) {
             Matched::Pass | Matched::Unmatched => return Explanation::unmatched(Forecast::Pass),
             Matched::Write(matched) => return explain_write(&matched.changes),
@@ -41,11 +39,18 @@ impl<St: Store> Cache<St> {
             ..Explanation::unmatched(Forecast::Pass)
         };
         let view = RequestView { head, parameters: &view };
-        if route.rule.judge(view, content_of(&route.rule)).is_err() {
+        let is_empty = content.is_empty();
+        let read = route.rule.content.as_ref().map(|rule| rule.read(content));
+        let content = match &read {
+            Some(read) => RequestContent::Read(read),
+            None if is_empty => RequestContent::Absent,
+            None => RequestContent::Present,
+        };
+        if route.rule.judge(view, content).is_err() {
             let changes = rules.table.write(head).map(|matched| matched.changes);
             return explain_write(&changes.unwrap_or_default());
         }
-        match self.explain_admission(&rules, route, view, &mut explanation) {
+        match self.explain_admission(&rules, route, view, content, &mut explanation) {
             Err(reason) => explanation.forecast = Forecast::Bypass(reason),
             Ok(mut read) => {
                 explanation.forecast = self.forecast(&mut read, head.headers).await;
@@ -62,6 +67,7 @@ impl<St: Store> Cache<St> {
         rules: &Rules,
         route: &Arc<CachedRoute>,
         view: RequestView<'_, '_>,
+        content: RequestContent<'_>,
         explanation: &mut Explanation,
     ) -> Result<Read, Bypass> {
         match self.metrics().switch_of(route.bucket) {
@@ -70,13 +76,8 @@ impl<St: Store> Cache<St> {
             Switch::Shadow => return Err(Bypass::Shadow),
         }
         let rule = &route.rule;
-        let admitted = match admit(
-            &self.identity,
-            rule,
-            route.variations.as_deref(),
-            view,
-            content_of(rule),
-        ) {
+        let variations = route.variations.as_deref();
+        let admitted = match admit(&self.identity, rule, variations, view, content) {
             Ok(admitted) => admitted,
             Err(Denied::Bypass(reason)) => return Err(reason),
             Err(Denied::Unknown | Denied::Unread(_) | Denied::Write) => {
@@ -141,16 +142,6 @@ impl<St: Store> Cache<St> {
 
     fn unless_refused(&self, read: &Read, forecast: Forecast) -> Forecast {
         self.refusal(&read.route.rule).map_or(forecast, |_| Forecast::Exhausted)
-    }
-}
-
-/// Returns the content of a request that has none, as a route takes it.
-fn content_of(rule: &CacheRule) -> RequestContent<'static> {
-    static EMPTY: LazyLock<SentContent> =
-        LazyLock::new(|| SentContent::Whole { data: Bytes::new(), trailers: HeaderMap::new() });
-    match rule.content {
-        Some(_) => RequestContent::Read(&EMPTY),
-        None => RequestContent::Absent,
     }
 }
 

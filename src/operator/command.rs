@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use percent_encoding::percent_decode_str;
 
@@ -24,7 +25,7 @@ pub(super) enum Command {
     Audits,
     /// The last outcomes of a bucket.
     Outcomes(String),
-    Explain(Request<()>),
+    Explain(Box<Request<Bytes>>),
     Invalidate(Vec<PurgeTarget>, Strength),
     Switch(Vec<(String, Switch)>),
     Drain(Duration),
@@ -231,16 +232,20 @@ fn outcomes(parameters: &[Parameter], counts: &Snapshot) -> Result<Command, Repl
 
 /// Reads the request that is to be explained.
 fn explain(parameters: &[Parameter]) -> Result<Command, Reply> {
-    allow(parameters, &["method", "target", "field"])?;
-    let mut request = Request::builder();
+    allow(parameters, &["method", "target", "field", "content"])?;
+    let (mut request, mut content) = (Request::builder(), Bytes::new());
     for Parameter { name, value } in parameters {
         request = match (&**name, value.split_once(':')) {
             ("method", _) => request.method(&**value),
             ("target", _) => request.uri(value),
+            ("content", _) => {
+                content = Bytes::copy_from_slice(value.as_bytes());
+                request
+            }
             (_, Some((name, value))) => request.header(name.trim(), value.trim()),
             (_, None) => return Err(Reply::refused("a `field` is a name, a colon and a value")),
         };
     }
-    let request = request.body(()).map_err(|error| Reply::refused(&error))?;
-    Ok(Command::Explain(request))
+    let request = request.body(content).map_err(|error| Reply::refused(&error))?;
+    Ok(Command::Explain(Box::new(request)))
 }

@@ -36,7 +36,7 @@ const SHORTEST_TOKEN: usize = 16;
 /// | `GET /page` | a page for browsers that shows and does all of this |
 /// | `GET /outcomes?bucket=…` | the last outcomes as JSON, if they are [recorded](crate::SupportCacheLayerBuilder::record_outcomes) |
 /// | `GET /audits` | what came of the [audits](SupportCacheHandle::audits), as JSON |
-/// | `GET /explain?target=…&method=…&field=…` | the [explanation](SupportCacheHandle::explain) of a request, as text |
+/// | `GET /explain?target=…&method=…&field=…&content=…` | the [explanation](SupportCacheHandle::explain) of a request, as text |
 /// | `POST /invalidate?key=…&tag=…&bucket=…` | removes the responses of keys, tags and buckets |
 /// | `POST /invalidate?group=…&authority=…` | removes those of groups (RFC 9875) of a host |
 /// | `POST /invalidate-all` | removes everything in the store |
@@ -106,7 +106,7 @@ impl OperatorService {
             Command::Outcomes(bucket) => Reply::outcomes(&self.cache.recent_outcomes(&bucket)),
             Command::Audits => Reply::audits(&self.cache.audits()),
             Command::Explain(request) => {
-                Reply::text(StatusCode::OK, self.cache.explain(&request).await)
+                Reply::text(StatusCode::OK, self.cache.explain_with_content(&request).await)
             }
             Command::Invalidate(targets, strength) => {
                 // All invalidations take effect before the first is awaited.

@@ -3,6 +3,7 @@
 
 use std::{any::type_name, fmt, sync::Arc};
 
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Version,
     header::{CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LOCATION, CONTENT_TYPE},
@@ -205,6 +206,14 @@ impl ContentRule {
         let mut encoded = Vec::new();
         encode(fields, data, trailers, |bytes| encoded.extend_from_slice(bytes));
         encoded
+    }
+
+    /// Returns what is known of content that is at hand.
+    pub(crate) fn read(&self, data: Bytes) -> SentContent {
+        if data.len() as u64 > self.limit {
+            return SentContent::TooLong;
+        }
+        SentContent::Whole { data, trailers: HeaderMap::new() }
     }
 
     /// Returns a text that is equal for rules that take the same contents for one.

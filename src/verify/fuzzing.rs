@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request,
     header::{
-        AGE, CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_TYPE, DATE, ETAG, EXPIRES, IF_NONE_MATCH,
-        IF_RANGE, RANGE, TRAILER, VARY,
+        AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LOCATION, CONTENT_TYPE,
+        DATE, ETAG, EXPIRES, IF_NONE_MATCH, IF_RANGE, RANGE, TRAILER, VARY,
     },
 };
 use percent_encoding::percent_decode_str;
@@ -129,11 +129,12 @@ fn is_in_order(nominated: &Nominated) {
     assert!(names.len() <= MAX_NAMES && names.is_sorted_by(|a, b| a < b), "{names:?}");
 }
 
-/// Checks two contents, each a type, a language, data and a trailer, separated by line feeds.
+/// Checks two contents, each a type, two languages, data and a trailer, separated by line feeds.
 ///
-/// They have one encoding only if all four are the same.
+/// They have one encoding only if all five are the same. Each can be read back from its own, so no others
+/// have it either.
 pub fn content(input: &[u8]) {
-    let mut parts = input.splitn(8, |byte| *byte == b'\n');
+    let mut parts = input.splitn(10, |byte| *byte == b'\n');
     let mut content = || {
         let mut part = || parts.next().unwrap_or_default();
         let mut map = |names: &[HeaderName]| {
@@ -141,14 +142,52 @@ pub fn content(input: &[u8]) {
             let lines = lines.filter_map(|(name, line)| Some((name, line.ok()?)));
             lines.collect::<HeaderMap>()
         };
-        let (fields, trailers) = (map(&[CONTENT_TYPE, CONTENT_LANGUAGE]), map(&[TRAILER]));
-        (fields, trailers, part())
+        let fields = map(&[CONTENT_TYPE, CONTENT_LANGUAGE, CONTENT_LANGUAGE]);
+        (fields, map(&[TRAILER]), part())
     };
     let (one, other) = (content(), content());
     let encoded = |(fields, trailers, data): &(HeaderMap, HeaderMap, &[u8])| {
         ContentRule::encoded(fields, data, trailers)
     };
-    assert_eq!(encoded(&one) == encoded(&other), one == other, "{one:?} {other:?}");
+    let both = [encoded(&one), encoded(&other)];
+    assert_eq!(both[0] == both[1], one == other, "{one:?} {other:?}");
+    for (content, encoded) in [one, other].iter().zip(&both) {
+        assert_eq!(EncodedContent(encoded).read().as_ref(), Some(content), "{encoded:?}");
+    }
+}
+
+/// Rest of encoded content that has not been read. Each part says how long it is before it begins.
+struct EncodedContent<'e>(&'e [u8]);
+
+impl<'e> EncodedContent<'e> {
+    /// Reads fields, trailers and data, after which nothing is left.
+    fn read(mut self) -> Option<(HeaderMap, HeaderMap, &'e [u8])> {
+        let (mut fields, mut trailers) = (HeaderMap::new(), HeaderMap::new());
+        for name in [CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LOCATION, CONTENT_TYPE] {
+            for _ in 0..self.number()? {
+                fields.append(&name, HeaderValue::from_bytes(self.part()?).ok()?);
+            }
+        }
+        let data = self.part()?;
+        for _ in 0..self.number()? {
+            let name = HeaderName::from_bytes(self.part()?).ok()?;
+            trailers.append(name, HeaderValue::from_bytes(self.part()?).ok()?);
+        }
+        self.0.is_empty().then_some((fields, trailers, data))
+    }
+
+    fn number(&mut self) -> Option<usize> {
+        let (number, left) = self.0.split_first_chunk()?;
+        self.0 = left;
+        usize::try_from(u64::from_le_bytes(*number)).ok()
+    }
+
+    fn part(&mut self) -> Option<&'e [u8]> {
+        let length = self.number()?;
+        let (part, left) = self.0.split_at_checked(length)?;
+        self.0 = left;
+        Some(part)
+    }
 }
 
 /// Checks a key template and two pairs of path segments, separated by line feeds.

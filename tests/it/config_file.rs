@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
-use http_body_util::Empty;
+use http_body_util::{Empty, Full};
 use tokio::time::timeout;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_support_cache::{
@@ -184,6 +184,29 @@ fn json_says_the_same() {
     file.layer(&closures()).unwrap();
 }
 
+#[cfg(feature = "json")]
+#[tokio::test(start_paused = true)]
+async fn a_file_has_json_of_one_meaning_share_a_response() {
+    for (line, expected) in [("", "fwd=uri-miss"), ("normalize = \"json\"", "hit")] {
+        let route = "[[cache]]\nmethod = \"QUERY\"\npattern = \"/q\"\nkey = \"q\"\nttl = \"1m\"\n";
+        let file = ConfigFile::parse("cache.toml", format!("{route}{line}")).unwrap();
+        let layer = file.layer(&closures()).unwrap();
+        let service = layer.reading_content().layer(service_fn(async |_| {
+            Ok::<_, std::convert::Infallible>(Response::new(GatedBody::full("x")))
+        }));
+        let mut last = String::new();
+        for content in [r#"{"a":1,"b":2}"#, r#"{ "b": 2, "a": 1.0 }"#] {
+            let request = Request::builder().method("QUERY").uri("/q");
+            let request = request.header("content-type", "application/json");
+            let request = request.body(Full::<Bytes>::from(content)).unwrap();
+            let response = service.clone().oneshot(request).await.unwrap();
+            last = response.headers()["cache-status"].to_str().unwrap().to_owned();
+            http_body_util::BodyExt::collect(response.into_body()).await.unwrap();
+        }
+        assert!(last.starts_with(&format!("support-cache;{expected}")), "{line}: {last}");
+    }
+}
+
 /// Mistake in a file: it is refused at a line, for a setting, with a reason that has these words.
 struct Mistake<'m> {
     line: usize,
@@ -237,6 +260,7 @@ fn each_mistake_in_toml_is_named_with_its_line() {
         (route("method = \"POST\"\nreads = \"x\""), 6, "reads", "no closure"),
         (route("ignore_writes = [\"a b\"]"), 5, "ignore_writes", "no method"),
         (route("content_limit = \"1KiB\""), 5, "content_limit", "have content"),
+        (route("method = \"QUERY\"\nnormalize = \"xml\""), 6, "normalize", "write `json`"),
         (route("statuses = [200, 2000]"), 5, "statuses", "no status"),
         (route("bucket = \"Case List\""), 5, "bucket", "lower-case"),
         (route("tags = [\"a:{y}\"]"), 5, "tags", "{y}"),

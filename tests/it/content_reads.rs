@@ -129,20 +129,26 @@ async fn what_differs_in_content_or_in_what_says_its_meaning_is_never_one() {
 
 #[tokio::test(start_paused = true)]
 async fn equal_contents_at_once_are_one_forward() {
-    let (cache, handle, mut calls) = cache();
-    let sent: Vec<_> = (0..500)
-        .map(|_| {
-            let cache = cache.clone();
-            tokio::spawn(async move { ask(&cache, query("cats")).await })
-        })
-        .collect();
-    let call: Call = calls.next().await;
-    assert!(calls.now().await.is_none());
-    call.ok("found");
-    for sent in sent {
-        assert_eq!(sent.await.unwrap().text(), "found");
+    for (bucket, method) in [("default", "QUERY"), ("post", "POST")] {
+        let (cache, handle, mut calls) = cache();
+        // Every other is of another content, at the same target.
+        let sent: Vec<_> = (0..1000)
+            .map(|at| {
+                let cache = cache.clone();
+                let content = ["a cat", "a dog"][at % 2];
+                let asked = request(method, &[TEXT], Full::from(content));
+                tokio::spawn(async move { ask(&cache, asked).await })
+            })
+            .collect();
+        let (one, other): (Call, Call) = (calls.next().await, calls.next().await);
+        assert!(calls.now().await.is_none(), "{method}");
+        one.ok("cat");
+        other.ok("dog");
+        for (at, sent) in sent.into_iter().enumerate() {
+            assert_eq!(sent.await.unwrap().text(), ["cat", "dog"][at % 2], "{method}");
+        }
+        assert_eq!(handle.metrics().bucket(bucket).unwrap().misses, 2, "{method}");
     }
-    assert_eq!(handle.metrics().bucket("default").unwrap().misses, 1);
 }
 
 #[tokio::test(start_paused = true)]

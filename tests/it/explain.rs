@@ -4,9 +4,9 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request};
-use http_body_util::Empty;
+use http_body_util::{Empty, Full};
 use tokio::{runtime::Builder, time::advance};
-use tower::Layer;
+use tower::{Layer, ServiceExt};
 use tower_support_cache::{
     Bypass, CacheRoute, Explanation, Forecast, ForwardReason, InvalidateRoute, MemoryStore,
     RequestDirectives, Stale, SupportCacheHandle, SupportCacheLayer, Switch,
@@ -15,7 +15,8 @@ use tower_support_cache::{
 use crate::{
     random::{Random, for_all},
     support::{
-        Cached, TTL, cache_on, cache_with, fetch, get, got, origin, request, response, send, with,
+        Cached, TTL, cache_on, cache_with, fetch, get, got, origin, read, request, response, send,
+        with,
     },
 };
 
@@ -210,4 +211,63 @@ fn for_all_requests_and_times_an_explanation_says_what_then_happens() {
         });
     });
     assert!(hits > 100, "{hits}");
+}
+
+fn any_content(random: &mut Random) -> Request<Bytes> {
+    let method = random.pick(&["QUERY", "QUERY", "POST", "POST", "GET"]);
+    let mut request = Request::builder().method(method).uri("/search");
+    for (name, value) in [
+        ("content-type", "text/plain"),
+        ("content-encoding", "gzip"),
+        ("if-match", "*"),
+        ("cache-control", "no-cache"),
+    ] {
+        let is_rare = name != "content-type";
+        if random.below(6) == 0 || (!is_rare && random.below(6) > 0) {
+            request = request.header(name, value);
+        }
+    }
+    let content = random.pick(&["", "read", "read a", "READ a", "too long to read", "write"]);
+    request.body(Bytes::from(content)).unwrap()
+}
+
+#[test]
+fn what_asks_by_its_content_is_explained_with_it() {
+    let mut hits = 0;
+    for_all(|random| {
+        let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
+        runtime.unwrap().block_on(async {
+            let reads = CacheRoute::post_read("/search", |_, content| content.starts_with(b"r"));
+            let layer = SupportCacheLayer::builder(MemoryStore::new())
+                .cache(
+                    CacheRoute::query("/search")
+                        .key("search")
+                        .ttl(TTL)
+                        .content_limit(8)
+                        .normalize_with(1, |_, content| Some(content.to_ascii_lowercase()))
+                        .request_directives(RequestDirectives::Honour),
+                )
+                .cache(reads.bucket("post").key("post").ttl(TTL).content_limit(8))
+                .cache(CacheRoute::get("/search").bucket("get").key("get").ttl(TTL))
+                .build()
+                .unwrap();
+            let (origin, calls) = origin();
+            calls.serve(|_| response(200, &[], "body"));
+            let (cache, handle) = (layer.reading_content().layer(origin), layer.handle());
+            for _ in 0..12 {
+                let request = any_content(random);
+                let before = handle.metrics();
+                let forecast = handle.explain_with_content(&request).await.forecast;
+                assert_eq!(handle.metrics(), before);
+                let asked = format!("{request:?}");
+                let reply = cache.clone().oneshot(request.map(Full::new)).await.unwrap();
+                let got = read(reply).await;
+                let status = got.cache_status().replace("support-cache;", "");
+                assert!(status.starts_with(&promised(forecast)), "{forecast:?}: {status} {asked}");
+                hits += usize::from(got.is_hit());
+                advance(random.pick(&[1, 40]) * SECOND).await;
+            }
+        });
+    });
+    assert!(hits > 40, "{hits}");
 }

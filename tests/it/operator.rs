@@ -289,6 +289,8 @@ async fn a_request_is_explained_and_outcomes_and_audits_are_listed() {
     assert!(body.contains("key         case:7\n") && body.contains("now         hit:"), "{body}");
     let (_, body) = text("/explain?target=/cases/7&field=authorization:+Bearer+x").await;
     assert!(body.contains("bypass: credentials"), "{body}");
+    let (_, body) = text("/explain?target=/cases/7&content=a").await;
+    assert!(body.contains("bypass: content"), "{body}");
     for wrong in ["target=%7F", "method=%7F", "field=a", "field=%7F:b", "what=1"] {
         assert_eq!(text(&format!("/explain?{wrong}")).await.0, StatusCode::BAD_REQUEST, "{wrong}");
     }

@@ -25,6 +25,7 @@ mod clock;
 #[cfg(feature = "config")]
 mod configured;
 mod conformance;
+mod content;
 mod crowd;
 mod deploy;
 mod dialects;

@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
-use tower::{Layer, ServiceExt};
-use tower_support_cache::{CacheRoute, Freshness, MemoryStore, ReadContent, SupportCacheLayer};
+use http_body_util::{BodyExt, Full};
+use tower::{Layer, ServiceExt, service_fn};
+use tower_support_cache::{
+    CacheRoute, Freshness, MemoryStore, PeekedBody, ReadContent, SupportCacheLayer,
+};
 
 use super::support::{GatedBody, Got, Origin, TTL, origin, read, response};
 
@@ -167,4 +169,31 @@ async fn a_range_of_the_result_of_a_query_is_a_part_of_it() {
     site.query(&[TEXT], "a").await;
     let got = site.query(&[TEXT, ("range", "bytes=2-4")], "a").await;
     assert_eq!((got.status.as_u16(), got.text(), got.is_hit()), (206, "234", true));
+}
+
+/// RFC 10008 §2.7: what does not matter in the content may be left out of the key. It "does not change the
+/// request itself", and a client may ask for no such form by `no-transform`.
+#[tokio::test(start_paused = true)]
+async fn a_form_of_the_content_is_for_the_key_alone() {
+    let route = CacheRoute::query("/q").key("q").ttl(TTL).jitter(0);
+    let layer = SupportCacheLayer::builder(MemoryStore::new())
+        .cache(route.normalize_with(1, |_, content| Some(content.to_ascii_lowercase())))
+        .build()
+        .unwrap();
+    let echo = service_fn(async |request: Request<PeekedBody<Full<Bytes>>>| {
+        let sent = request.into_body().collect().await?.to_bytes();
+        Ok::<_, std::convert::Infallible>(Response::new(Full::new(sent)))
+    });
+    let service = layer.reading_content().layer(echo);
+    let ask = async |content: &'static str, wish: &str| {
+        let request = Request::builder().method("QUERY").uri("/q").header(TEXT.0, TEXT.1);
+        let request = request.header("cache-control", wish).body(Full::from(content)).unwrap();
+        let response = service.clone().oneshot(request).await.unwrap();
+        response.into_body().collect().await.unwrap().to_bytes()
+    };
+    assert_eq!(ask("Cats", "max-age=60").await, "Cats", "sent as it is");
+    assert_eq!(ask("cATS", "max-age=60").await, "Cats", "of one form");
+    assert_eq!(ask("cATS", "no-transform").await, "cATS");
+    assert_eq!(ask("Cats", "no-transform").await, "Cats");
+    assert_eq!(ask("cats", "no-transform").await, "cats", "it is not the form of others");
 }
