@@ -100,6 +100,8 @@ pub mod verify;
 mod background;
 mod body;
 mod clock;
+#[cfg(feature = "redis")]
+mod deadline;
 mod entry;
 mod error;
 mod exchange;

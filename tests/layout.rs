@@ -17,6 +17,7 @@ const ORDERS: &[(&str, &[&str])] = &[
         &[
             "sync",
             "clock",
+            "deadline",
             "error",
             "json",
             "graphql",
@@ -210,11 +211,13 @@ const ORDERS: &[(&str, &[&str])] = &[
         "src/store/redis/link",
         &[
             "random",
-            "deadline",
             "counts",
             "credentials",
-            "transport",
+            "node",
             "identity",
+            "slots",
+            "cluster",
+            "transport",
             "scripts",
             "command",
             "heartbeats",

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 
 #[cfg(feature = "redis")]
-use super::portable::{Copied, SourceRecord};
+use super::portable::{Copied, SourceRecord, Unasked};
 use super::{
     gauge::MemoryGauge,
     head::{Head, Windows},
@@ -260,20 +260,20 @@ impl Entry {
 #[cfg(feature = "redis")]
 impl Entry {
     /// Turns an entry that was stored elsewhere into a copy, which another store read at `held_at` of its
-    /// own sequence. The copy may answer until `unasked_until` without another question to the first store.
+    /// own sequence. The copy may answer on terms without another question to the first store.
     ///
     /// Everything else stays, including the fence: the layer sees the entry that was read.
     pub(crate) fn into_copy(
         mut self,
         held_at: Fence,
-        unasked_until: Instant,
+        unasked: Unasked,
         source: Option<SourceRecord>,
     ) -> Self {
         // The body is a slice of the record.
         let body = self.as_response().map_or(0, |(_, body)| body.len());
         let record = source.as_ref().map_or(body, |source| source.record.len());
         self.weight += (record.saturating_sub(body) + size_of::<Copied>()) as u64;
-        self.copied = Some(Box::new(Copied { held_at, unasked_until, source }));
+        self.copied = Some(Box::new(Copied { held_at, unasked, source }));
         self
     }
 
@@ -281,12 +281,12 @@ impl Entry {
     pub(crate) fn copied(
         &self,
         held_at: Fence,
-        unasked_until: Instant,
+        unasked: Unasked,
         source: Option<SourceRecord>,
     ) -> Self {
         let (provenance, content) = (self.provenance.clone(), self.content.clone());
         let copy = Self::new(provenance, content, self.fresh_until);
-        copy.into_copy(held_at, unasked_until, source)
+        copy.into_copy(held_at, unasked, source)
     }
 
     /// Returns the record that it was decoded from, if decoding it again gives an equal entry.
@@ -296,7 +296,7 @@ impl Entry {
 
     /// Returns whether it may answer without another question to the store that it was read from.
     pub(crate) fn answers_unasked(&self, now: Instant) -> bool {
-        self.copied.as_ref().is_none_or(|copied| now < copied.unasked_until)
+        self.copied.as_ref().is_none_or(|copied| copied.unasked.may_answer(now))
     }
 
     pub(crate) fn content(&self) -> &Content {
@@ -343,7 +343,7 @@ mod tests {
     use http::{HeaderName, Response};
 
     use super::*;
-    use crate::entry::{Timing, Windows};
+    use crate::entry::{Proofs, Timing, Windows};
 
     fn provenance() -> Provenance {
         let (fence, gauge) = (Sequence::new().begin(), Arc::default());
@@ -408,7 +408,8 @@ mod tests {
                 incarnation: 1,
                 clock: 0,
             });
-            entry.into_copy(fence, now(), source).weight()
+            let unasked = Unasked { until: now(), proofs: Proofs::new() };
+            entry.into_copy(fence, unasked, source).weight()
         };
         let read = |length: usize| {
             let content = response(length).content().clone();

@@ -19,7 +19,7 @@ pub use self::entry::Entry;
 #[cfg(feature = "redis")]
 pub(crate) use self::{
     entry::Content,
-    portable::{SourceRecord, StoredHead},
+    portable::{Proofs, SourceRecord, StoredHead, Unasked},
     shape::StoredFields,
 };
 pub(crate) use self::{

@@ -1,15 +1,16 @@
 //! Entries that come from another store, or go to one.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::StatusCode;
+use smallvec::SmallVec;
 
 use super::{
     head::{ByRoute, Head, Windows},
     shape::StoredFields,
 };
-use crate::{clock::Instant, fence::Fence};
+use crate::{clock::Instant, deadline::Deadline, fence::Fence};
 
 /// Head without the times of this process.
 #[derive(Debug)]
@@ -26,8 +27,26 @@ pub(crate) struct StoredHead {
 #[derive(Debug)]
 pub(super) struct Copied {
     pub(super) held_at: Fence,
-    pub(super) unasked_until: Instant,
+    pub(super) unasked: Unasked,
     pub(super) source: Option<SourceRecord>,
+}
+
+/// Terms on which a copy answers without a question to the store that it was read from.
+#[derive(Debug)]
+pub(crate) struct Unasked {
+    pub(crate) until: Instant,
+    pub(crate) proofs: Proofs,
+}
+
+/// Proofs that every change of what was read is heard of. Each is that of a connection to a server, until when
+/// a message that is missing there is noticed. Without any, nothing is heard of.
+pub(crate) type Proofs = SmallVec<[Arc<Deadline>; 1]>;
+
+impl Unasked {
+    pub(super) fn may_answer(&self, now: Instant) -> bool {
+        let is_proven = self.proofs.iter().all(|proof| proof.is_ahead_at(now));
+        now < self.until && is_proven && !self.proofs.is_empty()
+    }
 }
 
 /// Record at a server that an entry was decoded from, and the state of the server in which decoding it

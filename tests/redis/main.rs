@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // clippy.toml lets tests unwrap, but not what they call.
 
+#[path = "../support/cluster.rs"]
+mod cluster;
 #[path = "../support/dialect.rs"]
 mod dialect;
 #[path = "../support/proxy.rs"]
@@ -36,6 +38,7 @@ mod identity;
 mod invalidation;
 mod load;
 mod near;
+mod near_cluster;
 mod pending;
 #[cfg(feature = "metrics")]
 mod published;

@@ -11,6 +11,7 @@ use tower_support_cache::{CacheRoute, RedisStore, RedisStoreBuilder};
 
 use crate::{
     Site,
+    cluster::Cluster,
     server::{PATIENCE, Server, free_port, new_folder, server_program, until},
     support::{get, got, send},
 };
@@ -96,74 +97,13 @@ async fn sentinels_lead_to_the_new_primary_and_nothing_old_is_read_there() {
     assert_eq!(site.read("later").await.text(), "later");
 }
 
-/// Three primaries, of which the first has a replica.
-struct Cluster {
-    nodes: Vec<Server>,
-}
-
-impl Cluster {
-    async fn start() -> Self {
-        let mut nodes = Vec::new();
-        for _ in 0..4 {
-            let bus = free_port().to_string();
-            let options = [
-                ("cluster-enabled", "yes"),
-                ("cluster-node-timeout", "1000"),
-                ("cluster-port", bus.as_str()),
-            ];
-            nodes.push(Server::with(&options).await);
-        }
-        let address = |node: &Server| format!("127.0.0.1:{}", node.port);
-        let mut create = Command::new("redis-cli");
-        create.args(["--cluster", "create"]).args(nodes[..3].iter().map(address));
-        let created = create.arg("--cluster-yes").output().unwrap();
-        assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stdout));
-        let cluster = Self { nodes };
-        cluster.is_whole().await;
-        cluster.add_replica().await;
-        cluster
-    }
-
-    async fn is_whole(&self) {
-        until(PATIENCE, "all nodes see the cluster whole", async || {
-            for node in &self.nodes[..3] {
-                if !node.command::<String>(&["CLUSTER", "INFO"]).await.contains("cluster_state:ok")
-                {
-                    return None;
-                }
-            }
-            Some(())
-        })
-        .await;
-    }
-
-    async fn add_replica(&self) {
-        let (first, replica) = (&self.nodes[0], &self.nodes[3]);
-        let id: String = first.command(&["CLUSTER", "MYID"]).await;
-        let bus: Vec<String> = first.command(&["CONFIG", "GET", "cluster-port"]).await;
-        let port = first.port.to_string();
-        replica.run(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus[1]]).await;
-        until(PATIENCE, "the replica follows", async || {
-            let _ = replica.ask::<String>(&["CLUSTER", "REPLICATE", &id]).await;
-            let info: String = replica.command(&["INFO", "replication"]).await;
-            info.contains("master_link_status:up").then_some(())
-        })
-        .await;
-    }
-
-    fn urls(&self) -> Vec<String> {
-        self.nodes[1..3].iter().map(Server::url).collect()
-    }
-}
-
 #[tokio::test]
 async fn a_cluster_is_used_and_a_failover_in_it_brings_back_nothing() {
     let mut cluster = Cluster::start().await;
-    let mut site = Site::over(patient(RedisStore::cluster(cluster.urls()))).await;
-    let mut other = Site::over(patient(RedisStore::cluster(cluster.urls()))).await;
+    let store = || patient(RedisStore::cluster(cluster.urls()).near_cache_capacity(0));
+    let (mut site, mut other) = (Site::over(store()).await, Site::over(store()).await);
     site.fill("before").await;
     other.hits("before").await;
-    assert!(!site.store().near.is_proven, "a cluster has no near cache");
     site.handle.invalidate("case:1").await.unwrap();
     other.fill("changed").await;
     site.hits("changed").await;
@@ -174,11 +114,7 @@ async fn a_cluster_is_used_and_a_failover_in_it_brings_back_nothing() {
     cluster.nodes[0].kill();
     until(PATIENCE, "the link is lost", async || (site.store().links_lost > 0).then_some(())).await;
     assert_eq!(site.read("while it is away").await.text(), "while it is away");
-    until(PATIENCE, "the replica is promoted", async || {
-        let role = cluster.nodes[3].info("replication", "role").await;
-        (role == "master").then_some(())
-    })
-    .await;
+    cluster.is_promoted(3).await;
     site.is_linked_again().await;
     other.is_linked_again().await;
     // They share once both have seen the same primaries.
@@ -195,7 +131,7 @@ async fn a_cluster_is_used_and_a_failover_in_it_brings_back_nothing() {
 #[tokio::test]
 async fn tags_and_groups_reach_all_nodes_of_a_cluster() {
     let cluster = Cluster::start().await;
-    let store = || patient(RedisStore::cluster(cluster.urls()));
+    let store = || patient(RedisStore::cluster(cluster.urls()).near_cache_capacity(0));
     let route = |route: CacheRoute| route.tag("a").tag("b").tag("c").tag("case:{case}");
     let mut site = Site::lazy(store(), route).linked().await;
     let mut other = Site::lazy(store(), route).linked().await;

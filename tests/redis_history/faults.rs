@@ -4,10 +4,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     Worker,
+    cluster_faults::ClusterFaults,
     dialect::Imitation,
     proxy::Proxy,
     random::Random,
-    scenario::{Load, Scenario},
+    scenario::{Load, Scenario, Topology},
     server::{Disk, Server, free_port, pause},
 };
 
@@ -44,9 +45,12 @@ pub(crate) enum Fault {
     Shutdown,
     ClockBack,
     ClockForward,
+    /// Slots of a cluster move, with their keys.
+    SlotMigration,
 }
 
 impl Fault {
+    /// Faults that one server has.
     pub(crate) const ALL: &[Self] = &[
         Self::RestartEmpty,
         Self::RestartFromRdb,
@@ -86,12 +90,61 @@ impl Fault {
             Self::Shutdown => "a process ends",
             Self::ClockBack => "clock set back",
             Self::ClockForward => "clock set forward",
+            Self::SlotMigration => "slots moved",
+        }
+    }
+}
+
+/// Servers and their faults, as far as a run has seen them.
+pub(crate) struct Faults {
+    servers: Servers,
+    kinds: &'static [Fault],
+    injected: BTreeMap<Fault, u64>,
+    random: Random,
+}
+
+enum Servers {
+    One(Box<Pair>),
+    Cluster(ClusterFaults),
+}
+
+impl Faults {
+    pub(crate) async fn new(scenario: &Scenario) -> Self {
+        let servers = match scenario.topology {
+            Topology::One => Servers::One(Box::new(Pair::new(scenario).await)),
+            Topology::Cluster => Servers::Cluster(ClusterFaults::new(scenario.seed).await),
+        };
+        let (kinds, random) = (scenario.faults, Random(scenario.seed));
+        Self { servers, kinds, injected: BTreeMap::new(), random }
+    }
+
+    pub(crate) fn url(&self, process: usize) -> String {
+        match &self.servers {
+            Servers::One(pair) => pair.links[process].url(),
+            Servers::Cluster(cluster) => cluster.url(),
+        }
+    }
+
+    pub(crate) fn injected(&self) -> BTreeMap<Fault, u64> {
+        self.injected.clone()
+    }
+
+    /// Lets the processes work for a while, and then injects the fault that was seen least.
+    pub(crate) async fn next(&mut self, workers: &mut [Worker]) {
+        pause(ms(400 + self.random.below(500))).await;
+        let count = |fault: &Fault| self.injected.get(fault).copied().unwrap_or_default();
+        if let Some(fault) = self.kinds.iter().copied().min_by_key(count) {
+            match &mut self.servers {
+                Servers::One(pair) => pair.inject(fault, workers).await,
+                Servers::Cluster(cluster) => cluster.inject(fault).await,
+            }
+            *self.injected.entry(fault).or_default() += 1;
         }
     }
 }
 
 /// A primary, its replica, and a proxy in front of them for each process.
-pub(crate) struct Faults {
+struct Pair {
     primary: Server,
     standby: Server,
     /// Between the standby and the primary.
@@ -99,13 +152,11 @@ pub(crate) struct Faults {
     /// In front of the servers, by their ports.
     imitations: BTreeMap<u16, Imitation>,
     links: Vec<Proxy>,
-    kinds: &'static [Fault],
-    injected: BTreeMap<Fault, u64>,
     random: Random,
 }
 
-impl Faults {
-    pub(crate) async fn new(scenario: &Scenario) -> Self {
+impl Pair {
+    async fn new(scenario: &Scenario) -> Self {
         let (primary, standby) = (Server::with_clock().await, Server::with_clock().await);
         let replication = Proxy::to(primary.port).await;
         standby.follow(replication.port).await;
@@ -122,34 +173,7 @@ impl Faults {
         if scenario.load == Load::Rests {
             links.iter().skip(1).step_by(2).for_each(|link| link.hold(HOLD));
         }
-        Self {
-            primary,
-            standby,
-            replication,
-            imitations,
-            links,
-            kinds: scenario.faults,
-            injected: BTreeMap::new(),
-            random: Random(scenario.seed),
-        }
-    }
-
-    pub(crate) fn url(&self, process: usize) -> String {
-        self.links[process].url()
-    }
-
-    pub(crate) fn injected(&self) -> BTreeMap<Fault, u64> {
-        self.injected.clone()
-    }
-
-    /// Lets the processes work for a while, and then injects the fault that was seen least.
-    pub(crate) async fn next(&mut self, workers: &mut [Worker]) {
-        pause(ms(400 + self.random.below(500))).await;
-        let count = |fault: &Fault| self.injected.get(fault).copied().unwrap_or_default();
-        if let Some(fault) = self.kinds.iter().copied().min_by_key(count) {
-            self.inject(fault, workers).await;
-            *self.injected.entry(fault).or_default() += 1;
-        }
+        Self { primary, standby, replication, imitations, links, random: Random(scenario.seed) }
     }
 
     async fn inject(&mut self, fault: Fault, workers: &mut [Worker]) {
@@ -201,6 +225,7 @@ impl Faults {
                 let step = self.step();
                 self.primary.step_clock(step);
             }
+            Fault::SlotMigration => unreachable!("one server has all slots"),
         }
     }
 

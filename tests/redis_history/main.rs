@@ -10,8 +10,8 @@
 //! cargo test --release --all-features --test redis_history long      # the one that counts
 //! ```
 //!
-//! Scenarios: `short` and `imitated` (the default), one for each service that `support/dialect.rs` imitates;
-//! `long`; with near caches, whose messages may be on their way,
+//! Scenarios: `short`, `cluster` and `imitated` (the default), the last one for each service that
+//! `support/dialect.rs` imitates; `long`, and `cluster-long` over six nodes; with near caches, whose messages may be on their way,
 //! `near`, and where keys are seldom written `near-rests`, `near-silent`; with writes whose process ends
 //! before the window of their unknown outcome `doubts`; for known mistakes `quiet`, `heartbeats`,
 //! `near-quiet`, `restarts`, `failovers`, `demotions`, `shutdowns`. Options: `--processes`, `--tasks`,
@@ -19,6 +19,8 @@
 
 #![allow(clippy::unwrap_used)] // clippy.toml lets tests unwrap, but not what they call.
 
+#[path = "../support/cluster.rs"]
+mod cluster;
 #[path = "../support/dialect.rs"]
 mod dialect;
 #[path = "../support/proxy.rs"]
@@ -28,6 +30,7 @@ mod random;
 #[path = "../support/server.rs"]
 mod server;
 
+mod cluster_faults;
 mod faults;
 mod origin;
 mod report;

@@ -6,7 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{faults::Fault, scenario::Scenario, server::server_name, tally::Tally};
+use crate::{
+    faults::Fault,
+    scenario::{Scenario, Topology},
+    server::server_name,
+    tally::Tally,
+};
 
 const WIDTH: u64 = 30;
 /// Pause between lines of progress where there is no terminal.
@@ -106,10 +111,12 @@ pub(crate) fn lateness(mut micros: Vec<u64>, of: u64) {
 /// Shows over which servers the runs were.
 pub(crate) fn servers(runs: &[Scenario], faultless: &[bool]) {
     let real = server_name();
+    let cluster = format!("{real}, six nodes");
     println!("{:<28}{:>12}  result", "server", "");
     for (scenario, is_faultless) in runs.iter().zip(faultless) {
         let (name, how) = match scenario.dialect {
             Some(dialect) => (dialect.name, "imitated"),
+            None if scenario.topology == Topology::Cluster => (&*cluster, "real"),
             None => (&*real, "real"),
         };
         let result = if *is_faultless { "as it must be" } else { "FAILED" };

@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    cluster_faults,
     dialect::{self, Dialect},
     faults::Fault,
     tally::Tally,
@@ -24,9 +25,17 @@ pub(crate) struct Scenario {
     pub(crate) is_near: bool,
     pub(crate) load: Load,
     pub(crate) faults: &'static [Fault],
+    pub(crate) topology: Topology,
     /// Service that the servers imitate.
     pub(crate) dialect: Option<Dialect>,
     pub(crate) goal: Goal,
+}
+
+/// Servers of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Topology {
+    One,
+    Cluster,
 }
 
 /// Use of the keys.
@@ -61,12 +70,14 @@ const IMITATED: &[Fault] = &[Fault::RestartFromRdb, Fault::Failover, Fault::Scri
 const CONFIRMED: u64 = 3;
 /// Percentage of reads that near caches must answer where there are any.
 const NEAR: u64 = 5;
+/// Number of them over a cluster.
+const NEAR_OF_CLUSTER: u64 = 100;
 
 impl Scenario {
     /// Returns what the command line asks for; `None` if it names something else.
     pub(crate) fn asked_for(arguments: &[String]) -> Option<Vec<Self>> {
         let mut words = arguments.iter();
-        let mut names = vec!["short", "imitated"];
+        let mut names = vec!["short", "cluster", "imitated"];
         let mut changes: Vec<(&str, u64)> = Vec::new();
         while let Some(word) = words.next() {
             match word.as_str() {
@@ -110,6 +121,7 @@ impl Scenario {
             is_near: false,
             load: Load::Crowd,
             faults,
+            topology: Topology::One,
             dialect: None,
             goal,
         };
@@ -121,6 +133,7 @@ impl Scenario {
         };
         Some(match name {
             "imitated" => return Self::imitated(),
+            _ if name.starts_with("cluster") => return Self::over_cluster(name),
             "short" => vec![scenario("short", Fault::ALL, Goal { faults: 1, ..some(12) })],
             "long" => {
                 let enough = Goal {
@@ -155,6 +168,20 @@ impl Scenario {
         })
     }
 
+    /// Returns a run over a cluster, with near caches. While a primary is replaced all is forwarded, and fast.
+    fn over_cluster(name: &str) -> Option<Vec<Self>> {
+        let quiet = Self::named("near-quiet")?.pop()?;
+        let (name, faults, seconds, times) = match name {
+            "cluster" => ("cluster", cluster_faults::KINDS, 12, 1),
+            "cluster-long" => ("cluster-long", cluster_faults::KINDS, 120, 10),
+            "cluster-quiet" => ("cluster-quiet", &[][..], 8, 0),
+            _ => return None,
+        };
+        let time = Duration::from_secs(seconds);
+        let goal = Goal { time, faults: times, shared: 3, ..quiet.goal };
+        Some(vec![Self { name, faults, goal, topology: Topology::Cluster, ..quiet }])
+    }
+
     /// Returns the wait for a lookup: the default, and to a server that is far some ways there and back more.
     pub(crate) fn lookup_budget(&self) -> Duration {
         let round_trip = self.dialect.map_or(Duration::ZERO, |dialect| dialect.round_trip);
@@ -185,6 +212,9 @@ impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, processes, tasks, seed, dialect, .. } = self;
         write!(f, "history `{name}`: {processes} processes of {tasks} tasks, seed {seed}")?;
+        if self.topology == Topology::Cluster {
+            write!(f, ", a cluster of six nodes")?;
+        }
         dialect.map_or(Ok(()), |dialect| write!(f, ", {} imitated", dialect.name))
     }
 }
@@ -213,7 +243,11 @@ impl Goal {
                 tally.reads
             );
         }
-        let is_near = !scenario.is_near || tally.near * 100 >= tally.reads * NEAR;
+        let near = match scenario.topology {
+            Topology::One => tally.reads * NEAR / 100,
+            Topology::Cluster => NEAR_OF_CLUSTER,
+        };
+        let is_near = !scenario.is_near || tally.near >= near;
         if !is_near {
             println!("only {} of {} reads were of a near cache", tally.near, tally.reads);
         }

@@ -23,7 +23,9 @@ use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Empty};
 use tokio::{task::JoinHandle, time::timeout};
 use tower::{Layer, ServiceExt};
-use tower_support_cache::{Pending, RedisStore, ResponseBody, SupportCache, SupportCacheHandle};
+use tower_support_cache::{
+    Pending, RedisStore, RedisStoreBuilder, ResponseBody, SupportCache, SupportCacheHandle,
+};
 
 use self::life::Posted;
 use crate::{
@@ -56,7 +58,7 @@ struct Run {
     url: String,
     counters: Counters,
     /// For invalidations by a program that knows nothing of us.
-    foreign: redis::Client,
+    foreign: Vec<redis::Client>,
 }
 
 pub(crate) fn run(settings: &Settings) {
@@ -90,7 +92,8 @@ impl Run {
     fn new(settings: &Settings) -> Self {
         let world = World::open(&settings.folder, settings.index, settings.processes);
         let world = Arc::new(world);
-        let mut store = RedisStore::builder(&settings.url).lookup_budget(settings.lookup_budget);
+        let (url, direct) = settings.url.split_once('|').unwrap_or((&settings.url, &settings.url));
+        let mut store = builder(url).lookup_budget(settings.lookup_budget);
         if settings.load == Load::Late && settings.index % 2 == 1 {
             store = store.heartbeat(LATE_HEARTBEAT);
         }
@@ -113,9 +116,9 @@ impl Run {
             posted,
             is_near: settings.is_near,
             load: settings.load,
-            url: settings.url.clone(),
+            url: url.to_owned(),
             counters: Counters::default(),
-            foreign: redis::Client::open(settings.url.as_str()).unwrap(),
+            foreign: direct.split(',').map(|url| redis::Client::open(url).unwrap()).collect(),
         }
     }
 
@@ -385,10 +388,20 @@ impl Run {
         }
     }
 
-    /// Deletes a key as `redis-cli` would.
+    /// Deletes a key as `redis-cli` would: in a cluster at the node that has it.
     async fn delete(&self, key: &str) -> redis::RedisResult<()> {
-        let mut connection = self.foreign.get_multiplexed_async_connection().await?;
-        redis::cmd("DEL").arg(key).query_async(&mut connection).await
+        let mut deleted = Err((redis::ErrorKind::Client, "there is no server").into());
+        for node in &self.foreign {
+            deleted = async {
+                let mut connection = node.get_multiplexed_async_connection().await?;
+                redis::cmd("DEL").arg(key).query_async(&mut connection).await
+            }
+            .await;
+            if deleted.is_ok() {
+                break;
+            }
+        }
+        deleted
     }
 
     // ----- what must not be -----
@@ -416,6 +429,14 @@ struct Asked {
     bounds: [u64; 2],
     /// Time until which nothing may be stored, as it was said when it began.
     doubted_until: u64,
+}
+
+/// Returns the builder of a store at an address, or over a cluster at several.
+pub(super) fn builder(url: &str) -> RedisStoreBuilder {
+    match url.contains(',') {
+        true => RedisStore::cluster(url.split(',')),
+        false => RedisStore::builder(url),
+    }
 }
 
 /// Versions that were written, by the register of their acknowledgement.

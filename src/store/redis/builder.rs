@@ -66,9 +66,12 @@ impl RedisStore {
 
     /// Returns a builder for a cluster, of which some nodes are given.
     ///
-    /// There is no near cache over a cluster. The cache is empty after any primary went away, was
-    /// restarted or failed over; the keys of one that is away are bypassed. A failover is noticed once the
-    /// cluster reports it: until then a primary that is cut off from the others may still answer, with
+    /// There is a connection to each primary, and each is proven by itself: while one is silent or gone, the keys
+    /// and tags there are bypassed, and the near cache answers with nothing that depends on it; the rest goes on.
+    /// All depends on the primary that has the key of the epoch. Slots may move: `MOVED` and `ASK` are followed.
+    ///
+    /// The cache is empty after any primary was restarted, failed over, joined or left. A failover is noticed once
+    /// the cluster reports it: until then a primary that is cut off from the others may still answer, with
     /// records that were invalidated elsewhere. The clocks of the nodes should agree to within a second: a
     /// response of a group (RFC 9875) that was invalidated less than that ago is not stored, and one that a
     /// clock further off makes look older may be.
@@ -190,7 +193,7 @@ impl RedisStoreBuilder {
     ///
     /// It needs `INFO`, `TIME`, `GET`, `MGET`, `SET`, `UNLINK`, `HGET`, `HMGET`, `EVALSHA`, `EVAL`, and
     /// what the scripts call: `DEL`, `EXISTS`, `HSET`, `HSETNX`, `HDEL`, `HGETALL`, `HKEYS`, `HLEN`,
-    /// `HRANDFIELD`, `PTTL`, `PEXPIRE`; and `CLIENT TRACKING` for the near cache. Besides the keys of routes it
+    /// `HRANDFIELD`, `PTTL`, `PEXPIRE`; `CLIENT TRACKING` for the near cache; in a cluster `CLUSTER INFO` and `CLUSTER SLOTS`. Besides the keys of routes it
     /// reads and writes those that begin, after the namespace, with `tower-support-cache:`: `epoch`,
     /// `heartbeats:*`, `identity`, `program`, `tag:*`, and `unsettled:*` for writes that the origin may commit yet. Without
     /// `INFO` the store cannot know one server from another: see [`server_identity`](Self::server_identity).

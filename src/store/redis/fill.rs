@@ -88,7 +88,7 @@ impl StoreState {
             let called = LEASE.call_on(&mut transport, &keys, arguments);
             let reply = match self.link.ask(connection, Operation::Lease, called).await {
                 Ok(reply) => reply,
-                Err(LinkFault::TimedOut | LinkFault::Lost) => return None,
+                Err(LinkFault::TimedOut | LinkFault::Lost | LinkFault::Away) => return None,
                 Err(LinkFault::Foreign | LinkFault::Refused) => {
                     lease.forget();
                     return None;
@@ -203,10 +203,7 @@ impl RedisLease {
                 Commit::Fenced
             }
             // Refused, or with an unknown outcome: given back as it is dropped.
-            Ok(_)
-            | Err(
-                LinkFault::TimedOut | LinkFault::Lost | LinkFault::Foreign | LinkFault::Refused,
-            ) => Commit::Failed,
+            Ok(_) | Err(_) => Commit::Failed,
         }
     }
 

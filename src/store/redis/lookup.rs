@@ -50,7 +50,7 @@ impl StoreState {
     /// Looks a slot up at the server, and keeps no copy.
     pub(super) async fn inspect(&self, slot: &Slot) -> Lookup {
         let found = async {
-            let query = SlotQuery { is_inspection: true, ..self.query(slot)? };
+            let query = self.query(slot)?.inspecting();
             self.read_fields(query, None).await
         };
         found.await.unwrap_or(Lookup::Unavailable)
@@ -96,7 +96,7 @@ impl StoreState {
             && copy.is_fresh_at(now)
             && (tags.is_empty() || are_alive(&source.record, &versions))
         {
-            return Some(Lookup::Found(self.near.confirm(copy, query.near_fence)));
+            return Some(Lookup::Found(self.near.confirm(copy, query.basis(&versions))));
         }
         self.near.refute(copy);
         Box::pin(self.read_all(slot, None)).await
@@ -122,7 +122,7 @@ impl StoreState {
         if let Some(InForce { record, source }) = in_force.take_if(is_plain_hit)
             && let Some(entry) = self.restore(&query, record, None)
         {
-            return Some(Lookup::Found(self.keep(&query, entry, source)));
+            return Some(Lookup::Found(self.keep(&query, entry, source, &versions)));
         }
         Box::pin(self.go_on(query, in_force, versions, None, None)).await
     }
@@ -163,10 +163,16 @@ impl StoreState {
         Some(InForce { record, source })
     }
 
-    fn keep(&self, query: &SlotQuery<'_>, entry: Entry, source: SourceRecord) -> Arc<Entry> {
+    fn keep(
+        &self,
+        query: &SlotQuery<'_>,
+        entry: Entry,
+        source: SourceRecord,
+        versions: &TagVersions,
+    ) -> Arc<Entry> {
         match query.is_inspection {
             true => Arc::new(entry),
-            false => self.near.keep(entry, source, query.near_fence),
+            false => self.near.keep(entry, source, query.basis(versions)),
         }
     }
 
@@ -191,7 +197,7 @@ impl StoreState {
             && let Some(entry) = self.revive(&query, record, &versions, None)
         {
             if entry.is_fresh() {
-                return Some(Lookup::Found(self.keep(&query, entry, source)));
+                return Some(Lookup::Found(self.keep(&query, entry, source, &versions)));
             }
             stale = Some(entry).filter(is_of_use);
         }

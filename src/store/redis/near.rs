@@ -1,9 +1,10 @@
 //! Near cache: copies, in this process's memory, of entries that it has read at the server.
 //!
-//! The server tracks which keys were read over the connection and pushes a message when one of them
-//! changes. A copy answers unasked only while the link is proven: with the connection gone or silent,
-//! a message may be missing. Only entries that were read enter, never ones that this process has stored
-//! itself, and none that was read before the last message for its key.
+//! A server tracks which keys were read over a connection and pushes a message when one of them
+//! changes. A copy answers unasked only while each connection that it was read over is proven: with one gone
+//! or silent, a message may be missing. In a cluster these are those to the primaries of its key, of its tags
+//! and of the epoch. Only entries that were read enter, never ones that this process has stored itself, and
+//! none that was read before the last message for its key.
 //!
 //! Otherwise the server is asked for the number of its record. If it is the one that was read, the copy
 //! is what decoding that record again would give.
@@ -19,13 +20,14 @@ use std::{
 use redis::{PushInfo, PushKind, Value};
 
 use super::{
-    link::{Deadline, bulk},
+    link::bulk,
     settings::{EPOCH, HEARTBEATS, IDENTITY, OWN, RedisSettings},
     waiters::Waiters,
 };
 use crate::{
-    clock::{Instant, now},
-    entry::{Entry, SourceRecord},
+    clock::now,
+    deadline::Deadline,
+    entry::{Entry, Proofs, SourceRecord, Unasked},
     fence::Fence,
     key::{PrimaryKey, Strength, Subject, Tag, VariantRef},
     metrics::operations::NearSnapshot,
@@ -46,16 +48,33 @@ pub(super) struct Near {
     /// Set with the first copy, and below with the first note.
     has_copies: AtomicBool,
     has_notes: AtomicBool,
+    /// Set with the first copy that may answer unasked.
+    is_tracked: AtomicBool,
     /// Time for which a copy is used without being read again; zero if it is not.
     limit: Duration,
-    /// Time until which copies may answer unasked.
-    proven: Deadline,
     /// Duration of the last proof in microseconds, plus one; zero if there was none.
     lag: AtomicU64,
     hits: ShardedCounter,
     confirmed: ShardedCounter,
     pushes: AtomicU64,
     silenced: AtomicU64,
+}
+
+/// State from before an entry was read, on which its copy depends.
+#[derive(Clone)]
+pub(super) struct Basis {
+    pub(super) fence: Fence,
+    /// Proofs of the connections that it was read over; none where nothing is tracked.
+    pub(super) proofs: Proofs,
+}
+
+impl Basis {
+    /// Adds a proof, unless it is there.
+    pub(super) fn depend_on(&mut self, proof: &Arc<Deadline>) {
+        if !self.proofs.iter().any(|known| Arc::ptr_eq(known, proof)) {
+            self.proofs.push(Arc::clone(proof));
+        }
+    }
 }
 
 impl Near {
@@ -67,7 +86,7 @@ impl Near {
             has_notes: AtomicBool::new(false),
             waiters: Waiters::default(),
             limit: settings.near_limit(),
-            proven: Deadline::none(),
+            is_tracked: AtomicBool::new(false),
             lag: AtomicU64::new(0),
             hits: ShardedCounter::new(),
             confirmed: ShardedCounter::new(),
@@ -79,7 +98,7 @@ impl Near {
     /// Returns a copy that answers unasked, or a note.
     pub(super) fn peek(&self, variant: &VariantRef<'_>) -> Option<Arc<Entry>> {
         // Most stores without a near cache have neither, and need no look at the copies.
-        if !self.proven.is_set() && !self.has_notes.load(Ordering::Relaxed) {
+        if !self.is_tracked.load(Ordering::Relaxed) && !self.has_notes.load(Ordering::Relaxed) {
             return None;
         }
         let entry = self.copies.peek(variant)?;
@@ -87,8 +106,7 @@ impl Near {
             return Some(entry);
         }
         // Read after the copy was found: one that was removed meanwhile must not answer.
-        let now = now();
-        let is_usable = self.proven.is_ahead_at(now) && entry.answers_unasked(now);
+        let is_usable = entry.answers_unasked(now());
         if is_usable {
             self.hits.add();
         }
@@ -106,29 +124,29 @@ impl Near {
         has_copies.then(|| self.copies.peek(variant))?.filter(|copy| copy.source().is_some())
     }
 
-    /// Keeps an entry that was read at the server from a record, unless its key has changed since `fence`.
-    pub(super) fn keep(&self, entry: Entry, source: SourceRecord, fence: Fence) -> Arc<Entry> {
+    /// Keeps an entry that was read at the server from a record, unless its key has changed since the fence.
+    pub(super) fn keep(&self, entry: Entry, source: SourceRecord, basis: Basis) -> Arc<Entry> {
         let source = Some(source).filter(|_| entry.as_response().is_some());
-        if source.is_none() && entry.is_answer() && !self.proven.is_set() {
+        if source.is_none() && entry.is_answer() && basis.proofs.is_empty() {
             return Arc::new(entry);
         }
-        let until = self.unasked_until(&entry);
-        self.insert(entry.into_copy(fence, until, source))
+        let unasked = self.unasked(&entry, basis.proofs);
+        self.insert(entry.into_copy(basis.fence, unasked, source))
     }
 
     /// Keeps a note that this process has stored.
     pub(super) fn keep_note(&self, note: &Entry) {
-        self.insert(note.copied(self.fence(), note.fresh_until(), None));
+        self.insert(note.copied(self.fence(), self.unasked(note, Proofs::new()), None));
     }
 
-    /// Confirms that the server had the record of a copy, and returns the copy. `fence` was taken
-    /// before it was asked.
-    pub(super) fn confirm(&self, copy: &Arc<Entry>, fence: Fence) -> Arc<Entry> {
+    /// Confirms that the server had the record of a copy, and returns the copy.
+    pub(super) fn confirm(&self, copy: &Arc<Entry>, basis: Basis) -> Arc<Entry> {
         self.confirmed.add();
-        if !self.proven.is_set() {
+        if basis.proofs.is_empty() {
             return Arc::clone(copy);
         }
-        self.insert(copy.copied(fence, self.unasked_until(copy), copy.source().cloned()))
+        let unasked = self.unasked(copy, basis.proofs);
+        self.insert(copy.copied(basis.fence, unasked, copy.source().cloned()))
     }
 
     /// Removes a copy whose record is gone from the server, or dead: its key has changed.
@@ -139,10 +157,14 @@ impl Near {
         }
     }
 
-    /// Returns the time until which a copy answers unasked; a note needs no question.
-    fn unasked_until(&self, entry: &Entry) -> Instant {
+    /// Returns the terms on which a copy answers unasked; a note needs no question.
+    fn unasked(&self, entry: &Entry, proofs: Proofs) -> Unasked {
+        if !proofs.is_empty() {
+            raise(&self.is_tracked);
+        }
         let until = now().checked_add(self.limit).filter(|_| entry.is_answer());
-        until.map_or(entry.fresh_until(), |until| entry.fresh_until().min(until))
+        let until = until.map_or(entry.fresh_until(), |until| entry.fresh_until().min(until));
+        Unasked { until, proofs }
     }
 
     fn insert(&self, copy: Entry) -> Arc<Entry> {
@@ -170,20 +192,16 @@ impl Near {
         self.waiters.wake_all();
     }
 
-    /// Lets copies answer until an instant: the server tracks what is read, and any message that is missing
-    /// is noticed by then.
-    pub(super) fn prove(&self, until: Instant, lag: Duration) {
+    /// Notes how long a proof took.
+    pub(super) fn note_lag(&self, lag: Duration) {
         let lag = u64::try_from(lag.as_micros()).unwrap_or(u64::MAX);
         self.lag.store(lag.saturating_add(1), Ordering::Relaxed);
-        self.proven.set(until);
     }
 
-    /// Removes all copies, and lets none answer until there is another proof.
-    pub(super) fn silence(&self) {
-        if self.proven.clear() {
-            self.silenced.fetch_add(1, Ordering::Relaxed);
-        }
-        self.invalidate_all();
+    /// Handles the loss of a proof: copies have stopped answering, and no message wakes a request that waits.
+    pub(super) fn on_silence(&self) {
+        self.silenced.fetch_add(1, Ordering::Relaxed);
+        self.waiters.wake_all();
     }
 
     /// Handles a message of the server. It is called where messages are read from the connection, so
@@ -220,10 +238,10 @@ impl Near {
         is_epoch_over
     }
 
-    pub(super) fn snapshot(&self) -> NearSnapshot {
+    pub(super) fn snapshot(&self, is_proven: bool) -> NearSnapshot {
         let lag = self.lag.load(Ordering::Relaxed).checked_sub(1);
         NearSnapshot {
-            is_proven: self.proven.is_ahead(),
+            is_proven,
             hits: self.hits.get(),
             confirmed: self.confirmed.get(),
             pushes: self.pushes.load(Ordering::Relaxed),
@@ -254,10 +272,22 @@ mod tests {
         Near::new(&RedisSettings { namespace: "ns:".to_owned(), ..RedisSettings::default() })
     }
 
-    fn proven() -> Near {
-        let near = near();
-        near.prove(now() + Duration::from_secs(60), Duration::ZERO);
-        near
+    /// Returns a proof for a time.
+    fn proof(seconds: u64) -> Arc<Deadline> {
+        let proof = Deadline::none();
+        proof.set(now() + Duration::from_secs(seconds));
+        Arc::new(proof)
+    }
+
+    /// Returns the state before something is read over connections with these proofs.
+    fn basis(near: &Near, proofs: &[&Arc<Deadline>]) -> Basis {
+        let mut basis = Basis { fence: near.fence(), proofs: Proofs::new() };
+        proofs.iter().for_each(|proof| basis.depend_on(proof));
+        basis
+    }
+
+    fn proven(near: &Near) -> Basis {
+        basis(near, &[&proof(60)])
     }
 
     /// Returns an entry that was read for the example's slot, with tags.
@@ -302,65 +332,80 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_copy_answers_only_while_the_link_is_proven() {
-        let near = near();
-        near.prove(now() + Duration::from_secs(1), Duration::ZERO);
-        near.keep(pass(), source(), near.fence());
+    async fn a_copy_answers_only_while_its_connection_is_proven() {
+        let (near, first) = (near(), proof(1));
+        near.keep(pass(), source(), basis(&near, &[&first]));
         assert!(found(&near));
         tokio::time::advance(Duration::from_secs(2)).await;
         assert!(!found(&near), "nobody has said that the link is lost, nor that it is not");
-        near.silence();
-        near.keep(pass(), source(), near.fence());
-        assert!(!found(&near));
-        near.prove(now() + Duration::from_secs(60), Duration::ZERO);
-        near.keep(pass(), source(), near.fence());
+        first.set(now() + Duration::from_secs(60));
         assert!(found(&near));
-        near.silence();
+        first.clear();
         assert!(!found(&near));
-        near.prove(now() + Duration::from_secs(60), Duration::ZERO);
-        assert!(!found(&near), "nothing of before is left");
+        near.keep(pass(), source(), basis(&near, &[&first]));
+        assert!(!found(&near), "it was read over what is lost");
+        near.keep(pass(), source(), basis(&near, &[]));
+        assert!(!found(&near), "nobody tracks it");
+        near.keep(pass(), source(), basis(&near, &[&proof(60)]));
+        assert!(found(&near));
+    }
+
+    #[test]
+    fn a_copy_answers_only_while_all_that_it_was_read_over_is_proven() {
+        let near = near();
+        let proofs = [60, 60].map(proof);
+        let [key, tag] = &proofs;
+        let basis = basis(&near, &[key, tag, key]);
+        assert_eq!(basis.proofs.len(), 2, "each counts once");
+        near.keep(pass(), source(), basis);
+        assert!(found(&near));
+        tag.clear();
+        assert!(!found(&near));
+        tag.set(now() + Duration::from_secs(60));
+        assert!(found(&near));
+        key.clear();
+        assert!(!found(&near));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_read_before_a_proof_has_the_limit() {
-        let near = near();
-        near.keep(response(), source(), near.fence());
+        let (near, proof) = (near(), Arc::new(Deadline::none()));
+        near.keep(response(), source(), basis(&near, &[&proof]));
         assert!(!found(&near) && remembered(&near).is_some());
-        near.prove(now() + Duration::from_secs(60), Duration::ZERO);
+        proof.set(now() + Duration::from_secs(60));
         assert!(found(&near));
         tokio::time::advance(near.limit).await;
         assert!(!found(&near), "it is to be read again");
         let copy = remembered(&near).expect("and until then the server is asked about it");
-        near.confirm(&copy, near.fence());
+        near.confirm(&copy, basis(&near, &[&proof]));
         assert!(found(&near));
     }
 
     /// To the layer a copy is what was read, whatever becomes of the link.
     #[tokio::test(start_paused = true)]
     async fn a_copy_is_as_fresh_as_what_it_is_a_copy_of() {
-        let near = proven();
+        let near = near();
         let read = response();
         let expected = (read.fresh_until(), read.fence());
-        let copy = near.keep(read, source(), near.fence());
+        let copy = near.keep(read, source(), proven(&near));
         assert_eq!((copy.fresh_until(), copy.fence()), expected);
         tokio::time::advance(near.limit).await;
-        near.silence();
-        near.prove(now() + Duration::from_secs(60), Duration::ZERO);
-        let confirmed = near.confirm(&copy, near.fence());
+        near.on_silence();
+        let confirmed = near.confirm(&copy, proven(&near));
         assert!(!Arc::ptr_eq(&copy, &confirmed), "it is one to keep");
         assert_eq!((confirmed.fresh_until(), confirmed.fence()), expected);
     }
 
     #[test]
     fn a_limit_may_have_no_end() {
-        let near = Near { limit: Duration::MAX, ..proven() };
-        near.keep(pass(), source(), near.fence());
+        let near = Near { limit: Duration::MAX, ..near() };
+        near.keep(pass(), source(), proven(&near));
         assert!(found(&near));
     }
 
     #[test]
     fn what_was_read_before_a_message_does_not_enter() {
-        let near = proven();
+        let near = near();
         for (message, is_for_it) in [
             (keys("ns:support:cases:A1"), true),
             (keys("support:cases:A1"), false),
@@ -369,23 +414,23 @@ mod tests {
             (keys("ns:tower-support-cache:tag:u"), false),
             (Value::Nil, true),
         ] {
-            near.keep(pass(), source(), near.fence());
+            near.keep(pass(), source(), proven(&near));
             assert!(found(&near));
-            let fence = near.fence();
+            let before = proven(&near);
             near.on_push(push(message.clone()));
             assert_eq!(found(&near), !is_for_it, "{message:?}");
-            near.keep(pass(), source(), fence);
+            near.keep(pass(), source(), before);
             assert_eq!(found(&near), !is_for_it, "{message:?}");
         }
     }
 
     #[test]
     fn what_was_confirmed_before_a_message_does_not_enter() {
-        let near = proven();
-        let copy = near.keep(response(), source(), near.fence());
-        let fence = near.fence();
+        let near = near();
+        let copy = near.keep(response(), source(), proven(&near));
+        let before = proven(&near);
         near.on_push(push(keys("ns:support:cases:A1")));
-        near.confirm(&copy, fence);
+        near.confirm(&copy, before);
         assert!(!found(&near) && remembered(&near).is_none());
     }
 }

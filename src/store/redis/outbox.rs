@@ -259,7 +259,9 @@ impl Outbox {
             broken(sent.err())
         });
         let (released, invalidated) = join(join_all(released), join_all(invalidated)).await;
-        released.into_iter().chain(invalidated).collect()
+        // One primary of several that is away is no doubt about the others.
+        let sent = released.into_iter().chain(invalidated);
+        sent.filter(|sent| *sent != Err(LinkFault::Away)).collect()
     }
 
     fn fail(&self, scope: &InvalidationScope, number: u64) {
@@ -352,7 +354,7 @@ impl Release {
 /// Fails by a fault of the connection, and by no other.
 fn broken(fault: Option<LinkFault>) -> Result<(), LinkFault> {
     match fault {
-        Some(fault @ (LinkFault::Lost | LinkFault::TimedOut)) => Err(fault),
+        Some(fault @ (LinkFault::Lost | LinkFault::Away | LinkFault::TimedOut)) => Err(fault),
         None | Some(LinkFault::Foreign | LinkFault::Refused) => Ok(()),
     }
 }

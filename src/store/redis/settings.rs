@@ -123,11 +123,11 @@ impl RedisSettings {
             return [&prefix, "{", &name, "}"].concat();
         }
         // A part of the name may be all that counts for the node. If it is not, a number is found that does.
-        let slot = hash_slot(&name);
+        let slot = hash_slot(name.as_bytes());
         let numbered =
             (0_u32..).map(|number| format!("{prefix}{{{number}}}{key}", key = key.as_str()));
         let mut names = once([&prefix, ":", key.as_str()].concat()).chain(numbered);
-        names.find(|mark| hash_slot(mark) == slot).expect("each slot has a number")
+        names.find(|mark| hash_slot(mark.as_bytes()) == slot).expect("each slot has a number")
     }
 
     /// Returns the keys that are there while fills of a slot are told of an invalidation: of everything, of its
@@ -203,12 +203,14 @@ impl RedisSettings {
 }
 
 /// Returns the slot of a key in a cluster.
-fn hash_slot(key: &str) -> u16 {
-    let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
-    let hashed = tag.map(|(tag, _)| tag).filter(|tag| !tag.is_empty()).unwrap_or(key);
+pub(super) fn hash_slot(key: &[u8]) -> u16 {
+    let find =
+        |from: usize, byte| key[from..].iter().position(|it| *it == byte).map(|at| from + at);
+    let tag = find(0, b'{').and_then(|from| Some(&key[from + 1..find(from + 1, b'}')?]));
+    let hashed = tag.filter(|tag| !tag.is_empty()).unwrap_or(key);
     // CRC-16/XMODEM.
-    let crc = hashed.bytes().fold(0_u16, |crc, byte| {
-        (0..8).fold(crc ^ u16::from(byte) << 8, |crc, _| match crc & 0x8000 {
+    let crc = hashed.iter().fold(0_u16, |crc, byte| {
+        (0..8).fold(crc ^ u16::from(*byte) << 8, |crc, _| match crc & 0x8000 {
             0 => crc << 1,
             _ => crc << 1 ^ 0x1021,
         })
@@ -231,10 +233,10 @@ mod tests {
             ("a{foo}{bar}", 12_182),
             ("", 0),
         ] {
-            assert_eq!(hash_slot(key), slot, "{key}");
+            assert_eq!(hash_slot(key.as_bytes()), slot, "{key}");
         }
-        assert_eq!(hash_slot("foo{}{bar}"), hash_slot("foo{}{bar}"));
-        assert_ne!(hash_slot("foo{}{bar}"), hash_slot("bar"));
+        assert_eq!(hash_slot(b"foo{}{bar}"), hash_slot(b"foo{}{bar}"));
+        assert_ne!(hash_slot(b"foo{}{bar}"), hash_slot(b"bar"));
     }
 
     #[test]
@@ -244,7 +246,7 @@ mod tests {
             let settings = RedisSettings { namespace, ..RedisSettings::default() };
             let [a, b] = [a, b].map(|text| PrimaryKey::new(&*text));
             let (one, other) = (settings.mark(&a), settings.mark(&b));
-            assert_eq!(hash_slot(&one), hash_slot(&settings.key(&a)), "{one}");
+            assert_eq!(hash_slot(one.as_bytes()), hash_slot(settings.key(&a).as_bytes()), "{one}");
             assert_eq!(one == other, a == b, "{one}");
         });
     }

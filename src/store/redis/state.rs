@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use super::{
     link::{Connection, Dependents, Endpoint, Link, LinkFault, count},
-    near::Near,
+    near::{Basis, Near},
     outbox::Outbox,
     record::{AHEAD, Record, Standing, StoredContent, VariantDigest, decode, digest},
     settings::RedisSettings,
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     clock::{self, Instant, now},
-    entry::{Content, Entry, Head, MemoryGauge, Provenance, SourceRecord},
+    entry::{Content, Entry, Head, MemoryGauge, Proofs, Provenance, SourceRecord},
     fence::{Fence, InvalidatedExtent, RecentInvalidations, Sequence},
     key::{Slot, Subject, Tag, Tags},
     metrics::telemetry,
@@ -59,7 +59,11 @@ pub(super) struct SlotQuery<'a> {
     pub(super) connection: Arc<Connection>,
     pub(super) epoch: u64,
     pub(super) fence: Fence,
-    pub(super) near_fence: Fence,
+    near_fence: Fence,
+    /// Proofs of the connections that the key is read over.
+    proofs: Proofs,
+    /// Number of replies before that have led elsewhere.
+    redirects: u64,
     /// Set if nothing that is read is kept.
     pub(super) is_inspection: bool,
 }
@@ -93,8 +97,20 @@ impl StoreState {
             return None;
         }
         let epoch = connection.epoch()?;
-        let is_inspection = false;
-        Some(SlotQuery { slot, connection, epoch, fence, near_fence, is_inspection })
+        let mut proofs = Proofs::from_elem(Arc::clone(&connection.proven), 1);
+        let key = || self.link.settings.key(&slot.key);
+        proofs.extend(connection.proof(key).ok()?);
+        let (redirects, is_inspection) = (connection.redirects(), false);
+        Some(SlotQuery {
+            slot,
+            connection,
+            epoch,
+            fence,
+            near_fence,
+            proofs,
+            redirects,
+            is_inspection,
+        })
     }
 
     /// Reads the versions of tags; `None` if the reply may not be used.
@@ -112,7 +128,7 @@ impl StoreState {
             return None;
         }
         let versions = tag_versions::read(&self.link, &query.connection, tags).await.ok()?;
-        query.proven_at(now(), &self.link).await?;
+        query.proven_by(&versions.proofs, now(), &self.link).await?;
         Some(versions)
     }
 
@@ -204,8 +220,8 @@ impl Dependents for Followers {
         self.near.on_push(push)
     }
 
-    fn on_proof(&self, until: Instant, took: Duration) {
-        self.near.prove(until, took);
+    fn on_proof(&self, took: Duration) {
+        self.near.note_lag(took);
     }
 
     fn on_new_epoch(&self) {
@@ -214,7 +230,7 @@ impl Dependents for Followers {
     }
 
     fn on_loss(&self) {
-        self.near.silence();
+        self.near.on_silence();
     }
 
     fn deliver<'a>(
@@ -227,22 +243,44 @@ impl Dependents for Followers {
 }
 
 impl SlotQuery<'_> {
+    /// Returns the query of one of which nothing is kept.
+    pub(super) fn inspecting(self) -> Self {
+        Self { is_inspection: true, ..self }
+    }
+
     /// Returns the digest by which the server knows the slot's variant.
     pub(super) fn digest(&self) -> VariantDigest {
         digest(self.slot, self.epoch)
     }
 
-    /// Returns the time at which a reply that is here at `now` may be used; `None` if it may not.
-    ///
-    /// That is at once while the connection is proven. A process that was too late for a heartbeat waits for
-    /// one that is sent after the reply: if the epoch is the same then, it was when the server replied.
+    /// Returns the time at which a reply for the key that is here at `now` may be used; `None` if it may not.
     pub(super) async fn proven_at(&self, now: Instant, link: &Link) -> Option<Instant> {
-        if self.connection.proven.is_ahead_at(now) {
+        self.proven_by(&Proofs::new(), now, link).await
+    }
+
+    /// Does the same for a reply that came over other connections as well.
+    ///
+    /// That is at once while they are proven. A process that was too late for a heartbeat waits for one that is
+    /// sent after the reply: if the epoch is the same then, it was when the server replied.
+    async fn proven_by(&self, others: &Proofs, now: Instant, link: &Link) -> Option<Instant> {
+        let proofs = || self.proofs.iter().chain(others);
+        let are_ahead_at = |now| proofs().all(|proof| proof.is_ahead_at(now));
+        if are_ahead_at(now) {
             return Some(now);
         }
         // Boxed: it is rare, and a lookup has no room for it.
-        Box::pin(link.next_proof(&self.connection)).await?;
-        (self.connection.epoch() == Some(self.epoch)).then(clock::now)
+        let until = Box::pin(link.next_proof(&self.connection)).await?;
+        (self.connection.epoch() == Some(self.epoch) && are_ahead_at(until)).then(clock::now)
+    }
+
+    /// Returns the state on which a copy depends of what was read with these versions of its tags.
+    pub(super) fn basis(&self, versions: &TagVersions) -> Basis {
+        let mut basis = Basis { fence: self.near_fence, proofs: Proofs::new() };
+        // A reply from elsewhere came over another connection than that of the proofs.
+        if self.connection.is_tracked() && self.connection.redirects() == self.redirects {
+            self.proofs.iter().chain(&versions.proofs).for_each(|proof| basis.depend_on(proof));
+        }
+        basis
     }
 
     /// Returns whether decoding a record again would give the same entry.

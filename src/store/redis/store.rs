@@ -181,7 +181,7 @@ impl Store for RedisStore {
             capabilities: link.capabilities(),
             is_breaker_open: link.is_breaker_open(),
             pending: self.state.outbox.len() as u64,
-            near: self.state.near.snapshot(),
+            near: self.state.near.snapshot(link.is_near_proven()),
             ..link.counts.snapshot()
         })
     }
@@ -206,8 +206,10 @@ mod tests {
     use super::*;
     use crate::{
         clock::now,
-        entry::{Content, Provenance, SourceRecord},
+        deadline::Deadline,
+        entry::{Content, Proofs, Provenance, SourceRecord},
         key::Tag,
+        store::redis::near::Basis,
     };
 
     #[test]
@@ -215,7 +217,9 @@ mod tests {
         let store = RedisStore::connect("redis://127.0.0.1/").expect("an address");
         let near = &store.state.near;
         let minute = Duration::from_secs(60);
-        near.prove(now() + minute, Duration::ZERO);
+        let proof = Deadline::none();
+        proof.set(now() + minute);
+        let proof = Arc::new(proof);
         for invalidated in ["key", "tag", "all"] {
             let tags = [Tag::new("t")].into_iter().collect();
             let slot = Slot { tags, ..Slot::example() };
@@ -225,7 +229,9 @@ mod tests {
             let (record, digest) = (b"record"[..].into(), [b'0'; 32]);
             let source =
                 SourceRecord { record, number: 1, digest, epoch: 1, incarnation: 1, clock: 0 };
-            near.keep(entry, source, near.fence());
+            let mut basis = Basis { fence: near.fence(), proofs: Proofs::new() };
+            basis.depend_on(&proof);
+            near.keep(entry, source, basis);
             let is_found = || store.peek(&Slot::example().variant.borrowed()).is_some();
             assert!(is_found());
             let call: Pin<Box<dyn Future<Output = _>>> = match invalidated {

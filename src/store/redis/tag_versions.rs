@@ -10,7 +10,7 @@
 //! of it: a fill that reads the lease beside other versions than its own does not join it. The
 //! groups that only the response names are read before the commit, and have to be older than the lease.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use redis::{Cmd, RedisError, Value, cmd};
 
@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     clock::{Instant, now},
+    entry::Proofs,
     key::{Tag, Tags},
     metrics::operations::Operation,
 };
@@ -41,7 +42,11 @@ pub(super) struct GrantTime {
 
 /// Versions that tags have now, and had; a tag without one is missing.
 #[derive(Debug, Default)]
-pub(super) struct TagVersions(Vec<StampedTag>);
+pub(super) struct TagVersions {
+    stamped: Vec<StampedTag>,
+    /// Proofs of the connections that they were read over.
+    pub(super) proofs: Proofs,
+}
 
 /// Tag with its stamp.
 #[derive(Debug)]
@@ -96,7 +101,7 @@ impl TagVersions {
     }
 
     fn stamp(&self, tag: &Tag) -> Option<&TagStamp> {
-        self.0.iter().find(|known| known.tag == *tag).map(|known| &known.stamp)
+        self.stamped.iter().find(|known| known.tag == *tag).map(|known| &known.stamp)
     }
 }
 
@@ -121,15 +126,21 @@ pub(super) async fn read(
     if tags.is_empty() {
         return Ok(TagVersions::default());
     }
+    let keys: Vec<_> = tags.iter().map(|tag| link.settings.tag_key(tag)).collect();
+    let mut proofs = Proofs::new();
+    for key in &keys {
+        // Before they are read.
+        proofs.extend(connection.proof(|| Cow::from(key))?);
+    }
     let mut read = cmd("MGET");
-    read.arg(tags.iter().map(|tag| link.settings.tag_key(tag)).collect::<Vec<_>>());
+    read.arg(keys);
     let reply = link.look(connection, &read).await?;
     let Value::Array(values) = reply else { return Err(LinkFault::Refused) };
     let stamps = values.into_iter().map(|value| TagStamp::parse(&bulk(value)?));
     let stamped = tags.iter().zip(stamps);
     let stamped =
         stamped.filter_map(|(tag, stamp)| Some(StampedTag { tag: tag.clone(), stamp: stamp? }));
-    Ok(TagVersions(stamped.collect()))
+    Ok(TagVersions { stamped: stamped.collect(), proofs })
 }
 
 /// Tags of a fill that is about to begin.
@@ -265,13 +276,14 @@ mod tests {
         let (a, b, c) = (Tag::new("a"), Tag::new("b"), Tag::new("c"));
         let [one, two, new] =
             [(1, 1), (1, 2), (7000, 7)].map(|(time, random)| format!("{time:016} {random:016x}"));
-        let versions = TagVersions(vec![stamped(&a, &one), stamped(&b, &two)]);
+        let of = |stamped| TagVersions { stamped, proofs: Proofs::new() };
+        let versions = of(vec![stamped(&a, &one), stamped(&b, &two)]);
         let standing = |tags: &[VersionedTag]| versions.standing(tags);
         assert_eq!(standing(&[]), Standing::InForce);
         assert_eq!(standing(&[versioned(&b, 2)]), Standing::InForce);
         assert_eq!(standing(&[versioned(&a, 1), versioned(&b, 1)]), Standing::Dead);
         assert_eq!(standing(&[versioned(&c, 1)]), Standing::Dead);
-        let softened = TagVersions(vec![stamped(&a, &one), stamped(&b, &format!("{new} {two}"))]);
+        let softened = of(vec![stamped(&a, &one), stamped(&b, &format!("{new} {two}"))]);
         let both = [versioned(&a, 1), versioned(&b, 2)];
         assert_eq!(softened.standing(&both), Standing::Outdated { since: 7 });
         let tags = |tags: &[&Tag]| tags.iter().copied().cloned().collect::<Tags>();

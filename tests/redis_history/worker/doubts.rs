@@ -8,9 +8,8 @@ use std::{sync::Arc, time::Duration};
 use http::{Method, Request};
 use http_body_util::Empty;
 use tower::{Layer, ServiceExt};
-use tower_support_cache::RedisStore;
 
-use super::{Bytes, FLUSH, Run, life::layer_over, path};
+use super::{Bytes, FLUSH, Run, builder, life::layer_over, path};
 use crate::{
     origin::Origin,
     random::Random,
@@ -93,7 +92,7 @@ impl Run {
 fn write_and_end(url: &str, origin: Origin, uri: &str) -> bool {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let store = RedisStore::builder(url).near_cache_capacity(0).build().unwrap();
+        let store = builder(url).near_cache_capacity(0).build().unwrap();
         let layer = layer_over(store);
         let request = Request::builder().method(Method::POST).uri(uri);
         let request = request.body(Empty::<Bytes>::new()).unwrap();

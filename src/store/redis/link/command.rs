@@ -17,6 +17,8 @@ pub(crate) enum LinkFault {
     TimedOut,
     /// The connection is gone, or leads to a server that may not be asked any more.
     Lost,
+    /// The primary of the key is gone, in a cluster whose others are there.
+    Away,
     /// The key holds a value of another kind than this crate stores.
     Foreign,
     /// The server refused, or its reply has an unexpected form.
@@ -30,7 +32,9 @@ impl LinkFault {
             error.kind(),
             ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown)
         );
-        if is_elsewhere || error.is_unrecoverable_error() || error.is_io_error() {
+        if error.kind() == ErrorKind::ClusterConnectionNotFound {
+            Self::Away
+        } else if is_elsewhere || error.is_unrecoverable_error() || error.is_io_error() {
             Self::Lost
         } else if error.code() == Some("WRONGTYPE") {
             Self::Foreign

@@ -1,7 +1,11 @@
 //! Connection to one incarnation of the server.
 
 use std::{
-    sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering},
+    borrow::Cow,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -12,16 +16,18 @@ use tokio::sync::Notify;
 use super::{
     batch::LookupBatches,
     command::{EnteredHeartbeat, LinkFault, Register, millis, parse_begun_epoch, token_text},
-    deadline::Deadline,
     identity::{Fingerprint, line},
+    node::Tracking,
     random::{random, random_text},
     scripts::{
         self, BEGIN_EPOCH, ENTER, MARK, PLANT, RELEASE, RENEW_TAG_VERSION, SOFT_INVALIDATE, Script,
         UNSETTLE,
     },
-    transport::{Tracking, Transport},
+    transport::Transport,
 };
 use crate::{
+    clock::now,
+    deadline::Deadline,
     key::{Strength, Token},
     metrics::capability::{Capabilities, Capability},
     store::redis::{
@@ -49,7 +55,7 @@ pub(crate) struct Connection {
     /// Lookups in a row that took longer than their budget.
     pub(super) slow: AtomicU32,
     /// Time until which replies may be used.
-    pub(crate) proven: Deadline,
+    pub(crate) proven: Arc<Deadline>,
     /// Notified of each heartbeat that has returned, and of the loss.
     pub(super) beaten: Notify,
     /// Lead of the server's clock over the time since the link's anchor, in milliseconds.
@@ -87,7 +93,7 @@ impl Connection {
             epoch: AtomicU64::new(0),
             epochs_begun: Mutex::new(0),
             slow: AtomicU32::new(0),
-            proven: Deadline::none(),
+            proven: Arc::new(Deadline::none()),
             beaten: Notify::new(),
             capabilities: Capabilities::new(),
             clock: AtomicI64::new(0),
@@ -115,6 +121,29 @@ impl Connection {
         self.transport.clone()
     }
 
+    /// Returns the proof of the connection to the primary of a key, where that is another than the whole link's.
+    pub(crate) fn proof<'k>(
+        &self,
+        key: impl FnOnce() -> Cow<'k, str>,
+    ) -> Result<Option<Arc<Deadline>>, LinkFault> {
+        self.transport.proof(key).map_err(|error| LinkFault::of(&error))
+    }
+
+    /// Returns the number of replies that have led elsewhere.
+    pub(crate) fn redirects(&self) -> u64 {
+        self.transport.redirects()
+    }
+
+    /// Returns whether the server tracks what is read.
+    pub(crate) fn is_tracked(&self) -> bool {
+        self.capabilities.contains(&Capability::Tracking)
+    }
+
+    /// Returns whether every change of what is read is heard of now.
+    pub(super) fn is_near_proven(&self) -> bool {
+        self.is_tracked() && self.proven.is_ahead() && self.transport.is_proven()
+    }
+
     /// Returns whether the fill with this token began under this incarnation: tokens begin with it.
     pub(crate) fn is_of_its_time(&self, token: Token) -> bool {
         (token.number() >> 64) as u64 == self.incarnation
@@ -139,7 +168,9 @@ impl Connection {
     ) -> Result<ServerReport, RedisError> {
         // Both are sent at once.
         let mut transport = self.transport();
-        let (info, entered) = join(transport.info(), self.enter(settings)).await;
+        // A primary of a cluster that is late must not make the others late.
+        let (until, limit) = (now() + settings.until_seen(), settings.heartbeat_timeout * 3 / 4);
+        let (info, entered) = join(transport.info(until, limit), self.enter(settings)).await;
         let (info, EnteredHeartbeat { epoch, left, longest }) = (info?, entered?);
         let (mut is_primary, mut uptime) = (true, Duration::ZERO);
         for primary in &info.primaries {

@@ -20,12 +20,12 @@ use super::{
     command::{self, LinkFault, Sought, bulk},
     connection::Connection,
     counts::{Counts, count},
-    deadline::Deadline,
     heartbeats::Heartbeats,
     transport::Endpoint,
 };
 use crate::{
     clock::{Instant, now},
+    deadline::Deadline,
     key::PrimaryKey,
     metrics::{
         capability::Capabilities,
@@ -96,13 +96,13 @@ pub(crate) trait Dependents: Send + Sync {
     /// over.
     fn on_push(&self, push: PushInfo) -> bool;
 
-    /// Handles a proof: until an instant every message that is missing is noticed. The proof took a time.
-    fn on_proof(&self, until: Instant, took: Duration);
+    /// Handles a proof of a link that is tracked, which took a time.
+    fn on_proof(&self, took: Duration);
 
     /// Handles another epoch.
     fn on_new_epoch(&self);
 
-    /// Handles the loss of the link: messages may be missing.
+    /// Handles the loss of a proof: messages may be missing.
     fn on_loss(&self);
 
     /// Sends what is due. What fails stays due.
@@ -142,6 +142,11 @@ impl Link {
 
     pub(crate) fn is_published(&self) -> bool {
         self.current.load().is_some()
+    }
+
+    /// Returns whether a near cache hears of every change now.
+    pub(crate) fn is_near_proven(&self) -> bool {
+        self.current.load().as_ref().is_some_and(|connection| connection.is_near_proven())
     }
 
     pub(crate) fn capabilities(&self) -> Capabilities {
@@ -260,9 +265,9 @@ impl Link {
         replies
     }
 
-    /// Waits for a heartbeat that is sent from now on: this process was too late for the last one. `None` if
-    /// the link is lost, or if no heartbeat returns.
-    pub(crate) async fn next_proof(&self, connection: &Arc<Connection>) -> Option<()> {
+    /// Waits for a heartbeat that is sent from now on: this process was too late for the last one. Returns an
+    /// instant until when it has proven the link at least; `None` if the link is lost, or if none returns.
+    pub(crate) async fn next_proof(&self, connection: &Arc<Connection>) -> Option<Instant> {
         let until_seen = self.settings.until_seen();
         let until = now() + until_seen;
         self.doubt();
@@ -275,7 +280,7 @@ impl Link {
                     return None;
                 }
                 if connection.proven.is_ahead_at(until) {
-                    return Some(());
+                    return Some(until);
                 }
                 beaten.await;
             }
@@ -304,7 +309,7 @@ impl Link {
         let end = match fault {
             None => OperationEnd::Answered,
             Some(LinkFault::TimedOut) => OperationEnd::TimedOut,
-            Some(LinkFault::Lost | LinkFault::Foreign | LinkFault::Refused) => OperationEnd::Failed,
+            Some(_) => OperationEnd::Failed,
         };
         self.counts.ended(operation, number as u64, end, took);
         match fault {
@@ -319,6 +324,7 @@ impl Link {
                 }
             }
             Some(LinkFault::Lost) => drop(self.lose(connection)),
+            Some(LinkFault::Away) => self.doubt(),
             Some(LinkFault::Foreign) => count(&self.counts.foreign),
             None | Some(LinkFault::Refused) => {}
         }
@@ -329,13 +335,20 @@ impl Link {
         let lost = self.current.compare_and_swap(Arc::as_ptr(connection), None);
         let is_lost = lost.as_ref().is_some_and(|lost| Arc::ptr_eq(lost, connection));
         if is_lost {
-            self.dependents.on_loss();
+            self.silence(connection);
             connection.beaten.notify_waiters();
             count(&self.counts.links_lost);
             telemetry::store_lost();
         }
         self.doubt();
         is_lost
+    }
+
+    /// Takes the proof of a connection back.
+    pub(super) fn silence(&self, connection: &Connection) {
+        if connection.proven.clear() && connection.is_tracked() {
+            self.dependents.on_loss();
+        }
     }
 
     /// Gives up a connection and its supervisor: this runtime keeps its timers, and no heartbeat has proven

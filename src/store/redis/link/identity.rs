@@ -9,8 +9,8 @@
 use redis::{ErrorKind, RedisError};
 
 use super::{
+    node::{PrimaryInfo, ServerInfo},
     random::random,
-    transport::{PrimaryInfo, ServerInfo},
 };
 use crate::store::redis::settings::ServerIdentity;
 
@@ -41,8 +41,7 @@ struct Start {
 
 impl Fingerprint {
     pub(super) fn of(info: &ServerInfo) -> Self {
-        let time = i64::try_from(info.time / 1000).unwrap_or(i64::MAX);
-        Self(info.primaries.iter().map(|primary| PrimaryFacts::of(primary, time)).collect())
+        Self(info.primaries.iter().map(PrimaryFacts::of).collect())
     }
 
     /// Returns the digest of the runs, if the servers say which they are.
@@ -102,7 +101,8 @@ impl Fingerprint {
 }
 
 impl PrimaryFacts {
-    fn of(primary: &PrimaryInfo, time: i64) -> Self {
+    fn of(primary: &PrimaryInfo) -> Self {
+        let time = i64::try_from(primary.time / 1000).unwrap_or(i64::MAX);
         let field = |info, name| line(info, name).map(str::to_owned);
         let age = line(&primary.server, "uptime_in_seconds:").and_then(|age| age.parse().ok());
         Self {
@@ -123,6 +123,18 @@ impl PrimaryFacts {
     }
 }
 
+impl PrimaryInfo {
+    /// Returns whether another answer is of the same run, as far as it says.
+    #[cfg(feature = "redis-cluster")]
+    pub(super) fn is_same_run(&self, other: &Self) -> bool {
+        let run = |info: &Self| {
+            let replica = PrimaryFacts::of(info).replica;
+            (line(&info.server, "run_id:").map(str::to_owned), replica)
+        };
+        run(self) == run(other)
+    }
+}
+
 fn is_word(id: &str) -> bool {
     !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
@@ -140,8 +152,11 @@ mod tests {
     fn fingerprint(replica: &str, start: i64, age: i64) -> Fingerprint {
         let server = format!("# Server\r\nuptime_in_seconds:{age}\r\n");
         let replication = format!("role:master\r\nmaster_replid:{replica}\r\n");
-        let primaries = vec![PrimaryInfo { server, replication }];
-        Fingerprint::of(&ServerInfo { primaries, time: (start + age) as u64 * 1000 + 999 })
+        let time = (start + age) as u64 * 1000 + 999;
+        Fingerprint::of(&ServerInfo {
+            primaries: vec![PrimaryInfo { server, replication, time }],
+            time,
+        })
     }
 
     #[test]
@@ -178,8 +193,11 @@ mod tests {
     fn a_server_that_says_too_little_is_refused_unless_that_is_accepted() {
         let silent = |server: &str, replication: &str| {
             let (server, replication) = (server.to_owned(), replication.to_owned());
-            let primaries = vec![PrimaryInfo { server, replication }];
-            Fingerprint::of(&ServerInfo { primaries, time: 9_000_000 })
+            let time = 9_000_000;
+            Fingerprint::of(&ServerInfo {
+                primaries: vec![PrimaryInfo { server, replication, time }],
+                time,
+            })
         };
         let (run, replica, age) = ("run_id:r", "master_replid:a1", "uptime_in_seconds:3600");
         for (server, replication, is_run, is_told) in [

@@ -9,16 +9,20 @@
 //! seconds, and with the server hung it never connected again.
 
 mod batch;
+#[cfg(feature = "redis-cluster")]
+mod cluster;
 mod command;
 mod connection;
 mod counts;
 mod credentials;
-mod deadline;
 mod handle;
 mod heartbeats;
 mod identity;
+mod node;
 mod random;
 mod scripts;
+#[cfg(feature = "redis-cluster")]
+mod slots;
 mod supervisor;
 mod transport;
 
@@ -31,7 +35,6 @@ pub(crate) use self::{
     connection::Connection,
     counts::count,
     credentials::CredentialSource,
-    deadline::Deadline,
     handle::{Dependents, Link},
     random::{random, random_text},
     scripts::{COMMIT, LEASE, SHARE_CALLS, TAG_VERSIONS},

@@ -17,14 +17,15 @@ use super::{
     connection::{Asked, Connection, ServerReport},
     counts::count,
     handle::{Link, LinkProblem},
-    transport::{CONNECT, Tracking, Transport},
+    node::{CONNECT, Tracking},
+    transport::Transport,
 };
 use crate::{
     background::runtime,
     clock::{Instant, now, timeout_at},
     key::seeded_hash,
     metrics::{
-        capability::{Capabilities, Capability, missing},
+        capability::{Capabilities, missing},
         operations::Operation,
         telemetry,
     },
@@ -119,8 +120,9 @@ impl Supervisor {
 impl Drop for Supervisor {
     fn drop(&mut self) {
         if let Some(link) = self.link() {
-            link.current.store(None);
-            link.dependents.on_loss();
+            if let Some(connection) = link.current.swap(None) {
+                link.silence(&connection);
+            }
             link.supervised.clear();
         }
     }
@@ -274,8 +276,8 @@ impl Link {
 
     /// Asks the server whether it is still the same.
     async fn beat(&self, connection: &Arc<Connection>) -> Result<(), LinkFault> {
-        let sent = now();
-        let before = connection.epochs_begun();
+        let (sent, before) = (now(), connection.epochs_begun());
+        let was_proven = connection.is_near_proven();
         let asked = connection.report(&self.settings);
         let report = self.ask(connection, Operation::Heartbeat, asked).await?;
         let is_same = report.is_primary && report.incarnation == connection.incarnation;
@@ -285,13 +287,17 @@ impl Link {
         if connection.set_epoch(report.epoch, before) {
             self.dependents.on_new_epoch();
         }
-        let until = self.prove(connection, &report, sent);
-        if connection.capabilities.contains(&Capability::Tracking) {
-            self.dependents.on_proof(until, now().saturating_duration_since(sent));
-            // A connection is given up first, and its loss handled then: it may have been in between.
-            if !self.is_current(connection) {
-                self.dependents.on_loss();
-            }
+        self.prove(connection, &report, sent);
+        // A connection is given up first, and its proof taken back then: it may have been in between.
+        if !self.is_current(connection) {
+            self.silence(connection);
+        }
+        if was_proven && !connection.is_near_proven() {
+            // By one of several primaries.
+            self.dependents.on_loss();
+        }
+        if connection.is_tracked() {
+            self.dependents.on_proof(now().saturating_duration_since(sent));
         }
         connection.beaten.notify_waiters();
         Ok(())
@@ -299,7 +305,7 @@ impl Link {
 
     /// Sets the clock of a connection by a report that was asked for at `sent`, and the time until which
     /// its replies may be used.
-    fn prove(&self, connection: &Connection, report: &ServerReport, sent: Instant) -> Instant {
+    fn prove(&self, connection: &Connection, report: &ServerReport, sent: Instant) {
         let took = now().saturating_duration_since(sent);
         // A report that was read late says less about the clock than the one before.
         if took <= self.settings.heartbeat_timeout || !connection.proven.is_set() {
@@ -307,10 +313,8 @@ impl Link {
             connection.clock.store(lead, Ordering::Relaxed);
         }
         self.heartbeats.note(report.longest, report.uptime, now());
-        let until = sent + self.settings.until_seen();
-        connection.proven.set(until);
+        connection.proven.set(sent + self.settings.until_seen());
         connection.slow.store(0, Ordering::Relaxed);
-        until
     }
 }
 

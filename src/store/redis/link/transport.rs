@@ -1,33 +1,26 @@
 //! Transport to the server: one server, the primary that sentinels name, or a cluster.
 
-#[cfg(feature = "redis-cluster")]
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
+#[cfg(feature = "redis-cluster")]
+use super::cluster::Cluster;
+use super::{
+    credentials::CredentialSource,
+    node::{PrimaryInfo, ServerInfo, Tracking},
+};
+use crate::{clock::Instant, deadline::Deadline};
 #[cfg(any(feature = "redis-sentinel", feature = "redis-cluster"))]
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, Pipeline, ProtocolVersion,
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, Pipeline, ProtocolVersion,
     RedisConnectionInfo, RedisError, RedisFuture, Value,
     aio::{ConnectionLike, MultiplexedConnection},
-    cmd,
 };
 #[cfg(feature = "redis-sentinel")]
 use redis::{
     ConnectionAddr, TlsMode,
     sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType},
 };
-#[cfg(feature = "redis-cluster")]
-use redis::{
-    cluster::ClusterClientBuilder,
-    cluster_async::ClusterConnection,
-    cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo},
-};
-
-use super::credentials::CredentialSource;
-
-/// Time that connecting to a server may take.
-pub(super) const CONNECT: Duration = Duration::from_millis(300);
 
 /// Address of the server, and the credentials for it.
 #[derive(Clone)]
@@ -56,7 +49,7 @@ pub(crate) enum Servers {
 pub(crate) enum Transport {
     One(MultiplexedConnection),
     #[cfg(feature = "redis-cluster")]
-    Cluster(ClusterConnection),
+    Cluster(Cluster),
 }
 
 impl Endpoint {
@@ -103,75 +96,70 @@ impl Endpoint {
             }
             #[cfg(feature = "redis-cluster")]
             Servers::Cluster(nodes) => {
-                let mut builder = ClusterClientBuilder::new(nodes.clone())
-                    .connection_timeout(CONNECT)
-                    // Each command has a budget of its own.
-                    .overall_response_timeout(None)
-                    .retries(1)
-                    .use_protocol(protocol)
-                    .tcp_settings(TcpSettings::default().set_nodelay(true));
-                if let Some(username) = redis.username() {
-                    builder = builder.username(username);
-                }
-                if let Some(password) = redis.password() {
-                    builder = builder.password(password);
-                }
-                Ok(Transport::Cluster(builder.build()?.get_async_connection().await?))
+                let mut nodes = nodes.clone();
+                let first = attempt % nodes.len();
+                nodes.rotate_left(first);
+                let tcp = TcpSettings::default().set_nodelay(true);
+                let with = |node: ConnectionInfo| {
+                    node.set_redis_settings(redis.clone()).set_tcp_settings(tcp.clone())
+                };
+                let nodes: Vec<_> = nodes.into_iter().map(with).collect();
+                Ok(Transport::Cluster(Cluster::connect(&nodes, config).await?))
             }
         }
     }
 }
 
-/// Tracking by the server of the keys that are read over a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tracking {
-    On,
-    Off,
-}
-
-/// Answers of the servers about themselves.
-pub(super) struct ServerInfo {
-    pub(super) primaries: Vec<PrimaryInfo>,
-    /// Time of one of them, in milliseconds.
-    pub(super) time: u64,
-}
-
-/// Sections of `INFO` of one primary.
-pub(super) struct PrimaryInfo {
-    pub(super) server: String,
-    pub(super) replication: String,
-}
-
 impl Transport {
-    /// Asks each primary for `INFO`.
-    pub(super) async fn info(&mut self) -> Result<ServerInfo, RedisError> {
+    /// Asks each primary about itself. In a cluster one that has not answered within `limit` is taken for what it
+    /// was, and replies of the others may be used until an instant.
+    pub(super) async fn info(
+        &mut self,
+        until: Instant,
+        limit: Duration,
+    ) -> Result<ServerInfo, RedisError> {
+        let _ = (until, limit);
         match self {
             Self::One(connection) => {
                 let mut pipeline = Pipeline::new();
-                pipeline.cmd("INFO").arg("server").cmd("INFO").arg("replication");
-                pipeline.cmd("TIME");
-                let replies = connection.req_packed_commands(&pipeline, 0, 3).await?;
-                let [server, replication, time] = <[Value; 3]>::try_from(replies)
-                    .map_err(|_| (ErrorKind::Client, "a reply is missing"))?;
-                let [seconds, micros]: [u64; 2] = redis::from_redis_value(time.extract_error()?)?;
-                let [server, replication] = [server, replication].map(section);
-                let primaries = vec![PrimaryInfo { server: server?, replication: replication? }];
-                Ok(ServerInfo { primaries, time: millis(seconds, micros) })
+                PrimaryInfo::ask(&mut pipeline);
+                let asked = connection.req_packed_commands(&pipeline, 0, PrimaryInfo::COMMANDS);
+                let info = PrimaryInfo::parse(&mut asked.await?.into_iter())?;
+                Ok(ServerInfo { time: info.time, primaries: vec![info] })
             }
             #[cfg(feature = "redis-cluster")]
-            Self::Cluster(connection) => {
-                let server = info_of_all(connection, "server").await?;
-                let replication = info_of_all(connection, "replication").await?;
-                let [seconds, micros]: [u64; 2] = cmd("TIME").query_async(connection).await?;
-                if !server.keys().eq(replication.keys()) {
-                    return Err((ErrorKind::Client, "the cluster has just changed").into());
-                }
-                let infos = server.into_values().zip(replication.into_values());
-                let primaries =
-                    infos.map(|(server, replication)| PrimaryInfo { server, replication });
-                let primaries = primaries.collect();
-                Ok(ServerInfo { primaries, time: millis(seconds, micros) })
-            }
+            Self::Cluster(cluster) => cluster.info(until, limit).await,
+        }
+    }
+
+    /// Returns the proof of the connection to the primary of a key, where each primary has its own.
+    pub(super) fn proof<'k>(
+        &self,
+        key: impl FnOnce() -> Cow<'k, str>,
+    ) -> Result<Option<Arc<Deadline>>, RedisError> {
+        let _ = &key;
+        match self {
+            Self::One(_) => Ok(None),
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(cluster) => cluster.proof(&key()).map(Some),
+        }
+    }
+
+    /// Returns whether the connection to each primary is proven, where each has a proof of its own.
+    pub(super) fn is_proven(&self) -> bool {
+        match self {
+            Self::One(_) => true,
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(cluster) => cluster.is_proven(),
+        }
+    }
+
+    /// Returns the number of replies that have led to another primary.
+    pub(super) fn redirects(&self) -> u64 {
+        match self {
+            Self::One(_) => 0,
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(cluster) => cluster.redirects(),
         }
     }
 
@@ -197,42 +185,11 @@ impl Transport {
     /// Turns tracking of what is read from now on on or off, where the server can do it at all.
     pub(super) async fn track(&mut self, tracking: Tracking) -> Result<(), RedisError> {
         match self {
-            Self::One(connection) => {
-                let mut track = cmd("CLIENT");
-                let switch = if tracking == Tracking::On { "ON" } else { "OFF" };
-                track.arg("TRACKING").arg(switch).query_async(connection).await
-            }
+            Self::One(connection) => tracking.command().query_async(connection).await,
             #[cfg(feature = "redis-cluster")]
-            // The `redis` crate does not report the loss of one of its connections, and with it of messages.
-            Self::Cluster(_) => Err((ErrorKind::Client, "a cluster is not tracked").into()),
+            Self::Cluster(cluster) => cluster.track(tracking).await,
         }
     }
-}
-
-/// Returns a section of `INFO` of each primary of a cluster, by their addresses.
-#[cfg(feature = "redis-cluster")]
-async fn info_of_all(
-    connection: &mut ClusterConnection,
-    section: &str,
-) -> Result<BTreeMap<String, String>, RedisError> {
-    let mut info = cmd("INFO");
-    info.arg(section);
-    let routing = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
-    let reply = connection.route_command(info, routing).await?;
-    Ok(redis::from_redis_value(reply.extract_error()?)?)
-}
-
-/// Returns the text of a section; none of one that the server refuses.
-fn section(reply: Value) -> Result<String, RedisError> {
-    match reply.extract_error() {
-        Err(error) if error.is_io_error() || error.is_unrecoverable_error() => Err(error),
-        Err(_) => Ok(String::new()),
-        Ok(text) => Ok(redis::from_redis_value(text)?),
-    }
-}
-
-fn millis(seconds: u64, micros: u64) -> u64 {
-    seconds.saturating_mul(1000) + micros / 1000
 }
 
 impl ConnectionLike for Transport {
@@ -240,7 +197,7 @@ impl ConnectionLike for Transport {
         match self {
             Self::One(connection) => connection.req_packed_command(cmd),
             #[cfg(feature = "redis-cluster")]
-            Self::Cluster(connection) => connection.req_packed_command(cmd),
+            Self::Cluster(cluster) => Box::pin(cluster.send(cmd)),
         }
     }
 
@@ -253,7 +210,7 @@ impl ConnectionLike for Transport {
         match self {
             Self::One(connection) => connection.req_packed_commands(pipeline, offset, count),
             #[cfg(feature = "redis-cluster")]
-            Self::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
+            Self::Cluster(cluster) => Box::pin(cluster.send_each(pipeline)),
         }
     }
 
@@ -261,7 +218,7 @@ impl ConnectionLike for Transport {
         match self {
             Self::One(connection) => connection.get_db(),
             #[cfg(feature = "redis-cluster")]
-            Self::Cluster(connection) => connection.get_db(),
+            Self::Cluster(_) => 0,
         }
     }
 }
