@@ -217,23 +217,23 @@ where
     B::Data: Send,
     B::Error: Send,
 {
-    /// Lets the response leave with the status field that clients see. One that no rule is for is left alone.
+    /// Changes the response before it leaves. One that no rule is for is left alone.
     #[must_use = "it returns another future"]
-    pub(crate) fn renaming_status(self, reporter: &Arc<Reporter>) -> Self {
+    pub(crate) fn changed(
+        self,
+        change: impl FnOnce(&mut Response<ResponseBody<B>>) + Send + 'static,
+    ) -> Self {
         match self.state {
             FutureState::Ready { response: Some(mut response) } => {
-                reporter.status_field.apply(response.headers_mut());
+                change(&mut response);
                 Self::ready(response)
             }
             FutureState::Passing { .. } | FutureState::Unmatched { .. } => self,
-            _ => {
-                let reporter = Arc::clone(reporter);
-                Self::waiting(async move {
-                    let mut response = self.await?;
-                    reporter.status_field.apply(response.headers_mut());
-                    Ok(response)
-                })
-            }
+            _ => Self::waiting(async move {
+                let mut response = self.await?;
+                change(&mut response);
+                Ok(response)
+            }),
         }
     }
 }

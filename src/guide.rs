@@ -8,6 +8,7 @@
 //! | [Invalidation](invalidation) | How do writes, handlers, jobs and messages remove what has changed? |
 //! | [Freshness](freshness) | What is stored, how long is it fresh, and when may it be stale? |
 //! | [Reads with content](content) | How are QUERY and POST cached, where the content says what is asked? |
+//! | [Coded forms](coded_forms) | How is a stored response compressed once, and not at every hit? |
 //! | [A rate-limited origin](rate_limited_origin) | What happens when the origin takes no more requests? |
 //! | [Several processes](processes) | How do processes share a Redis, and what happens when it fails? |
 //! | [Configuration](configuration) | How does a file make the layer? |
@@ -31,6 +32,7 @@
 //! | `metrics` | counts for the `metrics` facade |
 //! | `serde` | `Serialize` for snapshots and reasons |
 //! | `config`, `config-schema` | a layer made of a file; a JSON schema of it |
+//! | `encode` | stored responses that are encoded once: gzip, Brotli, zstd |
 //! | `json`, `graphql` | JSON of one meaning is one content; which GraphQL requests only read |
 //! | `axum` | the original URI under `axum::Router::nest` |
 //! | `redis`, `redis-tls`, `redis-sentinel`, `redis-cluster` | `RedisStore` and its kinds of address |
@@ -62,6 +64,11 @@ pub mod invalidation {}
 #[doc(alias = "grace")]
 #[doc(alias = "fail-safe")]
 pub mod freshness {}
+
+#[doc = include_str!("../docs/guide/coded_forms.md")]
+#[doc(alias = "compression")]
+#[doc(alias = "gzip")]
+pub mod coded_forms {}
 
 #[doc = include_str!("../docs/guide/content.md")]
 #[doc(alias = "QUERY")]

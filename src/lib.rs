@@ -74,6 +74,7 @@
 //!   Without it, give each nest a layer with its own [`SupportCacheLayerBuilder::mount`].
 //!   Patterns are matched with the path inside the nest, with the feature or without it
 //!   ([`CacheRoute::get`]).
+//! * `encode`: stored responses that are encoded once, by [`CacheRoute`]s that say so (gzip, Brotli, zstd).
 //! * `json`: [`CacheRoute`]s for which JSON of one meaning is one content; `graphql`: the module that tells
 //!   which GraphQL requests only read.
 //! * `config`: a layer made of a file ([`config`]); `config-schema`: a JSON schema of it.
@@ -100,6 +101,7 @@ pub mod verify;
 mod background;
 mod body;
 mod clock;
+mod coding;
 #[cfg(feature = "redis")]
 mod deadline;
 mod entry;
@@ -131,6 +133,7 @@ mod warm;
 mod write_body;
 
 pub use body::{BodyError, ResponseBody};
+pub use coding::ContentCoding;
 pub use error::{ConfigError, ConfigErrorKind, Unfinished};
 pub use exchange::{Invalidated, InvalidationHook};
 pub use future::ResponseFuture;

@@ -38,6 +38,7 @@ impl SupportCacheHandle {
     /// | `support_cache_invalidation_failures_total` | `reason`: `unusable`, `unmatched` |
     /// | `support_cache_writes_total` | `result`: `answered`, `unmatched`, `error`, `panic` |
     /// | `support_cache_detached_dropped_total` | |
+    /// | `support_cache_encoded_total` | |
     ///
     /// | Gauge, histogram | Labels besides `cache` |
     /// |---|---|
@@ -134,6 +135,7 @@ impl Labels {
         self.gauge("support_cache_detached", counts.detached as f64);
         self.gauge("support_cache_hook_pending", counts.hook_pending as f64);
         self.count("support_cache_detached_dropped_total", counts.detached_dropped);
+        self.count("support_cache_encoded_total", counts.encoded);
         for (result, count) in [
             ("answered", counts.writes),
             ("unmatched", counts.writes_unmatched),
@@ -271,6 +273,7 @@ const DESCRIPTIONS: &[(MetricKind, &str, Unit, &str)] = &[
     (MetricKind::Counter, "support_cache_invalidation_failures_total", Unit::Count, "Invalidations without a usable key or tag, or of one that no route makes."),
     (MetricKind::Counter, "support_cache_writes_total", Unit::Count, "Unsafe requests, by their end."),
     (MetricKind::Counter, "support_cache_detached_dropped_total", Unit::Count, "Fills, writes and refreshes dropped because too many went on without a caller."),
+    (MetricKind::Counter, "support_cache_encoded_total", Unit::Count, "Stored responses that were encoded in a content coding."),
     (MetricKind::Gauge, "support_cache_entries", Unit::Count, "Entries in this process's memory."),
     (MetricKind::Gauge, "support_cache_bytes", Unit::Bytes, "Memory of these entries, overhead included."),
     (MetricKind::Gauge, "support_cache_switched_off", Unit::Count, "1 if the bucket is switched off."),

@@ -17,6 +17,7 @@ const ORDERS: &[(&str, &[&str])] = &[
         &[
             "sync",
             "clock",
+            "coding",
             "deadline",
             "error",
             "json",
@@ -52,6 +53,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "verify",
         ],
     ),
+    ("src/coding", &["content_coding", "codec", "choice", "tags"]),
     (
         "src/exchange",
         &[
@@ -60,10 +62,12 @@ const ORDERS: &[(&str, &[&str])] = &[
             "nesting",
             "notices",
             "rules",
+            "coded",
             "request",
             "ranges",
             "respond",
             "cache",
+            "encode",
             "refill",
             "audit",
             "settle",

@@ -119,7 +119,7 @@ cargo clippy --workspace --all-targets --all-features -- -D warnings
 
 step "features"
 # An unused item or import behind a feature is an error here; the powerset is in tests/heavy.sh.
-for features in "" tracing metrics serde axum redis redis-tls redis-sentinel redis-cluster redis-encryption redis-zstd redis,metrics config config-schema config,redis testing; do
+for features in "" tracing metrics serde axum redis redis-tls redis-sentinel redis-cluster redis-encryption redis-zstd redis,metrics encode config config-schema config,redis testing; do
     printf -- '-- features: %s\n' "${features:-none}"
     cargo clippy --quiet --lib --no-default-features --features "$features" -- -D warnings
 done

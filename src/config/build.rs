@@ -279,6 +279,13 @@ impl CacheConfig {
         if self.etag == Some(true) {
             route = route.etag();
         }
+        #[cfg(feature = "encode")]
+        {
+            route = route.encode(self.encode.iter().copied());
+            if self.encode_per_caller {
+                route = route.encode_per_caller();
+            }
+        }
         if let Some(form) = &self.normalize {
             route = normalize(route, form)?;
         }

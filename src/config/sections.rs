@@ -3,6 +3,8 @@
 use serde::Deserialize;
 
 use super::value::{ConfigBytes, ConfigDuration, Secret};
+#[cfg(feature = "encode")]
+use crate::coding::ContentCoding;
 #[cfg(feature = "redis")]
 use crate::{metrics::capability::Capability, store::ServerIdentity};
 use crate::{
@@ -336,6 +338,12 @@ pub struct CacheConfig {
     pub etag: Option<bool>,
     /// Largest content of a request that is read: `"64KiB"`.
     pub content_limit: Option<ConfigBytes>,
+    /// Content codings of stored responses, most preferred first: `"zstd"`, `"br"`, `"gzip"`. Defaults to none.
+    #[cfg(feature = "encode")]
+    pub encode: Vec<ContentCoding>,
+    /// Set if responses for a caller are encoded, too. Defaults to `false`.
+    #[cfg(feature = "encode")]
+    pub encode_per_caller: bool,
     /// Contents of a request that are taken for one: `"json"` for JSON of one meaning (RFC 8785), with the
     /// feature `json`.
     pub normalize: Option<String>,

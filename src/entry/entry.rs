@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     clock::{Instant, now},
+    coding::ContentCoding,
     fence::{Fence, Sequence},
     key::{Nominated, Slot},
 };
@@ -63,16 +64,30 @@ pub(crate) struct Provenance {
 /// The content of an entry.
 #[derive(Clone, Debug)]
 pub(crate) enum Content {
-    Response { head: Head, body: Bytes },
+    Response { head: Head, body: Bytes, coded: CodedBodies },
     Pass,
     Nominated(Nominated),
+}
+
+/// Forms of a body in content codings. An empty one says that the coding saves nothing.
+pub(crate) type CodedBodies = Box<[CodedBody]>;
+
+/// Form of a body in a content coding.
+#[derive(Clone, Debug)]
+pub(crate) struct CodedBody {
+    pub(crate) coding: ContentCoding,
+    pub(crate) body: Bytes,
 }
 
 impl Entry {
     /// Creates the entry of a response, with its body as it is stored.
     pub(crate) fn response(provenance: Provenance, head: Head, body: Bytes) -> Self {
+        Self::coded_response(provenance, head, body, CodedBodies::default())
+    }
+
+    fn coded_response(provenance: Provenance, head: Head, body: Bytes, coded: CodedBodies) -> Self {
         let fresh_until = head.fresh_until();
-        Self::new(provenance, Content::Response { head, body }, fresh_until)
+        Self::new(provenance, Content::Response { head, body, coded }, fresh_until)
     }
 
     /// Creates the note that responses of a slot may not be stored until `until`: requests for it
@@ -206,21 +221,48 @@ impl Entry {
                 Some(Self::nominated(provenance, names.clone(), self.fresh_until))
             }
             Content::Response { head, .. } if head.windows.is_none() => None,
-            Content::Response { head, body } => {
+            Content::Response { head, body, coded } => {
                 let mut head = head.clone();
                 head.lifetime = head.lifetime.min(since.saturating_duration_since(head.received));
-                Some(Self::response(provenance, head, body.clone()))
+                Some(Self::coded_response(provenance, head, body.clone(), coded.clone()))
             }
         }
     }
 
     /// Returns a stored response with other times.
     pub(crate) fn with_times(&self, lifetime: Duration, windows: Windows) -> Option<Self> {
-        let (head, body) = self.as_response()?;
+        let Content::Response { head, body, coded } = &self.content else { return None };
         let mut head = head.clone();
         head.lifetime = lifetime;
         head.set_windows(windows);
-        Some(Self::response(self.provenance.clone(), head, body.clone()))
+        Some(Self::coded_response(self.provenance.clone(), head, body.clone(), coded.clone()))
+    }
+
+    /// Returns the form of a stored response in a coding, if it was made.
+    #[inline]
+    pub(crate) fn coded(&self, coding: ContentCoding) -> Option<&Bytes> {
+        let Content::Response { coded, .. } = &self.content else { return None };
+        coded.iter().find(|form| form.coding == coding).map(|form| &form.body)
+    }
+
+    /// Returns a stored response with one more form of its body.
+    pub(crate) fn with_coded(&self, form: CodedBody) -> Option<Self> {
+        let Content::Response { head, body, coded } = &self.content else { return None };
+        let coded = coded.iter().cloned().chain([form]).collect();
+        Some(Self::coded_response(self.provenance.clone(), head.clone(), body.clone(), coded))
+    }
+
+    /// Returns whether both are of one stored response, and have the same forms of its body.
+    pub(crate) fn is_same_record(&self, other: &Self) -> bool {
+        #[cfg(feature = "redis")]
+        if let (Some(own), Some(other)) = (self.source(), other.source()) {
+            return own.number == other.number;
+        }
+        let forms = |entry: &Self| match &entry.content {
+            Content::Response { body, coded, .. } => Some((body.as_ptr(), body.len(), coded.len())),
+            Content::Pass | Content::Nominated(_) => None,
+        };
+        forms(self).is_some() && forms(self) == forms(other)
     }
 
     /// Returns whether it is fresh at an instant. The lifetime must *exceed* the age, so equality is
@@ -237,7 +279,7 @@ impl Entry {
     /// Returns the stored response, if it is one.
     pub(crate) fn as_response(&self) -> Option<(&Head, &Bytes)> {
         match &self.content {
-            Content::Response { head, body } => Some((head, body)),
+            Content::Response { head, body, .. } => Some((head, body)),
             Content::Pass | Content::Nominated(_) => None,
         }
     }
@@ -269,8 +311,13 @@ impl Entry {
         unasked: Unasked,
         source: Option<SourceRecord>,
     ) -> Self {
-        // The body is a slice of the record.
-        let body = self.as_response().map_or(0, |(_, body)| body.len());
+        // The bodies are slices of the record.
+        let body = match &self.content {
+            Content::Response { body, coded, .. } => {
+                body.len() + coded.iter().map(|form| form.body.len()).sum::<usize>()
+            }
+            Content::Pass | Content::Nominated(_) => 0,
+        };
         let record = source.as_ref().map_or(body, |source| source.record.len());
         self.weight += (record.saturating_sub(body) + size_of::<Copied>()) as u64;
         self.copied = Some(Box::new(Copied { held_at, unasked, source }));
@@ -308,7 +355,10 @@ impl Content {
     /// Returns the bytes of memory that it occupies.
     fn weight(&self) -> usize {
         match self {
-            Self::Response { head, body } => head.weight() + body.len(),
+            Self::Response { head, body, coded } => {
+                let forms = coded.iter().map(|form| size_of::<CodedBody>() + form.body.len());
+                head.weight() + body.len() + forms.sum::<usize>()
+            }
             Self::Pass => 0,
             Self::Nominated(nominated) => {
                 let names = nominated.names().iter();

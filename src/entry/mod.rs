@@ -18,12 +18,12 @@ mod weight;
 pub use self::entry::Entry;
 #[cfg(feature = "redis")]
 pub(crate) use self::{
-    entry::Content,
+    entry::{CodedBodies, Content},
     portable::{Proofs, SourceRecord, StoredHead, Unasked},
     shape::StoredFields,
 };
 pub(crate) use self::{
-    entry::Provenance,
+    entry::{CodedBody, Provenance},
     gauge::MemoryGauge,
     head::{ByRoute, Head, Timing, Windows},
     hop_by_hop::{HopByHop, is_for_every_recipient, is_momentary},

@@ -138,7 +138,6 @@ impl StoredFields {
     }
 
     /// Returns the fields without the slots.
-    #[cfg(feature = "redis")]
     pub(crate) fn lines(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
         self.shape.names.iter().zip(&self.values)
     }

@@ -8,10 +8,12 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
+    thread::available_parallelism,
     time::Duration,
 };
 
 use http::HeaderName;
+use tokio::sync::Semaphore;
 
 use super::{
     notices::{FrontSettings, Invalidated, Notices},
@@ -57,6 +59,10 @@ pub(crate) struct Cache<St> {
     pub(crate) identity: Identity,
     pub(crate) flights: Arc<Flights<SharedResponse>>,
     pub(crate) revalidations: Arc<Revalidations>,
+    /// Encodings that run, by variant.
+    pub(super) encodings: Arc<Revalidations>,
+    /// Permits to encode.
+    pub(super) encoders: Arc<Semaphore>,
     pub(crate) origin: OriginController,
     pub(crate) detachments: Arc<Detachments>,
     /// Bound on refreshes in the background.
@@ -104,6 +110,8 @@ impl<St: Store> Cache<St> {
             identity,
             flights: Arc::new(Flights::new(limits)),
             revalidations: Arc::default(),
+            encodings: Arc::default(),
+            encoders: Arc::new(Semaphore::new(available_parallelism().map_or(1, usize::from))),
             origin,
             detachments,
             refreshes,

@@ -12,7 +12,9 @@ mod assess;
 mod audit;
 mod cache;
 mod classify;
+mod coded;
 mod content;
+mod encode;
 mod explain;
 mod fill;
 mod join;
@@ -46,6 +48,7 @@ use self::{
     assess::Origin,
     audit::Audit,
     classify::{Decision, classify},
+    coded::CodingAsked,
     fill::{Filling, ForwardedRequest, Received},
     join::Step,
     lookup::{Ended, Search},
@@ -80,7 +83,7 @@ type Answer<B, E> = Result<Response<ResponseBody<B>>, E>;
 pub(crate) fn begin<S, St, Q, B>(
     cache: &Arc<Cache<St>>,
     inner: &S,
-    request: Request<Q>,
+    mut request: Request<Q>,
     readable: Readable<Q>,
 ) -> ResponseFuture<S, Q, B>
 where
@@ -93,11 +96,16 @@ where
     B::Data: Send,
     B::Error: Send + 'static,
 {
+    let asked = CodingAsked::take(&cache.rules(), &mut request);
     let future = begin_exchange(cache, inner, request, readable, None);
-    match cache.reporter.status_field {
-        StatusField::Standard => future,
-        _ => future.renaming_status(&cache.reporter),
+    if asked.is_none() && cache.reporter.status_field == StatusField::Standard {
+        return future;
     }
+    let reporter = Arc::clone(&cache.reporter);
+    future.changed(move |response| {
+        asked.iter().for_each(|asked| asked.finish(response));
+        reporter.status_field.apply(response.headers_mut());
+    })
 }
 
 fn begin_exchange<S, St, Q, B>(
@@ -146,7 +154,7 @@ where
             })
         }
         Decision::Answer(bucket, asks, reuse) => {
-            ResponseFuture::ready(reuse.respond(&cache.reporter, bucket, &asks))
+            ResponseFuture::ready(cache.reuse(bucket, &asks, &reuse))
         }
         Decision::Refuse(bucket, report, wait) => {
             ResponseFuture::ready(cache.refuse(bucket, report, wait))
@@ -213,19 +221,10 @@ where
         let patience = cache.patience(&self.read).map(|limit| (limit, Box::new(self.read.clone())));
         // Followers rely on the fill from here on. If the caller goes away, it is completed without it.
         let fill = telemetry::in_current_span(self.fill(filling));
-        let mut fill = Detachable::new(fill, &cache.detachments);
+        let fill = Detachable::new(fill, &cache.detachments);
         let patience = patience.filter(|_| runtime().is_some());
         let Some((limit, read)) = patience else { return fill.await };
-        match timeout_at(search.began + limit, &mut fill).await {
-            Ok(answer) => answer,
-            Err(_) => match read.stand_in(&cache, Origin::Slow) {
-                Some(reuse) => {
-                    // Dropping `fill` hands it to the runtime, which completes it.
-                    Ok(reuse.respond(&cache.reporter, read.route.bucket, &read.asks))
-                }
-                None => fill.await,
-            },
-        }
+        Box::pin(cache.unless_slow(fill, search.began + limit, &read)).await
     }
 
     /// Looks up, and then follows a flight or leads one, until the read ends (`Err`) or holds a lease
@@ -282,8 +281,7 @@ where
 
     /// Answers with a stored response, and asks the origin about it afterwards if that is due.
     fn reuse(self: Box<Self>, reuse: &Reuse) -> Response<ResponseBody<B>> {
-        let bucket = self.read.route.bucket;
-        let response = reuse.respond(&self.cache.reporter, bucket, &self.read.asks);
+        let response = self.cache.reuse(self.read.route.bucket, &self.read.asks, reuse);
         if reuse.is_due {
             self.refresh();
         } else if self.cache.is_audit_due(&self.read.route, reuse) {

@@ -9,9 +9,10 @@ use http::{
     response,
 };
 
-use super::{nesting::OuterFills, rules::CachedRoute};
+use super::{coded::CodingAsked, nesting::OuterFills, rules::CachedRoute};
 use crate::{
     background::Revalidation,
+    coding::ContentCoding,
     entry::{Entry, Head},
     key::{DigestKey, FieldList, Nominated, Slot, Variant},
     metrics::{
@@ -35,6 +36,8 @@ pub(crate) struct Asks {
     /// Set if the request has credentials that only the response can declare irrelevant (RFC 9111 §3.5).
     pub(crate) needs_permission: bool,
     pub(crate) report: OutcomeReport,
+    /// Coding that it prefers; `None` for the plain form.
+    pub(crate) coding: Option<ContentCoding>,
 }
 
 impl Asks {
@@ -54,6 +57,10 @@ impl Asks {
             range: has_range.then(|| Box::new(RangeAsked::of(fields))),
             needs_permission: found.has_authorization && rule.credentials.is_by_response(),
             report: OutcomeReport::of(head.extensions),
+            coding: match rule.codings.offered.is_empty() {
+                true => None,
+                false => coding(head, found, rule),
+            },
         }
     }
 
@@ -79,6 +86,13 @@ impl Asks {
         let conditions = self.conditions.as_ref().filter(|conditions| conditions.apply_to(fields));
         conditions.is_some() && self.client_has(status, fields)
     }
+}
+
+/// Returns the coding that a request prefers, if the route has coded forms for it.
+fn coding(head: HeadRef<'_>, found: &RequestFields<'_>, rule: &CacheRule) -> Option<ContentCoding> {
+    let coding = head.extensions.get::<CodingAsked>()?.coding?;
+    let is_plain = rule.is_for_caller(found.has_credentials) && !rule.codings.is_for_callers;
+    (!is_plain).then_some(coding)
 }
 
 /// Terms of a response that decide which requests it answers.

@@ -10,12 +10,14 @@ use http::{
 use http_body::Body;
 
 use super::{
+    coded::{describe, tag},
     ranges::shorten_to_parts,
     request::{Asks, Selection},
 };
 use crate::{
     body::ResponseBody,
     clock::Instant,
+    coding::ContentCoding,
     entry::{Entry, Head, seconds},
     key::{Nominated, Variant},
     metrics::{
@@ -70,10 +72,14 @@ pub(crate) fn respond<B: Body>(
     context: ResponseContext<'_>,
     asks: &Asks,
 ) -> Response<ResponseBody<B>> {
-    let (head, body) = entry.as_response().expect("only a response is assessed to answer");
+    let (head, plain) = entry.as_response().expect("only a response is assessed to answer");
+    let coded = asks.coding.and_then(|coding| Some((coding, entry.coded(coding)?)));
+    // One that saves nothing is empty.
+    let coded = coded.filter(|(_, body)| !body.is_empty());
+    let (coding, body) = coded.map_or((None, plain), |(coding, body)| (Some(coding), body));
     // Made in place, here and below: a response is long, and moving it costs.
     let mut response = Response::new(ResponseBody::stored(body.clone()));
-    put_head(&mut response, head, outcome, context, asks);
+    put_head(&mut response, head, coding, outcome, context, asks);
     if let Some(asked) = &asks.range {
         shorten_to_parts(&mut response, body, asked);
     }
@@ -138,7 +144,14 @@ impl SharedResponse {
         asks: &Asks,
     ) -> Response<ResponseBody<B>> {
         let mut response = Response::new(body);
-        put_head(&mut response, &self.head, |_, ttl| Outcome::Collapsed { ttl }, context, asks);
+        put_head(
+            &mut response,
+            &self.head,
+            None,
+            |_, ttl| Outcome::Collapsed { ttl },
+            context,
+            asks,
+        );
         response
     }
 }
@@ -148,6 +161,7 @@ impl SharedResponse {
 fn put_head<B: Body>(
     response: &mut Response<ResponseBody<B>>,
     head: &Head,
+    coding: Option<ContentCoding>,
     outcome: impl FnOnce(&Head, u64) -> Outcome,
     context: ResponseContext<'_>,
     asks: &Asks,
@@ -163,8 +177,15 @@ fn put_head<B: Body>(
     });
     *response.status_mut() = head.status;
     head.put_fields(response.headers_mut(), seconds(age.as_secs()), cache_status);
+    if let Some((coding, length)) = coding.zip(response.body().exact_length()) {
+        describe(response.headers_mut(), coding, length);
+    }
     if asks.is_head || asks.conditions.is_some() {
         shorten(response, asks);
+    }
+    // Last: conditions are on the tag of the plain form. A 304 has the tag that the client has.
+    if let Some(coding) = coding.filter(|_| response.status() != StatusCode::NOT_MODIFIED) {
+        tag(response.headers_mut(), coding);
     }
 }
 

@@ -3,7 +3,7 @@
 //! Each use asks again whether it is allowed: whether the response is within its window, and whether an
 //! invalidation has reached it since.
 
-use std::{ops::ControlFlow, sync::Arc, time::Duration};
+use std::{ops::ControlFlow, pin::pin, sync::Arc, time::Duration};
 
 use http::{Response, StatusCode};
 use http_body::Body;
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     body::ResponseBody,
-    clock::now,
+    clock::{Instant, now, timeout_at},
     key::Variant,
     metrics::outcome::{ForwardReason, Outcome, Refusal},
     store::Store,
@@ -66,6 +66,24 @@ impl<St: Store> Cache<St> {
     pub(crate) fn patience(&self, read: &Read) -> Option<Duration> {
         let limit = read.route.rule.soft_timeout?;
         read.stand_in(self, Origin::Slow).map(|_| limit)
+    }
+
+    /// Waits for a fill. At the soft timeout of its read a stale response answers, if one may still: dropping the
+    /// fill hands it to the runtime, which completes it.
+    pub(super) async fn unless_slow<B: Body, E>(
+        &self,
+        fill: impl Future<Output = Result<Response<ResponseBody<B>>, E>>,
+        limit: Instant,
+        read: &Read,
+    ) -> Result<Response<ResponseBody<B>>, E> {
+        let mut fill = pin!(fill);
+        if let Ok(answer) = timeout_at(limit, &mut fill).await {
+            return answer;
+        }
+        match read.stand_in(self, Origin::Slow) {
+            Some(reuse) => Ok(reuse.respond(&self.reporter, read.route.bucket, &read.asks)),
+            None => fill.await,
+        }
     }
 
     /// Counts a refresh that has failed, and begins a pause.

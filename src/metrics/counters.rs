@@ -48,6 +48,7 @@ pub(crate) struct Metrics {
     invalidation_failures: AtomicU64,
     invalidations_unmatched: AtomicU64,
     detached_dropped: AtomicU64,
+    encoded: AtomicU64,
     /// Requests that no rule is for, counted until the layer is warm.
     passed: AtomicU64,
     is_warm: AtomicBool,
@@ -109,6 +110,7 @@ impl Metrics {
             invalidation_failures: AtomicU64::new(0),
             invalidations_unmatched: AtomicU64::new(0),
             detached_dropped: AtomicU64::new(0),
+            encoded: AtomicU64::new(0),
             passed: AtomicU64::new(0),
             is_warm: AtomicBool::new(false),
         }
@@ -293,6 +295,11 @@ impl Metrics {
         add(&self.detached_dropped);
     }
 
+    /// Counts a stored response that was encoded.
+    pub(crate) fn encoded(&self) {
+        add(&self.encoded);
+    }
+
     /// Copies the counts out; `flights` is known elsewhere.
     pub(crate) fn snapshot(&self, flights: usize) -> Snapshot {
         Snapshot {
@@ -310,6 +317,7 @@ impl Metrics {
             invalidation_failures: get(&self.invalidation_failures),
             invalidations_unmatched: get(&self.invalidations_unmatched),
             detached_dropped: get(&self.detached_dropped),
+            encoded: get(&self.encoded),
             // Known elsewhere: see `Cache::snapshot`.
             origin: None,
             store: None,

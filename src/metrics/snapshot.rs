@@ -55,6 +55,8 @@ pub struct Snapshot {
     /// Fills and writes that lost their callers, and refreshes in the background, that were dropped because
     /// there were too many of them.
     pub detached_dropped: u64,
+    /// Stored responses that were encoded in a content coding.
+    pub encoded: u64,
     /// Budget of the origin, if one is configured.
     pub origin: Option<OriginSnapshot>,
     /// The store's own counts, if it is over a network.

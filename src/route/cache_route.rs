@@ -13,7 +13,10 @@ use super::{
     query::QueryPolicy,
     request::{Extract, KeyRequest},
 };
+#[cfg(feature = "encode")]
+use crate::coding::ContentCoding;
 use crate::{
+    coding::CodingPolicy,
     origin::{Exhausted, Quota},
     policy::{Freshness, HeadRule, Lifetimes, RequestDirectives, StoragePolicy},
 };
@@ -120,6 +123,7 @@ pub struct CacheRoute {
     pub(super) vary: Vec<HeaderName>,
     pub(super) body_limit: u64,
     pub(super) makes_etag: bool,
+    pub(super) codings: CodingPolicy,
     pub(super) coalescing: Coalescing,
     pub(super) quota: Quota,
     pub(super) when_exhausted: Exhausted,
@@ -259,6 +263,7 @@ impl CacheRoute {
             vary: Vec::new(),
             body_limit: DEFAULT_BODY_LIMIT,
             makes_etag: false,
+            codings: CodingPolicy::default(),
             coalescing: Coalescing::On,
             quota: Quota::Caller,
             when_exhausted: Exhausted::Forward,
@@ -687,6 +692,61 @@ impl CacheRoute {
     /// ```
     pub fn ignore_writes(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
         self.ignored_writes = methods.into_iter().collect();
+        self
+    }
+
+    /// Answers with a coded form where a request prefers one of these codings (RFC 9110 §12.5.3): of those that it
+    /// likes most the first here. Defaults to none.
+    ///
+    /// A response is stored as the origin sends it, which is asked for the plain form
+    /// (`Accept-Encoding: identity`). The first hit that prefers a coding has the stored response encoded, once, on
+    /// a thread for blocking work; until that is done, requests are answered with the plain form. The store holds
+    /// the coded form beside the plain one, so both leave it together, and another process finds both.
+    ///
+    /// Left plain are responses other than 200, under 860 bytes, with a `Content-Encoding` or
+    /// `Cache-Control: no-transform`, and of types that do not shrink, such as images; and the answers to requests
+    /// with a `Range` or with `no-transform`. So are responses for a caller, unless
+    /// [`encode_per_caller`](Self::encode_per_caller) is called.
+    ///
+    /// Responses of the route have `Vary: accept-encoding`. The entity tag of a coded form is that of the plain one
+    /// with a suffix, `"1;coded=gzip"`. In `If-Match` and `If-None-Match` of requests for the path, writes
+    /// included, the origin gets its own back.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_support_cache::{CacheRoute, ContentCoding};
+    ///
+    /// CacheRoute::get("/articles/{article}")
+    ///     .key("article:{article}")
+    ///     .ttl(Duration::from_secs(60))
+    ///     .encode([ContentCoding::Zstd, ContentCoding::Brotli, ContentCoding::Gzip]);
+    /// ```
+    #[cfg(feature = "encode")]
+    pub fn encode(mut self, codings: impl IntoIterator<Item = ContentCoding>) -> Self {
+        self.codings.offered = codings.into_iter().collect();
+        self
+    }
+
+    /// Encodes responses that are for a caller, too: those of [`Credentials::PerCaller`], and the answers to
+    /// requests with credentials, unless these are the same for everybody. Off by default.
+    ///
+    /// The length of a coded form tells who can see it, and can put text of their own into the response, whether
+    /// that text is like a secret in it (BREACH). Turn it on only where responses repeat nothing of the request.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use tower_support_cache::{Caller, CacheRoute, ContentCoding, Credentials};
+    ///
+    /// CacheRoute::get("/inbox")
+    ///     .key("inbox")
+    ///     .ttl(Duration::from_secs(60))
+    ///     .credentials(Credentials::PerCaller(Caller::cookies(["session"])))
+    ///     .encode([ContentCoding::Gzip])
+    ///     .encode_per_caller();
+    /// ```
+    #[cfg(feature = "encode")]
+    pub fn encode_per_caller(mut self) -> Self {
+        self.codings.is_for_callers = true;
         self
     }
 

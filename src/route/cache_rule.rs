@@ -15,6 +15,7 @@ use super::{
     request::{KeyRequest, RequestView},
 };
 use crate::{
+    coding::CodingPolicy,
     entry::{Entry, Head, ShapeCache},
     key::{Nominated, PrimaryKey, Subject, Tags},
     origin::{Exhausted, Quota},
@@ -83,6 +84,7 @@ pub(crate) struct CacheRule {
     pub(crate) body_limit: u64,
     /// Set if responses without a validator are given one.
     pub(crate) makes_etag: bool,
+    pub(crate) codings: CodingPolicy,
     pub(crate) coalescing: Coalescing,
     pub(crate) quota: Quota,
     pub(crate) when_exhausted: Exhausted,
@@ -143,6 +145,12 @@ impl CacheRule {
     ) -> Option<HeaderValue> {
         let is_asked_for = self.makes_etag && status == StatusCode::OK;
         is_asked_for.then(|| made_entity_tag(fields, content)).flatten()
+    }
+
+    /// Returns whether a response to a request is for its caller, as far as is known.
+    pub(crate) fn is_for_caller(&self, has_credentials: bool) -> bool {
+        let is_same = matches!(self.credentials, Credentials::SameForEverybody);
+        self.credentials.is_per_caller() || has_credentials && !is_same
     }
 
     /// Returns the setting that has no meaning without a budget of the origin, if there is one.

@@ -37,5 +37,5 @@ pub(crate) use content::ContentRule;
 pub(crate) use content::{Denied, RequestContent};
 pub(crate) use reference::Target;
 pub(crate) use request::{HeadRef, RequestHead, RequestView};
-pub(crate) use table::{Matched, RouteTable, WriteMatch};
+pub(crate) use table::{EncodingRoute, Matched, RouteTable, WriteMatch};
 pub(crate) use variations::Variations;

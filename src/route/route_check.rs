@@ -72,6 +72,7 @@ impl CacheRoute {
             vary: Nominated::new(self.vary),
             body_limit: self.body_limit,
             makes_etag: self.makes_etag,
+            codings: self.codings,
             coalescing: self.coalescing,
             quota: self.quota,
             when_exhausted: self.when_exhausted,
@@ -137,6 +138,11 @@ impl CacheRoute {
                 self.content.is_some() && is_get,
                 "content_limit",
                 "and normalizing are for routes whose requests have content: use `CacheRoute::query`",
+            ),
+            (
+                self.codings.is_for_callers && self.codings.offered.is_empty(),
+                "encode_per_caller",
+                "needs codings: add `.encode([ContentCoding::Gzip])`, or remove it",
             ),
             (self.body_limit == 0, "body_limit", "is zero: give at least 1, or remove the route"),
         ];

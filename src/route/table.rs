@@ -26,6 +26,16 @@ pub(crate) struct RouteTable {
     reads: [Router<usize>; ReadMethod::COUNT],
     read_rules: Vec<Arc<CacheRule>>,
     write_rules: Vec<InvalidateRule>,
+    /// Set if a route has coded forms.
+    encodes: bool,
+}
+
+/// Relation of a request to a route with coded forms.
+pub(crate) enum EncodingRoute<'t> {
+    /// It reads what the route is for.
+    Read(&'t CacheRule),
+    /// It has the path of the route, and another method.
+    Other,
 }
 
 /// Relation of a request to the cache.
@@ -75,8 +85,9 @@ impl RouteTable {
                 return Err(error.at(&rule.route));
             }
         }
+        let encodes = read_rules.iter().any(|rule| !rule.codings.offered.is_empty());
         let read_rules = read_rules.into_iter().map(Arc::new).collect();
-        Ok(Self { reads, read_rules, write_rules })
+        Ok(Self { reads, read_rules, write_rules, encodes })
     }
 
     /// Returns whether some request makes this key.
@@ -110,6 +121,28 @@ impl RouteTable {
     /// Returns the longest time for which fills are told of an invalidation; zero for none.
     pub(crate) fn longest_settle(&self) -> Duration {
         self.read_rules.iter().map(|rule| rule.settle).max().unwrap_or_default()
+    }
+
+    /// Returns whether a route has coded forms.
+    pub(crate) fn encodes(&self) -> bool {
+        self.encodes
+    }
+
+    /// Returns the route with coded forms that a request reads, or whose path it has.
+    pub(crate) fn encoding(&self, method: &Method, path: &str) -> Option<EncodingRoute<'_>> {
+        let at = |reads: &Router<usize>| reads.at(path).ok().map(|found| *found.value);
+        let rule = |place: usize| &*self.read_rules[place];
+        let encodes = |rule: &&CacheRule| !rule.codings.offered.is_empty();
+        match ReadMethod::of(method).and_then(|method| at(&self.reads[method as usize])) {
+            Some(place) => Some(rule(place)).filter(encodes).map(EncodingRoute::Read),
+            None => self
+                .reads
+                .iter()
+                .filter_map(at)
+                .map(rule)
+                .find(encodes)
+                .map(|_| EncodingRoute::Other),
+        }
     }
 
     pub(crate) fn read_rules(&self) -> &[Arc<CacheRule>] {

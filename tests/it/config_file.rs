@@ -160,6 +160,29 @@ async fn a_route_of_a_file_honours_no_vary_search_where_it_says_so() {
     }
 }
 
+#[cfg(feature = "encode")]
+#[tokio::test(start_paused = true)]
+async fn a_file_names_the_codings_of_a_route() {
+    let file = |lines| {
+        let text = format!("[[cache]]\npattern = \"/news\"\nkey = \"news\"\nttl = \"2m\"\n{lines}");
+        ConfigFile::parse("cache.toml", &text).unwrap()
+    };
+    for (lines, expected) in
+        [("", None), ("encode = [\"zstd\", \"br\", \"gzip\"]", Some("accept-encoding"))]
+    {
+        let layer = file(lines).layer(&closures()).unwrap();
+        let service = layer.layer(service_fn(async |_: Request<Empty<Bytes>>| {
+            Ok::<_, std::convert::Infallible>(Response::new(GatedBody::full("x")))
+        }));
+        let response = service.oneshot(Request::get("/news").body(Empty::new()).unwrap()).await;
+        let vary =
+            response.unwrap().headers().get("vary").map(|vary| vary.to_str().unwrap().to_owned());
+        assert_eq!(vary.as_deref(), expected, "{lines}");
+    }
+    let error = file("encode_per_caller = true").layer(&closures()).unwrap_err();
+    assert_eq!(error.field(), Some("encode_per_caller"));
+}
+
 #[test]
 fn json_says_the_same() {
     let text = r#"{

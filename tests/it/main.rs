@@ -27,6 +27,8 @@ mod content_over_http;
 mod content_reads;
 mod documents;
 mod early;
+#[cfg(feature = "encode")]
+mod encode;
 mod ends;
 mod etag;
 mod explain;
@@ -44,6 +46,8 @@ mod notices;
 mod operator;
 mod outer_layers;
 mod peers;
+#[cfg(feature = "graphql")]
+mod persisted;
 mod privacy;
 #[cfg(feature = "metrics")]
 mod published;

@@ -31,6 +31,8 @@ mod content;
 mod crowd;
 mod deploy;
 mod dialects;
+#[cfg(feature = "encode")]
+mod encode;
 mod faults;
 mod harness;
 mod heartbeats;

@@ -273,7 +273,8 @@ async fn what_has_expired_is_not_recalled() {
         (!read.is_hit()).then(|| read.cache_status().to_owned())
     })
     .await;
-    assert!(missed.contains("fwd=uri-miss"), "{missed}");
+    // The clocks of both count in whole milliseconds: for one of these it is found, and stale.
+    assert!(missed.contains("fwd=uri-miss") || missed.contains("fwd=stale"), "{missed}");
 }
 
 /// A remembered response is reused only for the requests that it would be read for.

@@ -27,7 +27,7 @@ pub(crate) async fn record(server: &Server, key: &str) -> (String, Vec<u8>) {
 }
 
 /// Puts something at a field. What has been read of it before is read anew.
-async fn put(server: &Server, key: &str, field: &str, bytes: &[u8]) {
+pub(crate) async fn put(server: &Server, key: &str, field: &str, bytes: &[u8]) {
     let words = [b"HSET", key.as_bytes(), field.as_bytes(), bytes];
     let _: Value = server.ask_bytes(&words).await.unwrap();
     server.run(&["HDEL", key, &format!("{field}n")]).await;

@@ -177,7 +177,7 @@ impl Call {
 pub(crate) fn response(
     status: u16,
     fields: &[(&str, &str)],
-    body: &'static str,
+    body: impl Into<Bytes>,
 ) -> Response<GatedBody> {
     let mut response = Response::builder().status(status);
     for (name, value) in fields {

@@ -306,7 +306,7 @@ mod tests {
         let (parts, ()) = http::Response::new(()).into_parts();
         let (received, lifetime) = (now(), Duration::from_secs(60));
         let head = Head::new(&parts, Timing { requested: received, received, lifetime });
-        entry(Content::Response { head, body: Bytes::new() }, &[])
+        entry(Content::Response { head, body: Bytes::new(), coded: Box::default() }, &[])
     }
 
     /// Returns the record that an entry was read from.

@@ -189,9 +189,9 @@ impl StoreState {
             until = until.min(self.link.local_time(connection, since)?).min(now);
         }
         let content = match record.content {
-            StoredContent::Response(head, body) => {
+            StoredContent::Response(head, body, coded) => {
                 let head = Head::restored(head, received, until);
-                Content::Response { head, body }
+                Content::Response { head, body, coded }
             }
             StoredContent::Pass => Content::Pass,
             StoredContent::Nominated(nominated) => Content::Nominated(nominated),

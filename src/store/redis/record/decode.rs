@@ -9,11 +9,12 @@ use super::{
     compression::expand,
     fields::{fields_of, take_name},
     seal::{RecordPlace, Seal},
-    stamp::{COMPRESSED, LINE, MAGIC, Stamp},
+    stamp::{CODED, COMPRESSED, LINE, MAGIC, Stamp},
     tag_version::{TagVersion, VersionedTag},
 };
 use crate::{
-    entry::{ByRoute, StoredHead, Windows},
+    coding::ContentCoding,
+    entry::{ByRoute, CodedBodies, CodedBody, StoredHead, Windows},
     key::{MAX_TAGS, Nominated, Slot, Tag},
 };
 
@@ -31,7 +32,7 @@ pub(crate) struct Record {
 /// Content of an entry, before its times are instants of this process.
 #[derive(Debug)]
 pub(crate) enum StoredContent {
-    Response(StoredHead, Bytes),
+    Response(StoredHead, Bytes, CodedBodies),
     Pass,
     Nominated(Nominated),
 }
@@ -40,14 +41,17 @@ pub(crate) enum StoredContent {
 /// of another slot. The body and the values are slices of what was opened.
 pub(crate) fn decode(record: &Bytes, namespace: &str, slot: &Slot, seal: &Seal) -> Option<Record> {
     let form = *record.get(LINE).filter(|_| record.starts_with(MAGIC))?;
-    if form & !COMPRESSED != seal.form() {
+    if form & !(COMPRESSED | CODED) != seal.form() {
         return None;
     }
     let content = seal.open(record, LINE + 1, &RecordPlace::new(namespace, slot))?;
+    let mut reader = Reader { opened: &content, rest: &content };
+    let coded = if form & CODED == 0 { CodedBodies::default() } else { reader.coded()? };
+    let content = content.slice_ref(reader.rest);
     let opened = if form & COMPRESSED == 0 { content } else { expand(&content)?.into() };
     let mut reader = Reader { opened: &opened, rest: &opened };
     let stamp = Stamp::parse(record, u64::from_be_bytes(reader.array()?))?;
-    let (tags, content) = reader.content()?;
+    let (tags, content) = reader.content(coded)?;
     let is_at_end = reader.rest.is_empty();
     is_at_end.then(|| Record { stamp, tags, content, opened: opened.clone() })
 }
@@ -66,24 +70,38 @@ struct Reader<'r> {
 }
 
 impl<'r> Reader<'r> {
-    fn content(&mut self) -> Option<(Vec<VersionedTag>, StoredContent)> {
+    fn content(&mut self, coded: CodedBodies) -> Option<(Vec<VersionedTag>, StoredContent)> {
         match self.array::<1>()?[0] {
-            0 => Some((Vec::new(), self.response()?)),
+            0 => Some((Vec::new(), self.response(coded)?)),
             1 => Some((Vec::new(), StoredContent::Pass)),
             2 => {
                 let count = self.length()?;
                 let names = (0..count).map(|_| take_name(&mut self.rest)).collect::<Option<_>>()?;
                 Some((Vec::new(), StoredContent::Nominated(Nominated::new(names))))
             }
-            3 => Some((self.tags()?, self.response()?)),
+            3 => Some((self.tags()?, self.response(coded)?)),
             _ => None,
         }
     }
 
-    fn response(&mut self) -> Option<StoredContent> {
+    fn response(&mut self, coded: CodedBodies) -> Option<StoredContent> {
         let head = self.head()?;
         let body = self.take(self.rest.len())?;
-        Some(StoredContent::Response(head, self.opened.slice_ref(body)))
+        Some(StoredContent::Response(head, self.opened.slice_ref(body), coded))
+    }
+
+    fn coded(&mut self) -> Option<CodedBodies> {
+        let count = self.length().filter(|count| *count <= ContentCoding::ALL.len())?;
+        let forms = (0..count).map(|_| {
+            let length = self.length()?;
+            let name = self.take(length)?;
+            let mut known = ContentCoding::ALL.into_iter();
+            let coding = known.find(|coding| coding.as_str().as_bytes() == name)?;
+            let length = self.length()?;
+            let body = self.take(length)?;
+            Some(CodedBody { coding, body: self.opened.slice_ref(body) })
+        });
+        forms.collect()
     }
 
     fn tags(&mut self) -> Option<Vec<VersionedTag>> {
@@ -161,9 +179,9 @@ pub(crate) fn read_anything(rest: &[u8]) {
     let stamp = Stamp { incarnation: 1, stored: 1, fresh_until: 2, kept_until: 3, number: 4 };
     let seal = Seal::Checksum;
     let mut records = vec![Bytes::copy_from_slice(rest)];
-    for form in [seal.form(), seal.form() | COMPRESSED] {
+    for flags in [0, COMPRESSED, CODED, COMPRESSED | CODED] {
         let mut record = stamp.line().into_bytes();
-        record.push(form);
+        record.push(seal.form() | flags);
         record.extend_from_slice(&stamp.number.to_be_bytes());
         record.extend_from_slice(rest);
         let sealed = seal.close(record, LINE + 1, &RecordPlace::new("", &slot));
@@ -476,7 +494,9 @@ mod tests {
             let record = encode(&entry, "", stamp, &[], &Seal::Checksum);
             let read = decode(&record.into(), "", &Slot::example(), &Seal::Checksum).unwrap();
             assert_eq!(read.stamp, stamp);
-            let StoredContent::Response(head, found) = read.content else { panic!("a response") };
+            let StoredContent::Response(head, found, _) = read.content else {
+                panic!("a response")
+            };
             let (known, _) = entry.as_response().unwrap();
             assert_eq!((head.status, head.by_route), (known.status, known.by_route()));
             assert_eq!(head.initial_age, known.initial_age.min(head.initial_age));
@@ -493,7 +513,7 @@ mod tests {
         let lines = [("cache-status".to_owned(), b"inner; hit".to_vec())];
         let record = encode(&response(200, &lines, b""), "", STAMP, &[], &Seal::Checksum);
         let read = decode(&record.into(), "", &Slot::example(), &Seal::Checksum);
-        let Some(StoredContent::Response(head, _)) = read.map(|record| record.content) else {
+        let Some(StoredContent::Response(head, ..)) = read.map(|record| record.content) else {
             panic!("a response")
         };
         assert_eq!(head.fields.to_map()["cache-status"], "inner; hit");

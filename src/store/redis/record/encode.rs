@@ -6,10 +6,10 @@ use super::{
     compression::compress,
     fields::push_name,
     seal::{RecordPlace, Seal},
-    stamp::{COMPRESSED, LINE, Stamp},
+    stamp::{CODED, COMPRESSED, LINE, Stamp},
     tag_version::VersionedTag,
 };
-use crate::entry::{ByRoute, Content, Entry, Head, Windows};
+use crate::entry::{ByRoute, CodedBody, Content, Entry, Head, Windows};
 
 /// Form in which records are written.
 #[derive(Clone)]
@@ -28,13 +28,19 @@ pub(crate) fn encode(
     tags: &[VersionedTag],
     form: &RecordForm,
 ) -> Option<Vec<u8>> {
-    const START: usize = LINE + 1;
     let mut record = Vec::with_capacity(LINE + 64 + entry.weight() as usize);
     record.extend_from_slice(stamp.line().as_bytes());
     record.push(form.seal.form());
+    if let Content::Response { coded, .. } = entry.content()
+        && !coded.is_empty()
+    {
+        record[LINE] |= CODED;
+        push_coded(&mut record, coded);
+    }
+    let start = record.len();
     record.extend_from_slice(&stamp.number.to_be_bytes());
     match entry.content() {
-        Content::Response { head, body } => {
+        Content::Response { head, body, .. } => {
             match tags {
                 [] => record.push(0),
                 tags => push_tags(&mut record, tags),
@@ -49,15 +55,27 @@ pub(crate) fn encode(
             nominated.names().iter().for_each(|name| push_name(&mut record, name));
         }
     }
-    let content = &record[START..];
+    let content = &record[start..];
     if content.len() >= form.compress_from
         && let Some(compressed) = compress(content)
     {
-        record.truncate(START);
+        record.truncate(start);
         record[LINE] |= COMPRESSED;
         record.extend_from_slice(&compressed);
     }
-    form.seal.close(record, START, &RecordPlace::new(namespace, entry.slot()))
+    form.seal.close(record, LINE + 1, &RecordPlace::new(namespace, entry.slot()))
+}
+
+/// Appends the coded forms. They stand before the rest, which may be compressed: they are not once more.
+fn push_coded(record: &mut Vec<u8>, coded: &[CodedBody]) {
+    push_length(record, coded.len());
+    for CodedBody { coding, body } in coded {
+        let name = coding.as_str().as_bytes();
+        push_length(record, name.len());
+        record.extend_from_slice(name);
+        push_length(record, body.len());
+        record.extend_from_slice(body);
+    }
 }
 
 fn push_tags(record: &mut Vec<u8>, tags: &[VersionedTag]) {

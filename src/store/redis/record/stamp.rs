@@ -14,6 +14,9 @@ pub(super) const LINE: usize = 64;
 /// Bit of the form of a record whose content is compressed.
 pub(super) const COMPRESSED: u8 = 1 << 7;
 
+/// Bit of the form of a record that has coded forms of the body before its content.
+pub(super) const CODED: u8 = 1 << 6;
+
 /// Time in milliseconds for which a record is kept beyond its use: clocks are read at different moments.
 pub(crate) const SLACK: u64 = 1000;
 
