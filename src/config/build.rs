@@ -273,6 +273,9 @@ impl CacheConfig {
         if self.coalescing == Some(false) {
             route = route.coalescing(Coalescing::Off);
         }
+        if self.no_vary_search == Some(true) {
+            route = route.no_vary_search();
+        }
         if self.etag == Some(true) {
             route = route.etag();
         }

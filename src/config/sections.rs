@@ -314,6 +314,8 @@ pub struct CacheConfig {
     pub credentials: Option<CredentialsConfig>,
     /// Part of the query that tells responses apart.
     pub query_policy: Option<QueryPolicy>,
+    /// Honours `No-Vary-Search`, by which responses say what of the query counts. Defaults to false.
+    pub no_vary_search: Option<bool>,
     /// Part of the host that tells responses apart.
     pub host: Option<HostPolicy>,
     /// Treatment of cache directives of requests: `"ignore"` or `"honour"`.

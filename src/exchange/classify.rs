@@ -111,7 +111,7 @@ fn classify_read<St: Store>(
         return Err(Bypass::Switch.into());
     }
     let (rule, fields, secret) = (&route.rule, view.head.headers, &cache.identity.secret);
-    let admitted = admit(&cache.identity, rule, view, content)?;
+    let admitted = admit(&cache.identity, rule, route.variations.as_deref(), view, content)?;
     let asks = Asks::of(view.head, &admitted.fields, rule);
     let declared = rule.vary.values(fields, secret);
     let base = admitted.variant(&declared).encode();
@@ -123,7 +123,7 @@ fn classify_read<St: Store>(
     }
     if switch == Switch::Shadow {
         let slot = slot_of(rule, view, admitted.key, base.to_variant())?;
-        return Ok(Decision::Shadow(Read::new(route, slot, asks)));
+        return Ok(Decision::Shadow(Read::new(route, slot, admitted.sent, asks)));
     }
     let peek = |variant: &_| match cache.store.peek(variant) {
         Some(entry) => cache.consider(route, &asks.wishes, Purpose::Answer, fields, entry),
@@ -159,9 +159,9 @@ fn classify_read<St: Store>(
     if is_refused && right.is_none() {
         return Ok(pass(cache, route, &asks));
     }
-    let slot = slot_of(rule, view, admitted.key, variant)?;
-    let outer = outer.cloned();
-    let read = Read { base, nominated, reason, seen, right, outer, ..Read::new(route, slot, asks) };
+    let (slot, outer) = (slot_of(rule, view, admitted.key, variant)?, outer.cloned());
+    let read = Read::new(route, slot, admitted.sent, asks);
+    let read = Read { base, nominated, reason, seen, right, outer, ..read };
     Ok(match refresh {
         Some(reuse) => Decision::Refresh(read, reuse),
         None => Decision::Read(read),

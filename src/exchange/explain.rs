@@ -76,7 +76,8 @@ impl<St: Store> Cache<St> {
             Switch::Shadow => return Err(Bypass::Shadow),
         }
         let rule = &route.rule;
-        let admitted = match admit(&self.identity, rule, view, content) {
+        let variations = route.variations.as_deref();
+        let admitted = match admit(&self.identity, rule, variations, view, content) {
             Ok(admitted) => admitted,
             Err(Denied::Bypass(reason)) => return Err(reason),
             Err(Denied::Unknown | Denied::Unread(_) | Denied::Write) => {
@@ -92,7 +93,7 @@ impl<St: Store> Cache<St> {
         explanation.tags =
             slot.tags.iter().filter_map(|tag| Some(tag.text()?.to_owned())).collect();
         explanation.invalidated_by = rules.table.invalidating(rule, &slot);
-        Ok(Read::new(route, slot, asks))
+        Ok(Read::new(route, slot, admitted.sent, asks))
     }
 
     /// Returns the course that a read would take now.

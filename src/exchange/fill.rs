@@ -15,7 +15,7 @@ use super::{
     cache::Cache,
     notices::surrogate_keys,
     refill::Followed,
-    request::Read,
+    request::{Placement, Read},
     respond::{SharedBody, SharedResponse},
     rules::CachedRoute,
     settle::{Conclusion, Ending},
@@ -27,7 +27,7 @@ use crate::{
     entry::{Entry, Head, MAX_FIELD_NAMES, Provenance, Timing, exact_copy},
     flight::Lead,
     insight::{FieldDigests, is_sampled},
-    key::{FieldList, MAX_TAGS, Nominated, Slot, Tag, Tags, Variant, seeded_hash},
+    key::{FieldList, MAX_TAGS, Slot, Tag, Tags, Variant, seeded_hash},
     metrics::{outcome::Refusal, telemetry},
     policy::{
         CACHE_GROUPS, Reception, Terms, declared_length, groups, is_overloaded, may_be_remembered,
@@ -64,15 +64,6 @@ pub(crate) struct Filling<St: Store> {
 pub(crate) struct ForwardedRequest<'r> {
     pub(crate) read: &'r Read,
     pub(crate) fields: FieldList,
-}
-
-/// Position of a response in the store: variant and note.
-pub(super) struct Placement {
-    /// Variant that the response was made for, and the nominated fields that it holds.
-    variant: Variant,
-    nominated: Nominated,
-    /// Variant of the note that names these fields, if a response has nominated any.
-    noted_at: Option<Variant>,
 }
 
 /// Judgement of a response by its head: it may be stored, here and on these terms.
@@ -213,20 +204,6 @@ impl<St: Store> Filling<St> {
         Received { head, body, status, ending, recorder }
     }
 
-    /// Returns the placement of the response to a request. `None` for `Vary: *` and for too many names.
-    fn place(&self, asked: &ForwardedRequest<'_>, response: &HeaderMap) -> Option<Placement> {
-        let read = asked.read;
-        let nominated = read.nominated.with(response).ok()?;
-        let variant = if nominated == read.nominated {
-            read.slot.variant.clone()
-        } else {
-            let values = nominated.values(&asked.fields, &self.cache.identity.secret);
-            read.base.nominating(&values)
-        };
-        let noted_at = (variant != read.base).then(|| read.base.clone());
-        Some(Placement { variant, nominated, noted_at })
-    }
-
     /// Returns the tags of a response.
     pub(super) fn tags(&self, response: &response::Parts) -> Result<Tags, Refusal> {
         self.cache.tags(self.rule(), self.lead.slot(), response)
@@ -244,7 +221,8 @@ impl<St: Store> Filling<St> {
         head: &response::Parts,
         tags: Result<Tags, Refusal>,
     ) -> Result<Judgement, Refused> {
-        let placement = self.place(asked, &head.headers);
+        let secret = &self.cache.identity.secret;
+        let placement = asked.read.place(&asked.fields, &head.headers, secret);
         let (terms, timing, placement) = match (self.terms(asked.read, head), placement) {
             (Ok((terms, timing)), Some(placement)) => (terms, timing, placement),
             (terms, placement) => {
@@ -320,7 +298,9 @@ impl<St: Store> Filling<St> {
     /// Prepares the end of the flight with nothing to share: the response may not be stored. That is
     /// remembered at the response's own variant, so that the other variants are not affected.
     pub(super) fn refuse(self, refused: &Refused, status: StatusCode) -> Ending<St> {
-        let (refusal, placement) = (refused.refusal, refused.placement.as_ref());
+        // A form that nothing is stored under is never looked for.
+        let placement = refused.placement.as_ref().filter(|place| !place.has_moved);
+        let refusal = refused.refusal;
         self.cache.metrics().refused(self.route.bucket, refusal);
         let pass = may_be_remembered(refusal, status).then(|| {
             let variant = placement.map_or(&self.lead.slot().variant, |place| &place.variant);
@@ -341,7 +321,7 @@ impl<St: Store> Filling<St> {
         let base = self.provenance(placement.noted_at.clone()?, Tags::none());
         // Other responses that are found by the same note may be of use for longer than this one.
         let until = until.max(now() + self.rule().longest());
-        Some(Arc::new(Entry::nominated(base, placement.nominated.clone(), until)))
+        Some(Arc::new(Entry::nominated(base, placement.selection.nominated.clone(), until)))
     }
 
     fn provenance(&self, variant: Variant, tags: Tags) -> Provenance {
@@ -436,7 +416,7 @@ impl<St: Store> Filling<St> {
         let entry = Entry::response(provenance, head, body);
         let note = self.note(&placement, entry.kept_until());
         let entry = Arc::new(entry);
-        let conclusion = Conclusion::Response(Arc::clone(&entry), placement.nominated);
+        let conclusion = Conclusion::Response(Arc::clone(&entry), placement.selection);
         self.ending(Some((entry, note)), conclusion)
     }
 
@@ -482,7 +462,7 @@ impl Storable {
             head: Arc::new(self.head.clone()),
             body: SharedBody::Streaming(recording),
             variant: self.placement.variant.clone(),
-            nominated: self.placement.nominated.clone(),
+            selection: self.placement.selection.clone(),
         }
     }
 }

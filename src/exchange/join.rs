@@ -10,7 +10,7 @@ use super::{
     cache::Cache,
     fill::Filling,
     lookup::{Ended, Search},
-    request::Read,
+    request::{Read, Selection},
     respond::{Reuse, SharedResponse},
 };
 use crate::{
@@ -141,8 +141,9 @@ impl<St: Store> Cache<St> {
                 // The response was made for other values of fields that it alone nominates: the read
                 // looks again, once, with its own values of these fields.
                 if read.slot.variant != shared.variant {
-                    let values = shared.nominated.values(fields, &self.identity.secret);
-                    read.vary_by(&shared.nominated, &values);
+                    let Selection { nominated, variation } = &shared.selection;
+                    read.base = read.base_by(variation.as_deref());
+                    read.vary_by(nominated, &nominated.values(fields, &self.identity.secret));
                 }
                 if read.slot.variant != shared.variant {
                     if std::mem::replace(&mut search.has_varied, true) {

@@ -14,12 +14,14 @@ use crate::{
     background::Revalidation,
     coding::ContentCoding,
     entry::{Entry, Head},
-    key::{Nominated, Slot, Variant},
+    key::{DigestKey, FieldList, Nominated, Slot, Variant},
     metrics::{
         cache_outcome::OutcomeReport,
         outcome::{Alone, ForwardReason},
     },
-    policy::{Conditions, ForceRefresh, RangeAsked, RequestFields, Wishes, contradicts},
+    policy::{
+        Conditions, ForceRefresh, RangeAsked, RequestFields, UrlVariation, Wishes, contradicts,
+    },
     route::{CacheRule, HeadRef},
 };
 
@@ -93,6 +95,25 @@ fn coding(head: HeadRef<'_>, found: &RequestFields<'_>, rule: &CacheRule) -> Opt
     (!is_plain).then_some(coding)
 }
 
+/// Terms of a response that decide which requests it answers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Selection {
+    pub(crate) nominated: Nominated,
+    /// Variation that it declares, where the route honours it; `None` for the query as it was sent.
+    pub(crate) variation: Option<Arc<UrlVariation>>,
+}
+
+/// Position of a response in the store: variant and note.
+pub(crate) struct Placement {
+    /// Variant that the response was made for, and the terms that led to it.
+    pub(super) variant: Variant,
+    pub(super) selection: Selection,
+    /// Set if its target has another form than the one that was looked for.
+    pub(super) has_moved: bool,
+    /// Variant of the note that names the nominated fields, if a response has nominated any.
+    pub(super) noted_at: Option<Variant>,
+}
+
 /// Read that needs the store or the origin.
 #[derive(Clone)]
 pub(crate) struct Read {
@@ -102,6 +123,8 @@ pub(crate) struct Read {
     /// Variant without the values of fields that responses have nominated.
     pub(crate) base: Variant,
     pub(crate) nominated: Nominated,
+    /// Target as it was sent, where the response may say what of it counts.
+    pub(crate) sent: Option<Box<str>>,
     pub(crate) asks: Asks,
     /// Reason for which it is forwarded, if it is.
     pub(crate) reason: ForwardReason,
@@ -119,12 +142,18 @@ pub(crate) struct Read {
 
 impl Read {
     /// Creates a read of which nothing is known yet.
-    pub(crate) fn new(route: &Arc<CachedRoute>, slot: Slot, asks: Asks) -> Self {
+    pub(crate) fn new(
+        route: &Arc<CachedRoute>,
+        slot: Slot,
+        sent: Option<Box<str>>,
+        asks: Asks,
+    ) -> Self {
         Self {
             route: Arc::clone(route),
             base: slot.variant.clone(),
             slot,
             nominated: route.rule.vary.clone(),
+            sent,
             asks,
             reason: ForwardReason::UriMiss,
             seen: None,
@@ -133,6 +162,36 @@ impl Read {
             outer: None,
             origin_time: None,
         }
+    }
+
+    /// Returns the variant without the values of nominated fields, for a response with this variation.
+    pub(crate) fn base_by(&self, variation: Option<&UrlVariation>) -> Variant {
+        match (&self.sent, variation) {
+            (None, _) => self.base.clone(),
+            (Some(sent), None) => self.base.targeting(sent),
+            (Some(sent), Some(variation)) => self.base.targeting(&variation.form(sent)),
+        }
+    }
+
+    /// Returns the placement of the response to it, forwarded with these fields. `None` for `Vary: *` and for
+    /// too many names.
+    pub(super) fn place(
+        &self,
+        fields: &FieldList,
+        response: &HeaderMap,
+        secret: &DigestKey,
+    ) -> Option<Placement> {
+        let nominated = self.nominated.with(response).ok()?;
+        let variation = self.sent.as_ref().and_then(|_| UrlVariation::of(response)).map(Arc::new);
+        let base = self.base_by(variation.as_deref());
+        let has_moved = base != self.base;
+        let variant = match nominated == self.nominated && !has_moved {
+            true => self.slot.variant.clone(),
+            false => base.nominating(&nominated.values(fields, secret)),
+        };
+        let noted_at = (variant != base).then_some(base);
+        let selection = Selection { nominated, variation };
+        Some(Placement { variant, selection, has_moved, noted_at })
     }
 
     /// Looks by these nominated fields from now on.

@@ -12,7 +12,7 @@ use http_body::Body;
 use super::{
     coded::{describe, tag},
     ranges::shorten_to_parts,
-    request::Asks,
+    request::{Asks, Selection},
 };
 use crate::{
     body::ResponseBody,
@@ -91,9 +91,9 @@ pub(crate) fn respond<B: Body>(
 pub(crate) struct SharedResponse {
     pub(crate) head: Arc<Head>,
     pub(crate) body: SharedBody,
-    /// Variant that the response was made for, and the nominated fields that it holds.
+    /// Variant that the response was made for, and the terms that led to it.
     pub(crate) variant: Variant,
-    pub(crate) nominated: Nominated,
+    pub(crate) selection: Selection,
 }
 
 /// Body of a response for several requests.
@@ -111,7 +111,7 @@ impl SharedResponse {
             head: Arc::new(head.clone()),
             body: SharedBody::Whole(body.clone()),
             variant: entry.slot().variant.clone(),
-            nominated: nominated.clone(),
+            selection: Selection { nominated: nominated.clone(), variation: None },
         })
     }
 

@@ -18,7 +18,7 @@ use crate::{
     error::{ConfigError, ConfigErrorKind},
     fence::Fence,
     metrics::{Metrics, outcome::Bypass, telemetry},
-    route::{CacheRule, RouteTable},
+    route::{CacheRule, RouteTable, Variations},
 };
 
 /// Rules of a layer: those that it was built with, or those of a reload. They never change.
@@ -48,6 +48,8 @@ pub(crate) struct CachedRoute {
     pub(crate) early: EarlyRefresh,
     pub(crate) shapes: ShapeCache,
     pub(crate) nesting: Arc<Nesting>,
+    /// Set where responses may say what of the query counts.
+    pub(crate) variations: Option<Arc<Variations>>,
     since: Option<Since>,
     has_warned: AtomicBool,
 }
@@ -153,12 +155,15 @@ impl CachedRoute {
         if let Some(route) = before {
             early.continue_from(&route.early);
         }
+        let known = before.and_then(|route| route.variations.clone());
+        let variations = rule.no_vary_search.then(|| known.unwrap_or_default());
         Self {
             rule,
             bucket,
             early,
             shapes: ShapeCache::default(),
             nesting: Arc::new(Nesting::new()),
+            variations,
             since,
             has_warned: AtomicBool::new(has_warned),
         }

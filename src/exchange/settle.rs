@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     cache::Cache,
     refill::Followed,
+    request::Selection,
     respond::{SharedBody, SharedResponse},
     rules::CachedRoute,
 };
@@ -14,7 +15,7 @@ use crate::{
     entry::Entry,
     flight::Lead,
     insight::{AuditSample, FieldDigests, ResponseDigest},
-    key::{Nominated, Strength, Subject},
+    key::{Strength, Subject},
     metrics::outcome::Refusal,
     recording::Reservation,
     store::{Commit, Store, timeout::bounded},
@@ -44,7 +45,7 @@ pub(super) struct Ending<St: Store> {
 /// Result of a flight.
 pub(super) enum Conclusion {
     /// A response, which is shared if its head allows it, whether or not the commit succeeds.
-    Response(Arc<Entry>, Nominated),
+    Response(Arc<Entry>, Selection),
     /// Nothing to share; the refusal may be remembered for a while.
     Refusal(Refusal),
     /// Nothing to share now: the origin takes no more requests. The followers ask it one at a time.
@@ -133,8 +134,8 @@ impl<St: Store> Ending<St> {
             self.pause_or_resume();
         }
         let is_grouped = self.is_grouped();
-        let (entry, nominated) = match self.conclusion {
-            Conclusion::Response(entry, nominated) => (entry, nominated),
+        let (entry, selection) = match self.conclusion {
+            Conclusion::Response(entry, selection) => (entry, selection),
             Conclusion::Refusal(refusal) | Conclusion::Invalidation(refusal) => {
                 self.lead.decline();
                 return Err(refusal);
@@ -158,6 +159,10 @@ impl<St: Store> Ending<St> {
             Ok(()) => {
                 self.route.early.note(|| recent() - self.requested);
                 metrics.stored(bucket);
+                // Before the flight ends: until then, whoever looks by what was known before joins it.
+                if let Some(variations) = &self.route.variations {
+                    variations.learn(&entry.slot().variant, selection.variation.as_ref());
+                }
                 if let (Some(fields), Some((head, body))) = (self.sampled, entry.as_response()) {
                     let stripped = &self.route.rule.storage.stripped;
                     let response = ResponseDigest::of_stored(head, body, stripped);
@@ -184,7 +189,7 @@ impl<St: Store> Ending<St> {
                 head: Arc::new(head.clone()),
                 body: SharedBody::Whole(body.clone()),
                 variant: entry.slot().variant.clone(),
-                nominated,
+                selection,
             }),
             None => self.lead.decline(),
         }
@@ -223,7 +228,7 @@ mod tests {
             let provenance = Provenance { slot, fence, requested: now(), gauge: Arc::default() };
             let entry = Arc::new(Entry::response(provenance, head.clone(), body.clone()));
             let (cache, entries) = (Arc::clone(cache), Some((Some(()), Arc::clone(&entry), None)));
-            let conclusion = Conclusion::Response(entry, Nominated::default());
+            let conclusion = Conclusion::Response(entry, Selection::default());
             let route = Arc::clone(cache.rules().route(0));
             let (requested, followed, _right, is_refresh) = (now(), None, None, false);
             let mut ending = Ending {

@@ -185,7 +185,7 @@ mod tests {
         let layer = SupportCacheLayer::builder(MemoryStore::new()).cache(route).build().unwrap();
         let cache = layer.cache();
         let entry = Arc::new(response_of(cache.store.sequence().begin()));
-        let new = Read::new(cache.rules().route(0), entry.slot().clone(), Asks::default());
+        let new = Read::new(cache.rules().route(0), entry.slot().clone(), None, Asks::default());
         let (reason, seen) = (ForwardReason::Stale, Some(entry));
         let read = Read { reason, seen, is_background: true, ..new };
         assert!(read.stand_in(cache, Origin::Failed).is_some());

@@ -104,6 +104,16 @@ impl Variant {
         VariantParts { nominated, ..self.parts() }.to_variant()
     }
 
+    /// Returns the variant with another target.
+    pub(crate) fn targeting(&self, target: &str) -> Self {
+        VariantParts { target: target.as_bytes(), ..self.parts() }.to_variant()
+    }
+
+    /// Returns the hash of authority and path.
+    pub(crate) fn path_hash(&self) -> u64 {
+        self.parts().path_hash()
+    }
+
     fn parts(&self) -> VariantParts<'_> {
         let (lengths, mut rest) = self.bytes.split_at(LENGTHS);
         let mut lengths = lengths.as_chunks().0.iter();
@@ -207,6 +217,12 @@ impl VariantParts<'_> {
         let rest = put(rest, extras);
         put(rest, nominated);
         EncodedVariant { hash: seeded_hash(&*bytes), bytes }
+    }
+
+    /// Returns the hash of authority and path.
+    pub(crate) fn path_hash(&self) -> u64 {
+        let path = self.target.split(|byte| *byte == b'?').next();
+        seeded_hash((self.scheme, self.authority, self.host, path))
     }
 
     pub(crate) fn to_variant(self) -> Variant {

@@ -19,6 +19,7 @@ mod response_policy;
 mod storability;
 mod targeted;
 mod upgrade;
+mod url_variation;
 mod validation;
 mod write_effect;
 
@@ -44,6 +45,7 @@ pub(crate) use storability::{
     Reception, StoragePolicy, Terms, declared_length, may_be_remembered, unfit_status,
 };
 pub(crate) use upgrade::asks_for_upgrade;
+pub(crate) use url_variation::UrlVariation;
 pub(crate) use validation::{
     CONTENT_DIGEST, Conditions, DIGESTS_OF_THE_WHOLE, Validators, confirms, contradicts, describes,
     freshened, retain_not_modified,

@@ -11,6 +11,7 @@ use super::{
     credentials::Credentials,
     host::{HostPolicy, Site},
     request::{KeyRequest, RequestView},
+    variations::Variations,
 };
 use crate::{
     key::{DigestKey, EncodedParts, PrimaryKey, VariantParts, parts_of, push_part},
@@ -41,6 +42,8 @@ pub(crate) struct Admitted<'a> {
     pub(crate) fields: RequestFields<'a>,
     /// Key that a closure has made, where the target does not imply it.
     pub(crate) key: Option<PrimaryKey>,
+    /// Target as it was sent, where the response may say what of it counts.
+    pub(crate) sent: Option<Box<str>>,
     scope: &'a Scope,
     site: Site<'a>,
     target: Cow<'a, str>,
@@ -55,6 +58,7 @@ pub(crate) struct Admitted<'a> {
 pub(crate) fn admit<'a>(
     identity: &'a Identity,
     rule: &'a CacheRule,
+    variations: Option<&Variations>,
     view: RequestView<'a, 'a>,
     content: RequestContent<'_>,
 ) -> Result<Admitted<'a>, Denied> {
@@ -89,7 +93,7 @@ pub(crate) fn admit<'a>(
     let key = push_closures(&mut extras, rule, view)?;
     // Mostly the very same URI; a nested router or a layer in between may have made another.
     if !std::ptr::eq(original, view.head.uri) && original != view.head.uri {
-        push_seen(&mut extras, view.head.uri, rule, &identity.scheme);
+        push_seen(&mut extras, view.head.uri, original, rule, &identity.scheme);
     }
     // Last: nothing is read of a request that bypasses the cache anyway.
     if let Some(of_content) = &rule.content {
@@ -98,7 +102,11 @@ pub(crate) fn admit<'a>(
         push_part(&mut extras, &of_content.digest(&request, content)?);
     }
     let (scope, target) = (&rule.scope, rule.query.target(original));
-    Ok(Admitted { fields, key, scope, site, target, extras })
+    let mut admitted = Admitted { fields, key, sent: None, scope, site, target, extras };
+    if let Some(variations) = variations {
+        admitted.vary_target(variations);
+    }
+    Ok(admitted)
 }
 
 /// Adds the caller, where the route makes that part of what identifies a response.
@@ -149,12 +157,23 @@ fn push_closures(
 }
 
 /// Adds the URI that the inner service sees, where that is not the original one.
-fn push_seen(extras: &mut EncodedParts, seen: &Uri, rule: &CacheRule, scheme: &str) {
+fn push_seen(
+    extras: &mut EncodedParts,
+    seen: &Uri,
+    original: &Uri,
+    rule: &CacheRule,
+    scheme: &str,
+) {
     let site = rule.host.site(seen, None, scheme);
     push_part(extras, b"seen");
     push_part(extras, &site.scheme);
     push_part(extras, &site.authority);
-    push_part(extras, rule.query.target(seen).as_bytes());
+    // The target holds the query already, in the form that responses declare.
+    let target = match rule.no_vary_search && seen.query() == original.query() {
+        true => Cow::Borrowed(seen.path()),
+        false => rule.query.target(seen),
+    };
+    push_part(extras, target.as_bytes());
 }
 
 /// Labels of the further parts of a variant, and the number of values after each.
@@ -169,6 +188,15 @@ const EXTRAS: [(&str, usize); 7] = [
 ];
 
 impl Admitted<'_> {
+    /// Looks for the response by the form of its target that the last response for the path declared.
+    fn vary_target(&mut self, variations: &Variations) {
+        let known = variations.known(self.variant(b"").path_hash());
+        self.sent = Some(Box::from(&*self.target));
+        if let Some(variation) = known {
+            self.target = Cow::Owned(variation.form(&self.target));
+        }
+    }
+
     /// Returns the names of the parts of its variant, but for those of nominated fields.
     pub(crate) fn part_names(&self) -> Vec<String> {
         let Site { scheme, authority, host } = &self.site;

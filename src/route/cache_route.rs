@@ -6,7 +6,7 @@ use http::{HeaderName, Method, StatusCode, response};
 
 use super::{
     cache_rule::Coalescing,
-    content::{ContentRule, Judge, Normalizer, ReadMethod},
+    content::{ContentRule, Judge, ReadMethod},
     credentials::Credentials,
     host::HostPolicy,
     key_builder::KeySource,
@@ -117,6 +117,7 @@ pub struct CacheRoute {
     pub(super) audit: f64,
     pub(super) credentials: Option<Credentials>,
     pub(super) query: QueryPolicy,
+    pub(super) no_vary_search: bool,
     pub(super) host: HostPolicy,
     pub(super) request_directives: RequestDirectives,
     pub(super) vary: Vec<HeaderName>,
@@ -256,6 +257,7 @@ impl CacheRoute {
             audit: 0.0,
             credentials: None,
             query: QueryPolicy::AsSent,
+            no_vary_search: false,
             host: HostPolicy::AsSent,
             request_directives: RequestDirectives::Ignore,
             vary: Vec::new(),
@@ -521,6 +523,47 @@ impl CacheRoute {
         self
     }
 
+    /// Honours `No-Vary-Search`, by which a response says what of the query counts: the values of some
+    /// parameters, all but those of some, or the same in any order. Off by default.
+    ///
+    /// The field is the one of draft-ietf-httpbis-no-vary-search-10: `params=("utm_source" "ref")`,
+    /// `except=("id")` and `key-order`. A field that is malformed, that has both lists (as browsers have it:
+    /// `params, except=("id")`), or that is longer than 1024 bytes is as good as none: the query counts as it
+    /// was sent. It says more of what [`query_policy`](Self::query_policy) leaves of the query.
+    ///
+    /// What the field says is learned from the response that was stored last for an authority and path: for 1024
+    /// of them, by each process for itself. So the first request for a path is forwarded whatever its query, and
+    /// so is one whose query was not sent before if responses for one path differ in the field, or some have none.
+    /// Each response answers only requests that its own field makes equivalent. Key and tags of a closure
+    /// tell requests apart all the same.
+    ///
+    /// The origin must not leave out a parameter that decides who may see the response.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use axum::{Router, body::Body, routing::get};
+    /// use http::Request;
+    /// use tower::ServiceExt;
+    /// use tower_support_cache::{CacheRoute, MemoryStore, SupportCacheLayer};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let route = CacheRoute::get("/cases").key("cases").ttl(Duration::from_secs(60)).no_vary_search();
+    /// let layer = SupportCacheLayer::builder(MemoryStore::new()).cache(route).build().unwrap();
+    /// let cases = async || ([("no-vary-search", "except=(\"page\")")], "the cases");
+    /// let app = Router::new().route("/cases", get(cases)).layer(layer);
+    /// for (target, is_hit) in [("/cases?page=2&utm_source=mail", false), ("/cases?page=2", true)] {
+    ///     let request = Request::get(target).body(Body::empty()).unwrap();
+    ///     let response = app.clone().oneshot(request).await.unwrap();
+    ///     let status = response.headers()["cache-status"].to_str().unwrap();
+    ///     assert_eq!(status.contains(";hit"), is_hit, "{status}");
+    /// }
+    /// # }
+    /// ```
+    pub fn no_vary_search(mut self) -> Self {
+        self.no_vary_search = true;
+        self
+    }
+
     /// Sets the part of the host that tells responses apart. Defaults to all of it, normalized.
     pub fn host(mut self, host: HostPolicy) -> Self {
         self.host = host;
@@ -626,69 +669,6 @@ impl CacheRoute {
     /// the store's capacity: one entry can occupy this much.
     pub fn body_limit(mut self, bytes: u64) -> Self {
         self.body_limit = bytes;
-        self
-    }
-
-    /// Sets the largest content of a request that is read, in bytes. Defaults to 64 KiB. For
-    /// [`query`](Self::query) and [`post_read`](Self::post_read).
-    ///
-    /// Each request that waits for its content holds as much memory at most.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use tower_support_cache::CacheRoute;
-    ///
-    /// CacheRoute::query("/search")
-    ///     .key("search")
-    ///     .ttl(Duration::from_secs(60))
-    ///     .content_limit(4 * 1024);
-    /// ```
-    pub fn content_limit(mut self, bytes: u64) -> Self {
-        self.content.get_or_insert_default().limit = bytes;
-        self
-    }
-
-    /// Gives contents of one meaning one form, by a closure over head and content, so that their requests share
-    /// a response. Defaults to the content as it was sent. For [`query`](Self::query) and
-    /// [`post_read`](Self::post_read).
-    ///
-    /// `None` leaves the content as it is, and so does the cache for content with a `Content-Encoding`, and
-    /// where the request says `no-transform` (RFC 10008 §2.7). The handler gets the content as it was sent. If
-    /// it tells contents apart that the closure does not, one is answered with the response to another.
-    ///
-    /// `version` stands for the closure, as in [`ttl_with`](Self::ttl_with).
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use tower_support_cache::CacheRoute;
-    ///
-    /// // The search ignores case.
-    /// CacheRoute::query("/search")
-    ///     .key("search")
-    ///     .normalize_with(1, |_, content| Some(content.to_ascii_lowercase()))
-    ///     .ttl(Duration::from_secs(60));
-    /// ```
-    pub fn normalize_with(
-        self,
-        version: u32,
-        form: impl Fn(&KeyRequest<'_>, &[u8]) -> Option<Vec<u8>> + Send + Sync + 'static,
-    ) -> Self {
-        self.normalizing(Normalizer::new(version.to_string(), form))
-    }
-
-    /// Gives JSON of one meaning one form (RFC 8785), as [`normalize_with`](Self::normalize_with) does: the
-    /// order of names, white space, and the spelling of strings and numbers do not count. For content whose
-    /// type is `application/json` or ends with `+json`.
-    ///
-    /// Numbers are the same if they are as 64-bit floats, so `1`, `1.0` and `1e0` are. Content stays as it was
-    /// sent if readers may disagree about it: a name that stands twice, an integer of 2^53 or more.
-    #[cfg(feature = "json")]
-    pub fn normalize_json(self) -> Self {
-        self.normalizing(Normalizer::json())
-    }
-
-    fn normalizing(mut self, normalizer: Normalizer) -> Self {
-        self.content.get_or_insert_default().normalizer = Some(normalizer);
         self
     }
 

@@ -71,6 +71,8 @@ pub(crate) struct CacheRule {
     pub(crate) audit: f64,
     pub(crate) credentials: Credentials,
     pub(crate) query: QueryPolicy,
+    /// Set if responses may say what of the query counts.
+    pub(crate) no_vary_search: bool,
     /// Settings of requests whose content is part of what they ask; `None` for GET.
     pub(crate) content: Option<ContentRule>,
     /// Methods of writes to its path that do not imply an invalidation.
@@ -290,6 +292,9 @@ impl CacheRule {
         if let Some(content) = &self.content {
             layer.update(format!("{} {}\n", self.method.as_str(), content.scope()).as_bytes());
         }
+        if self.no_vary_search {
+            layer.update(b"no-vary-search\n");
+        }
         self.scope.copy_from_slice(&layer.finalize().as_bytes()[..16]);
     }
 }
@@ -339,6 +344,7 @@ mod tests {
             route().query_policy(QueryPolicy::Only(vec!["a".to_owned()])),
             route().query_policy(QueryPolicy::AllBut(vec!["a".to_owned()])),
             route().query_policy(QueryPolicy::Sorted(Box::new(QueryPolicy::AsSent))),
+            route().no_vary_search(),
             route().host(HostPolicy::Ignore),
             route().host(HostPolicy::Only(vec!["a".to_owned()])),
             route().credentials(Credentials::CoveredByKey),

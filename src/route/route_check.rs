@@ -64,6 +64,7 @@ impl CacheRoute {
             audit: self.audit,
             credentials,
             query: self.query,
+            no_vary_search: self.no_vary_search,
             content: self.content,
             ignored_writes: self.ignored_writes,
             host: self.host,

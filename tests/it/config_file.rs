@@ -140,6 +140,26 @@ async fn a_route_of_a_file_makes_entity_tags_where_it_says_so() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_route_of_a_file_honours_no_vary_search_where_it_says_so() {
+    for (line, is_hit) in [("no_vary_search = true", true), ("no_vary_search = false", false)] {
+        let text =
+            format!("[[cache]]\npattern = \"/news\"\nkey = \"news\"\nttl = \"2m\"\n{line}\n");
+        let layer = ConfigFile::parse("cache.toml", &text).unwrap().layer(&closures()).unwrap();
+        let service = layer.layer(service_fn(async |_: Request<Empty<Bytes>>| {
+            let response = Response::builder().header("no-vary-search", "except=()");
+            Ok::<_, std::convert::Infallible>(response.body(GatedBody::full("x")).unwrap())
+        }));
+        let ask = async |target: &str| {
+            let request = Request::get(target).body(Empty::new()).unwrap();
+            let response = service.clone().oneshot(request).await.unwrap();
+            response.headers()["cache-status"].to_str().unwrap().contains(";hit")
+        };
+        assert!(!ask("/news?a").await);
+        assert_eq!(ask("/news?b").await, is_hit, "{line}");
+    }
+}
+
 #[cfg(feature = "encode")]
 #[tokio::test(start_paused = true)]
 async fn a_file_names_the_codings_of_a_route() {

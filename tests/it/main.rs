@@ -41,6 +41,7 @@ mod limits;
 mod named_tags;
 mod nesting;
 #[cfg(feature = "testing")]
+mod no_vary_search;
 mod notices;
 mod operator;
 mod outer_layers;

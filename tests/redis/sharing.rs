@@ -323,3 +323,40 @@ async fn a_layer_within_another_on_the_same_server_does_not_wait_for_it() {
     }
     assert_eq!(inner.counts().alone[&Alone::Held], 20);
 }
+
+/// What a process has learned of the query only says where it looks.
+#[tokio::test]
+async fn processes_that_have_learned_other_things_of_the_query_do_not_mislead_each_other() {
+    let server = Server::start().await;
+    let site = async || {
+        Site::lazy(patient(&server.url()).build().unwrap(), CacheRoute::no_vary_search)
+            .linked()
+            .await
+    };
+    let (mut one, mut two) = (site().await, site().await);
+    const FIELD: &str = "no-vary-search";
+    async fn fill(site: &mut Site, target: &str, field: &str, body: &'static str) {
+        let reading = send(&site.cache, get(target));
+        site.calls.next().await.with(200, (FIELD, field), body);
+        assert_eq!(got(reading).await.text(), body);
+    }
+    fill(&mut one, "/cases/1?a=1&b=1", r#"params=("a")"#, "by b").await;
+    // The other one has learned nothing of the path, and learns another thing.
+    fill(&mut two, "/cases/1?a=2&b=2", r#"params=("b")"#, "by a").await;
+    let ask = async |site: &mut Site, target: &str| {
+        let found = site.ask(get(target), "own").await;
+        (found.text().to_owned(), found.is_hit())
+    };
+    // Each looks by its own, and finds what declares that and nothing else.
+    assert_eq!(ask(&mut one, "/cases/1?a=3&b=1").await, ("by b".to_owned(), true));
+    assert_eq!(ask(&mut two, "/cases/1?a=2&b=3").await, ("by a".to_owned(), true));
+    // One learns what the other has, and they share.
+    fill(&mut two, "/cases/1?a=4&b=4", r#"params=("a")"#, "by b too").await;
+    assert_eq!(ask(&mut one, "/cases/1?a=5&b=4").await, ("by b too".to_owned(), true));
+    assert_eq!(ask(&mut two, "/cases/1?a=6&b=1").await, ("by b".to_owned(), true));
+    // Either invalidates all of it, at both.
+    two.handle.invalidate("case:1").await.unwrap();
+    for (target, field) in [("/cases/1?b=1", r#"params=("a")"#), ("/cases/1?b=4", "params=()")] {
+        fill(&mut one, target, field, "new").await;
+    }
+}

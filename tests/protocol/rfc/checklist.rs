@@ -60,6 +60,14 @@ const TESTED: &[(&str, &str)] = &[
     ("3.8 conditional QUERY", "a_conditional_query_is_answered_from_the_result_of_its_own_content"),
     ("3.8 forms of content", "a_form_of_the_content_is_for_the_key_alone"),
     ("3.8 ranges of a QUERY", "a_range_of_the_result_of_a_query_is_a_part_of_it"),
+    ("3.9 equivalent targets", "a_stored_response_is_reused_for_an_equivalent_target"),
+    ("3.9 default comparison", "a_default_compares_queries_as_they_were_sent"),
+    ("3.9 bad No-Vary-Search", "a_field_that_breaks_a_rule_declares_nothing"),
+    ("3.9 entries without a meaning", "entries_without_a_meaning_are_ignored"),
+    ("3.9 No-Vary-Search unchanged", "the_field_reaches_clients_as_the_origin_sent_it"),
+    ("3.9 invalidation of equivalent targets", "a_write_invalidates_the_equivalent_targets_too"),
+    ("3.9 No-Vary-Search beside Vary", "vary_tells_responses_apart_all_the_same"),
+    ("3.9 last declaration", "the_last_declaration_is_followed"),
     ("3.7 own answers", "an_answer_of_the_caches_own_has_no_cache_status"),
     ("3.7 nothing of the key", "no_key_and_no_target_are_in_cache_status"),
 ];
@@ -139,6 +147,14 @@ const CHECKLIST: &[&str] = &[
     "3.8 conditional QUERY",
     "3.8 forms of content",
     "3.8 ranges of a QUERY",
+    "3.9 equivalent targets",
+    "3.9 default comparison",
+    "3.9 bad No-Vary-Search",
+    "3.9 entries without a meaning",
+    "3.9 No-Vary-Search unchanged",
+    "3.9 invalidation of equivalent targets",
+    "3.9 No-Vary-Search beside Vary",
+    "3.9 last declaration",
 ];
 
 const SOURCES: &[&str] = &[
@@ -146,6 +162,7 @@ const SOURCES: &[&str] = &[
     include_str!("freshness.rs"),
     include_str!("groups.rs"),
     include_str!("invalidation.rs"),
+    include_str!("no_vary_search.rs"),
     include_str!("query.rs"),
     include_str!("ranges.rs"),
     include_str!("reuse.rs"),
