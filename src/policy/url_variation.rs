@@ -114,7 +114,7 @@ fn decoded(text: &str) -> String {
     percent_decode(text.as_bytes()).decode_utf8_lossy().into_owned()
 }
 
-/// VariationField of the field that mean something, each with its last value.
+/// Members of the field that mean something, each with its last value.
 #[derive(Default)]
 struct VariationField {
     key_order: VariationMember,
@@ -151,7 +151,7 @@ impl<'de> DictionaryVisitor<'de> for VariationField {
     }
 }
 
-/// MemberValue of one member while it is parsed; `None` for a member without a meaning.
+/// Value of one member while it is parsed; `None` for a member without a meaning.
 struct MemberValue<'m>(Option<&'m mut VariationMember>);
 
 impl<'de> EntryVisitor<'de> for MemberValue<'_> {

@@ -76,7 +76,7 @@ struct Node {
 
 /// Means of connecting to any node.
 struct Opener {
-    /// NodeAddress of a node, credentials, and settings.
+    /// Address of a node, credentials, and settings.
     info: ConnectionInfo,
     config: AsyncConnectionConfig,
 }

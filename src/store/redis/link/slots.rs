@@ -8,7 +8,7 @@ const SLOTS: usize = 16_384;
 /// Index of no primary.
 const NOBODY: u16 = u16::MAX;
 
-/// NodeAddress of a node.
+/// Address of a node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct NodeAddress {
     pub(super) host: String,
