@@ -1,15 +1,21 @@
 //! Near cache over a cluster: a copy answers while the primaries of its key, of its tags and of the epoch are
 //! proven, and each is proven by itself.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
 
 use tower_support_cache::{CacheRoute, Capability, RedisStore};
 
 use crate::{
-    HEARTBEAT, Site,
+    HEARTBEAT, HEARTBEAT_TIMEOUT, Site,
     cluster::{Cluster, PRIMARIES},
     server::{PATIENCE, until},
-    support::{TTL, get, got, send},
+    support::{GatedBody, TTL, get, got, response, send},
 };
 
 const EPOCH: &str = "tower-support-cache:epoch";
@@ -319,4 +325,77 @@ async fn who_waits_for_another_processs_fill_hears_of_its_end() {
         })
         .await;
     }
+}
+
+/// It is away from here, and is not asked: what the others report counts.
+#[tokio::test]
+async fn a_primary_that_was_replaced_while_it_is_silent_is_not_waited_for() {
+    let field = Field::new().await;
+    let mut site = field.site("").await;
+    let case = field.case_at(field.a, 0).await;
+    site.has_near_case(&case, "old").await;
+    field.cluster.proxies[field.a].freeze();
+    site.is_proven(false).await;
+    field.cluster.nodes[field.a + PRIMARIES].run(&["CLUSTER", "FAILOVER", "TAKEOVER"]).await;
+    site.is_proven(true).await;
+    assert_eq!(site.read_case(&case, "new").await, "new");
+    site.has_near_case(&case, "new").await;
+}
+
+/// The rounds go on while a slot moves to and fro, and across a failover.
+#[tokio::test]
+#[allow(clippy::disallowed_methods)] // The lag is of real time.
+async fn an_invalidation_elsewhere_is_heard_of_soon_while_slots_move_and_primaries_fail() {
+    const ROUNDS: usize = 300;
+    let mut field = Field::new().await;
+    let [case, moving] = [field.case_at(field.a, 0).await, field.case_at(field.a, 1).await];
+    let (path, moving) = (format!("/cases/{case}"), format!("case:{moving}"));
+    let site = Site::over(prompt(&field.cluster)).await;
+    let other = Site::over(prompt(&field.cluster)).await;
+    let version = Arc::new(AtomicU64::new(0));
+    let (told, Site { cache, handle, calls }) = (Arc::clone(&version), site);
+    calls.serve(move |_| {
+        let mut response = response(200, &[], "");
+        *response.body_mut() = GatedBody::full(told.load(SeqCst).to_string());
+        response
+    });
+    let read = async || got(send(&cache, get(&path))).await.text().to_owned();
+    let near = || handle.metrics().store.unwrap().near.hits;
+    let mut lags = Vec::new();
+    for round in 1..=ROUNDS {
+        if round % 10 == 0 {
+            let to = if round % 20 == 0 { field.a } else { field.b };
+            field.cluster.move_slot(&moving, to).await;
+        }
+        if round == ROUNDS / 2 {
+            field.cluster.nodes[field.epoch].kill();
+            field.cluster.is_promoted(field.epoch + PRIMARIES).await;
+        }
+        // So that a copy answers.
+        until(PATIENCE, "a copy is in the near cache", async || {
+            let before = near();
+            read().await;
+            (near() > before).then_some(())
+        })
+        .await;
+        version.store(round as u64, SeqCst);
+        until(PATIENCE, "it is acknowledged", async || {
+            other.handle.invalidate(format!("case:{case}")).await.ok()
+        })
+        .await;
+        let acknowledged = Instant::now();
+        while read().await != round.to_string() {}
+        lags.push(acknowledged.elapsed());
+    }
+    lags.sort_unstable();
+    let [median, p99, worst] = [ROUNDS / 2, ROUNDS * 99 / 100, ROUNDS - 1].map(|at| lags[at]);
+    println!(
+        "an invalidation elsewhere, {ROUNDS} times: p50 {median:?}, p99 {p99:?}, worst {worst:?}"
+    );
+    assert!(p99 <= HEARTBEAT + HEARTBEAT_TIMEOUT, "{p99:?}");
+}
+
+/// Returns a store with the defaults.
+fn prompt(cluster: &Cluster) -> RedisStore {
+    RedisStore::cluster(cluster.urls()).near_cache_limit(TTL).build().unwrap()
 }
