@@ -209,6 +209,28 @@ impl CacheConfig {
         }
     }
 
+    /// Sets the forms in which responses are sent and contents are compared.
+    fn with_forms(&self, mut route: CacheRoute) -> Result<CacheRoute, ConfigError> {
+        if self.etag == Some(true) {
+            route = route.etag();
+        }
+        #[cfg(feature = "encode")]
+        {
+            route = route.encode(self.encode.iter().copied());
+            if self.encode_per_caller {
+                route = route.encode_per_caller();
+            }
+        }
+        if let Some(form) = &self.normalize {
+            check_form(form)?;
+            #[cfg(feature = "json")]
+            {
+                route = route.normalize_json();
+            }
+        }
+        Ok(route)
+    }
+
     /// Sets the closures that the file names.
     fn with_closures(
         &self,
@@ -276,19 +298,7 @@ impl CacheConfig {
         if self.no_vary_search == Some(true) {
             route = route.no_vary_search();
         }
-        if self.etag == Some(true) {
-            route = route.etag();
-        }
-        #[cfg(feature = "encode")]
-        {
-            route = route.encode(self.encode.iter().copied());
-            if self.encode_per_caller {
-                route = route.encode_per_caller();
-            }
-        }
-        if let Some(form) = &self.normalize {
-            route = normalize(route, form)?;
-        }
+        route = self.with_forms(route)?;
         let ignored = self.ignore_writes.iter().map(|name| method(name, "ignore_writes"));
         Ok(route
             .ignore_writes(ignored.collect::<Result<Vec<_>, _>>()?)
@@ -338,17 +348,15 @@ fn text(closures: &Closures, name: &str, field: &'static str) -> Result<TextClos
     closures.text_of(name).ok_or_else(|| missing(name, field))
 }
 
-fn normalize(route: CacheRoute, form: &str) -> Result<CacheRoute, ConfigError> {
-    match form {
-        #[cfg(feature = "json")]
-        "json" => Ok(route.normalize_json()),
-        _ => {
-            let problem = format!(
-                "`{form}` is no form of content: write `json` (feature `json`), or normalize by a closure in code"
-            );
-            Err(ConfigError::new(ConfigErrorKind::Closure, "normalize", problem))
-        }
+/// Checks the name of a form of contents. There is one, with the feature `json`.
+fn check_form(form: &str) -> Result<(), ConfigError> {
+    if cfg!(feature = "json") && form == "json" {
+        return Ok(());
     }
+    let problem = format!(
+        "`{form}` is no form of content: write `json` (feature `json`), or normalize by a closure in code"
+    );
+    Err(ConfigError::new(ConfigErrorKind::Closure, "normalize", problem))
 }
 
 fn missing(name: &str, field: &'static str) -> ConfigError {
