@@ -342,7 +342,7 @@ async fn a_primary_that_was_replaced_while_it_is_silent_is_not_waited_for() {
     site.has_near_case(&case, "new").await;
 }
 
-/// The rounds go on while a slot moves to and fro, and across a failover.
+/// The rounds go on while a slot moves there and back, and across a failover.
 #[tokio::test]
 #[allow(clippy::disallowed_methods)] // The lag is of real time.
 async fn an_invalidation_elsewhere_is_heard_of_soon_while_slots_move_and_primaries_fail() {
