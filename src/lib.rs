@@ -128,6 +128,7 @@ mod read_content;
 mod recording;
 mod route;
 mod service;
+mod structured;
 mod sync;
 mod warm;
 mod write_body;

@@ -17,6 +17,7 @@ const ORDERS: &[(&str, &[&str])] = &[
         &[
             "sync",
             "clock",
+            "structured",
             "coding",
             "deadline",
             "error",

@@ -1,15 +1,12 @@
 //! Access to the operator's service.
 
-use std::convert::Infallible;
-
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request,
     header::{AUTHORIZATION, HOST, ORIGIN},
 };
-use sfv::{
-    BareItemFromInput, Parser,
-    visitor::{Ignored, ItemVisitor, ParameterVisitor},
-};
+use sfv::{BareItemFromInput, Parser};
+
+use crate::structured::OnItem;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -52,27 +49,14 @@ fn password(credentials: &str) -> Option<Vec<u8>> {
     let mut pair = Vec::new();
     // A byte sequence of structured fields is base64 between colons (RFC 9651 §3.3.5).
     let item = format!(":{credentials}:");
-    Parser::new(&item).parse_item_with_visitor(Decoded(&mut pair)).ok()?;
+    let decoded = OnItem(|item: BareItemFromInput<'_>| {
+        if let BareItemFromInput::ByteSequence(bytes) = item {
+            pair = bytes;
+        }
+    });
+    Parser::new(&item).parse_item_with_visitor(decoded).ok()?;
     let colon = pair.iter().position(|byte| *byte == b':')?;
     Some(pair.split_off(colon + 1))
-}
-
-/// Bytes of a byte sequence.
-struct Decoded<'b>(&'b mut Vec<u8>);
-
-impl<'de> ItemVisitor<'de> for Decoded<'_> {
-    type Out = ();
-    type Error = Infallible;
-
-    fn bare_item(
-        self,
-        item: BareItemFromInput<'de>,
-    ) -> Result<impl ParameterVisitor<'de, Out = ()>, Infallible> {
-        if let BareItemFromInput::ByteSequence(bytes) = item {
-            *self.0 = bytes;
-        }
-        Ok(Ignored)
-    }
 }
 
 /// Returns whether a browser sends a command because a page from elsewhere says so. The credentials that it

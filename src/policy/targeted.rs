@@ -5,12 +5,11 @@ use std::convert::Infallible;
 use http::{HeaderMap, HeaderName};
 use sfv::{
     BareItemFromInput, KeyRef, Parser,
-    visitor::{
-        DictionaryVisitor, EntryVisitor, Ignored, InnerListVisitor, ItemVisitor, ParameterVisitor,
-    },
+    visitor::{DictionaryVisitor, EntryVisitor},
 };
 
 use super::directive::DirectiveName;
+use crate::structured::OnItem;
 
 /// Directives of a targeted field, each with its last value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,6 +57,18 @@ impl Targeted {
     }
 }
 
+impl TargetedValue {
+    fn of(item: &BareItemFromInput<'_>) -> Self {
+        match item {
+            BareItemFromInput::Boolean(false) => Self::False,
+            BareItemFromInput::Integer(number) => {
+                Self::Seconds(u64::try_from(i64::from(*number)).unwrap_or(0))
+            }
+            _ => Self::Present,
+        }
+    }
+}
+
 impl<'de> DictionaryVisitor<'de> for Targeted {
     type Out = Self;
     type Error = Infallible;
@@ -65,52 +76,21 @@ impl<'de> DictionaryVisitor<'de> for Targeted {
     fn entry(&mut self, key: &'de KeyRef) -> Result<impl EntryVisitor<'de>, Infallible> {
         self.has_members = true;
         // Members of other names are not kept: there may be any number of them.
-        let Some(name) = DirectiveName::of(key.as_str().as_bytes()) else {
-            return Ok(TargetedMember(None));
-        };
-        self.members.retain(|(known, _)| *known != name);
-        self.members.push((name, TargetedValue::Present));
-        Ok(TargetedMember(self.members.last_mut().map(|(_, value)| value)))
+        let name = DirectiveName::of(key.as_str().as_bytes());
+        let value = name.and_then(|name| {
+            self.members.retain(|(known, _)| *known != name);
+            self.members.push((name, TargetedValue::Present));
+            self.members.last_mut().map(|(_, value)| value)
+        });
+        Ok(OnItem(move |item: BareItemFromInput<'de>| {
+            if let Some(value) = value {
+                *value = TargetedValue::of(&item);
+            }
+        }))
     }
 
     fn finish(self) -> Result<Self, Infallible> {
         Ok(self)
-    }
-}
-
-/// Value of one member while it is parsed.
-struct TargetedMember<'v>(Option<&'v mut TargetedValue>);
-
-impl<'de> EntryVisitor<'de> for TargetedMember<'_> {
-    type Error = Infallible;
-
-    fn item(self) -> Result<impl ItemVisitor<'de>, Infallible> {
-        Ok(self)
-    }
-
-    fn inner_list(self) -> Result<impl InnerListVisitor<'de>, Infallible> {
-        Ok(Ignored)
-    }
-}
-
-impl<'de> ItemVisitor<'de> for TargetedMember<'_> {
-    type Out = ();
-    type Error = Infallible;
-
-    fn bare_item(
-        self,
-        item: BareItemFromInput<'de>,
-    ) -> Result<impl ParameterVisitor<'de, Out = ()>, Infallible> {
-        if let Some(value) = self.0 {
-            *value = match item {
-                BareItemFromInput::Boolean(false) => TargetedValue::False,
-                BareItemFromInput::Integer(number) => {
-                    TargetedValue::Seconds(u64::try_from(i64::from(number)).unwrap_or(0))
-                }
-                _ => TargetedValue::Present,
-            };
-        }
-        Ok(Ignored)
     }
 }
 

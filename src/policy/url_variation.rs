@@ -11,6 +11,8 @@ use sfv::{
     },
 };
 
+use crate::structured::OnItem;
+
 const NO_VARY_SEARCH: HeaderName = HeaderName::from_static("no-vary-search");
 
 /// Longest field in bytes, its lines together. A longer one is as good as none.
@@ -158,7 +160,11 @@ impl<'de> EntryVisitor<'de> for MemberValue<'_> {
     type Error = Infallible;
 
     fn item(self) -> Result<impl ItemVisitor<'de>, Infallible> {
-        Ok(self)
+        Ok(OnItem(move |item: BareItemFromInput<'de>| {
+            if let (Some(member), BareItemFromInput::Boolean(flag)) = (self.0, item) {
+                *member = VariationMember::Flag(flag);
+            }
+        }))
     }
 
     fn inner_list(mut self) -> Result<impl InnerListVisitor<'de>, Infallible> {
@@ -169,51 +175,21 @@ impl<'de> EntryVisitor<'de> for MemberValue<'_> {
     }
 }
 
-impl<'de> ItemVisitor<'de> for MemberValue<'_> {
-    type Out = ();
-    type Error = Infallible;
-
-    fn bare_item(
-        self,
-        item: BareItemFromInput<'de>,
-    ) -> Result<impl ParameterVisitor<'de, Out = ()>, Infallible> {
-        if let (Some(member), BareItemFromInput::Boolean(flag)) = (self.0, item) {
-            *member = VariationMember::Flag(flag);
-        }
-        Ok(Ignored)
-    }
-}
-
 impl<'de> InnerListVisitor<'de> for MemberValue<'_> {
     type Error = Infallible;
 
     fn item(&mut self) -> Result<impl ItemVisitor<'de>, Infallible> {
-        Ok(ListedName(self.0.as_deref_mut()))
-    }
-
-    fn finish(self) -> Result<impl ParameterVisitor<'de>, Infallible> {
-        Ok(Ignored)
-    }
-}
-
-/// One name of a list while it is parsed.
-struct ListedName<'m>(Option<&'m mut VariationMember>);
-
-impl<'de> ItemVisitor<'de> for ListedName<'_> {
-    type Out = ();
-    type Error = Infallible;
-
-    fn bare_item(
-        self,
-        item: BareItemFromInput<'de>,
-    ) -> Result<impl ParameterVisitor<'de, Out = ()>, Infallible> {
-        match (self.0, item) {
+        let member = self.0.as_deref_mut();
+        Ok(OnItem(move |item: BareItemFromInput<'de>| match (member, item) {
             (Some(VariationMember::Names(names)), BareItemFromInput::String(name)) => {
                 names.push(decoded(name.as_str()));
             }
             (Some(member), _) => *member = VariationMember::Bad,
             (None, _) => {}
-        }
+        }))
+    }
+
+    fn finish(self) -> Result<impl ParameterVisitor<'de>, Infallible> {
         Ok(Ignored)
     }
 }
