@@ -30,10 +30,10 @@ pub(crate) fn is_suffixed(tags: &HeaderValue, coding: ContentCoding) -> bool {
 
 /// Returns a list of tags in which those of coded forms are those of the plain ones; `None` if it has none.
 pub(crate) fn remove_suffixes(tags: &HeaderValue) -> Option<HeaderValue> {
+    let suffixes = ContentCoding::ALL.map(|coding| suffix(coding).as_bytes());
     let mut found = false;
     let (mut left, mut rest) = (Vec::with_capacity(tags.len()), tags.as_bytes());
     while let Some((first, after)) = rest.split_first() {
-        let suffixes = ContentCoding::ALL.map(|coding| suffix(coding).as_bytes());
         match suffixes.into_iter().find_map(|suffix| rest.strip_prefix(suffix)) {
             Some(after) => {
                 found = true;

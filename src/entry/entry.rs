@@ -312,14 +312,9 @@ impl Entry {
         source: Option<SourceRecord>,
     ) -> Self {
         // The bodies are slices of the record.
-        let body = match &self.content {
-            Content::Response { body, coded, .. } => {
-                body.len() + coded.iter().map(|form| form.body.len()).sum::<usize>()
-            }
-            Content::Pass | Content::Nominated(_) => 0,
-        };
-        let record = source.as_ref().map_or(body, |source| source.record.len());
-        self.weight += (record.saturating_sub(body) + size_of::<Copied>()) as u64;
+        let bodies = self.content.bodies();
+        let record = source.as_ref().map_or(bodies, |source| source.record.len());
+        self.weight += (record.saturating_sub(bodies) + size_of::<Copied>()) as u64;
         self.copied = Some(Box::new(Copied { held_at, unasked, source }));
         self
     }
@@ -352,12 +347,17 @@ impl Entry {
 }
 
 impl Content {
+    /// Returns the bytes of a body in all its forms.
+    fn bodies(&self) -> usize {
+        let Self::Response { body, coded, .. } = self else { return 0 };
+        body.len() + coded.iter().map(|form| form.body.len()).sum::<usize>()
+    }
+
     /// Returns the bytes of memory that it occupies.
     fn weight(&self) -> usize {
         match self {
-            Self::Response { head, body, coded } => {
-                let forms = coded.iter().map(|form| size_of::<CodedBody>() + form.body.len());
-                head.weight() + body.len() + forms.sum::<usize>()
+            Self::Response { head, coded, .. } => {
+                head.weight() + self.bodies() + size_of_val(&**coded)
             }
             Self::Pass => 0,
             Self::Nominated(nominated) => {

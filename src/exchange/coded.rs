@@ -3,15 +3,15 @@
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode,
     header::{
-        ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, IF_MATCH,
-        IF_NONE_MATCH, RANGE, VARY,
+        ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, IF_MATCH, IF_NONE_MATCH, RANGE,
+        VARY,
     },
 };
 
 use super::rules::Rules;
 use crate::{
     coding::{ContentCoding, add_suffix, is_suffixed, preferred, remove_suffixes},
-    policy::DIGESTS_OF_THE_WHOLE,
+    policy::{DIGESTS_OF_THE_WHOLE, Directives},
     route::EncodingRoute,
 };
 
@@ -42,8 +42,9 @@ impl CodingAsked {
             turn_back(fields, &IF_NONE_MATCH);
             return None;
         };
-        // Parts are of the plain form, so `If-Range` with the tag of another one is left to fail.
-        let is_plain = fields.contains_key(RANGE) || says_no_transform(fields);
+        // Parts are of the plain form, so `If-Range` with the tag of another one is left to fail. What a client asks
+        // not to be changed is not (RFC 9111 §5.2.1.6).
+        let is_plain = fields.contains_key(RANGE) || Directives::of(fields).no_transform;
         let coding = preferred(fields, &rule.codings.offered).filter(|_| !is_plain);
         let held = coding.filter(|coding| {
             fields.get_all(IF_NONE_MATCH).iter().any(|tags| is_suffixed(tags, *coding))
@@ -91,20 +92,12 @@ pub(super) fn tag(fields: &mut HeaderMap, coding: ContentCoding) {
     }
 }
 
-/// Returns whether a message asks that its content be left as it is (RFC 9111 §5.2.1.6, §5.2.2.6).
-pub(super) fn says_no_transform(fields: &HeaderMap) -> bool {
-    members(fields, &CACHE_CONTROL).any(|member| member.eq_ignore_ascii_case(b"no-transform"))
-}
-
 fn varies_by_coding(fields: &HeaderMap) -> bool {
+    let lines = fields.get_all(VARY).into_iter().map(HeaderValue::as_bytes);
+    let mut members =
+        lines.flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
     let name = NAME;
-    members(fields, &VARY)
-        .any(|member| member == b"*" || member.eq_ignore_ascii_case(name.as_bytes()))
-}
-
-fn members<'f>(fields: &'f HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'f [u8]> {
-    let lines = fields.get_all(name).into_iter().map(HeaderValue::as_bytes);
-    lines.flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+    members.any(|member| member == b"*" || member.eq_ignore_ascii_case(name.as_bytes()))
 }
 
 /// Gives the origin's own entity tags back where a client sends those of coded forms.

@@ -15,6 +15,7 @@ use crate::{
     body::ResponseBody,
     coding::{self, ContentCoding},
     entry::{CodedBody, Entry, Head},
+    policy::Directives,
     store::{Begin, Commit, Lookup, Store},
 };
 
@@ -82,21 +83,14 @@ impl<St: Store> Cache<St> {
 
 /// Returns whether the content of a response may be encoded, and mostly becomes smaller.
 fn shrinks(head: &Head) -> bool {
-    let mut has_type = false;
-    for (name, value) in head.fields.lines() {
-        match *name {
-            CONTENT_ENCODING => return false,
-            CACHE_CONTROL if has_no_transform(value) => return false,
-            CONTENT_TYPE => has_type = is_text(value),
-            _ => {}
-        }
-    }
-    has_type && head.status == StatusCode::OK
-}
-
-fn has_no_transform(line: &HeaderValue) -> bool {
-    let mut members = line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-    members.any(|member| member.eq_ignore_ascii_case(b"no-transform"))
+    let lines = |wanted| {
+        head.fields.lines().filter(move |(name, _)| **name == wanted).map(|(_, value)| value)
+    };
+    head.status == StatusCode::OK
+        && lines(CONTENT_TYPE).last().is_some_and(is_text)
+        && lines(CONTENT_ENCODING).next().is_none()
+        // RFC 9111 §5.2.2.6.
+        && !Directives::of_lines(lines(CACHE_CONTROL)).no_transform
 }
 
 /// Returns whether a media type is of text, or of a format that is made of text.

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, header::CACHE_CONTROL};
+use http::{HeaderMap, HeaderName, HeaderValue, header::CACHE_CONTROL};
 
 use super::{
     directive::{DirectiveName, MOST_SECONDS, Member, field_names, is_plain, seconds},
@@ -54,8 +54,13 @@ pub(crate) enum Extent {
 impl Directives {
     /// Reads all lines of `Cache-Control`.
     pub(crate) fn of(fields: &HeaderMap) -> Self {
+        Self::of_lines(fields.get_all(CACHE_CONTROL))
+    }
+
+    /// Reads lines of `Cache-Control`.
+    pub(crate) fn of_lines<'l>(lines: impl IntoIterator<Item = &'l HeaderValue>) -> Self {
         let mut directives = Self::default();
-        for line in fields.get_all(CACHE_CONTROL) {
+        for line in lines {
             Member::all(line.as_bytes()).for_each(|member| directives.add(member));
         }
         directives
