@@ -121,35 +121,32 @@ end
     return requests, p50, p99, length
 
 
-def encode_servers():
-    all = []
-    for name, kind in {
-        "the plain form": "plain",
-        "the coded form, `.encode([ContentCoding::Gzip])`": "coded",
-        "the plain form within `CompressionLayer`": "compressed",
-    }.items():
-        at = port()
-        process = start(SERVER, [f"{TARGET}/edge", kind, str(at)])
-        listening(at)
-        load(name, at)
-        all.append((name, at, process.pid))
-    return all
-
-
-def edge_servers():
-    """Names, ports and sessions. All stand all the time, and rest while another is measured."""
+def edge_commands():
     origin = port()
     start(LOAD, [f"{TARGET}/edge", "handler", str(origin)])
     listening(origin)
-    all = []
-    for name, command in {
+    return {
         "an empty axum handler": lambda at: [f"{TARGET}/edge", "handler", str(at)],
         "the cache in axum": lambda at: [f"{TARGET}/edge", "cache", str(at)],
         "the cache in `examples/reverse_proxy`": lambda at: [
             f"{TARGET}/example-reverse-proxy", "--origin", f"http://127.0.0.1:{origin}", "--listen", f"127.0.0.1:{at}"],
         "nginx `proxy_cache`": lambda at: nginx(at, origin),
         "Varnish": lambda at: varnish(at, origin),
-    }.items():
+    }
+
+
+def encode_commands():
+    return {
+        "the plain form": lambda at: [f"{TARGET}/edge", "plain", str(at)],
+        "the coded form, `.encode([ContentCoding::Gzip])`": lambda at: [f"{TARGET}/edge", "coded", str(at)],
+        "the plain form within `CompressionLayer`": lambda at: [f"{TARGET}/edge", "compressed", str(at)],
+    }
+
+
+def servers():
+    """Names, ports and sessions. All stand all the time, and rest while another is measured."""
+    all = []
+    for name, command in {"edge": edge_commands, "encode": encode_commands}[SET]().items():
         at = port()
         process = start(SERVER, command(at))
         listening(at)
@@ -160,7 +157,7 @@ def edge_servers():
 
 def measured():
     columns = {}
-    all = {"edge": edge_servers, "encode": encode_servers}[SET]()
+    all = servers()
     for turn in range(ROUNDS):
         for name, at, session in all:
             if sys.stderr.isatty():

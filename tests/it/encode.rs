@@ -1,10 +1,6 @@
 //! Coded forms of stored responses: made once, chosen by the request, and gone with what they were made of.
 
-use std::{
-    io::Read,
-    sync::{LazyLock, mpsc},
-    time::Duration,
-};
+use std::{io::Read, sync::LazyLock, time::Duration};
 
 use http::{HeaderMap, Method, StatusCode};
 use tokio::{task::spawn_blocking, time::timeout};
@@ -14,7 +10,8 @@ use tower_support_cache::{
 };
 
 use crate::support::{
-    Cached, Calls, Got, cache_on, cache_with, get, got, request, response, send, with,
+    Cached, Calls, Got, cache_on, cache_with, get, got, hold_blocking_thread, request, response,
+    send, with, with_one_blocking_thread,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -78,16 +75,6 @@ fn gunzip(got: &Got) -> String {
     let body = got.body.as_ref().unwrap();
     flate2::read::GzDecoder::new(&body[..]).read_to_string(&mut text).unwrap();
     text
-}
-
-/// Runs a test with one thread for blocking work.
-fn with_one_thread(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(1)
-        .build()
-        .unwrap();
-    runtime.block_on(test);
 }
 
 /// Asserts that a response stays as it is, whoever asks and however often.
@@ -154,7 +141,7 @@ async fn the_origin_is_asked_for_the_plain_form() {
 
 #[test]
 fn what_does_not_shrink_or_must_not_be_changed_stays_plain() {
-    with_one_thread(async {
+    with_one_blocking_thread(async {
         let small: &str = &CASES[..859];
         for (label, fields, body) in [
             ("small", &[JSON][..], small),
@@ -175,7 +162,7 @@ fn what_does_not_shrink_or_must_not_be_changed_stays_plain() {
 
 #[test]
 fn a_request_that_wants_parts_or_no_change_gets_the_plain_form() {
-    with_one_thread(async {
+    with_one_blocking_thread(async {
         let (cache, handle) = cache(&[JSON, ("etag", "\"1\"")]);
         stays_plain(&cache, &handle, &[GZIP, ("cache-control", "no-transform")], "no-transform")
             .await;
@@ -320,22 +307,11 @@ async fn head_has_the_fields_of_get() {
 
 // ===== what a form belongs to =====
 
-/// Holds the only thread for blocking work until it is dropped.
-struct Busy(#[allow(dead_code)] mpsc::Sender<()>);
-
-impl Busy {
-    fn new() -> Self {
-        let (release, held) = mpsc::channel::<()>();
-        spawn_blocking(move || held.recv());
-        Self(release)
-    }
-}
-
 #[test]
 fn nothing_waits_for_an_encoding() {
-    with_one_thread(async {
+    with_one_blocking_thread(async {
         let (cache, handle) = cache(&[JSON]);
-        let busy = Busy::new();
+        let busy = hold_blocking_thread();
         for _ in 0..10 {
             assert_eq!(ask(&cache, &[GZIP]).await.text(), *CASES);
         }
@@ -347,7 +323,7 @@ fn nothing_waits_for_an_encoding() {
 
 #[test]
 fn a_form_of_what_was_invalidated_or_replaced_meanwhile_is_not_kept() {
-    with_one_thread(async {
+    with_one_blocking_thread(async {
         for label in ["invalidated", "tagged", "replaced"] {
             let (cache, handle, calls) =
                 encoding(|route| route.tag("all").request_directives(RequestDirectives::Honour));
@@ -359,7 +335,7 @@ fn a_form_of_what_was_invalidated_or_replaced_meanwhile_is_not_kept() {
                 response(200, &[JSON], body)
             });
             ask(&cache, &[]).await;
-            let busy = Busy::new();
+            let busy = hold_blocking_thread();
             assert_eq!(ask(&cache, &[GZIP]).await.text(), *CASES);
             match label {
                 "invalidated" => handle.invalidate("case:1").await.unwrap(),
@@ -431,7 +407,7 @@ async fn a_store_without_room_for_the_form_keeps_the_response() {
 
 #[test]
 fn what_is_for_a_caller_stays_plain_unless_that_is_asked_for() {
-    with_one_thread(async {
+    with_one_blocking_thread(async {
         let secret = ("authorization", "Bearer 1");
         let credentials = || {
             [

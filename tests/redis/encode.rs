@@ -9,7 +9,7 @@ use crate::{
     Site, patient,
     records::{put, record},
     server::Server,
-    support::with,
+    support::{hold_blocking_thread, with, with_one_blocking_thread},
 };
 
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -119,24 +119,17 @@ async fn a_record_with_a_coded_form_that_was_changed_is_a_miss() {
 /// What it was made of is not at the server any more.
 #[test]
 fn a_form_of_what_another_process_has_replaced_meanwhile_is_not_kept() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(1)
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+    with_one_blocking_thread(async {
         let server = Server::start().await;
         let begin = async || site(patient(&server.url())).await;
         let (mut one, mut other) = (begin().await, begin().await);
         let (old, new) = (text("old"), text("new"));
         assert!(!read(&mut one, old).await.1);
-        // It holds the thread that encodes.
-        let (release, held) = std::sync::mpsc::channel::<()>();
-        tokio::task::spawn_blocking(move || held.recv());
+        let encoding = hold_blocking_thread();
         assert_eq!(read(&mut one, "asked").await, (old.to_owned(), false));
         other.handle.invalidate("case:1").await.unwrap();
         assert_eq!(read(&mut other, new).await, (new.to_owned(), false));
-        drop(release);
+        drop(encoding);
         until(PATIENCE, "it is made", async || (one.handle.metrics().encoded == 1).then_some(()))
             .await;
         for _ in 0..20 {

@@ -356,6 +356,19 @@ pub(crate) async fn settle() {
     }
 }
 
+/// Runs a test with one thread for blocking work.
+pub(crate) fn with_one_blocking_thread(test: impl Future<Output = ()>) {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().max_blocking_threads(1).build().unwrap().block_on(test);
+}
+
+/// Holds one thread for blocking work until what it returns is dropped.
+pub(crate) fn hold_blocking_thread() -> std::sync::mpsc::Sender<()> {
+    let (release, held) = std::sync::mpsc::channel();
+    tokio::task::spawn_blocking(move || held.recv());
+    release
+}
+
 // ===== layers =====
 
 pub(crate) const TTL: Duration = Duration::from_secs(60);
