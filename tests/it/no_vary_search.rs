@@ -85,6 +85,17 @@ async fn a_response_never_answers_for_more_than_it_declares_itself() {
     assert!(other > 0);
 }
 
+/// Each leaves nothing of its query over.
+#[tokio::test(start_paused = true)]
+async fn queries_that_are_alike_by_two_declarations_are_told_apart() {
+    let field = |target: &str| match target.ends_with("=1") {
+        true => r#"params=("a" "field")"#,
+        false => r#"params=("b" "field")"#,
+    };
+    let targets = ["/cases/1?a=3&field=1", "/cases/1?a=1&b=1&field=2", "/cases/1?b=2&field=2"];
+    assert_eq!(bodies(CacheRoute::no_vary_search, field, &targets).await, targets);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_path_whose_responses_no_longer_have_the_field_is_cached_as_before() {
     let field = |target: &str| if target.ends_with("=1") { "except=()" } else { "" };
